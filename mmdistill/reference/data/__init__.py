@@ -1,0 +1,1 @@
+"""Frames, sequences, crops, labels and samples: everything between the disk and the networks."""

@@ -1,0 +1,46 @@
+"""What a tracking sequence is, whoever made it: a folder on disk or the synthetic composer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.pair import Pair
+
+Image = NDArray[np.uint8]
+"""An image ``(H, W, 3)``, uint8, channels in RGB order; a TIR image repeats its one channel."""
+
+Boxes = NDArray[np.float64]
+"""Boxes ``(T, 4)`` as ``x y w h`` in pixels, continuous; a row of NaN where a frame has no label."""
+
+FramePair = Pair["Image | None"]
+"""One frame: its RGB and its TIR image, aligned and of equal size; None where a modality is missing."""
+
+
+class TrackingSequence(Protocol):
+    """A video with one target: frames that belong to both modalities, boxes and attributes."""
+
+    @property
+    def name(self) -> str:
+        """The sequence's name, unique within its benchmark; it names result files."""
+        ...
+
+    @property
+    def boxes(self) -> Boxes:
+        """Ground truth ``(T, 4)``, ``x y w h`` in pixels; NaN where a frame is not labelled."""
+        ...
+
+    @property
+    def attributes(self) -> dict[str, NDArray[np.bool_]]:
+        """For each attribute a flag per frame ``(T,)``; empty where the source has none."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of frames ``T``."""
+        ...
+
+    def frame(self, index: int) -> FramePair:
+        """Return frame ``index`` (from 0), both modalities."""
+        ...
