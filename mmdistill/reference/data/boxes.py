@@ -1,0 +1,65 @@
+"""Boxes ``x y w h`` in pixels, continuous: the arithmetic that reading, sampling and scoring share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmdistill.reference.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+def centres(boxes: ArrayLike) -> Array:
+    """Return the centres ``(..., 2)`` as x, y of boxes ``(..., 4)``."""
+    boxes = np.asarray(boxes, dtype=np.float64)
+    return boxes[..., :2] + boxes[..., 2:] / 2
+
+
+def from_centre(centre: ArrayLike, size: ArrayLike) -> Array:
+    """Return boxes ``(..., 4)`` with these centres and sizes, both ``(..., 2)`` as x, y and w, h."""
+    centre, size = np.asarray(centre, dtype=np.float64), np.asarray(size, dtype=np.float64)
+    return np.concatenate([centre - size / 2, size], axis=-1)
+
+
+def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
+    """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast, NaN boxes give NaN, empty ones 0."""
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
+    areas = [np.prod(np.maximum(boxes[..., 2:], 0), axis=-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - intersection
+    return np.asarray(np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union)))
+
+
+def enclosing(polygons: ArrayLike) -> Array:
+    """Return the axis-aligned boxes ``(T, 4)`` around polygons ``(T, 2 * points)`` given as x1 y1 x2 y2 ..."""
+    points = np.asarray(polygons, dtype=np.float64)
+    points = points.reshape(len(points), -1, 2)
+    low, high = points.min(axis=1), points.max(axis=1)
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def check_initial(box: ArrayLike, width: int, height: int, *, where: str) -> Array:
+    """Return the box a tracker may start from, or say why it can't.
+
+    Args:
+        box: ``(4,)`` as ``x y w h``, pixels.
+        width: the image's width, pixels.
+        height: the image's height, pixels.
+        where: what gave the box (an argument or a file), named in the error.
+
+    Raises:
+        DataError: not four finite numbers, no area, or wholly outside the image.
+    """
+    initial = np.asarray(box, dtype=np.float64)
+    shown = ",".join(f"{value:g}" for value in initial.ravel())
+    if initial.shape != (4,) or not np.isfinite(initial).all():
+        raise DataError(f"{where}: the initial box must be four finite numbers x,y,w,h; got {shown or 'nothing'}")
+    if (initial[2:] <= 0).any():
+        raise DataError(f"{where}: the initial box {shown} has no area: width and height must be above 0")
+    x, y, w, h = initial
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise DataError(f"{where}: the initial box {shown} lies outside the image of {width} x {height} pixels")
+    return initial
