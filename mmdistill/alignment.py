@@ -1,0 +1,121 @@
+"""Bringing the student's channels to the teacher's: the ABF, the ABF chain, the 1x1 adaptor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdistill.errors import ShapeError, check_levels, check_map
+
+
+class ABF(nn.Module):
+    """Attention Based Fusion of a level with the deeper ones (Chen et al., Knowledge Review, CVPR 2021; CMD 3.3).
+
+    A 1x1 convolution brings this level to ``mid_channels``; the deeper result is resized to this level
+    (nearest) and a two-channel sigmoid attention over both weighs them; a 3x3 convolution gives the
+    ``out_channels`` that the teacher has.
+
+    Args:
+        in_channels: channels of this level in the student.
+        mid_channels: channels of what is carried from level to level.
+        out_channels: channels of this level in the teacher.
+        fuse: whether a deeper result comes in; false for the deepest level.
+
+    Raises:
+        ShapeError: wrong channels or batch, or a deeper result missing or unexpected.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import ABF
+        >>> aligned, carried = ABF(64, 16, 256)(torch.zeros(2, 64, 8, 12), torch.zeros(2, 16, 4, 6))
+        >>> tuple(aligned.shape), tuple(carried.shape)
+        ((2, 256, 8, 12), (2, 16, 8, 12))
+    """
+
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
+        super().__init__()
+        self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
+        self.reduce = nn.Sequential(nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
+        self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
+        self.expand = nn.Sequential(
+            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
+        )
+
+    def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return this level aligned, and what is carried on to the next shallower level.
+
+        Args:
+            x: this level, ``(B, in_channels, H, W)``.
+            deeper: what the next deeper level carried, ``(B, mid_channels, h, w)``, any size.
+
+        Returns:
+            aligned ``(B, out_channels, H, W)``, carried ``(B, mid_channels, H, W)``.
+        """
+        self._check(x, deeper)
+        carried: Tensor = self.reduce(x)
+        if self.attention is not None and deeper is not None:
+            deeper = F.interpolate(deeper, size=carried.shape[-2:], mode="nearest")
+            weights = torch.sigmoid(self.attention(torch.cat([carried, deeper], dim=1)))
+            carried = carried * weights[:, :1] + deeper * weights[:, 1:]
+        return self.expand(carried), carried
+
+    def _check(self, x: Tensor, deeper: Tensor | None) -> None:
+        check_map("ABF", "input", x, channels=self.in_channels)
+        if (deeper is not None) != (self.attention is not None):
+            expected = "none (fuse=False)" if self.attention is None else "a map (fuse=True)"
+            got = "none" if deeper is None else "a map"
+            raise ShapeError("ABF", "deeper", "input", expected=expected, got=got)
+        if deeper is not None:
+            check_map("ABF", "deeper", deeper, channels=self.mid_channels)
+            if deeper.shape[0] != x.shape[0]:
+                expected = f"{x.shape[0]} as input"
+                raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
+
+
+class ABFChain(nn.Module):
+    """One ABF per level, run from the deepest to the shallowest (CMD 3.3, after Knowledge Review).
+
+    Args:
+        student_channels: channels per level, shallow to deep.
+        teacher_channels: channels per level that come out, shallow to deep.
+        mid_channels: channels carried from level to level.
+
+    Raises:
+        ShapeError: channel lists of different length, wrong number of levels, or wrong maps.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import ABFChain
+        >>> chain = ABFChain((8, 16), (32, 64), mid_channels=8)
+        >>> [tuple(a.shape) for a in chain([torch.zeros(2, 8, 8, 8), torch.zeros(2, 16, 4, 4)])]
+        [(2, 32, 8, 8), (2, 64, 4, 4)]
+    """
+
+    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
+        super().__init__()
+        check_levels("ABFChain", "teacher_channels", teacher_channels, len(student_channels))
+        deepest = len(student_channels) - 1
+        self.levels = nn.ModuleList(
+            ABF(student, mid_channels, teacher, fuse=level != deepest)
+            for level, (student, teacher) in enumerate(zip(student_channels, teacher_channels, strict=True))
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the aligned levels ``(B, teacher channels, H, W)``, shallow to deep."""
+        check_levels("ABFChain", "input", features, len(self.levels))
+        aligned: list[Tensor] = []
+        carried: Tensor | None = None
+        for fusion, x in zip(reversed(self.levels), reversed(features), strict=True):
+            output, carried = fusion(x, carried)
+            aligned.append(output)
+        return aligned[::-1]
+
+
+def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
+    """Return a training-only 1x1 convolution to the teacher's channels, or the identity where they agree."""
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, 1)

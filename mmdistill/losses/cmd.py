@@ -1,0 +1,101 @@
+"""Cross-Modality Distillation as a whole, CMD eq. 14 without the tracker's own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from mmdistill.fusion import FusedPaths
+from mmdistill.losses.hfrd import HFRDLoss
+from mmdistill.losses.mpsd import MPSDLoss
+from mmdistill.losses.scfd import Levels, SCFDLoss
+from mmdistill.terms import Terms
+
+T = TypeVar("T")
+
+
+class CMDLoss(nn.Module):
+    """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
+
+    The tracker's own loss, L_original, is the caller's to add. A part that is not given is left out together
+    with its inputs, so Table 1's rows are this class with fewer parts. The teacher's side is detached by the parts.
+
+    Args:
+        scfd: the feature distillation, or None.
+        mpsd: the fusion distillation, or None.
+        hfrd: the response distillation, or None.
+        alpha: weight of SCFD and MPSD.
+        beta: weight of HFRD.
+
+    Raises:
+        ValueError: no part is given, or a part's input is missing.
+        ShapeError: as the parts do.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import CMDLoss, HFRDLoss
+        >>> loss = CMDLoss(hfrd=HFRDLoss())
+        >>> response = torch.rand(3, 19, 19, requires_grad=True)
+        >>> label = torch.rand(3, 19, 19)
+        >>> terms = loss(student_response=response, teacher_response=label, gaussian=label)
+        >>> list(terms), bool(terms.total == 100 * terms["response"])
+        (['response'], True)
+    """
+
+    def __init__(
+        self,
+        scfd: SCFDLoss | None = None,
+        mpsd: MPSDLoss | None = None,
+        hfrd: HFRDLoss | None = None,
+        *,
+        alpha: float = 1e-3,
+        beta: float = 100.0,
+    ) -> None:
+        super().__init__()
+        if scfd is None and mpsd is None and hfrd is None:
+            raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distil")
+        self.scfd, self.mpsd, self.hfrd = scfd, mpsd, hfrd
+        self.alpha, self.beta = alpha, beta
+
+    def forward(
+        self,
+        *,
+        student_features: Levels | None = None,
+        teacher_features: Levels | None = None,
+        student_fused: Sequence[FusedPaths] | None = None,
+        teacher_fused: Sequence[Tensor] | None = None,
+        student_response: Tensor | None = None,
+        teacher_response: Tensor | None = None,
+        gaussian: Tensor | None = None,
+    ) -> Terms:
+        """Return every part's terms, unweighted, with the weighted total.
+
+        Args:
+            student_features: both modalities' levels, for SCFD.
+            teacher_features: the same of the teacher.
+            student_fused: what the MPSD blocks returned per level, for MPSD.
+            teacher_fused: the teacher's fused map per level.
+            student_response: ``(..., H, W)``, for HFRD.
+            teacher_response: the same of the teacher.
+            gaussian: the Gaussian label, the same shape.
+        """
+        weighted: list[tuple[float, Terms]] = []
+        if self.scfd is not None:
+            student = _given("scfd", "student_features", student_features)
+            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
+        if self.mpsd is not None:
+            fused = _given("mpsd", "student_fused", student_fused)
+            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+        if self.hfrd is not None:
+            response = _given("hfrd", "student_response", student_response)
+            teacher = _given("hfrd", "teacher_response", teacher_response)
+            weighted.append((self.beta, self.hfrd(response, teacher, _given("hfrd", "gaussian", gaussian))))
+        return Terms.weighted(*weighted)
+
+
+def _given(part: str, name: str, value: T | None) -> T:
+    if value is None:
+        raise ValueError(f"CMDLoss: {part} needs {name}, which was not given; leave {part} out to do without")
+    return value

@@ -1,0 +1,100 @@
+"""Hard-focused Response Distillation, CMD eq. 12-13."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmdistill.errors import ShapeError, check_finite, check_same_shape
+from mmdistill.reductions import widen
+from mmdistill.terms import Terms
+
+
+def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True) -> Tensor:
+    """Return R_c of CMD eq. 12: ``R_t + R_g`` where that is below 1, else ``R_g``.
+
+    Args:
+        teacher: the teacher's response map R_t ``(..., H, W)``.
+        gaussian: the Gaussian label R_g of the ground-truth box, the same shape.
+        clamp: whether R_t's negative values count as 0, so that the mask is nowhere below R_g.
+    """
+    response = teacher.clamp(min=0) if clamp else teacher
+    corrected = response + gaussian
+    return torch.where(corrected >= 1, gaussian, corrected)
+
+
+def hinge_residual(prediction: Tensor, label: Tensor, threshold: float) -> Tensor:
+    """Return DiMP's hinge-like residual: where the label is below the threshold only scores above 0 count.
+
+    Bhat et al., DiMP, ICCV 2019: ``prediction - label`` on the target, ``max(prediction, 0)`` elsewhere.
+    """
+    return torch.where(label < threshold, prediction.clamp(min=0), prediction - label)
+
+
+class HFRDLoss(nn.Module):
+    """Hard-focused Response Distillation, CMD eq. 12-13.
+
+        R_c = R_t + R_g where that is below 1, else R_g;    L_HFRD = r(R_s * R_c, R_g)
+
+    The teacher's response masks the student's: hard negatives, where the teacher too responds, weigh more than
+    plain background. The teacher's side is detached here.
+
+    Args:
+        residual: ``"mse"``, or ``"hinge"`` for DiMP's hinge-like residual.
+        threshold: below which label the hinge counts only positive scores; as in DiMP's loss.
+        clamp: whether the teacher's negative responses count as 0.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: the three maps differ in shape, or are empty; NaN in an input.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import HFRDLoss
+        >>> label = torch.tensor([[0.0, 1.0]])
+        >>> HFRDLoss()(torch.tensor([[2.0, 1.0]]), torch.tensor([[0.5, 0.9]]), label)["response"]
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self,
+        *,
+        residual: Literal["mse", "hinge"] = "mse",
+        threshold: float = 0.05,
+        clamp: bool = True,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        if residual not in ("mse", "hinge"):
+            raise ValueError(f"HFRDLoss: residual must be one of mse, hinge; got {residual!r}")
+        self.residual, self.threshold, self.clamp = residual, threshold, clamp
+        self.check_values = check_values
+
+    def forward(self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor) -> Terms:
+        """Return the term ``response``.
+
+        Args:
+            student_response: ``(..., H, W)``.
+            teacher_response: the same shape; detached here.
+            gaussian: the ground truth's Gaussian label, the same shape.
+        """
+        for axis, size in enumerate(student_response.shape):
+            if size == 0:
+                raise ShapeError("HFRDLoss", "student_response", f"axis {axis}", expected="at least 1", got=0)
+        if student_response.ndim < 2:
+            got = tuple(student_response.shape)
+            raise ShapeError("HFRDLoss", "student_response", "axes", expected="(..., H, W)", got=got)
+        sides = {"teacher_response": teacher_response, "gaussian": gaussian}
+        for side, response in sides.items():
+            check_same_shape("HFRDLoss", side, response, student_response, "student_response")
+        label = widen(gaussian)
+        corrected = corrected_response(widen(teacher_response.detach()), label, clamp=self.clamp)
+        masked = widen(student_response) * corrected
+        hinge = self.residual == "hinge"
+        residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
+        terms = Terms.summed(response=residual.square().mean())
+        if self.check_values:
+            check_finite("HFRDLoss", terms.total, {"student_response": student_response, **sides})
+        return terms

@@ -1,0 +1,33 @@
+"""What every test shares: a fixed seed, one thread, and where the golden values and real data are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+# Golden values and real data are not part of the project; they lie beside the checkout where a developer has them.
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of golden values; without it the tests that need it skip."""
+    folder = SHARED / "fixtures"
+    if not folder.is_dir():
+        pytest.skip(f"golden values are not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images and result files; without it the tests that need it skip."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here: {folder}")
+    return folder

@@ -1,0 +1,101 @@
+import copy
+
+import pytest
+import torch
+from helpers import pyramids
+
+from mmdistill import CMDLoss, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss
+
+STUDENT, TEACHER = (2, 3, 4, 5), (3, 4, 5, 6)
+
+
+def everything() -> tuple[CMDLoss, dict[str, object]]:
+    loss = CMDLoss(SCFDLoss(STUDENT, TEACHER), MPSDLoss(STUDENT[2:], TEACHER[2:]), HFRDLoss())
+    student, teacher = pyramids(STUDENT), pyramids(TEACHER)
+    blocks = [MPSDFusion(channels) for channels in STUDENT[2:]]
+    inputs: dict[str, object] = {
+        "student_features": student,
+        "teacher_features": teacher,
+        "student_fused": [b(Pair(student.rgb[i], student.tir[i])) for i, b in enumerate(blocks, start=2)],
+        "teacher_fused": teacher.rgb[2:],
+        "student_response": torch.rand(2, 19, 19),
+        "teacher_response": torch.rand(2, 19, 19),
+        "gaussian": torch.rand(2, 19, 19),
+    }
+    return loss.eval(), inputs
+
+
+def test_total_is_equation_fourteen() -> None:
+    loss, inputs = everything()
+    terms = loss(**inputs)
+    assert list(terms) == ["specific", "common", "fusion", "penalty", "response"]
+    features = sum(terms[name] for name in ("specific", "common", "fusion", "penalty"))
+    torch.testing.assert_close(terms.total, 1e-3 * features + 100 * terms["response"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        (("scfd",), ["specific", "common"]),
+        (("mpsd",), ["fusion", "penalty"]),
+        (("hfrd",), ["response"]),
+        (("scfd", "mpsd"), ["specific", "common", "fusion", "penalty"]),
+    ],
+)
+def test_parts_left_out_need_no_inputs(parts: tuple[str, ...], names: list[str]) -> None:
+    whole, inputs = everything()
+    needed = {
+        "scfd": ("student_features", "teacher_features"),
+        "mpsd": ("student_fused", "teacher_fused"),
+        "hfrd": ("student_response", "teacher_response", "gaussian"),
+    }
+    loss = CMDLoss(**{part: getattr(whole, part) for part in parts}, alpha=2.0, beta=3.0)
+    assert list(loss(**{name: inputs[name] for part in parts for name in needed[part]})) == names
+
+
+def test_what_is_missing_is_named() -> None:
+    loss, inputs = everything()
+    del inputs["teacher_fused"]
+    with pytest.raises(ValueError, match="mpsd needs teacher_fused, which was not given"):
+        loss(**inputs)
+    with pytest.raises(ValueError, match="give at least one of scfd, mpsd, hfrd"):
+        CMDLoss()
+
+
+def test_parameters_of_the_parts_are_registered_and_survive_a_round_trip() -> None:
+    loss, inputs = everything()
+    assert any(name.startswith("scfd.chains.rgb") for name, _ in loss.named_parameters())
+    assert any(name.startswith("mpsd.adaptors") for name, _ in loss.named_parameters())
+    other = copy.deepcopy(loss)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(loss.state_dict())
+    torch.testing.assert_close(other(**inputs).total, loss(**inputs).total)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fully_compiled_step_gives_the_same_terms() -> None:
+    loss, inputs = everything()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(dict(compiled(**inputs)), dict(loss(**inputs)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_terms_are_finite_under_autocast(dtype: torch.dtype, scale: float) -> None:
+    loss = CMDLoss(SCFDLoss(STUDENT, TEACHER), hfrd=HFRDLoss())
+    student, teacher = (
+        Pair([x * scale for x in pair.rgb], [x * scale for x in pair.tir])
+        for pair in (pyramids(STUDENT), pyramids(TEACHER))
+    )
+    response = torch.rand(2, 19, 19)
+    with torch.autocast("cpu", dtype=dtype):
+        terms = loss(
+            student_features=student,
+            teacher_features=teacher,
+            student_response=response,
+            teacher_response=response,
+            gaussian=response,
+        )
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in [*terms.values(), terms.total])

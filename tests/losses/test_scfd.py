@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from helpers import pyramids
+from torch import Tensor
+
+from mmdistill import NotFiniteError, Pair, SCFDLoss, ShapeError
+
+STUDENT, TEACHER = (2, 3, 4, 5), (3, 4, 5, 6)
+
+
+def features(batch: int = 2) -> tuple[Pair[list[Tensor]], Pair[list[Tensor]]]:
+    return (
+        pyramids(STUDENT, (16, 24), batch, dtype=torch.float64),
+        pyramids(TEACHER, (16, 24), batch, dtype=torch.float64),
+    )
+
+
+def target(kind: str, rgb: np.ndarray, tir: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if kind == "sem":
+        return rgb * tir + rgb - tir, rgb * tir + tir - rgb
+    common = rgb * tir + rgb + tir if kind == "cem" else rgb + tir
+    return common, common
+
+
+@pytest.mark.parametrize(
+    "interaction",
+    [("sem", "sem", "sem", "cem"), ("add",) * 4, ("sem",) * 4, ("cem",) * 4, ("cem", "add", "sem", "sem")],
+)
+def test_value_is_equation_three(interaction: tuple[str, ...]) -> None:
+    loss = SCFDLoss(STUDENT, TEACHER, mid_channels=4, interaction=interaction).double().eval()  # type: ignore[arg-type]
+    student, teacher = features()
+    aligned = Pair(loss.chains["rgb"](student.rgb), loss.chains["tir"](student.tir))
+    expected = {"specific": 0.0, "common": 0.0}
+    for level, kind in enumerate(interaction):
+        wanted = target(kind, teacher.rgb[level].numpy(), teacher.tir[level].numpy())
+        for wants, gets in zip(wanted, aligned, strict=True):
+            error = np.mean((wants - gets[level].detach().numpy()) ** 2)
+            expected["specific" if kind == "sem" else "common"] += error
+    terms = loss(student, teacher)
+    assert set(terms) == {name for name, value in expected.items() if value}
+    for name in terms:
+        assert terms[name].item() == pytest.approx(expected[name], rel=1e-12)
+    assert terms.total.item() == pytest.approx(sum(expected.values()), rel=1e-12)
+
+
+def test_a_shared_chain_serves_both_modalities() -> None:
+    shared = SCFDLoss(STUDENT, TEACHER, mid_channels=4, shared=True).double().eval()
+    separate = SCFDLoss(STUDENT, TEACHER, mid_channels=4).double().eval()
+    for chain in separate.chains.values():
+        chain.load_state_dict(shared.chains["both"].state_dict())
+    student, teacher = features()
+    torch.testing.assert_close(shared(student, teacher).total, separate(student, teacher).total)
+    count = [sum(p.numel() for p in loss.parameters()) for loss in (shared, separate)]
+    assert 2 * count[0] == count[1]
+
+
+def test_gradients_are_right_and_the_teacher_gets_none() -> None:
+    loss = SCFDLoss((2, 2), (2, 3), mid_channels=2, interaction=("sem", "cem")).double().eval()
+    student = pyramids((2, 2), (4, 4), 2, dtype=torch.float64, requires_grad=True)
+    teacher = pyramids((2, 3), (4, 4), 2, dtype=torch.float64, requires_grad=True)
+    leaves = [*student.rgb, *student.tir]
+    assert torch.autograd.gradcheck(lambda *x: loss(Pair(x[:2], x[2:]), teacher).total, leaves)
+    loss(student, teacher).total.backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in leaves)
+    assert all(x.grad is None for x in [*teacher.rgb, *teacher.tir])
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.parameters())
+
+
+def test_mid_channels_follow_the_students_deepest_level() -> None:
+    assert SCFDLoss((64, 64, 128, 256), (64, 256, 512, 1024)).chains["rgb"].levels[0].mid_channels == 256
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reduction_is_in_float32(dtype: torch.dtype) -> None:
+    """A float16 sum of squares over 64 x 64 x 64 at value 30 is infinite."""
+    loss = SCFDLoss((4,), (64,), interaction=("add",)).eval()
+    student = Pair([torch.zeros(1, 4, 64, 64)], [torch.zeros(1, 4, 64, 64)])
+    teacher = Pair([torch.full((1, 64, 64, 64), 30.0, dtype=dtype)], [torch.zeros(1, 64, 64, 64, dtype=dtype)])
+    total = loss(student, teacher).total
+    assert total.dtype == torch.float32
+    assert total.item() == pytest.approx(2 * 900, rel=1e-3)
+
+
+def test_wrong_inputs_are_named() -> None:
+    loss = SCFDLoss(STUDENT, TEACHER).double()
+    student, teacher = features()
+    smaller = pyramids(TEACHER, (16, 20), 2, dtype=torch.float64)
+    with pytest.raises(ShapeError, match="SCFDLoss: teacher level 1: width: expected 24 as student, got 20"):
+        loss(student, smaller)
+    with pytest.raises(ShapeError, match="SCFDLoss: student rgb: levels: expected 4, got 3"):
+        loss(Pair(student.rgb[:3], student.tir[:3]), teacher)
+    with pytest.raises(ShapeError, match="SCFDLoss: teacher tir level 2: channels: expected 4, got 3"):
+        loss(student, Pair(teacher.rgb, [teacher.tir[0]] * 4))
+    with pytest.raises(ShapeError, match="SCFDLoss: teacher level 1: batch: expected 2 as student, got 3"):
+        loss(student, features(3)[1])
+    with pytest.raises(ValueError, match="interaction must be of"):
+        SCFDLoss((2,), (2,), interaction=("mul",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_names_the_map_that_holds_it(value: float) -> None:
+    loss = SCFDLoss(STUDENT, TEACHER).double()
+    student, teacher = features()
+    teacher.tir[2][0, 0, 0, 0] = value
+    with pytest.raises(
+        NotFiniteError, match="SCFDLoss: teacher tir level 3: values: expected finite, got 1 NaN or infinite"
+    ):
+        loss(student, teacher)
+    loss.check_values = False
+    assert not loss(student, teacher).total.isfinite()
