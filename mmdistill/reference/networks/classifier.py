@@ -1,0 +1,70 @@
+"""DiMP's classification branch: its features, and the target model that scores them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from mmdistill.reference.networks.correlation import correlate
+from mmdistill.reference.networks.resnet import BasicBlock, Depth
+from mmdistill.reference.networks.target_filter import FilterInitialiser, FilterOptimiser, InstanceNorm
+
+
+class ScoredFrames(NamedTuple):
+    """Scores of test frames by each filter iterate, ``(I + 1, M, S, H', W')``, and the iterates themselves."""
+
+    scores: Tensor
+    filters: Tensor
+
+
+class TargetClassifier(nn.Module):
+    """Classification features, filter initialiser and filter optimiser.
+
+    Args:
+        in_channels: channels of the fused level 4.
+        channels: channels of the classification features; 256 for ResNet-18, 512 for ResNet-50.
+        depth: the trunk's depth: ResNet-18 has a residual block before the last convolution, ResNet-50 has not.
+        filter_size: cells along the filter.
+        label_sigma: the label's initial deviation in the optimiser, cells.
+    """
+
+    STRIDE = 16
+
+    def __init__(self, in_channels: int, channels: int, depth: Depth, filter_size: int, label_sigma: float) -> None:
+        super().__init__()
+        block: list[nn.Module] = [BasicBlock(in_channels, in_channels)] if depth == 18 else []
+        self.extractor = nn.Sequential(
+            *block,
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            InstanceNorm(math.sqrt(1 / (channels * filter_size * filter_size))),
+        )
+        self.initialiser = FilterInitialiser(channels, filter_size, self.STRIDE)
+        self.optimiser = FilterOptimiser(label_sigma=label_sigma, stride=self.STRIDE)
+
+    def features(self, fused: Tensor) -> Tensor:
+        """Return classification features ``(N, S, C', H, W)`` of fused level-4 maps ``(N, S, C, H, W)``."""
+        frames = fused.shape[0]
+        extracted: Tensor = self.extractor(fused.flatten(0, 1))
+        return rearrange(extracted, "(n s) c h w -> n s c h w", n=frames)
+
+    def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Tensor:
+        """Return the filter iterates ``(iterations + 1, S, C', h, w)``.
+
+        Args:
+            features: of the training frames, ``(N, S, C', H, W)``.
+            boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            iterations: optimiser steps.
+        """
+        filters = self.initialiser(features, boxes)
+        iterates: Tensor = self.optimiser(filters, features, boxes, iterations)
+        return iterates
+
+    def score(self, iterates: Tensor, features: Tensor) -> Tensor:
+        """Return scores ``(I, M, S, H', W')`` of frames ``(M, S, C', H, W)`` by filters ``(I, S, C', h, w)``."""
+        count, frames = iterates.shape[0], features.shape[0]
+        # Iterates ride on the frame axis's neighbour: S*I "sequences" of the same frames.
+        scores = correlate(features.repeat_interleave(count, dim=1), rearrange(iterates, "i s c h w -> (s i) c h w"))
+        return rearrange(scores, "m (s i) h w -> i m s h w", i=count, m=frames)

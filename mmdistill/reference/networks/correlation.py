@@ -1,0 +1,62 @@
+"""Correlating features with a target filter per sequence, and the transposed operation, as matrix products.
+
+For a filter of ``h x w`` cells the product of filter and features is formed for every filter cell at once; summing
+its shifted copies (``fold``) gives the scores. An even filter pads one more row and column at the end, so a 4x4
+filter on 18x18 features scores 19x19 places.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+
+def correlate(features: Tensor, filters: Tensor) -> Tensor:
+    """Return the scores ``(N, S, H', W')`` of each sequence's filter on its features.
+
+    Args:
+        features: ``(N, S, C, H, W)``, N frames of S sequences.
+        filters: ``(S, C, h, w)``, one filter per sequence.
+
+    Returns:
+        ``H' = H + 1`` for an even h, ``H`` for an odd one; the width likewise.
+    """
+    frames, sequences, _, height, width = features.shape
+    rows, columns = filters.shape[-2:]
+    # Mirrored cells: fold adds cell (i, j) of a block at +i, +j, where correlation wants it at -i, -j.
+    cells = rearrange(filters.flip(-2, -1), "s c h w -> s (h w) c")
+    products = cells @ features.flatten(-2)
+    scores = F.fold(
+        products.flatten(0, 1),
+        output_size=score_size((height, width), (rows, columns)),
+        kernel_size=(rows, columns),
+        padding=_fold_padding(rows, columns),
+    )
+    return scores.view(frames, sequences, *scores.shape[-2:])
+
+
+def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple[int, int]) -> Tensor:
+    """Return the filters' gradient ``(S, C, h, w)``: what ``correlate`` does to the filter, transposed.
+
+    Args:
+        features: ``(N, S, C, H, W)``.
+        residuals: ``(N, S, H', W')``, the gradient at the scores.
+        filter_size: h, w.
+    """
+    rows, columns = filter_size
+    frames = features.shape[0]
+    windows = F.unfold(residuals.flatten(0, 1)[:, None], filter_size, padding=_fold_padding(rows, columns))
+    windows = rearrange(windows, "(n s) cells places -> s (n places) cells", n=frames)
+    gradient = rearrange(features, "n s c h w -> s c (n h w)") @ windows
+    return rearrange(gradient, "s c (h w) -> s c h w", h=rows).flip(-2, -1)
+
+
+def score_size(feature_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[int, int]:
+    """Return H', W' of the score map of features H, W and a filter h, w."""
+    height, width = (f + 1 - k % 2 for f, k in zip(feature_size, filter_size, strict=True))
+    return height, width
+
+
+def _fold_padding(rows: int, columns: int) -> tuple[int, int]:
+    return (rows - 1) // 2, (columns - 1) // 2

@@ -1,0 +1,59 @@
+"""Precise RoI pooling in plain PyTorch: exact, on any device, differentiable in features and in boxes.
+
+A bin's value is the integral of the bilinearly interpolated map over the bin, divided by the bin's area (Jiang et al.,
+Acquisition of Localization Confidence for Accurate Object Detection, ECCV 2018). Bilinear interpolation is a
+product of one hat function per axis, so the integral separates: one small matrix per axis holds each cell's share in
+each bin, and pooling is two matrix products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) -> Tensor:
+    """Return ``(B, K, C, size, size)``: each box's mean of the interpolated map in ``size x size`` bins.
+
+    Cell ``i`` of the map stands at ``i * stride`` pixels; beyond the map's outer cells the map falls to zero within one
+    cell. A box without area gives zeros.
+
+    Args:
+        features: ``(B, C, H, W)``.
+        boxes: ``(B, K, 4)`` as ``x y w h`` in pixels; K boxes on each of the B maps.
+        size: bins along either axis.
+        stride: pixels per cell.
+    """
+    boxes = boxes / stride
+    height, width = features.shape[-2:]
+    columns = axis_shares(boxes[..., 0], boxes[..., 2], size, width)
+    rows = axis_shares(boxes[..., 1], boxes[..., 3], size, height)
+    batch, count = boxes.shape[:2]
+    # Columns are pooled for all boxes in one product, rows then box by box.
+    across = features.flatten(1, 2) @ columns.flatten(1, 2).mT.to(features.dtype)
+    across = across.view(batch, -1, height, count, size).permute(0, 3, 2, 1, 4).reshape(batch, count, height, -1)
+    pooled = rows.to(features.dtype) @ across
+    return pooled.view(batch, count, size, -1, size).transpose(2, 3)
+
+
+def axis_shares(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
+    """Return each cell's share in each bin along one axis, ``(..., bins, cells)``; a bin inside the map sums to 1.
+
+    Args:
+        start: where the box starts, ``(...)``, in cells.
+        extent: how long it is, ``(...)``, in cells.
+        bins: into how many equal bins it is cut.
+        cells: cells along this axis.
+    """
+    fractions = torch.arange(bins + 1, device=start.device, dtype=start.dtype) / bins
+    edges = start[..., None] + extent[..., None] * fractions
+    positions = torch.arange(cells, device=start.device, dtype=start.dtype)
+    below = hat_integral(edges[..., None] - positions)
+    length = (extent / bins).clamp(min=torch.finfo(extent.dtype).tiny)
+    return (below[..., 1:, :] - below[..., :-1, :]) / length[..., None, None]
+
+
+def hat_integral(x: Tensor) -> Tensor:
+    """Return the integral from minus infinity to x of the hat function ``max(1 - |t|, 0)``."""
+    x = x.clamp(-1, 1)
+    return 0.5 + x - 0.5 * x * x.abs()

@@ -1,0 +1,156 @@
+"""DiMP's target model: a filter made from the first frames and refined by an unrolled optimiser.
+
+Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, sections 3.1 to 3.4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mmdistill.reference.networks.correlation import correlate, correlate_transposed, score_size
+from mmdistill.reference.networks.roi_pooling import precise_roi_pool
+
+
+class InstanceNorm(nn.Module):
+    """Scale each map to the L2 norm ``scale * sqrt(C * H * W)``, over channels and space together."""
+
+    def __init__(self, scale: float, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.scale, self.epsilon = scale, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(..., C, H, W)`` normalised, each map on its own."""
+        square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
+        total = square.sum(dim=(-3, -2, -1), keepdim=True)
+        count = x.shape[-3] * x.shape[-2] * x.shape[-1]
+        return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
+
+
+class FilterInitialiser(nn.Module):
+    """A first filter: a 3x3 convolution, each target box pooled to the filter's size, the mean over the frames."""
+
+    def __init__(self, channels: int, filter_size: int = 4, stride: int = 16) -> None:
+        super().__init__()
+        self.filter_size, self.stride = filter_size, stride
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Return the filters ``(S, C, h, w)``.
+
+        Args:
+            features: classification features ``(N, S, C, H, W)``.
+            boxes: target boxes ``(N, S, 4)``, ``x y w h`` in crop pixels.
+        """
+        frames = features.shape[0]
+        convolved = self.convolution(features.flatten(0, 1))
+        pooled = precise_roi_pool(convolved, boxes.flatten(0, 1)[:, None], self.filter_size, self.stride)[:, 0]
+        return rearrange(pooled, "(n s) c h w -> n s c h w", n=frames).mean(dim=0)
+
+
+class DistanceFunction(nn.Module):
+    """A learned function of the distance to the target: values at bins, linear in between, constant past the last."""
+
+    def __init__(self, values: Tensor, bin_width: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values)
+        self.bin_width = bin_width
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Return the function's value at each distance (any shape, cells)."""
+        last = len(self.values) - 1
+        position = (distance / self.bin_width).clamp(max=last)
+        lower = position.floor().clamp(max=last - 1)
+        index = lower.long()
+        share = position - lower
+        return self.values[index] * (1 - share) + self.values[index + 1] * share
+
+
+class FilterOptimiser(nn.Module):
+    """Steepest descent on DiMP's discriminative loss, with the Gauss-Newton step length, unrolled.
+
+        L(f) = sum over frames and places of (w v (h(s) - y))^2 + reg |f|^2,   s = features * f
+
+    The label y, the spatial weight v and the target mask m are learned functions of the distance to the target's
+    centre; h is a leaky ReLU whose slope is m, so background scores below zero cost little. The frames' weights w^2
+    sum to 1.
+
+    Args:
+        bins: how many values the distance functions have.
+        bin_width: distance between them, in cells.
+        label_sigma: the label's initial deviation, in cells.
+        stride: pixels per cell.
+    """
+
+    MINIMUM_REGULARISATION = 1e-3
+
+    def __init__(self, bins: int = 100, bin_width: float = 0.1, label_sigma: float = 0.9, stride: int = 16) -> None:
+        super().__init__()
+        self.stride = stride
+        self.log_step_length = nn.Parameter(torch.full((1,), math.log(0.9)))
+        self.regularisation = nn.Parameter(torch.full((1,), 0.1))
+        distance = torch.arange(bins) * bin_width
+        gaussian = torch.exp(-0.5 * (distance / label_sigma).square())
+        self.label = DistanceFunction(gaussian - gaussian.min(), bin_width)
+        self.mask = DistanceFunction(3 * torch.tanh(2 - distance), bin_width)  # before the sigmoid
+        self.spatial_weight = DistanceFunction(torch.ones(bins), bin_width)
+
+    def forward(
+        self, filters: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the iterates ``(iterations + 1, S, C, h, w)``, the given filters first.
+
+        Args:
+            filters: where to start, ``(S, C, h, w)``.
+            features: classification features ``(N, S, C, H, W)``.
+            boxes: target boxes ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            iterations: how many steps.
+            weights: the frames' weights ``(N, S)``, summing to 1 over N; equal if not given.
+        """
+        filter_size = (filters.shape[-2], filters.shape[-1])
+        distance = self.distance(boxes, score_size((features.shape[-2], features.shape[-1]), filter_size))
+        label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
+        share = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
+        weight = share.sqrt()[..., None, None] * self.spatial_weight(distance)
+        regularisation = self._regularisation()
+        step_length = self.log_step_length.exp()
+
+        iterates = [filters]
+        for _ in range(iterations):
+            scores = correlate(features, filters)
+            # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both.
+            derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
+            residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
+            gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
+            gradient = gradient + regularisation * filters
+            change = weight * derivative * correlate(features, gradient)
+            square = gradient.square().sum(dim=(1, 2, 3))
+            curvature = change.square().sum(dim=(0, 2, 3)) + regularisation * square
+            length = step_length * square / curvature.clamp(min=1e-8)
+            filters = filters - length[:, None, None, None] * gradient
+            iterates.append(filters)
+        return torch.stack(iterates)
+
+    def distance(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return each score place's distance ``(N, S, H', W')`` to the boxes' centres, in cells."""
+        centre = (boxes[..., :2] + boxes[..., 2:] / 2) / self.stride
+        rows, columns = (torch.arange(length, device=boxes.device, dtype=boxes.dtype) for length in size)
+        down = rows[:, None] - centre[..., 1, None, None]
+        right = columns[None, :] - centre[..., 0, None, None]
+        return (down.square() + right.square()).sqrt()
+
+    def loss(self, filters: Tensor, features: Tensor, boxes: Tensor) -> Tensor:
+        """Return the loss ``(S,)`` of filters ``(S, C, h, w)``, the frames weighing the same."""
+        scores = correlate(features, filters)
+        distance = self.distance(boxes, (scores.shape[-2], scores.shape[-1]))
+        slope = torch.sigmoid(self.mask(distance))
+        activated = torch.where(scores > 0, scores, slope * scores)
+        residual = self.spatial_weight(distance) * (activated - self.label(distance))
+        data: Tensor = residual.square().sum(dim=(2, 3)).mean(dim=0)
+        return data + self._regularisation() * filters.square().sum(dim=(1, 2, 3))
+
+    def _regularisation(self) -> Tensor:
+        return self.regularisation.square().clamp(min=self.MINIMUM_REGULARISATION**2)
