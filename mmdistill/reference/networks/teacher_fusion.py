@@ -72,8 +72,8 @@ class FeatureReselection(nn.Module):
         """Return ``(B, C, H, W)``: the channel-wise weighted sum of RGB, TIR and the expanded fused feature."""
         pooled = reduce(torch.cat([*compensated, fused], dim=1), "b c h w -> b c", "mean")
         weights = rearrange(self.select(pooled), "b (source c) -> source b c 1 1", source=3).softmax(dim=0)
-        expanded: Tensor = self.expand(fused)
-        return weights[0] * pair.rgb + weights[1] * pair.tir + weights[2] * expanded
+        selected: Tensor = weights[0] * pair.rgb + weights[1] * pair.tir + weights[2] * self.expand(fused)
+        return selected
 
 
 class TeacherFusion(nn.Module):

@@ -1,0 +1,121 @@
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmdistill.reference.networks.correlation import correlate
+from mmdistill.reference.networks.target_filter import (
+    DistanceFunction,
+    FilterInitialiser,
+    FilterOptimiser,
+    InstanceNorm,
+)
+
+
+@pytest.fixture(scope="module")
+def golden(fixtures: Path) -> dict[str, torch.Tensor]:
+    values = np.load(fixtures / "filter_learning.npz")
+    return {name: torch.as_tensor(values[name]) for name in values.files}
+
+
+@pytest.fixture
+def optimiser(golden: dict[str, torch.Tensor]) -> FilterOptimiser:
+    module = FilterOptimiser()
+    names = {
+        "log_step_length": "log_step_length",
+        "filter_reg": "regularisation",
+        "label_map_predictor.weight": "label.values",
+        "target_mask_predictor.0.weight": "mask.values",
+        "spatial_weight_predictor.weight": "spatial_weight.values",
+    }
+    module.load_state_dict({ours: golden[f"optimizer/{theirs}"].flatten() for theirs, ours in names.items()})
+    return module
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
+    norm = InstanceNorm(math.sqrt(1 / (16 * 4 * 4)))
+    close(norm(golden["raw_train"]), golden["normalised_train"])
+    close(norm(golden["raw_test"]), golden["normalised_test"])
+
+
+def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
+    initialiser = FilterInitialiser(16)
+    state = {f"convolution.{name}": golden[f"initializer/filter_conv.{name}"] for name in ("weight", "bias")}
+    initialiser.load_state_dict(state)
+    close(initialiser(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
+
+
+def test_golden_iterates_scores_and_losses(golden: dict[str, torch.Tensor], optimiser: FilterOptimiser) -> None:
+    iterates = optimiser(golden["initial_filter"], golden["normalised_train"], golden["boxes_xywh"], 5)
+    close(iterates, golden["filter_iterates"])
+    close(torch.stack([correlate(golden["normalised_test"], f) for f in iterates]), golden["scores"])
+    losses = [optimiser.loss(f, golden["normalised_train"], golden["boxes_xywh"]).mean() for f in iterates]
+    close(torch.stack(losses), golden["losses"].flatten())
+
+
+def test_golden_distance_bins(golden: dict[str, torch.Tensor]) -> None:
+    y, x = golden["distance_map_centre_yx"].tolist()
+    distance = ((torch.arange(19.0)[:, None] - y).square() + (torch.arange(19.0) - x).square()).sqrt()
+    for bin_, expected in enumerate(golden["distance_map"][0]):
+        close(DistanceFunction(torch.eye(100)[bin_], 0.1)(distance), expected)
+
+
+def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    features = torch.randn(frames, sequences, 3, 6, 6, dtype=torch.float64)
+    boxes = torch.tensor([20.0, 30.0, 40.0, 25.0], dtype=torch.float64).expand(frames, sequences, 4)
+    return torch.randn(sequences, 3, 4, 4, dtype=torch.float64), features, boxes
+
+
+def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_length() -> None:
+    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    filters, features, boxes = problem()
+    first, second = optimiser(filters, features, boxes, 1).detach()
+    leaf = first.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(optimiser.loss(leaf, features, boxes).sum(), leaf)
+    step = second - first
+    for sequence in range(2):
+        cosine = torch.nn.functional.cosine_similarity(step[sequence].flatten(), -gradient[sequence].flatten(), dim=0)
+        assert cosine.item() == pytest.approx(1, abs=1e-10)
+    losses = [optimiser.loss(f, features, boxes) for f in optimiser(filters, features, boxes, 8)]
+    assert all((after < before).all() for before, after in itertools.pairwise(losses))
+
+
+def test_sequences_do_not_see_each_other() -> None:
+    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    filters, features, boxes = problem()
+    together = optimiser(filters, features, boxes, 3)
+    for s in range(2):
+        alone = optimiser(filters[s : s + 1], features[:, s : s + 1], boxes[:, s : s + 1], 3)
+        torch.testing.assert_close(together[:, s : s + 1], alone)
+
+
+def test_a_weight_of_zero_leaves_a_frame_out() -> None:
+    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    filters, features, boxes = problem(frames=3)
+    weights = torch.tensor([[0.25], [0.0], [0.75]], dtype=torch.float64).expand(3, 2)
+    kept = [0, 2]
+    weighted = optimiser(filters, features, boxes, 3, weights)
+    torch.testing.assert_close(weighted, optimiser(filters, features[kept], boxes[kept], 3, weights[kept]))
+    equal = torch.full((3, 2), 1 / 3, dtype=torch.float64)
+    torch.testing.assert_close(optimiser(filters, features, boxes, 3, equal), optimiser(filters, features, boxes, 3))
+
+
+def test_every_parameter_is_trained_through_the_unrolled_steps() -> None:
+    optimiser = FilterOptimiser(bins=8, bin_width=0.7, label_sigma=0.4).double()
+    filters, features, boxes = problem()
+    correlate(features, optimiser(filters, features, boxes, 3)[-1]).square().sum().backward()
+    for name, parameter in optimiser.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_parameters_are_counted_as_stated() -> None:
+    assert sum(parameter.numel() for parameter in FilterOptimiser().parameters()) == 302
+    assert sum(parameter.numel() for parameter in FilterInitialiser(256).parameters()) == 590_080
