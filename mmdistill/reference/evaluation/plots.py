@@ -1,0 +1,134 @@
+"""Success and precision plots of several trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmdistill.reference.data.boxes import Array
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.scoring import (
+    NORMALISED_THRESHOLDS,
+    PRECISION_THRESHOLDS,
+    SUCCESS_THRESHOLDS,
+    BenchmarkScores,
+)
+from mmdistill.reference.files import atomic_path
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+_INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
+
+
+def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path) -> list[Path]:
+    """Draw the success, precision and normalised precision plots of trackers on one benchmark.
+
+    Args:
+        scores: for each tracker's name what it scored, all by the same rule.
+        folder: gets ``success.png``, ``precision.png`` and ``normalised_precision.png``.
+
+    Returns:
+        The paths of the three files.
+
+    Raises:
+        DataError: no tracker, or trackers scored by different rules.
+    """
+    rules = {each.rule for each in scores.values()}
+    if len(rules) != 1:
+        raise DataError(
+            f"plots: expected trackers scored by one rule, got {len(scores)} trackers and {len(rules)} rules"
+        )
+    rule = rules.pop()
+    overall = {name: each.overall for name, each in scores.items()}
+    at = "0.2" if rule.normalised == "share" else "0 to 0.5"
+    plots = [
+        _Plot(
+            file="success.png",
+            title=f"Success (SR) on {rule.benchmark}",
+            horizontal="overlap threshold (IoU)",
+            vertical="frames above threshold, %",
+            thresholds=SUCCESS_THRESHOLDS,
+            curves={name: each.success for name, each in overall.items()},
+            figures={name: each.SR for name, each in overall.items()},
+            legend="lower left",
+        ),
+        _Plot(
+            file="precision.png",
+            title=f"Precision (PR at {rule.precision_threshold} px) on {rule.benchmark}",
+            horizontal="centre error threshold, pixels",
+            vertical="frames within threshold, %",
+            thresholds=PRECISION_THRESHOLDS,
+            curves={name: each.precision for name, each in overall.items()},
+            figures={name: each.PR for name, each in overall.items()},
+            legend="lower right",
+            mark=rule.precision_threshold,
+        ),
+        _Plot(
+            file="normalised_precision.png",
+            title=f"Normalised precision (NPR at {at}) on {rule.benchmark}",
+            horizontal="centre error threshold, target sizes",
+            vertical="frames within threshold, %",
+            thresholds=NORMALISED_THRESHOLDS,
+            curves={name: each.normalised for name, each in overall.items()},
+            figures={name: each.NPR for name, each in overall.items()},
+            legend="lower right",
+            mark=0.2 if rule.normalised == "share" else None,
+        ),
+    ]
+    return [_save(plot, Path(folder)) for plot in plots]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """One plot: a curve and a figure per tracker's name."""
+
+    file: str
+    title: str
+    horizontal: str
+    vertical: str
+    thresholds: Array
+    curves: dict[str, Array]
+    figures: dict[str, float]
+    legend: Literal["lower left", "lower right"]
+    mark: float | None = None
+
+
+def _save(plot: _Plot, folder: Path) -> Path:
+    figure = Figure(figsize=(5.6 if len(plot.curves) <= _INSIDE else 8.4, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    # A tracker keeps its colour and dashes in all plots; the best is first in the legend.
+    places = {name: place for place, name in enumerate(plot.curves)}
+    for name in sorted(plot.curves, key=lambda name: -plot.figures[name]):
+        axes.plot(
+            plot.thresholds,
+            plot.curves[name],
+            color=_COLOURS[places[name] % len(_COLOURS)],
+            linestyle=_DASHES[places[name] % len(_DASHES)],
+            linewidth=2,
+            label=f"[{plot.figures[name]:.1f}] {name}",
+        )
+    if len(places) <= _INSIDE:
+        axes.legend(loc=plot.legend, framealpha=0.9, fontsize=10)
+    else:
+        figure.legend(loc="outside right upper", fontsize=9)
+    if plot.mark is not None:
+        axes.axvline(plot.mark, color="0.6", linewidth=1, zorder=1)
+    axes.set_title(plot.title, fontsize=12)
+    axes.set_xlabel(plot.horizontal, fontsize=11)
+    axes.set_ylabel(plot.vertical, fontsize=11)
+    axes.set_xlim(float(plot.thresholds[0]), float(plot.thresholds[-1]))
+    axes.set_ylim(0, 100)
+    axes.grid(color="0.88")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    path = folder / plot.file
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=160)
+    return path

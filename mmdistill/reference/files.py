@@ -1,0 +1,44 @@
+"""Writing files whole: a reader sees the old content or the new, never a half."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def temporary_beside(path: str | Path) -> Path:
+    """Return an unused hidden name in the folder of ``path``, which is made if missing.
+
+    The name keeps the suffix, because image and video writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that is moved onto it when the block ends without an error.
+
+    After an error the temporary file is removed and ``path`` is as it was.
+
+    Args:
+        path: the file to write; one that exists is replaced, missing folders are made.
+
+    Yields:
+        The path to write to, of the same folder and suffix.
+    """
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line endings stay as given."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))

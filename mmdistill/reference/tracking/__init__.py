@@ -1,0 +1,1 @@
+"""Trackers at work on video: state, frames in, boxes out, and pictures of them."""

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmdistill.reference.files import atomic_path, temporary_beside, write_text
+
+
+def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "image.png"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "scores.json"
+    target.write_text("old")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_is_written_byte_for_byte(tmp_path: Path) -> None:
+    target = tmp_path / "boxes.txt"
+    write_text(target, "first\r\n")
+    write_text(target, "Größe\n")
+    assert target.read_bytes() == "Größe\n".encode()
+
+
+def test_temporary_names_are_hidden_and_differ(tmp_path: Path) -> None:
+    first, second = (temporary_beside(tmp_path / "a.b.txt") for _ in range(2))
+    assert first != second
+    assert first.name.startswith(".a.b.")
