@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.reference.networks.correlation import correlate, correlate_transposed, score_size
 from mmdistill.reference.networks.roi_pooling import precise_roi_pool
 
@@ -111,7 +112,8 @@ class FilterOptimiser(nn.Module):
             weights: the frames' weights ``(N, S)``, summing to 1 over N; equal if not given.
         """
         filter_size = (filters.shape[-2], filters.shape[-1])
-        distance = self.distance(boxes, score_size((features.shape[-2], features.shape[-1]), filter_size))
+        size = score_size((features.shape[-2], features.shape[-1]), filter_size)
+        distance = distance_to_centre(boxes, size, self.stride)
         label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
         share = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
         weight = share.sqrt()[..., None, None] * self.spatial_weight(distance)
@@ -134,18 +136,10 @@ class FilterOptimiser(nn.Module):
             iterates.append(filters)
         return torch.stack(iterates)
 
-    def distance(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return each score place's distance ``(N, S, H', W')`` to the boxes' centres, in cells."""
-        centre = (boxes[..., :2] + boxes[..., 2:] / 2) / self.stride
-        rows, columns = (torch.arange(length, device=boxes.device, dtype=boxes.dtype) for length in size)
-        down = rows[:, None] - centre[..., 1, None, None]
-        right = columns[None, :] - centre[..., 0, None, None]
-        return (down.square() + right.square()).sqrt()
-
     def loss(self, filters: Tensor, features: Tensor, boxes: Tensor) -> Tensor:
         """Return the loss ``(S,)`` of filters ``(S, C, h, w)``, the frames weighing the same."""
         scores = correlate(features, filters)
-        distance = self.distance(boxes, (scores.shape[-2], scores.shape[-1]))
+        distance = distance_to_centre(boxes, (scores.shape[-2], scores.shape[-1]), self.stride)
         slope = torch.sigmoid(self.mask(distance))
         activated = torch.where(scores > 0, scores, slope * scores)
         residual = self.spatial_weight(distance) * (activated - self.label(distance))

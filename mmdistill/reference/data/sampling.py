@@ -1,0 +1,182 @@
+"""DiMP's training samples: reference and test crops of one sequence, jittered, with labels and proposals.
+
+Sample k of a seed is always the same, whoever asks for it and when: a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.boxes import centres
+from mmdistill.reference.data.crops import crop_geometry, cut
+from mmdistill.reference.data.proposals import ProposalSettings, propose
+from mmdistill.reference.data.sequence import FramePair, Image, TrackingSequence
+from mmdistill.reference.errors import DataError
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far a crop is off its target.
+
+    Attributes:
+        centre: the offset is uniform within half of this times the square root of the target's area, per axis.
+        scale: deviation of the log-normal factor on the target's size.
+    """
+
+    centre: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How samples are drawn; the defaults are DiMP's.
+
+    Attributes:
+        train_frames: reference frames a sample.
+        test_frames: test frames a sample.
+        gap: how many frames apart the frames of a sample may be from its middle.
+        train_jitter: of the reference crops.
+        test_jitter: of the test crops.
+        grey: probability that all RGB crops of a sample lose their colour.
+        brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
+        proposals: how the IoU-Net's boxes are drawn.
+    """
+
+    train_frames: int = 3
+    test_frames: int = 3
+    gap: int = 30
+    train_jitter: Jitter = Jitter(centre=3.0, scale=0.25)
+    test_jitter: Jitter = Jitter(centre=4.5, scale=0.5)
+    grey: float = 0.05
+    brightness: float = 0.2
+    proposals: ProposalSettings = field(default_factory=ProposalSettings)
+
+
+class Crops(NamedTuple):
+    """Crops of one sequence and the target in them.
+
+    Attributes:
+        images: N pairs of crops ``(size, size, 3)``.
+        boxes: ``(N, 4)``, ``x y w h`` in crop pixels.
+    """
+
+    images: Pair[list[Image]]
+    boxes: NDArray[np.float64]
+
+
+class Sample(NamedTuple):
+    """One sequence's part of a batch.
+
+    Attributes:
+        train: the reference crops.
+        test: the test crops.
+        proposals: ``(M, P, 4)``, ``x y w h`` in crop pixels.
+        overlaps: ``(M, P)``, the proposals' IoU with the target.
+    """
+
+    train: Crops
+    test: Crops
+    proposals: NDArray[np.float64]
+    overlaps: NDArray[np.float64]
+
+
+class Sampler:
+    """Draws samples from sequences.
+
+    Args:
+        sequences: where from; each is drawn equally often.
+        crop_size: side of the crops, crop pixels.
+        search_area: the crop's side relative to the target's.
+        settings: how.
+        seed: together with a sample's number it decides everything.
+
+    Raises:
+        DataError: no sequences, or one without a labelled frame.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[TrackingSequence],
+        crop_size: int,
+        search_area: float,
+        settings: SampleSettings | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        if not sequences:
+            raise DataError("training data: no sequences were found")
+        self.sequences, self.crop_size, self.search_area = sequences, crop_size, search_area
+        self.settings, self.seed = settings or SampleSettings(), seed
+        self._usable = [_usable_frames(sequence) for sequence in sequences]
+
+    def sample(self, number: int) -> Sample:
+        """Return sample ``number``."""
+        generator = np.random.default_rng((self.seed, number))
+        which = int(generator.integers(len(self.sequences)))
+        sequence, settings = self.sequences[which], self.settings
+        chosen = self._choose_frames(self._usable[which], generator)
+        grey = generator.random() < settings.grey
+        frames = [(sequence.frame(index), sequence.boxes[index]) for index in chosen]
+        train = self._crops(frames[: settings.train_frames], settings.train_jitter, grey, generator)
+        test = self._crops(frames[settings.train_frames :], settings.test_jitter, grey, generator)
+        drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
+        proposals, overlaps = (np.stack(values) for values in zip(*drawn, strict=True))
+        return Sample(train, test, proposals, overlaps)
+
+    def _choose_frames(self, usable: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        middle = generator.choice(usable)
+        near = usable[abs(usable - middle) <= self.settings.gap]
+        count = self.settings.train_frames + self.settings.test_frames
+        chosen: NDArray[np.int64] = generator.choice(near, size=count, replace=len(near) < count)
+        return chosen
+
+    def _crops(
+        self,
+        frames: Sequence[tuple[FramePair, NDArray[np.float64]]],
+        jitter: Jitter,
+        grey: bool,
+        generator: np.random.Generator,
+    ) -> Crops:
+        images: Pair[list[Image]] = Pair([], [])
+        boxes = []
+        for frame, box in frames:
+            size = box[2:] * np.exp(jitter.scale * generator.normal(size=2))
+            side = np.sqrt(size.prod())
+            offset = jitter.centre * side * (generator.random(2) - 0.5)
+            geometry = crop_geometry(centres(box) + offset, self.search_area * side, self.crop_size)
+            present = both_modalities(frame)
+            for modality, image, crops in zip(Pair._fields, present, images, strict=True):
+                crop = cut(image, geometry)
+                if grey and modality == "rgb":
+                    crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+                brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
+                crops.append(np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8))
+            boxes.append(geometry.to_crop(box))
+        return Crops(images, np.stack(boxes))
+
+
+def both_modalities(frame: FramePair) -> Pair[Image]:
+    """Return the frame with the modality that is there in place of a missing one.
+
+    Raises:
+        DataError: both are missing.
+    """
+    rgb, tir = frame
+    if rgb is None and tir is None:
+        raise DataError("frame: neither an RGB nor a TIR image was given")
+    return Pair(tir if rgb is None else rgb, rgb if tir is None else tir)  # type: ignore[arg-type]
+
+
+def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:
+    boxes = sequence.boxes
+    usable = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+    if not len(usable):
+        raise DataError(f"{sequence.name}: no frame has a box to learn from")
+    return usable

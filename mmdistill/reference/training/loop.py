@@ -1,0 +1,162 @@
+"""One training loop for every stage: log, checkpoint, stop at any moment, go on."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mmdistill import Terms
+from mmdistill.reference.data.batches import batches
+from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.settings import to_json
+from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor, prepare_network
+from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.stages import AloneStage, DistilledStage
+
+SHOWN = 20
+"""Over how many of the latest steps the shown terms are averaged."""
+
+
+def train(
+    stage: AloneStage | DistilledStage,
+    sampler: Sampler,
+    settings: TrainingSettings,
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    title: str = "training",
+    progress: bool | None = None,
+) -> Progress:
+    """Train a stage's network; a run that was stopped goes on from its checkpoint.
+
+    In the folder: ``checkpoint.safetensors`` (everything), ``log.jsonl`` (each step's terms by name) and at the end
+    ``network.safetensors`` (the network and its settings, what trackers load).
+
+    Args:
+        stage: what is trained, and its loss.
+        sampler: where samples come from.
+        settings: how.
+        folder: where the run lives.
+        device: where to train.
+        title: what the progress bar calls it.
+        progress: show a progress bar: always, never, or (None) when standard error is a terminal.
+
+    Returns:
+        How far the run has come: all the way, or as far as an interruption (Ctrl-C, SIGTERM) let it.
+
+    Raises:
+        DataError: the folder holds a run with other settings or a broken checkpoint, or the loss isn't finite.
+    """
+    folder = Path(folder)
+    checkpoint = folder / "checkpoint.safetensors"
+    prepare_network(stage.network, settings)
+    stage.to(device)
+    optimiser = build_optimiser(stage, settings)
+    factor = learning_rate_factor(settings)
+    identity = json.dumps(
+        {"training": json.loads(to_json(settings)), "network": json.loads(to_json(stage.network.settings))}
+    )
+    state = Progress(0, {}, {})
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint, stage, optimiser, identity)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    folder.mkdir(parents=True, exist_ok=True)
+    latest: deque[dict[str, float]] = deque([state.last] if state.last else [], maxlen=SHOWN)
+
+    with (
+        _interruption() as interrupted,
+        _log(folder / "log.jsonl", state.step) as log,
+        tqdm(
+            total=settings.steps,
+            initial=state.step,
+            desc=title,
+            unit="step",
+            disable=None if progress is None else not progress,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
+        for number, batch in enumerate(
+            batches(sampler, settings.sequences, start=state.step, stop=settings.steps, workers=settings.workers),
+            start=state.step,
+        ):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor(number)
+            values = _step(stage(batch.to(torch.device(device))), stage, optimiser, settings, number)
+            latest.append(values)
+            log.write(json.dumps({"step": number, **values}) + "\n")
+            state = Progress(number + 1, state.first or values, _mean(list(latest)))
+            bar.set_postfix({name: f"{value:.3g}" for name, value in state.last.items()}, refresh=False)
+            bar.update()
+            if interrupted or state.step == settings.steps or state.step % settings.checkpoint_every == 0:
+                log.flush()
+                save_checkpoint(checkpoint, stage, optimiser, state, identity)
+            if interrupted:
+                print(f"{title}: stopped after step {state.step}; the same command goes on from here", file=sys.stderr)
+                return state
+    save_network(folder / "network.safetensors", stage.network)
+    return state
+
+
+def _step(
+    terms: Terms, stage: nn.Module, optimiser: torch.optim.Optimizer, settings: TrainingSettings, number: int
+) -> dict[str, float]:
+    """Learn from a batch's terms and return their values."""
+    values = {name: value.item() for name, value in terms.items()} | {"total": terms.total.item()}
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise DataError(f"step {number}: the loss isn't finite in {', '.join(broken)}; try lower learning rates")
+    optimiser.zero_grad(set_to_none=True)
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    if settings.gradient_limit:
+        nn.utils.clip_grad_norm_(stage.parameters(), settings.gradient_limit)
+    optimiser.step()
+    return values
+
+
+def _mean(values: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+
+
+@contextmanager
+def _log(path: Path, steps: int) -> Iterator[TextIO]:
+    """Open the log for appending, without the steps that a lost run had logged but not saved."""
+    lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+    write_text(path, "".join(lines))
+    with path.open("a") as log:
+        yield log
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list, so that the step under way is finished and saved."""
+    received: list[int] = []
+
+    def receive(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, which alone may handle signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Which parameters learn how fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mmdistill.reference.networks.rgbt import RGBTNetwork
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+
+
+def part_of(name: str) -> str:
+    """Return which of ``LearningRates`` a stage's parameter belongs to."""
+    if name.startswith("distillation."):
+        return "distillation"
+    module = name.removeprefix("network.").split(".")
+    if module[0] == "classifier":
+        return "optimiser" if module[1] == "optimiser" else "classifier"
+    return {"trunks": "trunk", "fusions": "fusion", "iou_net": "iou_net"}[module[0]]
+
+
+def build_optimiser(stage: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Return Adam or AdamW over a stage's parameters, one group per part; a frozen trunk is left out."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(part_of(name), []).append(parameter)
+    rates: LearningRates = settings.learning_rates
+    parameters = [{"params": group, "lr": getattr(rates, part)} for part, group in groups.items()]
+    if settings.algorithm == "adamw":
+        return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
+    return torch.optim.Adam(parameters)
+
+
+def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
+    """Return what the learning rates are multiplied by at a step."""
+    if settings.decay_every:
+        return lambda step: settings.decay_factor ** (step // settings.decay_every)
+    return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1)))
+
+
+def prepare_network(network: RGBTNetwork, settings: TrainingSettings) -> None:
+    """Put the network into training mode, its trunks as far as the settings let them learn."""
+    network.train()
+    for trunk in network.trunks.values():
+        trunk.requires_grad_(not settings.frozen_trunk)
+        if settings.frozen_statistics or settings.frozen_trunk:
+            trunk.eval()

@@ -1,0 +1,66 @@
+"""How a run is trained; saved with its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mmdistill.reference.data.sampling import SampleSettings
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """The learning rate of each part; DiMP's by default, for a trunk that was trained on ImageNet.
+
+    Attributes:
+        trunk: the feature extractor.
+        fusion: how the modalities are fused.
+        classifier: classification features and filter initialiser.
+        optimiser: the filter optimiser's own parameters.
+        iou_net: the box estimation.
+        distillation: what only training needs: ABF chains and adaptors.
+    """
+
+    trunk: float = 2e-4
+    fusion: float = 2e-4
+    classifier: float = 5e-5
+    optimiser: float = 5e-4
+    iou_net: float = 1e-3
+    distillation: float = 1e-3
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, how fast and on what a run learns; the defaults are DiMP's 50 epochs of 26,000 samples.
+
+    Attributes:
+        steps: training steps in all.
+        sequences: sequences in a batch.
+        algorithm: ``"adam"`` or ``"adamw"``.
+        learning_rates: per part.
+        weight_decay: of AdamW.
+        decay_every: after how many steps the learning rates fall; 0 for a cosine from start to end instead.
+        decay_factor: what they are multiplied by then.
+        gradient_limit: the gradient's norm is clipped to this; 0 for no limit.
+        frozen_statistics: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
+        frozen_trunk: whether the trunk is not trained at all.
+        checkpoint_every: steps between checkpoints.
+        workers: processes that prepare batches; 0 for none.
+        seed: of the samples and of the network's initial weights.
+        samples: how samples are drawn.
+    """
+
+    steps: int = 50_000
+    sequences: int = 26
+    algorithm: Literal["adam", "adamw"] = "adam"
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    weight_decay: float = 1e-4
+    decay_every: int = 15_000
+    decay_factor: float = 0.2
+    gradient_limit: float = 0.0
+    frozen_statistics: bool = False
+    frozen_trunk: bool = False
+    checkpoint_every: int = 500
+    workers: int = 0
+    seed: int = 0
+    samples: SampleSettings = field(default_factory=SampleSettings)

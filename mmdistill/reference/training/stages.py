@@ -1,0 +1,130 @@
+"""The stages of CMD's training: a teacher (or a plain student) alone, then a student beside a frozen teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
+from mmdistill.reference.data.batches import Batch
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.rgbt import FUSED_LEVELS, RGBTNetwork
+from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Which parts of CMD a student is distilled with; the defaults are the paper's.
+
+    Attributes:
+        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``.
+        alpha: weight of SCFD and MPSD.
+        beta: weight of HFRD.
+        shared_chain: one ABF chain for both modalities.
+        residual: HFRD's residual.
+    """
+
+    parts: tuple[Literal["scfd", "mpsd", "hfrd"], ...] = ("scfd", "mpsd", "hfrd")
+    alpha: float = 1e-3
+    beta: float = 100.0
+    shared_chain: bool = False
+    residual: Literal["mse", "hinge"] = "mse"
+
+
+class AloneStage(nn.Module):
+    """A network trained with the tracking loss alone.
+
+    Args:
+        network: what is trained.
+        tracking: the tracking loss's weights.
+    """
+
+    def __init__(self, network: RGBTNetwork, tracking: TrackingLossSettings | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.tracking = tracking or TrackingLossSettings()
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return the tracking loss's terms on a batch."""
+        predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
+        return tracking_loss(predictions, batch, labels(batch, self.network.settings), self.tracking)
+
+
+class DistilledStage(nn.Module):
+    """A student trained with the tracking loss and CMD beside a frozen teacher (CMD eq. 14).
+
+    The student is distilled on the test frames. The teacher is put into evaluation mode and stays there; it gets no
+    gradient, and it is no part of this module's parameters or state.
+
+    Args:
+        student: what is trained.
+        teacher: what it learns from; crops and filters of the student's size.
+        tracking: the tracking loss's weights.
+        distillation: which parts of CMD, and their weights.
+
+    Raises:
+        DataError: teacher and student don't fit together.
+    """
+
+    def __init__(
+        self,
+        student: RGBTNetwork,
+        teacher: RGBTNetwork,
+        tracking: TrackingLossSettings | None = None,
+        distillation: DistillationSettings | None = None,
+    ) -> None:
+        super().__init__()
+        _check_fit(student, teacher)
+        self.network = student
+        self.tracking = tracking or TrackingLossSettings()
+        self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
+        self.distillation = cmd_loss(student, teacher, distillation or DistillationSettings())
+
+    @property
+    def teacher(self) -> RGBTNetwork:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return the terms of the tracking loss and of CMD on a batch."""
+        inputs = (batch.train, batch.train_boxes, batch.test, batch.proposals)
+        with torch.no_grad():
+            taught = self.teacher(*inputs)
+        predictions = self.network(*inputs)
+        label = labels(batch, self.network.settings)
+        tracking = tracking_loss(predictions, batch, label, self.tracking)
+        distilled = self.distillation(
+            student_features=predictions.test.levels,
+            teacher_features=taught.test.levels,
+            student_fused=predictions.test.paths,
+            teacher_fused=taught.test.fused,
+            student_response=predictions.scores[-1],
+            teacher_response=taught.scores[-1],
+            gaussian=label,
+        )
+        return Terms.weighted((1.0, tracking), (1.0, distilled))
+
+
+def cmd_loss(student: RGBTNetwork, teacher: RGBTNetwork, settings: DistillationSettings) -> CMDLoss:
+    """Return the parts of CMD that the settings name, sized for these two networks."""
+    fused = [[network.channels[level] for level in FUSED_LEVELS] for network in (student, teacher)]
+    parts = settings.parts
+    return CMDLoss(
+        SCFDLoss(student.channels, teacher.channels, shared=settings.shared_chain) if "scfd" in parts else None,
+        MPSDLoss(*fused) if "mpsd" in parts else None,
+        HFRDLoss(residual=settings.residual) if "hfrd" in parts else None,
+        alpha=settings.alpha,
+        beta=settings.beta,
+    )
+
+
+def _check_fit(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+    if student.settings.fusion != "mpsd":
+        raise DataError(f"student: expected a network with MPSD fusion, got {student.settings.fusion!r}")
+    for name in ("crop_size", "search_area", "filter_size", "label_sigma"):
+        ours, theirs = getattr(student.settings, name), getattr(teacher.settings, name)
+        if ours != theirs:
+            raise DataError(f"teacher: {name} is {theirs}, but the student's is {ours}; train one for the other's")

@@ -1,0 +1,59 @@
+"""DiMP's own training loss, CMD's L_original: overlap of proposals, and scores of every filter iterate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmdistill import Terms
+from mmdistill.losses.hfrd import hinge_residual
+from mmdistill.reference.data.batches import Batch
+from mmdistill.reference.geometry import gaussian_label
+from mmdistill.reference.networks.rgbt import NetworkSettings, Predictions
+
+
+@dataclass(frozen=True)
+class TrackingLossSettings:
+    """Weights of the tracking loss; the defaults are DiMP's.
+
+    Attributes:
+        box: weight of the squared error of the predicted IoU, which is on the scale -1 to 1.
+        last: weight of the last filter iterate's scores.
+        first: weight of the initial filter's scores.
+        middle: weight of the iterates between, shared among them.
+        threshold: below which label only positive scores are errors.
+    """
+
+    box: float = 1.0
+    last: float = 100.0
+    first: float = 100.0
+    middle: float = 400.0
+    threshold: float = 0.05
+
+
+def labels(batch: Batch, settings: NetworkSettings) -> Tensor:
+    """Return the Gaussian labels ``(M, S, H', W')`` of the batch's test frames."""
+    size = (settings.score_size, settings.score_size)
+    return gaussian_label(
+        batch.test_boxes, size, settings.crop_size / settings.feature_size, settings.label_sigma_cells
+    )
+
+
+def tracking_loss(predictions: Predictions, batch: Batch, label: Tensor, settings: TrackingLossSettings) -> Terms:
+    """Return the terms ``box``, ``last``, ``first`` and ``middle`` with their weighted total.
+
+    Args:
+        predictions: what the network made of the batch.
+        batch: for the proposals' overlaps.
+        label: the test frames' Gaussian labels ``(M, S, H', W')``.
+        settings: weights and threshold.
+    """
+    box = (predictions.iou - (2 * batch.overlaps - 1)).square().mean()
+    residual = hinge_residual(predictions.scores, label.expand_as(predictions.scores), settings.threshold)
+    iterates = residual.square().flatten(1).mean(dim=1)
+    parts = {"box": box, "last": iterates[-1], "first": iterates[0]}
+    weights = {"box": settings.box, "last": settings.last, "first": settings.first, "middle": settings.middle}
+    if len(iterates) > 2:
+        parts["middle"] = iterates[1:-1].mean()
+    return Terms.weighted(*((weights[name], Terms.summed(**{name: value})) for name, value in parts.items()))
