@@ -1,0 +1,131 @@
+"""Sequences as folders, the VOT and OTB way: frames and an annotation file side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.annotations import read_attributes, read_boxes, write_attributes, write_boxes
+from mmdistill.reference.data.frames import Frames, ImageFolder
+from mmdistill.reference.data.images import natural_order, write_image
+from mmdistill.reference.data.modalities import modality_folders
+from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
+from mmdistill.reference.errors import DataError
+
+ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
+ATTRIBUTES = "attributes.json"
+
+
+class FolderSequence:
+    """A sequence folder: ``groundtruth.txt`` or ``groundtruth_rect.txt``, and images.
+
+    Images of both modalities lie in two sub-folders (``rgb`` and ``tir``, ``visible`` and ``infrared``, ``color``
+    and ``ir``); those of one modality lie in ``img`` or in the folder itself. ``attributes.json`` is optional.
+
+    Args:
+        folder: the sequence's folder; its name is the sequence's.
+        modality: what the images are where they are of one modality.
+
+    Raises:
+        DataError: a modality's folder is missing, the frame counts differ, there are more boxes than frames,
+            or a file is malformed.
+    """
+
+    def __init__(self, folder: str | Path, *, modality: Literal["rgb", "tir"] = "rgb") -> None:
+        self.folder = Path(folder)
+        self._annotation = find_annotation(self.folder)
+        if self._annotation is None:
+            raise DataError(f"{self.folder}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
+        self._frames = _frames(self.folder, modality)
+        self._boxes = _one_per_frame(read_boxes(self._annotation), len(self), self._annotation)
+        attributes = self.folder / ATTRIBUTES
+        self._attributes = read_attributes(attributes, len(self)) if attributes.exists() else {}
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def boxes(self) -> Boxes:
+        """Ground truth ``(T, 4)``, ``x y w h``; NaN after the last annotated frame."""
+        return self._boxes
+
+    @property
+    def attributes(self) -> dict[str, NDArray[np.bool_]]:
+        """For each attribute a flag per frame."""
+        return self._attributes
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame(self, index: int) -> FramePair:
+        """Return frame ``index`` (from 0); the modality that the folder lacks is None."""
+        return self._frames.frame(index)
+
+
+def read_sequences(root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb") -> list[FolderSequence]:
+    """Return the sequences of a folder of sequence folders, in natural order, or the one that ``root`` itself is.
+
+    Raises:
+        DataError: there is none, or a sub-folder is not a sequence.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of sequences, there is none")
+    if find_annotation(root) is not None:
+        return [FolderSequence(root, modality=modality)]
+    folders = [folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."]
+    if not folders:
+        raise DataError(f"{root}: expected sequence folders, each with {' or '.join(ANNOTATIONS)}, there are none")
+    folders.sort(key=lambda folder: natural_order(folder.name))
+    return [FolderSequence(folder, modality=modality) for folder in folders]
+
+
+def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
+    """Write a sequence so that ``FolderSequence`` reads it; PNG keeps every pixel, ``.jpg`` is smaller.
+
+    Both modalities go to ``rgb`` and ``tir``, a single one to ``img``.
+
+    Raises:
+        DataError: the folder holds something already.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: expected a new or empty folder to write the sequence to")
+    for index in range(len(sequence)):
+        rgb, tir = sequence.frame(index)
+        places = Pair("rgb" if tir is not None else "img", "tir" if rgb is not None else "img")
+        for place, image in zip(places, (rgb, tir), strict=True):
+            if image is not None:
+                write_image(folder / place / f"{index + 1:08d}{suffix}", image)
+    if sequence.attributes:
+        write_attributes(folder / ATTRIBUTES, sequence.attributes)
+    # Last, because a folder with an annotation is taken for a whole sequence.
+    write_boxes(folder / ANNOTATIONS[0], sequence.boxes)
+
+
+def find_annotation(folder: str | Path) -> Path | None:
+    """Return a sequence folder's annotation file, or None."""
+    return next((path for name in ANNOTATIONS if (path := Path(folder) / name).is_file()), None)
+
+
+def _frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
+    sides = modality_folders(folder)
+    if sides is not None:
+        return Frames(*map(ImageFolder, sides), where=Pair(*map(str, sides)))
+    images = folder / "img" if (folder / "img").is_dir() else folder
+    source = ImageFolder(images)
+    rgb, tir = (source, None) if modality == "rgb" else (None, source)
+    return Frames(rgb, tir, where=Pair(str(images), str(images)))
+
+
+def _one_per_frame(boxes: Boxes, length: int, annotation: Path) -> Boxes:
+    if len(boxes) > length:
+        raise DataError(f"{annotation}: expected at most a box for each of {length} frames, got {len(boxes)}")
+    unlabelled = np.full((length - len(boxes), 4), np.nan)
+    return np.concatenate([boxes, unlabelled])

@@ -1,0 +1,104 @@
+"""Images on disk: reading any of them as 8-bit RGB, writing them whole, listing a folder of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.reference.data.sequence import Image
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import atomic_path
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+PNG_START, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+
+
+def read_image(path: str | Path) -> Image:
+    """Read an image of 8 or 16 bits and 1, 3 or 4 channels as ``(H, W, 3)`` uint8, RGB.
+
+    One channel is repeated three times; transparency is dropped. A 16-bit image of one channel, as thermal
+    cameras write them, is stretched so that its own 1st to 99th percentile becomes 0 to 255; a 16-bit colour
+    image keeps its high byte.
+
+    Raises:
+        DataError: the file is missing, empty, cut off, not an image, or of another depth.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the image: {error.strerror}") from error
+    if not data:
+        raise DataError(f"{path}: expected an image, the file is empty")
+    if _cut_off(data):
+        raise DataError(f"{path}: the image is cut off, its end is missing after {len(data)} bytes")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError(f"{path}: expected an image, cannot decode the file")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: expected an image of 8 or 16 bits, got {pixels.dtype}")
+    conversion = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(_eight_bits(pixels), conversion), dtype=np.uint8)
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an image ``(H, W, 3)``, RGB; the suffix of ``path`` chooses the format.
+
+    Raises:
+        DataError: no image format has this suffix.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: expected an image's suffix, one of {' '.join(sorted(SUFFIXES))}")
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Return a folder's images in natural order of their names (``2.jpg`` before ``10.jpg``); hidden files don't count.
+
+    Raises:
+        DataError: the folder is missing or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder of images, there is none")
+    images = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    if not images:
+        raise DataError(f"{folder}: expected images ({' '.join(sorted(SUFFIXES))}), the folder has none")
+    return sorted(images, key=lambda path: natural_order(path.name))
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return the key that sorts names by their text and the numbers in it."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part for part in parts], name
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG file ends too early; decoders fill the rest with grey."""
+    if data.startswith(JPEG_START):
+        # The end must follow the last scan: an embedded thumbnail has an end of its own.
+        return data.rfind(JPEG_END) < data.rfind(JPEG_SCAN) or JPEG_END not in data
+    return data.startswith(PNG_START) and PNG_END not in data
+
+
+def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.ndim == 3:
+        return (pixels // 256).astype(np.uint8)
+    low, high = np.percentile(pixels, (1, 99))
+    stretched = (pixels - low) * (255 / max(high - low, 1))
+    return np.asarray(np.clip(np.rint(stretched), 0, 255), dtype=np.uint8)

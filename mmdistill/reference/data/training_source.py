@@ -1,0 +1,51 @@
+"""What training may learn from: synthetic video, video composed from real pairs, or labelled sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdistill.reference.data.folders import find_annotation, read_sequences
+from mmdistill.reference.data.modalities import modality_folders
+from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
+from mmdistill.reference.errors import DataError
+
+COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
+"""Video composed from real pairs: larger than the procedural default, because the pairs are."""
+
+
+def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -> Sequence[TrackingSequence]:
+    """Return the sequences that ``data`` names.
+
+    Args:
+        data: ``"synthetic"``; or a folder of aligned pairs (``rgb/`` and ``tir/`` with the same names), from which
+            videos are composed; or a folder of labelled sequences.
+        count: how many videos are synthesised or composed.
+        seed: of those videos.
+        hold_out: how many pairs, the last by name, are left for testing.
+
+    Raises:
+        DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
+    """
+    if data == "synthetic":
+        return synthetic_sequences(count, seed=seed)
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataError(f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder")
+    if modality_folders(folder) is not None and find_annotation(folder) is None:
+        return composed_sequences(folder, slice(None, -hold_out or None), count=count, seed=seed)
+    return read_sequences(folder)
+
+
+def composed_sequences(pairs: str | Path, which: slice, *, count: int, seed: int) -> Sequence[TrackingSequence]:
+    """Return videos composed from some of a folder's pairs.
+
+    Raises:
+        DataError: the folder is no folder of pairs, or too few are left.
+    """
+    folder = PairFolder(pairs)[which]
+    if len(folder) < 2:
+        raise DataError(f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}")
+    return synthetic_sequences(count, seed=seed, settings=COMPOSED, textures=PairTextures(folder))
