@@ -33,7 +33,9 @@ def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -
         return synthetic_sequences(count, seed=seed)
     folder = Path(data)
     if not folder.is_dir():
-        raise DataError(f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder")
+        raise DataError(
+            f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
+        )
     if modality_folders(folder) is not None and find_annotation(folder) is None:
         return composed_sequences(folder, slice(None, -hold_out or None), count=count, seed=seed)
     return read_sequences(folder)
@@ -47,5 +49,7 @@ def composed_sequences(pairs: str | Path, which: slice, *, count: int, seed: int
     """
     folder = PairFolder(pairs)[which]
     if len(folder) < 2:
-        raise DataError(f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}")
+        raise DataError(
+            f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}"
+        )
     return synthetic_sequences(count, seed=seed, settings=COMPOSED, textures=PairTextures(folder))

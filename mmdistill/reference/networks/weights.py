@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -101,6 +102,13 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) 
     module.load_state_dict(dict(tensors))
 
 
+def load_imagenet_trunks(network: RGBTNetwork, path: str | Path) -> None:
+    """Start every trunk of a network from ImageNet weights; see ``load_imagenet_trunk``."""
+    for trunk in network.trunks.values():
+        assert isinstance(trunk, ResNetTrunk)
+        load_imagenet_trunk(trunk, path)
+
+
 def load_imagenet_trunk(trunk: ResNetTrunk, path: str | Path) -> None:
     """Load a ResNet whose batch norm was folded into its convolutions, an ``.npz`` with torchvision's names.
 
@@ -111,9 +119,9 @@ def load_imagenet_trunk(trunk: ResNetTrunk, path: str | Path) -> None:
         DataError: the file is missing or broken, or holds another architecture.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             folded = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({error})") from error
     unused = ("layer4", "fc")
     state: dict[str, Tensor] = {name: value for name, value in trunk.state_dict().items() if "num_batches" in name}

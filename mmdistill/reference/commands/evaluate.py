@@ -1,0 +1,98 @@
+"""``mmdistill evaluate``: score raw result files, or run our tracker over a benchmark and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from mmdistill.reference.data.folders import read_sequences
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.plots import plot_curves
+from mmdistill.reference.evaluation.results import read_results
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.run import run_benchmark
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark
+from mmdistill.reference.evaluation.table import format_table
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.tracking.tracker import RGBTTracker
+
+
+def evaluate(
+    benchmark: Literal["vot", "synthetic"],
+    annotations: Path | None = None,
+    results: Path | None = None,
+    root: Path | None = None,
+    weights: Path | None = None,
+    out: Path | None = None,
+    json: Path | None = None,
+    modality: Literal["rgb", "tir"] = "rgb",
+    count: int = 20,
+    seed: int = 1_000_000,
+    device: str = "cpu",
+) -> None:
+    """Score a tracker: PR, NPR and SR per sequence and overall.
+
+    Any tracker's raw result files (<sequence>.txt, x,y,w,h a line) against annotations:
+
+      mmdistill evaluate --benchmark vot --annotations SEQUENCES --results RESULTS --json scores.json
+
+    Our tracker over a folder of VOT- or OTB-style sequences, or over synthetic video; goes on if interrupted:
+
+      mmdistill evaluate --benchmark vot --root SEQUENCES --weights network.safetensors --out scored
+
+    Args:
+        benchmark: vot: a folder of sequences. synthetic: seeded video that needs no download.
+        annotations: folder of the sequences with their ground truth.
+        results: folder of raw result files.
+        root: folder of the sequences.
+        weights: a trained network.safetensors.
+        out: folder for results, scores.json and plots.
+        json: file for the scores.
+        modality: what the images of single-modality sequences are.
+        count: how many synthetic sequences.
+        seed: of the synthetic sequences; far from the seeds one trains on.
+        device: cpu or cuda.
+    """
+    if weights is not None and out is None:
+        raise DataError("--out: expected a folder for the results of running --weights")
+    if (weights is None) == (results is None):
+        raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
+    sequences = _sequences(benchmark, root or annotations, modality, count, seed)
+    if weights is not None and out is not None:
+        tracker = RGBTTracker(load_network(weights).to(device))
+        predicted = run_benchmark(tracker, sequences, out / "results")
+    else:
+        assert results is not None
+        predicted = read_results(results, {sequence.name: len(sequence) for sequence in sequences})
+    scores = score_benchmark(
+        predicted,
+        {sequence.name: (sequence.boxes,) for sequence in sequences},
+        RULES[benchmark],
+        attributes={sequence.name: sequence.attributes for sequence in sequences},
+    )
+    if out is not None:
+        plot_curves({"mmdistill": scores}, out)
+        save_scores(out / "scores.json", scores)
+    if json is not None:
+        save_scores(json, scores)
+    print(score_table(scores))
+
+
+def score_table(scores: BenchmarkScores) -> str:
+    """Return the scores per sequence and overall as a plain-text table."""
+    named = {**scores.sequences, "overall": scores.overall}
+    rows: list[list[str | float]] = [[name, each.PR, each.NPR, each.SR] for name, each in named.items()]
+    return format_table(["sequence", "PR", "NPR", "SR"], rows)
+
+
+def _sequences(
+    benchmark: str, folder: Path | None, modality: Literal["rgb", "tir"], count: int, seed: int
+) -> Sequence[TrackingSequence]:
+    if benchmark == "synthetic":
+        return synthetic_sequences(count, seed=seed)
+    if folder is None:
+        raise DataError("--root (or --annotations): expected the folder of the sequences")
+    return read_sequences(folder, modality=modality)

@@ -1,0 +1,225 @@
+"""The main job, small: a teacher, a student alone and the same student distilled, trained and scored side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmdistill.reference.data.cache import CachedSequence
+from mmdistill.reference.data.sampling import Sampler, SampleSettings
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.evaluation.plots import plot_curves
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.run import run_benchmark
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark
+from mmdistill.reference.evaluation.table import format_table
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.tracking.annotate import annotate
+from mmdistill.reference.tracking.tracker import RGBTTracker
+from mmdistill.reference.tracking.video_writer import VideoWriter
+from mmdistill.reference.training.checkpoint import Progress
+from mmdistill.reference.training.loop import train
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+
+HELD_OUT = 1_000_000
+"""Added to the seed for the test sequences, so that none is ever trained on."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How large the demonstration is: what two CPU cores do in a few minutes.
+
+    Attributes:
+        teacher: a wide two-stream network.
+        student: a narrow one-stream network.
+        training: of the students; the teacher takes more steps.
+        teacher_steps: of the teacher.
+        distillation: the paper's parts and weights.
+        video: what the synthetic video is like.
+        train_sequences: sequences to learn from.
+        test_sequences: held-out sequences to score on.
+    """
+
+    teacher: NetworkSettings = field(default_factory=lambda: teacher_settings(depth=18, width=24, crop_size=144))
+    student: NetworkSettings = field(default_factory=lambda: student_settings(width=12, crop_size=144))
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=300,
+            sequences=8,
+            learning_rates=LearningRates(*[1e-3] * 6),
+            decay_every=0,
+            gradient_limit=10.0,
+            checkpoint_every=100,
+            samples=SampleSettings(train_frames=2, test_frames=2),
+        )
+    )
+    teacher_steps: int = 300
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
+    train_sequences: int = 60
+    test_sequences: int = 24
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the three networks, trained and scored.
+
+    Attributes:
+        name: what the table calls it.
+        network: in evaluation mode.
+        progress: each loss term's first and last value.
+        scores: on the held-out sequences.
+        boxes: what it predicted, by sequence.
+        frames_per_second: how fast it tracked, this run on this machine.
+    """
+
+    name: str
+    network: RGBTNetwork
+    progress: Progress
+    scores: BenchmarkScores
+    boxes: dict[str, NDArray[np.float64]]
+    frames_per_second: float
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it tracks with."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender] | None:
+    """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
+
+    Args:
+        out: folder for everything that is written.
+        seed: of data, weights and tracking; the same seed gives the same scores.
+        settings: how large.
+
+    Returns:
+        Teacher, student alone and distilled student; None where an interruption came first.
+
+    Raises:
+        DataError: the folder holds a run with other settings.
+    """
+    out, settings = Path(out), settings or DemoSettings()
+    training = replace(settings.training, seed=seed)
+    videos = synthetic_sequences(settings.train_sequences, seed=seed, settings=settings.video)
+    sampler = Sampler(
+        [CachedSequence(video) for video in videos],
+        settings.student.crop_size,
+        settings.student.search_area,
+        training.samples,
+        seed=seed,
+    )
+    held_out = synthetic_sequences(settings.test_sequences, seed=seed + HELD_OUT, settings=settings.video)
+
+    contenders: list[Contender] = []
+    for name in ("teacher", "student", "distilled student"):
+        torch.manual_seed(seed)  # both students start from the same weights and see the same samples
+        if name == "teacher":
+            network, plan = RGBTNetwork(settings.teacher), replace(training, steps=settings.teacher_steps)
+        else:
+            network, plan = RGBTNetwork(settings.student), training
+        folder = out / name.replace(" ", "_")
+        stage: AloneStage | DistilledStage = AloneStage(network)
+        if name == "distilled student":
+            stage = DistilledStage(network, contenders[0].network, distillation=settings.distillation)
+        progress = train(stage, sampler, plan, folder, title=name)
+        if progress.step < plan.steps:
+            return None
+        contenders.append(_scored(name, network, progress, held_out, folder, seed))
+    write_report(out, contenders, held_out)
+    return contenders
+
+
+def _scored(
+    name: str,
+    network: RGBTNetwork,
+    progress: Progress,
+    held_out: Sequence[TrackingSequence],
+    folder: Path,
+    seed: int,
+) -> Contender:
+    boxes = run_benchmark(RGBTTracker(network, seed=seed), held_out, folder / "results")
+    scores = score_benchmark(
+        boxes,
+        {sequence.name: (sequence.boxes,) for sequence in held_out},
+        RULES["synthetic"],
+        attributes={sequence.name: sequence.attributes for sequence in held_out},
+    )
+    save_scores(folder / "scores.json", scores)
+    timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in held_out]
+    seconds = np.concatenate([timing["seconds"][1:] for timing in timings])
+    return Contender(name, network, progress, scores, boxes, len(seconds) / float(seconds.sum()))
+
+
+def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:
+    """Write tables, plots, the figures as JSON, and a video of the sequence with the most hard frames."""
+    write_text(out / "table.txt", report(contenders) + "\n")
+    plot_curves({contender.name: contender.scores for contender in contenders}, out)
+    figures = {
+        contender.name: {
+            **contender.scores.overall.figures(),
+            "parameters": contender.parameters,
+            "frames_per_second": round(contender.frames_per_second, 1),
+            "terms": {"first": contender.progress.first, "last": contender.progress.last},
+        }
+        for contender in contenders
+    }
+    write_text(out / "demo.json", json.dumps(figures, indent=2) + "\n")
+    hardest = max(held_out, key=_hard_frames)
+    with VideoWriter(out / "video.gif", fps=12) as video:
+        for index in range(len(hardest)):
+            boxes = {contender.name: contender.boxes[hardest.name][index] for contender in contenders}
+            caption = f"{hardest.name} {index + 1}"
+            video.write(annotate(hardest.frame(index), boxes, truth=hardest.boxes[index], caption=caption))
+
+
+def _hard_frames(sequence: TrackingSequence) -> int:
+    """Count the frames in which one modality does not show the target."""
+    flags = [sequence.attributes[name] for name in ("low_illumination", "thermal_crossover")]
+    return int(np.sum(flags))
+
+
+def report(contenders: Sequence[Contender]) -> str:
+    """Return the tables and what they say of distillation, as plain text."""
+    scores = format_table(
+        ["tracker", "PR", "NPR", "SR", "parameters", "frames/s"],
+        [
+            [
+                contender.name,
+                *(float(value) for value in contender.scores.overall.figures().values()),
+                contender.parameters,
+                contender.frames_per_second,
+            ]
+            for contender in contenders
+        ],
+    )
+    terms = format_table(
+        ["tracker", "loss term", "first", "last"],
+        [
+            [contender.name, term, f"{contender.progress.first[term]:.3g}", f"{contender.progress.last[term]:.3g}"]
+            for contender in contenders
+            for term in contender.progress.first
+        ],
+    )
+    return f"{scores}\n\n{terms}\n\n{verdict(contenders[1].scores, contenders[2].scores)}"
+
+
+def verdict(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:
+    """Say what distillation did to SR, held against its spread over the sequences."""
+    difference = np.array([distilled.sequences[name].SR - scores.SR for name, scores in alone.sequences.items()])
+    mean = float(difference.mean())
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    figures = f"SR {mean:+.1f} points, standard error {error:.1f} over {len(difference)} sequences"
+    if abs(mean) <= 2 * error:
+        return f"Distillation made no clear difference at this size and seed: {figures}."
+    return f"Distillation {'helped' if mean > 0 else 'hurt'} at this size and seed: {figures}."

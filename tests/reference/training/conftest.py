@@ -1,0 +1,34 @@
+"""Small networks and little data: enough to train for a few steps in a test."""
+
+import pytest
+import torch
+
+from mmdistill.reference.data.batches import Batch, batches
+from mmdistill.reference.data.sampling import Sampler, SampleSettings
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.networks.rgbt import RGBTNetwork, student_settings, teacher_settings
+
+
+@pytest.fixture(scope="module")
+def sampler() -> Sampler:
+    settings = SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=8)
+    return Sampler(
+        synthetic_sequences(3, seed=0, settings=settings), 96, 5.0, SampleSettings(train_frames=2, test_frames=2)
+    )
+
+
+@pytest.fixture
+def batch(sampler: Sampler) -> Batch:
+    return next(batches(sampler, 2, start=0, stop=1))
+
+
+@pytest.fixture
+def student() -> RGBTNetwork:
+    torch.manual_seed(1)
+    return RGBTNetwork(student_settings(width=4, crop_size=96))
+
+
+@pytest.fixture
+def teacher() -> RGBTNetwork:
+    torch.manual_seed(2)
+    return RGBTNetwork(teacher_settings(depth=18, width=6, crop_size=96))

@@ -1,0 +1,122 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdistill import NotFiniteError
+from mmdistill.reference.data.sampling import Sample, Sampler
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.rgbt import RGBTNetwork, student_settings
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.training.checkpoint import Progress
+from mmdistill.reference.training.loop import train
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stages import AloneStage, DistilledStage
+
+SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
+
+
+class KilledError(Exception):
+    """Stands for a process that dies."""
+
+
+class Until:
+    """A sampler that does something when sample ``number`` is asked for."""
+
+    def __init__(self, sampler: Sampler, number: int, action: object) -> None:
+        self.sampler, self.number, self.action = sampler, number, action
+
+    def sample(self, number: int) -> Sample:
+        if number == self.number:
+            self.action()  # type: ignore[operator]
+        return self.sampler.sample(number)
+
+
+def die() -> None:
+    raise KilledError
+
+
+def fresh() -> RGBTNetwork:
+    torch.manual_seed(3)
+    return RGBTNetwork(student_settings(width=4, crop_size=96))
+
+
+def stage(teacher: RGBTNetwork | None) -> AloneStage | DistilledStage:
+    torch.manual_seed(4)
+    return AloneStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+@pytest.mark.parametrize("algorithm", ["adam", "adamw"])
+def test_a_run_that_died_ends_as_one_that_never_stopped(
+    distilled: bool, algorithm: str, sampler: Sampler, teacher: RGBTNetwork, tmp_path: Path
+) -> None:
+    guide = teacher if distilled else None
+    settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, algorithm=algorithm)  # type: ignore[arg-type]
+    train(stage(guide), sampler, settings, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(stage(guide), Until(sampler, 7, die), settings, tmp_path / "died")  # type: ignore[arg-type]
+    progress = train(stage(guide), sampler, settings, tmp_path / "died")
+    assert progress.step == 6
+    whole, resumed = (load_network(tmp_path / name / "network.safetensors") for name in ("whole", "died"))
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "died")]
+    assert logs[0] == logs[1]
+    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(6))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: Sampler, tmp_path: Path) -> None:
+    interrupting = Until(sampler, 6, lambda: os.kill(os.getpid(), number))
+    stopped = train(stage(None), interrupting, SETTINGS, tmp_path)  # type: ignore[arg-type]
+    assert stopped.step in (3, 4)
+    assert not (tmp_path / "network.safetensors").exists()
+    assert train(stage(None), sampler, SETTINGS, tmp_path).step == 6
+    assert (tmp_path / "network.safetensors").exists()
+
+
+def test_a_finished_run_is_not_run_again(sampler: Sampler, tmp_path: Path) -> None:
+    done = train(stage(None), sampler, SETTINGS, tmp_path)
+    again = train(stage(None), Until(sampler, -1, die), SETTINGS, tmp_path)  # type: ignore[arg-type]
+    assert isinstance(again, Progress)
+    assert again == done
+    assert set(done.first) == set(done.last) == {"box", "last", "first", "middle", "total"}
+
+
+def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, SETTINGS, tmp_path)
+    other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
+    with pytest.raises(DataError, match=r"training.seed was 0, now 5"):
+        train(stage(None), sampler, other, tmp_path)
+
+
+def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, SETTINGS, tmp_path)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    with pytest.raises(DataError, match=r"checkpoint.safetensors: not a whole safetensors file"):
+        train(stage(None), sampler, SETTINGS, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sampler: Sampler, tmp_path: Path) -> None:
+    rates = LearningRates(trunk=1e30, fusion=1e30)
+    settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=1, learning_rates=rates)
+    with pytest.raises((DataError, NotFiniteError), match=r"step \d: the loss isn't finite in"):
+        train(stage(None), sampler, settings, tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize("option", ["frozen_statistics", "frozen_trunk"])
+def test_what_is_frozen_does_not_move_by_a_bit(option: str, sampler: Sampler, tmp_path: Path) -> None:
+    before = fresh().state_dict()
+    settings = TrainingSettings(steps=2, sequences=2, **{option: True})  # type: ignore[arg-type]
+    train(AloneStage(fresh()), sampler, settings, tmp_path)
+    after = load_network(tmp_path / "network.safetensors").state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "frozen_trunk")}
+    assert not moved & still
+    assert any(name.startswith("iou_net") for name in moved)
+    assert any(name.startswith("trunks") for name in moved) == (option == "frozen_statistics")

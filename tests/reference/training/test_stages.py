@@ -1,0 +1,135 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from mmdistill.reference.data.batches import Batch, batches
+from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, teacher_settings
+from mmdistill.reference.training.optimiser import build_optimiser, prepare_network
+from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+
+EVERY_TERM = ["box", "last", "first", "middle", "specific", "common", "fusion", "penalty", "response"]
+
+# Which of the student's parts a term must reach. The trunk is in all; the penalty weighs paths, so with its path loss
+# detached it reaches what makes the weights. HFRD looks at the scores, which the box estimation has no part in.
+REACHED = {
+    "specific": {"trunks", "distillation"},
+    "common": {"trunks", "distillation"},
+    "fusion": {"trunks", "fusions", "distillation"},
+    "penalty": {"trunks", "fusions"},
+    "response": {"trunks", "fusions", "classifier"},
+    "box": {"trunks", "fusions", "iou_net"},
+    "last": {"trunks", "fusions", "classifier"},
+    "first": {"trunks", "fusions", "classifier"},
+    "middle": {"trunks", "fusions", "classifier"},
+}
+
+
+def reached(stage: DistilledStage) -> set[str]:
+    return {
+        name.removeprefix("network.").split(".")[0]
+        for name, parameter in stage.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+
+
+def unreached(stage: DistilledStage, parts: set[str]) -> list[str]:
+    return [
+        name
+        for name, parameter in stage.named_parameters()
+        if name.removeprefix("network.").split(".")[0] in parts
+        and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+    ]
+
+
+@pytest.mark.parametrize("term", EVERY_TERM)
+def test_each_term_reaches_what_it_should_and_no_teacher(
+    term: str, student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler
+) -> None:
+    stage = DistilledStage(student, teacher)
+    with torch.no_grad():  # spread the path weights, so that the preferred path isn't the best one in every sample
+        for fusion in student.fusions:
+            fusion.path_weights[-1].weight *= 20  # type: ignore[index, union-attr]
+    before = copy.deepcopy(teacher.state_dict())
+    batch = next(batches(sampler, 4, start=0, stop=1))
+    stage.train()
+    prepare_network(student, TrainingSettings())
+    stage(batch)[term].backward()
+    assert reached(stage) == REACHED[term]
+    if term == "specific" or term == "common":
+        # Deep maps pass through all of the trunk; common levels leave the shallower ABFs' outputs alone.
+        assert not unreached(stage, {"trunks"})
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
+
+
+def test_all_terms_together_reach_every_parameter(student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler) -> None:
+    stage = DistilledStage(student, teacher)
+    prepare_network(student, TrainingSettings())
+    stage(next(batches(sampler, 4, start=0, stop=1))).total.backward()
+    assert not [name for name, p in stage.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_the_total_is_equation_fourteen(batch: Batch, student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+    terms = DistilledStage(student, teacher)(batch)
+    assert list(terms) == EVERY_TERM
+    tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
+    features = terms["specific"] + terms["common"] + terms["fusion"] + terms["penalty"]
+    torch.testing.assert_close(terms.total, tracking + 1e-3 * features + 100 * terms["response"])
+
+
+@pytest.mark.slow
+def test_each_term_is_finite_after_a_hundred_steps(
+    student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler
+) -> None:
+    stage = DistilledStage(student, teacher)
+    settings = TrainingSettings()
+    prepare_network(student, settings)
+    optimiser = build_optimiser(stage, settings)
+    first, terms = None, None
+    for batch in batches(sampler, 2, start=0, stop=100):
+        terms = stage(batch)
+        first = first or {name: value.item() for name, value in terms.items()}
+        optimiser.zero_grad()
+        terms.total.backward()
+        optimiser.step()
+    assert terms is not None
+    assert first is not None
+    assert list(terms) == EVERY_TERM
+    assert all(math.isfinite(value.item()) for value in terms.values())
+    assert terms["box"].item() < first["box"]
+
+
+@pytest.mark.parametrize("parts", [("scfd",), ("mpsd", "hfrd")])
+def test_parts_can_be_left_out(
+    parts: tuple[str, ...], batch: Batch, student: RGBTNetwork, teacher: RGBTNetwork
+) -> None:
+    stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=parts))  # type: ignore[arg-type]
+    names = {"scfd": ["specific", "common"], "mpsd": ["fusion", "penalty"], "hfrd": ["response"]}
+    assert list(stage(batch)) == EVERY_TERM[:4] + [name for part in parts for name in names[part]]
+
+
+def test_the_teacher_is_no_part_of_the_stage(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+    stage = DistilledStage(student, teacher)
+    stage.train()
+    assert not teacher.training
+    own = {id(parameter) for parameter in stage.parameters()}
+    assert not own & {id(parameter) for parameter in teacher.parameters()}
+    assert not any(name.startswith("teacher") for name in stage.state_dict())
+
+
+def test_a_network_alone_has_the_tracking_terms(batch: Batch, teacher: RGBTNetwork) -> None:
+    assert list(AloneStage(teacher)(batch)) == ["box", "last", "first", "middle"]
+
+
+def test_networks_that_do_not_fit_are_refused(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+    other = RGBTNetwork(teacher_settings(depth=18, width=4, crop_size=112))
+    with pytest.raises(DataError, match="teacher: crop_size is 112, but the student's is 96"):
+        DistilledStage(student, other)
+    plain = RGBTNetwork(NetworkSettings(fusion="concat", width=4, crop_size=96))
+    with pytest.raises(DataError, match="expected a network with MPSD fusion, got 'concat'"):
+        DistilledStage(plain, teacher)
