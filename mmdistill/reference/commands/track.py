@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from mmdistill.reference.data.box_files import write_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.frames import open_frames
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.results import write_boxes
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.tracking.annotate import annotate
@@ -98,7 +98,7 @@ def parse_box(text: str) -> Array:
 
 
 def _write_results(out: Path, boxes: list[Array], scores: list[float], seconds: float, frames: int) -> None:
-    write_boxes(out / "boxes.txt", np.stack(boxes))
+    write_boxes(out / "boxes.txt", np.stack(boxes), decimals=3)
     write_text(out / "scores.txt", "".join(f"{score:.4f}\n" for score in scores))
     rate = (len(boxes) - 1) / seconds if seconds else 0.0
     summary = {"frames": frames, "tracked": len(boxes), "frames_per_second": round(rate, 2)}

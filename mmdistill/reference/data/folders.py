@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.annotations import read_attributes, read_boxes, write_attributes, write_boxes
+from mmdistill.reference.data.attributes import read_attributes, write_attributes
+from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.frames import Frames, ImageFolder
 from mmdistill.reference.data.images import natural_order, write_image
 from mmdistill.reference.data.modalities import modality_folders

@@ -1,67 +1,18 @@
-"""Raw result files, any tracker's: one box per frame and line."""
+"""Finding and fitting raw result files, any tracker's."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from mmdistill.reference.data.boxes import enclosing
+from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
 
 _logger = logging.getLogger(__name__)
-_SEPARATOR = re.compile(r"\s*,\s*|\s+")
-
-
-def read_boxes(path: str | Path) -> Boxes:
-    """Read a result file.
-
-    Lines hold ``x y w h``, or the corners of a quadrilateral ``x1 y1 ... x4 y4`` that becomes its enclosing box;
-    commas, tabs or spaces separate the numbers. A tracker that failed may have written ``nan``.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Boxes ``(T, 4)`` as ``x y w h``, pixels.
-
-    Raises:
-        DataError: no such file, an empty one, or a line that is something else.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a text file of boxes ({error})") from error
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = [float(value) for value in _SEPARATOR.split(line.strip())]
-        except ValueError:
-            row = []
-        allowed = (len(rows[0]),) if rows else (4, 8)
-        if len(row) not in allowed:
-            expected = f"{allowed[0]} numbers" if rows else "4 numbers (x y w h) or 8 (corners)"
-            raise DataError(f"{path}, line {number}: expected {expected}, got {line.strip()[:60]!r}")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: expected a box per line, got an empty file")
-    boxes = np.array(rows)
-    return boxes if boxes.shape[1] == 4 else enclosing(boxes)
-
-
-def write_boxes(path: str | Path, boxes: ArrayLike) -> None:
-    """Write boxes ``(T, 4)``, pixels, as lines ``x,y,w,h`` to a thousandth of a pixel, whole or not at all."""
-    boxes = np.asarray(boxes, dtype=np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(f"{path}: boxes to write must be (frames, 4), got {boxes.shape}")
-    write_text(path, "".join(",".join(f"{value:.3f}" for value in box) + "\n" for box in boxes))
 
 
 def find_result(folder: str | Path, name: str) -> Path:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.results import read_boxes, write_boxes
 from mmdistill.reference.files import write_text
 
 _logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def run_benchmark(
             if finished is None:
                 tracked = run_sequence(tracker, sequence, after_frame=bar.update)
                 _write_times(path.with_name(f"{sequence.name}.json"), tracked)
-                write_boxes(path, tracked.boxes)
+                write_boxes(path, tracked.boxes, decimals=3)
                 finished = read_boxes(path)
             else:
                 bar.total -= len(sequence)

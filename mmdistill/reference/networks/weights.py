@@ -121,7 +121,7 @@ def load_imagenet_trunk(trunk: ResNetTrunk, path: str | Path) -> None:
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             folded = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({error})") from error
     unused = ("layer4", "fc")
     state: dict[str, Tensor] = {name: value for name, value in trunk.state_dict().items() if "num_batches" in name}

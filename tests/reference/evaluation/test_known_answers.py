@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdistill.reference.evaluation.results import read_boxes, read_results
+from mmdistill.reference.data.box_files import read_boxes
+from mmdistill.reference.evaluation.results import read_results
 from mmdistill.reference.evaluation.rules import RULES, Rule
 from mmdistill.reference.evaluation.scoring import Scores, score_benchmark
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
+from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.results import read_boxes
 from mmdistill.reference.evaluation.run import Tracker, run_benchmark, run_sequence
 
 
