@@ -9,11 +9,13 @@ from tqdm import tqdm
 
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import composed_sequences
 
 
-def compose(out: Path, pairs: Path | None = None, last: int = 0, count: int = 5, seed: int = 0) -> None:
+def compose(
+    out: Path, pairs: Path | None = None, last: int = 0, count: int = 5, length: int = 100, seed: int = 0
+) -> None:
     """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 
       mmdistill compose --pairs PAIRS --last 30 --count 10 --out held_out
@@ -23,13 +25,16 @@ def compose(out: Path, pairs: Path | None = None, last: int = 0, count: int = 5,
         pairs: folder of aligned pairs (rgb/ and tir/) to take scenes and targets from; synthetic video without it.
         last: use only this many pairs, the last by name; 0 for all.
         count: how many sequences.
+        length: frames of a sequence.
         seed: of the sequences.
     """
     sequences: Sequence[TrackingSequence]
     if pairs is None:
-        sequences = synthetic_sequences(count, seed=seed)
+        sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
-        sequences = composed_sequences(pairs, slice(-last if last else None, None), count=count, seed=seed)
+        sequences = composed_sequences(
+            pairs, slice(-last if last else None, None), count=count, seed=seed, length=length
+        )
     for sequence in tqdm(sequences, desc="composing", unit="video", disable=None):
         write_sequence(sequence, out / sequence.name, suffix=".jpg")
     print(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmdistill.reference.data.folders import find_annotation, read_sequences
@@ -41,8 +42,10 @@ def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -
     return read_sequences(folder)
 
 
-def composed_sequences(pairs: str | Path, which: slice, *, count: int, seed: int) -> Sequence[TrackingSequence]:
-    """Return videos composed from some of a folder's pairs.
+def composed_sequences(
+    pairs: str | Path, which: slice, *, count: int, seed: int, length: int = COMPOSED.length
+) -> Sequence[TrackingSequence]:
+    """Return videos of ``length`` frames composed from some of a folder's pairs.
 
     Raises:
         DataError: the folder is no folder of pairs, or too few are left.
@@ -52,4 +55,5 @@ def composed_sequences(pairs: str | Path, which: slice, *, count: int, seed: int
         raise DataError(
             f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}"
         )
-    return synthetic_sequences(count, seed=seed, settings=COMPOSED, textures=PairTextures(folder))
+    settings = replace(COMPOSED, length=length)
+    return synthetic_sequences(count, seed=seed, settings=settings, textures=PairTextures(folder))

@@ -1,0 +1,104 @@
+"""The first frame's augmentation: a table of transforms, applied equally to RGB and TIR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.boxes import Array, centres
+from mmdistill.reference.data.sequence import Image
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How a crop differs from the plain one; all lengths are shares of the crop's side.
+
+    Attributes:
+        angle: rotation about the target's centre, degrees counter-clockwise.
+        flip: mirrored left to right, about the target's centre.
+        blur: deviations of a Gaussian blur along x and y.
+        shift: how far the target moves along x and y.
+        random_shift: a further shift along either axis, uniform between minus this and this.
+    """
+
+    angle: float = 0.0
+    flip: bool = False
+    blur: tuple[float, float] = (0.0, 0.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+    random_shift: float = 0.0
+
+
+TRANSFORMS: tuple[Transform, ...] = (
+    *(Transform(shift=(0.3 * right, 0.3 * down)) for right, down in product((-1, 1), repeat=2)),
+    Transform(flip=True, random_shift=1 / 6),
+    *(Transform(blur=(x / 288, y / 288), random_shift=1 / 6) for x, y in ((3, 1), (1, 3), (2, 2))),
+    *(Transform(angle=angle, random_shift=1 / 6) for angle in (10, -10, 45, -45)),
+)
+"""The published tracker's twelve, besides the plain crop."""
+
+
+class Augmented(NamedTuple):
+    """Crops of one frame and the target's box in each, ``(N, 4)`` as ``x y w h``, crop pixels."""
+
+    crops: list[Pair[Image]]
+    boxes: Array
+
+
+def augment(
+    patches: Pair[Image],
+    box: ArrayLike,
+    size: int,
+    transforms: Sequence[Transform],
+    generator: np.random.Generator,
+) -> Augmented:
+    """Return one crop per transform, each cut from the middle of the patch after it.
+
+    The box moves by the transform's shift; rotation leaves it as it is.
+
+    Args:
+        patches: square images ``(P, P, 3)`` around the target; larger than the crops, so that shifts and rotations
+            show the scene rather than repeated borders.
+        box: the target in them, ``(4,)`` as ``x y w h``, patch pixels.
+        size: the crops' side, pixels.
+        transforms: how the crops differ.
+        generator: draws the random shifts.
+    """
+    box = np.asarray(box, dtype=np.float64)
+    margin = (patches.rgb.shape[0] - size) / 2
+    crops, boxes = [], []
+    for transform in transforms:
+        drawn = generator.uniform(-transform.random_shift, transform.random_shift, 2)
+        # Whole pixels, so that a shift alone does not blur.
+        corner = np.rint(margin - size * (transform.shift + drawn))
+        matrix = _about(centres(box), transform)
+        matrix[:, 2] -= corner
+        sigmas = tuple(size * deviation for deviation in transform.blur)
+        crops.append(Pair(*(_warp(_blur(patch, sigmas), matrix, size) for patch in patches)))
+        boxes.append(box - [*corner, 0, 0])
+    return Augmented(crops, np.stack(boxes))
+
+
+def _about(centre: Array, transform: Transform) -> NDArray[np.float64]:
+    """Return the affine map ``(2, 3)`` that turns and mirrors about a centre, in pixel indices."""
+    x, y = centre - 0.5  # index i stands for the pixel from i to i + 1
+    turn = np.asarray(cv2.getRotationMatrix2D((x, y), transform.angle, 1.0))
+    mirror = np.array([[-1, 0, 2 * x], [0, 1, 0], [0, 0, 1]]) if transform.flip else np.eye(3)
+    return np.asarray(turn @ mirror)
+
+
+def _blur(image: Image, sigmas: tuple[float, ...]) -> Image:
+    if not any(sigmas):
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1]), dtype=np.uint8)
+
+
+def _warp(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
+    warped = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.uint8)

@@ -1,0 +1,134 @@
+"""The constants of online tracking; the defaults are those of the published DiMP with ResNet-18 and 50."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.tracking.augmentation import TRANSFORMS, Transform
+
+
+@dataclass(frozen=True)
+class FirstFrameSettings:
+    """How the first frame teaches the filter.
+
+    Attributes:
+        transforms: the crops besides the plain one, which is always there and first.
+        patch_factor: side of the patch that is transformed, relative to the crop's.
+        dropouts: how many more samples are the plain crop's features with channel dropout.
+        dropout: the probability that a channel is dropped.
+        iterations: steps of the filter optimiser.
+    """
+
+    transforms: tuple[Transform, ...] = TRANSFORMS
+    patch_factor: int = 2
+    dropouts: int = 2
+    dropout: float = 0.2
+    iterations: int = 10
+
+    @property
+    def samples(self) -> int:
+        """How many samples the first frame gives."""
+        return 1 + len(self.transforms) + self.dropouts
+
+
+@dataclass(frozen=True)
+class LocalisationSettings:
+    """What a score map is taken to say; scores are on the label's scale, 0 to 1.
+
+    Attributes:
+        not_found: a lower maximum means that the target is not there.
+        neighbourhood: side of what belongs to the maximum, relative to the target's.
+        rival: a second maximum above this share of the first may be the target itself.
+        distractor: one above this share of the first, and above ``not_found``, is something to learn from.
+        reach: how far the target may move, relative to half the score map's side.
+    """
+
+    not_found: float = 0.25
+    neighbourhood: float = 2.2
+    rival: float = 0.8
+    distractor: float = 0.5
+    reach: float = 0.8
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How boxes climb the predicted IoU.
+
+    Attributes:
+        random_boxes: start boxes besides the moved one.
+        centre_jitter: how far their centres are from its centre at most, relative to the root of its area.
+        size_jitter: how far their sides are from its sides at most, relative to the root of its area.
+        minimum_start_side: their smallest side, relative to its smaller side.
+        steps: gradient steps.
+        step_length: factor on the gradient.
+        minimum_side: smallest side of a refined box, crop pixels.
+        maximum_aspect: boxes with a larger ratio of their sides are dropped.
+        averaged: how many of the best boxes make up the result.
+    """
+
+    random_boxes: int = 9
+    centre_jitter: float = 0.05
+    size_jitter: float = 0.25
+    minimum_start_side: float = 1 / 3
+    steps: int = 5
+    step_length: float = 1.0
+    minimum_side: float = 1.0
+    maximum_aspect: float = 6.0
+    averaged: int = 3
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How the filter learns online.
+
+    Attributes:
+        memory: samples kept.
+        rate: what share of the past a new sample takes over.
+        hard_negative_rate: the same, for a hard negative.
+        initial_share: the least weight of the first frame's samples together.
+        interval: frames between two optimisations.
+        iterations: optimiser steps then.
+        hard_negative_iterations: optimiser steps at once after a hard negative.
+    """
+
+    memory: int = 50
+    rate: float = 0.01
+    hard_negative_rate: float = 0.02
+    initial_share: float = 0.25
+    interval: int = 20
+    iterations: int = 2
+    hard_negative_iterations: int = 1
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """All of it.
+
+    Attributes:
+        first_frame: see ``FirstFrameSettings``.
+        localisation: see ``LocalisationSettings``.
+        refinement: see ``RefinementSettings``.
+        learning: see ``LearningSettings``.
+        minimum_side: the scale never falls below that of a target with this side, image pixels.
+        inside_share: how much of the target stays inside the image along either axis.
+
+    Raises:
+        DataError: the memory has no room for a sample besides the first frame's.
+    """
+
+    first_frame: FirstFrameSettings = field(default_factory=FirstFrameSettings)
+    localisation: LocalisationSettings = field(default_factory=LocalisationSettings)
+    refinement: RefinementSettings = field(default_factory=RefinementSettings)
+    learning: LearningSettings = field(default_factory=LearningSettings)
+    minimum_side: float = 10.0
+    inside_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        initial, memory = self.first_frame.samples, self.learning.memory
+        if memory <= initial:
+            expected = f"more than the first frame's {initial} samples"
+            raise DataError(f"TrackingSettings.learning.memory: expected {expected}, got {memory}")
+
+
+PUBLISHED = TrackingSettings()

@@ -1,0 +1,101 @@
+from fractions import Fraction
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdistill.reference.tracking.memory import SampleMemory
+from mmdistill.reference.tracking.settings import LearningSettings
+
+SHAPE = (2, 3, 3)
+
+
+def memory(initial: int, size: int, share: float, sequences: int = 1) -> SampleMemory:
+    features = torch.arange(initial * sequences).float().view(initial, sequences, 1, 1, 1).expand(-1, -1, *SHAPE)
+    boxes = torch.arange(initial * sequences * 4).float().view(initial, sequences, 4)
+    return SampleMemory(features, boxes, LearningSettings(memory=size, initial_share=share))
+
+
+def add(samples: SampleMemory, number: float, rate: float, sequence: int = 0) -> None:
+    samples.add(sequence, torch.full(SHAPE, number), torch.full((4,), number), rate)
+
+
+def expected(*values: Fraction) -> np.ndarray:
+    """The values, brought to a sum of 1."""
+    return np.array([float(value / sum(values)) for value in values])
+
+
+def test_weights_and_slots_by_hand() -> None:
+    samples = memory(initial=2, size=4, share=0.0)
+    np.testing.assert_allclose(samples.weights[:, 0], [0.5, 0.5, 0, 0])
+
+    # The first: all others divided by 0.9, the new one gets 0.1.
+    add(samples, 100, 0.1)
+    first = expected(Fraction(5, 9), Fraction(5, 9), Fraction(1, 10), Fraction(0))
+    np.testing.assert_allclose(samples.weights[:, 0], first)
+
+    # A hard negative: the newest's weight divided by 0.8.
+    add(samples, 101, 0.2)
+    a, b = Fraction(5, 9), Fraction(1, 10)
+    np.testing.assert_allclose(samples.weights[:, 0], expected(a, a, b, b / Fraction(8, 10)))
+
+    # The memory is full: the lightest later sample makes room, heavier or not than the first frame's.
+    add(samples, 102, 0.1)
+    third = b / Fraction(8, 10) / Fraction(9, 10)
+    np.testing.assert_allclose(samples.weights[:, 0], expected(a, a, third, b / Fraction(8, 10)))
+    add(samples, 103, 0.1)
+    np.testing.assert_allclose(samples.weights[:, 0], expected(a, a, third, third / Fraction(9, 10)))
+
+    features, boxes, weights = samples.samples()
+    assert features[:, 0, 0, 0, 0].tolist() == [0, 1, 102, 103]
+    assert boxes[:, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [102] * 4, [103] * 4]
+    np.testing.assert_allclose(weights[:, 0], samples.weights[:, 0], rtol=1e-6)
+
+
+def test_the_first_frame_keeps_its_share() -> None:
+    samples = memory(initial=2, size=5, share=0.5)
+    add(samples, 100, 0.4)  # 5/6, 5/6, 2/5: the first frame has 25/31
+    np.testing.assert_allclose(samples.weights[:3, 0], expected(Fraction(5, 6), Fraction(5, 6), Fraction(2, 5)))
+    add(samples, 101, 0.4)  # 5/6, 5/6, 2/5, 2/3: it has 25/41
+    add(samples, 102, 0.4)  # 5/6, 5/6, 2/5, 2/3, 10/9: it would have 75/173, the others 18, 30, 50 of 98
+    np.testing.assert_allclose(
+        samples.weights[:, 0], [0.25, 0.25, 0.5 * 18 / 98, 0.5 * 30 / 98, 0.5 * 50 / 98], rtol=1e-12
+    )
+
+
+def test_only_slots_in_use_are_learned_from() -> None:
+    samples = memory(initial=3, size=50, share=0.25)
+    assert [len(part) for part in samples.samples()] == [3, 3, 3]
+    add(samples, 7, 0.01)
+    assert [len(part) for part in samples.samples()] == [4, 4, 4]
+
+
+def test_sequences_are_kept_apart() -> None:
+    together, alone = memory(2, 4, 0.25, sequences=2), memory(2, 4, 0.25)
+    untouched = together.weights[:, 1].copy()
+    for number, rate in enumerate((0.1, 0.2, 0.1, 0.1)):
+        add(together, number, rate)
+        add(alone, number, rate)
+    np.testing.assert_array_equal(together.weights[:, 0], alone.weights[:, 0])
+    np.testing.assert_array_equal(together.weights[:, 1], untouched)
+    features, _, weights = together.samples()
+    assert features[2:, 1].count_nonzero() == 0
+    assert weights[2:, 1].count_nonzero() == 0
+
+
+@given(st.lists(st.sampled_from([0.01, 0.02]), max_size=150), st.integers(1, 5), st.integers(1, 6))
+def test_weights_always(rates: list[float], initial: int, later: int) -> None:
+    samples = memory(initial, initial + later, 0.25)
+    for number, rate in enumerate(rates):
+        add(samples, 1000 + number, rate)
+    weights = samples.weights[:, 0]
+    np.testing.assert_allclose(weights.sum(), 1)
+    assert weights[:initial].sum() >= 0.25 - 1e-12
+    np.testing.assert_allclose(weights[:initial], weights[0])
+    # What is kept are the latest, in any order, and a later one weighs more.
+    features, _, used = samples.samples()
+    numbers = features[initial:, 0, 0, 0, 0].numpy()
+    assert set(numbers) == {1000 + number for number in range(len(rates))[-later:]}
+    in_time = used[initial:, 0].numpy()[np.argsort(numbers)]
+    assert (np.diff(in_time) > 0).all()

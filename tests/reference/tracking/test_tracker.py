@@ -1,0 +1,319 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mmdistill import Pair
+from mmdistill.reference.data.boxes import centres
+from mmdistill.reference.data.crops import CropGeometry
+from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.run import Tracker
+from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.tracking import tracker as module
+from mmdistill.reference.tracking.augmentation import Transform
+from mmdistill.reference.tracking.memory import SampleMemory
+from mmdistill.reference.tracking.motion import Target
+from mmdistill.reference.tracking.search import search_geometry
+from mmdistill.reference.tracking.settings import (
+    FirstFrameSettings,
+    LearningSettings,
+    LocalisationSettings,
+    RefinementSettings,
+    TrackingSettings,
+)
+from mmdistill.reference.tracking.tracker import RGBTTracker
+
+WIDTH, HEIGHT, LENGTH = 120, 90, 8
+# An untrained network's scores are low; all of them count here.
+SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=-9.0))
+NETWORK = student_settings(width=4, crop_size=80)
+
+
+def truth(index: int) -> np.ndarray:
+    return np.array([30.0 + 5 * index, 40 - 2 * index, 20, 16])
+
+
+def frame(index: int) -> Pair[np.ndarray]:
+    """A bright chequered box on a dim noisy ground."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    x, y, w, h = truth(index).astype(int)
+    images[:, y : y + h, x : x + w] = 140
+    images[:, y + 2 : y + h - 2 : 4, x + 2 : x + w - 2] = 255
+    return Pair(*images)
+
+
+def network(settings: NetworkSettings = NETWORK) -> RGBTNetwork:
+    torch.manual_seed(1)
+    return RGBTNetwork(settings)
+
+
+def track(tracker: RGBTTracker, frames: Iterator[FramePair] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores of all frames but the first."""
+    tracker.init(frame(0), truth(0))
+    rest = frames if frames is not None else (frame(index) for index in range(1, LENGTH))
+    boxes, scores = zip(*(tracker.update(each) for each in rest), strict=True)
+    return np.stack(boxes), np.array(scores)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NETWORK,
+        student_settings(width=4, crop_size=96),
+        teacher_settings(depth=18, width=4, crop_size=96),
+        NetworkSettings(fusion="concat", width=4, crop_size=96, filter_size=3),
+    ],
+    ids=["student, odd map", "student, even map", "teacher", "plain, odd filter"],
+)
+def test_an_untrained_tracker_runs(settings: NetworkSettings) -> None:
+    tracker: Tracker = RGBTTracker(network(settings), SETTINGS)
+    assert isinstance(tracker, RGBTTracker)
+    boxes, scores = track(tracker)
+    assert boxes.shape == (LENGTH - 1, 4)
+    assert boxes.dtype == np.float64
+    assert np.isfinite(boxes).all()
+    assert np.isfinite(scores).all()
+    assert (boxes[:, 2:] > 0).all()
+    visible = np.minimum(boxes[:, :2] + boxes[:, 2:], (WIDTH, HEIGHT)) - np.maximum(boxes[:, :2], 0)
+    assert (visible >= 0.2 * boxes[:, 2:] - 1e-9).all()
+    assert tracker.score_map.shape == (settings.score_size, settings.score_size)
+    assert scores[-1] == tracker.score_map.max()
+    assert tracker.flag in ("normal", "hard_negative", "uncertain")
+
+
+def test_the_filter_follows_a_distinct_target_even_on_untrained_features() -> None:
+    # Box refinement is as good as its training; the filter learns from the first frame alone.
+    settings = replace(
+        SETTINGS,
+        first_frame=FirstFrameSettings(iterations=100),
+        refinement=RefinementSettings(steps=0, random_boxes=0),
+    )
+    tracker = RGBTTracker(network(student_settings(width=8, crop_size=144)), settings)
+    boxes, _ = track(tracker)
+    distance = np.linalg.norm(centres(boxes) - [centres(truth(index)) for index in range(1, LENGTH)], axis=1)
+    moved = np.linalg.norm(centres(truth(LENGTH - 1)) - centres(truth(0)))
+    assert distance[-1] < 0.3 * moved
+    # A score cell is 10 pixels here, and up to half a cell off along either axis is as good as it gets.
+    assert distance.max() < 11
+
+
+def test_the_same_seed_gives_the_same_boxes() -> None:
+    first, second, other = (track(RGBTTracker(network(), SETTINGS, seed=seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+    assert (first[0] != other[0]).any()
+
+
+def test_init_forgets_the_video_before() -> None:
+    used = RGBTTracker(network(), SETTINGS)
+    used.init(frame(3), truth(3))
+    for _ in range(3):
+        used.update(frame(0))
+    used.init(frame(0), truth(0))
+    assert not used.score_map.any()
+    assert used.flag == "normal"
+    np.testing.assert_array_equal(track(used)[0], track(RGBTTracker(network(), SETTINGS))[0])
+
+
+def test_nobody_elses_randomness_is_touched_and_the_network_is_in_eval_mode() -> None:
+    tracked = network().train()
+    tracker = RGBTTracker(tracked, SETTINGS)
+    assert not tracked.training
+    before, parameters = torch.get_rng_state(), {k: v.clone() for k, v in tracked.state_dict().items()}
+    track(tracker)
+    assert torch.equal(before, torch.get_rng_state())
+    for name, value in tracked.state_dict().items():
+        assert torch.equal(value, parameters[name]), name
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in tracked.parameters())
+
+
+def test_a_missing_modality_is_stood_in_for() -> None:
+    for missing in ("rgb", "tir"):
+        there = frame(1).tir if missing == "rgb" else frame(1).rgb
+        one, two = (
+            track(RGBTTracker(network(), SETTINGS), iter([given]))[0]
+            for given in (frame(1)._replace(**{missing: None}), Pair(there, there))
+        )
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_target_that_is_not_found_stays_where_it_was() -> None:
+    settings = replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))
+    tracker = RGBTTracker(network(), settings)
+    boxes, scores = track(tracker)
+    np.testing.assert_array_equal(boxes, [truth(0)] * (LENGTH - 1))
+    assert tracker.flag == "not_found"
+    assert scores[-1] == tracker.score_map.max()
+
+
+def test_the_boxes_returned_and_given_are_the_callers() -> None:
+    tracker, given = (
+        RGBTTracker(network(), replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))),
+        truth(0),
+    )
+    tracker.init(frame(0), given)
+    given[:] = 0
+    box, _ = tracker.update(frame(1))
+    np.testing.assert_array_equal(box, truth(0))
+    box[:] = 0
+    np.testing.assert_array_equal(tracker.update(frame(2))[0], truth(0))
+
+
+SCORES = {
+    "normal": {(3, 2): 0.9},
+    "hard_negative": {(3, 2): 0.9, (0, 5): 0.6},
+    "uncertain": {(3, 2): 0.9, (2, 2): 0.8},
+    "not_found": {(3, 2): 0.2},
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        # Every third frame after the first is due: frames 4, 7 and 10.
+        (["normal"] * 9, {4: 2, 7: 2, 10: 2}),
+        (["hard_negative", "normal", "hard_negative", "normal"], {2: 1, 4: 1}),
+        (["not_found"] * 9, {}),
+        (["uncertain"] * 9, {}),
+        (["normal", "normal", "uncertain", "normal", "normal", "normal"], {7: 2}),
+    ],
+)
+def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: dict[int, int] = {}
+    samples: dict[int, int] = {}
+    settings = TrackingSettings(
+        localisation=LocalisationSettings(neighbourhood=0),
+        learning=LearningSettings(interval=3),
+        first_frame=FirstFrameSettings(transforms=(Transform(flip=True),)),
+    )
+    tracked = network()
+    tracker = RGBTTracker(tracked, settings)
+    tracker.init(frame(0), truth(0))
+    optimise = tracked.classifier.optimiser.forward
+
+    def noted(
+        filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor, iterations: int, weights: torch.Tensor
+    ) -> torch.Tensor:
+        learned[number] = iterations
+        samples[number] = len(features)
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones(1))
+        return optimise(filters, features, boxes, iterations, weights)
+
+    monkeypatch.setattr(tracked.classifier.optimiser, "forward", noted)
+    for number, flag in enumerate(flags, start=2):  # noqa: B007 (`noted` reads it)
+        scores = torch.zeros(1, 1, 1, 6, 6)
+        for (x, y), score in SCORES[flag].items():
+            scores[..., y, x] = score
+        monkeypatch.setattr(tracked.classifier, "score", lambda *_, scores=scores: scores)
+        tracker.update(frame(0))
+        assert tracker.flag == flag
+    assert learned == expected
+    # The first frame's four, and one for each frame that was believed.
+    believed = [flag in ("normal", "hard_negative") for flag in flags]
+    assert samples == {number: 4 + sum(believed[: number - 1]) for number in expected}
+
+
+def test_a_displaced_maximum_moves_the_box_by_whole_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrackingSettings(refinement=RefinementSettings(steps=0, random_boxes=0))
+    tracked = network(student_settings(width=4, crop_size=96))
+    tracker = RGBTTracker(tracked, settings)
+    box = np.array([50.0, 40.0, 24.0, 24.0])  # 5 * 24 = 120 pixels of search area: 1.25 a crop pixel, 20 a cell
+    tracker.init(frame(0), box)
+    scores = torch.zeros(1, 1, 1, 7, 7)
+    scores[..., 2, 4] = 1  # one right of the centre, one up
+    monkeypatch.setattr(tracked.classifier, "score", lambda *_: scores)
+    moved, score = tracker.update(frame(0))
+    np.testing.assert_allclose(moved, [70, 20, 24, 24], atol=1e-4)
+    assert score == 1
+
+
+def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = network()
+    learn, given = tracked.classifier.learn, {}
+
+    def noted(features: torch.Tensor, boxes: torch.Tensor, iterations: int) -> torch.Tensor:
+        given.update(features=features, boxes=boxes[:, 0], iterations=iterations)
+        return learn(features, boxes, iterations)
+
+    monkeypatch.setattr(tracked.classifier, "learn", noted)
+    RGBTTracker(tracked, SETTINGS).init(frame(0), truth(0))
+    assert given["iterations"] == 10
+    assert given["boxes"].shape == (15, 4)
+    # 5 * sqrt(20 * 16) image pixels on 80; the crop is half a cell off, and at whole pixels.
+    scale = 5 * np.sqrt(20 * 16) / 80
+    plain = np.array([32 - 10 / scale, 32 - 8 / scale, 20 / scale, 16 / scale])
+    np.testing.assert_allclose(given["boxes"][0], plain, atol=0.6)
+    for number, shift in enumerate([(-24, -24), (-24, 24), (24, -24), (24, 24)], start=1):
+        np.testing.assert_allclose(given["boxes"][number] - given["boxes"][0], [*shift, 0, 0], atol=1e-4)
+
+    features, dropped = given["features"][0, 0], given["features"][-2:, 0]
+    kept = dropped.flatten(2).abs().sum(dim=-1) > 0
+    torch.testing.assert_close(dropped, kept[..., None, None] * features / 0.8)
+    assert 0 < int((~kept).sum()) < kept.numel() / 2
+    assert (kept[0] != kept[1]).any()
+    np.testing.assert_array_equal(given["boxes"][-2:], given["boxes"][[0, 0]])
+
+
+@pytest.mark.parametrize(("flag", "rate"), [("normal", 0.01), ("hard_negative", 0.02)])
+def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = []
+    monkeypatch.setattr(SampleMemory, "add", lambda _, *sample: added.append(sample))
+    tracked = network(student_settings(width=4, crop_size=96))
+    still = RefinementSettings(steps=0, random_boxes=0)
+    tracker = RGBTTracker(tracked, TrackingSettings(refinement=still))
+    tracker.init(frame(0), [50, 40, 24, 24])  # 1.25 image pixels a crop pixel: 19.2 crop pixels
+    scores = torch.zeros(1, 1, 1, 7, 7)
+    scores[..., 2, 4] = 1
+    scores[..., 6, 0] = 0.6 if flag == "hard_negative" else 0
+    monkeypatch.setattr(tracked.classifier, "score", lambda *_: scores)
+    tracker.update(frame(0))
+    ((sequence, features, box, got),) = added
+    assert (sequence, got) == (0, rate)
+    assert features.shape == (16, 6, 6)
+    np.testing.assert_allclose(box, [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
+
+
+def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def noted(target: Target, *arguments: object) -> CropGeometry:
+        looked_at.append(target)
+        return search_geometry(target, *arguments)  # type: ignore[arg-type]
+
+    def grown(_predict: object, boxes: torch.Tensor, *_: object) -> torch.Tensor:
+        return boxes * torch.tensor([1, 1, 2, 0.72])
+
+    monkeypatch.setattr(module, "search_geometry", noted)
+    monkeypatch.setattr(module, "refine", grown)
+    tracker = RGBTTracker(network(), SETTINGS)
+    track(tracker)
+    scales = [target.scale for target in looked_at]
+    assert scales[1] == scales[0]
+    assert scales[2] == pytest.approx(1.2 * scales[0])  # the root of 2 * 0.72
+    assert looked_at[2].box[2] == pytest.approx(2 * 20, rel=1e-5)
+    assert max(scales) <= HEIGHT / 16 * scales[0]
+
+
+def test_bad_input_is_named() -> None:
+    tracker = RGBTTracker(network(), SETTINGS)
+    with pytest.raises(RuntimeError, match=r"^RGBTTracker.update: call init with the first frame before$"):
+        tracker.update(frame(0))
+    with pytest.raises(DataError, match=r"^init: the initial box 0,0,0,5 has no area"):
+        tracker.init(frame(0), [0, 0, 0, 5])
+    with pytest.raises(DataError, match=r"^init: the initial box 500,0,5,5 lies outside the image of 120 x 90 pixels$"):
+        tracker.init(frame(0), [500, 0, 5, 5])
+    with pytest.raises(DataError, match=r"^init: expected an RGB or a TIR image, got neither$"):
+        tracker.init(Pair(None, None), truth(0))
+    tracker.init(frame(0), truth(0))
+    with pytest.raises(DataError, match=r"^update: expected aligned RGB and TIR images of one size"):
+        tracker.update(Pair(frame(0).rgb, frame(0).tir[:-1]))
+
+
+def test_a_memory_without_room_is_refused() -> None:
+    with pytest.raises(DataError, match=r"memory: expected more than the first frame's 15 samples, got 15$"):
+        TrackingSettings(learning=LearningSettings(memory=15))
+    assert TrackingSettings().first_frame.samples == 15
