@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -32,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands after ``mmdistill``; the process's own if not given.
     """
     logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="mmdistill",
-            description="Distil compact RGB-T trackers from heavy ones, track with them, score them.",
-            args=arguments,
-        )
+        if name in COMMANDS:
+            tyro.cli(COMMANDS[name], prog=f"mmdistill {name}", args=rest)
+        else:
+            _overview([name, *rest] if name else [])
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -46,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mmdistill: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _overview(arguments: Sequence[str]) -> None:
+    """Show the subcommands, a line each, or refuse one that there is not: tyro exits either way."""
+    choices: list[Any] = []
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").splitlines()[0]
+        choices.append(Annotated[command, tyro.conf.subcommand(name, description=summary, prefix_name=False)])
+    description = "Distil compact RGB-T trackers from heavy ones, track with them, score them."
+    union: Any = Union[tuple(choices)]  # noqa: UP007
+    tyro.cli(union, prog="mmdistill", description=description, args=arguments)
 
 
 if __name__ == "__main__":

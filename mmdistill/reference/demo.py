@@ -49,12 +49,12 @@ class DemoSettings:
         test_sequences: held-out sequences to score on.
     """
 
-    teacher: NetworkSettings = field(default_factory=lambda: teacher_settings(depth=18, width=24, crop_size=144))
-    student: NetworkSettings = field(default_factory=lambda: student_settings(width=12, crop_size=144))
+    teacher: NetworkSettings = field(default_factory=lambda: teacher_settings(depth=18, width=20, crop_size=128))
+    student: NetworkSettings = field(default_factory=lambda: student_settings(width=12, crop_size=128))
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            steps=300,
-            sequences=8,
+            steps=250,
+            sequences=6,
             learning_rates=LearningRates(*[1e-3] * 6),
             decay_every=0,
             gradient_limit=10.0,
@@ -62,7 +62,7 @@ class DemoSettings:
             samples=SampleSettings(train_frames=2, test_frames=2),
         )
     )
-    teacher_steps: int = 300
+    teacher_steps: int = 250
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
     train_sequences: int = 60
@@ -95,12 +95,79 @@ class Contender:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
+class Experiment:
+    """The data of one seed, and what is trained and scored on it.
+
+    Args:
+        out: folder for everything that is written; each network has a folder of its own in it.
+        seed: of data, weights and tracking; the same seed gives the same scores.
+        settings: how large.
+    """
+
+    def __init__(self, out: str | Path, seed: int, settings: DemoSettings) -> None:
+        self.out, self.seed, self.settings = Path(out), seed, settings
+        videos = synthetic_sequences(settings.train_sequences, seed=seed, settings=settings.video)
+        self._sampler = Sampler(
+            [CachedSequence(video) for video in videos],
+            settings.student.crop_size,
+            settings.student.search_area,
+            settings.training.samples,
+            seed=seed,
+        )
+        self.held_out = synthetic_sequences(settings.test_sequences, seed=seed + HELD_OUT, settings=settings.video)
+
+    def teacher(self) -> Contender | None:
+        """Return the teacher, trained and scored; None where an interruption came first."""
+        return self._contender("teacher", self.settings.teacher, self.settings.teacher_steps, None, None)
+
+    def student(
+        self, name: str, teacher: RGBTNetwork | None = None, distillation: DistillationSettings | None = None
+    ) -> Contender | None:
+        """Return a student, trained alone or with a teacher, and scored; None where an interruption came first.
+
+        All students of a seed start from the same weights and see the same samples.
+        """
+        settings = self.settings
+        return self._contender(name, settings.student, settings.training.steps, teacher, distillation)
+
+    def _contender(
+        self,
+        name: str,
+        network_settings: NetworkSettings,
+        steps: int,
+        teacher: RGBTNetwork | None,
+        distillation: DistillationSettings | None,
+    ) -> Contender | None:
+        folder = self.out / name.replace(" ", "_")
+        torch.manual_seed(self.seed)
+        network = RGBTNetwork(network_settings)
+        stage: AloneStage | DistilledStage = AloneStage(network)
+        if teacher is not None:
+            stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
+        training = replace(self.settings.training, steps=steps, seed=self.seed)
+        progress = train(stage, self._sampler, training, folder, title=name)
+        return None if progress.step < steps else self._scored(name, network, progress, folder)
+
+    def _scored(self, name: str, network: RGBTNetwork, progress: Progress, folder: Path) -> Contender:
+        boxes = run_benchmark(RGBTTracker(network, seed=self.seed), self.held_out, folder / "results")
+        scores = score_benchmark(
+            boxes,
+            {sequence.name: (sequence.boxes,) for sequence in self.held_out},
+            RULES["synthetic"],
+            attributes={sequence.name: sequence.attributes for sequence in self.held_out},
+        )
+        save_scores(folder / "scores.json", scores)
+        timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in self.held_out]
+        seconds = np.concatenate([timing["seconds"][1:] for timing in timings])
+        return Contender(name, network, progress, scores, boxes, len(seconds) / float(seconds.sum()))
+
+
 def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender] | None:
     """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
 
     Args:
         out: folder for everything that is written.
-        seed: of data, weights and tracking; the same seed gives the same scores.
+        seed: of data, weights and tracking.
         settings: how large.
 
     Returns:
@@ -109,56 +176,15 @@ def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = 
     Raises:
         DataError: the folder holds a run with other settings.
     """
-    out, settings = Path(out), settings or DemoSettings()
-    training = replace(settings.training, seed=seed)
-    videos = synthetic_sequences(settings.train_sequences, seed=seed, settings=settings.video)
-    sampler = Sampler(
-        [CachedSequence(video) for video in videos],
-        settings.student.crop_size,
-        settings.student.search_area,
-        training.samples,
-        seed=seed,
-    )
-    held_out = synthetic_sequences(settings.test_sequences, seed=seed + HELD_OUT, settings=settings.video)
-
-    contenders: list[Contender] = []
-    for name in ("teacher", "student", "distilled student"):
-        torch.manual_seed(seed)  # both students start from the same weights and see the same samples
-        if name == "teacher":
-            network, plan = RGBTNetwork(settings.teacher), replace(training, steps=settings.teacher_steps)
-        else:
-            network, plan = RGBTNetwork(settings.student), training
-        folder = out / name.replace(" ", "_")
-        stage: AloneStage | DistilledStage = AloneStage(network)
-        if name == "distilled student":
-            stage = DistilledStage(network, contenders[0].network, distillation=settings.distillation)
-        progress = train(stage, sampler, plan, folder, title=name)
-        if progress.step < plan.steps:
-            return None
-        contenders.append(_scored(name, network, progress, held_out, folder, seed))
-    write_report(out, contenders, held_out)
+    experiment = Experiment(out, seed, settings or DemoSettings())
+    teacher = experiment.teacher()
+    alone = experiment.student("student") if teacher else None
+    distilled = experiment.student("distilled student", teacher.network) if teacher and alone else None
+    if teacher is None or alone is None or distilled is None:
+        return None
+    contenders = [teacher, alone, distilled]
+    write_report(Path(out), contenders, experiment.held_out)
     return contenders
-
-
-def _scored(
-    name: str,
-    network: RGBTNetwork,
-    progress: Progress,
-    held_out: Sequence[TrackingSequence],
-    folder: Path,
-    seed: int,
-) -> Contender:
-    boxes = run_benchmark(RGBTTracker(network, seed=seed), held_out, folder / "results")
-    scores = score_benchmark(
-        boxes,
-        {sequence.name: (sequence.boxes,) for sequence in held_out},
-        RULES["synthetic"],
-        attributes={sequence.name: sequence.attributes for sequence in held_out},
-    )
-    save_scores(folder / "scores.json", scores)
-    timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in held_out]
-    seconds = np.concatenate([timing["seconds"][1:] for timing in timings])
-    return Contender(name, network, progress, scores, boxes, len(seconds) / float(seconds.sum()))
 
 
 def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import composed_sequences
+from mmdistill.reference.progress import progress_bar
 
 
 def compose(
@@ -35,6 +34,8 @@ def compose(
         sequences = composed_sequences(
             pairs, slice(-last if last else None, None), count=count, seed=seed, length=length
         )
-    for sequence in tqdm(sequences, desc="composing", unit="video", disable=None):
-        write_sequence(sequence, out / sequence.name, suffix=".jpg")
+    with progress_bar(len(sequences), "composing", "video") as bar:
+        for sequence in sequences:
+            write_sequence(sequence, out / sequence.name, suffix=".jpg")
+            bar.update()
     print(out)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from mmdistill.reference.data.box_files import write_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
@@ -16,6 +17,7 @@ from mmdistill.reference.data.frames import open_frames
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.tracking.annotate import annotate
 from mmdistill.reference.tracking.tracker import RGBTTracker
 from mmdistill.reference.tracking.video_writer import VideoWriter
@@ -51,16 +53,14 @@ def track(
     """
     box = parse_box(init)
     frames = open_frames(rgb, tir)
-    width, height = frames.size
-    box = check_initial(box, width, height, where="--init")
-    network = load_network(weights).to(device)
-    tracker = RGBTTracker(network)
-    boxes: list[Array] = []
-    scores: list[float] = []
-    seconds = 0.0
-    writer = None if video == "none" else VideoWriter(out / f"track.{video}", fps)
-    try:
-        for index in tqdm(range(len(frames)), desc="tracking", unit="frame", disable=None):
+    box = check_initial(box, *frames.size, where="--init")
+    tracker = RGBTTracker(load_network(weights).to(device))
+    track = _Track(len(frames))
+    with ExitStack() as stack:
+        stack.callback(track.write, out)  # after an interruption too: what there is so far
+        writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
+        bar = stack.enter_context(progress_bar(len(frames), "tracking", "frame"))
+        for index in range(len(frames)):
             frame = frames.frame(index)
             start = time.perf_counter()
             if index == 0:
@@ -68,18 +68,40 @@ def track(
                 found, score = box, 1.0
             else:
                 found, score = tracker.update(frame)
-            seconds += time.perf_counter() - start if index else 0.0
-            boxes.append(found)
-            scores.append(score)
+            track.append(found, score, time.perf_counter() - start)
             if writer is not None:
                 writer.write(annotate(frame, {"mmdistill": found}, score=score, caption=f"frame {index + 1}"))
-    finally:
-        if writer is not None:
-            writer.__exit__(None, None, None)
-        if boxes:
-            _write_results(out, boxes, scores, seconds, len(frames))
-    rate = (len(boxes) - 1) / seconds if seconds else 0.0
-    print(f"{out}: {len(boxes)} frames, {rate:.1f} frames per second")
+            bar.update()
+    print(f"{out}: {len(track.boxes)} frames, {track.frames_per_second:.1f} frames per second")
+
+
+@dataclass
+class _Track:
+    """What was found so far."""
+
+    frames: int
+    boxes: list[Array] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def append(self, box: Array, score: float, seconds: float) -> None:
+        self.boxes.append(box)
+        self.scores.append(score)
+        self.seconds.append(seconds)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Without reading frames, writing video and the first frame."""
+        return (len(self.seconds) - 1) / max(sum(self.seconds[1:]), 1e-9)
+
+    def write(self, out: Path) -> None:
+        if not self.boxes:
+            return
+        write_boxes(out / "boxes.txt", np.stack(self.boxes), decimals=3)
+        write_text(out / "scores.txt", "".join(f"{score:.4f}\n" for score in self.scores))
+        rate = round(self.frames_per_second, 2)
+        summary = {"frames": self.frames, "tracked": len(self.boxes), "frames_per_second": rate}
+        write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def parse_box(text: str) -> Array:
@@ -95,11 +117,3 @@ def parse_box(text: str) -> Array:
     if len(numbers) != 4:
         raise DataError(f"--init: expected four numbers x,y,w,h separated by commas, got {text!r}")
     return np.array(numbers)
-
-
-def _write_results(out: Path, boxes: list[Array], scores: list[float], seconds: float, frames: int) -> None:
-    write_boxes(out / "boxes.txt", np.stack(boxes), decimals=3)
-    write_text(out / "scores.txt", "".join(f"{score:.4f}\n" for score in scores))
-    rate = (len(boxes) - 1) / seconds if seconds else 0.0
-    summary = {"frames": frames, "tracked": len(boxes), "frames_per_second": round(rate, 2)}
-    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")

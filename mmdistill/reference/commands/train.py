@@ -74,7 +74,10 @@ def train(
     guide = load_network(teacher) if teacher is not None else None
     if stage == "teacher" and guide is not None:
         raise DataError("--teacher: a teacher has no teacher; leave it out, or train a student")
-    settings = network_settings(stage, guide, depth, width, crop_size)
+    try:
+        settings = network_settings(stage, guide, depth, width, crop_size)
+    except ValueError as error:
+        raise DataError(f"--{str(error).replace('_', '-')}") from error
     if trunk is not None:
         training = dataclasses.replace(training, frozen_statistics=True)
     torch.manual_seed(training.seed)
@@ -100,12 +103,10 @@ def network_settings(
     """Return the settings of the network to train; a student's crops and filters are its teacher's.
 
     Raises:
-        DataError: a crop size that is no multiple of 16.
+        ValueError: a size that no network can be built with.
     """
     if crop_size is None:
         crop_size = 288 if teacher is None else teacher.settings.crop_size
-    if crop_size < 64 or crop_size % 16:
-        raise DataError(f"--crop-size: expected a multiple of 16, at least 64, got {crop_size}")
     if stage == "teacher":
         return teacher_settings(depth or 50, width, crop_size)
     own = dataclasses.replace(student_settings(width, crop_size), depth=depth or 18)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -86,7 +87,9 @@ def batches(sampler: Sampler, sequences: int, *, start: int, stop: int, workers:
 
 def _images(crops: list[Crops]) -> Pair[Tensor]:
     def modality(images: list[list[Image]]) -> Tensor:
-        return torch.stack([to_tensor(frames) for frames in images], dim=1)
+        # Every sequence's first frame, then every second one: frames on axis 0, sequences on axis 1.
+        by_frame = [image for frame in zip(*images, strict=True) for image in frame]
+        return rearrange(to_tensor(by_frame), "(n s) c h w -> n s c h w", s=len(images))
 
     return Pair(modality([crop.images.rgb for crop in crops]), modality([crop.images.tir for crop in crops]))
 

@@ -17,7 +17,7 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import centres
 from mmdistill.reference.data.crops import crop_geometry, cut
 from mmdistill.reference.data.proposals import ProposalSettings, propose
-from mmdistill.reference.data.sequence import FramePair, Image, TrackingSequence
+from mmdistill.reference.data.sequence import FramePair, Image, TrackingSequence, complete
 from mmdistill.reference.errors import DataError
 
 
@@ -151,7 +151,7 @@ class Sampler:
             side = np.sqrt(size.prod())
             offset = jitter.centre * side * (generator.random(2) - 0.5)
             geometry = crop_geometry(centres(box) + offset, self.search_area * side, self.crop_size)
-            present = both_modalities(frame)
+            present = complete(frame, where="training frame")
             for modality, image, crops in zip(Pair._fields, present, images, strict=True):
                 crop = cut(image, geometry)
                 if grey and modality == "rgb":
@@ -160,18 +160,6 @@ class Sampler:
                 crops.append(np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8))
             boxes.append(geometry.to_crop(box))
         return Crops(images, np.stack(boxes))
-
-
-def both_modalities(frame: FramePair) -> Pair[Image]:
-    """Return the frame with the modality that is there in place of a missing one.
-
-    Raises:
-        DataError: both are missing.
-    """
-    rgb, tir = frame
-    if rgb is None and tir is None:
-        raise DataError("frame: neither an RGB nor a TIR image was given")
-    return Pair(tir if rgb is None else rgb, rgb if tir is None else tir)  # type: ignore[arg-type]
 
 
 def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
+from mmdistill.reference.errors import DataError
 
 Image = NDArray[np.uint8]
 """An image ``(H, W, 3)``, uint8, channels in RGB order; a TIR image repeats its one channel."""
@@ -17,6 +18,26 @@ Boxes = NDArray[np.float64]
 
 FramePair = Pair["Image | None"]
 """One frame: its RGB and its TIR image, aligned and of equal size; None where a modality is missing."""
+
+
+def complete(frame: FramePair, *, where: str) -> Pair[Image]:
+    """Return both images of a frame; the one that is there stands in for a missing one.
+
+    Args:
+        frame: aligned images, at least one.
+        where: what got the frame, named in the error.
+
+    Raises:
+        DataError: neither is there, or they differ in size.
+    """
+    rgb = frame.rgb if frame.rgb is not None else frame.tir
+    tir = frame.tir if frame.tir is not None else frame.rgb
+    if rgb is None or tir is None:
+        raise DataError(f"{where}: expected an RGB or a TIR image, got neither")
+    if rgb.shape[:2] != tir.shape[:2]:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (rgb.shape[:2], tir.shape[:2]))
+        raise DataError(f"{where}: expected aligned RGB and TIR images of one size, got {sizes} pixels")
+    return Pair(rgb, tir)
 
 
 class TrackingSequence(Protocol):

@@ -16,9 +16,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 
 def to_tensor(images: Sequence[Image]) -> Tensor:
-    """Return images ``(H, W, 3)`` of one size as a normalised float32 tensor ``(B, 3, H, W)``."""
+    """Return images ``(H, W, 3)`` of one size as a normalised float32 ``(B, 3, H, W)``, channels last in memory."""
     scale = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
     offset = (np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
     # In NumPy: waking torch's threads costs more than this little work, and in a worker process they are not there.
-    channels_first = np.stack(images).transpose(0, 3, 1, 2)
-    return torch.from_numpy(channels_first * scale[:, None, None] - offset[:, None, None]).contiguous()
+    return torch.from_numpy(np.stack(images) * scale - offset).permute(0, 3, 1, 2)

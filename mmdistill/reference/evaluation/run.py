@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
+from mmdistill.reference.progress import progress_bar
 
 _logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def run_benchmark(
     sequences: Sequence[TrackingSequence],
     out_folder: str | Path,
     *,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> dict[str, Boxes]:
     """Track every sequence and write each result as soon as it is there; called again, it goes on from there.
 
@@ -104,7 +104,7 @@ def run_benchmark(
         tracker: any tracker.
         sequences: the benchmark.
         out_folder: where results are written and looked for; one tracker's own.
-        progress: show a progress bar: always, never, or (None) when standard error is a terminal.
+        progress: whether to show a progress bar.
 
     Returns:
         For each sequence's name the boxes ``(T, 4)``.
@@ -114,12 +114,7 @@ def run_benchmark(
     """
     out_folder = Path(out_folder)
     results: dict[str, Boxes] = {}
-    with tqdm(
-        total=sum(len(sequence) for sequence in sequences),
-        unit="frame",
-        disable=None if progress is None else not progress,
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(sum(map(len, sequences)), "tracking", "frame", show=progress) as bar:
         for sequence in sequences:
             bar.set_description(sequence.name)
             path = out_folder / f"{sequence.name}.txt"

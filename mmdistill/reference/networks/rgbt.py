@@ -36,6 +36,9 @@ class NetworkSettings:
         label_sigma: the label's deviation relative to the target's side, for a search area of 5 times that side.
         crop_size: side of the square crops the network is made for, pixels; a multiple of 16.
         search_area: the crop's side relative to the target's.
+
+    Raises:
+        ValueError: a size that the network can't be built with.
     """
 
     depth: Depth = 18
@@ -47,6 +50,15 @@ class NetworkSettings:
     label_sigma: float = 0.25
     crop_size: int = 288
     search_area: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 64 or self.crop_size % 16:
+            raise ValueError(f"crop_size: expected a multiple of 16, at least 64, got {self.crop_size}")
+        if self.filter_size < 2 or self.filter_size % 2:
+            # Cell i of a score map stands at 16 i pixels for even filters only.
+            raise ValueError(f"filter_size: expected an even number of cells, got {self.filter_size}")
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"width: expected an even number of channels, at least 2, got {self.width}")
 
     @property
     def feature_size(self) -> int:

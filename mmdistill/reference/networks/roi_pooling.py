@@ -26,13 +26,14 @@ def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) 
     """
     boxes = boxes / stride
     height, width = features.shape[-2:]
-    columns = axis_shares(boxes[..., 0], boxes[..., 2], size, width)
-    rows = axis_shares(boxes[..., 1], boxes[..., 3], size, height)
+    # Both axes at once, because small operations cost as much as their number.
+    shares = axis_shares(boxes[..., :2], boxes[..., 2:], size, max(height, width)).to(features.dtype)
+    columns, rows = shares[..., 0, :, :width], shares[..., 1, :, :height]
     batch, count = boxes.shape[:2]
     # Columns are pooled for all boxes in one product, rows then box by box.
-    across = features.flatten(1, 2) @ columns.flatten(1, 2).mT.to(features.dtype)
+    across = features.flatten(1, 2) @ columns.flatten(1, 2).mT
     across = across.view(batch, -1, height, count, size).permute(0, 3, 2, 1, 4).reshape(batch, count, height, -1)
-    pooled = rows.to(features.dtype) @ across
+    pooled = rows @ across
     return pooled.view(batch, count, size, -1, size).transpose(2, 3)
 
 
@@ -45,8 +46,8 @@ def axis_shares(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
         bins: into how many equal bins it is cut.
         cells: cells along this axis.
     """
-    fractions = torch.arange(bins + 1, device=start.device, dtype=start.dtype) / bins
-    edges = start[..., None] + extent[..., None] * fractions
+    fractions = torch.linspace(0, 1, bins + 1, device=start.device, dtype=start.dtype)
+    edges = torch.addcmul(start[..., None], extent[..., None], fractions)
     positions = torch.arange(cells, device=start.device, dtype=start.dtype)
     below = hat_integral(edges[..., None] - positions)
     length = (extent / bins).clamp(min=torch.finfo(extent.dtype).tiny)
@@ -54,6 +55,6 @@ def axis_shares(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
 
 
 def hat_integral(x: Tensor) -> Tensor:
-    """Return the integral from minus infinity to x of the hat function ``max(1 - |t|, 0)``."""
+    """Return the integral from 0 to x of the hat function ``max(1 - |t|, 0)``."""
     x = x.clamp(-1, 1)
-    return 0.5 + x - 0.5 * x * x.abs()
+    return x - 0.5 * x * x.abs()

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array, centres, from_centre
 from mmdistill.reference.data.crops import CropGeometry, crop_geometry, cut
-from mmdistill.reference.data.sequence import FramePair, Image
+from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.classifier import TargetClassifier
 from mmdistill.reference.networks.rgbt import NetworkSettings
 from mmdistill.reference.tracking.motion import Target
 
 STRIDE = TargetClassifier.STRIDE
-
-
-def complete(frame: FramePair, *, where: str) -> Pair[Image]:
-    """Return both images of a frame; the one that is there stands in for a missing one.
-
-    Args:
-        frame: aligned images, at least one.
-        where: what got the frame, named in the error.
-
-    Raises:
-        DataError: neither is there, or they differ in size.
-    """
-    rgb = frame.rgb if frame.rgb is not None else frame.tir
-    tir = frame.tir if frame.tir is not None else frame.rgb
-    if rgb is None or tir is None:
-        raise DataError(f"{where}: expected an RGB or a TIR image, got neither")
-    if rgb.shape[:2] != tir.shape[:2]:
-        sizes = " and ".join(f"{width} x {height}" for height, width in (rgb.shape[:2], tir.shape[:2]))
-        raise DataError(f"{where}: expected aligned RGB and TIR images of one size, got {sizes} pixels")
-    return Pair(rgb, tir)
 
 
 def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
@@ -85,4 +63,4 @@ def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
 def stack(crops: Sequence[Pair[Image]], like: Tensor) -> Pair[Tensor]:
     """Return crops as normalised images ``(B, 3, H, W)``, with the device and the type of a tensor."""
     images = to_tensor([*(crop.rgb for crop in crops), *(crop.tir for crop in crops)])
-    return Pair(*images.to(like, memory_format=torch.channels_last).chunk(2))
+    return Pair(*images.to(like).chunk(2))

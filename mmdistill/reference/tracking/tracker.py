@@ -17,7 +17,7 @@ from torch import Tensor
 from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.crops import CropGeometry
-from mmdistill.reference.data.sequence import FramePair, Image
+from mmdistill.reference.data.sequence import FramePair, Image, complete
 from mmdistill.reference.networks.iou_net import Modulation
 from mmdistill.reference.networks.rgbt import Extracted, RGBTNetwork
 from mmdistill.reference.tracking.augmentation import Transform, augment
@@ -25,7 +25,7 @@ from mmdistill.reference.tracking.localisation import Flag, ScoreMap, localise
 from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.motion import ScaleLimits, Target, initial_scale, keep_inside, scale_limits
 from mmdistill.reference.tracking.refinement import refine
-from mmdistill.reference.tracking.search import at_cell, complete, cut_pair, in_cells, search_geometry, stack
+from mmdistill.reference.tracking.search import at_cell, cut_pair, in_cells, search_geometry, stack
 from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
 
 

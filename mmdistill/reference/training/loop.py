@@ -15,7 +15,6 @@ from typing import TextIO
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from mmdistill import Terms
 from mmdistill.reference.data.batches import batches
@@ -23,6 +22,7 @@ from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.settings import to_json
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor, prepare_network
@@ -41,7 +41,7 @@ def train(
     *,
     device: torch.device | str = "cpu",
     title: str = "training",
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Progress:
     """Train a stage's network; a run that was stopped goes on from its checkpoint.
 
@@ -55,7 +55,7 @@ def train(
         folder: where the run lives.
         device: where to train.
         title: what the progress bar calls it.
-        progress: show a progress bar: always, never, or (None) when standard error is a terminal.
+        progress: whether to show a progress bar.
 
     Returns:
         How far the run has come: all the way, or as far as an interruption (Ctrl-C, SIGTERM) let it.
@@ -66,7 +66,8 @@ def train(
     folder = Path(folder)
     checkpoint = folder / "checkpoint.safetensors"
     prepare_network(stage.network, settings)
-    stage.to(device)
+    # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
+    stage.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = build_optimiser(stage, settings)
     factor = learning_rate_factor(settings)
     identity = json.dumps(
@@ -82,14 +83,7 @@ def train(
     with (
         _interruption() as interrupted,
         _log(folder / "log.jsonl", state.step) as log,
-        tqdm(
-            total=settings.steps,
-            initial=state.step,
-            desc=title,
-            unit="step",
-            disable=None if progress is None else not progress,
-            dynamic_ncols=True,
-        ) as bar,
+        progress_bar(settings.steps, title, "step", initial=state.step, show=progress) as bar,
     ):
         for number, batch in enumerate(
             batches(sampler, settings.sequences, start=state.step, stop=settings.steps, workers=settings.workers),

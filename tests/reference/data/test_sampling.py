@@ -6,7 +6,7 @@ from mmdistill import Pair
 from mmdistill.reference.data.batches import batches, collate
 from mmdistill.reference.data.boxes import centres
 from mmdistill.reference.data.cache import CachedSequence
-from mmdistill.reference.data.sampling import Jitter, Sampler, SampleSettings, both_modalities
+from mmdistill.reference.data.sampling import Jitter, Sampler, SampleSettings
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.tensors import DEVIATION, MEAN, to_tensor
@@ -129,14 +129,6 @@ def test_images_are_normalised_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)
     np.testing.assert_allclose(to_tensor([image])[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
-
-
-def test_a_missing_modality_is_stood_in_for() -> None:
-    image = np.zeros((2, 2, 3), dtype=np.uint8)
-    assert both_modalities(Pair(image, None)) == Pair(image, image)
-    assert both_modalities(Pair(None, image)) == Pair(image, image)
-    with pytest.raises(DataError, match="neither an RGB nor a TIR image"):
-        both_modalities(Pair(None, None))
 
 
 def test_nothing_to_learn_from_is_named() -> None:

@@ -4,13 +4,14 @@ import torch
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import centres, from_centre
+from mmdistill.reference.data.sequence import complete
 from mmdistill.reference.data.tensors import to_tensor
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.reference.networks.rgbt import NetworkSettings
 from mmdistill.reference.tracking.localisation import localise
 from mmdistill.reference.tracking.motion import Target
-from mmdistill.reference.tracking.search import at_cell, complete, cut_pair, in_cells, search_geometry, stack
+from mmdistill.reference.tracking.search import at_cell, cut_pair, in_cells, search_geometry, stack
 from mmdistill.reference.tracking.settings import LocalisationSettings
 
 SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (288, 5), (144, 3)]
