@@ -18,7 +18,7 @@ from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequ
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import run_benchmark
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_sequences
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
@@ -150,12 +150,7 @@ class Experiment:
 
     def _scored(self, name: str, network: RGBTNetwork, progress: Progress, folder: Path) -> Contender:
         boxes = run_benchmark(RGBTTracker(network, seed=self.seed), self.held_out, folder / "results")
-        scores = score_benchmark(
-            boxes,
-            {sequence.name: (sequence.boxes,) for sequence in self.held_out},
-            RULES["synthetic"],
-            attributes={sequence.name: sequence.attributes for sequence in self.held_out},
-        )
+        scores = score_sequences(boxes, self.held_out, RULES["synthetic"])
         save_scores(folder / "scores.json", scores)
         timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in self.held_out]
         seconds = np.concatenate([timing["seconds"][1:] for timing in timings])

@@ -96,6 +96,19 @@ def test_evaluate_scores_raw_results(clips: Path, tmp_path: Path, capsys: pytest
     assert "overall" in capsys.readouterr().out
 
 
+def test_evaluate_needs_no_images_to_score_results(tmp_path: Path) -> None:
+    boxes = np.array([[10.0, 10.0, 20.0, 20.0]] * 3)
+    write_boxes(tmp_path / "truth" / "car.txt", boxes)
+    write_boxes(tmp_path / "truth" / "man" / "groundtruth_rect.txt", boxes)
+    write_boxes(tmp_path / "results" / "car.txt", boxes + np.array([100, 0, 0, 0]))
+    write_boxes(tmp_path / "results" / "Some_man.txt", boxes)
+    score = ["--annotations", tmp_path / "truth", "--results", tmp_path / "results", "--json", tmp_path / "scores.json"]
+    assert run("evaluate", "--benchmark", "vot", *score) == 0
+    sequences = json.loads((tmp_path / "scores.json").read_text())["sequences"]
+    # The first frame counts as ground truth: a third of the frames of a tracker that is lost at once.
+    assert {name: round(figures["PR"]) for name, figures in sequences.items()} == {"car": 33, "man": 100}
+
+
 def test_evaluate_runs_a_tracker_and_scores_it(weights: Path, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "scored"
     assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0

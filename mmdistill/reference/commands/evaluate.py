@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mmdistill.reference.data.folders import read_sequences
+from mmdistill.reference.data.folders import read_ground_truth, read_sequences
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
@@ -14,7 +14,7 @@ from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.results import read_results
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import run_benchmark
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark, score_sequences
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.tracking.tracker import RGBTTracker
@@ -45,7 +45,7 @@ def evaluate(
 
     Args:
         benchmark: vot: a folder of sequences. synthetic: seeded video that needs no download.
-        annotations: folder of the sequences with their ground truth.
+        annotations: folder of the ground truth: sequence folders, or <sequence>.txt files; no images needed.
         results: folder of raw result files.
         root: folder of the sequences.
         weights: a trained network.safetensors.
@@ -60,19 +60,13 @@ def evaluate(
         raise DataError("--out: expected a folder for the results of running --weights")
     if (weights is None) == (results is None):
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
-    sequences = _sequences(benchmark, root or annotations, modality, count, seed)
     if weights is not None and out is not None:
         tracker = RGBTTracker(load_network(weights).to(device))
-        predicted = run_benchmark(tracker, sequences, out / "results")
+        sequences = _sequences(benchmark, root, modality, count, seed)
+        scores = score_sequences(run_benchmark(tracker, sequences, out / "results"), sequences, RULES[benchmark])
     else:
         assert results is not None
-        predicted = read_results(results, {sequence.name: len(sequence) for sequence in sequences})
-    scores = score_benchmark(
-        predicted,
-        {sequence.name: (sequence.boxes,) for sequence in sequences},
-        RULES[benchmark],
-        attributes={sequence.name: sequence.attributes for sequence in sequences},
-    )
+        scores = _score_files(benchmark, annotations or root, results, count, seed)
     if out is not None:
         plot_curves({"mmdistill": scores}, out)
         save_scores(out / "scores.json", scores)
@@ -88,11 +82,23 @@ def score_table(scores: BenchmarkScores) -> str:
     return format_table(["sequence", "PR", "NPR", "SR"], rows)
 
 
+def _score_files(benchmark: str, annotations: Path | None, results: Path, count: int, seed: int) -> BenchmarkScores:
+    if benchmark == "synthetic":
+        sequences = synthetic_sequences(count, seed=seed)
+        predicted = read_results(results, {sequence.name: len(sequence) for sequence in sequences})
+        return score_sequences(predicted, sequences, RULES[benchmark])
+    if annotations is None:
+        raise DataError("--annotations: expected the folder of the ground truth")
+    truths = read_ground_truth(annotations)
+    predicted = read_results(results, {name: len(boxes) for name, boxes in truths.items()})
+    return score_benchmark(predicted, {name: (boxes,) for name, boxes in truths.items()}, RULES[benchmark])
+
+
 def _sequences(
-    benchmark: str, folder: Path | None, modality: Literal["rgb", "tir"], count: int, seed: int
+    benchmark: str, root: Path | None, modality: Literal["rgb", "tir"], count: int, seed: int
 ) -> Sequence[TrackingSequence]:
     if benchmark == "synthetic":
         return synthetic_sequences(count, seed=seed)
-    if folder is None:
-        raise DataError("--root (or --annotations): expected the folder of the sequences")
-    return read_sequences(folder, modality=modality)
+    if root is None:
+        raise DataError("--root: expected the folder of the sequences")
+    return read_sequences(root, modality=modality)

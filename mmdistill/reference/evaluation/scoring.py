@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.reference.data.boxes import Array, centres, intersection_over_union
-from mmdistill.reference.data.sequence import Boxes
+from mmdistill.reference.data.sequence import Boxes, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.files import write_text
@@ -124,6 +124,18 @@ def score_benchmark(
         overall=_together(list(sequences.values()), rule),
         sequences=sequences,
         attributes={attribute: _together(group, rule) for attribute, group in groups.items()},
+    )
+
+
+def score_sequences(
+    predicted: Mapping[str, ArrayLike], sequences: Sequence[TrackingSequence], rule: Rule
+) -> BenchmarkScores:
+    """Score boxes, by sequence name, against the sequences' own ground truth and attributes."""
+    return score_benchmark(
+        predicted,
+        {sequence.name: (sequence.boxes,) for sequence in sequences},
+        rule,
+        attributes={sequence.name: sequence.attributes for sequence in sequences},
     )
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +139,19 @@ def test_boxes_returned_are_those_on_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(results["a"], read_boxes(tmp_path / "a.txt"))
 
 
-def test_progress_is_silent_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_benchmark(Drifting(), [Clip("a", 3)], tmp_path / "quiet")
-    assert capsys.readouterr() == ("", "")
-    run_benchmark(Drifting(), [Clip("car", 3)], tmp_path / "loud", progress=True)
-    out, shown = capsys.readouterr()
-    assert out == ""
-    assert "car" in shown
-    assert "3/3" in shown
-    assert "frame/s" in shown
+class Terminal(io.StringIO):
+    """A standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        run_benchmark(Drifting(), [Clip("car", 3)], tmp_path / str(shown))
+        assert ("car" in stream.getvalue()) == shown
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    run_benchmark(Drifting(), [Clip("car", 3)], tmp_path / "quiet", progress=False)
+    assert quiet.getvalue() == ""
