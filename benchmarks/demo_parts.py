@@ -23,10 +23,10 @@ from mmdistill.reference.training.stages import DistillationSettings
 
 VARIANTS: dict[str, DistillationSettings | None] = {
     "student": None,
+    "+ all (CMD)": DistillationSettings(),
     "+ SCFD": DistillationSettings(parts=("scfd",)),
     "+ MPSD": DistillationSettings(parts=("mpsd",)),
     "+ HFRD": DistillationSettings(parts=("hfrd",)),
-    "+ all (CMD)": DistillationSettings(),
 }
 
 

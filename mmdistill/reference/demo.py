@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmdistill.reference.data.cache import CachedSequence
+from mmdistill.reference.data.proposals import ProposalSettings
 from mmdistill.reference.data.sampling import Sampler, SampleSettings
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
@@ -34,6 +35,11 @@ HELD_OUT = 1_000_000
 """Added to the seed for the test sequences, so that none is ever trained on."""
 
 
+def _small(settings: NetworkSettings) -> NetworkSettings:
+    """Return the settings for small crops, with labels as many cells wide as on the published 288-pixel crops."""
+    return replace(settings, crop_size=128, label_sigma=settings.label_sigma * 288 / 128)
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """How large the demonstration is: what two CPU cores do in a few minutes.
@@ -49,23 +55,23 @@ class DemoSettings:
         test_sequences: held-out sequences to score on.
     """
 
-    teacher: NetworkSettings = field(default_factory=lambda: teacher_settings(depth=18, width=20, crop_size=128))
-    student: NetworkSettings = field(default_factory=lambda: student_settings(width=12, crop_size=128))
+    teacher: NetworkSettings = field(default_factory=lambda: _small(teacher_settings(depth=18, width=20)))
+    student: NetworkSettings = field(default_factory=lambda: _small(student_settings(width=8)))
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
             steps=250,
-            sequences=6,
-            learning_rates=LearningRates(*[1e-3] * 6),
+            sequences=8,
+            learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
             decay_every=0,
             gradient_limit=10.0,
             checkpoint_every=100,
-            samples=SampleSettings(train_frames=2, test_frames=2),
+            samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
         )
     )
     teacher_steps: int = 250
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
-    train_sequences: int = 60
+    train_sequences: int = 150
     test_sequences: int = 24
 
 

@@ -87,13 +87,14 @@ def train(
     sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    source = f"{data}, {videos} videos, {hold_out} pairs held out"
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
-        run(AloneStage(network, tracking), sampler, training, out, device=place, title=stage)
+        run(AloneStage(network, tracking), sampler, training, out, data=source, device=place, title=stage)
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
-        run(distilled, sampler, training, out, device=place, title="distilled student")
+        run(distilled, sampler, training, out, data=source, device=place, title="distilled student")
     print(out / "network.safetensors")
 
 

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -23,7 +24,6 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import save_network
 from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.settings import to_json
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor, prepare_network
 from mmdistill.reference.training.settings import TrainingSettings
@@ -39,6 +39,7 @@ def train(
     settings: TrainingSettings,
     folder: str | Path,
     *,
+    data: str = "",
     device: torch.device | str = "cpu",
     title: str = "training",
     progress: bool = True,
@@ -53,6 +54,7 @@ def train(
         sampler: where samples come from.
         settings: how.
         folder: where the run lives.
+        data: what the samples are drawn from, in words; a run goes on only with the same.
         device: where to train.
         title: what the progress bar calls it.
         progress: whether to show a progress bar.
@@ -70,9 +72,7 @@ def train(
     stage.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = build_optimiser(stage, settings)
     factor = learning_rate_factor(settings)
-    identity = json.dumps(
-        {"training": json.loads(to_json(settings)), "network": json.loads(to_json(stage.network.settings))}
-    )
+    identity = json.dumps({"training": asdict(settings), "data": data, **stage.settings()})
     state = Progress(0, {}, {})
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, stage, optimiser, identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -47,6 +47,10 @@ class AloneStage(nn.Module):
         self.network = network
         self.tracking = tracking or TrackingLossSettings()
 
+    def settings(self) -> dict[str, object]:
+        """Return all settings by name; a run goes on only with the same."""
+        return {"network": asdict(self.network.settings), "tracking": asdict(self.tracking)}
+
     def forward(self, batch: Batch) -> Terms:
         """Return the tracking loss's terms on a batch."""
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
@@ -81,12 +85,22 @@ class DistilledStage(nn.Module):
         self.network = student
         self.tracking = tracking or TrackingLossSettings()
         self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
-        self.distillation = cmd_loss(student, teacher, distillation or DistillationSettings())
+        self.parts = distillation or DistillationSettings()
+        self.distillation = cmd_loss(student, teacher, self.parts)
 
     @property
     def teacher(self) -> RGBTNetwork:
         """The frozen teacher."""
         return self._teacher[0]
+
+    def settings(self) -> dict[str, object]:
+        """Return all settings by name; a run goes on only with the same."""
+        return {
+            "network": asdict(self.network.settings),
+            "tracking": asdict(self.tracking),
+            "distillation": asdict(self.parts),
+            "teacher": asdict(self.teacher.settings),
+        }
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the tracking loss and of CMD on a batch."""

@@ -14,7 +14,7 @@ from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 
 SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
 
@@ -91,6 +91,17 @@ def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) ->
     other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
     with pytest.raises(DataError, match=r"training.seed was 0, now 5"):
         train(stage(None), sampler, other, tmp_path)
+
+
+def test_other_losses_and_data_are_refused_too(sampler: Sampler, teacher: RGBTNetwork, tmp_path: Path) -> None:
+    train(stage(teacher), sampler, SETTINGS, tmp_path, data="pairs")
+    with pytest.raises(DataError, match=r"\(data was pairs, now video\)"):
+        train(stage(teacher), sampler, SETTINGS, tmp_path, data="video")
+    other = DistilledStage(fresh(), teacher, distillation=DistillationSettings(alpha=0.1))
+    with pytest.raises(DataError, match=r"\(distillation.alpha was 0.001, now 0.1\)"):
+        train(other, sampler, SETTINGS, tmp_path, data="pairs")
+    with pytest.raises(DataError, match=r"distillation.alpha was 0.001, now None"):
+        train(stage(None), sampler, SETTINGS, tmp_path, data="pairs")
 
 
 def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> None:
