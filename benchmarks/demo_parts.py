@@ -35,13 +35,19 @@ def run_seed(
 ) -> dict[str, dict[str, float]]:
     """Return PR, NPR and SR of the teacher and each variant."""
     experiment = Experiment(out / f"seed_{seed}", seed, settings)
-    teacher = experiment.teacher()
-    found: list[Contender | None] = [teacher]
+    teacher = finished(experiment.teacher())
+    found = [teacher]
     for name, distillation in variants.items():
-        found.append(experiment.student(name, teacher.network if teacher and distillation else None, distillation))
-    if None in found:
+        guide = teacher.network if distillation else None
+        found.append(finished(experiment.student(name, guide, distillation)))
+    return {contender.name: contender.scores.overall.figures() for contender in found}
+
+
+def finished(contender: Contender | None) -> Contender:
+    """Return the contender, or leave where an interruption came first."""
+    if contender is None:
         raise SystemExit("interrupted; the same command goes on from here")
-    return {contender.name: contender.scores.overall.figures() for contender in found if contender is not None}
+    return contender
 
 
 def summary(figures: dict[str, dict[str, dict[str, float]]]) -> str:

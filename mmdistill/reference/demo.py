@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 1_000_000
 """Added to the seed for the test sequences, so that none is ever trained on."""
@@ -152,7 +155,10 @@ class Experiment:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
         training = replace(self.settings.training, steps=steps, seed=self.seed)
         progress = train(stage, self._sampler, training, folder, title=name)
-        return None if progress.step < steps else self._scored(name, network, progress, folder)
+        if progress.step < steps:
+            return None
+        logger.info("%s: trained for %d steps, tracking %d held-out sequences", name, steps, len(self.held_out))
+        return self._scored(name, network, progress, folder)
 
     def _scored(self, name: str, network: RGBTNetwork, progress: Progress, folder: Path) -> Contender:
         boxes = run_benchmark(RGBTTracker(network, seed=self.seed), self.held_out, folder / "results")

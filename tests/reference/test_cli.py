@@ -109,13 +109,22 @@ def test_evaluate_needs_no_images_to_score_results(tmp_path: Path) -> None:
     assert {name: round(figures["PR"]) for name, figures in sequences.items()} == {"car": 33, "man": 100}
 
 
-def test_evaluate_runs_a_tracker_and_scores_it(weights: Path, clips: Path, tmp_path: Path) -> None:
+def test_evaluate_runs_a_tracker_and_scores_it(
+    weights: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "scored"
     assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0
     content = json.loads((out / "scores.json").read_text())
     assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"}
     assert set(content["sequences"]) == {"synthetic_0000", "synthetic_0001"}
     assert (out / "success.png").exists()
+    # Results are taken up again, so a folder belongs to one tracker's weights.
+    assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0
+    capsys.readouterr()
+    other = tmp_path / "other.safetensors"
+    save_network(other, RGBTNetwork(student_settings(width=4, crop_size=96)))
+    line = fails(capsys, "evaluate", "--benchmark", "vot", "--root", clips, "--weights", other, "--out", out)
+    assert f"{out}: holds the results of other weights" in line
     assert (out / "precision.png").exists()
 
 

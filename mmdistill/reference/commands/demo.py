@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
         out: folder for everything that is written.
         seed: of data, weights and tracking.
     """
+    logging.getLogger("mmdistill.reference.demo").setLevel(logging.INFO)
     contenders = run_demo(out, seed=seed)
     if contenders is None:
         sys.exit(130)

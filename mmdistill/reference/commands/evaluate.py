@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import run_benchmark
 from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark, score_sequences
 from mmdistill.reference.evaluation.table import format_table
+from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.tracking.tracker import RGBTTracker
 
@@ -62,6 +64,7 @@ def evaluate(
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
     if weights is not None and out is not None:
         tracker = RGBTTracker(load_network(weights).to(device))
+        _claim(out, weights)
         sequences = _sequences(benchmark, root, modality, count, seed)
         scores = score_sequences(run_benchmark(tracker, sequences, out / "results"), sequences, RULES[benchmark])
     else:
@@ -80,6 +83,19 @@ def score_table(scores: BenchmarkScores) -> str:
     named = {**scores.sequences, "overall": scores.overall}
     rows: list[list[str | float]] = [[name, each.PR, each.NPR, each.SR] for name, each in named.items()]
     return format_table(["sequence", "PR", "NPR", "SR"], rows)
+
+
+def _claim(out: Path, weights: Path) -> None:
+    """Mark a folder as holding these weights' results, because a later run goes on from what it finds there.
+
+    Raises:
+        DataError: it holds the results of other weights.
+    """
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    mark = out / "results" / "weights.sha256"
+    if mark.exists() and mark.read_text().split()[0] != digest:
+        raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
+    write_text(mark, f"{digest}  {weights}\n")
 
 
 def _score_files(benchmark: str, annotations: Path | None, results: Path, count: int, seed: int) -> BenchmarkScores:

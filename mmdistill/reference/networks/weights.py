@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError
@@ -24,10 +24,9 @@ FORMAT = "mmdistill-network-1"
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata to a safetensors file, whole or not at all."""
+    content = save({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, dict(metadata))
     with atomic_path(path) as temporary:
-        save_file(
-            {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary, dict(metadata)
-        )
+        temporary.write_bytes(content)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

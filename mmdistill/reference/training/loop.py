@@ -98,7 +98,6 @@ def train(
             bar.set_postfix({name: f"{value:.3g}" for name, value in state.last.items()}, refresh=False)
             bar.update()
             if interrupted or state.step == settings.steps or state.step % settings.checkpoint_every == 0:
-                log.flush()
                 save_checkpoint(checkpoint, stage, optimiser, state, identity)
             if interrupted:
                 print(f"{title}: stopped after step {state.step}; the same command goes on from here", file=sys.stderr)
@@ -132,7 +131,7 @@ def _log(path: Path, steps: int) -> Iterator[TextIO]:
     """Open the log for appending, without the steps that a lost run had logged but not saved."""
     lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
     write_text(path, "".join(lines))
-    with path.open("a") as log:
+    with path.open("a", buffering=1) as log:  # a line at a time, so that it can be followed
         yield log
 
 
