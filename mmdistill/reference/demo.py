@@ -65,6 +65,7 @@ class DemoSettings:
             steps=250,
             sequences=8,
             learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
+            warmup_steps=20,
             decay_every=0,
             gradient_limit=10.0,
             checkpoint_every=100,

@@ -78,6 +78,8 @@ class IoUNet(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        # Start near an overlap of one half whatever the features' scale, instead of far outside -1 to 1.
+        nn.init.normal_(self.predictor.weight, std=0.01)
 
     def modulate(self, level3: Tensor, level4: Tensor, boxes: Tensor) -> Modulation:
         """Return the modulation of a reference frame's target.

@@ -37,9 +37,14 @@ def build_optimiser(stage: nn.Module, settings: TrainingSettings) -> torch.optim
 
 def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
     """Return what the learning rates are multiplied by at a step."""
-    if settings.decay_every:
-        return lambda step: settings.decay_factor ** (step // settings.decay_every)
-    return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1)))
+
+    def factor(step: int) -> float:
+        rise = min((step + 1) / (settings.warmup_steps + 1), 1)
+        if settings.decay_every:
+            return float(rise * settings.decay_factor ** (step // settings.decay_every))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1)))
+
+    return factor
 
 
 def prepare_network(network: RGBTNetwork, settings: TrainingSettings) -> None:

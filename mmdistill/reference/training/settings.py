@@ -39,6 +39,7 @@ class TrainingSettings:
         algorithm: ``"adam"`` or ``"adamw"``.
         learning_rates: per part.
         weight_decay: of AdamW.
+        warmup_steps: over how many steps the learning rates rise from zero.
         decay_every: after how many steps the learning rates fall; 0 for a cosine from start to end instead.
         decay_factor: what they are multiplied by then.
         gradient_limit: the gradient's norm is clipped to this; 0 for no limit.
@@ -55,6 +56,7 @@ class TrainingSettings:
     algorithm: Literal["adam", "adamw"] = "adam"
     learning_rates: LearningRates = field(default_factory=LearningRates)
     weight_decay: float = 1e-4
+    warmup_steps: int = 0
     decay_every: int = 15_000
     decay_factor: float = 0.2
     gradient_limit: float = 0.0
