@@ -67,8 +67,8 @@ class NetworkSettings:
 
     @property
     def score_size(self) -> int:
-        """Cells along a score map."""
-        return self.feature_size + 1 - self.filter_size % 2
+        """Cells along a score map: one more, because the filter is even."""
+        return self.feature_size + 1
 
     @property
     def label_sigma_cells(self) -> float:

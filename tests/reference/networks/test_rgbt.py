@@ -83,6 +83,19 @@ def test_every_parameter_is_trained(name: str) -> None:
     assert not without
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"crop_size": 100}, "crop_size: expected a multiple of 16, at least 64, got 100"),
+        ({"filter_size": 3}, "filter_size: expected an even number of cells, got 3"),
+        ({"width": 3}, "width: expected an even number of channels, at least 2, got 3"),
+    ],
+)
+def test_sizes_that_cannot_be_built_are_refused(change: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        NetworkSettings(**change)  # type: ignore[arg-type]
+
+
 def test_unequal_modalities_are_refused() -> None:
     network = RGBTNetwork(SMALL["student"])
     with pytest.raises(ShapeError, match="RGBTNetwork: tir: width: expected 96 as rgb, got 80"):

@@ -65,9 +65,9 @@ def track(tracker: RGBTTracker, frames: Iterator[FramePair] | None = None) -> tu
         NETWORK,
         student_settings(width=4, crop_size=96),
         teacher_settings(depth=18, width=4, crop_size=96),
-        NetworkSettings(fusion="concat", width=4, crop_size=96, filter_size=3),
+        NetworkSettings(fusion="concat", width=4, crop_size=96),
     ],
-    ids=["student, odd map", "student, even map", "teacher", "plain, odd filter"],
+    ids=["student, odd map", "student, even map", "teacher", "plain"],
 )
 def test_an_untrained_tracker_runs(settings: NetworkSettings) -> None:
     tracker: Tracker = RGBTTracker(network(settings), SETTINGS)
