@@ -62,7 +62,7 @@ class DemoSettings:
     student: NetworkSettings = field(default_factory=lambda: _small(student_settings(width=8)))
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            steps=250,
+            steps=220,
             sequences=8,
             learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
             warmup_steps=20,
@@ -72,7 +72,7 @@ class DemoSettings:
             samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
         )
     )
-    teacher_steps: int = 250
+    teacher_steps: int = 220
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
     train_sequences: int = 150
