@@ -50,8 +50,7 @@ class DemoSettings:
     Attributes:
         teacher: a wide two-stream network.
         student: a narrow one-stream network.
-        training: of the students; the teacher takes more steps.
-        teacher_steps: of the teacher.
+        training: of all three.
         distillation: the paper's parts and weights.
         video: what the synthetic video is like.
         train_sequences: sequences to learn from.
@@ -72,7 +71,6 @@ class DemoSettings:
             samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
         )
     )
-    teacher_steps: int = 220
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
     train_sequences: int = 150
@@ -128,7 +126,7 @@ class Experiment:
 
     def teacher(self) -> Contender | None:
         """Return the teacher, trained and scored; None where an interruption came first."""
-        return self._contender("teacher", self.settings.teacher, self.settings.teacher_steps, None, None)
+        return self._contender("teacher", self.settings.teacher, None, None)
 
     def student(
         self, name: str, teacher: RGBTNetwork | None = None, distillation: DistillationSettings | None = None
@@ -137,14 +135,12 @@ class Experiment:
 
         All students of a seed start from the same weights and see the same samples.
         """
-        settings = self.settings
-        return self._contender(name, settings.student, settings.training.steps, teacher, distillation)
+        return self._contender(name, self.settings.student, teacher, distillation)
 
     def _contender(
         self,
         name: str,
         network_settings: NetworkSettings,
-        steps: int,
         teacher: RGBTNetwork | None,
         distillation: DistillationSettings | None,
     ) -> Contender | None:
@@ -154,11 +150,13 @@ class Experiment:
         stage: AloneStage | DistilledStage = AloneStage(network)
         if teacher is not None:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
-        training = replace(self.settings.training, steps=steps, seed=self.seed)
+        training = replace(self.settings.training, seed=self.seed)
         progress = train(stage, self._sampler, training, folder, title=name)
-        if progress.step < steps:
+        if progress.step < training.steps:
             return None
-        logger.info("%s: trained for %d steps, tracking %d held-out sequences", name, steps, len(self.held_out))
+        logger.info(
+            "%s: trained for %d steps, tracking %d held-out sequences", name, training.steps, len(self.held_out)
+        )
         return self._scored(name, network, progress, folder)
 
     def _scored(self, name: str, network: RGBTNetwork, progress: Progress, folder: Path) -> Contender:

@@ -15,7 +15,6 @@ TINY = replace(
     teacher=replace(DEFAULT.teacher, width=4, crop_size=64),
     student=replace(DEFAULT.student, width=4, crop_size=64),
     training=replace(DEFAULT.training, steps=2, sequences=2),
-    teacher_steps=2,
     video=replace(DEFAULT.video, size=(160, 120), target_size=(20.0, 30.0), length=4),
     train_sequences=2,
     test_sequences=3,
