@@ -236,6 +236,14 @@ def test_a_checkpoint_of_another_architecture(
     assert f"{other}: weights of another architecture: missing fusions.0" in line
 
 
+def test_a_device_that_is_not_there(
+    weights: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for device in ("toaster", "cuda:77"):
+        line = fails(capsys, *tracking(weights, clip, tmp_path / "out"), "--device", device)
+        assert f"--device: expected auto, cpu or a GPU that is there, got '{device}'" in line
+
+
 def test_train_refuses_what_it_cannot_learn_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["train", "teacher", "--out", tmp_path / "run"]
     assert "there is no such folder" in fails(capsys, *start, "--data", tmp_path / "none")

@@ -10,6 +10,7 @@ from typing import Literal
 from mmdistill.reference.data.folders import read_ground_truth, read_sequences
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.results import read_results
@@ -33,7 +34,7 @@ def evaluate(
     modality: Literal["rgb", "tir"] = "rgb",
     count: int = 20,
     seed: int = 1_000_000,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> None:
     """Score a tracker: PR, NPR and SR per sequence and overall.
 
@@ -56,14 +57,14 @@ def evaluate(
         modality: what the images of single-modality sequences are.
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
-        device: cpu or cuda.
+        device: cpu, cuda, or auto.
     """
     if weights is not None and out is None:
         raise DataError("--out: expected a folder for the results of running --weights")
     if (weights is None) == (results is None):
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
     if weights is not None and out is not None:
-        tracker = RGBTTracker(load_network(weights).to(device))
+        tracker = RGBTTracker(load_network(weights).to(choose_device(device)))
         _claim(out, weights)
         sequences = _sequences(benchmark, root, modality, count, seed)
         scores = score_sequences(run_benchmark(tracker, sequences, out / "results"), sequences, RULES[benchmark])

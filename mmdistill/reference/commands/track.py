@@ -14,6 +14,7 @@ import numpy as np
 from mmdistill.reference.data.box_files import write_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.frames import open_frames
+from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.weights import load_network
@@ -31,7 +32,7 @@ def track(
     tir: Path | None = None,
     video: Literal["mp4", "gif", "none"] = "mp4",
     fps: float = 25.0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> None:
     """Track a target through one video.
 
@@ -49,12 +50,12 @@ def track(
         tir: folder of TIR images, or a video file.
         video: kind of annotated video.
         fps: frames per second of the annotated video.
-        device: cpu or cuda.
+        device: cpu, cuda, or auto.
     """
     box = parse_box(init)
     frames = open_frames(rgb, tir)
     box = check_initial(box, *frames.size, where="--init")
-    tracker = RGBTTracker(load_network(weights).to(device))
+    tracker = RGBTTracker(load_network(weights).to(choose_device(device)))
     track = _Track(len(frames))
     with ExitStack() as stack:
         stack.callback(track.write, out)  # after an interruption too: what there is so far

@@ -12,6 +12,7 @@ import tyro
 
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.data.training_source import training_sequences
+from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.resnet import Depth
 from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
@@ -71,6 +72,7 @@ def train(
         tracking: weights of the tracking loss.
         distillation: which parts of CMD, and their weights.
     """
+    place = choose_device(device)
     guide = load_network(teacher) if teacher is not None else None
     if stage == "teacher" and guide is not None:
         raise DataError("--teacher: a teacher has no teacher; leave it out, or train a student")
@@ -86,7 +88,6 @@ def train(
         load_imagenet_trunks(network, trunk)
     sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     source = f"{data}, {videos} videos, {hold_out} pairs held out"
     if guide is None:
         if stage == "student":
