@@ -1,8 +1,17 @@
-"""``python -m mmdistill``: the command line of the reference tracker, which needs the ``tracker`` extra."""
+"""The command line, ``mmdistill`` and ``python -m mmdistill``; it needs the ``tracker`` extra."""
 
 import sys
 
-from mmdistill.reference.cli import main
+
+def main() -> int:
+    """Run the reference tracker's command line, or say what to install for it."""
+    try:
+        from mmdistill.reference.cli import main as run
+    except ModuleNotFoundError as error:
+        print(f"mmdistill: the command line needs {error.name}: pip install 'mmdistill[tracker]'", file=sys.stderr)
+        return 1
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

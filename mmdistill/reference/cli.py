@@ -57,7 +57,3 @@ def _overview(arguments: Sequence[str]) -> None:
     description = "Distil compact RGB-T trackers from heavy ones, track with them, score them."
     union: Any = Union[tuple(choices)]  # noqa: UP007
     tyro.cli(union, prog="mmdistill", description=description, args=arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

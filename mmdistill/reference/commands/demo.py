@@ -17,7 +17,7 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
       mmdistill demo
 
     Writes table.txt, demo.json, success.png, precision.png and video.gif (RGB beside TIR, the boxes of all
-    three). The same seed gives the same scores; frames per second are this machine's. Interrupted, the same command
+    three). The same seed and number of threads give the same scores; frames per second are this machine's. Interrupted, the same command
     goes on where it stopped.
 
     Args:

@@ -1,0 +1,21 @@
+import builtins
+from typing import Any
+
+import pytest
+
+from mmdistill.__main__ import main
+
+
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = builtins.__import__
+
+    def without_tyro(name: str, *arguments: Any) -> Any:
+        if name == "mmdistill.reference.cli":
+            raise ModuleNotFoundError("No module named 'tyro'", name="tyro")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without_tyro)
+    assert main() == 1
+    assert capsys.readouterr().err == "mmdistill: the command line needs tyro: pip install 'mmdistill[tracker]'\n"
