@@ -17,8 +17,8 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
       mmdistill demo
 
     Writes table.txt, demo.json, success.png, precision.png and video.gif (RGB beside TIR, the boxes of all
-    three). The same seed and number of threads give the same scores; frames per second are this machine's. Interrupted, the same command
-    goes on where it stopped.
+    three). The same seed and number of threads give the same scores; frames per second are this machine's.
+    Interrupted, the same command goes on where it stopped.
 
     Args:
         out: folder for everything that is written.
