@@ -65,14 +65,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/demo_parts"))
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which rows")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     settings = DemoSettings()
-    figures = {str(seed): run_seed(seed, arguments.out, settings, VARIANTS) for seed in arguments.seeds}
+    variants = {name: VARIANTS[name] for name in arguments.variants}
+    figures = {str(seed): run_seed(seed, arguments.out, settings, variants) for seed in arguments.seeds}
     print(summary(figures))
     if arguments.json:
-        write_text(arguments.json, json.dumps({"machine": machine(), "seeds": figures}, indent=2) + "\n")
+        write_text(
+            arguments.json,
+            json.dumps({"machine": machine(), "threads": arguments.threads, "seeds": figures}, indent=2) + "\n",
+        )
 
 
 if __name__ == "__main__":
