@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_aligned, check_finite, check_levels, check_map, check_pair
-from mmdistill.interaction import Interaction, check_modalities, interact
+from mmdistill.errors import check_aligned, check_finite, check_levels, check_map, check_pair, check_same_shape
+from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair
 from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
@@ -114,8 +114,8 @@ class SCFDLoss(nn.Module):
                     check_map("SCFDLoss", f"{side} {modality} level {number}", features, channels=width)
         for level in range(len(self.interaction)):
             number = level + 1
-            check_modalities(f"SCFDLoss student level {number}", Pair(student[0][level], student[1][level]))
-            check_modalities(f"SCFDLoss teacher level {number}", Pair(teacher[0][level], teacher[1][level]))
+            for side, pair in (("student", student), ("teacher", teacher)):
+                check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
 
 

@@ -65,11 +65,11 @@ def train(
     Raises:
         DataError: the folder holds a run with other settings or a broken checkpoint, or the loss isn't finite.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), torch.device(device)
     checkpoint = folder / "checkpoint.safetensors"
     prepare_network(stage.network, settings)
     # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
-    stage.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = build_optimiser(stage, settings)
     factor = learning_rate_factor(settings)
     identity = json.dumps({"training": asdict(settings), "data": data, **stage.settings()})
@@ -91,7 +91,7 @@ def train(
         ):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(number)
-            values = _step(stage(batch.to(torch.device(device))), stage, optimiser, settings, number)
+            values = _step(stage(batch.to(device)), stage, optimiser, settings, number)
             latest.append(values)
             log.write(json.dumps({"step": number, **values}) + "\n")
             state = Progress(number + 1, state.first or values, _mean(list(latest)))
