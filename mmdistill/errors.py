@@ -1,8 +1,9 @@
-"""ShapeError, NotFiniteError, and the few checks that raise them."""
+"""ShapeError, NotFiniteError, DeadTermWarning, and the few checks that raise or give them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ class NotFiniteError(ShapeError):
 
     A kind of ``ShapeError`` so that one ``except`` catches every refused input.
     """
+
+
+class DeadTermWarning(UserWarning):
+    """A loss was given inputs from which no student can learn."""
 
 
 AXES = ("batch", "channels", "height", "width")
@@ -96,6 +101,33 @@ def check_finite(where: str, total: Tensor, inputs: Mapping[str, Tensor]) -> Non
         if bool(broken.any()):
             count = int(broken.sum())
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
+
+
+def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:
+    """Warn where this loss can teach nobody: no student input carries gradient, or the teacher is given twice.
+
+    Nothing is said where gradients are off, as in validation, nor inside ``torch.compile`` and ``torch.export``.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    student = tuple(student)
+    if not any(features.requires_grad for features in student):
+        _warn(f"{where}: no student input requires gradient, so no student learns from this loss; is it the teacher's?")
+    given = {_memory(features) for features in student}
+    if any(_memory(features) in given for features in teacher):
+        _warn(f"{where}: the student and the teacher are the same tensor; the teacher's features were given twice")
+
+
+def _warn(message: str) -> None:
+    # Past _warn, check_alive, forward and the two frames of nn.Module: the line that called the loss.
+    warnings.warn(message, DeadTermWarning, stacklevel=6)
+
+
+def _memory(tensor: Tensor) -> object:
+    """Return what two views of the same values have in common."""
+    if tensor.is_meta or type(tensor) is not Tensor:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _shape(tensor: Tensor) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import ShapeError, check_finite, check_same_shape
+from mmdistill.errors import ShapeError, check_alive, check_finite, check_same_shape
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
@@ -89,6 +89,7 @@ class HFRDLoss(nn.Module):
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")
+        check_alive("HFRDLoss", [student_response], [teacher_response])
         label = widen(gaussian)
         corrected = corrected_response(widen(teacher_response.detach()), label, clamp=self.clamp)
         masked = widen(student_response) * corrected

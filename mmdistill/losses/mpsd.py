@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.alignment import adaptor
-from mmdistill.errors import check_aligned, check_finite, check_levels, check_map
+from mmdistill.errors import check_aligned, check_alive, check_finite, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
@@ -81,6 +81,7 @@ class MPSDLoss(nn.Module):
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
         self._check(student, teacher)
+        check_alive("MPSDLoss", [level.fused for level in student], teacher)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
         for adapt, (fused, paths, weights), attached in zip(self.adaptors, student, teacher, strict=True):

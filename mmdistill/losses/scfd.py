@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_aligned, check_finite, check_levels, check_map, check_pair, check_same_shape
+from mmdistill.errors import (
+    check_aligned,
+    check_alive,
+    check_finite,
+    check_levels,
+    check_map,
+    check_pair,
+    check_same_shape,
+)
 from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair
 from mmdistill.reductions import mean_squared_error
@@ -84,6 +92,7 @@ class SCFDLoss(nn.Module):
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
         """
         self._check(student, teacher)
+        check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
         aligned = self._align(student)
         parts: dict[str, list[Tensor]] = {}
         for level, interaction in enumerate(self.interaction):
