@@ -6,7 +6,10 @@ from mmdistill.fusion import FusedPaths, MPSDFusion
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
 from mmdistill.pair import Pair
+from mmdistill.reach import dead_terms, reach
+from mmdistill.taps import FeatureTaps, TapError, TapWarning
 from mmdistill.terms import Terms
+from mmdistill.tokens import TokenLayout, map_to_tokens, tokens_to_map
 
 __all__ = [
     "ABF",
@@ -15,6 +18,7 @@ __all__ = [
     "ABFChain",
     "CMDLoss",
     "DeadTermWarning",
+    "FeatureTaps",
     "FusedPaths",
     "HFRDLoss",
     "MPSDFusion",
@@ -23,7 +27,14 @@ __all__ = [
     "Pair",
     "SCFDLoss",
     "ShapeError",
+    "TapError",
+    "TapWarning",
     "Terms",
+    "TokenLayout",
+    "dead_terms",
+    "map_to_tokens",
+    "reach",
+    "tokens_to_map",
 ]
 
 __version__ = "0.1.0"

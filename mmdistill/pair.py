@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from mmdistill.errors import check_levels, check_map, check_pair, check_same_shape
 
 T = TypeVar("T")
 
@@ -26,3 +32,33 @@ else:
 
         rgb: Any
         tir: Any
+
+
+def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
+    """Return both modalities of each level stacked on the batch axis, RGB first: one pyramid of twice the batch.
+
+    So both go through a loss or a network for single maps at once, with one set of weights.
+
+    Args:
+        pair: per modality and level, a map ``(B, C, H, W)``.
+
+    Returns:
+        Per level ``(2B, C, H, W)``.
+
+    Raises:
+        ShapeError: the modalities differ in their number of levels or in a level's shape.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.pair import Pair, stacked
+        >>> [level.flatten().tolist() for level in stacked(Pair([torch.ones(1, 1, 1, 2)], [torch.zeros(1, 1, 1, 2)]))]
+        [[1.0, 1.0, 0.0, 0.0]]
+    """
+    check_pair("stacked", "input", pair)
+    check_levels("stacked", "rgb", pair[0], len(pair[0]))
+    check_levels("stacked", "tir", pair[1], len(pair[0]))
+    for number, (rgb, tir) in enumerate(zip(*pair, strict=True), start=1):
+        check_map("stacked", f"rgb level {number}", rgb)
+        check_map("stacked", f"tir level {number}", tir)
+        check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
+    return [torch.cat(level) for level in zip(*pair, strict=True)]

@@ -1,8 +1,22 @@
+import copy
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from mmdistill import MPSDFusion, Pair, ShapeError
+from mmdistill import FusedPaths, MPSDFusion, Pair, ShapeError
+from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
+
+FUSIONS = [MPSDFusion, SpatialAttentionFusion, ChannelAttentionFusion, ConcatFusion]
+VARIANTS = FUSIONS[1:]
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+
+
+def random_pair(channels: int, size: tuple[int, int] = (5, 7), batch: int = 3, **options: object) -> Pair[Tensor]:
+    return Pair(*torch.randn(2, batch, channels, *size, **options).unbind())  # type: ignore[call-overload]
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:
@@ -10,15 +24,26 @@ def softmax(values: np.ndarray, axis: int) -> np.ndarray:
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
-def by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CMD eq. 4-6 in NumPy, sample by sample."""
-    values = {name: parameter.detach().numpy() for name, parameter in block.named_parameters()}
-    channels = rgb.shape[1]
+def parameters(block: nn.Module) -> dict[str, np.ndarray]:
+    return {name: parameter.detach().numpy() for name, parameter in block.named_parameters()}
+
+
+def convolution_by_hand(weight: np.ndarray, bias: np.ndarray, rgb: np.ndarray, tir: np.ndarray) -> np.ndarray:
     both = np.concatenate([rgb, tir], axis=1)
-    gate = np.einsum("oc,bchw->bohw", values["gate_convolution.weight"][:, :, 0, 0], both)
-    gate = gate + values["gate_convolution.bias"][:, None, None]
-    gate = softmax(gate, 1) if block.gate == "softmax" else 1 / (1 + np.exp(-gate))
-    paths = np.stack([rgb * gate[:, :1] + tir * gate[:, 1:], rgb * tir, rgb - tir])
+    return np.einsum("oc,bchw->bohw", weight[:, :, 0, 0], both) + bias[:, None, None]
+
+
+def gated_by_hand(block: nn.Module, rgb: np.ndarray, tir: np.ndarray) -> np.ndarray:
+    values = parameters(block)
+    scores = convolution_by_hand(values["gate_convolution.weight"], values["gate_convolution.bias"], rgb, tir)
+    gate = softmax(scores, 1) if block.gate == "softmax" else 1 / (1 + np.exp(-scores))
+    return rgb * gate[:, :1] + tir * gate[:, 1:]
+
+
+def mpsd_by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """CMD eq. 4-6 in NumPy."""
+    values, channels = parameters(block), rgb.shape[1]
+    paths = np.stack([gated_by_hand(block, rgb, tir), rgb * tir, rgb - tir])
     maxima = np.concatenate([path.max(axis=(2, 3)) for path in paths], axis=1)
     hidden = np.maximum(maxima @ values["path_weights.0.weight"].T + values["path_weights.0.bias"], 0)
     logits = hidden @ values["path_weights.2.weight"].T + values["path_weights.2.bias"]
@@ -34,35 +59,192 @@ def by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[np.nda
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("weighting", ["path", "channel"])
 @pytest.mark.parametrize("size", [(8, 12), (1, 1)])
-def test_values_agree_with_the_equations(gate: str, weighting: str, size: tuple[int, int]) -> None:
+def test_mpsd_is_equations_four_to_six(gate: str, weighting: str, size: tuple[int, int]) -> None:
     block = MPSDFusion(6, gate=gate, weighting=weighting).double()  # type: ignore[arg-type]
-    pair = Pair(*torch.randn(2, 3, 6, *size, dtype=torch.float64))
-    for got, expected in zip(block(pair), by_hand(block, *(member.numpy() for member in pair)), strict=True):
+    pair = random_pair(6, size, dtype=torch.float64)
+    for got, expected in zip(block(pair), mpsd_by_hand(block, *(member.numpy() for member in pair)), strict=True):
         np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_weights_are_shares_for_each_sample() -> None:
-    weights = MPSDFusion(4)(Pair(*torch.randn(2, 5, 4, 3, 3))).weights
-    assert weights.shape == (5, 3)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(5))
+@pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
+def test_spatial_attention_is_the_first_path_of_mpsd(gate: str) -> None:
+    block = SpatialAttentionFusion(6, gate=gate).double()  # type: ignore[arg-type]
+    pair = random_pair(6, dtype=torch.float64)
+    expected = gated_by_hand(block, *(member.numpy() for member in pair))
+    np.testing.assert_allclose(block(pair).fused.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+    mpsd = MPSDFusion(6, gate=gate).double()  # type: ignore[arg-type]
+    mpsd.gate_convolution.load_state_dict(block.gate_convolution.state_dict())
+    torch.testing.assert_close(block(pair).fused, mpsd(pair).paths[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("weighting", ["path", "channel"])
-def test_gradients_are_right(weighting: str) -> None:
-    block = MPSDFusion(3, weighting=weighting).double()  # type: ignore[arg-type]
-    rgb, tir = torch.randn(2, 2, 3, 3, 4, dtype=torch.float64).requires_grad_().unbind()
+@pytest.mark.parametrize("reduction", [1, 3])
+def test_channel_attention_weighs_the_modalities_in_each_channel(reduction: int) -> None:
+    block = ChannelAttentionFusion(6, reduction=reduction).double()
+    pair = random_pair(6, dtype=torch.float64)
+    rgb, tir = (member.numpy() for member in pair)
+    values = parameters(block)
+    assert values["channel_scores.0.weight"].shape == (6 // reduction, 12)
+    means = np.concatenate([rgb.mean(axis=(2, 3)), tir.mean(axis=(2, 3))], axis=1)
+    hidden = np.maximum(means @ values["channel_scores.0.weight"].T + values["channel_scores.0.bias"], 0)
+    scores = hidden @ values["channel_scores.2.weight"].T + values["channel_scores.2.bias"]
+    of_rgb = 1 / (1 + np.exp(scores[:, 6:] - scores[:, :6]))[:, :, None, None]
+    expected = of_rgb * rgb + (1 - of_rgb) * tir
+    np.testing.assert_allclose(block(pair).fused.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_concatenation_is_a_convolution_of_both() -> None:
+    block, pair = ConcatFusion(6).double(), random_pair(6, dtype=torch.float64)
+    values = parameters(block)
+    expected = convolution_by_hand(
+        values["convolution.weight"], values["convolution.bias"], *(member.numpy() for member in pair)
+    )
+    np.testing.assert_allclose(block(pair).fused.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+@every_fusion
+def test_the_fused_map_is_the_weighted_sum_of_its_paths(fusion: type[nn.Module]) -> None:
+    fused, paths, weights = fusion(4)(random_pair(4))
+    assert weights.shape == (3, 3 if fusion is MPSDFusion else 1)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(fused, (paths * weights.T[..., None, None, None]).sum(dim=0))
+
+
+@pytest.mark.parametrize("fusion", VARIANTS)
+def test_the_only_path_is_the_fused_map_itself(fusion: type[nn.Module]) -> None:
+    fused, paths, _ = fusion(4)(random_pair(4))
+    assert paths.data_ptr() == fused.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [MPSDFusion, partial(MPSDFusion, weighting="channel"), *VARIANTS],
+    ids=["MPSDFusion", "MPSDFusion-channel", *(fusion.__name__ for fusion in VARIANTS)],
+)
+def test_gradients_are_right_and_reach_every_parameter(fusion: Callable[[int], nn.Module]) -> None:
+    block = fusion(3).double()
+    rgb, tir = random_pair(3, (3, 4), 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda a, b: block(Pair(a, b)).fused, (rgb, tir))
+    block(Pair(rgb, tir)).fused.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
 
 
-def test_parameters_are_counted_as_stated() -> None:
-    blocks = [MPSDFusion(128), MPSDFusion(256)]
-    assert sum(parameter.numel() for block in blocks for parameter in block.parameters()) == 248_842
+@pytest.mark.parametrize(
+    ("fusion", "expected"),
+    [
+        (MPSDFusion, 248_842),
+        (SpatialAttentionFusion, 4 * (128 + 256) + 4),
+        (ChannelAttentionFusion, 4 * (128**2 + 256**2) + 3 * (128 + 256)),
+        (ConcatFusion, 19_810_135 - 19_645_911),  # the plain student, less DiMP-18
+    ],
+)
+def test_parameters_are_counted_as_stated(fusion: type[nn.Module], expected: int) -> None:
+    assert sum(parameter.numel() for channels in (128, 256) for parameter in fusion(channels).parameters()) == expected
 
 
-def test_wrong_inputs_are_named() -> None:
-    with pytest.raises(ShapeError, match="MPSDFusion: rgb: channels: expected 8, got 4"):
-        MPSDFusion(8)(Pair(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)))
-    with pytest.raises(ShapeError, match=r"expected Pair\(rgb, tir\), got Tensor"):
-        MPSDFusion(8)(torch.zeros(1, 8, 2, 2))
-    with pytest.raises(ValueError, match="gate must be one of softmax, sigmoid; got 'relu'"):
+@every_fusion
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (1, 6, 4)])
+def test_any_batch_height_and_width(fusion: type[nn.Module], shape: tuple[int, int, int]) -> None:
+    batch, *size = shape
+    fused, paths, weights = fusion(4)(random_pair(4, (size[0], size[1]), batch))
+    assert fused.shape == (batch, 4, *size)
+    assert paths.shape[1:] == fused.shape
+    assert weights.shape == (batch, len(paths))
+
+
+@every_fusion
+def test_a_samples_fused_map_depends_on_that_sample_alone(fusion: type[nn.Module]) -> None:
+    block, pair = fusion(4).double(), random_pair(4, dtype=torch.float64)
+    alone = [block(Pair(pair.rgb[n : n + 1], pair.tir[n : n + 1])).fused for n in range(3)]
+    torch.testing.assert_close(block(pair).fused, torch.cat(alone))
+
+
+@every_fusion
+def test_memory_format_changes_no_value(fusion: type[nn.Module]) -> None:
+    block, pair = fusion(4).double(), random_pair(4, dtype=torch.float64)
+    permuted = Pair(*(member.to(memory_format=torch.channels_last) for member in pair))
+    torch.testing.assert_close(block(permuted).fused, block(pair).fused)
+
+
+@every_fusion
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_autocast_keeps_every_value_finite(fusion: type[nn.Module], dtype: torch.dtype, scale: float) -> None:
+    block, pair = fusion(8), random_pair(8)
+    pair = Pair(*((scale * member).to(dtype) for member in pair))
+    expected = block(Pair(*(member.float() for member in pair))).fused
+    with torch.autocast("cpu", dtype=dtype):
+        output = block(pair)
+    output.fused.float().mean().backward()
+    assert all(values.isfinite().all() for values in output)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in block.parameters())
+    if scale <= 1:  # beyond, the rounding of large scores moves the softmax
+        torch.testing.assert_close(output.fused.float(), expected, rtol=0.05, atol=0.05 * scale)
+
+
+@every_fusion
+def test_half_precision_networks_stay_in_half_precision(fusion: type[nn.Module]) -> None:
+    output = fusion(4).half()(random_pair(4, dtype=torch.float16))
+    assert {values.dtype for values in output} == {torch.float16}
+    assert output.fused.isfinite().all()
+
+
+@every_fusion
+def test_shapes_are_known_without_memory(fusion: type[nn.Module]) -> None:
+    with torch.device("meta"):
+        assert fusion(4)(random_pair(4)).fused.shape == (3, 4, 5, 7)
+
+
+@every_fusion
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_and_exported_it_gives_the_same(fusion: type[nn.Module]) -> None:
+    block, pair = fusion(4), random_pair(4)
+    compiled = torch.compile(block, fullgraph=True, backend="eager", dynamic=True)
+    for inputs in (pair, random_pair(4, (8, 3), 5)):
+        got = compiled(inputs)
+        assert isinstance(got, FusedPaths)
+        torch.testing.assert_close(got, block(inputs))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(compiled(pair), block(pair))
+    exported = torch.export.export(block, (pair,))
+    assert not [node for node in exported.graph.nodes if "autocast" in str(node.target)]
+    torch.testing.assert_close(exported.module()(pair), block(pair))
+
+
+@every_fusion
+def test_copies_and_states_carry_everything(fusion: type[nn.Module]) -> None:
+    block, pair = fusion(4), random_pair(4)
+    other = fusion(4)
+    other.load_state_dict(block.state_dict())
+    for twin in (copy.deepcopy(block), other):
+        torch.testing.assert_close(twin(pair).fused, block(pair).fused)
+
+
+@every_fusion
+def test_a_plain_tuple_is_a_pair(fusion: type[nn.Module]) -> None:
+    block, pair = fusion(4), random_pair(4)
+    torch.testing.assert_close(block(tuple(pair)).fused, block(pair).fused)
+
+
+@every_fusion
+def test_wrong_inputs_are_named(fusion: type[nn.Module]) -> None:
+    block, name = fusion(8), fusion.__name__
+    with pytest.raises(ShapeError, match=f"{name}: rgb: channels: expected 8, got 4"):
+        block(random_pair(4))
+    with pytest.raises(ShapeError, match=f"{name}: tir: width: expected 7 as rgb, got 6"):
+        block(Pair(torch.zeros(3, 8, 5, 7), torch.zeros(3, 8, 5, 6)))
+    with pytest.raises(ShapeError, match=f"{name}: rgb: batch: expected at least 1, got 0"):
+        block(random_pair(8, batch=0))
+    with pytest.raises(ShapeError, match=rf"{name}: input: type: expected Pair\(rgb, tir\), got Tensor"):
+        block(torch.zeros(1, 8, 2, 2))
+
+
+def test_unknown_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match="MPSDFusion: gate must be one of softmax, sigmoid; got 'relu'"):
         MPSDFusion(8, gate="relu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="SpatialAttentionFusion: gate must be one of softmax, sigmoid; got 'relu'"):
+        SpatialAttentionFusion(8, gate="relu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="MPSDFusion: weighting must be one of path, channel; got 'level'"):
+        MPSDFusion(8, weighting="level")  # type: ignore[arg-type]
+    for reduction in (0, 9):
+        with pytest.raises(ValueError, match=f"reduction must be from 1 to 8; got {reduction}"):
+            ChannelAttentionFusion(8, reduction=reduction)

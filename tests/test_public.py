@@ -7,8 +7,9 @@ import mmdistill
 import mmdistill.losses
 
 PROMISED = {
-    "ABF", "ABFChain", "CEM", "CMDLoss", "DeadTermWarning", "FusedPaths", "HFRDLoss", "MPSDFusion", "MPSDLoss",
-    "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "Terms",
+    "ABF", "ABFChain", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss", "MPSDFusion",
+    "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "TapError", "TapWarning", "Terms",
+    "TokenLayout", "dead_terms", "map_to_tokens", "reach", "tokens_to_map",
 }  # fmt: skip
 
 # Run in a process of its own: nothing but what `import mmdistill` itself brings in is there to be seen.
@@ -33,7 +34,16 @@ def test_public_names_are_exactly_the_promised_ones() -> None:
 
 
 def test_every_public_name_is_documented_with_an_example_where_it_is_called() -> None:
-    for name in PROMISED - {"Pair", "FusedPaths", "Terms", "ShapeError", "NotFiniteError", "DeadTermWarning"}:
+    for name in PROMISED - {
+        "Pair",
+        "FusedPaths",
+        "Terms",
+        "ShapeError",
+        "NotFiniteError",
+        "DeadTermWarning",
+        "TapError",
+        "TapWarning",
+    }:
         assert ">>> " in (getattr(mmdistill, name).__doc__ or ""), name
 
 

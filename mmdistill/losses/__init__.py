@@ -1,8 +1,21 @@
 """The losses: tensors in, terms out. They own no network, move no device and log nothing."""
 
 from mmdistill.losses.cmd import CMDLoss
+from mmdistill.losses.fitnets import FitNetsLoss
 from mmdistill.losses.hfrd import HFRDLoss
+from mmdistill.losses.hinton import KDLoss
+from mmdistill.losses.modality import ModalityDistillationLoss
 from mmdistill.losses.mpsd import MPSDLoss
+from mmdistill.losses.review import ReviewKDLoss
 from mmdistill.losses.scfd import SCFDLoss
 
-__all__ = ["CMDLoss", "HFRDLoss", "MPSDLoss", "SCFDLoss"]
+__all__ = [
+    "CMDLoss",
+    "FitNetsLoss",
+    "HFRDLoss",
+    "KDLoss",
+    "MPSDLoss",
+    "ModalityDistillationLoss",
+    "ReviewKDLoss",
+    "SCFDLoss",
+]

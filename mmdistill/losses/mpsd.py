@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmdistill.alignment import adaptor
 from mmdistill.errors import check_aligned, check_alive, check_finite, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
+from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
 
@@ -21,8 +22,8 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
     ``abs(error_lambda * weight_nu - error_lambda * weight_lambda)``, zero where they are the same path.
 
     Args:
-        path_errors: ``(3, B)``, each path's error against the teacher's fused map.
-        weights: ``(B, 3)``.
+        path_errors: ``(P, B)``, each path's error against the teacher's fused map.
+        weights: ``(B, P)``.
     """
     best = path_errors.argmin(dim=0)
     error = path_errors.gather(0, best[None])[0]
@@ -37,9 +38,9 @@ class MPSDLoss(nn.Module):
         L_fus = sum over levels of MSE(teacher fused, student fused)
         L_p   = sum over levels of |L_lambda w_nu - L_lambda w_lambda|, per sample, then averaged
 
-    Where channels differ, a training-only 1x1 adaptor brings the student's fused map and its three paths to the
-    teacher's channels, the same one for all four; it belongs to this loss and is trained with the student.
-    The teacher's side is detached here.
+    Where channels differ, a training-only 1x1 adaptor brings the student's fused map and its paths to the
+    teacher's channels, the same one for all; it belongs to this loss and is trained with the student.
+    A level fused by one path only has nothing to select, so it has no part in L_p. The teacher's side is detached here.
 
     Args:
         student_channels: channels of the student's fused map per level.
@@ -74,29 +75,38 @@ class MPSDLoss(nn.Module):
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
     def forward(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> Terms:
-        """Return the terms ``fusion`` and ``penalty``.
+        """Return the terms ``fusion`` and ``penalty``; the penalty is left out where no level has several paths.
 
         Args:
-            student: per level, what its MPSD block returned.
+            student: per level, what its MPSD block, or another fusion, returned.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
         self._check(student, teacher)
         check_alive("MPSDLoss", [level.fused for level in student], teacher)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
-        for adapt, (fused, paths, weights), attached in zip(self.adaptors, student, teacher, strict=True):
-            target = attached.detach()
-            fusion.append(mean_squared_error(adapt(fused), target))
-            errors = torch.stack([mean_squared_error_per_sample(adapt(path), target) for path in paths.unbind()])
-            if self.detach_path_loss:
-                errors = errors.detach()
-            penalty.append(selection_penalty(errors, _per_path(widen(weights))))
-        terms = Terms.summed(fusion=add(fusion), penalty=add(penalty))
+        looked_at: list[Tensor] = []
+        with without_float16(teacher[0].device.type):
+            for adapt, level, attached in zip(self.adaptors, student, teacher, strict=True):
+                target = attached.detach()
+                fusion.append(mean_squared_error(_adapted(adapt, level.fused), target))
+                if level.paths.shape[0] > 1:
+                    errors = self._path_errors(adapt, level.paths, target)
+                    looked_at.append(errors.detach().sum())
+                    penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
+        parts = {"fusion": fusion, "penalty": penalty}
+        terms = Terms.summed(**{name: add(levels) for name, levels in parts.items() if levels})
         if self.check_values:
-            names = {f"student fused level {n}": level.fused for n, level in enumerate(student, start=1)}
-            names |= {f"teacher fused level {n}": level for n, level in enumerate(teacher, start=1)}
-            check_finite("MPSDLoss", terms.total, names)
+            # The penalty ignores the paths that aren't the best; their gradient would still be NaN.
+            check_finite("MPSDLoss", add([terms.total, *looked_at]), _named(student, teacher))
         return terms
+
+    def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor) -> Tensor:
+        """Return each path's error per sample, ``(P, B)``."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
+            return torch.stack(
+                [mean_squared_error_per_sample(_adapted(adapt, path), target) for path in paths.unbind()]
+            )
 
     def _check(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> None:
         check_levels("MPSDLoss", "student", student, len(self.student_channels))
@@ -109,5 +119,21 @@ class MPSDLoss(nn.Module):
             check_aligned("MPSDLoss", side, target, fused.fused, "student")
 
 
+def _adapted(adapt: nn.Module, features: Tensor) -> Tensor:
+    """Return the features in the teacher's channels, in the adaptor's type where that is the wider one."""
+    if isinstance(adapt, nn.Conv2d):
+        features = features.to(torch.promote_types(features.dtype, adapt.weight.dtype))
+    adapted: Tensor = adapt(features)
+    return adapted
+
+
 def _per_path(weights: Tensor) -> Tensor:
     return weights if weights.ndim == 2 else weights.mean(dim=2)
+
+
+def _named(student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
+    names: dict[str, Tensor] = {}
+    for number, (level, target) in enumerate(zip(student, teacher, strict=True), start=1):
+        names |= {f"student {part} level {number}": values for part, values in level._asdict().items()}
+        names[f"teacher fused level {number}"] = target
+    return names

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import cast, get_args
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill.alignment import ABFChain
@@ -19,8 +20,9 @@ from mmdistill.errors import (
     check_same_shape,
 )
 from mmdistill.interaction import Interaction, interact
-from mmdistill.pair import Pair
-from mmdistill.reductions import mean_squared_error
+from mmdistill.pair import Pair, stacked
+from mmdistill.reductions import mean_squared_error, widen
+from mmdistill.sampling import Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill.terms import Terms, add
 
 Levels = Pair[Sequence[Tensor]]
@@ -43,10 +45,13 @@ class SCFDLoss(nn.Module):
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given (256 for ResNet18).
         interaction: which interaction at each level, ``"sem"``, ``"cem"`` or ``"add"``.
         shared: one ABF chain for both modalities (stacked on the batch axis) instead of one for each.
+        sampling: the share of positions, 1/n, at which the chain's 3x3 convolutions and the errors are evaluated in
+            training mode, drawn anew at each call: an estimate without bias for given batch norm statistics.
         check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ValueError: an unknown interaction; a sampling that is not one over a whole number.
 
     Example:
         >>> import torch
@@ -68,6 +73,7 @@ class SCFDLoss(nn.Module):
         mid_channels: int | None = None,
         interaction: Sequence[Interaction] = ("sem", "sem", "sem", "cem"),
         shared: bool = False,
+        sampling: float = 1.0,
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -78,6 +84,7 @@ class SCFDLoss(nn.Module):
                 raise ValueError(f"SCFDLoss: interaction must be of {get_args(Interaction)}; got {name!r}")
         self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
         self.interaction, self.shared, self.check_values = tuple(interaction), shared, check_values
+        self.sampling, self.steps = sampling, steps(sampling)
         mid_channels = student_channels[-1] if mid_channels is None else mid_channels
         names = ("both",) if shared else Pair._fields
         self.chains = nn.ModuleDict(
@@ -93,25 +100,43 @@ class SCFDLoss(nn.Module):
         """
         self._check(student, teacher)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
-        aligned = self._align(student)
+        positions = self._draw(student) if self.sampling < 1 and self.training else None
+        aligned = self._align(student, positions)
         parts: dict[str, list[Tensor]] = {}
         for level, interaction in enumerate(self.interaction):
-            detached = Pair(teacher[0][level].detach(), teacher[1][level].detach())
-            target = interact(interaction, detached)
+            where = positions[level] if positions else None
+            target = interact(interaction, _teacher_level(teacher, level, where))
             error = mean_squared_error(target.rgb, aligned.rgb[level])
             error = error + mean_squared_error(target.tir, aligned.tir[level])
+            if where is not None:
+                error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
         terms = Terms.summed(**{name: add(errors) for name, errors in parts.items()})
         if self.check_values:
             check_finite("SCFDLoss", terms.total, dict(_named(student, teacher)))
         return terms
 
-    def _align(self, student: Levels) -> Pair[list[Tensor]]:
+    def _draw(self, student: Levels) -> list[Positions]:
+        """Return the positions of each level, the same for both modalities."""
+        sizes = [_size(features) for features in student[0]]
+        if torch.compiler.is_compiling():
+            return [trace_grid(size, self.steps, student[0][0].device) for size in sizes]
+        positions: list[Positions] = [draw_grid(size, self.steps) for size in sizes]
+        # A tile spares the shallowest level's 1x1 part as well.
+        deeper = sizes[min(1, len(sizes) - 1)]
+        if sizes[0][0] % deeper[0] == 0 and sizes[0][1] % deeper[1] == 0:
+            positions[0] = draw_tile(sizes[0], deeper, self.steps)
+        return positions
+
+    def _align(self, student: Levels, positions: Sequence[Positions] | None) -> Pair[list[Tensor]]:
+        def run(name: str, levels: Sequence[Tensor]) -> list[Tensor]:
+            chain = cast(ABFChain, self.chains[name])
+            return chain(levels) if positions is None else chain.sampled(levels, positions)
+
         if not self.shared:
-            return Pair(self.chains["rgb"](student[0]), self.chains["tir"](student[1]))
-        stacked = [torch.cat(modalities) for modalities in zip(*student, strict=True)]
-        rgb, tir = zip(*(aligned.chunk(2) for aligned in self.chains["both"](stacked)), strict=True)
-        return Pair(list(rgb), list(tir))
+            return Pair(run("rgb", student[0]), run("tir", student[1]))
+        both = [rearrange(x, "(m b) c h w -> m b c h w", m=2) for x in run("both", stacked(student))]
+        return Pair([aligned[0] for aligned in both], [aligned[1] for aligned in both])
 
     def _check(self, student: Levels, teacher: Levels) -> None:
         sides = {"student": (student, self.student_channels), "teacher": (teacher, self.teacher_channels)}
@@ -126,6 +151,17 @@ class SCFDLoss(nn.Module):
             for side, pair in (("student", student), ("teacher", teacher)):
                 check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
+
+
+def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair[Tensor]:
+    """Return both modalities' maps at a level and at these positions, detached, wide, laid out as the chain's."""
+    maps = (modality[level].detach() for modality in teacher)
+    taken = maps if where is None else map(where.take, maps)
+    return Pair(*(widen(features.contiguous(memory_format=torch.channels_last)) for features in taken))
+
+
+def _size(features: Tensor) -> Size:
+    return features.shape[2], features.shape[3]
 
 
 def _named(student: Levels, teacher: Levels) -> Iterator[tuple[str, Tensor]]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill import FusedPaths, MPSDFusion, MPSDLoss, NotFiniteError, Pair, ShapeError
+from mmdistill.fusion import ConcatFusion
 
 
 def fused_level(batch: int, channels: int, size: int, weighting: str = "path") -> tuple[MPSDFusion, Pair[Tensor]]:
@@ -105,5 +106,23 @@ def test_wrong_inputs_are_named() -> None:
         loss([fused.fused], [torch.zeros(2, 3, 4, 4)])
     with pytest.raises(ShapeError, match="student level 1 weights: shape"):
         loss([fused._replace(weights=torch.ones(2, 2))], [torch.zeros(2, 3, 4, 4)])
+    with pytest.raises(ShapeError, match=r"level 1 paths: shape: expected \(P, 2, 2, 4, 4\), got \(3, 2, 2, 4, 3\)"):
+        loss([fused._replace(paths=fused.paths[..., :3])], [torch.zeros(2, 3, 4, 4)])
+    with pytest.raises(ShapeError, match=r"level 1 paths: shape: expected \(P, 2, 2, 4, 4\), got \(0, 2, 2, 4, 4\)"):
+        loss([fused._replace(paths=fused.paths[:0])], [torch.zeros(2, 3, 4, 4)])
     with pytest.raises(NotFiniteError, match="teacher fused level 1"):
         loss([fused], [torch.full((2, 3, 4, 4), float("nan"))])
+
+
+def test_one_path_leaves_nothing_to_select() -> None:
+    block, pair = fused_level(2, 2, 4)
+    plain = ConcatFusion(2).double()(pair)
+    targets = [torch.randn(2, 2, 4, 4, dtype=torch.float64) for _ in range(2)]
+    assert list(MPSDLoss((2,), (2,))([plain], targets[:1])) == ["fusion"]
+    loss = MPSDLoss((2, 2), (2, 2))
+    mixed = loss([plain, block(pair)], targets)
+    fusion, _ = by_hand(loss, [plain, block(pair)], targets)
+    _, penalty = by_hand(MPSDLoss((2,), (2,)), [block(pair)], targets[1:])
+    assert list(mixed) == ["fusion", "penalty"]
+    assert mixed["fusion"].item() == pytest.approx(fusion, rel=1e-12)
+    assert mixed["penalty"].item() == pytest.approx(penalty, rel=1e-10, abs=1e-14)

@@ -10,10 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill.errors import check_map, check_same_shape
-from mmdistill.fusion import FusedPaths, MPSDFusion
+from mmdistill.fusion import ConcatFusion, FusedPaths, MPSDFusion
 from mmdistill.pair import Pair
 from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.concatenation import Concatenation
 from mmdistill.reference.networks.iou_net import IoUNet
 from mmdistill.reference.networks.resnet import Depth, ResNetTrunk
 from mmdistill.reference.networks.teacher_fusion import TeacherFusion
@@ -92,7 +91,7 @@ class Extracted(NamedTuple):
     Attributes:
         levels: both modalities' four levels ``(B, C, H, W)``, shallow to deep.
         fused: the fused maps of levels 3 and 4.
-        paths: how the student's MPSD blocks fused them, one per fused level; empty for other fusions.
+        paths: how a student's blocks fused them, one per fused level; empty for the teacher's fusion.
     """
 
     levels: Pair[list[Tensor]]
@@ -190,7 +189,7 @@ def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
         return MPSDFusion(channels)
     if settings.fusion == "mdc-frs":
         return TeacherFusion(channels, 4 * settings.width)
-    return Concatenation(channels)
+    return ConcatFusion(channels)
 
 
 def _flatten(images: Pair[Tensor]) -> Pair[Tensor]:

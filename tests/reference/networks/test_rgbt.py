@@ -41,9 +41,22 @@ def test_shapes_of_a_training_pass(name: str) -> None:
     assert predictions.iou.shape == (2, 2, 5)
     assert [level.shape[0] for level in predictions.test.levels.rgb] == [4] * 4
     assert len(predictions.test.fused) == 2
-    assert len(predictions.test.paths) == (2 if name == "student" else 0)
-    for path in predictions.test.paths:
-        assert isinstance(path, FusedPaths)
+    paths = {"student": 3, "plain": 1}.get(name)
+    assert [len(level.paths) for level in predictions.test.paths] == ([paths] * 2 if paths else [])
+    for level, fused in zip(predictions.test.paths, predictions.test.fused, strict=False):
+        assert isinstance(level, FusedPaths)
+        assert level.fused is fused
+
+
+def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
+    state = RGBTNetwork(SMALL["plain"]).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items() if name.startswith("fusions.")}
+    assert shapes == {
+        "fusions.0.convolution.weight": (8, 16, 1, 1),
+        "fusions.0.convolution.bias": (8,),
+        "fusions.1.convolution.weight": (16, 32, 1, 1),
+        "fusions.1.convolution.bias": (16,),
+    }
 
 
 @pytest.mark.parametrize("name", ["student", "teacher"])

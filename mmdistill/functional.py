@@ -1,0 +1,34 @@
+"""The mathematics without the modules: every pure function of the library in one place.
+
+Tensors in, tensors out; no parameters, and no checks: the modules check, then call these.
+"""
+
+from mmdistill.attention import attend
+from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
+from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
+from mmdistill.losses.hfrd import corrected_response, hinge_residual
+from mmdistill.losses.hinton import softened_divergence
+from mmdistill.losses.modality import focus, focused_squared_error
+from mmdistill.losses.mpsd import selection_penalty
+from mmdistill.losses.review import hierarchical_context_error
+from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample
+
+__all__ = [
+    "attend",
+    "consistence_enhanced",
+    "corrected_response",
+    "focus",
+    "focused_squared_error",
+    "fusion_paths",
+    "gated_sum",
+    "hierarchical_context_error",
+    "hinge_residual",
+    "interact",
+    "mean_squared_error",
+    "mean_squared_error_per_sample",
+    "modality_gate",
+    "selection_penalty",
+    "softened_divergence",
+    "specific_enhanced",
+    "weighted_paths",
+]

@@ -1,0 +1,79 @@
+"""Hints of FitNets, Romero et al., ICLR 2015."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmdistill.alignment import adaptor
+from mmdistill.errors import check_alive, check_finite
+from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.reductions import mean_squared_error
+from mmdistill.terms import Terms, add
+
+
+class FitNetsLoss(nn.Module):
+    """Hint-based distillation, Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+
+        L = sum over levels of MSE(regressor(student), teacher)
+
+    The regressor is a convolution to the teacher's channels; it belongs to this loss, is trained with the student
+    and is thrown away after. The paper hints at one level, with half the summed squared error, and its regressor's
+    kernel spans the difference between the two maps' sizes; here any number of levels, the mean, and maps of one size
+    (``mmdistill.resize.resize_levels`` brings them there). The teacher's side is detached here.
+
+    Args:
+        student_channels: channels per level, shallow to deep.
+        teacher_channels: channels per level, shallow to deep.
+        kernel: the regressor's kernel, an odd number; 1 leaves a level as it is where the channels agree.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ValueError: an even kernel.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.losses import FitNetsLoss
+        >>> student = [torch.randn(2, 8, 8, 12, requires_grad=True)]
+        >>> terms = FitNetsLoss((8,), (32,))(student, [torch.randn(2, 32, 8, 12)])
+        >>> terms.total.backward()
+        >>> list(terms)
+        ['hint']
+    """
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        *,
+        kernel: int = 1,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        check_channels("FitNetsLoss", student_channels, teacher_channels)
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"FitNetsLoss: kernel must be an odd number such as 1 or 3; got {kernel!r}")
+        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        self.check_values = check_values
+        self.regressors = nn.ModuleList(
+            adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
+            for ours, theirs in zip(student_channels, teacher_channels, strict=True)
+        )
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+        """Return the term ``hint``.
+
+        Args:
+            student: per level, a map ``(B, C_student, H, W)``.
+            teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
+        """
+        check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_alive("FitNetsLoss", student, teacher)
+        levels = zip(self.regressors, student, teacher, strict=True)
+        hints = [mean_squared_error(regress(ours), theirs.detach()) for regress, ours, theirs in levels]
+        terms = Terms.summed(hint=add(hints))
+        if self.check_values:
+            check_finite("FitNetsLoss", terms.total, named_levels(student, teacher))
+        return terms

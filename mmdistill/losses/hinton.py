@@ -1,0 +1,112 @@
+"""Knowledge distillation of Hinton et al., 2015: softened scores, of classes or of the positions of a response map."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmdistill.errors import DeadTermWarning, ShapeError, check_alive, check_finite, check_same_shape
+from mmdistill.reductions import widen
+from mmdistill.terms import Terms
+
+
+def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return ``T^2 KL(softmax(teacher / T) || softmax(student / T))`` over the last axis.
+
+    Args:
+        student: scores ``(..., K)``.
+        teacher: scores, the same shape.
+        temperature: T.
+
+    Returns:
+        ``(...)``, never below zero.
+    """
+    log_p = torch.log_softmax(widen(teacher) / temperature, dim=-1)
+    log_q = torch.log_softmax(widen(student) / temperature, dim=-1)
+    p, log_ratio = log_p.exp(), log_q - log_p
+    # Each entry of p log(p/q) gets q - p added, which sums to zero over the axis: the entries are then all positive
+    # and, for close distributions, keep the digits that p log(p/q) loses in cancelling. expm1 would overflow beyond 1.
+    close = log_ratio.clamp(max=1)
+    entries = torch.where(log_ratio < 1, p * (close.expm1() - close), log_q.exp() - p - p * log_ratio)
+    return temperature**2 * entries.sum(dim=-1)
+
+
+class KDLoss(nn.Module):
+    """Knowledge distillation, Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+
+        L = mean over samples of T^2 KL(softmax(teacher / T) || softmax(student / T))
+
+    Of class logits, or of a tracker's response maps, where every position of a map is a class. The softmax takes
+    no notice of a constant added to all scores. The teacher's side is detached here.
+
+    The default T is 4, in the middle of what is used for class logits, whose differences are of several units.
+    Far above the differences, the loss tends to half the mean squared error of the centred scores, and all entries
+    count alike. So it is with response maps, trained on labels between 0 and 1: at 4 the whole map is imitated evenly,
+    at 0.1 mainly its peaks.
+
+    Args:
+        temperature: T, above 0.
+        over: ``"logits"`` for scores ``(..., K)``, softmax over the last axis;
+            ``"response"`` for maps ``(..., H, W)``, softmax over all positions of a map.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: the two differ in shape, or are empty; NaN in an input.
+        ValueError: an unknown ``over``, or a temperature not above 0.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.losses import KDLoss
+        >>> teacher, student = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> KDLoss()(student, teacher)["distillation"]
+        tensor(1.7751)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        over: Literal["logits", "response"] = "logits",
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        if over not in ("logits", "response"):
+            raise ValueError(f"KDLoss: over must be one of logits, response; got {over!r}")
+        if not temperature > 0:
+            raise ValueError(f"KDLoss: temperature must be above 0; got {temperature!r}")
+        self.temperature, self.over, self.check_values = temperature, over, check_values
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Terms:
+        """Return the term ``distillation``.
+
+        Args:
+            student: logits ``(..., K)`` or response maps ``(..., H, W)``.
+            teacher: the same shape; detached here.
+        """
+        self._check(student, teacher)
+        check_alive("KDLoss", [student], [teacher])
+        target = teacher.detach()
+        if self.over == "response":
+            divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature)
+        else:
+            divergence = softened_divergence(student, target, self.temperature)
+        terms = Terms.summed(distillation=divergence.mean())
+        if self.check_values:
+            check_finite("KDLoss", terms.total, {"student": student, "teacher": teacher})
+        return terms
+
+    def _check(self, student: Tensor, teacher: Tensor) -> None:
+        axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")
+        if student.ndim < axes:
+            raise ShapeError("KDLoss", "student", "axes", expected=contract, got=tuple(student.shape))
+        for axis, size in enumerate(student.shape):
+            if size == 0:
+                raise ShapeError("KDLoss", "student", f"axis {axis}", expected="at least 1", got=0)
+        check_same_shape("KDLoss", "teacher", teacher, student, "student")
+        if not torch.compiler.is_compiling() and student.shape[-axes:].numel() == 1:
+            message = f"KDLoss: the softmax of a single score is 1 whatever it is; expected several in {contract}"
+            # Past _check, forward and the two frames of nn.Module: the line that called the loss.
+            warnings.warn(message, DeadTermWarning, stacklevel=5)

@@ -1,0 +1,109 @@
+"""Modality Distillation after Zhang et al., WACV 2022: the squared error, focused where the two disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdistill.alignment import adaptor
+from mmdistill.errors import check_alive, check_finite
+from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.reductions import widen
+from mmdistill.terms import Terms, add
+
+
+def focus(disagreement: Tensor, exponent: float) -> Tensor:
+    """Return the disagreement to the power of ``exponent``, divided by its mean over a sample's positions.
+
+    Detached: it weighs an error and is not itself something to learn. Where a sample agrees everywhere it is 1.
+
+    Args:
+        disagreement: ``(B, H, W)``, nowhere below 0.
+        exponent: 0 for no focus, larger for a sharper one.
+
+    Returns:
+        ``(B, H, W)``, of mean 1 over each sample.
+    """
+    values = disagreement.detach()
+    peak = values.amax(dim=(1, 2), keepdim=True)
+    # Relative to the peak, no power overflows and no mean vanishes, whatever the scale of the features.
+    relative = torch.where(peak > 0, values / peak, 1.0) ** exponent
+    return relative / relative.mean(dim=(1, 2), keepdim=True)
+
+
+def focused_squared_error(student: Tensor, teacher: Tensor, exponent: float) -> Tensor:
+    """Return the squared error, weighted by its own focus per position, averaged, a scalar.
+
+    Args:
+        student: ``(B, C, H, W)``.
+        teacher: the same shape.
+        exponent: of the focus; 0 gives the mean squared error.
+    """
+    disagreement = (widen(student) - widen(teacher)).square().mean(dim=1)
+    return (focus(disagreement, exponent) * disagreement).mean()
+
+
+class ModalityDistillationLoss(nn.Module):
+    """Modality Distillation, after Zhang et al., "Low-cost Multispectral Scene Analysis ...", WACV 2022.
+
+        d = mean over channels of (adaptor(student) - teacher)^2, at each position
+        L = sum over levels of mean of d * d^exponent / mean(d^exponent), the weight detached
+
+    The paper's: a student that sees both modalities at little cost (stacked at its input, in one stream) imitates
+    the fused features of a two-stream teacher, with more weight where the two disagree. Inferred here, and to be kept
+    in mind when figures are compared with the paper's: the disagreement is that of the features, the focus its
+    power normalised to mean 1 over each sample's positions, the default exponent 1, a 1x1 adaptor for channels
+    that differ, and the plain sum over levels. The adaptors belong to this loss and are trained with the student.
+    The teacher's side is detached here.
+
+    Args:
+        student_channels: channels per level, shallow to deep.
+        teacher_channels: channels per level, shallow to deep.
+        exponent: of the focus, at least 0; 0 weighs all positions alike.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ValueError: a negative exponent.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.losses import ModalityDistillationLoss
+        >>> student, teacher = torch.tensor([[[[3.0, 1.0]]]]), torch.zeros(1, 1, 1, 2)
+        >>> ModalityDistillationLoss((1,), (1,))([student], [teacher])["distillation"]  # (9*9 + 1*1) / 5 / 2
+        tensor(8.2000)
+    """
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        *,
+        exponent: float = 1.0,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        check_channels("ModalityDistillationLoss", student_channels, teacher_channels)
+        if not exponent >= 0:
+            raise ValueError(f"ModalityDistillationLoss: exponent must be at least 0; got {exponent!r}")
+        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        self.exponent, self.check_values = exponent, check_values
+        self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+        """Return the term ``distillation``.
+
+        Args:
+            student: per level, a map ``(B, C_student, H, W)``.
+            teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
+        """
+        check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_alive("ModalityDistillationLoss", student, teacher)
+        levels = zip(self.adaptors, student, teacher, strict=True)
+        errors = [focused_squared_error(adapt(x), target.detach(), self.exponent) for adapt, x, target in levels]
+        terms = Terms.summed(distillation=add(errors))
+        if self.check_values:
+            check_finite("ModalityDistillationLoss", terms.total, named_levels(student, teacher))
+        return terms

@@ -1,0 +1,100 @@
+"""Knowledge Review, Chen et al., CVPR 2021: the ABF chain with the hierarchical context loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdistill.alignment import ABFChain
+from mmdistill.errors import check_alive, check_finite
+from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.reductions import widen
+from mmdistill.terms import Terms, add
+
+CONTEXT_SIZES = (4, 2, 1)
+"""Positions per axis of the average-pooled maps, fine to coarse."""
+
+
+def hierarchical_context_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the hierarchical context loss (HCL) of Chen et al. for one level, a scalar.
+
+    The mean squared error of the maps, and of the maps average-pooled to 4x4, 2x2 and 1x1, each with half the weight
+    of the one before, over the sum of the weights: (1, 1/2, 1/4, 1/8) / 1.875. Height and width are pooled each on its
+    own, and an axis that is no longer than the pooled one stays: a 3x17 map is pooled to 3x4, 2x2 and 1x1. A pooling
+    that would leave both axes as they are is left out, and the next takes its weight: a 4x4 map has the weights
+    (1, 1/2, 1/4) / 1.75, a 1x1 map the mean squared error alone.
+
+    Args:
+        student: ``(B, C, H, W)``.
+        teacher: the same shape.
+    """
+    # Pooling is linear: the difference of the pooled maps is the pooled difference.
+    difference = widen(student) - widen(teacher)
+    height, width = difference.shape[-2:]
+    contexts = [difference]
+    for size in CONTEXT_SIZES:
+        if size < max(height, width):
+            contexts.append(F.adaptive_avg_pool2d(difference, (min(size, height), min(size, width))))
+    weights = [0.5**halvings for halvings in range(len(contexts))]
+    errors = [weight * context.square().mean() for weight, context in zip(weights, contexts, strict=True)]
+    return add(errors) / sum(weights)
+
+
+class ReviewKDLoss(nn.Module):
+    """Knowledge Review, Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021.
+
+        L = sum over levels of HCL(ABF chain(student), teacher)
+
+    Each level of the student, fused with all deeper ones, imitates the teacher's. The chain belongs to this loss
+    and is trained with the student. The teacher's side is detached here.
+
+    Args:
+        student_channels: channels per level, shallow to deep.
+        teacher_channels: channels per level, shallow to deep.
+        mid_channels: channels inside the ABF chain; the student's deepest level's if not given.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.losses import ReviewKDLoss
+        >>> student = [torch.randn(2, 8, 8, 12, requires_grad=True), torch.randn(2, 16, 4, 6, requires_grad=True)]
+        >>> terms = ReviewKDLoss((8, 16), (32, 64))(student, [torch.randn(2, 32, 8, 12), torch.randn(2, 64, 4, 6)])
+        >>> terms.total.backward()
+        >>> list(terms)
+        ['review']
+    """
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        *,
+        mid_channels: int | None = None,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        check_channels("ReviewKDLoss", student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        self.check_values = check_values
+        mid_channels = student_channels[-1] if mid_channels is None else mid_channels
+        self.chain = ABFChain(student_channels, teacher_channels, mid_channels)
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+        """Return the term ``review``.
+
+        Args:
+            student: per level, a map ``(B, C_student, H, W)``.
+            teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
+        """
+        check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_alive("ReviewKDLoss", student, teacher)
+        levels = zip(self.chain(student), teacher, strict=True)
+        terms = Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))
+        if self.check_values:
+            check_finite("ReviewKDLoss", terms.total, named_levels(student, teacher))
+        return terms

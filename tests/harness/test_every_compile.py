@@ -1,0 +1,57 @@
+"""Every loss and block passes torch.compile as one graph, with the value and the gradient of plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from harness.case import Case, Sizes, assert_same
+from harness.cases import CASES, over, variants_are_slow
+
+from mmdistill import CMDLoss
+from mmdistill.losses.review import ReviewKDLoss
+
+# PyTorch's own deprecations while it traces are not ours to answer for.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+# No two axes have one length, lest the compiler take them for the same.
+FIRST = Sizes(batch=5, height=14, width=22, student=4, teacher=6)
+SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@variants_are_slow(CASES)
+def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
+    module = case.module(FIRST)
+    compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")
+    _assert_as_eager(case, module, compiled, FIRST)
+
+
+@variants_are_slow(CASES, CMDLoss, ReviewKDLoss)
+def test_one_graph_serves_every_size(case: Case) -> None:
+    case.applies("every size")
+    module = case.module(FIRST)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="aot_eager")
+    _assert_as_eager(case, module, compiled, FIRST)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        _assert_as_eager(case, module, compiled, SECOND)
+
+
+@pytest.mark.slow
+@over([case for case in CASES if case.name in ("MPSDFusion-softmax-path", "SCFDLoss-sem-cem", "CMDLoss")])
+def test_the_default_compiler_agrees_too(case: Case) -> None:
+    module = case.module(FIRST)
+    _assert_as_eager(case, module, torch.compile(module, fullgraph=True), FIRST)
+
+
+def _assert_as_eager(case: Case, module: torch.nn.Module, compiled: object, sizes: Sizes) -> None:
+    tensors = case.tensors(sizes)
+    got = case.step(module, tensors, through=compiled)  # type: ignore[arg-type]
+    assert_same(got, case.step(module, tensors), rtol=1e-7, atol=1e-9)

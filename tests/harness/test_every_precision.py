@@ -1,0 +1,58 @@
+"""Half precision: finite values and gradients, whatever the scale of the features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from harness.case import Case, Sizes, Step, assert_finite
+from harness.cases import every_case
+from torch import Tensor, nn
+
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+SCALES = pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3], ids=["1e-3", "1", "30", "1e3"])
+FEATURES = pytest.mark.parametrize("wide", [True, False], ids=["float32-features", "half-features"])
+SIZES = Sizes(batch=2, height=12, width=16, student=4, teacher=6)
+LARGE = 1e3
+
+
+@every_case
+@HALVES
+@SCALES
+@FEATURES
+def test_autocast_is_finite(case: Case, dtype: torch.dtype, scale: float, wide: bool) -> None:
+    overflows = dtype == torch.float16 and scale == LARGE
+    if overflows and not wide:
+        case.applies("large float16")
+    module = case.module(SIZES, torch.float32, train=True)
+    tensors = case.tensors(SIZES, torch.float32 if wide else dtype, scale=scale)
+    assert_finite(_step(case, module, tensors, autocast=dtype, overflows=overflows))
+
+
+@every_case
+@HALVES
+@SCALES
+def test_a_module_in_half_precision_is_finite(case: Case, dtype: torch.dtype, scale: float) -> None:
+    overflows = dtype == torch.float16 and scale == LARGE
+    if overflows:
+        case.applies("large float16")
+        case.applies("large float16 module")
+    module, tensors = case.module(SIZES, dtype, train=True), case.tensors(SIZES, dtype, scale=scale)
+    assert_finite(_step(case, module, tensors, overflows=overflows))
+
+
+def _step(
+    case: Case,
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    *,
+    autocast: torch.dtype | None = None,
+    overflows: bool,
+) -> Step:
+    """Take a step; where the gradient itself may exceed float16, at the loss scale a GradScaler would settle at."""
+    step = case.step(module, tensors, autocast=autocast)
+    exponent = 0
+    while overflows and exponent > -12 and not all(bool(x.isfinite().all()) for x in step.gradients.values()):
+        exponent -= 4
+        step = case.step(module, tensors, autocast=autocast, loss_scale=2.0**exponent)
+    assert any(bool(gradient.any()) for gradient in step.gradients.values()), "every gradient underflowed"
+    return step

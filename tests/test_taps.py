@@ -1,0 +1,599 @@
+from __future__ import annotations
+
+import gc
+import operator
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from mmdistill.taps import FeatureTaps, TapError, TapWarning
+
+# What torch's own compiler says while it works.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+IMAGES = (2, 3, 8, 12)
+
+
+class Residual(nn.Module):
+    """What follows each tapped layer overwrites its output: an in-place ReLU, and a sum in place."""
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.branch = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        shortcut = self.relu(self.norm(self.stem(images)))
+        features = self.branch(shortcut)
+        features += shortcut
+        return self.relu(features)
+
+    def by_hand(self, images: Tensor) -> dict[str, Tensor]:
+        """The same without anything in place: each layer's output by name."""
+        norm = self.norm(self.stem(images))
+        branch = self.branch(F.relu(norm))
+        return {"norm": norm, "branch": branch, "": F.relu(branch + F.relu(norm))}
+
+
+class Attention(nn.Module):
+    def __init__(self, pack: Callable[[Tensor, Tensor], object], take: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.inner = Packed(pack)
+        self.take = take
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.take(self.inner(images)).relu_()
+
+
+class Packed(nn.Module):
+    def __init__(self, pack: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.pack = pack
+
+    def forward(self, images: Tensor) -> object:
+        return self.pack(images * 2, images.mean())
+
+
+def count_hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def _one_process(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def ignore_torchs_own_warnings() -> pytest.MarkDecorator:
+    return pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch"
+    )
+
+
+# Recording.
+
+
+def test_calls_are_kept_in_order_and_the_latest_is_the_feature() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    rgb, tir = torch.randn(2, 4, 3)
+    with FeatureTaps(model, ["1", "0"]) as taps:
+        model(rgb)
+        model(tir)
+    assert list(taps) == ["1", "0"]
+    assert len(taps) == 2
+    assert "0" in taps
+    assert "2" not in taps
+    first, second = taps.calls("0")
+    torch.testing.assert_close(first, model[0](rgb))
+    torch.testing.assert_close(second, model[0](tir))
+    assert taps["0"] is second
+
+
+def test_each_enter_starts_anew_and_what_was_recorded_outlives_the_block() -> None:
+    model = nn.Linear(3, 2)
+    taps = FeatureTaps(model, [""])
+    for _ in range(3):
+        with taps:
+            output = model(torch.randn(4, 3))
+        torch.testing.assert_close(taps[""], output)
+        assert len(taps.calls("")) == 1
+        model(torch.randn(4, 3))
+        assert len(taps.calls("")) == 1
+
+
+def test_hooks_are_gone_after_the_block_and_after_an_exception() -> None:
+    model = Residual()
+    taps = FeatureTaps(model, ["norm", ""])
+    with taps:
+        assert count_hooks(model) == 2
+        model(torch.randn(IMAGES))
+    assert count_hooks(model) == 0
+    with pytest.raises(ZeroDivisionError), taps:
+        raise ZeroDivisionError
+    assert count_hooks(model) == 0
+    with taps:
+        model(torch.randn(IMAGES))
+    assert count_hooks(model) == 0
+
+
+def test_features_are_freed_by_clear() -> None:
+    model = Residual()
+    with FeatureTaps(model, ["norm"]) as taps:
+        for _ in range(3):
+            model(torch.randn(IMAGES))
+    references = [weakref.ref(feature) for feature in taps.calls("norm")]
+    assert all(reference() is not None for reference in references)
+    gc.disable()  # No cycle holds them: they go at once.
+    taps.clear()
+    alive = [reference() is not None for reference in references]
+    gc.enable()
+    assert alive == [False, False, False]
+    with pytest.raises(TapError, match=r"'norm' did not run since clear\(\)"):
+        taps["norm"]
+
+
+def test_clear_inside_the_block_keeps_the_hooks() -> None:
+    model = nn.Linear(3, 2)
+    with FeatureTaps(model, [""]) as taps:
+        for _ in range(3):
+            taps.clear()
+            model(torch.randn(4, 3))
+            assert len(taps.calls("")) == 1
+        taps.clear()
+    assert taps.silent == []
+
+
+def test_taps_do_not_nest() -> None:
+    model = nn.Linear(3, 2)
+    taps = FeatureTaps(model, [""])
+    with taps:
+        with pytest.raises(TapError, match="already entered"):
+            taps.__enter__()
+        model(torch.randn(4, 3))
+    assert count_hooks(model) == 0
+
+
+def test_a_tied_layer_hears_all_calls_under_both_names() -> None:
+    model = nn.Module()
+    model.encoder = model.decoder = nn.Linear(3, 3)
+    with FeatureTaps(model, ["encoder", "decoder"]) as taps:
+        output = model.decoder(model.encoder(torch.randn(2, 3)))
+    assert len(taps.calls("encoder")) == len(taps.calls("decoder")) == 2
+    torch.testing.assert_close(taps["encoder"], output)
+    torch.testing.assert_close(taps["decoder"], output)
+
+
+# In place.
+
+
+@pytest.mark.parametrize("backend", ["none", "eager", "aot_eager"])
+def test_features_and_gradients_are_those_before_an_overwrite(backend: str) -> None:
+    model = Residual().double()
+    run = model if backend == "none" else torch.compile(model, backend=backend, fullgraph=True)
+    images = torch.randn(IMAGES, dtype=torch.float64)
+    expected = model.by_hand(images)
+    assert (expected["norm"] < 0).any()
+    weights = {name: torch.randn_like(feature) for name, feature in expected.items()}
+    gradients = weighted_gradients(expected, weights, model)
+
+    with FeatureTaps(run, list(expected)) as taps:
+        output = run(images)
+    torch.testing.assert_close(output, expected[""])
+    for name, feature in taps.items():
+        torch.testing.assert_close(feature, expected[name])
+    for got, want in zip(weighted_gradients(taps, weights, model), gradients, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def weighted_gradients(
+    features: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: nn.Module
+) -> tuple[Tensor, ...]:
+    total = torch.stack([(weights[name] * feature.square()).sum() for name, feature in features.items()]).sum()
+    return torch.autograd.grad(total, list(model.parameters()))
+
+
+def test_a_later_loss_sends_its_gradient_through_the_feature() -> None:
+    model = Residual().double()
+    images = torch.randn(IMAGES, dtype=torch.float64)
+    with FeatureTaps(model, ["norm"]) as taps:
+        output = model(images)
+    expected = model.by_hand(images)
+    (got,) = torch.autograd.grad(output.sum(), taps["norm"])
+    (want,) = torch.autograd.grad(expected[""].sum(), expected["norm"])
+    assert want.abs().sum() > 0
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", ["norm", "branch"])
+def test_without_the_copy_an_overwrite_is_refused(name: str) -> None:
+    model = Residual()
+    with FeatureTaps(model, [name], copy=False) as taps:
+        model(torch.randn(IMAGES))
+    with pytest.raises(TapError, match=f"'{name}' was overwritten in place after it was recorded; use copy=True"):
+        taps[name]
+    with pytest.raises(TapError, match="overwritten in place"):
+        taps.calls(name)
+
+
+def test_without_the_copy_the_model_goes_on_with_the_feature_itself() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Identity())
+    for copy in (False, True):
+        with FeatureTaps(model, ["0"], copy=copy) as taps:
+            output = model(torch.randn(2, 3))
+        assert (output is taps["0"]) == (not copy)
+
+
+def test_an_overwrite_that_the_copy_does_not_catch_is_refused() -> None:
+    class HandsOnItsInput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = images * 2
+            self.same(features)
+            return features.relu_()
+
+    model = HandsOnItsInput()
+    with FeatureTaps(model, ["same"]) as taps:
+        model(torch.randn(IMAGES))
+    with pytest.raises(TapError, match="overwritten in place"):
+        taps["same"]
+
+
+# Outputs that are no tensors.
+
+PACKINGS = {
+    "tuple": (lambda main, other: (main, other), operator.itemgetter(0)),
+    "list": (lambda main, other: [other, main], operator.itemgetter(1)),
+    "dict": (lambda main, other: {"main": main, "other": [other]}, operator.itemgetter("main")),
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_layer_that_gives_no_tensor_asks_for_a_choice_and_takes_it(packing: str) -> None:
+    pack, take = PACKINGS[packing]
+    model = Attention(pack, take)
+    images = torch.randn(IMAGES)
+    with (
+        pytest.raises(TapError, match=rf"'inner' gives no tensor but a {packing}; choose one, .*select=\{{'inner'"),
+        FeatureTaps(model, ["inner"]),
+    ):
+        model(images)
+    with FeatureTaps(model, ["inner", ""], select={"inner": take}) as taps:
+        output = model(images)
+    torch.testing.assert_close(taps["inner"], images * 2)
+    torch.testing.assert_close(output, (images * 2).relu())
+
+
+def test_a_choice_for_an_untapped_layer_is_refused() -> None:
+    with pytest.raises(TapError, match=r"select: expected names that are tapped, got \['1'\]"):
+        FeatureTaps(nn.Sequential(nn.Identity()), ["0"], select={"1": operator.itemgetter(0)})
+
+
+# Names.
+
+
+def test_an_unknown_name_is_refused_with_close_ones_or_with_a_few() -> None:
+    model = nn.ModuleDict({f"layer{index}": nn.Identity() for index in range(10)})
+    with pytest.raises(TapError, match=r"no layer 'layr3'; did you mean 'layer3'"):
+        FeatureTaps(model, ["layer1", "layr3"])
+    with pytest.raises(TapError, match=r"no layer 'zzz'; there are '', 'layer0', .* and 3 more"):
+        FeatureTaps(model, ["zzz"])
+    with pytest.raises(TapError, match=r"no layer 'module.layer77'; did you mean 'layer7'"):
+        FeatureTaps(nn.DataParallel(model), ["module.layer77"])
+
+
+def test_names_are_a_sequence_of_different_names() -> None:
+    model = nn.Sequential(nn.Identity())
+    with pytest.raises(TapError, match="expected a sequence of names, got the string '0'"):
+        FeatureTaps(model, "0")
+    with pytest.raises(TapError, match="names: expected at least one"):
+        FeatureTaps(model, [])
+    with pytest.raises(TapError, match="expected each once, got '0' twice"):
+        FeatureTaps(model, ["0", "0"])
+    with FeatureTaps(model, ["0"]) as taps:
+        model(torch.zeros(1))
+    with pytest.raises(TapError, match="'1' is not tapped; tapped are '0'"):
+        taps["1"]
+
+
+def compiled(model: nn.Module, backend: str | Callable[..., object] = "eager") -> nn.Module:
+    return torch.compile(model, backend=backend)  # type: ignore[return-value]
+
+
+def compiled_in_place(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+def compiled_within(model: nn.Module) -> nn.Module:
+    model.branch = compiled(model.branch)  # type: ignore[arg-type]
+    return model
+
+
+def compiled_twice(model: nn.Module) -> nn.Module:
+    return compiled(compiled_within(model))
+
+
+WRAPPINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "plain": lambda model: model,
+    "DataParallel": nn.DataParallel,
+    "DDP": DistributedDataParallel,
+    "compiled": compiled,
+    "compiled in place": compiled_in_place,
+    "compiled within": compiled_within,
+    "compiled twice": compiled_twice,
+    "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
+    "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),
+    "DDP of compiled DDP": lambda model: DistributedDataParallel(compiled(DistributedDataParallel(model))),
+}
+
+
+@pytest.mark.usefixtures("_one_process")
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_plain_names_are_found_in_whatever_wrapping(wrapping: str) -> None:
+    model = Residual().eval()
+    images = torch.randn(IMAGES)
+    expected = {**model.by_hand(images), "branch.0": model.branch[0](model.by_hand(images)["norm"].relu())}
+    wrapped = WRAPPINGS[wrapping](model)
+    paths = {path for path, _ in wrapped.named_modules()}
+    written_out = {path for path in paths if path.endswith(("norm", "branch._orig_mod.0", "branch.0"))}
+    with FeatureTaps(wrapped, [*expected, *(written_out - expected.keys())]) as taps:
+        wrapped(images)
+    assert taps.silent == []
+    for name, feature in taps.items():
+        plain = name.replace("module.", "").replace("_orig_mod.", "")
+        torch.testing.assert_close(feature, expected[plain])
+    assert count_hooks(wrapped) == 0
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
+def test_a_layer_that_really_is_called_module_keeps_its_name(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    class Doubled(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, values: Tensor) -> Tensor:
+            return self.module(values) * 2
+
+    model = nn.Sequential(Doubled(nn.Identity()))
+    with FeatureTaps(wrap(model), ["0", "0.module"]) as taps:
+        model(torch.ones(1))
+    assert taps["0"].item() == 2
+    assert taps["0.module"].item() == 1
+
+
+def test_data_parallel_replicas_are_refused() -> None:
+    model = nn.Linear(3, 2)
+    with FeatureTaps(model, [""]):
+        model(torch.zeros(1, 3))
+        replica = model._replicate_for_data_parallel()
+        replica.weight, replica.bias = model.weight.clone(), model.bias.clone()
+        with pytest.raises(TapError, match="ran in a DataParallel replica; use DistributedDataParallel"):
+            replica(torch.zeros(1, 3))
+
+
+# Layers that never ran.
+
+
+def test_a_silent_layer_is_reported_at_exit_and_on_access() -> None:
+    model = Residual()
+    with (
+        pytest.warns(TapWarning, match="never ran: 'norm', 'branch'") as given,
+        FeatureTaps(model, ["stem", "norm", "branch"]) as taps,
+    ):
+        model.stem(torch.randn(IMAGES))
+    assert Path(given[0].filename).name == "test_taps.py"
+    assert taps.silent == ["norm", "branch"]
+    assert taps["stem"].shape == (2, 4, 8, 12)
+    for access in (lambda: taps["norm"], lambda: taps.calls("norm"), lambda: taps.get("norm"), lambda: dict(taps)):
+        with pytest.raises(TapError, match="'norm' did not run since the taps were entered"):
+            access()
+
+
+def test_an_exception_is_not_covered_by_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError), FeatureTaps(nn.Identity(), [""]):
+            raise ZeroDivisionError
+
+
+# torch.compile.
+
+
+class CountingBackend:
+    """Runs the graph as it is, and counts how many were compiled."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        self.graphs += 1
+        return graph.forward
+
+
+def test_a_compiled_model_compiles_once_with_taps_and_once_without() -> None:
+    backend = CountingBackend()
+    model = Residual()
+    run = torch.compile(model, backend=backend, fullgraph=True)
+    taps = FeatureTaps(run, ["norm", "branch.0"])
+    for _ in range(12):
+        with taps:
+            run(torch.randn(IMAGES))
+            run(torch.randn(IMAGES))
+        assert len(taps.calls("norm")) == 2
+    with taps:
+        for _ in range(12):
+            run(torch.randn(IMAGES))
+    assert len(taps.calls("branch.0")) == 12
+    assert backend.graphs == 1
+    images = torch.randn(IMAGES)
+    output = run(images)
+    assert backend.graphs == 2
+    assert len(taps.calls("branch.0")) == 12
+    torch.testing.assert_close(output, model.by_hand(images)[""])
+
+
+def test_new_taps_at_each_step_compile_once_too() -> None:
+    backend = CountingBackend()
+    run = torch.compile(Residual(), backend=backend, fullgraph=True)
+    for copy in [True, False] * 6:
+        with FeatureTaps(run, ["norm"], copy=copy) as taps:
+            run(torch.randn(IMAGES))
+        assert (taps["norm"] < 0).any()  # Compiled code copies in either case: the in-place ReLU left it alone.
+    assert backend.graphs == 1
+
+
+def test_a_graph_break_before_the_layer_is_no_obstacle() -> None:
+    class Broken(Residual):
+        def forward(self, images: Tensor) -> Tensor:
+            images = self.stem(images)
+            torch._dynamo.graph_break()
+            return self.norm(images)  # type: ignore[no-any-return]
+
+    run = compiled(Broken())
+    taps = FeatureTaps(run, ["norm"])
+    for _ in range(3):
+        with taps:
+            output = run(torch.randn(IMAGES))
+        torch.testing.assert_close(taps["norm"], output)
+
+
+def test_a_compiled_validation_between_training_steps_is_no_obstacle() -> None:
+    run = compiled(Residual())
+    taps = FeatureTaps(run, ["norm"])
+    for _ in range(3):
+        run.train()
+        with taps:
+            run(torch.randn(IMAGES))
+        assert len(taps.calls("norm")) == 1
+        run.eval()
+        with torch.no_grad():
+            run(torch.randn(IMAGES))
+
+
+COMPILED_BEFORE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "compiled": (lambda: compiled(Residual()), "norm"),
+    "deep inside": (lambda: compiled(Residual()), "branch.1"),
+    "without parameters": (lambda: compiled(nn.Sequential(nn.Identity(), nn.ReLU())), "0"),
+    "a container": (lambda: compiled(Residual()), "branch"),
+    "in place": (lambda: compiled_in_place(Residual()), "norm"),
+    "one of torch's own": (lambda: compiled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())), "0"),
+    "one of torch's own, itself": (lambda: compiled(nn.Conv2d(3, 4, 1)), ""),
+    "a part": (lambda: compiled_within(Residual()), "branch.0"),
+    "in a wrapper": (lambda: nn.DataParallel(compiled(Residual())), "norm"),
+    "around a wrapper": (lambda: compiled(nn.DataParallel(Residual())), "norm"),
+}
+
+
+@pytest.mark.parametrize("case", COMPILED_BEFORE)
+def test_what_was_called_compiled_before_is_refused(case: str) -> None:
+    build, name = COMPILED_BEFORE[case]
+    run = build()
+    taps = FeatureTaps(run, [name])
+    run(torch.randn(IMAGES))
+    with pytest.raises(TapError, match=f"'{name}' already ran inside torch.compile"):
+        taps.__enter__()
+    assert count_hooks(run) == 0
+
+
+def test_what_was_not_compiled_or_not_called_is_not_refused() -> None:
+    images = torch.randn(IMAGES)
+    compiled(Residual())(images)
+    for other in (Residual(), compiled(Residual(channels=5))):
+        with FeatureTaps(other, ["norm", "branch.0"]) as taps:
+            other(images)
+        assert taps.silent == []
+
+
+def test_a_tapped_layer_outside_the_compiled_part_is_not_refused() -> None:
+    model = compiled_within(Residual())
+    model(torch.randn(IMAGES))
+    with FeatureTaps(model, ["norm", ""]) as taps:
+        model(torch.randn(IMAGES))
+    assert taps.silent == []
+
+
+def test_guards_on_hooks_are_the_cure_that_the_message_names() -> None:
+    run = compiled(Residual())
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+        run(torch.randn(IMAGES))
+        with FeatureTaps(run, ["norm"]) as taps:
+            run(torch.randn(IMAGES))
+    assert len(taps.calls("norm")) == 1
+
+
+def test_where_torch_cannot_be_asked_the_silence_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = compiled(Residual())
+    run(torch.randn(IMAGES))
+    monkeypatch.delattr("torch._dynamo.eval_frame._debug_get_cache_entry_list")
+    with pytest.warns(TapWarning, match="never ran: 'norm'"), FeatureTaps(run, ["norm"]) as taps:
+        run(torch.randn(IMAGES))
+    with pytest.raises(TapError, match="compiled before, and compiled code skips hooks added later"):
+        taps["norm"]
+
+
+# Modes.
+
+
+def test_features_under_no_grad_and_inference_mode() -> None:
+    model = Residual().eval()
+    images = torch.randn(IMAGES)
+    expected = model.by_hand(images)["norm"]
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode, FeatureTaps(model, ["norm"]) as taps:
+            model(images)
+        assert not taps["norm"].requires_grad
+        torch.testing.assert_close(taps["norm"], expected)
+
+
+def test_features_under_autocast_keep_their_type() -> None:
+    model = Residual()
+    with torch.autocast("cpu", torch.bfloat16), FeatureTaps(model, ["stem"]) as taps:
+        model(torch.randn(IMAGES))
+    assert taps["stem"].dtype == torch.bfloat16
+
+
+def test_features_without_values() -> None:
+    model = Residual().to("meta")
+    with FeatureTaps(model, ["norm"]) as taps:
+        model(torch.randn(IMAGES, device="meta"))
+    assert taps["norm"].shape == (2, 4, 8, 12)
+    assert taps["norm"].is_meta
+    with FakeTensorMode(), FeatureTaps(Residual(), ["norm"]) as taps:
+        taps._model(torch.randn(IMAGES))
+    assert taps["norm"].shape == (2, 4, 8, 12)
+
+
+@pytest.mark.parametrize("backward_inside", [False, True])
+def test_features_of_a_checkpointed_model(backward_inside: bool) -> None:
+    model = Residual().double()
+    images = torch.randn(IMAGES, dtype=torch.float64)
+    wanted = torch.autograd.grad(model.by_hand(images)["norm"].square().sum(), model.stem.weight)
+    with FeatureTaps(model, ["norm"]) as taps:
+        checkpoint(model, images, use_reentrant=False)
+        loss = taps["norm"].square().sum()
+        got = torch.autograd.grad(loss, model.stem.weight) if backward_inside else None
+    got = got or torch.autograd.grad(loss, model.stem.weight)
+    torch.testing.assert_close(got, wanted)
