@@ -1,0 +1,197 @@
+"""What the losses and the fusions cost: own parameters, and multiply-adds of the forward pass, level by level.
+
+    python benchmarks/loss_costs.py --out benchmarks/results/loss_costs.json
+
+One pair of images at the reference sizes. Multiply-adds are those of convolutions and matrix products, as PyTorch's
+flop counter sees them pass (half of its figure); what works element by element is not counted. Everything is on the
+meta device, so nothing is computed and the figures are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from machine import machine
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmdistill import ABF, ABFChain, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss
+from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
+from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
+from mmdistill.reference.networks.resnet import ResNetTrunk
+from mmdistill.sampling import Positions, Tile, draw_grid, draw_tile, steps
+
+STUDENT, TEACHER, MID = (64, 64, 128, 256), (64, 256, 512, 1024), 256
+CROP = 288
+SIDES = tuple(CROP >> depth for depth in range(1, 5))
+FUSED_LEVELS = (3, 4)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one thing costs.
+
+    Attributes:
+        parameters: its own.
+        multiply_adds: per level, by the level's number.
+    """
+
+    parameters: int
+    multiply_adds: dict[int, int]
+
+    @property
+    def total(self) -> int:
+        """Multiply-adds of all levels."""
+        return sum(self.multiply_adds.values())
+
+
+def level_map(channels: Sequence[int], level: int, batch: int = 1) -> Tensor:
+    """Return a map of a level, numbered from 1, without values."""
+    side = SIDES[level - 1]
+    return torch.empty(batch, channels[level - 1], side, side, device="meta")
+
+
+def parameters(module: nn.Module) -> int:
+    """Return how many parameters a module has."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def multiply_adds(call: Callable[..., object], *arguments: object) -> int:
+    """Return the multiply-adds of a call."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call(*arguments)
+    return counter.get_total_flops() // 2
+
+
+def chain_cost(loss: nn.Module, chain: ABFChain, share: float = 1.0) -> Cost:
+    """Return the cost of a loss whose chain, or chains of one kind, both modalities pass."""
+    by_level = {n: 2 * multiply_adds(pass_level, abf, n, share) for n, abf in enumerate(chain.levels, start=1)}
+    return Cost(parameters(loss), by_level)
+
+
+def pass_level(abf: ABF, level: int, share: float) -> None:
+    """Pass one level of one modality, the 3x3 part at a share of its positions, as ``ABFChain.sampled`` does."""
+    x = level_map(STUDENT, level)
+    deeper = level_map((MID,) * 4, level + 1) if level < len(STUDENT) else None
+    if share == 1:
+        abf(x, deeper)
+        return
+    positions = sampled_positions(level, share)
+    if isinstance(positions, Tile) and deeper is not None:
+        x, deeper = positions.with_border(x), positions.with_border_deeper(deeper)
+    abf.expand_at(abf.carry(x, deeper), positions)
+
+
+def sampled_positions(level: int, share: float) -> Positions:
+    """Return positions as ``SCFDLoss`` draws them: a tile of the shallowest level, grids of the others.
+
+    At shares of 1/2 and 1/4 every draw costs the same.
+    """
+    size = (SIDES[level - 1],) * 2
+    return draw_tile(size, (SIDES[1],) * 2, steps(share)) if level == 1 else draw_grid(size, steps(share))
+
+
+def adaptors_cost(loss: nn.Module, adaptors: nn.ModuleList, maps: int) -> Cost:
+    """Return the cost of a loss with one convolution a level, the deepest last, passed by so many maps."""
+    levels = range(len(STUDENT) - len(adaptors) + 1, len(STUDENT) + 1)
+    by_level = {n: multiply_adds(adapt, level_map(STUDENT, n, maps)) for n, adapt in zip(levels, adaptors, strict=True)}
+    return Cost(parameters(loss), by_level)
+
+
+def losses() -> dict[str, Cost]:
+    """Return every loss's cost: of both modalities' levels, or of the fused maps of levels 3 and 4."""
+    fused = STUDENT[2:], TEACHER[2:]
+    with torch.device("meta"):
+        scfd, shared = SCFDLoss(STUDENT, TEACHER), SCFDLoss(STUDENT, TEACHER, shared=True)
+        review = ReviewKDLoss(STUDENT, TEACHER)
+        hints, wide_hints = FitNetsLoss(STUDENT, TEACHER), FitNetsLoss(STUDENT, TEACHER, kernel=3)
+        mpsd, modality = MPSDLoss(*fused), ModalityDistillationLoss(*fused)
+    return {
+        "SCFDLoss": chain_cost(scfd, scfd.chains["rgb"]),
+        "SCFDLoss, shared=True": chain_cost(shared, shared.chains["both"]),
+        "SCFDLoss, sampling=1/2": chain_cost(scfd, scfd.chains["rgb"], 1 / 2),
+        "SCFDLoss, sampling=1/4": chain_cost(scfd, scfd.chains["rgb"], 1 / 4),
+        "ReviewKDLoss": chain_cost(review, review.chain),
+        "FitNetsLoss": adaptors_cost(hints, hints.regressors, maps=2),
+        "FitNetsLoss, kernel=3": adaptors_cost(wide_hints, wide_hints.regressors, maps=2),
+        "MPSDLoss": adaptors_cost(mpsd, mpsd.adaptors, maps=4),  # the fused map and its three paths
+        "MPSDLoss, one path": adaptors_cost(mpsd, mpsd.adaptors, maps=1),
+        "ModalityDistillationLoss": adaptors_cost(modality, modality.adaptors, maps=1),
+        "HFRDLoss": Cost(parameters(HFRDLoss()), {}),
+        "KDLoss": Cost(parameters(KDLoss()), {}),
+    }
+
+
+def fusions() -> dict[str, Cost]:
+    """Return the cost of every fusion, one block for each of levels 3 and 4."""
+    kinds: dict[str, Callable[[int], nn.Module]] = {
+        "MPSDFusion": MPSDFusion,
+        "MPSDFusion, weighting=channel": lambda channels: MPSDFusion(channels, weighting="channel"),
+        "SpatialAttentionFusion": SpatialAttentionFusion,
+        "ChannelAttentionFusion": ChannelAttentionFusion,
+        "ConcatFusion": ConcatFusion,
+    }
+    return {name: fusion_cost(make) for name, make in kinds.items()}
+
+
+def fusion_cost(make: Callable[[int], nn.Module]) -> Cost:
+    """Return the cost of a kind of fusion at both levels."""
+    with torch.device("meta"):
+        blocks = {level: make(STUDENT[level - 1]) for level in FUSED_LEVELS}
+    pairs = {level: Pair(level_map(STUDENT, level), level_map(STUDENT, level)) for level in FUSED_LEVELS}
+    by_level = {level: multiply_adds(block, pairs[level]) for level, block in blocks.items()}
+    return Cost(sum(map(parameters, blocks.values())), by_level)
+
+
+def trunk() -> dict[str, Cost]:
+    """Return, for comparison, the cost of the student's trunk, which both modalities pass."""
+    with torch.device("meta"):
+        network = ResNetTrunk(18)
+    images = torch.empty(2, 3, CROP, CROP, device="meta")
+    return {"student's trunk": Cost(parameters(network), {0: multiply_adds(network, images)})}
+
+
+def table(costs: Mapping[str, Cost], levels: Sequence[int]) -> list[str]:
+    """Return the lines of a Markdown table, multiply-adds in millions."""
+    head = ["", "Parameters", *(f"Level {level}" for level in levels), "All levels"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name, cost in costs.items():
+        figures = [*(cost.multiply_adds.get(level, 0) for level in levels), cost.total]
+        lines.append([f"`{name}`", f"{cost.parameters:,}", *map(millions, figures)])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def millions(count: int) -> str:
+    """Return a count in millions, to a tenth below 100."""
+    return f"{count / 1e6:,.0f}" if count >= 1e8 or not count else f"{count / 1e6:.1f}"
+
+
+def as_json(costs: Mapping[str, Cost]) -> dict[str, object]:
+    """Return the costs by name."""
+    return {
+        name: {"parameters": cost.parameters, "multiply-adds": {str(n): x for n, x in cost.multiply_adds.items()}}
+        for name, cost in costs.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    out = parser.parse_args().out
+    found = {"losses": losses(), "fusions": fusions(), "for comparison": trunk()}
+    levels = {"losses": (1, 2, 3, 4), "fusions": FUSED_LEVELS, "for comparison": ()}
+    for part, costs in found.items():
+        print(f"{part}, multiply-adds in millions\n", *table(costs, levels[part]), "", sep="\n")
+    if out is not None:
+        sizes = {"student": STUDENT, "teacher": TEACHER, "mid": MID, "crop": CROP, "levels": SIDES}
+        parts = {part: as_json(costs) for part, costs in found.items()}
+        out.write_text(json.dumps({"machine": machine(), "sizes": sizes, **parts}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""How much variance SCFDLoss's sampling adds to the student's gradient, beside that which drawing the batch has anyway.
+
+    python benchmarks/sampling_variance.py --out benchmarks/results/sampling_variance.json
+
+A narrow student and two random ResNet-18 trunks as teacher, on synthetic video at full resolution, after some exact
+steps. The gradient is that of the student's trunk, all in training mode. Per share: the mean squared distance of a
+sampled gradient from the same batch's exact one, relative to the trace of the exact gradient's covariance over batches
+(``of the batch's``), and to the squared norm of their mean (``of the gradient``). About a minute on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from machine import machine
+from torch import Tensor
+
+from mmdistill import Pair, SCFDLoss
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.data.tensors import to_tensor
+from mmdistill.reference.networks.resnet import ResNetTrunk
+from mmdistill.sampling import steps
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured.
+
+    Attributes:
+        student_width: of the student's trunk.
+        teacher_width: of the teacher's trunks.
+        crop: pixels.
+        batch: pairs.
+        batches: over how many the batch's variance is taken.
+        draws: of positions, for each batch and share.
+        warmup: exact steps before.
+        shares: one over each is sampled.
+    """
+
+    student_width: int = 8
+    teacher_width: int = 8
+    crop: int = 288
+    batch: int = 8
+    batches: int = 12
+    draws: int = 6
+    warmup: int = 30
+    shares: tuple[int, ...] = (2, 4, 9)
+
+
+class Distillation:
+    """A student's trunk, a frozen teacher's two, and the loss between them."""
+
+    def __init__(self, settings: Experiment) -> None:
+        self.student = ResNetTrunk(18, settings.student_width)
+        self.teachers = Pair(*(ResNetTrunk(18, settings.teacher_width).requires_grad_(False) for _ in Pair._fields))
+        self.loss = SCFDLoss(self.student.channels, self.teachers.rgb.channels)
+
+    def total(self, images: Pair[Tensor]) -> Tensor:
+        """Return the loss of a batch."""
+        halves = [level.chunk(2) for level in self.student(torch.cat(images))]
+        levels = Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
+        return self.loss(levels, Pair(*(trunk(x) for trunk, x in zip(self.teachers, images, strict=True)))).total
+
+    def gradient(self, images: Pair[Tensor], share: int = 1) -> Tensor:
+        """Return the gradient of the student's parameters as one vector, at one over this share of the positions."""
+        self.loss.sampling, self.loss.steps = 1 / share, steps(1 / share)
+        gradients = torch.autograd.grad(self.total(images), list(self.student.parameters()))
+        return torch.cat([gradient.flatten() for gradient in gradients]).double()
+
+
+def batches(settings: Experiment, count: int) -> list[Pair[Tensor]]:
+    """Return batches of frames, each of a video of its own."""
+    videos = synthetic_sequences(
+        count * settings.batch, seed=0, settings=SyntheticSettings(size=(settings.crop, settings.crop), length=1)
+    )
+    frames = [video.frame(0) for video in videos]
+    pairs = [frames[start : start + settings.batch] for start in range(0, len(frames), settings.batch)]
+    return [Pair(*(to_tensor([frame[side] for frame in part]) for side in (0, 1))) for part in pairs]
+
+
+def learn(distillation: Distillation, given: list[Pair[Tensor]]) -> None:
+    """Take one exact step on each batch, so that what is measured is not the random student's gradient."""
+    parameters = [*distillation.student.parameters(), *distillation.loss.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    for images in given:
+        optimiser.zero_grad()
+        distillation.total(images).backward()
+        optimiser.step()
+
+
+def measure(settings: Experiment) -> dict[str, object]:
+    """Return the variance of each share."""
+    torch.manual_seed(0)
+    distillation = Distillation(settings)
+    given = batches(settings, settings.warmup + settings.batches)
+    learn(distillation, given[: settings.warmup])
+    measured = given[settings.warmup :]
+    exact = torch.stack([distillation.gradient(images) for images in measured])
+    gradient = exact.mean(dim=0).square().sum().item()
+    of_batch = exact.var(dim=0).sum().item()
+    found: dict[str, object] = {"batch": {"of the gradient": round(of_batch / gradient, 3)}}
+    for share in settings.shares:
+        distances = [
+            (distillation.gradient(images, share) - whole).square().sum().item()
+            for images, whole in zip(measured, exact, strict=True)
+            for _ in range(settings.draws)
+        ]
+        added = sum(distances) / len(distances)
+        found[f"1/{share}"] = {
+            "of the gradient": round(added / gradient, 3),
+            "of the batch's": round(added / of_batch, 3),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    settings = Experiment()
+    text = json.dumps({"machine": machine(), "experiment": asdict(settings), "variance": measure(settings)}, indent=2)
+    print(text)
+    if out is not None:
+        out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

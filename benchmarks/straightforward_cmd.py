@@ -1,0 +1,104 @@
+"""CMD as one writes it down from the equations: what the library's own implementation is measured against.
+
+The paper's equations one by one in plain PyTorch, with nothing saved and nothing shared; not imported by the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AttentionBasedFusion(nn.Module):
+    """Knowledge Review's ABF: concatenate with the resized deeper result, weigh by attention, convolve."""
+
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
+        self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
+        self.expand = nn.Sequential(
+            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
+        )
+
+    def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the aligned and the carried map."""
+        x = self.reduce(x)
+        if self.attention is not None:
+            deeper = F.interpolate(deeper, x.shape[-2:], mode="nearest")
+            share = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1)))
+            x = x * share[:, 0:1] + deeper * share[:, 1:2]
+        return self.expand(x), x
+
+
+class Chain(nn.Module):
+    """The ABFs of all levels, deepest first."""
+
+    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            AttentionBasedFusion(ours, mid_channels, theirs, level < len(student_channels) - 1)
+            for level, (ours, theirs) in enumerate(zip(student_channels, teacher_channels, strict=True))
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the aligned levels, shallow to deep."""
+        aligned, deeper = [], None
+        for level, x in zip(reversed(self.levels), reversed(features), strict=True):
+            out, deeper = level(x, deeper)
+            aligned.insert(0, out)
+        return aligned
+
+
+class StraightforwardCMD(nn.Module):
+    """Equations 1-3 and 7-14; parameters are named as the library's, so that its state fits."""
+
+    def __init__(
+        self, student_channels: Sequence[int], teacher_channels: Sequence[int], alpha: float = 1e-3, beta: float = 100.0
+    ) -> None:
+        super().__init__()
+        chains = {name: Chain(student_channels, teacher_channels, student_channels[-1]) for name in ("rgb", "tir")}
+        self.scfd = nn.ModuleDict({"chains": nn.ModuleDict(chains)})
+        pairs = zip(student_channels[2:], teacher_channels[2:], strict=True)
+        self.mpsd = nn.ModuleDict({"adaptors": nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs)})
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, student, teacher, fused, teacher_fused, response, teacher_response, gaussian):  # type: ignore[no-untyped-def]
+        """Return the weighted total of eq. 14, without the tracker's own loss."""
+        return self.alpha * (self.feature_loss(student, teacher) + self.fusion_loss(fused, teacher_fused)) + (
+            self.beta * self.response_loss(response, teacher_response, gaussian)
+        )
+
+    def feature_loss(self, student, teacher):  # type: ignore[no-untyped-def]
+        """Return eq. 1-3."""
+        aligned_rgb, aligned_tir = self.scfd["chains"]["rgb"](student[0]), self.scfd["chains"]["tir"](student[1])
+        loss = 0
+        for level, (rgb, tir) in enumerate(zip(*teacher, strict=True)):
+            rgb, tir = rgb.detach(), tir.detach()
+            if level < 3:
+                target_rgb, target_tir = rgb * tir + (rgb - tir), rgb * tir + (tir - rgb)
+            else:
+                target_rgb = target_tir = rgb * tir + (rgb + tir)
+            loss = loss + F.mse_loss(aligned_rgb[level], target_rgb) + F.mse_loss(aligned_tir[level], target_tir)
+        return loss
+
+    def fusion_loss(self, fused, teacher_fused):  # type: ignore[no-untyped-def]
+        """Return eq. 7-11."""
+        loss = 0
+        for adaptor, (map_, paths, weights), target in zip(self.mpsd["adaptors"], fused, teacher_fused, strict=True):
+            target = target.detach()
+            loss = loss + F.mse_loss(adaptor(map_), target)
+            errors = torch.stack([((adaptor(path) - target) ** 2).mean(dim=(1, 2, 3)) for path in paths]).detach()
+            best, preferred = errors.argmin(dim=0), weights.argmax(dim=1)
+            samples = torch.arange(len(best))
+            error = errors[best, samples]
+            loss = loss + (error * weights[samples, preferred] - error * weights[samples, best]).abs().mean()
+        return loss
+
+    def response_loss(self, response, teacher_response, gaussian):  # type: ignore[no-untyped-def]
+        """Return eq. 12-13."""
+        corrected = teacher_response.detach().clamp(min=0) + gaussian
+        corrected = torch.where(corrected < 1, corrected, gaussian)
+        return F.mse_loss(response * corrected, gaussian)
