@@ -155,20 +155,21 @@ def steps(share: float) -> Size:
 
 
 def draw_grid(size: Size, step: Size) -> Grid:
-    """Return one of the grids of this step, which is smaller where the map is."""
-    step = min(step[0], size[0]), min(step[1], size[1])
+    """Return one of the grids of this step; on small maps of a smaller one."""
+    step = _at_most(step, size)
     return Grid(step, (_draw(step[0]), _draw(step[1])))
 
 
 def trace_grid(size: Size, step: Size, device: torch.device) -> Positions:
     """Return the same for a graph; along an axis that the step doesn't divide, all positions."""
+    step = _at_most(step, size)
     step = (step[0] if size[0] % step[0] == 0 else 1), (step[1] if size[1] % step[1] == 0 else 1)
     return TracedGrid(step, torch.stack([torch.randint(count, (), device=device) for count in step]))
 
 
 def draw_tile(size: Size, deeper: Size, counts: Size) -> Tile:
     """Return one of the tiles into which a map is cut, whose size is a multiple of the deeper level's."""
-    counts = min(counts[0], deeper[0]), min(counts[1], deeper[1])
+    counts = _at_most((min(counts[0], deeper[0]), min(counts[1], deeper[1])), size)
     cell = size[0] // deeper[0], size[1] // deeper[1]
     sides = []
     for axis in (0, 1):
@@ -176,6 +177,11 @@ def draw_tile(size: Size, deeper: Size, counts: Size) -> Tile:
         start, stop = (deeper[axis] * bound // counts[axis] for bound in (index, index + 1))
         sides.append((start * cell[axis], stop * cell[axis]))
     return Tile(sides[0], sides[1], cell, size, math.prod(counts))
+
+
+def _at_most(step: Size, size: Size) -> Size:
+    """Return a step that leaves two positions per axis, where there are two: batch norm takes statistics of them."""
+    return min(step[0], max(1, size[0] // 2)), min(step[1], max(1, size[1] // 2))
 
 
 def _draw(count: int) -> int:

@@ -155,3 +155,30 @@ def test_a_compiled_step_draws_too(dynamic: bool) -> None:
     exact = loss.eval()(student, teacher).total.item()
     assert len(set(values)) > 3
     assert min(values) < exact < max(values)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 2), (4, 6), (1, 9)])
+@pytest.mark.parametrize("share", [0.5, 0.25, 1 / 16])
+def test_small_maps_and_few_samples_are_sampled_as_far_as_they_go(size: Size, share: float) -> None:
+    loss = SCFDLoss((2, 2), (3, 3), interaction=("sem", "cem"), sampling=share)
+    batch = 2 if size == (1, 1) else 1  # batch norm itself needs two values
+    maps = [[torch.randn(batch, c, *size, requires_grad=c == 2) for _ in range(4)] for c in (2, 3)]
+    student, teacher = (Pair(four[:2], four[2:]) for four in maps)
+    for _ in range(10):
+        total = loss(student, teacher).total
+        total.backward()
+        assert total.isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3])
+def test_half_precision_is_finite(dtype: torch.dtype, scale: float) -> None:
+    loss = SCFDLoss((2, 3), (3, 4), interaction=("sem", "cem"), sampling=0.25)
+    student, teacher = pyramids((2, 3), requires_grad=True), pyramids((3, 4))
+    student, teacher = (Pair(*([x * scale for x in levels] for levels in pair)) for pair in (student, teacher))
+    with torch.autocast("cpu", dtype):
+        total = loss(student, teacher).total
+    assert total.dtype == torch.float32
+    assert total.isfinite()
+    gradients = torch.autograd.grad(total * 2**-12, [*student.rgb, *student.tir, *loss.parameters()])
+    assert all(gradient.isfinite().all() for gradient in gradients)
