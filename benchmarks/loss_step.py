@@ -5,8 +5,7 @@
 Teacher features are given; forward and backward, gradients into the student's features and the losses' own parameters.
 One thread. All contestants take turns in one process, so that a slow minute of the machine hits all alike; figures are
 medians over the rounds, ratios medians of each round's ratio to the straightforward step of the same round. Peak memory
-is measured in a process of its own for each. Everything runs twice: with glibc's default allocator settings, and with
-settings that keep freed memory (``ALLOCATOR``).
+is measured in a process of its own for each. All of it under several allocator settings of glibc (``ALLOCATORS``).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from machine import machine
@@ -32,7 +32,11 @@ from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss
 from mmdistill.reference.networks.resnet import ResNetTrunk
 
 STUDENT, TEACHER = (64, 64, 128, 256), (64, 256, 512, 1024)
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**34), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    "freed memory kept": {"MALLOC_MMAP_THRESHOLD_": str(2**34), "MALLOC_TRIM_THRESHOLD_": str(2**34)},
+    "huge pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+}
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,11 @@ def peak_memory(step: Callable[[], Tensor]) -> float:
     return (kibibytes("VmHWM") - before) / 1024
 
 
-def again(arguments: list[str], **environment: str) -> dict[str, object]:
+def again(arguments: list[str], **environment: str) -> dict[str, Any]:
     """Run this script anew with other environment variables and return what it prints."""
     command = [sys.executable, __file__, *arguments]
     output = subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True)
-    result: dict[str, object] = json.loads(output.stdout)
+    result: dict[str, Any] = json.loads(output.stdout)
     return result
 
 
@@ -188,7 +192,18 @@ def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, object]]:
     }
 
 
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table: ratios and seconds per allocator setting, and peak memory."""
+    head = ["Step", *(f"{name}: ratio (seconds)" for name in report["time"]), "Peak MiB"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name, peak in report["peak MiB"].items():
+        found = [times[name] for times in report["time"].values()]
+        lines.append([name, *(f"{x['ratio']:.2f} ({x['seconds']:.1f})" for x in found), f"{peak:,}"])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
 def main() -> None:
+    """Measure all, or, as a process of its own, one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8, help="pairs in a batch")
@@ -199,21 +214,19 @@ def main() -> None:
     settings = parser.parse_args()
     sizes = ["--batch", str(settings.batch), "--crop", str(settings.crop), "--rounds", str(settings.rounds)]
     if settings.part is None:
-        report: dict[str, object] = {
+        report: dict[str, Any] = {
             "machine": machine(),
             "step": f"{settings.batch} pairs, {settings.crop} pixels, one thread",
-            "default allocator": again([*sizes, "--part", "time"]),
-            "allocator settings": ALLOCATOR,
-            "tuned allocator": again([*sizes, "--part", "time"], **ALLOCATOR),
+            "allocators": ALLOCATORS,
+            "time": {name: again([*sizes, "--part", "time"], **kept) for name, kept in ALLOCATORS.items()},
             "peak MiB": {
                 name: again([*sizes, "--part", "memory", "--only", name])["peak"]
                 for name in contestants(make_inputs(1, 32), 32)
             },
         }
-        text = json.dumps(report, indent=2)
-        print(text)
         if settings.out:
-            settings.out.write_text(text + "\n")
+            settings.out.write_text(json.dumps(report, indent=2) + "\n")
+        print("\n".join(table(report)))
         return
     torch.set_num_threads(1)
     inputs = make_inputs(settings.batch, settings.crop)

@@ -45,6 +45,8 @@ class ABF(nn.Module):
         self.expand = nn.Sequential(
             nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
         )
+        # As the maps will be; otherwise each step lays the weights and their gradients out anew.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return this level aligned, and what is carried on to the next shallower level.
