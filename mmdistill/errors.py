@@ -118,6 +118,12 @@ def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]
         _warn(f"{where}: the student and the teacher are the same tensor; the teacher's features were given twice")
 
 
+def check_different(where: str, side: str, rgb: Tensor, tir: Tensor) -> None:
+    """Warn where one tensor is given as both modalities: a network called twice, of which one call was taken."""
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and _memory(rgb) == _memory(tir):
+        _warn(f"{where}: {side}: RGB and TIR are the same tensor, so what is specific to either is lost")
+
+
 def _warn(message: str) -> None:
     # Past _warn, check_alive, forward and the two frames of nn.Module: the line that called the loss.
     warnings.warn(message, DeadTermWarning, stacklevel=6)

@@ -1,9 +1,18 @@
 """What the documents say is what the code does."""
 
+import importlib
+import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
+
+import mmdistill
+import mmdistill.fusion
+import mmdistill.losses
+from mmdistill import Pair, SCFDLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -12,7 +21,11 @@ def blocks(document: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+# The guides are long scripts, run as a whole by test_guides.py.
+EXAMPLES = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if not path.name.startswith("distil_")]
+
+
+@pytest.mark.parametrize("document", ["README.md", *EXAMPLES])
 def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None:
     for example in blocks(document, "python"):
         exec(compile(example, document, "exec"), {})
@@ -39,3 +52,89 @@ def test_pins_are_exact_and_requirements_have_no_upper_bounds() -> None:
     assert all(re.match(r"[\w-]+==[\w.]+( ;.*)?$", pin) for pin in pins)
     project = (ROOT / "pyproject.toml").read_text()
     assert not re.search(r'"[\w-]+(>=[\w.]+)?,?<', project)
+
+
+PAGES = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_links_lead_somewhere(document: str) -> None:
+    page = ROOT / document
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{document}: {target}"
+        assert not heading or heading in anchors(linked), f"{document}: {target}"
+
+
+def test_every_document_is_on_the_map() -> None:
+    linked = set(re.findall(r"\]\(([\w.]+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_every_public_name_of_the_losses_is_in_a_document() -> None:
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    names = {*mmdistill.__all__, *mmdistill.losses.__all__}
+    names |= {name for name in mmdistill.fusion.__all__ if name.endswith("Fusion")}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
+
+
+def figures(document: str, name: str) -> list[str]:
+    """The lines of the table that stands under a mark."""
+    _, _, below = (ROOT / document).read_text().partition(f"<!-- figures: {name} -->\n\n")
+    return below.partition("\n\n")[0].splitlines()
+
+
+@pytest.fixture
+def loss_costs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("loss_costs")
+
+
+def test_the_documents_costs_are_what_the_script_computes(loss_costs: ModuleType) -> None:
+    losses, fusions, trunk = loss_costs.losses(), loss_costs.fusions(), loss_costs.trunk()
+    features = {name: cost for name, cost in losses.items() if name.startswith(("SCFD", "Review", "FitNets"))}
+    fused = {name: cost for name, cost in losses.items() if name.startswith(("MPSD", "Modality"))}
+    assert figures("docs/features.md", "loss_costs") == loss_costs.table(features, (1, 2, 3, 4))
+    assert figures("docs/fusion.md", "fusions") == loss_costs.table(fusions, (3, 4))
+    assert figures("docs/fusion.md", "fusion losses") == loss_costs.table(fused, (3, 4))
+    assert {losses[name].parameters + losses[name].total for name in ("HFRDLoss", "KDLoss")} == {0}
+    compared = trunk["student's trunk"]
+    prose = (ROOT / "docs/features.md").read_text().replace("\n", " ")
+    assert f"{compared.parameters:,} parameters and {compared.total / 1e6:,.0f} million multiply-adds" in prose
+    written = json.loads((ROOT / "benchmarks/results/loss_costs.json").read_text())
+    for part, costs in (("losses", losses), ("fusions", fusions), ("for comparison", trunk)):
+        assert written[part] == loss_costs.as_json(costs)
+
+
+def test_the_costs_are_those_by_hand_and_of_a_whole_step(loss_costs: ModuleType) -> None:
+    costs, student, teacher, mid = loss_costs.losses(), (64, 64, 128, 256), (64, 256, 512, 1024), 256
+    by_hand = 2 * 18 * 18 * (256 * mid + 9 * mid * 1024)
+    assert costs["SCFDLoss"].multiply_adds[4] == by_hand
+    convolutions = sum(9 * mid * out * side**2 for out, side in zip(teacher, (144, 72, 36, 18), strict=True))
+    share = 2 * convolutions / costs["SCFDLoss"].total
+    assert f"are {share:.0%}".replace("%", " %") in (ROOT / "docs/features.md").read_text()
+    for sampling in (1.0, 0.5, 0.25):
+        with torch.device("meta"):
+            loss = SCFDLoss(student, teacher, sampling=sampling, check_values=False)
+        pairs = [Pair(*([loss_costs.level_map(c, n) for n in (1, 2, 3, 4)] for _ in "ab")) for c in (student, teacher)]
+        name = {1.0: "SCFDLoss", 0.5: "SCFDLoss, sampling=1/2", 0.25: "SCFDLoss, sampling=1/4"}[sampling]
+        assert loss_costs.multiply_adds(loss, *pairs) == costs[name].total
+
+
+def test_the_documents_variance_is_what_was_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/sampling_variance.json").read_text())["variance"]
+    del measured["batch"]
+    expected = [
+        f"| {share} | {100 * found['of the batch']:.1f} % | {100 * found['of the gradient']:.1f} % |"
+        for share, found in measured.items()
+    ]
+    assert figures("docs/features.md", "sampling_variance")[2:] == expected

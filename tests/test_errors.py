@@ -30,3 +30,12 @@ def test_a_living_loss_and_a_validation_say_nothing() -> None:
         loss(student, teacher)
         with torch.no_grad():
             loss(teacher, teacher)
+
+
+def test_one_call_taken_for_both_modalities_is_reported() -> None:
+    student, teacher = pyramids((3, 4), requires_grad=True), pyramids((3, 4))
+    loss = SCFDLoss((3, 4), (3, 4), interaction=("sem", "cem"))
+    with pytest.warns(DeadTermWarning, match="SCFDLoss: student: RGB and TIR are the same tensor"):
+        loss(Pair(student.tir, student.tir), teacher)
+    with pytest.warns(DeadTermWarning, match="SCFDLoss: teacher: RGB and TIR are the same tensor"):
+        loss(student, Pair(teacher.rgb, teacher.rgb))

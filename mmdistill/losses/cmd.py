@@ -19,8 +19,10 @@ T = TypeVar("T")
 class CMDLoss(nn.Module):
     """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
-    The tracker's own loss, L_original, is the caller's to add. A part that is not given is left out together
-    with its inputs, so Table 1's rows are this class with fewer parts. The teacher's side is detached by the parts.
+    The tracker's own loss, L_original, is the caller's to add. The weights are for one such as DiMP's, whose
+    classification counts 100; beside a loss of weight 1, beta is to be 100 times smaller. A part that is not given
+    is left out together with its inputs, so Table 1's rows are this class with fewer parts. The teacher's side is
+    detached by the parts.
 
     Args:
         scfd: the feature distillation, or None.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmdistill.alignment import adaptor
+from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_finite
 from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
@@ -72,7 +72,7 @@ class FitNetsLoss(nn.Module):
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
         check_alive("FitNetsLoss", student, teacher)
         levels = zip(self.regressors, student, teacher, strict=True)
-        hints = [mean_squared_error(regress(ours), theirs.detach()) for regress, ours, theirs in levels]
+        hints = [mean_squared_error(adapted(regress, ours), theirs.detach()) for regress, ours, theirs in levels]
         terms = Terms.summed(hint=add(hints))
         if self.check_values:
             check_finite("FitNetsLoss", terms.total, named_levels(student, teacher))

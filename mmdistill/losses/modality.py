@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdistill.alignment import adaptor
+from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_finite
 from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
 from mmdistill.reductions import widen
@@ -102,7 +102,9 @@ class ModalityDistillationLoss(nn.Module):
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
         check_alive("ModalityDistillationLoss", student, teacher)
         levels = zip(self.adaptors, student, teacher, strict=True)
-        errors = [focused_squared_error(adapt(x), target.detach(), self.exponent) for adapt, x, target in levels]
+        errors = [
+            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent) for adapt, x, target in levels
+        ]
         terms = Terms.summed(distillation=add(errors))
         if self.check_values:
             check_finite("ModalityDistillationLoss", terms.total, named_levels(student, teacher))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdistill.alignment import adaptor
+from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_aligned, check_alive, check_finite, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.precision import without_float16
@@ -89,7 +89,7 @@ class MPSDLoss(nn.Module):
         with without_float16(teacher[0].device.type):
             for adapt, level, attached in zip(self.adaptors, student, teacher, strict=True):
                 target = attached.detach()
-                fusion.append(mean_squared_error(_adapted(adapt, level.fused), target))
+                fusion.append(mean_squared_error(adapted(adapt, level.fused), target))
                 if level.paths.shape[0] > 1:
                     errors = self._path_errors(adapt, level.paths, target)
                     looked_at.append(errors.detach().sum())
@@ -104,9 +104,7 @@ class MPSDLoss(nn.Module):
     def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor) -> Tensor:
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
-            return torch.stack(
-                [mean_squared_error_per_sample(_adapted(adapt, path), target) for path in paths.unbind()]
-            )
+            return torch.stack([mean_squared_error_per_sample(adapted(adapt, path), target) for path in paths.unbind()])
 
     def _check(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> None:
         check_levels("MPSDLoss", "student", student, len(self.student_channels))
@@ -117,14 +115,6 @@ class MPSDLoss(nn.Module):
             side = f"teacher level {number}"
             check_map("MPSDLoss", side, target, channels=self.teacher_channels[number - 1])
             check_aligned("MPSDLoss", side, target, fused.fused, "student")
-
-
-def _adapted(adapt: nn.Module, features: Tensor) -> Tensor:
-    """Return the features in the teacher's channels, in the adaptor's type where that is the wider one."""
-    if isinstance(adapt, nn.Conv2d):
-        features = features.to(torch.promote_types(features.dtype, adapt.weight.dtype))
-    adapted: Tensor = adapt(features)
-    return adapted
 
 
 def _per_path(weights: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
+    ShapeError,
     check_aligned,
     check_alive,
+    check_different,
     check_finite,
     check_levels,
     check_map,
@@ -78,7 +80,9 @@ class SCFDLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_levels("SCFDLoss", "teacher_channels", teacher_channels, len(student_channels))
-        check_levels("SCFDLoss", "interaction", interaction, len(student_channels))
+        if len(interaction) != len(student_channels):
+            expected = f"{len(student_channels)}, one for each level, such as interaction=('sem', ..., 'cem')"
+            raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
         for name in interaction:
             if name not in get_args(Interaction):
                 raise ValueError(f"SCFDLoss: interaction must be of {get_args(Interaction)}; got {name!r}")
@@ -100,6 +104,8 @@ class SCFDLoss(nn.Module):
         """
         self._check(student, teacher)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
+        check_different("SCFDLoss", "student", student[0][0], student[1][0])
+        check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
         positions = self._draw(student) if self.sampling < 1 and self.training else None
         aligned = self._align(student, positions)
         parts: dict[str, list[Tensor]] = {}

@@ -94,6 +94,8 @@ def test_wrong_inputs_are_named() -> None:
         loss(student, Pair(teacher.rgb, [teacher.tir[0]] * 4))
     with pytest.raises(ShapeError, match="SCFDLoss: teacher level 1: batch: expected 2 as student, got 3"):
         loss(student, features(3)[1])
+    with pytest.raises(ShapeError, match="SCFDLoss: interaction: levels: expected 3, one for each level, such as"):
+        SCFDLoss((2, 3, 4), (2, 3, 4))
     with pytest.raises(ValueError, match="interaction must be of"):
         SCFDLoss((2,), (2,), interaction=("mul",))  # type: ignore[arg-type]
 
@@ -109,3 +111,11 @@ def test_nan_names_the_map_that_holds_it(value: float) -> None:
         loss(student, teacher)
     loss.check_values = False
     assert not loss(student, teacher).total.isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_meet_a_float32_loss_outside_autocast(dtype: torch.dtype) -> None:
+    loss = SCFDLoss(STUDENT, TEACHER, mid_channels=4).eval()
+    student, teacher = (Pair(*([x.to(dtype) for x in levels] for levels in pair)) for pair in features())
+    wide = [Pair(*([x.float() for x in levels] for levels in pair)) for pair in (student, teacher)]
+    torch.testing.assert_close(loss(student, teacher).total, loss(*wide).total)
