@@ -138,3 +138,9 @@ def test_the_documents_variance_is_what_was_measured() -> None:
         for share, found in measured.items()
     ]
     assert figures("docs/features.md", "sampling_variance")[2:] == expected
+
+
+def test_the_documents_step_times_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/loss_step.json").read_text())
+    assert figures("docs/features.md", "loss_step") == importlib.import_module("loss_step").table(report)
