@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmdistill.attention import attend
 from mmdistill.errors import ShapeError, check_levels, check_map
+from mmdistill.precision import autocasting
 from mmdistill.sampling import Positions, Tile
 
 
@@ -168,7 +169,4 @@ def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
 
     Under autocast they are left alone: it casts both as it sees fit.
     """
-    device = features.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return features
-    return features.to(weight.dtype)
+    return features if autocasting(features.device.type) else features.to(weight.dtype)

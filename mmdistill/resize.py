@@ -13,6 +13,8 @@ from mmdistill.errors import check_levels, check_map
 Interpolation = Literal["bilinear", "nearest"]
 """How the positions of an axis that grows are filled."""
 
+INTERPOLATIONS = get_args(Interpolation)  # once: PyTorch 2.6 cannot trace get_args
+
 
 def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear") -> Tensor:
     """Return the map at the height and width of another.
@@ -44,8 +46,8 @@ def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear"
     """
     check_map("resize_like", "features", features)
     check_map("resize_like", "like", like)
-    if mode not in get_args(Interpolation):
-        raise ValueError(f"resize_like: mode must be of {get_args(Interpolation)}; got {mode!r}")
+    if mode not in INTERPOLATIONS:
+        raise ValueError(f"resize_like: mode must be of {INTERPOLATIONS}; got {mode!r}")
     (h, w), (H, W) = features.shape[-2:], like.shape[-2:]
     if h > H or w > W:
         features = F.adaptive_avg_pool2d(features, (min(h, H), min(w, W)))

@@ -124,6 +124,7 @@ def _per_path(weights: Tensor) -> Tensor:
 def _named(student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
     names: dict[str, Tensor] = {}
     for number, (level, target) in enumerate(zip(student, teacher, strict=True), start=1):
-        names |= {f"student {part} level {number}": values for part, values in level._asdict().items()}
+        for part, values in zip(FusedPaths._fields, level, strict=True):
+            names[f"student {part} level {number}"] = values
         names[f"teacher fused level {number}"] = target
     return names

@@ -206,7 +206,7 @@ class Case:
 
 def named(outcome: object) -> dict[str, Tensor]:
     """Return a loss's terms and total, or a block's outputs numbered, without their graph."""
-    values = {**outcome, "total": outcome.total} if isinstance(outcome, Terms) else _numbered(outcome)
+    values = {**outcome.parts, "total": outcome.total} if isinstance(outcome, Terms) else _numbered(outcome)
     return {name: value.detach() for name, value in values.items()}
 
 

@@ -11,6 +11,8 @@ from harness.case import Case, Sizes, named
 from harness.cases import BLOCKS, every_case, variants_are_slow
 from torch import Tensor, nn
 
+from mmdistill import ABF, ABFChain
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 # No two axes have one length, lest the exporter take them for the same; the batch alone is left open.
@@ -44,6 +46,8 @@ def test_onnx_runtime_gives_the_same(case: Case, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the file")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the file")
+    if case.subject in (ABF, ABFChain) and torch.__version__ < "2.7":
+        pytest.skip("the ONNX exporter of PyTorch 2.6 cannot convert their batch norm")
     flat = Flat(case, case.module(FIRST, torch.float32))
     path = tmp_path / "block.onnx"
     torch.onnx.export(
