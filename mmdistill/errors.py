@@ -54,6 +54,15 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
 
 
+def check_scores(where: str, side: str, scores: Tensor, axes: int, contract: str) -> None:
+    """Refuse scores of fewer than ``axes`` axes, or of none at all."""
+    if scores.ndim < axes:
+        raise ShapeError(where, side, "axes", expected=contract, got=_shape(scores))
+    for axis, size in enumerate(scores.shape):
+        if size == 0:
+            raise ShapeError(where, side, f"axis {axis}", expected="at least 1", got=0)
+
+
 def check_same_shape(where: str, side: str, got: Tensor, like: Tensor, like_side: str) -> None:
     """Refuse ``got`` where its shape is not exactly that of ``like``; nothing is broadcast."""
     if got.ndim != like.ndim:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import ShapeError, check_alive, check_finite, check_same_shape
+from mmdistill.errors import check_alive, check_finite, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
@@ -80,12 +80,7 @@ class HFRDLoss(nn.Module):
             teacher_response: the same shape; detached here.
             gaussian: the ground truth's Gaussian label, the same shape.
         """
-        for axis, size in enumerate(student_response.shape):
-            if size == 0:
-                raise ShapeError("HFRDLoss", "student_response", f"axis {axis}", expected="at least 1", got=0)
-        if student_response.ndim < 2:
-            got = tuple(student_response.shape)
-            raise ShapeError("HFRDLoss", "student_response", "axes", expected="(..., H, W)", got=got)
+        check_scores("HFRDLoss", "student_response", student_response, 2, "(..., H, W)")
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import DeadTermWarning, ShapeError, check_alive, check_finite, check_same_shape
+from mmdistill.errors import DeadTermWarning, check_alive, check_finite, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
@@ -100,11 +100,7 @@ class KDLoss(nn.Module):
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")
-        if student.ndim < axes:
-            raise ShapeError("KDLoss", "student", "axes", expected=contract, got=tuple(student.shape))
-        for axis, size in enumerate(student.shape):
-            if size == 0:
-                raise ShapeError("KDLoss", "student", f"axis {axis}", expected="at least 1", got=0)
+        check_scores("KDLoss", "student", student, axes, contract)
         check_same_shape("KDLoss", "teacher", teacher, student, "student")
         if not torch.compiler.is_compiling() and student.shape[-axes:].numel() == 1:
             message = f"KDLoss: the softmax of a single score is 1 whatever it is; expected several in {contract}"

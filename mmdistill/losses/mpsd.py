@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_aligned, check_alive, check_finite, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
+from mmdistill.losses.levels import check_channels
 from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
@@ -69,7 +70,7 @@ class MPSDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_levels("MPSDLoss", "teacher_channels", teacher_channels, len(student_channels))
+        check_channels("MPSDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
         self.detach_path_loss, self.check_values = detach_path_loss, check_values
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))

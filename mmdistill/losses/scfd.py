@@ -22,6 +22,7 @@ from mmdistill.errors import (
     check_same_shape,
 )
 from mmdistill.interaction import Interaction, interact
+from mmdistill.losses.levels import check_channels
 from mmdistill.pair import Pair, stacked
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.sampling import Positions, Size, draw_grid, draw_tile, steps, trace_grid
@@ -79,7 +80,7 @@ class SCFDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_levels("SCFDLoss", "teacher_channels", teacher_channels, len(student_channels))
+        check_channels("SCFDLoss", student_channels, teacher_channels)
         if len(interaction) != len(student_channels):
             expected = f"{len(student_channels)}, one for each level, such as interaction=('sem', ..., 'cem')"
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
