@@ -1,4 +1,4 @@
-"""Autocast: whether it is on, and leaving float16 where its range, 65504, is too small for what is computed."""
+"""Autocast: whether it is on, and leaving it where its range or its digits are too few for what is computed."""
 
 from __future__ import annotations
 
@@ -20,4 +20,9 @@ def without_float16(device: str) -> AbstractContextManager[object]:
     """
     # Entered only where needed: an exported graph would show it.
     narrow = autocasting(device) and torch.get_autocast_dtype(device) == torch.float16
-    return torch.autocast(device, enabled=False) if narrow else nullcontext()
+    return without_autocast(device) if narrow else nullcontext()
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Return a context in which autocast is off, for what needs float32's digits; ``device`` as above."""
+    return torch.autocast(device, enabled=False) if autocasting(device) else nullcontext()

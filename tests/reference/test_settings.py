@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mmdistill.reference.networks.rgbt import NetworkSettings, teacher_settings
+from mmdistill.reference.networks.settings import NetworkSettings, teacher_settings
 from mmdistill.reference.settings import from_json, to_json
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistillationSettings

@@ -1,1 +1,1 @@
-"""The reference networks: trunk, precise RoI pooling, target filter, IoU-Net, fusion; then the RGB-T tracker's."""
+"""The reference networks: trunk, precise RoI pooling, target filter, IoU-Net, fusion; then the whole of a tracker."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill.precision import without_autocast
+from mmdistill.reductions import widen
 from mmdistill.reference.networks.correlation import correlate
 from mmdistill.reference.networks.resnet import BasicBlock, Depth
 from mmdistill.reference.networks.target_filter import FilterInitialiser, FilterOptimiser, InstanceNorm
@@ -22,6 +24,8 @@ class ScoredFrames(NamedTuple):
 
 class TargetClassifier(nn.Module):
     """Classification features, filter initialiser and filter optimiser.
+
+    Under autocast the features are extracted in half precision; learning and scoring need all of float32.
 
     Args:
         in_channels: channels of the fused level 4.
@@ -47,7 +51,7 @@ class TargetClassifier(nn.Module):
     def features(self, fused: Tensor) -> Tensor:
         """Return classification features ``(N, S, C', H, W)`` of fused level-4 maps ``(N, S, C, H, W)``."""
         frames = fused.shape[0]
-        extracted: Tensor = self.extractor(fused.flatten(0, 1))
+        extracted = widen(self.extractor(fused.flatten(0, 1)))
         return rearrange(extracted, "(n s) c h w -> n s c h w", n=frames)
 
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Tensor:
@@ -58,13 +62,17 @@ class TargetClassifier(nn.Module):
             boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
             iterations: optimiser steps.
         """
-        filters = self.initialiser(features, boxes)
-        iterates: Tensor = self.optimiser(filters, features, boxes, iterations)
+        with without_autocast(features.device.type):
+            filters = self.initialiser(features, boxes)
+            iterates: Tensor = self.optimiser(filters, features, boxes, iterations)
         return iterates
 
     def score(self, iterates: Tensor, features: Tensor) -> Tensor:
         """Return scores ``(I, M, S, H', W')`` of frames ``(M, S, C', H, W)`` by filters ``(I, S, C', h, w)``."""
         count, frames = iterates.shape[0], features.shape[0]
         # Iterates ride on the frame axis's neighbour: S*I "sequences" of the same frames.
-        scores = correlate(features.repeat_interleave(count, dim=1), rearrange(iterates, "i s c h w -> (s i) c h w"))
+        with without_autocast(features.device.type):
+            scores = correlate(
+                features.repeat_interleave(count, dim=1), rearrange(iterates, "i s c h w -> (s i) c h w")
+            )
         return rearrange(scores, "m (s i) h w -> i m s h w", i=count, m=frames)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 import torch
@@ -22,6 +20,7 @@ from mmdistill.reference.data.batches import batches
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
+from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.weights import save_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -81,7 +80,7 @@ def train(
     latest: deque[dict[str, float]] = deque([state.last] if state.last else [], maxlen=SHOWN)
 
     with (
-        _interruption() as interrupted,
+        interruption() as interrupted,
         _log(folder / "log.jsonl", state.step) as log,
         progress_bar(settings.steps, title, "step", initial=state.step, show=progress) as bar,
     ):
@@ -91,7 +90,9 @@ def train(
         ):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(number)
-            values = _step(stage(batch.to(device)), stage, optimiser, settings, number)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                terms = stage(batch.to(device))
+            values = _step(terms, stage, optimiser, settings, number)
             latest.append(values)
             log.write(json.dumps({"step": number, **values}) + "\n")
             state = Progress(number + 1, state.first or values, _mean(list(latest)))
@@ -133,23 +134,3 @@ def _log(path: Path, steps: int) -> Iterator[TextIO]:
     write_text(path, "".join(lines))
     with path.open("a", buffering=1) as log:  # a line at a time, so that it can be followed
         yield log
-
-
-@contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, so that the step under way is finished and saved."""
-    received: list[int] = []
-
-    def receive(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread, which alone may handle signals
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

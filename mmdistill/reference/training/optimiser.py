@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from mmdistill.reference.networks.rgbt import RGBTNetwork
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 
 
@@ -47,7 +47,7 @@ def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
     return factor
 
 
-def prepare_network(network: RGBTNetwork, settings: TrainingSettings) -> None:
+def prepare_network(network: TrackerNetwork, settings: TrainingSettings) -> None:
     """Put the network into training mode, its trunks as far as the settings let them learn."""
     network.train()
     for trunk in network.trunks.values():

@@ -46,6 +46,7 @@ class TrainingSettings:
         frozen_statistics: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
         frozen_trunk: whether the trunk is not trained at all.
         checkpoint_every: steps between checkpoints.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
         workers: processes that prepare batches; 0 for none.
         seed: of the samples and of the network's initial weights.
         samples: how samples are drawn.
@@ -63,6 +64,7 @@ class TrainingSettings:
     frozen_statistics: bool = False
     frozen_trunk: bool = False
     checkpoint_every: int = 500
+    precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = 0
     seed: int = 0
     samples: SampleSettings = field(default_factory=SampleSettings)

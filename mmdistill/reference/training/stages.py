@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.rgbt import FUSED_LEVELS, RGBTNetwork
+from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 
@@ -42,7 +42,7 @@ class AloneStage(nn.Module):
         tracking: the tracking loss's weights.
     """
 
-    def __init__(self, network: RGBTNetwork, tracking: TrackingLossSettings | None = None) -> None:
+    def __init__(self, network: TrackerNetwork, tracking: TrackingLossSettings | None = None) -> None:
         super().__init__()
         self.network = network
         self.tracking = tracking or TrackingLossSettings()
@@ -75,21 +75,21 @@ class DistilledStage(nn.Module):
 
     def __init__(
         self,
-        student: RGBTNetwork,
-        teacher: RGBTNetwork,
+        student: TrackerNetwork,
+        teacher: TrackerNetwork,
         tracking: TrackingLossSettings | None = None,
         distillation: DistillationSettings | None = None,
     ) -> None:
         super().__init__()
-        _check_fit(student, teacher)
+        self.parts = distillation or DistillationSettings()
+        _check_fit(student, teacher, self.parts)
         self.network = student
         self.tracking = tracking or TrackingLossSettings()
         self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
-        self.parts = distillation or DistillationSettings()
         self.distillation = cmd_loss(student, teacher, self.parts)
 
     @property
-    def teacher(self) -> RGBTNetwork:
+    def teacher(self) -> TrackerNetwork:
         """The frozen teacher."""
         return self._teacher[0]
 
@@ -115,14 +115,14 @@ class DistilledStage(nn.Module):
             teacher_features=taught.test.levels,
             student_fused=predictions.test.paths,
             teacher_fused=taught.test.fused,
-            student_response=predictions.scores[-1],
-            teacher_response=taught.scores[-1],
+            student_response=_last(predictions),
+            teacher_response=_last(taught),
             gaussian=label,
         )
         return Terms.weighted((1.0, tracking), (1.0, distilled))
 
 
-def cmd_loss(student: RGBTNetwork, teacher: RGBTNetwork, settings: DistillationSettings) -> CMDLoss:
+def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss:
     """Return the parts of CMD that the settings name, sized for these two networks."""
     fused = [[network.channels[level] for level in FUSED_LEVELS] for network in (student, teacher)]
     parts = settings.parts
@@ -135,9 +135,17 @@ def cmd_loss(student: RGBTNetwork, teacher: RGBTNetwork, settings: DistillationS
     )
 
 
-def _check_fit(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
-    if student.settings.fusion != "mpsd":
-        raise DataError(f"student: expected a network with MPSD fusion, got {student.settings.fusion!r}")
+def _last(predictions: Predictions) -> Tensor | None:
+    """Return the scores of the last filter iterate, which HFRD compares."""
+    return None if predictions.scores is None else predictions.scores[-1]
+
+
+def _check_fit(student: TrackerNetwork, teacher: TrackerNetwork, parts: DistillationSettings) -> None:
+    for side, network in (("student", student), ("teacher", teacher)):
+        if network.settings.modality != "rgbt":
+            raise DataError(f"{side}: expected a network of both modalities, got {network.settings.modality!r}")
+        if network.classifier is None and "hfrd" in parts.parts:
+            raise DataError(f"{side}: 'hfrd' compares scores, and an ATOM's classifier isn't trained; leave hfrd out")
     for name in ("crop_size", "search_area", "filter_size", "label_sigma"):
         ours, theirs = getattr(student.settings, name), getattr(teacher.settings, name)
         if ours != theirs:

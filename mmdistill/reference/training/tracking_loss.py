@@ -8,9 +8,11 @@ from torch import Tensor
 
 from mmdistill import Terms
 from mmdistill.losses.hfrd import hinge_residual
+from mmdistill.reductions import widen
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.geometry import gaussian_label
-from mmdistill.reference.networks.rgbt import NetworkSettings, Predictions
+from mmdistill.reference.networks.settings import NetworkSettings
+from mmdistill.reference.networks.tracker_network import Predictions
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,17 @@ def labels(batch: Batch, settings: NetworkSettings) -> Tensor:
 def tracking_loss(predictions: Predictions, batch: Batch, label: Tensor, settings: TrackingLossSettings) -> Terms:
     """Return the terms ``box``, ``last``, ``first`` and ``middle`` with their weighted total.
 
+    Predictions without scores have ``box`` alone.
+
     Args:
         predictions: what the network made of the batch.
         batch: for the proposals' overlaps.
         label: the test frames' Gaussian labels ``(M, S, H', W')``.
         settings: weights and threshold.
     """
-    box = (predictions.iou - (2 * batch.overlaps - 1)).square().mean()
+    box = (widen(predictions.iou) - (2 * batch.overlaps - 1)).square().mean()
+    if predictions.scores is None:
+        return Terms.weighted((settings.box, Terms.summed(box=box)))
     residual = hinge_residual(predictions.scores, label.expand_as(predictions.scores), settings.threshold)
     iterates = residual.square().flatten(1).mean(dim=1)
     parts = {"box": box, "last": iterates[-1], "first": iterates[0]}

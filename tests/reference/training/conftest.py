@@ -6,7 +6,8 @@ import torch
 from mmdistill.reference.data.batches import Batch, batches
 from mmdistill.reference.data.sampling import Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks.rgbt import RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.networks.settings import student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,12 @@ def batch(sampler: Sampler) -> Batch:
 
 
 @pytest.fixture
-def student() -> RGBTNetwork:
+def student() -> TrackerNetwork:
     torch.manual_seed(1)
-    return RGBTNetwork(student_settings(width=4, crop_size=96))
+    return TrackerNetwork(student_settings(width=4, crop_size=96))
 
 
 @pytest.fixture
-def teacher() -> RGBTNetwork:
+def teacher() -> TrackerNetwork:
     torch.manual_seed(2)
-    return RGBTNetwork(teacher_settings(depth=18, width=6, crop_size=96))
+    return TrackerNetwork(teacher_settings(depth=18, width=6, crop_size=96))

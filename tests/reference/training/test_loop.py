@@ -9,7 +9,8 @@ import torch
 from mmdistill import NotFiniteError
 from mmdistill.reference.data.sampling import Sample, Sampler
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.rgbt import RGBTNetwork, student_settings
+from mmdistill.reference.networks.settings import student_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
@@ -39,12 +40,12 @@ def die() -> None:
     raise KilledError
 
 
-def fresh() -> RGBTNetwork:
+def fresh() -> TrackerNetwork:
     torch.manual_seed(3)
-    return RGBTNetwork(student_settings(width=4, crop_size=96))
+    return TrackerNetwork(student_settings(width=4, crop_size=96))
 
 
-def stage(teacher: RGBTNetwork | None) -> AloneStage | DistilledStage:
+def stage(teacher: TrackerNetwork | None) -> AloneStage | DistilledStage:
     torch.manual_seed(4)
     return AloneStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
 
@@ -52,7 +53,7 @@ def stage(teacher: RGBTNetwork | None) -> AloneStage | DistilledStage:
 @pytest.mark.parametrize("distilled", [False, True])
 @pytest.mark.parametrize("algorithm", ["adam", "adamw"])
 def test_a_run_that_died_ends_as_one_that_never_stopped(
-    distilled: bool, algorithm: str, sampler: Sampler, teacher: RGBTNetwork, tmp_path: Path
+    distilled: bool, algorithm: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
 ) -> None:
     guide = teacher if distilled else None
     settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, algorithm=algorithm)  # type: ignore[arg-type]
@@ -93,7 +94,7 @@ def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) ->
         train(stage(None), sampler, other, tmp_path)
 
 
-def test_other_losses_and_data_are_refused_too(sampler: Sampler, teacher: RGBTNetwork, tmp_path: Path) -> None:
+def test_other_losses_and_data_are_refused_too(sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path) -> None:
     train(stage(teacher), sampler, SETTINGS, tmp_path, data="pairs")
     with pytest.raises(DataError, match=r"\(data was pairs, now video\)"):
         train(stage(teacher), sampler, SETTINGS, tmp_path, data="video")

@@ -1,6 +1,6 @@
 import pytest
 
-from mmdistill.reference.networks.rgbt import RGBTNetwork
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor, part_of, prepare_network
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
@@ -19,7 +19,7 @@ def test_rates_rise_then_fall_along_a_cosine() -> None:
     assert factor(100) == pytest.approx(0)
 
 
-def test_every_parameter_learns_at_its_parts_rate(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
     rates = LearningRates(trunk=1, fusion=2, classifier=3, optimiser=4, iou_net=5, distillation=6)
     stage = DistilledStage(student, teacher)
     optimiser = build_optimiser(stage, TrainingSettings(learning_rates=rates))
@@ -39,7 +39,7 @@ def test_every_parameter_learns_at_its_parts_rate(student: RGBTNetwork, teacher:
         assert getattr(rates, part_of(name)) == rate
 
 
-def test_a_frozen_trunk_is_left_out(student: RGBTNetwork) -> None:
+def test_a_frozen_trunk_is_left_out(student: TrackerNetwork) -> None:
     settings = TrainingSettings(frozen_trunk=True)
     prepare_network(student, settings)
     trained = {id(p) for group in build_optimiser(AloneStage(student), settings).param_groups for p in group["params"]}

@@ -1,5 +1,7 @@
 import copy
 import math
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -7,11 +9,13 @@ import torch
 from mmdistill.reference.data.batches import Batch, batches
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, teacher_settings
+from mmdistill.reference.networks.settings import Fusion, NetworkSettings, single_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.training.optimiser import build_optimiser, prepare_network
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 
+SIDES = ("train", "test")
 EVERY_TERM = ["box", "last", "first", "middle", "specific", "common", "fusion", "penalty", "response"]
 
 # Which of the student's parts a term must reach. The trunk is in all; the penalty weighs paths, so with its path loss
@@ -48,7 +52,7 @@ def unreached(stage: DistilledStage, parts: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("term", EVERY_TERM)
 def test_each_term_reaches_what_it_should_and_no_teacher(
-    term: str, student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler
+    term: str, student: TrackerNetwork, teacher: TrackerNetwork, sampler: Sampler
 ) -> None:
     stage = DistilledStage(student, teacher)
     with torch.no_grad():  # spread the path weights, so that the preferred path isn't the best one in every sample
@@ -67,14 +71,16 @@ def test_each_term_reaches_what_it_should_and_no_teacher(
     torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
 
 
-def test_all_terms_together_reach_every_parameter(student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler) -> None:
+def test_all_terms_together_reach_every_parameter(
+    student: TrackerNetwork, teacher: TrackerNetwork, sampler: Sampler
+) -> None:
     stage = DistilledStage(student, teacher)
     prepare_network(student, TrainingSettings())
     stage(next(batches(sampler, 4, start=0, stop=1))).total.backward()
     assert not [name for name, p in stage.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
-def test_the_total_is_equation_fourteen(batch: Batch, student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+def test_the_total_is_equation_fourteen(batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork) -> None:
     terms = DistilledStage(student, teacher)(batch)
     assert list(terms) == EVERY_TERM
     tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
@@ -84,7 +90,7 @@ def test_the_total_is_equation_fourteen(batch: Batch, student: RGBTNetwork, teac
 
 @pytest.mark.slow
 def test_each_term_is_finite_after_a_hundred_steps(
-    student: RGBTNetwork, teacher: RGBTNetwork, sampler: Sampler
+    student: TrackerNetwork, teacher: TrackerNetwork, sampler: Sampler
 ) -> None:
     stage = DistilledStage(student, teacher)
     settings = TrainingSettings()
@@ -106,14 +112,14 @@ def test_each_term_is_finite_after_a_hundred_steps(
 
 @pytest.mark.parametrize("parts", [("scfd",), ("mpsd", "hfrd")])
 def test_parts_can_be_left_out(
-    parts: tuple[str, ...], batch: Batch, student: RGBTNetwork, teacher: RGBTNetwork
+    parts: tuple[str, ...], batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork
 ) -> None:
     stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=parts))  # type: ignore[arg-type]
     names = {"scfd": ["specific", "common"], "mpsd": ["fusion", "penalty"], "hfrd": ["response"]}
     assert list(stage(batch)) == EVERY_TERM[:4] + [name for part in parts for name in names[part]]
 
 
-def test_the_teacher_is_no_part_of_the_stage(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
+def test_the_teacher_is_no_part_of_the_stage(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
     stage = DistilledStage(student, teacher)
     stage.train()
     assert not teacher.training
@@ -122,14 +128,47 @@ def test_the_teacher_is_no_part_of_the_stage(student: RGBTNetwork, teacher: RGBT
     assert not any(name.startswith("teacher") for name in stage.state_dict())
 
 
-def test_a_network_alone_has_the_tracking_terms(batch: Batch, teacher: RGBTNetwork) -> None:
+def test_a_network_alone_has_the_tracking_terms(batch: Batch, teacher: TrackerNetwork) -> None:
     assert list(AloneStage(teacher)(batch)) == ["box", "last", "first", "middle"]
 
 
-def test_networks_that_do_not_fit_are_refused(student: RGBTNetwork, teacher: RGBTNetwork) -> None:
-    other = RGBTNetwork(teacher_settings(depth=18, width=4, crop_size=112))
+def test_networks_that_do_not_fit_are_refused(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
+    other = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=112))
     with pytest.raises(DataError, match="teacher: crop_size is 112, but the student's is 96"):
         DistilledStage(student, other)
-    plain = RGBTNetwork(NetworkSettings(fusion="concat", width=4, crop_size=96))
-    with pytest.raises(DataError, match="expected a network with MPSD fusion, got 'concat'"):
-        DistilledStage(plain, teacher)
+    single = TrackerNetwork(single_settings("tir", width=4, crop_size=96))
+    with pytest.raises(DataError, match="student: expected a network of both modalities, got 'tir'"):
+        DistilledStage(single, teacher)
+    with pytest.raises(DataError, match="teacher: expected a network of both modalities, got 'tir'"):
+        DistilledStage(student, single)
+    atom = TrackerNetwork(replace(student.settings, classifier="atom"))
+    with pytest.raises(DataError, match="student: 'hfrd' compares scores"):
+        DistilledStage(atom, teacher)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "spatial", "channel", "mdc-frs"])
+def test_every_fusion_of_table_three_can_be_distilled(fusion: Fusion, batch: Batch, teacher: TrackerNetwork) -> None:
+    student = TrackerNetwork(NetworkSettings(fusion=fusion, width=4, crop_size=96))
+    stage = DistilledStage(student, teacher)
+    terms = stage(batch)
+    # A fusion without a choice has no paths to penalise.
+    assert list(terms) == [name for name in EVERY_TERM if name != "penalty"]
+    terms.total.backward()
+    assert not unreached(stage, {"trunks", "fusions", "classifier", "iou_net"})
+
+
+@pytest.mark.parametrize("modality", ["rgb", "tir"])
+def test_a_tracker_of_one_modality_learns_from_that_one(modality: Literal["rgb", "tir"], batch: Batch) -> None:
+    torch.manual_seed(0)
+    stage = AloneStage(TrackerNetwork(single_settings(modality, width=4, crop_size=96)).eval())
+    terms = stage(batch)
+    assert list(terms) == EVERY_TERM[:4]
+    other = "tir" if modality == "rgb" else "rgb"
+    unseen = torch.full_like(batch.train.rgb, torch.nan)
+    blind = {side: getattr(batch, side)._replace(**{other: unseen[: len(getattr(batch, side)[0])]}) for side in SIDES}
+    torch.testing.assert_close(stage(batch._replace(**blind)).total, terms.total)
+
+
+def test_an_atom_learns_boxes_alone(batch: Batch) -> None:
+    stage = AloneStage(TrackerNetwork(single_settings("tir", width=4, crop_size=96, classifier="atom")))
+    assert list(stage(batch)) == ["box"]

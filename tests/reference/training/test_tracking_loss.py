@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.networks.rgbt import Predictions, RGBTNetwork
+from mmdistill.reference.networks.tracker_network import Predictions, TrackerNetwork
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 
-def test_values_are_dimps(batch: Batch, student: RGBTNetwork) -> None:
+def test_values_are_dimps(batch: Batch, student: TrackerNetwork) -> None:
     predictions = student(batch.train, batch.train_boxes, batch.test, batch.proposals)
     label = labels(batch, student.settings)
     terms = tracking_loss(predictions, batch, label, TrackingLossSettings())
@@ -24,14 +24,14 @@ def test_values_are_dimps(batch: Batch, student: RGBTNetwork) -> None:
     assert terms.total.item() == pytest.approx(total, rel=1e-4)
 
 
-def test_a_perfect_prediction_costs_nothing(batch: Batch, student: RGBTNetwork) -> None:
+def test_a_perfect_prediction_costs_nothing(batch: Batch, student: TrackerNetwork) -> None:
     label = labels(batch, student.settings)
     scores = torch.where(label < 0.05, -1.0, label).expand(6, *label.shape)
     perfect = Predictions(scores, 2 * batch.overlaps - 1, None)  # type: ignore[arg-type]
     assert tracking_loss(perfect, batch, label, TrackingLossSettings()).total.item() == 0
 
 
-def test_labels_peak_at_the_target(batch: Batch, student: RGBTNetwork) -> None:
+def test_labels_peak_at_the_target(batch: Batch, student: TrackerNetwork) -> None:
     label = labels(batch, student.settings)
     assert label.shape == (2, 2, 7, 7)
     centre = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16

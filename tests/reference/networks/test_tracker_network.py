@@ -2,25 +2,37 @@ import pytest
 import torch
 
 from mmdistill import FusedPaths, Pair, ShapeError
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 
 SMALL = {
     "student": student_settings(width=4, crop_size=96),
     "teacher": teacher_settings(depth=18, width=4, crop_size=96),
     "deep teacher": teacher_settings(depth=50, width=4, crop_size=96),
     "plain": NetworkSettings(fusion="concat", width=4, crop_size=96),
+    "spatial": NetworkSettings(fusion="spatial", width=4, crop_size=96),
+    "channel": NetworkSettings(fusion="channel", width=4, crop_size=96),
+    "student, teacher's fusion": NetworkSettings(fusion="mdc-frs", width=4, crop_size=96),
+    "student, two trunks": NetworkSettings(streams=2, width=4, crop_size=96),
+    "tir": single_settings("tir", width=4, crop_size=96),
+    "rgb, ResNet-50": single_settings("rgb", depth=50, width=4, crop_size=96),
 }
 
 
 def count(settings: NetworkSettings) -> int:
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in RGBTNetwork(settings).parameters())
+        return sum(parameter.numel() for parameter in TrackerNetwork(settings).parameters())
 
 
 def test_parameters_are_counted_as_stated() -> None:
     assert count(student_settings()) == 10_988_025
     assert count(NetworkSettings(fusion="concat")) == 10_903_407
-    assert count(student_settings()) - 248_842 == 10_739_183  # DiMP-18
+    assert count(single_settings("tir")) == 10_739_183  # DiMP-18
+    assert count(single_settings("rgb", classifier="atom")) == 10_739_183 - 590_080 - 302 - 1_770_496
+    unused = {18: 8_393_728 + 513_000, 50: 14_964_736 + 2_049_000}  # layer4 and fc, which are never built
+    assert count(single_settings("rgb", depth=50)) + unused[50] == 43_097_303
+    assert count(NetworkSettings(streams=2)) + 2 * unused[18] == 31_584_265
+    assert count(NetworkSettings(fusion="mdc-frs")) + unused[18] == pytest.approx(25.9e6, rel=0.005)
     assert count(teacher_settings()) == pytest.approx(47e6, rel=0.005)
 
 
@@ -32,24 +44,25 @@ def batch(frames: int, sequences: int) -> tuple[Pair[torch.Tensor], torch.Tensor
 
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_of_a_training_pass(name: str) -> None:
-    network = RGBTNetwork(SMALL[name])
+    network = TrackerNetwork(SMALL[name])
     train, boxes = batch(3, 2)
     test, targets = batch(2, 2)
     proposals = targets[:, :, None].expand(2, 2, 5, 4)
     predictions = network(train, boxes, test, proposals)
+    assert predictions.scores is not None
     assert predictions.scores.shape == (6, 2, 2, 7, 7)
     assert predictions.iou.shape == (2, 2, 5)
     assert [level.shape[0] for level in predictions.test.levels.rgb] == [4] * 4
     assert len(predictions.test.fused) == 2
-    paths = {"student": 3, "plain": 1}.get(name)
-    assert [len(level.paths) for level in predictions.test.paths] == ([paths] * 2 if paths else [])
+    paths = 3 if SMALL[name].fusion == "mpsd" else 1
+    assert [len(level.paths) for level in predictions.test.paths] == [paths] * 2
     for level, fused in zip(predictions.test.paths, predictions.test.fused, strict=False):
         assert isinstance(level, FusedPaths)
         assert level.fused is fused
 
 
 def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
-    state = RGBTNetwork(SMALL["plain"]).state_dict()
+    state = TrackerNetwork(SMALL["plain"]).state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items() if name.startswith("fusions.")}
     assert shapes == {
         "fusions.0.convolution.weight": (8, 16, 1, 1),
@@ -61,7 +74,7 @@ def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
 
 @pytest.mark.parametrize("name", ["student", "teacher"])
 def test_sequences_do_not_see_each_other(name: str) -> None:
-    network = RGBTNetwork(SMALL[name]).double().eval()
+    network = TrackerNetwork(SMALL[name]).double().eval()
     train, boxes = batch(3, 2)
     test, targets = batch(2, 2)
     train, test = (Pair(*(x.double() for x in pair)) for pair in (train, test))
@@ -77,17 +90,17 @@ def test_sequences_do_not_see_each_other(name: str) -> None:
 
 
 def test_one_stream_passes_both_modalities_through_one_trunk() -> None:
-    network = RGBTNetwork(SMALL["student"]).eval()
+    network = TrackerNetwork(SMALL["student"]).eval()
     images = Pair(*torch.randn(2, 2, 3, 96, 96))
     levels = network.extract(images).levels
     for member, got in zip(images, levels, strict=True):
-        for expected, level in zip(network.trunks["both"](member), got, strict=True):
+        for expected, level in zip(network.trunks["one"](member), got, strict=True):
             torch.testing.assert_close(level, expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_is_trained(name: str) -> None:
-    network = RGBTNetwork(SMALL[name])
+    network = TrackerNetwork(SMALL[name])
     train, boxes = batch(3, 2)
     test, targets = batch(2, 2)
     predictions = network(train, boxes, test, targets[:, :, None].expand(2, 2, 5, 4))
@@ -99,6 +112,9 @@ def test_every_parameter_is_trained(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"modality": "tir"}, "fusion: expected 'none' for modality 'tir', got 'mpsd'"),
+        ({"fusion": "none"}, "fusion: expected a fusion of the two for modality 'rgbt', got 'none'"),
+        ({"modality": "rgb", "fusion": "none", "streams": 2}, "streams: expected 1 for modality 'rgb', got 2"),
         ({"crop_size": 100}, "crop_size: expected a multiple of 16, at least 64, got 100"),
         ({"filter_size": 3}, "filter_size: expected an even number of cells, got 3"),
         ({"width": 3}, "width: expected an even number of channels, at least 2, got 3"),
@@ -110,8 +126,8 @@ def test_sizes_that_cannot_be_built_are_refused(change: dict[str, int], says: st
 
 
 def test_unequal_modalities_are_refused() -> None:
-    network = RGBTNetwork(SMALL["student"])
-    with pytest.raises(ShapeError, match="RGBTNetwork: tir: width: expected 96 as rgb, got 80"):
+    network = TrackerNetwork(SMALL["student"])
+    with pytest.raises(ShapeError, match="TrackerNetwork: tir: width: expected 96 as rgb, got 80"):
         network.extract(Pair(torch.zeros(1, 3, 96, 96), torch.zeros(1, 3, 96, 80)))
-    with pytest.raises(ShapeError, match="RGBTNetwork: rgb: channels: expected 3, got 1"):
+    with pytest.raises(ShapeError, match="TrackerNetwork: rgb: channels: expected 3, got 1"):
         network.extract(Pair(torch.zeros(1, 1, 96, 96), torch.zeros(1, 1, 96, 96)))

@@ -1,0 +1,34 @@
+"""Stopping in good order: what is under way is finished before a signal takes effect."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def interruption() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list, so that what is under way can be finished and saved.
+
+    Outside the main thread, which alone may handle signals, the list stays empty.
+
+    Yields:
+        The numbers of the signals that came.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""The tracker's network: one trunk or two, a fusion where there are two modalities, classifier and IoU-Net.
+
+Which of the trackers it is, is a matter of its settings: CMD's teacher, its student with any fusion of Table 3, DiMP on
+RGB or on TIR alone, ATOM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mmdistill.errors import check_map, check_same_shape
+from mmdistill.fusion import (
+    ChannelAttentionFusion,
+    ConcatFusion,
+    FusedPaths,
+    MPSDFusion,
+    SpatialAttentionFusion,
+    one_path,
+)
+from mmdistill.pair import Pair
+from mmdistill.reference.networks.classifier import TargetClassifier
+from mmdistill.reference.networks.iou_net import IoUNet
+from mmdistill.reference.networks.resnet import ResNetTrunk
+from mmdistill.reference.networks.settings import NetworkSettings
+from mmdistill.reference.networks.teacher_fusion import TeacherFusion
+
+FUSED_LEVELS = (2, 3)
+"""Which of the four levels are fused: ``layer2`` (boxes) and ``layer3`` (boxes and classification)."""
+
+
+_STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
+    "mpsd": MPSDFusion,
+    "concat": ConcatFusion,
+    "spatial": SpatialAttentionFusion,
+    "channel": ChannelAttentionFusion,
+}
+
+
+class Extracted(NamedTuple):
+    """The features of a batch of frame pairs.
+
+    Attributes:
+        levels: both modalities' four levels ``(B, C, H, W)``, shallow to deep; a single-modality network's own in
+            either place.
+        fused: the fused maps of levels 3 and 4.
+        paths: how they were fused, one per fused level; a fusion without a choice has one path.
+    """
+
+    levels: Pair[list[Tensor]]
+    fused: list[Tensor]
+    paths: list[FusedPaths]
+
+
+class Predictions(NamedTuple):
+    """What training compares.
+
+    Attributes:
+        scores: by every filter iterate ``(I + 1, M, S, H', W')``; None from a network whose classifier is not trained.
+        iou: of the proposals, ``(M, S, P)``, on the scale -1 to 1.
+        test: the test frames' features.
+    """
+
+    scores: Tensor | None
+    iou: Tensor
+    test: Extracted
+
+
+class TrackerNetwork(nn.Module):
+    """All of a tracker that is trained.
+
+    Attributes:
+        classifier: DiMP's, or None where the classifier is learned online from nothing, as ATOM's.
+
+    Raises:
+        ShapeError: the modalities' images are not of one shape.
+    """
+
+    classifier: TargetClassifier | None
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        names = ("one",) if settings.streams == 1 else Pair._fields
+        self.trunks = nn.ModuleDict({name: ResNetTrunk(settings.depth, settings.width) for name in names})
+        shallow, deep = (self.channels[level] for level in FUSED_LEVELS)
+        fused = () if settings.modality != "rgbt" else (shallow, deep)
+        self.fusions = nn.ModuleList(_fusion(settings, channels) for channels in fused)
+        hidden = 4 * settings.width
+        self.classifier = None
+        if settings.classifier == "dimp":
+            self.classifier = TargetClassifier(
+                deep,
+                hidden if settings.depth == 18 else 2 * hidden,
+                settings.depth,
+                settings.filter_size,
+                settings.label_sigma_cells,
+            )
+        self.iou_net = IoUNet((shallow, deep), hidden)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of either modality per level, shallow to deep."""
+        trunk = next(iter(self.trunks.values()))
+        assert isinstance(trunk, ResNetTrunk)
+        return trunk.channels
+
+    def extract(self, images: Pair[Tensor]) -> Extracted:
+        """Return the features of normalised images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
+        modality = self.settings.modality
+        if modality != "rgbt":
+            return self._extract_alone(modality, getattr(images, modality))
+        check_map("TrackerNetwork", "rgb", images[0], channels=3)
+        check_same_shape("TrackerNetwork", "tir", images[1], images[0], "rgb")
+        levels = self._levels(images)
+        paths = [
+            _as_paths(fusion(Pair(levels.rgb[level], levels.tir[level])))
+            for fusion, level in zip(self.fusions, FUSED_LEVELS, strict=True)
+        ]
+        return Extracted(levels, [path.fused for path in paths], paths)
+
+    def forward(self, train: Pair[Tensor], train_boxes: Tensor, test: Pair[Tensor], proposals: Tensor) -> Predictions:
+        """Learn the target on the train frames, then score the test frames and their proposals.
+
+        Args:
+            train: normalised images ``(N, S, 3, H, W)``: N frames of each of S sequences.
+            train_boxes: the targets in them, ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            test: ``(M, S, 3, H, W)``.
+            proposals: boxes in the test frames, ``(M, S, P, 4)``.
+        """
+        count, frames = len(train_boxes), len(proposals)
+        known = self.extract(_flatten(train))
+        seen = self.extract(_flatten(test))
+        scores = None
+        if self.classifier is not None:
+            iterates = self.classifier.learn(
+                self.classifier.features(_unflatten(known.fused[1], count)),
+                train_boxes,
+                self.settings.optimiser_iterations,
+            )
+            scores = self.classifier.score(iterates, self.classifier.features(_unflatten(seen.fused[1], frames)))
+        # The first train frame says what the target is, as in ATOM; every test frame of the sequence is asked.
+        first = [_unflatten(fused, count)[0] for fused in known.fused]
+        modulation = self.iou_net.modulate(first[0], first[1], train_boxes[0])
+        modulation = type(modulation)(*(vector.repeat(frames, 1, 1, 1) for vector in modulation))
+        features = self.iou_net.features(seen.fused[0], seen.fused[1])
+        iou = self.iou_net.predict(modulation, features, proposals.flatten(0, 1))
+        return Predictions(scores, rearrange(iou, "(m s) p -> m s p", m=frames), seen)
+
+    def _levels(self, images: Pair[Tensor]) -> Pair[list[Tensor]]:
+        if self.settings.streams == 2:
+            return Pair(self.trunks["rgb"](images.rgb), self.trunks["tir"](images.tir))
+        halves = [level.tensor_split(2) for level in self.trunks["one"](torch.cat(images))]
+        return Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
+
+    def _extract_alone(self, modality: str, images: Tensor) -> Extracted:
+        check_map("TrackerNetwork", modality, images, channels=3)
+        levels: Sequence[Tensor] = self.trunks["one"](images)
+        paths = [one_path(levels[level]) for level in FUSED_LEVELS]
+        return Extracted(Pair(list(levels), list(levels)), [path.fused for path in paths], paths)
+
+
+def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
+    if settings.fusion == "mdc-frs":
+        return TeacherFusion(channels, 4 * settings.width)
+    return _STUDENT_FUSIONS[settings.fusion](channels)
+
+
+def _as_paths(fused: Tensor | FusedPaths) -> FusedPaths:
+    return fused if isinstance(fused, FusedPaths) else one_path(fused)
+
+
+def _flatten(images: Pair[Tensor]) -> Pair[Tensor]:
+    return Pair(*(rearrange(member, "n s c h w -> (n s) c h w") for member in images))
+
+
+def _unflatten(features: Tensor, frames: int) -> Tensor:
+    return rearrange(features, "(n s) c h w -> n s c h w", n=frames)
