@@ -47,8 +47,9 @@ def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple
     rows, columns = filter_size
     frames = features.shape[0]
     windows = F.unfold(residuals.flatten(0, 1)[:, None], filter_size, padding=_fold_padding(rows, columns))
-    windows = rearrange(windows, "(n s) cells places -> s (n places) cells", n=frames)
-    gradient = rearrange(features, "n s c h w -> s c (n h w)") @ windows
+    windows = rearrange(windows, "(n s) cells places -> n s places cells", n=frames)
+    # Frame by frame, then summed: laying all frames' places side by side would copy the features.
+    gradient = (features.flatten(-2) @ windows).sum(dim=0)
     return rearrange(gradient, "s c (h w) -> s c h w", h=rows).flip(-2, -1)
 
 

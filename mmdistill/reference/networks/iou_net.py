@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mmdistill.reference.networks.roi_pooling import precise_roi_pool
 
@@ -38,17 +40,43 @@ def _block(in_channels: int, out_channels: int, kernel: int, padding: int) -> nn
     )
 
 
+class BinLinear(nn.Module):
+    """A ``PooledLinear`` for inference: batch norm folded, the weight laid out bin by bin.
+
+    Args:
+        weight: ``(bins * bins, C, out_channels)``.
+        bias: ``(out_channels,)``.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(values, requires_grad=False) for values in (weight, bias))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return ``(boxes, out_channels)`` from ``(boxes, C, bins, bins)``."""
+        return F.relu(torch.addmm(self.bias, pooled.flatten(2).mT.flatten(1), self.weight.flatten(0, 1)))
+
+
 class PooledLinear(nn.Module):
     """A linear layer over a pooled box, with batch norm and ReLU."""
 
     def __init__(self, channels: int, bins: int, out_channels: int) -> None:
         super().__init__()
+        self.bins = bins
         self.linear = nn.Linear(channels * bins * bins, out_channels)
         self.norm = nn.BatchNorm1d(out_channels)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return ``(boxes, out_channels)`` from ``(boxes, C, bins, bins)``."""
         return F.relu(self.norm(self.linear(pooled.flatten(1))))
+
+    def for_inference(self) -> BinLinear:
+        """Return what eval mode computes, laid out for speed; its weights are a copy."""
+        linear, norm = self.linear, self.norm
+        if isinstance(norm, nn.BatchNorm1d):
+            linear = fuse_linear_bn_eval(linear, norm)
+        weight = rearrange(linear.weight.detach(), "out (c bins) -> bins c out", bins=self.bins**2)
+        return BinLinear(weight.clone(memory_format=torch.contiguous_format), linear.bias.detach().clone())
 
 
 class IoUNet(nn.Module):

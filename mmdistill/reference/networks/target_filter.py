@@ -120,19 +120,23 @@ class FilterOptimiser(nn.Module):
         regularisation = self._regularisation()
         step_length = self.log_step_length.exp()
 
+        # A view, unless the frames' and the sequences' axes are apart in memory: copied then, once for all products.
+        features = features.flatten(0, 1).view(features.shape)
         iterates = [filters]
+        scores = correlate(features, filters)
         for _ in range(iterations):
-            scores = correlate(features, filters)
             # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both.
             derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
             residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
             gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
             gradient = gradient + regularisation * filters
-            change = weight * derivative * correlate(features, gradient)
+            response = correlate(features, gradient)
+            change = weight * derivative * response
             square = gradient.square().sum(dim=(1, 2, 3))
             curvature = change.square().sum(dim=(0, 2, 3)) + regularisation * square
             length = step_length * square / curvature.clamp(min=1e-8)
             filters = filters - length[:, None, None, None] * gradient
+            scores = scores - length[:, None, None] * response  # linear in the filter, so not correlated anew
             iterates.append(filters)
         return torch.stack(iterates)
 

@@ -5,36 +5,82 @@ Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mmdistill.reference.networks.iou_net import IoUNet, Modulation
+from mmdistill.reference.networks.iou_surface import IoUAndGradient, all_cover, in_reach, reaches_around, whole_maps
 from mmdistill.reference.tracking.settings import RefinementSettings
 
-Predictor = Callable[[Tensor], Tensor]
-"""From boxes ``(S, K, 4)``, ``x y w h`` in crop pixels, to their predicted IoU ``(S, K)`` on any scale."""
+MARGINS = (8.0, 32.0)
+"""How far around the start boxes a frame is looked at, crop pixels; further where boxes climbed out of it."""
 
 
-def refine(predict: Predictor, boxes: Tensor, generator: np.random.Generator, settings: RefinementSettings) -> Tensor:
+class Climb(NamedTuple):
+    """Where gradient ascent led.
+
+    Attributes:
+        boxes: ``(S, K, 4)``.
+        iou: as predicted before the last step, ``(S, K)``.
+        asked: all boxes whose IoU was asked on the way, ``(S, steps * K, 4)``; the start without steps.
+    """
+
+    boxes: Tensor
+    iou: Tensor
+    asked: Tensor
+
+
+@torch.no_grad()
+def refine(
+    iou_net: IoUNet,
+    modulation: Modulation,
+    level3: Tensor,
+    level4: Tensor,
+    boxes: Tensor,
+    jitter: Tensor,
+    settings: RefinementSettings,
+) -> Tensor:
     """Return the refined boxes ``(S, 4)``; a box that leads to none of sound shape comes back as it is.
 
+    The frame's IoU features are computed here. On the CPU that is where the boxes are, which gives the same boxes as
+    the whole map; other devices compute the whole map, so that nobody waits to be told where.
+
     Args:
-        predict: must be differentiable in the boxes.
+        iou_net: in eval mode.
+        modulation: what the target is, vectors ``(S, C, 1, 1)``.
+        level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
+        level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
         boxes: where to start, one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
-        generator: draws the other start boxes.
+        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: centre and size of the other start boxes.
         settings: steps and limits.
     """
-    start = start_boxes(boxes, generator, settings)
-    refined, iou = climb(predict, start, settings)
-    return best(refined, iou, boxes, settings)
+    start = start_boxes(boxes, jitter, settings)
+    levels = (level3, level4)
+    climbed = _climb_in_reach(iou_net, modulation, levels, start, settings) if boxes.device.type == "cpu" else None
+    if climbed is None:
+        climbed = climb(whole_maps(iou_net, modulation, levels), start, settings)
+    return best(climbed.boxes, climbed.iou, boxes, settings)
 
 
-def start_boxes(boxes: Tensor, generator: np.random.Generator, settings: RefinementSettings) -> Tensor:
+def _climb_in_reach(
+    iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], start: Tensor, settings: RefinementSettings
+) -> Climb | None:
+    """Return what ``climb`` does, looking around the start boxes only; None where that doesn't pay or they leave."""
+    for margin in MARGINS:
+        reaches = reaches_around(start, margin, levels)
+        if reaches is None:
+            return None
+        climbed = climb(in_reach(iou_net, modulation, levels, reaches), start, settings)
+        if all_cover(reaches, climbed.asked, levels):
+            return climbed
+    return None
+
+
+def start_boxes(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> Tensor:
     """Return each box and its jittered copies, ``(S, 1 + random_boxes, 4)``; arguments as in ``refine``."""
-    shape = (len(boxes), settings.random_boxes, 4)
-    jitter = torch.from_numpy(generator.uniform(-1, 1, shape)).to(boxes)
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
     smallest = settings.minimum_start_side * size.amin(dim=-1, keepdim=True)
@@ -43,18 +89,16 @@ def start_boxes(boxes: Tensor, generator: np.random.Generator, settings: Refinem
     return torch.cat([boxes[:, None], torch.cat([centre - sides / 2, sides], dim=-1)], dim=1)
 
 
-def climb(predict: Predictor, boxes: Tensor, settings: RefinementSettings) -> tuple[Tensor, Tensor]:
-    """Return boxes ``(S, K, 4)`` after gradient ascent, and their IoU ``(S, K)`` as predicted before the last step."""
+def climb(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> Climb:
+    """Return where boxes ``(S, K, 4)`` come by gradient ascent."""
     iou = boxes.new_zeros(boxes.shape[:2])
+    asked: list[Tensor] = []
     for _ in range(settings.steps):
-        with torch.enable_grad():
-            boxes = boxes.detach().requires_grad_()
-            iou = predict(boxes)
-            (gradient,) = torch.autograd.grad(iou.sum(), boxes)
-        boxes = boxes.detach()
+        asked.append(boxes)
+        iou, gradient = iou_and_gradient(boxes)
         boxes = boxes + settings.step_length * gradient * boxes[..., 2:].repeat(1, 1, 2)
         boxes[..., 2:].clamp_(min=settings.minimum_side)
-    return boxes, iou.detach()
+    return Climb(boxes, iou, torch.cat(asked or [boxes], dim=1))
 
 
 def best(boxes: Tensor, iou: Tensor, otherwise: Tensor, settings: RefinementSettings) -> Tensor:

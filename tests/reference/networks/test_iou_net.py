@@ -4,36 +4,30 @@ import numpy as np
 import pytest
 import torch
 
+from mmdistill.reference.importing.published import renamed
+from mmdistill.reference.networks.folded import folded
 from mmdistill.reference.networks.iou_net import IoUNet
+from mmdistill.reference.networks.iou_surface import in_reach, reaches_around, whole_maps
 
-PUBLISHED_NAMES = {
-    "conv3_1r": "reference_level3",
-    "conv4_1r": "reference_level4",
-    "fc3_1r": "reference_pooled3",
-    "fc34_3r": "modulation3",
-    "fc34_4r": "modulation4",
-    "conv3_1t": "test_level3.0",
-    "conv3_2t": "test_level3.1",
-    "conv4_1t": "test_level4.0",
-    "conv4_2t": "test_level4.1",
-    "fc3_rt": "box_level3",
-    "fc4_rt": "box_level4",
-    "iou_predictor": "predictor",
-}
+Golden = dict[str, torch.Tensor]
 
 
-def test_golden_values_and_box_gradients(fixtures: Path) -> None:
+@pytest.fixture(scope="module")
+def golden(fixtures: Path) -> Golden:
     values = np.load(fixtures / "iou_net.npz")
-    golden = {name: torch.as_tensor(values[name]) for name in values.files}
-    state = {}
-    for name, value in golden.items():
-        if name.startswith("params/"):
-            module, _, rest = name.removeprefix("params/").partition(".")
-            state[f"{PUBLISHED_NAMES[module]}.{rest.replace('bn.', 'norm.')}"] = value
-    network = IoUNet((8, 16), hidden=256, pooled=16)
-    network.load_state_dict(state)
-    network.eval()
+    return {name: torch.as_tensor(values[name]) for name in values.files}
 
+
+@pytest.fixture
+def network(golden: Golden) -> IoUNet:
+    prefix = "params/"
+    published = {f"bb_regressor.{name.removeprefix(prefix)}": value for name, value in golden.items()}
+    network = IoUNet((8, 16), hidden=256, pooled=16)
+    network.load_state_dict(renamed(published, network.state_dict(), "iou_net."))
+    return network.eval()
+
+
+def test_golden_values_and_box_gradients(golden: Golden, network: IoUNet) -> None:
     def close(got: torch.Tensor, expected: torch.Tensor) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -43,12 +37,32 @@ def test_golden_values_and_box_gradients(fixtures: Path) -> None:
     features = network.features(golden["test/0"], golden["test/1"])
     close(features.level3, golden["test_feat3"])
     close(features.level4, golden["test_feat4"])
-    boxes = golden["proposals_xywh"].requires_grad_()
+    boxes = golden["proposals_xywh"].clone().requires_grad_()
     iou = network.predict(modulation, features, boxes)
     close(iou, golden["iou"])
     iou.sum().backward()
     assert boxes.grad is not None
     torch.testing.assert_close(boxes.grad, golden["d_iou_d_proposals"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("where", ["whole map", "in reach"])
+def test_golden_box_gradients_by_hand(golden: Golden, network: IoUNet, fold: bool, where: str) -> None:
+    network = folded(network) if fold else network
+    levels = [golden["test/0"], golden["test/1"]]
+    chosen = slice(0, 6) if where == "whole map" else slice(1, 6)  # the first is too large for a window
+    boxes = golden["proposals_xywh"][:, chosen]
+    with torch.no_grad():
+        modulation = network.modulate(golden["reference/0"], golden["reference/1"], golden["box_xywh"])
+        if where == "whole map":
+            surface = whole_maps(network, modulation, levels)
+        else:
+            reaches = reaches_around(boxes, 8.0, levels)
+            assert reaches is not None
+            surface = in_reach(network, modulation, levels, reaches)
+        iou, gradient = surface(boxes)
+    torch.testing.assert_close(iou, golden["iou"][:, chosen], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, golden["d_iou_d_proposals"][:, chosen], rtol=1e-4, atol=1e-6)
 
 
 def test_parameters_are_counted_as_stated() -> None:

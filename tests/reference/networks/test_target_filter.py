@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmdistill.reference.importing.published import renamed
 from mmdistill.reference.networks.correlation import correlate
 from mmdistill.reference.networks.target_filter import (
     DistanceFunction,
@@ -24,14 +25,10 @@ def golden(fixtures: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def optimiser(golden: dict[str, torch.Tensor]) -> FilterOptimiser:
     module = FilterOptimiser()
-    names = {
-        "log_step_length": "log_step_length",
-        "filter_reg": "regularisation",
-        "label_map_predictor.weight": "label.values",
-        "target_mask_predictor.0.weight": "mask.values",
-        "spatial_weight_predictor.weight": "spatial_weight.values",
+    published = {
+        f"classifier.filter_optimizer.{name.removeprefix('optimizer/')}": value for name, value in golden.items()
     }
-    module.load_state_dict({ours: golden[f"optimizer/{theirs}"].flatten() for theirs, ours in names.items()})
+    module.load_state_dict(renamed(published, module.state_dict(), "classifier.optimiser."))
     return module
 
 
@@ -47,8 +44,8 @@ def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
 
 def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
     initialiser = FilterInitialiser(16)
-    state = {f"convolution.{name}": golden[f"initializer/filter_conv.{name}"] for name in ("weight", "bias")}
-    initialiser.load_state_dict(state)
+    published = {f"classifier.filter_{name.replace('/', '.')}": value for name, value in golden.items()}
+    initialiser.load_state_dict(renamed(published, initialiser.state_dict(), "classifier.initialiser."))
     close(initialiser(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
 
 
@@ -94,6 +91,28 @@ def test_sequences_do_not_see_each_other() -> None:
     for s in range(2):
         alone = optimiser(filters[s : s + 1], features[:, s : s + 1], boxes[:, s : s + 1], 3)
         torch.testing.assert_close(together[:, s : s + 1], alone)
+
+
+def test_any_layout_of_the_memory_gives_the_same() -> None:
+    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    filters, features, boxes = problem(frames=3)
+    expected = optimiser(filters, features, boxes, 3)
+    every_other = torch.zeros(3, 4, *features.shape[2:], dtype=torch.float64)[:, ::2]
+    sequences_first = torch.zeros(2, 5, *features.shape[2:], dtype=torch.float64).transpose(0, 1)[:3]
+    channels_last = features.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    for layout in (every_other, sequences_first, channels_last):
+        layout.copy_(features)
+        torch.testing.assert_close(optimiser(filters, layout, boxes, 3), expected)
+
+
+def test_scores_that_follow_the_steps_do_not_drift() -> None:
+    optimiser = FilterOptimiser(label_sigma=0.4)
+    filters, features, boxes = (values.float() for values in problem())
+    together = optimiser(filters, features, boxes, 30)
+    one_by_one = [filters]
+    for _ in range(30):
+        one_by_one.append(optimiser(one_by_one[-1], features, boxes, 1)[-1])
+    torch.testing.assert_close(together, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
 def test_a_weight_of_zero_leaves_a_frame_out() -> None:
