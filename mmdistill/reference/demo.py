@@ -19,13 +19,14 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import run_benchmark
+from mmdistill.reference.evaluation.run import one_by_one, run_benchmark
 from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_sequences
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.networks.settings import NetworkSettings, student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.annotate import annotate
-from mmdistill.reference.tracking.tracker import RGBTTracker
+from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.tracking.video_writer import VideoWriter
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
@@ -91,7 +92,7 @@ class Contender:
     """
 
     name: str
-    network: RGBTNetwork
+    network: TrackerNetwork
     progress: Progress
     scores: BenchmarkScores
     boxes: dict[str, NDArray[np.float64]]
@@ -129,7 +130,7 @@ class Experiment:
         return self._contender("teacher", self.settings.teacher, None, None)
 
     def student(
-        self, name: str, teacher: RGBTNetwork | None = None, distillation: DistillationSettings | None = None
+        self, name: str, teacher: TrackerNetwork | None = None, distillation: DistillationSettings | None = None
     ) -> Contender | None:
         """Return a student, trained alone or with a teacher, and scored; None where an interruption came first.
 
@@ -141,12 +142,12 @@ class Experiment:
         self,
         name: str,
         network_settings: NetworkSettings,
-        teacher: RGBTNetwork | None,
+        teacher: TrackerNetwork | None,
         distillation: DistillationSettings | None,
     ) -> Contender | None:
         folder = self.out / name.replace(" ", "_")
         torch.manual_seed(self.seed)
-        network = RGBTNetwork(network_settings)
+        network = TrackerNetwork(network_settings)
         stage: AloneStage | DistilledStage = AloneStage(network)
         if teacher is not None:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
@@ -159,8 +160,8 @@ class Experiment:
         )
         return self._scored(name, network, progress, folder)
 
-    def _scored(self, name: str, network: RGBTNetwork, progress: Progress, folder: Path) -> Contender:
-        boxes = run_benchmark(RGBTTracker(network, seed=self.seed), self.held_out, folder / "results")
+    def _scored(self, name: str, network: TrackerNetwork, progress: Progress, folder: Path) -> Contender:
+        boxes = run_benchmark(one_by_one(ReferenceTracker(network, seed=self.seed)), self.held_out, folder / "results")
         scores = score_sequences(boxes, self.held_out, RULES["synthetic"])
         save_scores(folder / "scores.json", scores)
         timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in self.held_out]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +15,14 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.results import read_results
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import run_benchmark
+from mmdistill.reference.evaluation.run import Run, run_benchmark
 from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_benchmark, score_sequences
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.tracking.tracker import RGBTTracker
+from mmdistill.reference.tracking.track_batch import each_tracked
+from mmdistill.reference.tracking.tracked import TrackedSequence
 
 
 def evaluate(
@@ -32,6 +34,7 @@ def evaluate(
     out: Path | None = None,
     json: Path | None = None,
     modality: Literal["rgb", "tir"] = "rgb",
+    together: int = 8,
     count: int = 20,
     seed: int = 1_000_000,
     device: str = "auto",
@@ -55,6 +58,7 @@ def evaluate(
         out: folder for results, scores.json and plots.
         json: file for the scores.
         modality: what the images of single-modality sequences are.
+        together: how many videos are tracked at once; the boxes are the same, a GPU is better used.
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
@@ -64,10 +68,13 @@ def evaluate(
     if (weights is None) == (results is None):
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
     if weights is not None and out is not None:
-        tracker = RGBTTracker(load_network(weights).to(choose_device(device)))
+        if together < 1:
+            raise DataError(f"--together: expected at least 1, got {together}")
+        network = load_network(weights).to(choose_device(device))
         _claim(out, weights)
         sequences = _sequences(benchmark, root, modality, count, seed)
-        scores = score_sequences(run_benchmark(tracker, sequences, out / "results"), sequences, RULES[benchmark])
+        boxes = run_benchmark(_run(network, together), sequences, out / "results")
+        scores = score_sequences(boxes, sequences, RULES[benchmark])
     else:
         assert results is not None
         scores = _score_files(benchmark, annotations or root, results, count, seed)
@@ -77,6 +84,15 @@ def evaluate(
     if json is not None:
         save_scores(json, scores)
     print(score_table(scores))
+
+
+def _run(network: TrackerNetwork, together: int) -> Run:
+    def run(
+        sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
+    ) -> Iterator[tuple[int, TrackedSequence]]:
+        return each_tracked(network, sequences, together=together, after_frame=after_frame)
+
+    return run
 
 
 def score_table(scores: BenchmarkScores) -> str:

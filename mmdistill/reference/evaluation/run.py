@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.tracking.tracked import TrackedSequence
 
 _logger = logging.getLogger(__name__)
 
@@ -33,26 +33,6 @@ class Tracker(Protocol):
     def update(self, frame: FramePair, /) -> tuple[ArrayLike, float]:
         """Return the target's box in the next frame, and how sure the tracker is of it."""
         ...
-
-
-@dataclass(frozen=True)
-class TrackedSequence:
-    """What a tracker made of a sequence of ``T`` frames.
-
-    Attributes:
-        boxes: ``(T, 4)`` as ``x y w h``, pixels; the first is the given one.
-        scores: ``(T,)``, the tracker's own confidence; 1 for the first frame.
-        seconds: ``(T,)``, how long the tracker took per frame, without reading it.
-    """
-
-    boxes: Boxes
-    scores: Array
-    seconds: Array
-
-    @property
-    def frames_per_second(self) -> float:
-        """Frames tracked per second, without reading them and without the first."""
-        return float((len(self.seconds) - 1) / max(self.seconds[1:].sum(), 1e-9))
 
 
 def run_sequence(
@@ -88,8 +68,24 @@ def run_sequence(
     return TrackedSequence(boxes, scores, seconds)
 
 
+Run = Callable[[Sequence[TrackingSequence], Callable[[], object]], Iterator[tuple[int, TrackedSequence]]]
+"""Tracks sequences, calls what it is given after each frame, and yields each sequence's number and track as it ends."""
+
+
+def one_by_one(tracker: Tracker) -> Run:
+    """Return a run of a tracker over one sequence after the other."""
+
+    def run(
+        sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
+    ) -> Iterator[tuple[int, TrackedSequence]]:
+        for number, sequence in enumerate(sequences):
+            yield number, run_sequence(tracker, sequence, after_frame=after_frame)
+
+    return run
+
+
 def run_benchmark(
-    tracker: Tracker,
+    run: Run,
     sequences: Sequence[TrackingSequence],
     out_folder: str | Path,
     *,
@@ -101,7 +97,7 @@ def run_benchmark(
     seconds and scores per frame.
 
     Args:
-        tracker: any tracker.
+        run: how: ``one_by_one(tracker)`` for any tracker, or many sequences together.
         sequences: the benchmark.
         out_folder: where results are written and looked for; one tracker's own.
         progress: whether to show a progress bar.
@@ -112,23 +108,18 @@ def run_benchmark(
     Raises:
         DataError: a sequence that can't be tracked; those before it are on disk.
     """
-    out_folder = Path(out_folder)
-    results: dict[str, Boxes] = {}
-    with progress_bar(sum(map(len, sequences)), "tracking", "frame", show=progress) as bar:
-        for sequence in sequences:
-            bar.set_description(sequence.name)
-            path = out_folder / f"{sequence.name}.txt"
-            finished = _finished(path, len(sequence))
-            if finished is None:
-                tracked = run_sequence(tracker, sequence, after_frame=bar.update)
-                _write_times(path.with_name(f"{sequence.name}.json"), tracked)
-                write_boxes(path, tracked.boxes, decimals=3)
-                finished = read_boxes(path)
-            else:
-                bar.total -= len(sequence)
-                bar.refresh()
-            results[sequence.name] = finished
-    return results
+    paths = [Path(out_folder) / f"{sequence.name}.txt" for sequence in sequences]
+    found = [_finished(path, len(sequence)) for path, sequence in zip(paths, sequences, strict=True)]
+    missing = [number for number, boxes in enumerate(found) if boxes is None]
+    with progress_bar(sum(len(sequences[i]) for i in missing), "tracking", "frame", show=progress) as bar:
+        for place, tracked in run([sequences[i] for i in missing], bar.update):
+            number = missing[place]
+            path = paths[number]
+            _write_times(path.with_suffix(".json"), tracked)
+            write_boxes(path, tracked.boxes, decimals=3)
+            found[number] = read_boxes(path)
+            bar.set_description(f"{sum(boxes is not None for boxes in found)} of {len(sequences)} sequences")
+    return {sequence.name: boxes for sequence, boxes in zip(sequences, found, strict=True) if boxes is not None}
 
 
 def _finished(path: Path, frames: int) -> Boxes | None:

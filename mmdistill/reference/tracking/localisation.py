@@ -1,90 +1,87 @@
-"""What a score map says of where the target is, and whether to believe it."""
+"""What score maps say of where the targets are, and whether to believe it; a mask for each case, no branches."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.tracking.settings import LocalisationSettings
 
 Flag = Literal["normal", "hard_negative", "uncertain", "not_found"]
 """``normal``: one clear maximum. ``hard_negative``: the target beside something like it, which is worth learning from.
 ``uncertain``: two places that could both be the target. ``not_found``: no place could."""
 
-ScoreMap = NDArray[np.floating[Any]]
-"""Scores ``(H', W')`` of a search area."""
+FLAGS: tuple[Flag, ...] = ("normal", "hard_negative", "uncertain", "not_found")
+"""What the numbers in ``Localisation.flag`` stand for."""
 
 
 class Localisation(NamedTuple):
-    """Where the target is.
+    """Where the targets of S sequences are.
 
     Attributes:
-        displacement: x, y from the score map's centre, cells.
-        score: the score there.
-        flag: whether to believe it.
+        displacement: x, y from the score map's centre, ``(S, 2)``, cells.
+        score: the score there, ``(S,)``.
+        flag: whether to believe it, ``(S,)``, places in ``FLAGS``.
     """
 
-    displacement: Array
-    score: float
-    flag: Flag
+    displacement: Tensor
+    score: Tensor
+    flag: Tensor
 
 
-def localise(score_map: ScoreMap, last: Array, target_size: Array, settings: LocalisationSettings) -> Localisation:
-    """Find the target in a score map.
+def localise(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: LocalisationSettings) -> Localisation:
+    """Find the targets in their score maps.
 
     Args:
-        score_map: ``(H', W')``.
-        last: x, y of where the target was, from the score map's centre, cells.
-        target_size: width and height, cells.
+        score_maps: ``(S, H', W')``.
+        last: x, y of where the targets were, from the score map's centre, ``(S, 2)``, cells.
+        target_size: width and height, ``(S, 2)``, cells.
         settings: thresholds.
     """
-    place, score = _maximum(score_map)
-    first = place - _centre(score_map)
+    height, width = score_maps.shape[-2:]
+    centre = last.new_tensor([width - 1, height - 1]) / 2
+    place, score = _maximum(score_maps, last)
+    second_place, second_score = _maximum(
+        without_neighbourhood(score_maps, place, settings.neighbourhood * target_size), last
+    )
+    first, second = place - centre, second_place - centre
+    reach = settings.reach * (height * width) ** 0.5 / 2
+    near, second_near = ((way - last).norm(dim=-1) < reach for way in (first, second))
+
     # Not a number is not above the threshold either.
-    if not score >= settings.not_found:
-        return Localisation(first, score, "not_found")
+    not_found = ~(score >= settings.not_found)
+    rival = second_score > settings.rival * score
+    uncertain = rival & (near == second_near)
+    beside = (second_score > settings.distractor * score) & (second_score > settings.not_found)
+    at_second = rival & ~near & second_near & ~not_found
 
-    rest = without_neighbourhood(score_map, place, settings.neighbourhood * target_size)
-    place, second_score = _maximum(rest)
-    second = place - _centre(score_map)
-    if second_score > settings.rival * score:
-        reach = settings.reach * np.sqrt(score_map.size) / 2
-        near, second_near = (bool(np.linalg.norm(way - last) < reach) for way in (first, second))
-        if near == second_near:
-            return Localisation(first, score, "uncertain")
-        if near:
-            return Localisation(first, score, "hard_negative")
-        return Localisation(second, second_score, "hard_negative")
-    if second_score > settings.distractor * score and second_score > settings.not_found:
-        return Localisation(first, score, "hard_negative")
-    return Localisation(first, score, "normal")
+    flag = torch.where(rival | beside, FLAGS.index("hard_negative"), FLAGS.index("normal"))
+    flag = flag.masked_fill(uncertain, FLAGS.index("uncertain")).masked_fill(not_found, FLAGS.index("not_found"))
+    return Localisation(
+        torch.where(at_second[:, None], second, first), torch.where(at_second, second_score, score), flag
+    )
 
 
-def without_neighbourhood(score_map: ScoreMap, place: Array, size: Array) -> ScoreMap:
-    """Return the score map with zeros around a place.
+def without_neighbourhood(score_maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
+    """Return the score maps ``(S, H', W')`` with zeros around a place in each.
 
     Args:
-        score_map: ``(H', W')``.
-        place: x, y, cells.
-        size: width and height of the neighbourhood, cells; its bounds are rounded, and belong to it.
+        score_maps: ``(S, H', W')``.
+        place: x, y, ``(S, 2)``, cells.
+        size: width and height of the neighbourhood, ``(S, 2)``, cells; its bounds are rounded, and belong to it.
     """
-    low = np.maximum(np.rint(place - size / 2), 0).astype(int)
-    high = np.rint(place + size / 2).astype(int) + 1
-    rest: ScoreMap = score_map.copy()
-    rest[low[1] : high[1], low[0] : high[0]] = 0
-    return rest
+    low, high = (place - size / 2).round(), (place + size / 2).round()
+    inside = [
+        (cells >= low[:, axis, None]) & (cells <= high[:, axis, None])
+        for axis, cells in enumerate(torch.arange(n, device=place.device) for n in reversed(score_maps.shape[-2:]))
+    ]
+    return score_maps.masked_fill(inside[1][:, :, None] & inside[0][:, None, :], 0)
 
 
-def _maximum(score_map: ScoreMap) -> tuple[Array, float]:
-    """Return x, y of the maximum, cells, and its value."""
-    row, column = np.unravel_index(int(score_map.argmax()), score_map.shape)
-    return np.array([column, row], dtype=np.float64), float(score_map[row, column])
-
-
-def _centre(score_map: ScoreMap) -> Array:
-    """Return x, y of the map's centre, cells."""
-    height, width = score_map.shape
-    return np.array([width - 1, height - 1]) / 2
+def _maximum(score_maps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x, y of each map's maximum, ``(S, 2)`` of the type of ``like``, cells, and its value ``(S,)``."""
+    score, index = score_maps.flatten(1).max(dim=1)
+    width = score_maps.shape[-1]
+    return torch.stack([index % width, index // width], dim=-1).to(like.dtype), score

@@ -1,16 +1,18 @@
-"""The target's state, and the limits on its scale and position."""
+"""The targets' state, and the limits on scale and position."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mmdistill.reference.data.boxes import Array, centres, from_centre
+from mmdistill.reference.data.boxes import Array
 
 
 class Target(NamedTuple):
-    """Where the target is.
+    """Where a target is.
 
     Attributes:
         box: ``(4,)`` as ``x y w h``, image pixels.
@@ -22,7 +24,7 @@ class Target(NamedTuple):
 
 
 class ScaleLimits(NamedTuple):
-    """How the scale follows the target's size.
+    """How the scale follows a target's size.
 
     Attributes:
         base_size: the first frame's width and height, crop pixels.
@@ -66,14 +68,15 @@ def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: floa
     return ScaleLimits(base_size, min(low, target.scale), max(high, target.scale))
 
 
-def keep_inside(box: Array, image_size: tuple[int, int], share: float) -> Array:
-    """Return the box, no longer than the image and moved so that a share of it lies inside, along either axis.
+def keep_inside(boxes: Tensor, image_sizes: Tensor, share: float) -> Tensor:
+    """Return boxes no longer than their images, moved so that a share of each lies inside, along either axis.
 
     Args:
-        box: ``(4,)`` as ``x y w h``, pixels.
-        image_size: width and height, pixels.
+        boxes: ``(S, 4)`` as ``x y w h``, pixels.
+        image_sizes: width and height, ``(S, 2)``, pixels.
         share: at most a half.
     """
-    size = np.minimum(box[2:], image_size)
+    size = torch.minimum(boxes[:, 2:], image_sizes)
     beyond = (0.5 - share) * size
-    return from_centre(np.clip(centres(box), -beyond, image_size + beyond), size)
+    centre = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=-beyond, max=image_sizes + beyond)
+    return torch.cat([centre - size / 2, size], dim=-1)

@@ -1,21 +1,47 @@
-"""The search area: which part of a frame the network sees."""
+"""The search areas: which part of each frame the network sees, and the way between image, crop and score map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.boxes import Array, centres, from_centre
+from mmdistill.reference.data.boxes import centres
 from mmdistill.reference.data.crops import CropGeometry, crop_geometry, cut
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.rgbt import NetworkSettings
+from mmdistill.reference.device import upload
+from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.tracking.motion import Target
 
-STRIDE = TargetClassifier.STRIDE
+STRIDE = 16
+"""Crop pixels per cell of a score map."""
+
+
+class SearchAreas(NamedTuple):
+    """Where S crops lie in their images, on the network's device, in float64.
+
+    Attributes:
+        corner: x, y of the first pixel, ``(S, 2)``, image pixels.
+        scale: image pixels per crop pixel, ``(S, 1)``.
+        image_size: width and height, ``(S, 2)``, pixels.
+    """
+
+    corner: Tensor
+    scale: Tensor
+    image_size: Tensor
+
+    def to_crop(self, boxes: Tensor) -> Tensor:
+        """Return boxes ``(S, 4)``, ``x y w h`` in image pixels, in crop pixels."""
+        return torch.cat([boxes[:, :2] - self.corner, boxes[:, 2:]], dim=-1) / self.scale
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Return boxes ``(S, 4)``, ``x y w h`` in crop pixels, in image pixels."""
+        boxes = boxes * self.scale
+        return torch.cat([boxes[:, :2] + self.corner, boxes[:, 2:]], dim=-1)
 
 
 def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
@@ -34,33 +60,40 @@ def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -
     return crop_geometry(centres(target.box) + shift * target.scale, size * target.scale, size)
 
 
-def in_cells(box: Array, network: NetworkSettings) -> tuple[Array, Array]:
-    """Return a box's centre, from the score map's centre, and its size; each ``(2,)`` as x, y, cells.
+def in_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
+    """Return the boxes' centres, from the score map's centre, and their sizes; each ``(S, 2)`` as x, y, cells.
 
     Args:
-        box: ``(4,)`` as ``x y w h``, crop pixels.
+        boxes: ``(S, 4)`` as ``x y w h``, crop pixels.
         network: says how large its crops and score maps are.
     """
-    return centres(box) / STRIDE - (network.score_size - 1) / 2, box[2:] / STRIDE
+    return (boxes[:, :2] + boxes[:, 2:] / 2) / STRIDE - (network.score_size - 1) / 2, boxes[:, 2:] / STRIDE
 
 
-def at_cell(displacement: Array, size: Array, network: NetworkSettings) -> Array:
-    """Return the box ``(4,)`` in crop pixels whose centre is there: the inverse of ``in_cells``.
+def at_cells(displacement: Tensor, size: Tensor, network: NetworkSettings) -> Tensor:
+    """Return the boxes ``(S, 4)`` in crop pixels whose centres are there: the inverse of ``in_cells``.
 
     Args:
-        displacement: x, y from the score map's centre, cells.
-        size: width and height, crop pixels.
+        displacement: x, y from the score map's centre, ``(S, 2)``, cells.
+        size: width and height, ``(S, 2)``, crop pixels.
         network: says how large its crops and score maps are.
     """
-    return from_centre(STRIDE * (displacement + (network.score_size - 1) / 2), size)
+    centre = STRIDE * (displacement + (network.score_size - 1) / 2)
+    return torch.cat([centre - size / 2, size], dim=-1)
 
 
 def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
-    """Return the crops of both images."""
-    return Pair(*(cut(image, geometry) for image in images))
+    """Return the crops of both images; one image in both places is cut once."""
+    rgb = cut(images.rgb, geometry)
+    return Pair(rgb, rgb if images.tir is images.rgb else cut(images.tir, geometry))
 
 
 def stack(crops: Sequence[Pair[Image]], like: Tensor) -> Pair[Tensor]:
     """Return crops as normalised images ``(B, 3, H, W)``, with the device and the type of a tensor."""
-    images = to_tensor([*(crop.rgb for crop in crops), *(crop.tir for crop in crops)])
-    return Pair(*images.to(like).chunk(2))
+    if all(crop.rgb is crop.tir for crop in crops):
+        images = upload(to_tensor([crop.rgb for crop in crops]).to(like.dtype), like.device)
+        return Pair(images, images)
+    images = upload(
+        to_tensor([*(crop.rgb for crop in crops), *(crop.tir for crop in crops)]).to(like.dtype), like.device
+    )
+    return Pair(*images.chunk(2))

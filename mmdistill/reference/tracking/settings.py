@@ -1,10 +1,11 @@
-"""The constants of online tracking; the defaults are those of the published DiMP with ResNet-18 and 50."""
+"""The constants of online tracking; the defaults are those of the published DiMP with ResNet-18 and 50, and ATOM's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.tracking.augmentation import TRANSFORMS, Transform
 
 
@@ -132,3 +133,15 @@ class TrackingSettings:
 
 
 PUBLISHED = TrackingSettings()
+"""DiMP's."""
+
+PUBLISHED_ATOM = TrackingSettings(
+    first_frame=FirstFrameSettings(iterations=6),
+    learning=LearningSettings(memory=250, interval=10, iterations=1),
+)
+"""ATOM's: its iterations are Gauss-Newton's; crop, augmentation, localisation and refinement are DiMP's."""
+
+
+def published_settings(network: NetworkSettings) -> TrackingSettings:
+    """Return the published constants of a network's kind."""
+    return PUBLISHED if network.classifier == "dimp" else PUBLISHED_ATOM

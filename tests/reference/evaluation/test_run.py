@@ -13,7 +13,7 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.run import Tracker, run_benchmark, run_sequence
+from mmdistill.reference.evaluation.run import Tracker, one_by_one, run_benchmark, run_sequence
 
 
 class Clip:
@@ -95,7 +95,7 @@ def test_a_first_box_nobody_could_start_from(clip: Clip, message: str) -> None:
 
 def test_a_benchmark_is_written_as_it_goes(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "drifting"
-    results = run_benchmark(Drifting(), [Clip("a", 3), Clip("baby's `", 4)], out)
+    results = run_benchmark(one_by_one(Drifting()), [Clip("a", 3), Clip("baby's `", 4)], out)
     assert list(results) == ["a", "baby's `"]
     np.testing.assert_array_equal(results["a"], drift(3))
     np.testing.assert_array_equal(read_boxes(out / "baby's `.txt"), drift(4))
@@ -109,15 +109,15 @@ def test_a_benchmark_is_written_as_it_goes(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     clips = [Clip("a", 3), Clip("b", 4), Clip("c", 2)]
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(Drifting(stop_after=5), clips, tmp_path)
+        run_benchmark(one_by_one(Drifting(stop_after=5)), clips, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.txt"]
     second = Drifting()
-    results = run_benchmark(second, clips, tmp_path)
+    results = run_benchmark(one_by_one(second), clips, tmp_path)
     assert second.starts == 2
     assert second.shown == [0, 1, 2, 3, 0, 1]
     assert {name: len(boxes) for name, boxes in results.items()} == {"a": 3, "b": 4, "c": 2}
     third = Drifting()
-    again = run_benchmark(third, clips, tmp_path)
+    again = run_benchmark(one_by_one(third), clips, tmp_path)
     assert third.starts == 0
     for name in results:
         np.testing.assert_array_equal(again[name], results[name])
@@ -127,7 +127,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 def test_a_result_that_does_not_fit_is_redone(tmp_path: Path, caplog: pytest.LogCaptureFixture, earlier: str) -> None:
     (tmp_path / "a.txt").write_text(earlier)
     with caplog.at_level(logging.WARNING):
-        results = run_benchmark(Drifting(), [Clip("a", 3)], tmp_path)
+        results = run_benchmark(one_by_one(Drifting()), [Clip("a", 3)], tmp_path)
     np.testing.assert_array_equal(results["a"], drift(3))
     np.testing.assert_array_equal(read_boxes(tmp_path / "a.txt"), drift(3))
     assert "a.txt" in caplog.text
@@ -135,7 +135,7 @@ def test_a_result_that_does_not_fit_is_redone(tmp_path: Path, caplog: pytest.Log
 
 
 def test_boxes_returned_are_those_on_disk(tmp_path: Path) -> None:
-    results = run_benchmark(Drifting(), [Clip("a", 3, (1 / 3, 2 / 3, 10, 10))], tmp_path)
+    results = run_benchmark(one_by_one(Drifting()), [Clip("a", 3, (1 / 3, 2 / 3, 10, 10))], tmp_path)
     np.testing.assert_array_equal(results["a"], read_boxes(tmp_path / "a.txt"))
 
 
@@ -149,9 +149,9 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
-        run_benchmark(Drifting(), [Clip("car", 3)], tmp_path / str(shown))
-        assert ("car" in stream.getvalue()) == shown
+        run_benchmark(one_by_one(Drifting()), [Clip("car", 3)], tmp_path / str(shown))
+        assert ("1 of 1 sequences" in stream.getvalue()) == shown
     quiet = Terminal()
     monkeypatch.setattr(sys, "stderr", quiet)
-    run_benchmark(Drifting(), [Clip("car", 3)], tmp_path / "quiet", progress=False)
+    run_benchmark(one_by_one(Drifting()), [Clip("car", 3)], tmp_path / "quiet", progress=False)
     assert quiet.getvalue() == ""

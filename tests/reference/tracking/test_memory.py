@@ -12,13 +12,24 @@ SHAPE = (2, 3, 3)
 
 
 def memory(initial: int, size: int, share: float, sequences: int = 1) -> SampleMemory:
-    features = torch.arange(initial * sequences).float().view(initial, sequences, 1, 1, 1).expand(-1, -1, *SHAPE)
-    boxes = torch.arange(initial * sequences * 4).float().view(initial, sequences, 4)
-    return SampleMemory(features, boxes, LearningSettings(memory=size, initial_share=share))
+    samples = SampleMemory(sequences, initial, LearningSettings(memory=size, initial_share=share))
+    for sequence in range(sequences):
+        start(samples, initial, sequence)
+    return samples
+
+
+def start(samples: SampleMemory, initial: int, sequence: int = 0) -> None:
+    features = torch.arange(initial).float()[:, None, None, None].expand(-1, *SHAPE)
+    samples.start(sequence, features, torch.arange(initial * 4).float().view(initial, 4))
+
+
+def kept(samples: SampleMemory, *sequences: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    return samples.samples(np.array(sequences or (0,)))
 
 
 def add(samples: SampleMemory, number: float, rate: float, sequence: int = 0) -> None:
-    samples.add(sequence, torch.full(SHAPE, number), torch.full((4,), number), rate)
+    features, boxes = torch.full((1, *SHAPE), number), torch.full((1, 4), number)
+    samples.add(np.array([sequence]), features, boxes, np.array([rate]))
 
 
 def expected(*values: Fraction) -> np.ndarray:
@@ -47,7 +58,7 @@ def test_weights_and_slots_by_hand() -> None:
     add(samples, 103, 0.1)
     np.testing.assert_allclose(samples.weights[:, 0], expected(a, a, third, third / Fraction(9, 10)))
 
-    features, boxes, weights = samples.samples()
+    features, boxes, weights = kept(samples)
     assert features[:, 0, 0, 0, 0].tolist() == [0, 1, 102, 103]
     assert boxes[:, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [102] * 4, [103] * 4]
     np.testing.assert_allclose(weights[:, 0], samples.weights[:, 0], rtol=1e-6)
@@ -66,9 +77,9 @@ def test_the_first_frame_keeps_its_share() -> None:
 
 def test_only_slots_in_use_are_learned_from() -> None:
     samples = memory(initial=3, size=50, share=0.25)
-    assert [len(part) for part in samples.samples()] == [3, 3, 3]
+    assert [len(part) for part in kept(samples)] == [3, 3, 3]
     add(samples, 7, 0.01)
-    assert [len(part) for part in samples.samples()] == [4, 4, 4]
+    assert [len(part) for part in kept(samples)] == [4, 4, 4]
 
 
 def test_sequences_are_kept_apart() -> None:
@@ -79,9 +90,36 @@ def test_sequences_are_kept_apart() -> None:
         add(alone, number, rate)
     np.testing.assert_array_equal(together.weights[:, 0], alone.weights[:, 0])
     np.testing.assert_array_equal(together.weights[:, 1], untouched)
-    features, _, weights = together.samples()
+    features, _, weights = kept(together, 0, 1)
     assert features[2:, 1].count_nonzero() == 0
-    assert weights[2:, 1].count_nonzero() == 0
+    assert not weights[2:, 1].any()
+    alone, _, share = kept(together, 1)
+    torch.testing.assert_close(alone[:, 0], features[:2, 1])
+    np.testing.assert_array_equal(share[:, 0], weights[:2, 1])
+
+
+def test_samples_of_several_sequences_are_added_at_once() -> None:
+    one, two = memory(2, 4, 0.25, sequences=3), memory(2, 4, 0.25, sequences=3)
+    features, boxes = torch.randn(2, *SHAPE), torch.randn(2, 4)
+    one.add(np.array([0, 2]), features, boxes, np.array([0.1, 0.2]))
+    for number, (sequence, rate) in enumerate([(2, 0.2), (0, 0.1)]):
+        two.add(np.array([sequence]), features[[1 - number]], boxes[[1 - number]], np.array([rate]))
+    for got, expected in zip(kept(one, 0, 1, 2), kept(two, 0, 1, 2), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_new_video_finds_nothing_of_the_one_before() -> None:
+    samples = memory(2, 4, 0.25, sequences=2)
+    for number in range(5):
+        add(samples, torch.nan if number == 1 else number, 0.1, sequence=1)
+        add(samples, number, 0.1)
+    start(samples, 2, 1)
+    features, _, weights = kept(samples, 0, 1)
+    fresh = kept(memory(2, 4, 0.25))
+    torch.testing.assert_close(features[:2, 1], fresh[0][:, 0])
+    assert features[2:, 1].count_nonzero() == 0
+    np.testing.assert_array_equal(weights[:, 1], [0.5, 0.5, 0, 0])
+    assert features[2:, 0].count_nonzero() > 0
 
 
 @given(st.lists(st.sampled_from([0.01, 0.02]), max_size=150), st.integers(1, 5), st.integers(1, 6))
@@ -94,8 +132,8 @@ def test_weights_always(rates: list[float], initial: int, later: int) -> None:
     assert weights[:initial].sum() >= 0.25 - 1e-12
     np.testing.assert_allclose(weights[:initial], weights[0])
     # What is kept are the latest, in any order, and a later one weighs more.
-    features, _, used = samples.samples()
+    features, _, used = kept(samples)
     numbers = features[initial:, 0, 0, 0, 0].numpy()
     assert set(numbers) == {1000 + number for number in range(len(rates))[-later:]}
-    in_time = used[initial:, 0].numpy()[np.argsort(numbers)]
+    in_time = used[initial:, 0][np.argsort(numbers)]
     assert (np.diff(in_time) > 0).all()

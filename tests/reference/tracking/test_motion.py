@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill.reference.data.boxes import from_centre
 from mmdistill.reference.tracking.motion import Target, initial_scale, keep_inside, scale_limits
+
+
+def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:
+    """The box beside another of another image, to see that neither sees the other."""
+    boxes = torch.tensor(np.stack([box, [0, 0, 5, 5]]))
+    kept = keep_inside(boxes, torch.tensor([image_size, (50, 50)]).double(), share).numpy()
+    np.testing.assert_array_equal(kept[1], [0, 0, 5, 5])
+    return kept[0]
+
 
 sides = st.floats(1, 500)
 places = st.floats(-1e4, 1e4)
@@ -39,7 +49,7 @@ def test_scale_limits(w: float, h: float, image_size: tuple[int, int], new_w: fl
 
 @given(places, places, sides, sides, image_sizes)
 def test_a_fifth_stays_inside(x: float, y: float, w: float, h: float, image_size: tuple[int, int]) -> None:
-    kept = keep_inside(from_centre([x, y], [w, h]), image_size, 0.2)
+    kept = kept_inside(from_centre([x, y], [w, h]), image_size, 0.2)
     np.testing.assert_allclose(kept[2:], np.minimum([w, h], image_size))
     visible = np.minimum(kept[:2] + kept[2:], image_size) - np.maximum(kept[:2], 0)
     assert (visible >= 0.2 * kept[2:] - 1e-9).all()
@@ -48,8 +58,8 @@ def test_a_fifth_stays_inside(x: float, y: float, w: float, h: float, image_size
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_what_is_inside_stays_where_it_is(x: float, y: float) -> None:
     box = np.array([x * 80, y * 60, 20, 20])
-    np.testing.assert_allclose(keep_inside(box, (100, 80), 0.2), box, atol=1e-12)
+    np.testing.assert_allclose(kept_inside(box, (100, 80), 0.2), box, atol=1e-12)
 
 
 def test_what_leaves_stops_at_a_fifth() -> None:
-    np.testing.assert_allclose(keep_inside(np.array([500.0, -90, 20, 10]), (100, 80), 0.2), [96, -8, 20, 10])
+    np.testing.assert_allclose(kept_inside(np.array([500.0, -90, 20, 10]), (100, 80), 0.2), [96, -8, 20, 10])

@@ -4,18 +4,25 @@ import torch
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import centres, from_centre
+from mmdistill.reference.data.crops import CropGeometry, crop_geometry
 from mmdistill.reference.data.sequence import complete
 from mmdistill.reference.data.tensors import to_tensor
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.geometry import distance_to_centre
-from mmdistill.reference.networks.rgbt import NetworkSettings
+from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.tracking.localisation import localise
 from mmdistill.reference.tracking.motion import Target
-from mmdistill.reference.tracking.search import at_cell, cut_pair, in_cells, search_geometry, stack
+from mmdistill.reference.tracking.search import SearchAreas, at_cells, cut_pair, in_cells, search_geometry, stack
 from mmdistill.reference.tracking.settings import LocalisationSettings
 
 SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (144, 6)]
 LAST = Target(np.array([100.0, 80.0, 40.0, 40.0]), scale=2.0)
+
+
+def areas_of(*geometries: CropGeometry) -> SearchAreas:
+    corners = torch.tensor([[g.left, g.top] for g in geometries], dtype=torch.float64)
+    scales = torch.tensor([[g.scale] for g in geometries], dtype=torch.float64)
+    return SearchAreas(corners, scales, torch.full((len(geometries), 2), 1000.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("factor", [1, 2])
@@ -39,20 +46,31 @@ def test_the_place_of_the_label_leads_back_to_the_target(crop_size: int, filter_
     side = network.score_size
     distance = distance_to_centre(torch.tensor(geometry.to_crop(moved)), (side, side), 16).numpy()
 
-    known = geometry.to_crop(LAST.box)
+    areas = areas_of(geometry)
+    known = areas.to_crop(torch.tensor(LAST.box)[None])
     last, size = in_cells(known, network)
-    found = localise(1 - distance / distance.max(), last, size, LocalisationSettings(neighbourhood=9))
-    np.testing.assert_allclose(found.displacement - last, [2, -1], atol=1e-9)
-    np.testing.assert_allclose(geometry.to_image(at_cell(found.displacement, known[2:], network)), moved)
+    scores = torch.tensor(1 - distance / distance.max())[None]
+    found = localise(scores, last, size, LocalisationSettings(neighbourhood=9))
+    np.testing.assert_allclose(found.displacement - last, [[2, -1]], atol=1e-9)
+    np.testing.assert_allclose(areas.to_image(at_cells(found.displacement, known[:, 2:], network)), [moved])
+
+
+def test_search_areas_are_their_geometries() -> None:
+    geometries = [crop_geometry((30.0 * n, 20.0), 50.0 + 7 * n, 80) for n in range(3)]
+    areas = areas_of(*geometries)
+    boxes = np.random.default_rng(0).uniform(0, 50, (3, 4))
+    expected = [geometry.to_crop(box) for geometry, box in zip(geometries, boxes, strict=True)]
+    np.testing.assert_allclose(areas.to_crop(torch.tensor(boxes)), expected)
+    np.testing.assert_allclose(areas.to_image(areas.to_crop(torch.tensor(boxes))), boxes)
 
 
 def test_cells_and_boxes_are_inverse() -> None:
     network = NetworkSettings(crop_size=144)
-    box = from_centre([70.0, 90.0], [20.0, 32.0])
+    box = torch.tensor(from_centre([[70.0, 90.0]], [[20.0, 32.0]]))
     displacement, size = in_cells(box, network)
-    np.testing.assert_allclose(size, [1.25, 2])
-    np.testing.assert_allclose(displacement, [-2 / 16, 18 / 16])  # score cells 0 to 9, 4.5 in the middle
-    np.testing.assert_allclose(at_cell(displacement, box[2:], network), box)
+    np.testing.assert_allclose(size, [[1.25, 2]])
+    np.testing.assert_allclose(displacement, [[-2 / 16, 18 / 16]])  # score cells 0 to 9, 4.5 in the middle
+    np.testing.assert_allclose(at_cells(displacement, box[:, 2:], network), box)
 
 
 def test_one_modality_stands_in_for_the_other() -> None:
@@ -81,9 +99,17 @@ def test_crops_become_a_pair_of_batches() -> None:
     torch.testing.assert_close(images.tir, to_tensor([crop.tir for crop in crops]).double())
 
 
+def test_one_image_in_both_places_is_cut_and_stacked_once() -> None:
+    image = np.zeros((90, 90, 3), np.uint8)
+    crops = cut_pair(Pair(image, image), search_geometry(LAST, NetworkSettings(crop_size=80)))
+    assert crops.rgb is crops.tir
+    images = stack([crops], like=torch.zeros(1))
+    assert images.rgb is images.tir
+
+
 def test_both_images_are_cut_alike() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     geometry = search_geometry(LAST, NetworkSettings(crop_size=80, filter_size=4))
-    rgb, tir = cut_pair(Pair(image, image), geometry)
+    rgb, tir = cut_pair(Pair(image, image.copy()), geometry)
     assert rgb.shape == (80, 80, 3)
     np.testing.assert_array_equal(rgb, tir)

@@ -11,8 +11,10 @@ from mmdistill.reference.data.crops import CropGeometry
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.run import Tracker
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
-from mmdistill.reference.tracking import tracker as module
+from mmdistill.reference.networks.classifier import TargetClassifier
+from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.tracking import batch_tracker as module
 from mmdistill.reference.tracking.augmentation import Transform
 from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.motion import Target
@@ -24,7 +26,7 @@ from mmdistill.reference.tracking.settings import (
     RefinementSettings,
     TrackingSettings,
 )
-from mmdistill.reference.tracking.tracker import RGBTTracker
+from mmdistill.reference.tracking.tracker import ReferenceTracker
 
 WIDTH, HEIGHT, LENGTH = 120, 90, 8
 # An untrained network's scores are low; all of them count here.
@@ -46,12 +48,19 @@ def frame(index: int) -> Pair[np.ndarray]:
     return Pair(*images)
 
 
-def network(settings: NetworkSettings = NETWORK) -> RGBTNetwork:
+def network(settings: NetworkSettings = NETWORK) -> TrackerNetwork:
     torch.manual_seed(1)
-    return RGBTNetwork(settings)
+    return TrackerNetwork(settings)
 
 
-def track(tracker: RGBTTracker, frames: Iterator[FramePair] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def classifier_of(tracker: ReferenceTracker) -> TargetClassifier:
+    """What scores in a tracker: part of its own copy of the network."""
+    classifier = tracker._batch.network.classifier
+    assert classifier is not None
+    return classifier
+
+
+def track(tracker: ReferenceTracker, frames: Iterator[FramePair] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Boxes and scores of all frames but the first."""
     tracker.init(frame(0), truth(0))
     rest = frames if frames is not None else (frame(index) for index in range(1, LENGTH))
@@ -66,12 +75,15 @@ def track(tracker: RGBTTracker, frames: Iterator[FramePair] | None = None) -> tu
         student_settings(width=4, crop_size=96),
         teacher_settings(depth=18, width=4, crop_size=96),
         NetworkSettings(fusion="concat", width=4, crop_size=96),
+        NetworkSettings(fusion="channel", streams=2, width=4, crop_size=96),
+        single_settings("rgb", depth=50, width=4, crop_size=96),
+        single_settings("tir", width=4, crop_size=96, classifier="atom"),
     ],
-    ids=["student, odd map", "student, even map", "teacher", "plain"],
+    ids=["student, odd map", "student, even map", "teacher", "plain", "two trunks", "rgb", "atom"],
 )
 def test_an_untrained_tracker_runs(settings: NetworkSettings) -> None:
-    tracker: Tracker = RGBTTracker(network(settings), SETTINGS)
-    assert isinstance(tracker, RGBTTracker)
+    tracker: Tracker = ReferenceTracker(network(settings), SETTINGS)
+    assert isinstance(tracker, ReferenceTracker)
     boxes, scores = track(tracker)
     assert boxes.shape == (LENGTH - 1, 4)
     assert boxes.dtype == np.float64
@@ -94,7 +106,7 @@ def test_the_filter_follows_a_distinct_target_even_on_untrained_features() -> No
         first_frame=FirstFrameSettings(iterations=100),
         refinement=RefinementSettings(steps=0, random_boxes=0),
     )
-    tracker = RGBTTracker(network(student_settings(width=8, crop_size=144)), settings)
+    tracker = ReferenceTracker(network(student_settings(width=8, crop_size=144)), settings)
     boxes, _ = track(tracker)
     distance = np.linalg.norm(centres(boxes) - [centres(truth(index)) for index in range(1, LENGTH)], axis=1)
     moved = np.linalg.norm(centres(truth(LENGTH - 1)) - centres(truth(0)))
@@ -104,27 +116,27 @@ def test_the_filter_follows_a_distinct_target_even_on_untrained_features() -> No
 
 
 def test_the_same_seed_gives_the_same_boxes() -> None:
-    first, second, other = (track(RGBTTracker(network(), SETTINGS, seed=seed)) for seed in (3, 3, 4))
+    first, second, other = (track(ReferenceTracker(network(), SETTINGS, seed=seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
     assert (first[0] != other[0]).any()
 
 
 def test_init_forgets_the_video_before() -> None:
-    used = RGBTTracker(network(), SETTINGS)
+    used = ReferenceTracker(network(), SETTINGS)
     used.init(frame(3), truth(3))
     for _ in range(3):
         used.update(frame(0))
     used.init(frame(0), truth(0))
     assert not used.score_map.any()
     assert used.flag == "normal"
-    np.testing.assert_array_equal(track(used)[0], track(RGBTTracker(network(), SETTINGS))[0])
+    np.testing.assert_array_equal(track(used)[0], track(ReferenceTracker(network(), SETTINGS))[0])
 
 
-def test_nobody_elses_randomness_is_touched_and_the_network_is_in_eval_mode() -> None:
+def test_nobody_elses_randomness_or_network_is_touched() -> None:
     tracked = network().train()
-    tracker = RGBTTracker(tracked, SETTINGS)
-    assert not tracked.training
+    tracker = ReferenceTracker(tracked, SETTINGS)
+    assert tracked.training
     before, parameters = torch.get_rng_state(), {k: v.clone() for k, v in tracked.state_dict().items()}
     track(tracker)
     assert torch.equal(before, torch.get_rng_state())
@@ -137,7 +149,7 @@ def test_a_missing_modality_is_stood_in_for() -> None:
     for missing in ("rgb", "tir"):
         there = frame(1).tir if missing == "rgb" else frame(1).rgb
         one, two = (
-            track(RGBTTracker(network(), SETTINGS), iter([given]))[0]
+            track(ReferenceTracker(network(), SETTINGS), iter([given]))[0]
             for given in (frame(1)._replace(**{missing: None}), Pair(there, there))
         )
         np.testing.assert_array_equal(one, two)
@@ -145,7 +157,7 @@ def test_a_missing_modality_is_stood_in_for() -> None:
 
 def test_a_target_that_is_not_found_stays_where_it_was() -> None:
     settings = replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))
-    tracker = RGBTTracker(network(), settings)
+    tracker = ReferenceTracker(network(), settings)
     boxes, scores = track(tracker)
     np.testing.assert_array_equal(boxes, [truth(0)] * (LENGTH - 1))
     assert tracker.flag == "not_found"
@@ -156,7 +168,7 @@ def test_a_target_that_is_not_found_stays_where_it_was() -> None:
 
 def test_the_boxes_returned_and_given_are_the_callers() -> None:
     tracker, given = (
-        RGBTTracker(network(), replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))),
+        ReferenceTracker(network(), replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))),
         truth(0),
     )
     tracker.init(frame(0), given)
@@ -194,10 +206,10 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         learning=LearningSettings(interval=3),
         first_frame=FirstFrameSettings(transforms=(Transform(flip=True),)),
     )
-    tracked = network()
-    tracker = RGBTTracker(tracked, settings)
+    tracker = ReferenceTracker(network(), settings)
+    tracked = classifier_of(tracker)
     tracker.init(frame(0), truth(0))
-    optimise = tracked.classifier.optimiser.forward
+    optimise = tracked.optimiser.forward
 
     def noted(
         filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor, iterations: int, weights: torch.Tensor
@@ -207,12 +219,12 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         torch.testing.assert_close(weights.sum(dim=0), torch.ones(1))
         return optimise(filters, features, boxes, iterations, weights)
 
-    monkeypatch.setattr(tracked.classifier.optimiser, "forward", noted)
+    monkeypatch.setattr(tracked.optimiser, "forward", noted)
     for number, flag in enumerate(flags, start=2):  # noqa: B007 (`noted` reads it)
         scores = torch.zeros(1, 1, 1, 6, 6)
         for (x, y), score in SCORES[flag].items():
             scores[..., y, x] = score
-        monkeypatch.setattr(tracked.classifier, "score", lambda *_, scores=scores: scores)
+        monkeypatch.setattr(tracked, "score", lambda *_, scores=scores: scores)
         tracker.update(frame(0))
         assert tracker.flag == flag
     assert learned == expected
@@ -223,28 +235,29 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
 
 def test_a_displaced_maximum_moves_the_box_by_whole_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TrackingSettings(refinement=RefinementSettings(steps=0, random_boxes=0))
-    tracked = network(student_settings(width=4, crop_size=96))
-    tracker = RGBTTracker(tracked, settings)
+    tracker = ReferenceTracker(network(student_settings(width=4, crop_size=96)), settings)
+    tracked = classifier_of(tracker)
     box = np.array([50.0, 40.0, 24.0, 24.0])  # 5 * 24 = 120 pixels of search area: 1.25 a crop pixel, 20 a cell
     tracker.init(frame(0), box)
     scores = torch.zeros(1, 1, 1, 7, 7)
     scores[..., 2, 4] = 1  # one right of the centre, one up
-    monkeypatch.setattr(tracked.classifier, "score", lambda *_: scores)
+    monkeypatch.setattr(tracked, "score", lambda *_: scores)
     moved, score = tracker.update(frame(0))
     np.testing.assert_allclose(moved, [70, 20, 24, 24], atol=1e-4)
     assert score == 1
 
 
 def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracked = network()
-    learn, given = tracked.classifier.learn, {}
+    tracker = ReferenceTracker(network(), SETTINGS)
+    tracked = classifier_of(tracker)
+    learn, given = tracked.learn, {}
 
     def noted(features: torch.Tensor, boxes: torch.Tensor, iterations: int) -> torch.Tensor:
         given.update(features=features, boxes=boxes[:, 0], iterations=iterations)
         return learn(features, boxes, iterations)
 
-    monkeypatch.setattr(tracked.classifier, "learn", noted)
-    RGBTTracker(tracked, SETTINGS).init(frame(0), truth(0))
+    monkeypatch.setattr(tracked, "learn", noted)
+    tracker.init(frame(0), truth(0))
     assert given["iterations"] == 10
     assert given["boxes"].shape == (15, 4)
     # 5 * sqrt(20 * 16) image pixels on 80; the crop is half a cell off, and at whole pixels.
@@ -266,19 +279,19 @@ def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
     added = []
     monkeypatch.setattr(SampleMemory, "add", lambda _, *sample: added.append(sample))
-    tracked = network(student_settings(width=4, crop_size=96))
     still = RefinementSettings(steps=0, random_boxes=0)
-    tracker = RGBTTracker(tracked, TrackingSettings(refinement=still))
+    tracker = ReferenceTracker(network(student_settings(width=4, crop_size=96)), TrackingSettings(refinement=still))
+    tracked = classifier_of(tracker)
     tracker.init(frame(0), [50, 40, 24, 24])  # 1.25 image pixels a crop pixel: 19.2 crop pixels
     scores = torch.zeros(1, 1, 1, 7, 7)
     scores[..., 2, 4] = 1
     scores[..., 6, 0] = 0.6 if flag == "hard_negative" else 0
-    monkeypatch.setattr(tracked.classifier, "score", lambda *_: scores)
+    monkeypatch.setattr(tracked, "score", lambda *_: scores)
     tracker.update(frame(0))
-    ((sequence, features, box, got),) = added
-    assert (sequence, got) == (0, rate)
-    assert features.shape == (16, 6, 6)
-    np.testing.assert_allclose(box, [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
+    ((sequences, features, boxes, rates),) = added
+    assert (sequences.tolist(), rates.tolist()) == ([0], [rate])
+    assert features.shape == (1, 16, 6, 6)
+    np.testing.assert_allclose(boxes[0], [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
 
 
 def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,12 +301,14 @@ def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatc
         looked_at.append(target)
         return search_geometry(target, *arguments)  # type: ignore[arg-type]
 
-    def grown(_predict: object, boxes: torch.Tensor, *_: object) -> torch.Tensor:
+    def grown(*arguments: object) -> torch.Tensor:
+        boxes = arguments[4]
+        assert isinstance(boxes, torch.Tensor)
         return boxes * torch.tensor([1, 1, 2, 0.72])
 
     monkeypatch.setattr(module, "search_geometry", noted)
     monkeypatch.setattr(module, "refine", grown)
-    tracker = RGBTTracker(network(), SETTINGS)
+    tracker = ReferenceTracker(network(), SETTINGS)
     track(tracker)
     scales = [target.scale for target in looked_at]
     assert scales[1] == scales[0]
@@ -303,8 +318,8 @@ def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatc
 
 
 def test_bad_input_is_named() -> None:
-    tracker = RGBTTracker(network(), SETTINGS)
-    with pytest.raises(RuntimeError, match=r"^RGBTTracker.update: call init with the first frame before$"):
+    tracker = ReferenceTracker(network(), SETTINGS)
+    with pytest.raises(RuntimeError, match=r"^ReferenceTracker.update: call init with the first frame before$"):
         tracker.update(frame(0))
     with pytest.raises(DataError, match=r"^init: the initial box 0,0,0,5 has no area"):
         tracker.init(frame(0), [0, 0, 0, 5])
