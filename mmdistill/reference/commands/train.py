@@ -14,19 +14,30 @@ from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.networks.resnet import Depth
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork, student_settings, teacher_settings
-from mmdistill.reference.networks.weights import load_imagenet_trunks, load_network
+from mmdistill.reference.networks.settings import (
+    Classifier,
+    Fusion,
+    NetworkSettings,
+    single_settings,
+    student_settings,
+    teacher_settings,
+)
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
 
+Stage = Literal["teacher", "student", "rgb", "tir"]
+
 logger = logging.getLogger(__name__)
 
 
 def train(
-    stage: Annotated[Literal["teacher", "student"], tyro.conf.Positional],
+    stage: Annotated[Stage, tyro.conf.Positional],
     /,
     data: str,
     out: Path,
@@ -35,6 +46,9 @@ def train(
     depth: Depth | None = None,
     width: int = 64,
     crop_size: int | None = None,
+    fusion: Literal["mpsd", "concat", "spatial", "channel", "mdc-frs"] | None = None,
+    streams: Literal[1, 2] | None = None,
+    classifier: Classifier = "dimp",
     videos: int = 500,
     hold_out: int = 0,
     device: str = "auto",
@@ -49,6 +63,10 @@ def train(
       mmdistill train teacher --data synthetic --out runs/teacher --depth 18
       mmdistill train student --data synthetic --out runs/student --teacher runs/teacher/network.safetensors
 
+    A tracker of one modality, which learns from that side of the same data:
+
+      mmdistill train tir --data synthetic --out runs/tir
+
     With real pairs as texture, a trunk trained on ImageNet, and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
@@ -57,14 +75,19 @@ def train(
     The folder holds checkpoint.safetensors, log.jsonl (each term of each step) and, at the end, network.safetensors.
 
     Args:
-        stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion.
+        stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
         data: "synthetic", a folder of aligned pairs (rgb/ and tir/), or a folder of labelled sequences.
         out: where the run lives.
         teacher: the trained teacher's network.safetensors; without it a student is trained alone.
-        trunk: ImageNet weights to start the trunk from (.npz, batch norm folded); its batch norm then stays fixed.
+        trunk: trained weights to start the trunk from: torchvision's .pth, what `convert` wrote, a tracker's, or an
+            .npz with batch norm folded; folded batch norm stays fixed.
         depth: the trunk's depth; 50 for a teacher and 18 for a student by default.
         width: channels of the trunk's first convolution.
         crop_size: side of the search area in pixels, a multiple of 16; the teacher's, or 288.
+        fusion: how a student fuses: mpsd, concat, spatial (SAF), channel (CAF) or mdc-frs (the teacher's); mpsd by
+            default.
+        streams: a student's trunks: 1 for both modalities, or 2; 1 by default.
+        classifier: dimp, or atom: then the box estimation alone is trained, for the classifier is learned online.
         videos: how many videos are synthesised or composed.
         hold_out: how many pairs, the last by name, are left for testing.
         device: cpu, cuda, or auto.
@@ -73,19 +96,19 @@ def train(
         distillation: which parts of CMD, and their weights.
     """
     place = choose_device(device)
+    if stage != "student":
+        for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
+            if value is not None:
+                raise DataError(f"--{option}: is for a student, not for {stage!r}; leave it out")
     guide = load_network(teacher) if teacher is not None else None
-    if stage == "teacher" and guide is not None:
-        raise DataError("--teacher: a teacher has no teacher; leave it out, or train a student")
     try:
-        settings = network_settings(stage, guide, depth, width, crop_size)
+        settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
     except ValueError as error:
         raise DataError(f"--{str(error).replace('_', '-')}") from error
-    if trunk is not None:
-        training = dataclasses.replace(training, frozen_statistics=True)
     torch.manual_seed(training.seed)
-    network = RGBTNetwork(settings)
-    if trunk is not None:
-        load_imagenet_trunks(network, trunk)
+    network = TrackerNetwork(settings)
+    if trunk is not None and load_trunks(network, trunk).folded:
+        training = dataclasses.replace(training, frozen_statistics=True)
     sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     source = f"{data}, {videos} videos, {hold_out} pairs held out"
@@ -100,7 +123,14 @@ def train(
 
 
 def network_settings(
-    stage: str, teacher: RGBTNetwork | None, depth: Depth | None, width: int, crop_size: int | None
+    stage: Stage,
+    teacher: TrackerNetwork | None = None,
+    depth: Depth | None = None,
+    width: int = 64,
+    crop_size: int | None = None,
+    fusion: Fusion | None = None,
+    streams: Literal[1, 2] | None = None,
+    classifier: Classifier = "dimp",
 ) -> NetworkSettings:
     """Return the settings of the network to train; a student's crops and filters are its teacher's.
 
@@ -110,8 +140,16 @@ def network_settings(
     if crop_size is None:
         crop_size = 288 if teacher is None else teacher.settings.crop_size
     if stage == "teacher":
-        return teacher_settings(depth or 50, width, crop_size)
-    own = dataclasses.replace(student_settings(width, crop_size), depth=depth or 18)
+        return dataclasses.replace(teacher_settings(depth or 50, width, crop_size), classifier=classifier)
+    if stage != "student":
+        return single_settings(stage, depth or 18, width, crop_size, classifier)
+    own = dataclasses.replace(
+        student_settings(width, crop_size),
+        depth=depth or 18,
+        fusion=fusion or "mpsd",
+        streams=streams or 1,
+        classifier=classifier,
+    )
     if teacher is None:
         return own
     shared = {name: getattr(teacher.settings, name) for name in ("search_area", "filter_size", "label_sigma")}

@@ -1,22 +1,19 @@
-"""Network weights on disk: ours in safetensors with the settings inside, and ImageNet trunks from elsewhere."""
+"""Network weights on disk: safetensors with the settings inside."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import atomic_path
-from mmdistill.reference.networks.resnet import ResNetTrunk
-from mmdistill.reference.networks.rgbt import NetworkSettings, RGBTNetwork
+from mmdistill.reference.networks.settings import NetworkSettings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.settings import from_json, to_json
 
 FORMAT = "mmdistill-network-1"
@@ -41,23 +38,26 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        with Path(path).open("rb") as file:
+            if file.read(2) in (b"PK", b"\x80\x02"):
+                raise DataError(f"{path}: from PyTorch, it seems; import it with `mmdistill convert`") from error
         raise DataError(f"{path}: not a whole safetensors file, truncated perhaps ({error})") from error
 
 
-def save_network(path: str | Path, network: RGBTNetwork) -> None:
+def save_network(path: str | Path, network: TrackerNetwork) -> None:
     """Write a network's weights and settings."""
     metadata = {"format": FORMAT, "network": to_json(network.settings)}
     write_tensors(path, network.state_dict(), metadata)
 
 
-def load_network(path: str | Path) -> RGBTNetwork:
+def load_network(path: str | Path) -> TrackerNetwork:
     """Return the network of a file, in evaluation mode.
 
     Raises:
         DataError: the file is missing, truncated, not one of ours, or its weights don't fit its settings.
     """
     tensors, metadata = read_tensors(path)
-    network = RGBTNetwork(network_settings(path, metadata))
+    network = TrackerNetwork(network_settings(path, metadata))
     load_state(network, tensors, where=str(path))
     return network.eval()
 
@@ -83,76 +83,34 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) 
     Raises:
         DataError: entries are missing, unknown or misshapen, listed by name.
     """
-    expected = module.state_dict()
-    problems = []
-    if missing := expected.keys() - tensors.keys():
-        problems.append(f"missing {_some(missing)}")
-    if unknown := tensors.keys() - expected.keys():
-        problems.append(f"unknown {_some(unknown)}")
-    misshapen = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if misshapen:
-        problems.append(f"misshapen {_some(misshapen)}")
-    if problems:
-        raise DataError(f"{where}: weights of another architecture: {'; '.join(problems)}")
+    check_fit({name: value.shape for name, value in module.state_dict().items()}, tensors, where=where)
     module.load_state_dict(dict(tensors))
 
 
-def load_imagenet_trunks(network: RGBTNetwork, path: str | Path) -> None:
-    """Start every trunk of a network from ImageNet weights; see ``load_imagenet_trunk``."""
-    for trunk in network.trunks.values():
-        assert isinstance(trunk, ResNetTrunk)
-        load_imagenet_trunk(trunk, path)
-
-
-def load_imagenet_trunk(trunk: ResNetTrunk, path: str | Path) -> None:
-    """Load a ResNet whose batch norm was folded into its convolutions, an ``.npz`` with torchvision's names.
-
-    Batch norm then adds the folded bias and does nothing else, as long as it stays in evaluation mode. Layers the trunk
-    has not (``layer4``, ``fc``) are passed over.
+def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Check that tensors have the names and shapes expected, and no others.
 
     Raises:
-        DataError: the file is missing or broken, or holds another architecture.
+        DataError: entries are missing, unknown or misshapen, listed by name.
     """
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            folded = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error})") from error
-    unused = ("layer4", "fc")
-    state: dict[str, Tensor] = {name: value for name, value in trunk.state_dict().items() if "num_batches" in name}
-    for name, value in folded.items():
-        if name.startswith(unused):
-            continue
-        layer, _, kind = name.rpartition(".")
-        if kind == "weight":
-            state[name] = value
-        else:
-            state |= _identity_norm(_norm_of(layer), value)
-    load_state(trunk, state, where=str(path))
+    problems = []
+    if missing := expected.keys() - tensors.keys():
+        problems.append(f"missing {some(missing)}")
+    if unknown := tensors.keys() - expected.keys():
+        problems.append(f"unknown {some(unknown)}")
+    misshapen = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != tuple(shape)
+    ]
+    if misshapen:
+        problems.append(f"misshapen {some(misshapen)}")
+    if problems:
+        raise DataError(f"{where}: weights of another architecture: {'; '.join(problems)}")
 
 
-def _norm_of(convolution: str) -> str:
-    """Return the name of the batch norm behind a convolution, as torchvision names them."""
-    if convolution.endswith("downsample.0"):
-        return convolution.removesuffix("0") + "1"
-    head, _, number = convolution.rpartition("conv")
-    return f"{head}bn{number}"
-
-
-def _identity_norm(name: str, bias: Tensor, epsilon: float = 1e-5) -> dict[str, Tensor]:
-    return {
-        f"{name}.weight": torch.ones_like(bias),
-        f"{name}.bias": bias,
-        f"{name}.running_mean": torch.zeros_like(bias),
-        f"{name}.running_var": torch.full_like(bias, 1 - epsilon),
-    }
-
-
-def _some(names: Iterable[str], limit: int = 3) -> str:
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """Return the first few names and how many more there are; what can't be printed is escaped."""
     listed = sorted(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return ", ".join(name if name.isprintable() else ascii(name) for name in listed[:limit]) + more

@@ -1,0 +1,193 @@
+"""Pickles read as data: nothing is imported, and nothing that a file names is called.
+
+A pickle is a program for a stack machine whose opcodes the standard library's ``pickletools`` documents and parses. The
+machine here builds containers and plain values. Classes and functions, and whatever they would have made, become a
+``Foreign``, which keeps the name and no more; but for the few functions that the reader brings its own stand-ins for.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What stands for a class, a function, or an object made by one.
+
+    Attributes:
+        name: the class's or function's, as ``module.name``.
+    """
+
+    name: str
+
+
+class PickleReader:
+    """Reads pickles of protocols 0 to 5 without running anything from them.
+
+    Sets come as lists, and entries of dictionaries are kept where the key is a plain value: nothing is hashed or
+    compared that a file could have made expensive.
+
+    Args:
+        functions: stand-ins by ``module.name``, called with the arguments in the file. They must be safe whatever these
+            are.
+        persistent: called with each persistent id; returns the object that is meant. Without it there may be none.
+
+    Attributes:
+        foreign: the names of all that was met and has no stand-in.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., object]] | None = None,
+        persistent: Callable[[object], object] | None = None,
+    ) -> None:
+        self.functions, self.persistent = functions or {}, persistent or _no_persistent_id
+        self.foreign: set[str] = set()
+
+    def read(self, stream: IO[bytes]) -> Any:
+        """Return the object of the next pickle in a stream, which is left right behind it.
+
+        Raises:
+            ValueError: it isn't a whole pickle, or has an opcode that no file needs.
+        """
+        machine = _Machine(self)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in texts
+                for opcode, argument, _ in pickletools.genops(stream):
+                    machine.step(opcode.name, argument)
+            return machine.stack.pop()
+        except (IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            raise ValueError(f"a broken pickle ({type(error).__name__}: {error})") from error
+
+
+class _Machine:
+    """The state while one pickle is read."""
+
+    def __init__(self, reader: PickleReader) -> None:
+        self.reader = reader
+        self.stack: list[Any] = []
+        self.under_marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, opcode: str, argument: Any) -> None:
+        stack = self.stack
+        match opcode:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4" | "FLOAT" | "BINFLOAT":
+                stack.append(argument)
+            case "STRING" | "BINSTRING" | "SHORT_BINSTRING":
+                stack.append(argument)
+            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
+                stack.append(argument)
+            case "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
+                stack.append(argument)
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode == "NEWTRUE")
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case "MARK":
+                self.under_marks.append(stack)
+                self.stack = []
+            case "POP" if stack:
+                stack.pop()
+            case "POP" | "POP_MARK":
+                self.since_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                self.replace(int(opcode[-1]), tuple)
+            case "TUPLE":
+                items = self.since_mark()
+                self.stack.append(tuple(items))
+            case "EMPTY_LIST" | "EMPTY_SET":
+                stack.append([])
+            case "LIST" | "FROZENSET":
+                items = self.since_mark()
+                self.stack.append(items)
+            case "APPEND":
+                self.extend([stack.pop()])
+            case "APPENDS" | "ADDITEMS":
+                self.extend(self.since_mark())
+            case "EMPTY_DICT":
+                stack.append({})
+            case "DICT":
+                items = self.since_mark()
+                self.stack.append({})
+                self.set_items(items)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                self.set_items([key, value])
+            case "SETITEMS":
+                self.set_items(self.since_mark())
+            case "GLOBAL":
+                stack.append(self.named(argument.replace(" ", ".", 1)))
+            case "STACK_GLOBAL":
+                self.replace(2, lambda names: self.named(".".join(names)))
+            case "REDUCE" | "NEWOBJ":
+                self.replace(2, lambda call: self.called(*call))
+            case "NEWOBJ_EX":
+                self.replace(3, lambda call: self.called(*call[:2]))
+            case "OBJ":
+                function, *arguments = self.since_mark()
+                self.stack.append(self.called(function, tuple(arguments)))
+            case "INST":
+                arguments = self.since_mark()
+                self.stack.append(self.called(self.named(argument.replace(" ", ".", 1)), tuple(arguments)))
+            case "BUILD":
+                stack.pop()  # what has a state is foreign, or a container with attributes that nobody asks for
+            case "PERSID":
+                stack.append(self.reader.persistent(argument))
+            case "BINPERSID":
+                stack.append(self.reader.persistent(stack.pop()))
+            case _:
+                raise ValueError(f"the pickle opcode {opcode} is out of place")
+
+    def since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.under_marks.pop()
+        return items
+
+    def replace(self, count: int, make: Callable[[list[Any]], object]) -> None:
+        """Replace the topmost objects by one made of them."""
+        items = self.stack[-count:]
+        if len(items) < count:
+            raise IndexError("too few objects on the stack")
+        self.stack[-count:] = [make(items)]
+
+    def extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if isinstance(target, dict) and (key is None or isinstance(key, str | bytes | int | float)):
+                target[key] = value
+
+    def named(self, name: str) -> Foreign:
+        if name not in self.reader.functions:
+            self.reader.foreign.add(name)
+        return Foreign(name)
+
+    def called(self, function: object, arguments: object) -> object:
+        if not isinstance(function, Foreign) or not isinstance(arguments, tuple):
+            raise TypeError("a call without function or arguments")
+        stand_in = self.reader.functions.get(function.name)
+        return Foreign(function.name) if stand_in is None else stand_in(*arguments)
+
+
+def _no_persistent_id(identity: object) -> object:
+    raise ValueError(f"a persistent id is out of place ({type(identity).__name__})")

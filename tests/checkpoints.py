@@ -1,0 +1,98 @@
+"""Builders of files that others wrote: public checkpoints with their training code's classes around the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import pathlib
+import sys
+import types
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdistill.reference.importing.published import published_name, published_shape
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+
+FOREIGN = "training_code_of_others"
+
+
+def random_state(layout: Mapping[str, Sequence[int]]) -> OrderedDict[str, Tensor]:
+    """Random tensors of a layout, like weights: variances positive, counts whole."""
+    state = OrderedDict()
+    for name, shape in layout.items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(7)
+        elif name.endswith("running_var"):
+            state[name] = torch.rand(*shape) + 0.5
+        else:
+            state[name] = torch.randn(*shape) * 0.05
+    return state
+
+
+def published_layout(network: TrackerNetwork) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a public checkpoint of a network of ours, at its width."""
+    return {published_name(name): published_shape(name, value.shape) for name, value in network.state_dict().items()}
+
+
+def save_tracker(path: pathlib.Path, net: Mapping[str, Tensor], *, stream: bool = False) -> None:
+    """Write a tracker's training checkpoint; its foreign classes are gone when this returns."""
+    with foreign_module() as module:
+        optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, 3))])
+        optimiser.param_groups[0]["params"][0].grad = torch.ones(2, 3)
+        optimiser.step()
+        settings = module.Thing(device=torch.device("cpu"), folder=pathlib.PurePosixPath("/runs"), sizes=(18, 18))
+        settings.itself = settings
+        content = {
+            "epoch": 50,
+            "actor_type": "Actor",
+            "net_type": "Net",
+            "net": net,
+            "net_info": None,
+            "constructor": module.Thing(function=module.build, arguments=["resnet"], keywords={"filter_size": 4}),
+            "optimizer": optimiser.state_dict(),
+            "stats": OrderedDict(train=OrderedDict(loss=module.Meter([0.5, float("nan")])), val=None),
+            "settings": settings,
+            "extra": [np.float64(0.25), np.arange(3), {1, 2}, slice(1, 2), module.Kind.ONE, defaultdict(list, a=[1])],
+            "odd keys": {(1, 2): 3, module.Kind.ONE: 4},
+        }
+        save(path, content, stream=stream)
+
+
+def save(path: pathlib.Path, content: Any, *, stream: bool = False) -> None:
+    """``torch.save`` in the zip container, or in the one before PyTorch 1.6."""
+    torch.save(content, path, _use_new_zipfile_serialization=not stream)
+
+
+@contextlib.contextmanager
+def foreign_module() -> Iterator[Any]:
+    """A module with classes of all kinds that can be imported inside the block only."""
+    module: Any = types.ModuleType(FOREIGN)
+
+    class Thing:
+        def __init__(self, **attributes: object) -> None:
+            self.__dict__.update(attributes)
+
+    class Meter(list):  # type: ignore[type-arg]
+        def __init__(self, values: Sequence[float] = ()) -> None:
+            super().__init__(values)
+            self.last = values[-1] if values else None
+
+    class Kind(enum.Enum):
+        ONE = 1
+
+    def build() -> None:
+        raise AssertionError("was run")
+
+    for member in (Thing, Meter, Kind, build):
+        member.__module__, member.__qualname__ = FOREIGN, member.__name__
+        setattr(module, member.__name__, member)
+    sys.modules[FOREIGN] = module
+    try:
+        yield module
+    finally:
+        del sys.modules[FOREIGN]

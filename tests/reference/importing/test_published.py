@@ -1,0 +1,131 @@
+"""Public tracker checkpoints: every entry of the published layout finds its place, and nothing else does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+from torch import Tensor
+
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.importing.published import is_published, published_name, published_network, published_shape
+from mmdistill.reference.importing.state import State, read_state
+from mmdistill.reference.networks.settings import single_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+
+
+def layout(fixtures: Path, depth: int) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = json.loads((fixtures / f"dimp{depth}_checkpoint_layout.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_names_and_shapes_are_the_published_ones(fixtures: Path, depth: Any) -> None:
+    with torch.device("meta"):
+        network = TrackerNetwork(single_settings("rgb", depth))
+    unused = ("feature_extractor.layer4.", "feature_extractor.fc.")
+    used = {name: tuple(shape) for name, shape in layout(fixtures, depth).items() if not name.startswith(unused)}
+    assert checkpoints.published_layout(network) == used
+
+
+@pytest.mark.parametrize(
+    ("depth", "stream", "parameters", "left_out"),
+    [(18, False, 10_739_183, 32), (18, True, 10_739_183, 32), (50, False, 26_083_567, 62)],
+)
+def test_a_checkpoint_of_the_published_layout(
+    fixtures: Path, tmp_path: Path, depth: int, stream: bool, parameters: int, left_out: int
+) -> None:
+    net = checkpoints.random_state(layout(fixtures, depth))
+    checkpoints.save_tracker(tmp_path / "public.pth", net, stream=stream)
+    state = read_state(tmp_path / "public.pth")
+    assert is_published(state)
+    network, unused = published_network(state, "tir")
+    assert network.settings == single_settings("tir", depth)  # type: ignore[arg-type]
+    assert not network.training
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert len(unused) == left_out
+    ours = network.state_dict()
+    for name, value in ours.items():
+        expected = net[published_name(name)]
+        torch.testing.assert_close(value, expected.flatten() if name.endswith(".values") else expected, rtol=0, atol=0)
+    assert len(ours) + len(unused) == len(net)
+
+
+@pytest.fixture
+def net() -> dict[str, Tensor]:
+    """A narrow DiMP-18 as a public checkpoint has it."""
+    with torch.device("meta"):
+        network = TrackerNetwork(single_settings("rgb", 18, width=4))
+    return dict(checkpoints.random_state(checkpoints.published_layout(network)))
+
+
+def test_width_is_found_and_counts_of_batches_may_be_missing(net: dict[str, Tensor]) -> None:
+    older = {name: value for name, value in net.items() if not name.endswith("num_batches_tracked")}
+    network, left_out = published_network(State("old.pth", older))
+    assert (network.settings, left_out) == (single_settings("rgb", 18, width=4), [])
+    counts = [value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")]
+    assert len(counts) == len(net) - len(older)
+    assert not any(counts)
+
+
+def test_values_of_another_type_become_ours(net: dict[str, Tensor]) -> None:
+    network, _ = published_network(State("half.pth", {name: value.half() for name, value in net.items()}))
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    found = network.state_dict()["trunks.one.conv1.weight"]
+    torch.testing.assert_close(found, net["feature_extractor.conv1.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_a_tracker_without_a_classifier_is_atom(net: dict[str, Tensor]) -> None:
+    atom = {name: value for name, value in net.items() if not name.startswith("classifier.")}
+    network, _ = published_network(State("atom.pth", atom))
+    assert network.settings.classifier == "atom"
+    assert network.classifier is None
+
+
+def test_what_does_not_fit_is_listed_by_its_published_name(net: dict[str, Tensor]) -> None:
+    del net["bb_regressor.iou_predictor.bias"]
+    net["classifier.filter_optimizer.init_uni_weight"] = torch.zeros(1)
+    net["classifier.filter_optimizer.label_map_predictor.weight"] = torch.zeros(1, 50, 2, 1)
+    with pytest.raises(DataError) as raised:
+        published_network(State("other.pth", net))
+    assert str(raised.value) == (
+        "other.pth: weights of another architecture: missing bb_regressor.iou_predictor.bias; "
+        "unknown classifier.filter_optimizer.init_uni_weight; "
+        "misshapen classifier.filter_optimizer.label_map_predictor.weight (1, 50, 2, 1) instead of (1, 100, 1, 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((5, 3, 7, 7), "width: expected an even number"),
+        ((1 << 30, 0), "misshapen"),
+        ((), "misshapen"),
+        (None, "missing"),
+    ],
+)
+def test_a_first_convolution_of_any_shape_costs_nothing(
+    net: dict[str, Tensor], shape: tuple[int, ...] | None, says: str
+) -> None:
+    first = "feature_extractor.conv1.weight"
+    if shape is None:
+        del net[first]
+    else:
+        net[first] = torch.zeros(shape)
+    with pytest.raises(DataError, match=rf"other.pth: .*{says}"):
+        published_network(State("other.pth", net))
+
+
+def test_a_name_cannot_write_to_the_terminal(net: dict[str, Tensor]) -> None:
+    net["bb_regressor.\x1b[2J"] = torch.zeros(1)
+    with pytest.raises(DataError, match=r"unknown 'bb_regressor.\\x1b\[2J'"):
+        published_network(State("other.pth", net))
+
+
+def test_names_that_no_public_checkpoint_has_are_refused() -> None:
+    with pytest.raises(KeyError, match=r"fusions.0.gate.weight"):
+        published_name("fusions.0.gate.weight")
+    assert published_shape("iou_net.predictor.weight", (1, 512)) == (1, 512)
