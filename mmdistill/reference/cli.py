@@ -11,8 +11,10 @@ import tyro
 
 from mmdistill.errors import ShapeError
 from mmdistill.reference.commands.compose import compose
+from mmdistill.reference.commands.convert import convert
 from mmdistill.reference.commands.demo import demo
 from mmdistill.reference.commands.evaluate import evaluate
+from mmdistill.reference.commands.export import export
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.errors import DataError
@@ -23,6 +25,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": track,
     "evaluate": evaluate,
     "compose": compose,
+    "convert": convert,
+    "export": export,
 }
 
 
