@@ -7,11 +7,11 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(total: int, title: str, unit: str, *, initial: int = 0, show: bool = True) -> tqdm[Any]:
+def progress_bar(total: int | None, title: str, unit: str, *, initial: int = 0, show: bool = True) -> tqdm[Any]:
     """Return a bar with the rate and the time left.
 
     Args:
-        total: how many units there are.
+        total: how many units there are; None if nobody knows.
         title: what is under way.
         unit: of what.
         initial: how many were done before.

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from mmdistill.reference.data.box_files import write_boxes
-from mmdistill.reference.data.boxes import Array, check_initial
-from mmdistill.reference.data.frames import open_frames
+from mmdistill.reference.commands.initial_box import initial_box
+from mmdistill.reference.data.frames import Reading, open_input
+from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
+from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.tracking.annotate import annotate
-from mmdistill.reference.tracking.tracker import RGBTTracker
+from mmdistill.reference.tracking.annotate import Panel, annotate, choose_panels
+from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
+from mmdistill.reference.tracking.settings import published_settings
+from mmdistill.reference.tracking.track_output import TrackOutput
+from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.tracking.video_writer import VideoWriter
+
+logger = logging.getLogger(__name__)
 
 
 def track(
     weights: Path,
-    init: str,
     out: Path,
-    rgb: Path | None = None,
-    tir: Path | None = None,
+    init: str | None = None,
+    rgb: str | None = None,
+    tir: str | None = None,
+    on_broken: Literal["stop", "skip"] = "stop",
+    unequal: Literal["error", "shorter"] = "error",
+    response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
     fps: float = 25.0,
+    seed: int = 0,
     device: str = "auto",
 ) -> None:
     """Track a target through one video.
@@ -39,82 +46,86 @@ def track(
       mmdistill track --weights runs/student/network.safetensors --rgb clip/rgb --tir clip/tir
       --init 120,80,40,32 --out tracked
 
-    Either modality may be missing: the one that is there then stands in for it. Writes boxes.txt (x,y,w,h a
-    line), scores.txt, an annotated video (RGB beside TIR) and summary.json. Interrupted, it leaves what it has.
+    The target drawn with the mouse, in the video of a thermal camera alone:
+
+      mmdistill track --weights runs/tir/network.safetensors --tir flight.mkv --out tracked
+
+    Two cameras, until Ctrl-C:
+
+      mmdistill track --weights runs/student/network.safetensors --rgb 0 --tir 1 --init 120,80,40,32 --out tracked
+
+    A modality that is missing, black or unreadable in a frame is stood in for by the other one. Writes boxes.txt
+    (x,y,w,h) and scores.txt with a line for each frame, frames.csv with what happened in it, an annotated video (RGB
+    beside TIR) and summary.json. Interrupted, it leaves what it has.
 
     Args:
         weights: a trained network.safetensors.
-        init: the target in the first frame, x,y,w,h in pixels.
         out: folder for the results.
-        rgb: folder of RGB images, or a video file.
-        tir: folder of TIR images, or a video file.
+        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line; drawn with the mouse if not
+            given.
+        rgb: folder of RGB images, a video file, or a camera's number.
+        tir: folder of TIR images, a video file, or a camera's number; 8 or 16 bits.
+        on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
+            it keeps the last box.
+        unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
+        response: draw what the tracker saw as a heat map.
         video: kind of annotated video.
         fps: frames per second of the annotated video.
+        seed: of all that is random.
         device: cpu, cuda, or auto.
     """
-    box = parse_box(init)
-    frames = open_frames(rgb, tir)
-    box = check_initial(box, *frames.size, where="--init")
-    tracker = RGBTTracker(load_network(weights).to(choose_device(device)))
-    track = _Track(len(frames))
-    with ExitStack() as stack:
-        stack.callback(track.write, out)  # after an interruption too: what there is so far
-        writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
-        bar = stack.enter_context(progress_bar(len(frames), "tracking", "frame"))
-        for index in range(len(frames)):
-            frame = frames.frame(index)
-            start = time.perf_counter()
-            if index == 0:
-                tracker.init(frame, box)
-                found, score = box, 1.0
-            else:
-                found, score = tracker.update(frame)
-            track.append(found, score, time.perf_counter() - start)
-            if writer is not None:
-                writer.write(annotate(frame, {"mmdistill": found}, score=score, caption=f"frame {index + 1}"))
-            bar.update()
-    print(f"{out}: {len(track.boxes)} frames, {track.frames_per_second:.1f} frames per second")
+    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken)) as frames:
+        readings = iter(frames)
+        first = next(readings)
+        check_first(first)
+        box = initial_box(init, first.images)
+        network = load_network(weights).to(choose_device(device))
+        settings = published_settings(network.settings)
+        tracker = ReferenceTracker(network, settings, seed=seed)
+        about = {
+            "inputs": {"rgb": rgb, "tir": tir},
+            "initial_box": box.tolist(),
+            "weights": str(weights),
+            "device": device,
+            "seed": seed,
+            "network": asdict(network.settings),
+            "tracking": asdict(settings),
+        }
+        draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
+        with ExitStack() as stack:
+            interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
+            output = stack.enter_context(TrackOutput(out, about, frames.length))
+            writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
+            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame"))
+            for frame in follow(tracker, chain([first], readings), box):
+                output.append(frame)
+                if frame.reading.problem:
+                    logger.warning("frame %d: %s", frame.number, frame.reading.problem)
+                if writer is not None:
+                    writer.write(draw(frame))
+                bar.update()
+                if interrupted:
+                    raise KeyboardInterrupt
+    print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
 
 
-@dataclass
-class _Track:
-    """What was found so far."""
+class _Drawing:
+    """Draws frames of one video alike."""
 
-    frames: int
-    boxes: list[Array] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    def __init__(self, panels: Sequence[Panel], first: Reading, frames: int | None) -> None:
+        self._panels = panels
+        self._of = "" if frames is None else f" of {frames}"
+        self._size = next(image.shape[1::-1] for image in first.images if image is not None)
 
-    def append(self, box: Array, score: float, seconds: float) -> None:
-        self.boxes.append(box)
-        self.scores.append(score)
-        self.seconds.append(seconds)
-
-    @property
-    def frames_per_second(self) -> float:
-        """Without reading frames, writing video and the first frame."""
-        return (len(self.seconds) - 1) / max(sum(self.seconds[1:]), 1e-9)
-
-    def write(self, out: Path) -> None:
-        if not self.boxes:
-            return
-        write_boxes(out / "boxes.txt", np.stack(self.boxes), decimals=3)
-        write_text(out / "scores.txt", "".join(f"{score:.4f}\n" for score in self.scores))
-        rate = round(self.frames_per_second, 2)
-        summary = {"frames": self.frames, "tracked": len(self.boxes), "frames_per_second": rate}
-        write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-def parse_box(text: str) -> Array:
-    """Return the box written as ``x,y,w,h``.
-
-    Raises:
-        DataError: it isn't four numbers.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise DataError(f"--init: expected four numbers x,y,w,h separated by commas, got {text!r}")
-    return np.array(numbers)
+    def __call__(self, frame: TrackedFrame) -> Image:
+        return annotate(
+            frame.reading.images,
+            {"mmdistill": frame.box},
+            score=None if frame.flag == "skipped" else frame.score,
+            caption=f"frame {frame.number}{self._of}",
+            flag=frame.flag,
+            response=frame.response,
+            states=frame.reading.states,
+            panels=self._panels,
+            size=self._size,
+        )

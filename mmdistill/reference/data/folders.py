@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmdistill.pair import Pair
 from mmdistill.reference.data.attributes import read_attributes, write_attributes
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
-from mmdistill.reference.data.frames import Frames, ImageFolder
+from mmdistill.reference.data.frames import Frames, open_frames
 from mmdistill.reference.data.images import natural_order, write_image
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
@@ -140,11 +140,9 @@ def find_annotation(folder: str | Path) -> Path | None:
 def _frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
     sides = modality_folders(folder)
     if sides is not None:
-        return Frames(*map(ImageFolder, sides), where=Pair(*map(str, sides)))
+        return open_frames(*sides)
     images = folder / "img" if (folder / "img").is_dir() else folder
-    source = ImageFolder(images)
-    rgb, tir = (source, None) if modality == "rgb" else (None, source)
-    return Frames(rgb, tir, where=Pair(str(images), str(images)))
+    return open_frames(images) if modality == "rgb" else open_frames(tir=images)
 
 
 def _one_per_frame(boxes: Boxes, length: int, annotation: Path) -> Boxes:

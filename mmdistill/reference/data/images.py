@@ -16,6 +16,12 @@ from mmdistill.reference.files import atomic_path
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+Pixels = NDArray[Any]
+"""An image as it is stored: ``(H, W)`` or ``(H, W, 3)`` in BGR order, uint8 or uint16."""
+
+Limits = tuple[float, float]
+"""The darkest and the brightest 16-bit value that are told apart."""
+
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 
@@ -23,13 +29,17 @@ PNG_START, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 def read_image(path: str | Path) -> Image:
     """Read an image of 8 or 16 bits and 1, 3 or 4 channels as ``(H, W, 3)`` uint8, RGB.
 
-    One channel is repeated three times; transparency is dropped. A 16-bit image of one channel, as thermal
-    cameras write them, is stretched so that its own 1st to 99th percentile becomes 0 to 255; a 16-bit colour
-    image keeps its high byte.
+    See ``to_rgb``: a 16-bit image of one channel is stretched by its own percentiles. Frames of a video, which must
+    not flicker, are stretched by a range that they share: ``data/frames/steady_range.py``.
 
     Raises:
         DataError: the file is missing, empty, cut off, not an image, or of another depth.
     """
+    return to_rgb(read_pixels(path))
+
+
+def read_pixels(path: str | Path) -> Pixels:
+    """Read an image as it is stored, ``(H, W)`` or ``(H, W, 3)`` in BGR order, of 8 or 16 bits; see ``read_image``."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -47,8 +57,38 @@ def read_image(path: str | Path) -> Image:
         raise DataError(f"{path}: expected an image, cannot decode the file")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path}: expected an image of 8 or 16 bits, got {pixels.dtype}")
+    return np.asarray(pixels)
+
+
+def to_rgb(pixels: Pixels, limits: Limits | None = None) -> Image:
+    """Return pixels of 8 or 16 bits, ``(H, W)`` or ``(H, W, 3)`` in BGR order, as ``(H, W, 3)`` uint8, RGB.
+
+    One channel is repeated three times. 16 bits of one channel, as thermal cameras give them (or of three that are
+    equal), are stretched so that the limits become 0 and 255; 16-bit colour keeps its high byte.
+
+    Args:
+        pixels: an image as it is stored.
+        limits: the darkest and the brightest 16-bit value that are told apart; the image's own 1st and 99th percentile
+            if not given.
+    """
+    if pixels.dtype == np.uint16:
+        if is_thermal(pixels):
+            pixels = _stretched(pixels.reshape(*pixels.shape[:2], -1)[..., 0], limits or percentiles(pixels))
+        else:
+            pixels = (pixels // 256).astype(np.uint8)
     conversion = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(_eight_bits(pixels), conversion), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)
+
+
+def is_thermal(pixels: Pixels) -> bool:
+    """Whether these are 16 bits of one channel, or of several equal ones: values that need a range to be seen."""
+    return pixels.dtype == np.uint16 and (pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all()))
+
+
+def percentiles(pixels: Pixels) -> Limits:
+    """Return the 1st and the 99th percentile of all values."""
+    low, high = np.percentile(pixels, (1, 99))
+    return float(low), float(high)
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -94,11 +134,7 @@ def _cut_off(data: bytes) -> bool:
     return data.startswith(PNG_START) and PNG_END not in data
 
 
-def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.ndim == 3:
-        return (pixels // 256).astype(np.uint8)
-    low, high = np.percentile(pixels, (1, 99))
-    stretched = (pixels - low) * (255 / max(high - low, 1))
+def _stretched(values: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
+    low, high = limits
+    stretched = (values - low) * (255 / max(high - low, 1))
     return np.asarray(np.clip(np.rint(stretched), 0, 255), dtype=np.uint8)

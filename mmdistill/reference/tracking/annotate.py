@@ -1,25 +1,70 @@
-"""Frames with boxes drawn on both modalities."""
+"""Frames with boxes, and what the tracker saw, drawn on both modalities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array
+from mmdistill.reference.data.frames import State
 from mmdistill.reference.data.sequence import FramePair, Image
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.tracking.drawing import (
+    DARK,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    USUAL_WIDTH,
+    VERMILION,
+    WHITE,
+    YELLOW,
+    Colour,
+    draw_box,
+    text_scale,
+    text_size,
+    write,
+)
+from mmdistill.reference.tracking.footer import footer
+from mmdistill.reference.tracking.response import Response, draw_response
 
-# Okabe and Ito's colours, which colour-blind viewers can tell apart, without those that dark images swallow.
-_COLOURS = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (213, 94, 0), (0, 158, 115), (204, 121, 167))
-_TRUTH, _TEXT, _DARK = (255, 255, 255), (235, 235, 235), (24, 24, 24)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_MIN_WIDTH = 360  # pixels of a panel; smaller images are enlarged, or text would not be legible
-_LEGEND_SHARE = 0.6  # of the footer's width; the caption has the rest
-_SUBPIXEL_BITS = 4
+COLOURS = (SKY, ORANGE, YELLOW, VERMILION, GREEN, PURPLE)
+NARROWEST, WIDEST = USUAL_WIDTH, 960  # pixels of a panel: legible, and no slower to write than needed
+REASONS: dict[State, str] = {"missing": "not in this frame", "black": "the image is black", "broken": "unreadable"}
+
+
+class Panel(NamedTuple):
+    """One of the images that stand side by side.
+
+    Attributes:
+        modality: whose image.
+        title: what it is called in its corner.
+        response: whether the response is drawn on it.
+    """
+
+    modality: Literal["rgb", "tir"]
+    title: str
+    response: bool = False
+
+
+RGB_AND_TIR = (Panel("rgb", "RGB"), Panel("tir", "TIR"))
+
+
+def choose_panels(rgb: bool, tir: bool, response: bool) -> tuple[Panel, ...]:
+    """Return the panels for a video's modalities.
+
+    The left one shows the image as it is, the right one the response over it: TIR, or again the only modality there is.
+    """
+    if rgb and tir:
+        return Panel("rgb", "RGB"), Panel("tir", "TIR", response)
+    alone = Panel("rgb", "RGB") if rgb else Panel("tir", "TIR")
+    return (alone, alone._replace(title="response", response=True)) if response else (alone,)
 
 
 def annotate(
@@ -29,8 +74,13 @@ def annotate(
     score: float | None = None,
     truth: ArrayLike | None = None,
     caption: str | None = None,
+    flag: str | None = None,
+    response: Response | None = None,
+    states: Pair[State] | None = None,
+    panels: Sequence[Panel] = RGB_AND_TIR,
+    size: tuple[int, int] | None = None,
 ) -> Image:
-    """Draw boxes on a frame: RGB on the left, TIR on the right, a legend below.
+    """Draw boxes on a frame: its images side by side, a legend below.
 
     Args:
         frame: both images ``(H, W, 3)``; a missing one becomes a dark panel that says so.
@@ -38,30 +88,46 @@ def annotate(
         score: the tracker's confidence.
         truth: the true box, drawn in white; NaN draws none.
         caption: what frame this is.
+        flag: what the tracker makes of the frame; a dot's colour says how sure it is.
+        response: what the tracker saw. It is drawn on the panels that are for it, or, where these have no image, on the
+            first that has one.
+        states: what each modality is: why it is missing.
+        panels: what stands side by side.
+        size: the images' width and height, pixels; needed where a frame may have no image.
 
     Returns:
-        An image whose size depends on the frame's size and on the names alone, so that a video can be made of
-        such images. Images narrower than 360 pixels are enlarged.
+        An image whose size depends on the frame's size, the names and the panels alone, so that a video can be made of
+        such images. Images narrower than 360 pixels are enlarged, those wider than 960 reduced.
 
     Raises:
-        DataError: neither modality is there.
+        DataError: neither modality is there, and no size is given.
     """
-    present = next((image for image in frame if image is not None), None)
-    if present is None:
-        raise DataError("annotate: expected an RGB or a TIR image, got neither")
-    scale = max(1.0, _MIN_WIDTH / present.shape[1])
-    height, width = (round(side * scale) for side in present.shape[:2])
+    width, height = size or _size(frame)
+    scale = min(max(1.0, NARROWEST / width), WIDEST / width)
     # Truth is drawn first: it must not hide a tracker that agrees with it.
-    drawn = [] if truth is None else [_Drawn("truth", np.asarray(truth, dtype=np.float64) * scale, _TRUTH)]
+    drawn = [] if truth is None else [_Drawn("truth", np.asarray(truth, dtype=np.float64) * scale, WHITE)]
     for place, (name, box) in enumerate(boxes.items()):
-        colour = _COLOURS[place % len(_COLOURS)]
-        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, colour))
-    panels = [
-        _panel(image, modality, drawn, width, height) for image, modality in zip(frame, ("RGB", "TIR"), strict=True)
-    ]
-    confidence = None if score is None else f"score {score:.2f}"
-    note = "  ".join(part for part in (caption, confidence) if part)
-    return np.concatenate([np.concatenate(panels, axis=1), _footer(drawn, note, 2 * width)])
+        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, COLOURS[place % len(COLOURS)]))
+
+    shown = [panel for panel in panels if getattr(frame, panel.modality) is not None]
+    searched = [panel for panel in shown if panel.response] or shown[:1]
+    images = []
+    for panel in panels:
+        image = getattr(frame, panel.modality)
+        if image is None:
+            reason = "" if states is None else REASONS.get(getattr(states, panel.modality), "")
+            images.append(_empty_panel(panel.modality.upper(), reason, round(width * scale), round(height * scale)))
+        else:
+            over = response if panel in searched else None
+            images.append(_panel(image, panel.title, drawn, over, scale, round(width * scale), round(height * scale)))
+
+    legend: list[tuple[str, Colour | None]] = [(each.name, each.colour) for each in drawn]
+    if any(panel.response for panel in panels):
+        legend.append(("response", None))
+    words = (caption, flag and flag.replace("_", " "), None if score is None else f"score {score:.2f}")
+    note = "   ".join(word for word in words if word)
+    above = np.concatenate(images, axis=1)
+    return np.concatenate([above, footer(legend, note, flag, above.shape[1], images[0].shape[1])])
 
 
 class _Drawn(NamedTuple):
@@ -69,76 +135,42 @@ class _Drawn(NamedTuple):
 
     name: str
     box: Array
-    colour: tuple[int, int, int]
+    colour: Colour
 
 
-def _text_scale(panel_width: int) -> float:
-    """Return the font scale: larger panels get larger text, though not in proportion."""
-    return float(0.45 * np.sqrt(panel_width / _MIN_WIDTH))
+def _size(frame: FramePair) -> tuple[int, int]:
+    present = next((image for image in frame if image is not None), None)
+    if present is None:
+        raise DataError("annotate: expected an RGB or a TIR image, got neither")
+    return present.shape[1], present.shape[0]
 
 
-def _text_size(text: str, scale: float) -> tuple[int, int]:
-    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    return width, height
-
-
-def _write(image: Image, text: str, origin: tuple[int, int], scale: float) -> None:
-    """Write text on a dark ground; ``origin`` is the left end of its baseline."""
-    cv2.putText(image, text, origin, _FONT, scale, _TEXT, 1, cv2.LINE_AA)
-
-
-def _panel(image: Image | None, modality: str, drawn: list[_Drawn], width: int, height: int) -> Image:
-    """Return one side ``(height, width, 3)``: the image with its boxes and its modality in the corner."""
-    scale = _text_scale(width)
-    if image is None:
-        panel = np.full((height, width, 3), _DARK, dtype=np.uint8)
-        text_width, text_height = _text_size(f"no {modality}", scale)
-        _write(panel, f"no {modality}", ((width - text_width) // 2, (height + text_height) // 2), scale)
-        return panel
-    panel = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+def _panel(
+    image: Image, title: str, drawn: Sequence[_Drawn], response: Response | None, scale: float, width: int, height: int
+) -> Image:
+    """Return ``(height, width, 3)``: the image with the response, the boxes, and its title in the corner."""
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    panel = np.array(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)
+    if response is not None:
+        draw_response(panel, response, scale)
     for each in drawn:
-        _draw_box(panel, each)
-    text_width, text_height = _text_size(modality, scale)
-    margin = round(10 * scale)
-    panel[: text_height + 2 * margin, : text_width + 2 * margin] = _DARK
-    _write(panel, modality, (margin, text_height + margin), scale)
+        draw_box(panel, each.box, each.colour)
+    letters = text_scale(width)
+    text_width, text_height = text_size(title, letters)
+    margin = round(10 * letters)
+    panel[: text_height + 2 * margin, : text_width + 2 * margin] = DARK
+    write(panel, title, (margin, text_height + margin), letters)
     return panel
 
 
-def _draw_box(panel: Image, drawn: _Drawn) -> None:
-    """Draw a box with a dark outline, to the fraction of a pixel."""
-    if not np.isfinite(drawn.box).all():
-        return
-    x, y, w, h = drawn.box
-    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)]) - 0.5
-    reach = 2 * max(panel.shape)
-    points = np.rint(corners.clip(-reach, reach) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    thickness = max(2, round(panel.shape[1] / _MIN_WIDTH))
-    for colour, line in ((_DARK, thickness + 2), (drawn.colour, thickness)):
-        cv2.polylines(panel, [points], True, colour, line, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def _footer(legend: list[_Drawn], note: str, width: int) -> Image:
-    """Return a strip ``(rows, width, 3)``: the legend on the left in as many lines as it needs, the note right."""
-    scale = _text_scale(width // 2)
-    line, gap = round(50 * scale), round(20 * scale)
-    right = round(width * _LEGEND_SHARE)
-    places: list[tuple[int, int]] = []
-    x, top = gap, 0
-    for each in legend:
-        entry = 2 * gap + _text_size(each.name, scale)[0]
-        if x > gap and x + entry > right:
-            x, top = gap, top + line
-        places.append((x, top))
-        x += entry + gap
-
-    strip = np.full((top + line, width, 3), _DARK, dtype=np.uint8)
-    for each, (x, top) in zip(legend, places, strict=True):
-        middle = top + line // 2
-        cv2.line(strip, (x, middle), (x + round(1.5 * gap), middle), each.colour, max(2, round(5 * scale)))
-        _write(strip, each.name, (x + 2 * gap, top + round(0.67 * line)), scale)
-    # A long note is written smaller rather than cut off.
-    space = width - right - 2 * gap
-    note_scale = scale * min(1.0, space / max(1, _text_size(note, scale)[0]))
-    _write(strip, note, (width - gap - _text_size(note, note_scale)[0], round(0.67 * line)), note_scale)
-    return strip
+def _empty_panel(modality: str, reason: str, width: int, height: int) -> Image:
+    """Return a dark ``(height, width, 3)`` that says what is not there, and why."""
+    panel = np.full((height, width, 3), DARK, dtype=np.uint8)
+    letters = text_scale(width)
+    text_width, text_height = text_size(f"no {modality}", letters)
+    write(panel, f"no {modality}", ((width - text_width) // 2, (height + text_height) // 2), letters)
+    if reason:
+        small = 0.8 * letters
+        below = (height + text_height) // 2 + 2 * text_height
+        write(panel, reason, ((width - text_size(reason, small)[0]) // 2, below), small, GREY)
+    return panel

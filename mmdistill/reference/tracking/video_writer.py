@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -13,13 +14,15 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import temporary_beside
 
+logger = logging.getLogger(__name__)
+
 
 class VideoWriter:
     """Writes frames to a video file, ``.mp4`` (MPEG-4) or animated ``.gif``; a context manager.
 
     Frames go to a temporary file that is moved onto ``path`` when the block ends, also by an error or an
-    interruption: then the video holds the frames so far. Without a frame nothing is written. A GIF keeps its
-    frames in memory until the end.
+    interruption: then the video holds the frames so far. Without a frame nothing is written. A GIF is kept in
+    memory until the end; it stops, and says so, at 256 MiB.
 
     Args:
         path: the file to write; one that exists is replaced, missing folders are made.
@@ -103,13 +106,21 @@ class _Gif:
     """Keeps the frames and encodes them at the end."""
 
     _possible = hasattr(cv2, "imwriteanimation")  # since OpenCV 4.11
+    _most_bytes = 256 * 2**20
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._milliseconds = path, max(1, round(1000 / fps))
         self._frames: list[Image] = []
+        self._full = False
 
     def write(self, image: Image) -> bool:
-        self._frames.append(image)
+        if self._full:
+            return self._possible
+        self._full = (len(self._frames) + 1) * image.nbytes > self._most_bytes
+        if self._full:
+            logger.warning("the GIF ends after %d frames, or it would fill memory; .mp4 holds all", len(self._frames))
+        else:
+            self._frames.append(image)
         return self._possible
 
     def close(self) -> bool:

@@ -6,7 +6,8 @@ import pytest
 from mmdistill.pair import Pair
 from mmdistill.reference.data.sequence import FramePair, Image
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.tracking.annotate import annotate
+from mmdistill.reference.tracking.annotate import annotate, choose_panels
+from mmdistill.reference.tracking.response import Response
 
 SKY, ORANGE, WHITE = (86, 180, 233), (230, 159, 0), (255, 255, 255)
 
@@ -116,3 +117,76 @@ def test_score_and_caption_stand_on_the_right_and_never_touch_the_legend() -> No
         assert columns.min() >= 600
     one, other = (annotate(frame(), {}, score=score) for score in (0.25, 0.75))
     assert (one != other).any()
+
+
+def response(height: float = 1.0) -> Response:
+    rows, columns = np.mgrid[:19, :19]
+    scores = height * np.exp(-((rows - 9) ** 2 + (columns - 9) ** 2) / 2)
+    return Response(scores.astype(np.float32), np.array([150.0, 100.0, 200.0, 200.0]))
+
+
+def colourful(image: Image) -> int:
+    """Count pixels that are no grey."""
+    return int((np.ptp(image.astype(int), axis=-1) > 20).sum())
+
+
+def test_the_response_is_drawn_on_tir_and_rgb_stays_as_it_is() -> None:
+    image = annotate(frame(), {}, response=response(), panels=choose_panels(True, True, True))
+    assert colourful(image[:400, :500]) == 0
+    assert colourful(image[:400, 500:]) > 500
+    rows, columns = np.nonzero(np.ptp(image[:400, 500:].astype(int), axis=-1) > 20)
+    np.testing.assert_allclose([columns.mean(), rows.mean()], [250, 200], atol=1)
+    assert colourful(image[400:]) > 0, "the legend shows its colours"
+
+
+def test_without_tir_the_response_is_drawn_on_rgb() -> None:
+    panels = choose_panels(True, True, True)
+    image = annotate(Pair(grey(400, 500), None), {}, response=response(), panels=panels, states=Pair("seen", "black"))
+    assert colourful(image[:400, :500]) > 500
+    assert colourful(image[:400, 500:]) == 0
+
+
+def test_why_a_modality_is_missing_is_said() -> None:
+    pair = Pair(grey(400, 500), None)
+    plain = annotate(pair, {})
+    for state in ("missing", "black", "broken"):
+        said = annotate(pair, {}, states=Pair("seen", state))
+        assert (said[:400, 500:] != plain[:400, 500:]).any()
+
+
+@pytest.mark.parametrize(("rgb", "tir"), [(True, False), (False, True)])
+def test_one_modality_stands_beside_itself_with_the_response(rgb: bool, tir: bool) -> None:
+    pair = Pair(grey(400, 500) if rgb else None, grey(400, 500) if tir else None)
+    image = annotate(pair, {"student": [20, 60, 60, 40]}, response=response(), panels=choose_panels(rgb, tir, True))
+    assert image.shape[1] == 1000
+    assert extent(image[:400, :500], SKY) is not None
+    assert extent(image[:400, 500:], SKY) is not None
+    assert colourful(image[300:350, :500]) == 0
+    alone = annotate(pair, {"student": [20, 60, 60, 40]}, panels=choose_panels(rgb, tir, False))
+    assert alone.shape[1] == 500
+
+
+def test_a_frame_without_any_image_has_the_size_of_the_others() -> None:
+    panels = choose_panels(True, True, True)
+    whole = annotate(frame(), {"student": [1, 2, 3, 4]}, response=response(), panels=panels, flag="normal", score=0.5)
+    none = annotate(Pair(None, None), {"student": [1, 2, 3, 4]}, panels=panels, flag="skipped", size=(500, 400))
+    assert none.shape == whole.shape
+
+
+def test_a_flags_dot_says_how_sure_the_tracker_is() -> None:
+    colours = {}
+    for flag in ("normal", "uncertain", "not_found", "skipped"):
+        strip = annotate(frame(), {}, flag=flag, caption="frame 1")[400:, 600:]
+        colours[flag] = {tuple(colour) for colour in strip.reshape(-1, 3) if np.ptp(colour.astype(int)) > 60}
+    assert (0, 158, 115) in colours["normal"]
+    assert (230, 159, 0) in colours["uncertain"]
+    assert (213, 94, 0) in colours["not_found"]
+    assert not colours["skipped"]
+
+
+def test_large_images_are_reduced_with_their_boxes() -> None:
+    image = annotate(frame(1080, 1920), {"student": [200, 100, 120, 80]})
+    assert image.shape[1] == 1920
+    found = extent(image[:540, :960], SKY)
+    assert found is not None
+    np.testing.assert_allclose(found, (100, 50, 160, 90), atol=2.5)

@@ -8,6 +8,7 @@ import pytest
 
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.tracking import video_writer
 from mmdistill.reference.tracking.video_writer import VideoWriter
 
 FORMATS = pytest.mark.parametrize(
@@ -118,3 +119,15 @@ def test_a_format_opencv_cannot_write(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"track.gif: OpenCV .* can't write this format here; try .mp4"):
         write(tmp_path / "track.gif", frames(1))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imwriteanimation"), reason="this OpenCV has no GIF")
+def test_a_gif_ends_before_it_fills_memory_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(video_writer._Gif, "_most_bytes", 4 * 48 * 64 * 3)
+    write(tmp_path / "track.gif", frames(9))
+    assert len(read(tmp_path / "track.gif")) == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "the GIF ends after 4 frames, or it would fill memory; .mp4 holds all"
+    ]

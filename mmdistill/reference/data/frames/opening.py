@@ -1,0 +1,86 @@
+"""From what a user names to frames."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.frames.camera import Camera
+from mmdistill.reference.data.frames.image_folder import ImageFolder
+from mmdistill.reference.data.frames.live import LiveFrames
+from mmdistill.reference.data.frames.pairing import pair_files
+from mmdistill.reference.data.frames.reading import OnBroken
+from mmdistill.reference.data.frames.recorded import Frames
+from mmdistill.reference.data.frames.source import Source
+from mmdistill.reference.data.frames.video_file import VideoFile
+from mmdistill.reference.data.images import list_images
+from mmdistill.reference.errors import DataError
+
+
+def open_frames(
+    rgb: str | Path | None = None,
+    tir: str | Path | None = None,
+    *,
+    unequal: Literal["error", "shorter"] = "error",
+    on_broken: OnBroken = "stop",
+) -> Frames:
+    """Open a recorded video of RGB, of TIR, or of both: for each a folder of images or a video file.
+
+    Two folders are paired by the order of their names, or by the numbers in them where a file is lost; see
+    ``pair_files``.
+
+    Args:
+        rgb: the RGB frames.
+        tir: the TIR frames.
+        unequal: what modalities of different length are: an error, or as long as the shorter.
+        on_broken: what an image that cannot be read does: raise its DataError, or count as none.
+
+    Raises:
+        DataError: neither is given, a source is missing or unreadable, or the frame counts differ.
+    """
+    sources: Pair[Source | None]
+    if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir():
+        files = pair_files(list_images(rgb), list_images(tir))
+        sources = Pair(ImageFolder(rgb, files.rgb), ImageFolder(tir, files.tir))
+    else:
+        sources = Pair(_open_source(rgb), _open_source(tir))
+    return Frames(*sources, where=Pair(str(rgb), str(tir)), unequal=unequal, on_broken=on_broken)
+
+
+def open_input(
+    rgb: str | None = None,
+    tir: str | None = None,
+    *,
+    unequal: Literal["error", "shorter"] = "error",
+    on_broken: OnBroken = "stop",
+) -> Frames | LiveFrames:
+    """Open what ``open_frames`` does, or cameras: ``"0"`` is the first device (a folder of that name is ``./0``).
+
+    Raises:
+        DataError: as there; a camera that cannot be opened, or a camera beside a recording.
+    """
+    given = Pair(rgb, tir)
+    numbers = [name is not None and name.isdecimal() for name in given]
+    if not any(numbers):
+        return open_frames(rgb, tir, unequal=unequal, on_broken=on_broken)
+    if any(name is not None and not number for name, number in zip(given, numbers, strict=True)):
+        raise DataError(f"frames: expected two cameras or two recordings, got {rgb} for RGB and {tir} for TIR")
+    with ExitStack() as opened:
+        cameras = Pair(*(None if name is None else _open_camera(int(name), opened) for name in given))
+        opened.pop_all()
+    return LiveFrames(*cameras, on_broken=on_broken)
+
+
+def _open_camera(number: int, opened: ExitStack) -> Camera:
+    """Open a camera that is closed again should the other one fail."""
+    camera = Camera(number)
+    opened.callback(camera.close)
+    return camera
+
+
+def _open_source(path: str | Path | None) -> Source | None:
+    if path is None:
+        return None
+    return ImageFolder(path) if Path(path).is_dir() else VideoFile(path)

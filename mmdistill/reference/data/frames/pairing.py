@@ -1,0 +1,65 @@
+"""Which image of one folder belongs to which of another."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdistill.pair import Pair
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""How many missing numbers a message lists."""
+
+
+def pair_files(rgb: Sequence[Path], tir: Sequence[Path]) -> Pair[Sequence[Path | None]]:
+    """Pair the images of two folders, both in natural order: by order, or by the numbers in their names.
+
+    By order is the rule, since many data sets number their modalities differently. By number is right where a file of
+    one folder is lost: the frames after it must stay aligned. So the numbers count if the names of each folder differ
+    in one number only, both begin with the same one, and the folders share at least half of the numbers of the smaller.
+    What was lost is logged once.
+
+    Returns:
+        For each modality its frames, None for a frame without an image; of unequal length where the folders end
+        differently.
+    """
+    rgb_numbers, tir_numbers = _by_number(rgb), _by_number(tir)
+    if rgb_numbers is None or tir_numbers is None or not _lossy(rgb_numbers, tir_numbers):
+        return Pair(rgb, tir)
+    numbers = sorted(rgb_numbers.keys() | tir_numbers.keys())
+    return Pair(_filled(rgb_numbers, numbers, tir[0].parent), _filled(tir_numbers, numbers, rgb[0].parent))
+
+
+def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:
+    """Whether two folders share one numbering of which files are lost."""
+    shared = first.keys() & second.keys()
+    same_start = min(first) == min(second)
+    return same_start and first.keys() != second.keys() and 2 * len(shared) >= min(len(first), len(second))
+
+
+def _filled(files: dict[int, Path], numbers: Sequence[int], partner: Path) -> list[Path | None]:
+    """Return the files in the order of all numbers, up to their own last; say which are lost."""
+    own = [number for number in numbers if number <= max(files)]
+    lost = [str(number) for number in own if number not in files]
+    if lost:
+        shown = ", ".join(lost[:SHOWN]) + (", ..." if len(lost) > SHOWN else "")
+        folder = next(iter(files.values())).parent
+        message = "%s: %d lost (number %s) that %s has; the two are paired by the numbers in their names"
+        logger.warning(message, folder, len(lost), shown, partner)
+    return [files.get(number) for number in own]
+
+
+def _by_number(files: Sequence[Path]) -> dict[int, Path] | None:
+    """Return files by the one number in which their names differ, or None if there is no such number."""
+    parts = [re.split(r"(\d+)", path.stem) for path in files]
+    if len({tuple(part[::2]) for part in parts}) > 1:
+        return None
+    columns = [[int(digits) for digits in column] for column in zip(*(part[1::2] for part in parts), strict=True)]
+    different = [column for column in columns if len(set(column)) > 1]
+    if len(different) != 1 or len(set(different[0])) < len(files):
+        return None
+    return dict(zip(different[0], files, strict=True))

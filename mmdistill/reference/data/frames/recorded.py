@@ -1,0 +1,96 @@
+"""Recorded frames of both modalities, read side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import cached_property, partial
+from typing import Literal
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.frames.one_size import OneSize
+from mmdistill.reference.data.frames.reading import OnBroken, Reading, combine, look
+from mmdistill.reference.data.frames.source import Source
+from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class Frames:
+    """The frames of both modalities; see ``open_frames``.
+
+    Args:
+        rgb: the RGB frames, or None.
+        tir: the TIR frames, or None; frames of another size than RGB's are resized to it, which is logged once.
+        where: what the two are called in errors.
+        unequal: what modalities of different length are: an error, or as long as the shorter, which is logged once.
+        on_broken: what an image that cannot be read does: raise its DataError, or count as none.
+
+    Raises:
+        DataError: neither is given, or they differ in length.
+    """
+
+    def __init__(
+        self,
+        rgb: Source | None,
+        tir: Source | None,
+        *,
+        where: Pair[str],
+        unequal: Literal["error", "shorter"] = "error",
+        on_broken: OnBroken = "stop",
+    ) -> None:
+        lengths = [len(source) for source in (rgb, tir) if source is not None]
+        if not lengths:
+            raise DataError("frames: expected an RGB or a TIR source or both, got neither")
+        if lengths[0] != lengths[-1]:
+            got = f"got {lengths[0]} in {where.rgb} and {lengths[-1]} in {where.tir}"
+            if unequal == "error":
+                raise DataError(f"expected as many RGB as TIR frames, {got}")
+            logger.warning("%s; the first %d are used", got, min(lengths))
+        self._sources = Pair(rgb, tir)
+        self._where = where
+        self._length = min(lengths)
+        self._on_broken = on_broken
+        self._one_size = OneSize(where.tir, None if rgb is None else lambda: self.size)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Reading]:
+        return map(self.read, range(len(self)))
+
+    @property
+    def length(self) -> int:
+        """How many frames there are."""
+        return len(self)
+
+    def frame(self, index: int) -> FramePair:
+        """Return the images of frame ``index`` (from 0); the modality that there is not, or that is black, is None."""
+        return self.read(index).images
+
+    def read(self, index: int) -> Reading:
+        """Return frame ``index`` (from 0) and what each of its modalities is.
+
+        Raises:
+            DataError: an image cannot be read, unless such images are to be skipped.
+        """
+        looks = (
+            look(None if source is None else partial(source.frame, index), self._on_broken) for source in self._sources
+        )
+        return combine(Pair(*looks), self._one_size)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """The width and height in pixels: those of the first RGB image, or of the first TIR image where it is alone."""
+        rgb, tir = self._sources
+        source, where = (rgb, self._where.rgb) if rgb is not None else (tir, self._where.tir)
+        assert source is not None
+        for index in range(len(self)):
+            image = look(partial(source.frame, index), "skip").image
+            if image is not None:
+                return image.shape[1], image.shape[0]
+        raise DataError(f"{where}: expected a frame that can be read, there is none")
+
+    def close(self) -> None:
+        """Nothing needs to be given back; live frames do."""

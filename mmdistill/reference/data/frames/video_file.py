@@ -1,0 +1,102 @@
+"""A video file as frames."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+
+from mmdistill.reference.data.frames.steady_range import SteadyRange
+from mmdistill.reference.data.images import SUFFIXES, Pixels, is_thermal, to_rgb
+from mmdistill.reference.data.sequence import Image
+from mmdistill.reference.errors import DataError
+
+
+class VideoFile:
+    """The frames of a video file, of 8 bits or of 16-bit grey; those of 16 bits share a range, see ``SteadyRange``.
+
+    Reading on is cheap; going back opens the file again, because seeking is not exact in every video.
+
+    Raises:
+        DataError: no such file, an image, or no video that can be decoded.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._range = SteadyRange()
+        self._capture = self._open()
+        self._next = 0
+        self._length = self._count()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def frame(self, index: int) -> Image:
+        """Return frame ``index`` as ``(H, W, 3)`` RGB.
+
+        Raises:
+            IndexError: the video has no such frame.
+            DataError: the frame cannot be decoded; the next one can be asked for.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: frame {index} of {len(self)}")
+        if index < self._next:
+            self._capture, self._next = self._open(), 0
+        while self._next < index:
+            self._pass()
+        pixels = self._decoded()
+        if pixels is None:
+            raise DataError(f"{self.path}: cannot decode frame {index + 1} of {len(self)}")
+        return to_rgb(pixels, self._range.at(index, pixels) if is_thermal(pixels) else None)
+
+    def _pass(self) -> None:
+        """Go past a frame; it is decoded only if the range depends on it."""
+        if self._next in self._range.unmeasured(self._next):
+            self._decoded()
+        else:
+            self._capture.grab()
+            self._next += 1
+
+    def _decoded(self) -> Pixels | None:
+        decoded, pixels = self._capture.read()
+        self._range.measure(self._next, pixels if decoded else None)
+        self._next += 1
+        return pixels if decoded else None
+
+    def _open(self) -> cv2.VideoCapture:
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: expected a folder of images or a video file, there is none")
+        if self.path.suffix.lower() in SUFFIXES:
+            raise DataError(f"{self.path}: expected a folder of images or a video file, got one image")
+        # The decoder's own complaints would stand beside the one line that names the file.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        capture = cv2.VideoCapture(str(self.path))
+        cv2.utils.logging.setLogLevel(level)
+        if not capture.isOpened():
+            raise DataError(f"{self.path}: cannot open the video")
+        if _is_deep_grey(capture):
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # or the decoder halves the bits
+        return capture
+
+    def _count(self) -> int:
+        """Return the number of frames: the one that the file states if its last frame is there, else counted."""
+        stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        probe = self._open()
+        probe.set(cv2.CAP_PROP_POS_FRAMES, stated - 1)
+        if stated > 0 and probe.grab() and not probe.grab():
+            return stated
+        probe, counted = self._open(), 0
+        while probe.grab():
+            counted += 1
+        if not counted:
+            raise DataError(f"{self.path}: the video has no frame that can be decoded")
+        return counted
+
+
+def _is_deep_grey(capture: cv2.VideoCapture) -> bool:
+    """Whether the video is grey of more than 8 bits: FFmpeg's tag of that pixel format is ``Y1``, 0, bits."""
+    tag = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=False)
+    return tag[:3] == b"Y1\0" and 8 < tag[3] <= 16
