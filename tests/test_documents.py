@@ -144,3 +144,9 @@ def test_the_documents_step_times_are_what_was_measured(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / "benchmarks/results/loss_step.json").read_text())
     assert figures("docs/features.md", "loss_step") == importlib.import_module("loss_step").table(report)
+
+
+def test_the_documents_precisions_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/export_precision.json").read_text())
+    assert figures("docs/export.md", "export_precision") == importlib.import_module("export_precision").table(report)

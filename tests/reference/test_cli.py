@@ -14,7 +14,8 @@ from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.images import list_images
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks.rgbt import RGBTNetwork, student_settings, teacher_settings
+from mmdistill.reference.networks.settings import student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import read_tensors, save_network, write_tensors
 
 VIDEO = SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=4)
@@ -24,7 +25,7 @@ VIDEO = SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=4)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "network.safetensors"
-    save_network(path, RGBTNetwork(student_settings(width=4, crop_size=96)))
+    save_network(path, TrackerNetwork(student_settings(width=4, crop_size=96)))
     return path
 
 
@@ -122,7 +123,7 @@ def test_evaluate_runs_a_tracker_and_scores_it(
     assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0
     capsys.readouterr()
     other = tmp_path / "other.safetensors"
-    save_network(other, RGBTNetwork(student_settings(width=4, crop_size=96)))
+    save_network(other, TrackerNetwork(student_settings(width=4, crop_size=96)))
     line = fails(capsys, "evaluate", "--benchmark", "vot", "--root", clips, "--weights", other, "--out", out)
     assert f"{out}: holds the results of other weights" in line
     assert (out / "precision.png").exists()
@@ -230,7 +231,7 @@ def test_a_checkpoint_of_another_architecture(
     weights: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.safetensors"
-    state = RGBTNetwork(teacher_settings(depth=18, width=4, crop_size=96)).state_dict()
+    state = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=96)).state_dict()
     write_tensors(other, state, read_tensors(weights)[1])
     line = fails(capsys, *tracking(other, clip, tmp_path / "out"))
     assert f"{other}: weights of another architecture: missing fusions.0" in line

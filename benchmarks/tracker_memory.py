@@ -1,0 +1,97 @@
+"""Whether a tracker's memory grows, or its frames become slower, over a long video.
+
+    python benchmarks/tracker_memory.py --out benchmarks/results/tracker_memory.json
+
+A student with random weights follows a target through one synthetic video of 10,000 frames, every one of which it
+believes, so that its memory of samples fills and its filter learns as often as ever. Every thousandth frame the
+process's resident size is noted, and the median time of a frame since. Takes about ten minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from machine import machine
+
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.networks.settings import student_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.tracking.settings import PUBLISHED
+from mmdistill.reference.tracking.tracker import ReferenceTracker
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured.
+
+    Attributes:
+        frames: of the video.
+        every: frames between two notes.
+        width: of the student's trunk.
+        crop: pixels.
+        threads: of the processor.
+    """
+
+    frames: int = 10_000
+    every: int = 1_000
+    width: int = 16
+    crop: int = 144
+    threads: int = 1
+
+
+def resident_megabytes() -> float:
+    """Return the process's resident size."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(settings: Experiment) -> list[dict[str, float]]:
+    """Return a row for each note: the frame, resident size and median time of a frame since the note before."""
+    torch.manual_seed(0)
+    torch.set_num_threads(settings.threads)
+    network = TrackerNetwork(student_settings(settings.width, settings.crop))
+    tracking = replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1.0, rival=2.0))
+    tracker = ReferenceTracker(network, tracking)
+    (video,) = synthetic_sequences(1, seed=0, settings=SyntheticSettings(length=settings.frames))
+    tracker.init(video.frame(0), video.boxes[0])
+    rows, seconds = [], []
+    with progress_bar(settings.frames, "tracking", "frame", initial=1) as bar:
+        for index in range(1, settings.frames):
+            frame = video.frame(index)
+            start = time.perf_counter()
+            tracker.update(frame)
+            seconds.append(time.perf_counter() - start)
+            bar.update()
+            if (index + 1) % settings.every == 0:
+                rows.append(
+                    {
+                        "frame": index + 1,
+                        "resident megabytes": round(resident_megabytes(), 1),
+                        "milliseconds": round(1000 * statistics.median(seconds), 2),
+                    }
+                )
+                seconds.clear()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
+    parser.add_argument("--frames", type=int, default=Experiment.frames, help="of the video")
+    arguments = parser.parse_args()
+    settings = Experiment(frames=arguments.frames, every=max(1, arguments.frames // 10))
+    result = {"machine": machine(), "experiment": asdict(settings), "rows": measure(settings)}
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result["rows"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

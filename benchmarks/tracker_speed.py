@@ -1,0 +1,212 @@
+"""Where a frame's time goes in the reference tracker, as ratios to the trunk's own time on the same crop.
+
+    python benchmarks/tracker_speed.py --out benchmarks/results/tracker_speed.json
+
+DiMP-18 on one modality and the RGB-T student, crops of 288 pixels, one thread, batch norm folded. Every frame of a
+synthetic video is tracked with a stopwatch on each part; before it the trunk alone passes as many crops, after it the
+filter is improved on a full memory, and now and then a video is started anew, so that all parts are measured side by
+side. Medians over the frames. Without --weights the network is random and every frame is believed. Takes about two
+minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import machine
+
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.networks import iou_surface
+from mmdistill.reference.networks.settings import single_settings, student_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.tracking import batch_tracker
+from mmdistill.reference.tracking.batch_tracker import BatchTracker
+from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
+
+BUDGETS = {
+    "filter update, 2 iterations on 50 samples": 0.6,
+    "box refinement, 5 steps of 10 boxes": 0.3,
+    "IoU features": 0.25,
+    "not a network": 0.1,
+    "first frame": 25.0,
+}
+"""What the project allows itself, in trunks."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured.
+
+    Attributes:
+        frames: over how many the medians are.
+        warmup: frames before.
+        starts: how often a video is started.
+        size: of the video, pixels.
+        threads: of the processor.
+    """
+
+    frames: int = 60
+    warmup: int = 5
+    starts: int = 7
+    size: tuple[int, int] = (640, 480)
+    threads: int = 1
+
+
+class Stopwatch:
+    """Adds up the seconds of functions by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def on(self, owner: Any, name: str, part: str) -> None:
+        """Time a function from here on, wherever its owner is asked for it."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self.part(part):
+                return function(*arguments, **options)
+
+        setattr(owner, name, timed)
+
+    def part(self, name: str) -> _Lap:
+        """Return a context whose seconds belong to a part."""
+        return _Lap(self.seconds, name)
+
+
+class _Lap:
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] += time.perf_counter() - self._start
+
+
+def believing() -> TrackingSettings:
+    """Return the published settings, but for a tracker that believes every frame."""
+    return replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1e9, rival=1e9, distractor=1e9))
+
+
+def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Experiment) -> dict[str, object]:
+    """Return each part's median milliseconds and its ratio to the trunk's."""
+    tracker = BatchTracker(network, tracking)
+    video = synthetic_sequences(1, seed=0, settings=SyntheticSettings(settings.size, length=settings.frames + 10))[0]
+    watch = Stopwatch()
+    model, memory, crop = tracker._model, tracking.learning.memory, network.settings.crop_size
+    watch.on(tracker.network, "extract", "trunk and fusion")
+    watch.on(model, "features", "classification features")
+    watch.on(model, "score", "score map")
+    watch.on(batch_tracker, "refine", "refine")
+    watch.on(iou_surface, "window_features", "IoU features")
+    watch.on(tracker.network.iou_net, "features", "IoU features")
+    watch.on(tracker, "_learn", "learn")
+
+    trunk = next(iter(tracker.network.trunks.values()))
+    seen = 2 if network.settings.modality == "rgbt" else 1
+    images = torch.randn(seen, 3, crop, crop).contiguous(memory_format=torch.channels_last)
+    first, samples = _full_memory(tracker, video, memory)
+    rows: list[dict[str, float]] = []
+    starts: list[float] = []
+    total = settings.warmup + settings.frames
+    with progress_bar(total, "tracking", "frame") as bar, torch.no_grad():
+        for number in range(total):
+            frame = video.frame(1 + number % (len(video) - 1))
+            watch.seconds.clear()
+            with watch.part("trunk"):
+                trunk(images)
+            with watch.part("frame"):
+                tracker.step([0], [frame])
+            with watch.part("filter update, 2 iterations on 50 samples"):
+                model.improve(first, *samples, tracking.learning.iterations)
+            rows.append(dict(watch.seconds))
+            if number % max(1, total // settings.starts) == 0:
+                with watch.part("first frame"):
+                    tracker.start(0, video.frame(0), video.boxes[0])
+                starts.append(watch.seconds["first frame"] / rows[-1]["trunk"])
+            bar.update()
+    rows = [_split(row) for row in rows[settings.warmup :]]
+    medians = {part: statistics.median(row[part] for row in rows) for part in rows[0]}
+    ratios = {part: statistics.median(row[part] / row["trunk"] for row in rows) for part in rows[0]}
+    return {
+        "milliseconds": {part: round(1000 * value, 2) for part, value in medians.items()},
+        "trunks": {part: round(value, 3) for part, value in ratios.items()}
+        | {"first frame": round(statistics.median(starts), 1)},
+        "frames": len(rows),
+    }
+
+
+def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tuple[Any, ...]]:
+    """Start the video, fill the memory and return the target model's state and all samples."""
+    tracker.start(0, video.frame(0), video.boxes[0])
+    slots = np.array([0])
+    features, boxes, _ = tracker._memory.samples(slots)
+    for _ in range(size - len(features)):
+        tracker._memory.add(slots, features[0], boxes[0], np.array([0.01]))
+    known, targets, weights = tracker._memory.samples(slots)
+    state = tuple(tensor.clone() for tensor in tracker._state[slots])
+    return state, (known.clone(), targets.clone(), tracker._uploaded(weights))
+
+
+def _split(seconds: dict[str, float]) -> dict[str, float]:
+    """Return the parts without what is inside them, and what is left."""
+    network = ("trunk and fusion", "classification features", "score map", "refine")
+    parts = {name: seconds[name] for name in ("trunk", "frame", *network[:-1], "IoU features")}
+    parts["box refinement, 5 steps of 10 boxes"] = seconds["refine"] - seconds["IoU features"]
+    parts["not a network"] = seconds["frame"] - sum(seconds[name] for name in network) - seconds.get("learn", 0.0)
+    parts["memory and filter update when due"] = seconds.get("learn", 0.0)
+    update = "filter update, 2 iterations on 50 samples"
+    return parts | {update: seconds[update]}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as a Markdown table."""
+    lines = ["| Part | ms | trunks | at most |", "| --- | ---: | ---: | ---: |"]
+    for part, ratio in result["trunks"].items():
+        milliseconds = result["milliseconds"].get(part)
+        shown = "" if milliseconds is None else f"{milliseconds:.1f}"
+        lines.append(f"| {part} | {shown} | {ratio:g} | {BUDGETS.get(part, ''):} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    parser.add_argument("--weights", type=Path, help="a trained DiMP-18 of one modality")
+    arguments = parser.parse_args()
+    settings = Experiment()
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    networks = {
+        "DiMP-18, one modality": load_network(arguments.weights)
+        if arguments.weights
+        else TrackerNetwork(single_settings("tir")),
+        "student, RGB and TIR": TrackerNetwork(student_settings()),
+    }
+    result = {
+        "machine": machine(),
+        "experiment": asdict(settings),
+        "budgets": BUDGETS,
+        "networks": {name: measure(network, believing(), settings) for name, network in networks.items()},
+    }
+    for name, measured in result["networks"].items():  # type: ignore[attr-defined]
+        print(f"{name}\n{table(measured)}\n")
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
