@@ -50,6 +50,7 @@ def train(
     streams: Literal[1, 2] | None = None,
     classifier: Classifier = "dimp",
     videos: int = 500,
+    scenes: int = 0,
     hold_out: int = 0,
     device: str = "auto",
     training: TrainingSettings = TrainingSettings(),
@@ -89,6 +90,7 @@ def train(
         streams: a student's trunks: 1 for both modalities, or 2; 1 by default.
         classifier: dimp, or atom: then the box estimation alone is trained, for the classifier is learned online.
         videos: how many videos are synthesised or composed.
+        scenes: of a folder of pairs, how many more videos are views of one pair each, a region of which is the target.
         hold_out: how many pairs, the last by name, are left for testing.
         device: cpu, cuda, or auto.
         training: steps, batch, learning rates and samples.
@@ -109,9 +111,9 @@ def train(
     network = TrackerNetwork(settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
-    sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out)
+    sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
-    source = f"{data}, {videos} videos, {hold_out} pairs held out"
+    source = f"{data}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")

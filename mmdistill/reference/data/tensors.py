@@ -19,5 +19,10 @@ def to_tensor(images: Sequence[Image]) -> Tensor:
     """Return images ``(H, W, 3)`` of one size as a normalised float32 ``(B, 3, H, W)``, channels last in memory."""
     scale = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
     offset = (np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+    pixels = np.stack(images)
+    count, height, width, _ = pixels.shape
     # In NumPy: waking torch's threads costs more than this little work, and in a worker process they are not there.
-    return torch.from_numpy(np.stack(images) * scale - offset).permute(0, 3, 1, 2)
+    # By whole rows: with an inner axis of three channels it takes ten times as long.
+    rows = pixels.reshape(count, height, -1) * np.tile(scale, width)
+    rows -= np.tile(offset, width)
+    return torch.from_numpy(rows.reshape(pixels.shape)).permute(0, 3, 1, 2)

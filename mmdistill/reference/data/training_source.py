@@ -11,13 +11,16 @@ from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.data.pairs import PairFolder
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
+from mmdistill.reference.data.synthetic.scenes import scene_sequences
 from mmdistill.reference.errors import DataError
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
 """Video composed from real pairs: larger than the procedural default, because the pairs are."""
 
 
-def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -> Sequence[TrackingSequence]:
+def training_sequences(
+    data: str, *, count: int, seed: int, hold_out: int = 0, scenes: int = 0
+) -> Sequence[TrackingSequence]:
     """Return the sequences that ``data`` names.
 
     Args:
@@ -26,6 +29,7 @@ def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -
         count: how many videos are synthesised or composed.
         seed: of those videos.
         hold_out: how many pairs, the last by name, are left for testing.
+        scenes: how many more videos are views of one pair each.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
@@ -38,7 +42,9 @@ def training_sequences(data: str, *, count: int, seed: int, hold_out: int = 0) -
             f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
         )
     if modality_folders(folder) is not None and find_annotation(folder) is None:
-        return composed_sequences(folder, slice(None, -hold_out or None), count=count, seed=seed)
+        which = slice(None, -hold_out or None)
+        composed = composed_sequences(folder, which, count=count, seed=seed)
+        return [*composed, *scene_sequences(PairFolder(folder)[which], scenes, seed=seed)]
     return read_sequences(folder)
 
 

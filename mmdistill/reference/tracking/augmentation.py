@@ -64,7 +64,7 @@ def augment(
 
     Args:
         patches: square images ``(P, P, 3)`` around the target; larger than the crops, so that shifts and rotations
-            show the scene rather than repeated borders.
+            show the scene rather than repeated borders. One image in both places is transformed once.
         box: the target in them, ``(4,)`` as ``x y w h``, patch pixels.
         size: the crops' side, pixels.
         transforms: how the crops differ.
@@ -80,7 +80,9 @@ def augment(
         matrix = _about(centres(box), transform)
         matrix[:, 2] -= corner
         sigmas = tuple(size * deviation for deviation in transform.blur)
-        crops.append(Pair(*(_warp(_blur(patch, sigmas), matrix, size) for patch in patches)))
+        rgb = _warp(_blur(patches.rgb, sigmas), matrix, size)
+        tir = rgb if patches.tir is patches.rgb else _warp(_blur(patches.tir, sigmas), matrix, size)
+        crops.append(Pair(rgb, tir))
         boxes.append(box - [*corner, 0, 0])
     return Augmented(crops, np.stack(boxes))
 

@@ -110,7 +110,7 @@ class BatchTracker:
         Raises:
             DataError: no image, images of different sizes, or a box that nobody could start from.
         """
-        images = complete(frame, where=where)
+        images = self._seen(complete(frame, where=where))
         size = _size(images)
         initial = check_initial(box, *size, where=where).copy()
         self._videos[slot] = None
@@ -143,7 +143,7 @@ class BatchTracker:
         """
         videos = [self._video(slot) for slot in slots]
         names = where or [f"slot {slot}" for slot in slots]
-        images = [complete(frame, where=name) for frame, name in zip(frames, names, strict=True)]
+        images = [self._seen(complete(frame, where=name)) for frame, name in zip(frames, names, strict=True)]
         geometries = [search_geometry(video.target, self.network.settings) for video in videos]
         for video in videos:
             video.frames += 1
@@ -177,6 +177,11 @@ class BatchTracker:
         if video is None:
             raise RuntimeError(f"BatchTracker.step: no video was started in slot {slot}; call start before")
         return video
+
+    def _seen(self, images: Pair[Image]) -> Pair[Image]:
+        """Return the images the network sees; a single modality's in both places, which are cut once."""
+        modality = self.network.settings.modality
+        return images if modality == "rgbt" else Pair(*[getattr(images, modality)] * 2)
 
     def _first_samples(
         self, images: Pair[Image], target: Target, generator: np.random.Generator
