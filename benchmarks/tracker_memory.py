@@ -16,6 +16,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from machine import machine
@@ -82,6 +83,14 @@ def measure(settings: Experiment) -> list[dict[str, float]]:
     return rows
 
 
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    rows = [
+        f"| {row['frame']:,} | {row['resident megabytes']:.0f} | {row['milliseconds']:.1f} |" for row in report["rows"]
+    ]
+    return ["| Frame | resident size, MiB | ms a frame |", "| ---: | ---: | ---: |", *rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
@@ -90,7 +99,7 @@ def main() -> None:
     settings = Experiment(frames=arguments.frames, every=max(1, arguments.frames // 10))
     result = {"machine": machine(), "experiment": asdict(settings), "rows": measure(settings)}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result["rows"], indent=2))
+    print("\n".join(table(result)))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,16 @@ from mmdistill.reference.tracking import batch_tracker
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
 
+UPDATE = "filter update, 2 iterations on 50 samples"
+REFINEMENT = "box refinement, 5 steps of 10 boxes"
+FIRST = "first frame"
+
 BUDGETS = {
-    "filter update, 2 iterations on 50 samples": 0.6,
-    "box refinement, 5 steps of 10 boxes": 0.3,
+    UPDATE: 0.6,
+    REFINEMENT: 0.3,
     "IoU features": 0.25,
     "not a network": 0.1,
-    "first frame": 25.0,
+    FIRST: 25.0,
 }
 """What the project allows itself, in trunks."""
 
@@ -120,7 +124,7 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
     images = torch.randn(seen, 3, crop, crop).contiguous(memory_format=torch.channels_last)
     first, samples = _full_memory(tracker, video, memory)
     rows: list[dict[str, float]] = []
-    starts: list[float] = []
+    starts: list[dict[str, float]] = []
     total = settings.warmup + settings.frames
     with progress_bar(total, "tracking", "frame") as bar, torch.no_grad():
         for number in range(total):
@@ -130,21 +134,26 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
                 trunk(images)
             with watch.part("frame"):
                 tracker.step([0], [frame])
-            with watch.part("filter update, 2 iterations on 50 samples"):
+            with watch.part(UPDATE):
                 model.improve(first, *samples, tracking.learning.iterations)
             rows.append(dict(watch.seconds))
             if number % max(1, total // settings.starts) == 0:
-                with watch.part("first frame"):
+                with watch.part(FIRST):
                     tracker.start(0, video.frame(0), video.boxes[0])
-                starts.append(watch.seconds["first frame"] / rows[-1]["trunk"])
+                starts.append({"trunk": rows[-1]["trunk"], FIRST: watch.seconds[FIRST]})
             bar.update()
     rows = [_split(row) for row in rows[settings.warmup :]]
-    medians = {part: statistics.median(row[part] for row in rows) for part in rows[0]}
-    ratios = {part: statistics.median(row[part] / row["trunk"] for row in rows) for part in rows[0]}
+    measured = {part: [(row[part], row["trunk"]) for row in rows] for part in rows[0]}
+    measured[FIRST] = [(start[FIRST], start["trunk"]) for start in starts]
     return {
-        "milliseconds": {part: round(1000 * value, 2) for part, value in medians.items()},
-        "trunks": {part: round(value, 3) for part, value in ratios.items()}
-        | {"first frame": round(statistics.median(starts), 1)},
+        "milliseconds": {
+            part: round(1000 * statistics.median(seconds for seconds, _ in times), 2)
+            for part, times in measured.items()
+        },
+        "trunks": {
+            part: round(statistics.median(seconds / trunk for seconds, trunk in times), 3)
+            for part, times in measured.items()
+        },
         "frames": len(rows),
     }
 
@@ -165,21 +174,27 @@ def _split(seconds: dict[str, float]) -> dict[str, float]:
     """Return the parts without what is inside them, and what is left."""
     network = ("trunk and fusion", "classification features", "score map", "refine")
     parts = {name: seconds[name] for name in ("trunk", "frame", *network[:-1], "IoU features")}
-    parts["box refinement, 5 steps of 10 boxes"] = seconds["refine"] - seconds["IoU features"]
+    parts[REFINEMENT] = seconds["refine"] - seconds["IoU features"]
     parts["not a network"] = seconds["frame"] - sum(seconds[name] for name in network) - seconds.get("learn", 0.0)
     parts["memory and filter update when due"] = seconds.get("learn", 0.0)
-    update = "filter update, 2 iterations on 50 samples"
-    return parts | {update: seconds[update]}
+    return parts | {UPDATE: seconds[UPDATE]}
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the result as a Markdown table."""
-    lines = ["| Part | ms | trunks | at most |", "| --- | ---: | ---: | ---: |"]
-    for part, ratio in result["trunks"].items():
-        milliseconds = result["milliseconds"].get(part)
-        shown = "" if milliseconds is None else f"{milliseconds:.1f}"
-        lines.append(f"| {part} | {shown} | {ratio:g} | {BUDGETS.get(part, ''):} |")
-    return "\n".join(lines)
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table: each part's milliseconds and trunks, network by network."""
+    networks, budgets = report["networks"], report["budgets"]
+    lines = [
+        "| Part | " + " | ".join(f"{name}: ms | trunks" for name in networks) + " | at most |",
+        "| --- |" + " ---: | ---: |" * len(networks) + " ---: |",
+    ]
+    for part in next(iter(networks.values()))["trunks"]:
+        cells = [
+            cell
+            for measured in networks.values()
+            for cell in (f"{measured['milliseconds'][part]:.1f}", f"{measured['trunks'][part]:.2f}")
+        ]
+        lines.append(f"| {part} | {' | '.join(cells)} | {budgets.get(part, '')} |")
+    return lines
 
 
 def main() -> None:
@@ -196,16 +211,15 @@ def main() -> None:
         else TrackerNetwork(single_settings("tir")),
         "student, RGB and TIR": TrackerNetwork(student_settings()),
     }
-    result = {
+    report = {
         "machine": machine(),
         "experiment": asdict(settings),
         "budgets": BUDGETS,
         "networks": {name: measure(network, believing(), settings) for name, network in networks.items()},
     }
-    for name, measured in result["networks"].items():  # type: ignore[attr-defined]
-        print(f"{name}\n{table(measured)}\n")
+    print("\n".join(table(report)))
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

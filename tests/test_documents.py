@@ -150,3 +150,17 @@ def test_the_documents_precisions_are_what_was_measured(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / "benchmarks/results/export_precision.json").read_text())
     assert figures("docs/export.md", "export_precision") == importlib.import_module("export_precision").table(report)
+
+
+@pytest.mark.parametrize("name", ["tracker_speed", "tracker_memory", "real_sequences"])
+def test_the_trackers_figures_are_what_was_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    assert figures("docs/tracking.md", name) == importlib.import_module(name).table(report)
+
+
+def test_the_speed_measured_is_within_its_budgets() -> None:
+    report = json.loads((ROOT / "benchmarks/results/tracker_speed.json").read_text())
+    for measured in report["networks"].values():
+        assert measured["frames"] >= 50
+        assert [part for part, most in report["budgets"].items() if measured["trunks"][part] > most] == []

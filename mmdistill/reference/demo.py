@@ -17,6 +17,8 @@ from mmdistill.reference.data.proposals import ProposalSettings
 from mmdistill.reference.data.sampling import Sampler, SampleSettings
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.drawing.annotate import annotate
+from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import one_by_one, run_benchmark
@@ -25,9 +27,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.settings import NetworkSettings, student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.tracking.annotate import annotate
 from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.reference.tracking.video_writer import VideoWriter
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings

@@ -14,15 +14,15 @@ from mmdistill.reference.commands.initial_box import initial_box
 from mmdistill.reference.data.frames import Reading, open_input
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
+from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
+from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.tracking.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
 from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.track_output import TrackOutput
 from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.reference.tracking.video_writer import VideoWriter
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Trackers at work on video: state, frames in, boxes out, and pictures of them."""
+"""Online tracking: from frames and a first box to boxes, for one video or for many at once."""

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.frames import Reading
 from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.drawing.response import Response
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.tracking.response import Response
 
 
 class VisibleTracker(Protocol):

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from mmdistill.reference.data.sequence import Image
-from mmdistill.reference.tracking.drawing import (
+from mmdistill.reference.drawing.response import heat
+from mmdistill.reference.drawing.style import (
     DARK,
     GREEN,
     GREY,
@@ -19,7 +20,6 @@ from mmdistill.reference.tracking.drawing import (
     text_size,
     write,
 )
-from mmdistill.reference.tracking.response import heat
 
 LEGEND_SHARE = 0.6  # of the footer's width; the note has the rest
 FLAG_COLOURS = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.data.sequence import Image
+from mmdistill.reference.drawing import video_writer
+from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.tracking import video_writer
-from mmdistill.reference.tracking.video_writer import VideoWriter
 
 FORMATS = pytest.mark.parametrize(
     "suffix",

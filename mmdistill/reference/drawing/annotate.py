@@ -13,8 +13,9 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.frames import State
 from mmdistill.reference.data.sequence import FramePair, Image
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.tracking.drawing import (
+from mmdistill.reference.drawing.footer import footer
+from mmdistill.reference.drawing.response import Response, draw_response
+from mmdistill.reference.drawing.style import (
     DARK,
     GREEN,
     GREY,
@@ -31,8 +32,7 @@ from mmdistill.reference.tracking.drawing import (
     text_size,
     write,
 )
-from mmdistill.reference.tracking.footer import footer
-from mmdistill.reference.tracking.response import Response, draw_response
+from mmdistill.reference.errors import DataError
 
 COLOURS = (SKY, ORANGE, YELLOW, VERMILION, GREEN, PURPLE)
 NARROWEST, WIDEST = USUAL_WIDTH, 960  # pixels of a panel: legible, and no slower to write than needed

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.tracking.response import OPACITY, Response, draw_response, heat
+from mmdistill.reference.drawing.response import OPACITY, Response, draw_response, heat
 
 
 def bump(row: int, column: int, side: int = 19, height: float = 1.0) -> np.ndarray:

@@ -5,9 +5,9 @@ import pytest
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.sequence import FramePair, Image
+from mmdistill.reference.drawing.annotate import annotate, choose_panels
+from mmdistill.reference.drawing.response import Response
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.tracking.annotate import annotate, choose_panels
-from mmdistill.reference.tracking.response import Response
 
 SKY, ORANGE, WHITE = (86, 180, 233), (230, 159, 0), (255, 255, 255)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.sequence import Image
-from mmdistill.reference.tracking.drawing import DARK, TEXT
+from mmdistill.reference.drawing.style import DARK, TEXT
 
 SHOWN_FROM, OPAQUE_FROM = 0.1, 0.7  # scores; DiMP gives up below 0.25, a clear target scores near 1
 OPACITY = 0.6  # the target stays visible under the highest score

@@ -1,0 +1,107 @@
+"""Precision and success on real sequences of one modality, DiMP and ATOM with the same trunk and IoU-Net.
+
+    python benchmarks/real_sequences.py --root DATA --rgb rgb.safetensors --tir tir.safetensors --out FILE.json
+
+DATA/rgb and DATA/tir hold VOT- or OTB-style sequences. Weights are of `mmdistill train rgb` and `mmdistill train tir`.
+ATOM is the same network without the trained classifier: it learns its own online. Every sequence is tracked with
+several seeds, which decide the first frame's augmentation and the boxes that are refined; means and deviations are over
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from machine import machine
+
+from mmdistill.reference.data.folders import read_sequences
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.scoring import score_sequences
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.tracking.track_batch import track_batch
+
+MODALITIES: tuple[Literal["rgb", "tir"], ...] = ("rgb", "tir")
+
+
+def as_atom(network: TrackerNetwork) -> TrackerNetwork:
+    """Return the network without its trained classifier."""
+    atom = TrackerNetwork(replace(network.settings, classifier="atom"))
+    atom.load_state_dict(
+        {name: value for name, value in network.state_dict().items() if not name.startswith("classifier.")}
+    )
+    return atom.eval()
+
+
+def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seeds: int) -> dict[str, Any]:
+    """Return each sequence's PR, NPR and SR, mean and deviation over the seeds, and frames per second."""
+    runs, rates = [], []
+    with progress_bar(seeds * sum(map(len, sequences)), "tracking", "frame") as bar:
+        for seed in range(seeds):
+            tracked = track_batch(network, sequences, seed=seed, after_frame=bar.update)
+            boxes = {sequence.name: track.boxes for sequence, track in zip(sequences, tracked, strict=True)}
+            runs.append(score_sequences(boxes, sequences, RULES["vot"]))
+            rates.append(sum(map(len, sequences)) / sum(float(track.seconds.sum()) for track in tracked))
+    found = {}
+    for name in runs[0].sequences:
+        figures = [run.sequences[name].figures() for run in runs]
+        found[name] = {
+            figure: [round(summary([each[figure] for each in figures]), 1) for summary in (statistics.mean, _deviation)]
+            for figure in figures[0]
+        }
+    return {"sequences": found, "frames per second": round(statistics.median(rates), 1)}
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    trackers = report["trackers"]
+    lines = ["| Sequence | " + " | ".join(f"{name} PR | SR" for name in trackers) + " |"]
+    lines.append("| --- |" + " ---: | ---: |" * len(trackers))
+    for sequence in next(iter(trackers.values()))["sequences"]:
+        cells = []
+        for measured in trackers.values():
+            figures = measured["sequences"][sequence]
+            cells += [f"{figures[name][0]:.1f} ± {figures[name][1]:.1f}" for name in ("PR", "SR")]
+        lines.append(f"| {sequence} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder with rgb/ and tir/, each of sequences")
+    parser.add_argument("--rgb", type=Path, required=True, help="weights")
+    parser.add_argument("--tir", type=Path, required=True, help="weights")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    trackers: dict[str, dict[str, Any]] = {"DiMP": {"sequences": {}}, "ATOM": {"sequences": {}}}
+    for modality in MODALITIES:
+        network = load_network(getattr(arguments, modality))
+        sequences = read_sequences(arguments.root / modality, modality=modality)
+        for name, tracked in (("DiMP", network), ("ATOM", as_atom(network))):
+            measured = measure(tracked, sequences, arguments.seeds)
+            trackers[name]["sequences"] |= measured["sequences"]
+            trackers[name][f"frames per second, {modality}"] = measured["frames per second"]
+            trackers[name]["network"] = asdict(tracked.settings)
+    report = {"machine": machine(), "seeds": arguments.seeds, "trackers": trackers}
+    print("\n".join(table(report)))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
