@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Machines are shared: a slow example says nothing of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # Golden values and real data are not part of the project; they lie beside the checkout where a developer has them.
 SHARED = Path(__file__).resolve().parents[2] / "shared"

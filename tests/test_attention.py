@@ -23,7 +23,7 @@ def by_hand(own: np.ndarray, deeper: np.ndarray, weight: np.ndarray, bias: np.nd
     return own * share[:, :1] + resized * share[:, 1:]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2**12, 2**20]))
 def test_value_is_the_published_attention(h: int, w: int, height: int, width: int, block_bytes: int) -> None:
     inputs = random_inputs((height, width), (h, w), torch.float64)

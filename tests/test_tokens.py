@@ -22,7 +22,7 @@ def test_token_i_of_a_grid_stands_at_row_i_over_width() -> None:
         torch.testing.assert_close(features[:, :, index // 5, index % 5], tokens[:, 3 + index], rtol=0, atol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 def test_a_map_survives_the_way_there_and_back(batch: int, channels: int, height: int, width: int) -> None:
     features = torch.randn(batch, channels, height, width)

@@ -28,7 +28,7 @@ def convolved(x: np.ndarray, regressor: nn.Conv2d) -> np.ndarray:
     return result
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5]), st.integers(0, 100))
 def test_value_is_the_sum_of_the_levels_mean_squared_errors(
     batch: int, height: int, width: int, kernel: int, seed: int

@@ -20,7 +20,7 @@ def by_hand(student: np.ndarray, teacher: np.ndarray, temperature: float) -> flo
     return temperature**2 * float(np.mean(divergences))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 4), max_size=2),
     st.integers(2, 12),
@@ -66,7 +66,7 @@ def test_a_high_temperature_tends_to_half_the_error_of_the_centred_scores() -> N
     assert KDLoss(temperature=1e4)(student, teacher).total.item() == pytest.approx(expected, rel=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 400), st.sampled_from([1e-3, 1e-2, 1.0]), st.integers(0, 100))
 def test_close_distributions_keep_their_digits_and_are_never_negative(entries: int, distance: float, seed: int) -> None:
     torch.manual_seed(seed)

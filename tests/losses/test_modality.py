@@ -24,7 +24,7 @@ def by_hand(student: np.ndarray, teacher: np.ndarray, exponent: float) -> float:
     return float(np.mean(errors))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(1, 3),
@@ -53,7 +53,7 @@ def test_the_loss_is_the_sum_over_levels_of_the_adapted_maps() -> None:
     assert terms.total.item() == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(1, 9),

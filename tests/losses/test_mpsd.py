@@ -36,7 +36,7 @@ def by_hand(loss: MPSDLoss, student: list[FusedPaths], teacher: list[Tensor]) ->
     return fusion, penalty
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.sampled_from(["path", "channel"]), st.booleans(), st.integers(0, 100))
 def test_value_is_equations_seven_to_ten(batch: int, weighting: str, same_channels: bool, seed: int) -> None:
     torch.manual_seed(seed)

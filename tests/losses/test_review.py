@@ -38,7 +38,7 @@ def by_hand(student: np.ndarray, teacher: np.ndarray) -> float:
     return float(total / weights)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 18), st.integers(1, 18), st.integers(0, 100))
 def test_the_context_error_of_any_size(batch: int, channels: int, height: int, width: int, seed: int) -> None:
     torch.manual_seed(seed)
