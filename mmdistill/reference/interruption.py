@@ -12,6 +12,8 @@ from types import FrameType
 def interruption() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list, so that what is under way can be finished and saved.
 
+    Who asks twice does not want to wait: the second signal is a KeyboardInterrupt at once.
+
     Outside the main thread, which alone may handle signals, the list stays empty.
 
     Yields:
@@ -21,6 +23,8 @@ def interruption() -> Iterator[list[int]]:
 
     def receive(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
 
     try:
         before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -21,7 +21,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.tracking.track_batch import each_tracked
+from mmdistill.reference.tracking.track_batch import OnBroken, each_tracked
 from mmdistill.reference.tracking.tracked import TrackedSequence
 
 
@@ -35,6 +35,7 @@ def evaluate(
     json: Path | None = None,
     modality: Literal["rgb", "tir"] = "rgb",
     together: int = 8,
+    on_broken: OnBroken = "stop",
     count: int = 20,
     seed: int = 1_000_000,
     device: str = "auto",
@@ -58,6 +59,7 @@ def evaluate(
         out: folder for results, scores.json and plots.
         json: file for the scores.
         modality: what the images of single-modality sequences are.
+        on_broken: stop: an image that can't be read ends the run. skip: its frame keeps the last box.
         together: how many videos are tracked at once; the boxes are the same, a GPU is better used.
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
@@ -73,7 +75,7 @@ def evaluate(
         network = load_network(weights).to(choose_device(device))
         _claim(out, weights)
         sequences = _sequences(benchmark, root, modality, count, seed)
-        boxes = run_benchmark(_run(network, together), sequences, out / "results")
+        boxes = run_benchmark(_run(network, together, on_broken), sequences, out / "results")
         scores = score_sequences(boxes, sequences, RULES[benchmark])
     else:
         assert results is not None
@@ -86,11 +88,11 @@ def evaluate(
     print(score_table(scores))
 
 
-def _run(network: TrackerNetwork, together: int) -> Run:
+def _run(network: TrackerNetwork, together: int, on_broken: OnBroken) -> Run:
     def run(
         sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
     ) -> Iterator[tuple[int, TrackedSequence]]:
-        return each_tracked(network, sequences, together=together, after_frame=after_frame)
+        return each_tracked(network, sequences, together=together, on_broken=on_broken, after_frame=after_frame)
 
     return run
 

@@ -17,6 +17,7 @@ from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.interruption import interruption
+from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
@@ -80,6 +81,7 @@ def track(
         check_first(first)
         box = initial_box(init, first.images)
         network = load_network(weights).to(choose_device(device))
+        _warn_of_what_it_cannot_see(network.settings.modality, rgb, tir)
         settings = published_settings(network.settings)
         tracker = ReferenceTracker(network, settings, seed=seed)
         about = {
@@ -107,6 +109,14 @@ def track(
                 if interrupted:
                     raise KeyboardInterrupt
     print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
+
+
+def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:
+    """Say that the one modality a network was trained on is not given."""
+    for side, given, other in (("rgb", rgb, tir), ("tir", tir, rgb)):
+        if given is None and other is not None and modality == side:
+            message = "the network was trained on %s, which is not given; it is shown the other modality instead"
+            logger.warning(message, side.upper())
 
 
 class _Drawing:

@@ -33,6 +33,14 @@ def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
     return np.asarray(np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union)))
 
 
+def clipped(boxes: ArrayLike, width: float, height: float) -> Array:
+    """Return the parts of boxes ``(..., 4)`` inside an image; nothing is left of one that is wholly outside."""
+    boxes = np.asarray(boxes, dtype=np.float64)
+    low = np.clip(boxes[..., :2], 0, (width, height))
+    high = np.clip(boxes[..., :2] + boxes[..., 2:], 0, (width, height))
+    return np.concatenate([low, high - low], axis=-1)
+
+
 def enclosing(polygons: ArrayLike) -> Array:
     """Return the axis-aligned boxes ``(T, 4)`` around polygons ``(T, 2 * points)`` given as x1 y1 x2 y2 ..."""
     points = np.asarray(polygons, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -58,13 +59,33 @@ def cut(image: Image, geometry: CropGeometry) -> Image:
     left, top, side, size = geometry
     first_row, last_row, above, below = _inside(top, side, image.shape[0])
     first_column, last_column, before, after = _inside(left, side, image.shape[1])
-    # Only the part inside is copied, never a padded image: a search area may be far larger than the image.
     part = image[first_row:last_row, first_column:last_column]
-    if above or below or before or after:
-        part = np.asarray(cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REPLICATE))
-        part = part[:side, :side]
-    interpolation = cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(part, (size, size), interpolation=interpolation), dtype=np.uint8)
+    if side > 2 * size:
+        # A search area may be far larger than the image: a few repeats are shrunk with what lies inside, so that the
+        # crop's outer pixels hold the border alone, and these are repeated further.
+        near = min(2 * math.ceil(side / size), *part.shape[:2])
+        rings = [min(near, ring) for ring in (above, below, before, after)]
+        shrunk = _bordered(part, *rings)
+        across = _shrunk(before - rings[2], after - rings[3], side, size)
+        down = _shrunk(above - rings[0], below - rings[1], side, size)
+        shrunk = cv2.resize(shrunk, (across[1], down[1]), interpolation=cv2.INTER_AREA)
+        return _bordered(np.asarray(shrunk, dtype=np.uint8), down[0], down[2], across[0], across[2])
+    part = _bordered(part, above, below, before, after)[:side, :side]
+    return np.asarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _bordered(image: Image, above: int, below: int, before: int, after: int) -> Image:
+    """Return the image with its border repeated; one that needs none is not copied."""
+    if not (above or below or before or after):
+        return image
+    return np.asarray(cv2.copyMakeBorder(image, above, below, before, after, cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+
+def _shrunk(before: int, after: int, side: int, size: int) -> tuple[int, int, int]:
+    """Return how many crop pixels lie before, inside (at least one) and after the image, of ``size`` in all."""
+    first = min(round(before * size / side), size - 1)
+    last = max(round((side - after) * size / side), first + 1)
+    return first, last - first, size - last
 
 
 def _inside(start: int, length: int, limit: int) -> tuple[int, int, int, int]:

@@ -46,6 +46,9 @@ class SampleSettings:
         test_jitter: of the test crops.
         grey: probability that all RGB crops of a sample lose their colour.
         brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
+        contrast: deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
+        swap: probability that the modalities of a sample change places, so that a tracker of one learns from both; DiMP
+            has but one.
         proposals: how the IoU-Net's boxes are drawn.
     """
 
@@ -56,6 +59,8 @@ class SampleSettings:
     test_jitter: Jitter = Jitter(centre=4.5, scale=0.5)
     grey: float = 0.05
     brightness: float = 0.2
+    contrast: float = 0.0
+    swap: float = 0.0
     proposals: ProposalSettings = field(default_factory=ProposalSettings)
 
 
@@ -123,7 +128,8 @@ class Sampler:
         sequence, settings = self.sequences[which], self.settings
         chosen = self._choose_frames(self._usable[which], generator)
         grey = generator.random() < settings.grey
-        frames = [(sequence.frame(index), sequence.boxes[index]) for index in chosen]
+        swapped = settings.swap > 0 and generator.random() < settings.swap
+        frames = [(_in_order(sequence.frame(index), swapped), sequence.boxes[index]) for index in chosen]
         train = self._crops(frames[: settings.train_frames], settings.train_jitter, grey, generator)
         test = self._crops(frames[settings.train_frames :], settings.test_jitter, grey, generator)
         drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
@@ -155,11 +161,32 @@ class Sampler:
             for modality, image, crops in zip(Pair._fields, present, images, strict=True):
                 crop = cut(image, geometry)
                 if grey and modality == "rgb":
-                    crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+                    crop = _grey(crop)
                 brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
-                crops.append(np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8))
+                crop = np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8)
+                crops.append(_contrasted(crop, self.settings.contrast, generator))
             boxes.append(geometry.to_crop(box))
         return Crops(images, np.stack(boxes))
+
+
+def _in_order(frame: FramePair, swapped: bool) -> FramePair:
+    """Return a frame, or one whose images changed places: RGB without its colour, for TIR has none."""
+    if not swapped:
+        return frame
+    return Pair(frame.tir, None if frame.rgb is None else _grey(frame.rgb))
+
+
+def _grey(image: Image) -> Image:
+    return np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None], 3, axis=2)
+
+
+def _contrasted(crop: Image, deviation: float, generator: np.random.Generator) -> Image:
+    """Return a crop with its contrast about its mean multiplied by a log-normal factor."""
+    if not deviation:
+        return crop
+    factor, mean = float(np.exp(deviation * generator.normal())), float(crop.mean())
+    levels = np.clip(np.rint((np.arange(256) - mean) * factor + mean), 0, 255).astype(np.uint8)
+    return levels[crop]
 
 
 def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:

@@ -28,8 +28,11 @@ def complete(frame: FramePair, *, where: str) -> Pair[Image]:
         where: what got the frame, named in the error.
 
     Raises:
-        DataError: neither is there, or they differ in size.
+        DataError: neither is there, they differ in size, or one is no ``(H, W, 3)`` of uint8.
     """
+    for modality, image in zip(Pair._fields, frame, strict=True):
+        if image is not None:
+            _check_image(image, modality, where)
     rgb = frame.rgb if frame.rgb is not None else frame.tir
     tir = frame.tir if frame.tir is not None else frame.rgb
     if rgb is None or tir is None:
@@ -38,6 +41,14 @@ def complete(frame: FramePair, *, where: str) -> Pair[Image]:
         sizes = " and ".join(f"{width} x {height}" for height, width in (rgb.shape[:2], tir.shape[:2]))
         raise DataError(f"{where}: expected aligned RGB and TIR images of one size, got {sizes} pixels")
     return Pair(rgb, tir)
+
+
+def _check_image(image: Image, modality: str, where: str) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        got = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f"{where}: expected the {modality} image as a uint8 array, got {got}")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"{where}: expected the {modality} image as (H, W, 3), got {image.shape}")
 
 
 class TrackingSequence(Protocol):

@@ -16,6 +16,9 @@ from mmdistill.reference.files import temporary_beside
 
 logger = logging.getLogger(__name__)
 
+FASTEST = 1000
+"""Frames per second at most."""
+
 
 class VideoWriter:
     """Writes frames to a video file, ``.mp4`` (MPEG-4) or animated ``.gif``; a context manager.
@@ -29,7 +32,7 @@ class VideoWriter:
         fps: frames shown per second.
 
     Raises:
-        DataError: another suffix, a frame rate that is not above 0, frames of unequal size, or an OpenCV that
+        DataError: another suffix, a frame rate out of range, frames of unequal size, or an OpenCV that
             can't write the format.
     """
 
@@ -38,8 +41,8 @@ class VideoWriter:
         encoders: dict[str, type[_Mp4] | type[_Gif]] = {".mp4": _Mp4, ".gif": _Gif}
         if self._path.suffix.lower() not in encoders:
             raise DataError(f"{path}: expected the name of a video, .mp4 or .gif")
-        if not fps > 0:
-            raise DataError(f"{path}: expected frames per second above 0, got {fps}")
+        if not 0 < fps <= FASTEST:
+            raise DataError(f"{path}: expected frames per second above 0, at most {FASTEST}; got {fps}")
         self._temporary = temporary_beside(self._path)
         self._encoder: _Encoder = encoders[self._path.suffix.lower()](self._temporary, fps)
         self._shape: tuple[int, ...] | None = None

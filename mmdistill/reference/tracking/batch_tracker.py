@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.boxes import Array, check_initial
+from mmdistill.reference.data.boxes import Array, check_initial, clipped
 from mmdistill.reference.data.crops import CropGeometry
 from mmdistill.reference.data.sequence import FramePair, Image, complete
 from mmdistill.reference.device import upload
+from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.folded import folded
 from mmdistill.reference.networks.iou_net import Modulation
 from mmdistill.reference.networks.tracker_network import Extracted, TrackerNetwork
@@ -40,7 +41,8 @@ class Step(NamedTuple):
     """What was found in one frame of each of s videos.
 
     Attributes:
-        boxes: ``(s, 4)`` as ``x y w h``, image pixels; where the target was not found, the last box.
+        boxes: the part inside the image, ``(s, 4)`` as ``x y w h``, pixels; of the last box where the target was not
+            found. The tracker itself goes on from the whole box.
         scores: where it was found ``(s,)``; else the largest.
         flags: whether to believe it, one per video.
         score_maps: ``(s, H', W')``, on the network's device.
@@ -75,7 +77,11 @@ class BatchTracker:
         network: on any device; what tracks is a copy with batch norm folded, so later changes to it are not seen.
         settings: the constants of tracking; the published ones of its kind (DiMP, ATOM) if not given.
         slots: S, how many videos at once.
-        seed: of all that is random.
+        seed: of all that is random, not negative.
+
+    Raises:
+        DataError: the seed is negative.
+        ValueError: the network is in half precision, which has not the digits for boxes; use autocast instead.
 
     Attributes:
         network: the copy.
@@ -86,6 +92,13 @@ class BatchTracker:
     def __init__(
         self, network: TrackerNetwork, settings: TrackingSettings | None = None, *, slots: int = 1, seed: int = 0
     ) -> None:
+        if seed < 0:
+            raise DataError(f"seed: expected 0 or more, got {seed}")
+        dtype = next(network.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"BatchTracker: expected a network in float32 or float64, got {dtype}; use autocast for half"
+            )
         self.network = folded(network)
         self.settings = settings or published_settings(network.settings)
         self._model = target_model(self.network)
@@ -140,7 +153,10 @@ class BatchTracker:
         Raises:
             DataError: no image, or images of different sizes; no video has moved on then.
             RuntimeError: no video was started in a slot.
+            ValueError: the slots are not in ascending order, each once.
         """
+        if list(slots) != sorted(set(slots)):
+            raise ValueError(f"BatchTracker.step: expected slots in ascending order, each once; got {list(slots)}")
         videos = [self._video(slot) for slot in slots]
         names = where or [f"slot {slot}" for slot in slots]
         images = [self._seen(complete(frame, where=name)) for frame, name in zip(frames, names, strict=True)]
@@ -165,7 +181,7 @@ class BatchTracker:
                 video.target = Target(box, video.limits.scale(box[2:]))
         self._learn(chosen, videos, flags, samples[0], refined)
         return Step(
-            np.stack([video.target.box for video in videos]),
+            np.stack([clipped(video.target.box, *_size(pair)) for video, pair in zip(videos, images, strict=True)]),
             scores,
             flags,
             score_maps,

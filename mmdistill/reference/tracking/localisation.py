@@ -41,7 +41,8 @@ def localise(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: Lo
         settings: thresholds.
     """
     height, width = score_maps.shape[-2:]
-    centre = last.new_tensor([width - 1, height - 1]) / 2
+    # Made on the device: a tensor of host values would be waited for.
+    centre = torch.stack([torch.full_like(last[:, 0], (side - 1) / 2) for side in (width, height)], dim=-1)
     place, score = _maximum(score_maps, last)
     second_place, second_score = _maximum(
         without_neighbourhood(score_maps, place, settings.neighbourhood * target_size), last

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
+from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.sequence import FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
@@ -16,6 +19,11 @@ from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.tracked import TrackedSequence
+
+logger = logging.getLogger(__name__)
+
+OnBroken = Literal["stop", "skip"]
+"""What becomes of a video with a frame that can't be read."""
 
 
 def track_batch(
@@ -26,6 +34,7 @@ def track_batch(
     starts: Sequence[int] | None = None,
     together: int = 16,
     seed: int = 0,
+    on_broken: OnBroken = "stop",
     after_frame: Callable[[], object] = lambda: None,
 ) -> list[TrackedSequence]:
     """Track videos of any sizes and lengths together, frame by frame; each gives the same boxes as alone.
@@ -37,13 +46,24 @@ def track_batch(
         starts: the frame of each video where tracking starts; the first if not given.
         together: how many at once.
         seed: of all that is random; every video's own.
+        on_broken: stop: a frame that can't be read ends everything. skip: it is logged, and keeps the last box with
+            score 0, as a frame without any image does.
         after_frame: called after each frame of each video, to show progress.
 
     Raises:
         DataError: a video without frames, without a box to start from, or with a frame that can't be read.
     """
     tracked = dict(
-        each_tracked(network, videos, settings, starts=starts, together=together, seed=seed, after_frame=after_frame)
+        each_tracked(
+            network,
+            videos,
+            settings,
+            starts=starts,
+            together=together,
+            seed=seed,
+            on_broken=on_broken,
+            after_frame=after_frame,
+        )
     )
     return [tracked[number] for number in range(len(videos))]
 
@@ -56,6 +76,7 @@ def each_tracked(
     starts: Sequence[int] | None = None,
     together: int = 16,
     seed: int = 0,
+    on_broken: OnBroken = "stop",
     after_frame: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[int, TrackedSequence]]:
     """Yield each video's number and what was made of it as soon as it ends; arguments as in ``track_batch``."""
@@ -75,7 +96,7 @@ def each_tracked(
             for slot in range(slots):
                 if waiting and slot not in running:
                     number = waiting.pop(0)
-                    running[slot] = _Run(number, videos[number], starts[number], readers)
+                    running[slot] = _Run(number, videos[number], starts[number], readers, on_broken)
                     running[slot].begin(tracker, slot)
                     after_frame()
             active = sorted(slot for slot, run in running.items() if not run.finished)
@@ -91,11 +112,17 @@ def each_tracked(
 
 def _advance(tracker: BatchTracker, slots: Sequence[int], runs: Sequence[_Run]) -> None:
     frames = [run.read() for run in runs]
+    seen = [number for number, frame in enumerate(frames) if any(image is not None for image in frame)]
+    for number in set(range(len(runs))) - set(seen):
+        runs[number].append(runs[number].boxes[-1], 0.0, 0.0)
+    if not seen:
+        return
     start = time.perf_counter()
-    step = tracker.step(slots, frames, where=[run.where for run in runs])
-    each = (time.perf_counter() - start) / len(slots)
-    for run, box, score in zip(runs, step.boxes, step.scores, strict=True):
-        run.append(box, float(score), each)
+    where = [runs[number].where for number in seen]
+    step = tracker.step([slots[number] for number in seen], [frames[number] for number in seen], where=where)
+    each = (time.perf_counter() - start) / len(seen)
+    for number, box, score in zip(seen, step.boxes, step.scores, strict=True):
+        runs[number].append(box, float(score), each)
 
 
 @dataclass
@@ -106,6 +133,7 @@ class _Run:
     video: TrackingSequence
     start: int
     readers: ThreadPoolExecutor
+    on_broken: OnBroken
     boxes: list[Array] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -129,7 +157,13 @@ class _Run:
 
     def read(self) -> FramePair:
         """Return the next frame, and have the one after it read."""
-        frame = self._next.result()
+        try:
+            frame = self._next.result()
+        except DataError as error:
+            if self.on_broken == "stop" or not self.boxes:
+                raise
+            logger.warning("%s: %s", self.where, error)
+            frame = Pair(None, None)
         following = self.start + len(self.boxes) + 1
         if following < len(self.video):
             self._next = self._reading(following)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,3 +49,27 @@ def test_a_target_is_where_its_box_says(size: int) -> None:
     pixels = np.arange(size) + 0.5
     assert (crop.sum(axis=0) * pixels).sum() / crop.sum() == pytest.approx(x + w / 2, abs=0.6)
     assert (crop.sum(axis=1) * pixels).sum() / crop.sum() == pytest.approx(y + h / 2, abs=0.6)
+
+
+@pytest.mark.parametrize("corner", [(-450, -350), (-150, 20), (60, 40), (-930, -930)])
+def test_a_search_area_far_larger_than_the_image(corner: tuple[int, int]) -> None:
+    down, across = np.mgrid[:90, :120]
+    image = np.stack([2 * down, 2 * across, down + across], axis=-1).astype(np.uint8)
+    left, top = corner
+    crop = cut(image, CropGeometry(left, top, 960, 48)).astype(float)
+    # Made as a whole, then shrunk: a crop pixel is the mean of 20 x 20.
+    columns, rows = np.clip(np.arange(960) + left, 0, 119), np.clip(np.arange(960) + top, 0, 89)
+    expected = image[rows][:, columns].reshape(48, 20, 48, 20, 3).mean(axis=(1, 3))
+    # Where the image ends within a crop pixel, that pixel and the next may be off by what a crop pixel changes.
+    assert np.abs(crop - expected).max() <= 2 * 20 + 1
+    assert np.abs(crop - expected).mean() < 3
+
+
+def test_a_search_area_however_large_takes_no_memory() -> None:
+    image = np.zeros((90, 120, 3), dtype=np.uint8)
+    tracemalloc.start()
+    crop = cut(image, CropGeometry(-50_000, -50_000, 300_000, 48))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert crop.shape == (48, 48, 3)
+    assert peak < 1_000_000

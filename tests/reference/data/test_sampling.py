@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from mmdistill import Pair
 from mmdistill.reference.data.batches import batches, collate
 from mmdistill.reference.data.boxes import centres
 from mmdistill.reference.data.cache import CachedSequence
-from mmdistill.reference.data.sampling import Jitter, Sampler, SampleSettings
+from mmdistill.reference.data.sampling import Jitter, Sampler, SampleSettings, _contrasted
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.tensors import DEVIATION, MEAN, to_tensor
@@ -104,6 +106,33 @@ def test_grey_takes_the_colour_of_all_rgb_crops() -> None:
     sample = sampler(grey=1.0, brightness=0.0).sample(0)
     for crop in [*sample.train.images.rgb, *sample.test.images.rgb]:
         assert (crop == crop[..., :1]).all()
+
+
+def test_modalities_may_change_places_for_a_whole_sample() -> None:
+    plain, other = ({"grey": 0.0, "brightness": 0.0, "swap": swap} for swap in (0.0, 1.0))
+    swapped = sampler(**other).sample(0)
+    for part in (swapped.train, swapped.test):
+        for tir in part.images.tir:  # RGB without its colour
+            assert (tir == tir[..., :1]).all()
+    bright = Sampler([Marked()], 96, 5.0, SampleSettings(**plain)).sample(0)  # type: ignore[arg-type]
+    dark = Sampler([Marked()], 96, 5.0, SampleSettings(**other)).sample(0)  # type: ignore[arg-type]
+    assert np.mean(bright.test.images.rgb) < 60 < 200 < np.mean(dark.test.images.rgb)
+    share = [
+        np.mean(Sampler([Marked()], 96, 5.0, SampleSettings(swap=0.5)).sample(n).test.images.rgb) for n in range(40)
+    ]
+    assert 10 < sum(value > 127 for value in share) < 30
+
+
+def test_contrast_changes_about_the_mean() -> None:
+    (scene,) = synthetic_sequences(1, seed=0, settings=SETTINGS)
+    fixed = SampleSettings(grey=0.0, brightness=0.0)
+    plain, varied = (Sampler([scene], 96, 5.0, replace(fixed, contrast=value)) for value in (0.0, 0.4))
+    deviations = [np.log(np.std(varied.sample(n).test.images.rgb[0])) for n in range(60)]
+    assert np.std(deviations) > np.std([np.log(np.std(plain.sample(n).test.images.rgb[0])) for n in range(60)]) + 0.1
+    crop = np.arange(100, 150, dtype=np.uint8).repeat(6).reshape(10, 10, 3)
+    changed = _contrasted(crop, 0.4, np.random.default_rng(1)).astype(float)
+    factor = np.exp(0.4 * np.random.default_rng(1).normal())
+    np.testing.assert_allclose(changed - crop.mean(), factor * (crop - crop.mean()), atol=0.5)
 
 
 def test_batches_go_on_where_they_stopped() -> None:

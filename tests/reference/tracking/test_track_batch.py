@@ -31,9 +31,12 @@ NETWORKS = {
 
 
 class Clip:
-    """A bright box that moves over noise; ``missing`` frames have no TIR image."""
+    """A bright box that moves over noise; ``missing`` frames have no TIR image, or none at all."""
 
-    def __init__(self, number: int, frames: int, size: tuple[int, int], missing: Sequence[int] = ()) -> None:
+    def __init__(
+        self, number: int, frames: int, size: tuple[int, int], missing: Sequence[int] = (), *, empty: bool = False
+    ) -> None:
+        self.empty = empty
         self.name, self.number, self.size, self.missing = f"clip {number}", number, size, missing
         step = np.array([2.0 + number, 1, 0, 0])
         self.boxes = np.array([20.0, 15 + 3 * number, 18 + 2 * number, 16]) + np.arange(frames)[:, None] * step
@@ -50,7 +53,9 @@ class Clip:
         x, y, w, h = self._drawn[index]
         images[:, y : y + h, x : x + w] = 140
         images[:, y + 2 : y + h - 2 : 4, x + 2 : x + w - 2] = 255
-        return Pair(images[0], None if index in self.missing else images[1])
+        if index in self.missing:
+            return Pair(None if self.empty else images[0], None)
+        return Pair(*images)
 
 
 CLIPS = [
@@ -121,6 +126,18 @@ class Broken(Clip):
         return super().frame(index)
 
 
+def test_a_broken_frame_keeps_the_last_box_if_one_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    tracked = network(NETWORKS["tir"][0])
+    clips = [CLIPS[0], Broken(1, 9, (120, 90)), Clip(2, 9, (120, 90), missing=[4], empty=True)]
+    got, broken, empty = track_batch(tracked, clips, SETTINGS, on_broken="skip")
+    np.testing.assert_array_equal(broken.boxes[5], broken.boxes[4])
+    np.testing.assert_array_equal(empty.boxes[4], empty.boxes[3])
+    assert (broken.scores[5], empty.scores[4]) == (0, 0)
+    assert "sequence clip 1, frame 6: broken.png: the image is cut off" in caplog.text
+    (alone,) = track_batch(tracked, clips[:1], SETTINGS)
+    assert intersection_over_union(got.boxes, alone.boxes).min() > 0.999
+
+
 def test_bad_input_is_named() -> None:
     tracked = network(NETWORKS["tir"][0])
     with pytest.raises(DataError, match=r"^broken.png: the image is cut off$"):
@@ -129,6 +146,8 @@ def test_bad_input_is_named() -> None:
         track_batch(tracked, CLIPS, SETTINGS, starts=[0, 0, 4, 0, 0])
     with pytest.raises(RuntimeError, match=r"no video was started in slot 1; call start before$"):
         BatchTracker(tracked, SETTINGS, slots=2).step([1], [CLIPS[0].frame(0)])
+    with pytest.raises(ValueError, match=r"expected slots in ascending order, each once; got \[1, 0\]$"):
+        BatchTracker(tracked, SETTINGS, slots=2).step([1, 0], [CLIPS[0].frame(0)] * 2)
     clip = Clip(7, 3, (120, 90))
     clip.boxes[0] = np.nan
     with pytest.raises(DataError, match=r"^sequence clip 7, frame 1: the initial box must be four finite numbers"):

@@ -317,6 +317,35 @@ def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatc
     assert max(scales) <= HEIGHT / 16 * scales[0]
 
 
+def test_boxes_are_inside_the_image() -> None:
+    box = np.array([-8.0, 70, 30, 30])  # beyond the left and the lower border
+    still = replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))
+    tracker = ReferenceTracker(network(), still)
+    tracker.init(frame(0), box)
+    np.testing.assert_array_equal(tracker.update(frame(0))[0], [0, 70, 22, 20])
+    target = tracker._batch._video(0).target
+    np.testing.assert_array_equal(target.box, box)
+
+
+def test_a_network_in_half_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a network in float32 or float64, got torch.bfloat16; use autocast"):
+        ReferenceTracker(network().bfloat16())
+    with pytest.raises(DataError, match=r"^seed: expected 0 or more, got -1$"):
+        ReferenceTracker(network(), seed=-1)
+
+
+def test_images_that_are_none_are_named() -> None:
+    tracker = ReferenceTracker(network(), SETTINGS)
+    image = frame(0).rgb
+    for bad, message in (
+        (image[..., 0], r"^init: expected the rgb image as \(H, W, 3\), got \(90, 120\)$"),
+        (image.astype(np.float32), r"^init: expected the rgb image as a uint8 array, got float32$"),
+        ("car.png", r"^init: expected the rgb image as a uint8 array, got str$"),
+    ):
+        with pytest.raises(DataError, match=message):
+            tracker.init(Pair(bad, None), truth(0))
+
+
 def test_bad_input_is_named() -> None:
     tracker = ReferenceTracker(network(), SETTINGS)
     with pytest.raises(RuntimeError, match=r"^ReferenceTracker.update: call init with the first frame before$"):

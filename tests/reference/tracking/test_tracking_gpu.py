@@ -1,0 +1,57 @@
+"""Tracking on a GPU; these run wherever PyTorch finds one."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from mmdistill import Pair
+from mmdistill.reference.data.boxes import intersection_over_union
+from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.tracking.batch_tracker import BatchTracker
+from mmdistill.reference.tracking.settings import LocalisationSettings, TrackingSettings
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+
+SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=-9.0))
+NETWORKS = [student_settings(width=8, crop_size=96), single_settings("tir", width=8, crop_size=96)]
+
+
+def frame(index: int) -> Pair[np.ndarray]:
+    images = np.random.default_rng(0).integers(0, 60, (2, 90, 120, 3), dtype=np.uint8)
+    images[:, 40 - index : 56 - index, 30 + 3 * index : 50 + 3 * index] = 200
+    return Pair(*images)
+
+
+def started(settings: NetworkSettings, device: str) -> BatchTracker:
+    torch.manual_seed(0)
+    tracker = BatchTracker(TrackerNetwork(settings).to(device), SETTINGS, slots=2)
+    for slot in range(2):
+        tracker.start(slot, frame(slot), [30 + 3 * slot, 40 - slot, 20, 16])
+    return tracker
+
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=["student", "tir"])
+def test_boxes_are_those_of_the_cpu(settings: NetworkSettings) -> None:
+    trackers = [started(settings, device) for device in ("cpu", "cuda")]
+    for index in range(2, 8):
+        cpu, gpu = (tracker.step([0, 1], [frame(index)] * 2) for tracker in trackers)
+        assert intersection_over_union(cpu.boxes, gpu.boxes).min() > 0.95
+
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=["student", "tir"])
+def test_the_host_waits_once_a_frame(settings: NetworkSettings) -> None:
+    tracker = started(settings, "cuda")
+    tracker.step([0, 1], [frame(1)] * 2)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        for index in range(2, 24):  # the filter is due in one of them
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                tracker.step([0, 1], [frame(index % 8)] * 2)
+            waits = [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]
+            assert len(waits) == 1
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
