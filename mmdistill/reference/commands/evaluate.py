@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmdistill.reference.data.folders import read_ground_truth, read_sequences
+from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.device import choose_device
@@ -21,7 +22,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.tracking.track_batch import OnBroken, each_tracked
+from mmdistill.reference.tracking.track_batch import each_tracked
 from mmdistill.reference.tracking.tracked import TrackedSequence
 
 

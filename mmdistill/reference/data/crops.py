@@ -65,10 +65,10 @@ def cut(image: Image, geometry: CropGeometry) -> Image:
         # crop's outer pixels hold the border alone, and these are repeated further.
         near = min(2 * math.ceil(side / size), *part.shape[:2])
         rings = [min(near, ring) for ring in (above, below, before, after)]
-        shrunk = _bordered(part, *rings)
+        ringed = _bordered(part, *rings)
         across = _shrunk(before - rings[2], after - rings[3], side, size)
         down = _shrunk(above - rings[0], below - rings[1], side, size)
-        shrunk = cv2.resize(shrunk, (across[1], down[1]), interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(ringed, (across[1], down[1]), interpolation=cv2.INTER_AREA)
         return _bordered(np.asarray(shrunk, dtype=np.uint8), down[0], down[2], across[0], across[2])
     part = _bordered(part, above, below, before, after)[:side, :side]
     return np.asarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

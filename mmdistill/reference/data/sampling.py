@@ -186,7 +186,7 @@ def _contrasted(crop: Image, deviation: float, generator: np.random.Generator) -
         return crop
     factor, mean = float(np.exp(deviation * generator.normal())), float(crop.mean())
     levels = np.clip(np.rint((np.arange(256) - mean) * factor + mean), 0, 255).astype(np.uint8)
-    return levels[crop]
+    return np.asarray(levels[crop])
 
 
 def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:

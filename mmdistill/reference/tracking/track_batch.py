@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array
+from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.sequence import FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -21,10 +21,6 @@ from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.tracked import TrackedSequence
 
 logger = logging.getLogger(__name__)
-
-OnBroken = Literal["stop", "skip"]
-"""What becomes of a video with a frame that can't be read."""
-
 
 def track_batch(
     network: TrackerNetwork,

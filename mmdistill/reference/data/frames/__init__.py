@@ -4,7 +4,7 @@ from mmdistill.reference.data.frames.camera import Camera
 from mmdistill.reference.data.frames.image_folder import ImageFolder
 from mmdistill.reference.data.frames.live import LiveFrames
 from mmdistill.reference.data.frames.opening import open_frames, open_input
-from mmdistill.reference.data.frames.reading import Reading, State
+from mmdistill.reference.data.frames.reading import OnBroken, Reading, State
 from mmdistill.reference.data.frames.recorded import Frames
 from mmdistill.reference.data.frames.video_file import VideoFile
 
@@ -13,6 +13,7 @@ __all__ = [
     "Frames",
     "ImageFolder",
     "LiveFrames",
+    "OnBroken",
     "Reading",
     "State",
     "VideoFile",
