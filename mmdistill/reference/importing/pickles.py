@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
+
+LONGEST_TEXT = 300
+"""Characters of a key or of a class's name, which are compared or joined each time that the file comes back to them."""
+
+LARGEST_KEY = 1000
+"""Whoever chooses the integers in a dictionary can make them collide, but not many in so few."""
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,15 @@ class Foreign:
 class PickleReader:
     """Reads pickles of protocols 0 to 5 without running anything from them.
 
-    Sets come as lists, and entries of dictionaries are kept where the key is a plain value: nothing is hashed or
-    compared that a file could have made expensive.
+    Time and memory grow with a pickle's length and no faster: sets come as lists, entries of dictionaries are kept
+    where the key is a plain one (see ``is_plain_key``), and calls that use the same long content over and over are
+    refused.
 
     Args:
         functions: stand-ins by ``module.name``, called with the arguments in the file. They must be safe whatever these
-            are.
-        persistent: called with each persistent id; returns the object that is meant. Without it there may be none.
+            are, and may walk through each list and tuple among them once.
+        persistent: called with each persistent id; returns the object that is meant. Without it there may be none. It
+            may walk through a tuple once.
 
     Attributes:
         foreign: the names of all that was met and has no stand-in.
@@ -52,27 +62,41 @@ class PickleReader:
         """Return the object of the next pickle in a stream, which is left right behind it.
 
         Raises:
-            ValueError: it isn't a whole pickle, or has an opcode that no file needs.
+            ValueError: it isn't a whole pickle, or has what no file needs.
         """
         machine = _Machine(self)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in texts
-                for opcode, argument, _ in pickletools.genops(stream):
+                for opcode, argument, position in pickletools.genops(stream):
+                    machine.position = position or 0
                     machine.step(opcode.name, argument)
             return machine.stack.pop()
         except (IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise ValueError(f"a broken pickle ({type(error).__name__}: {error})") from error
 
 
+def is_plain_key(key: object) -> bool:
+    """Return whether a key is hashed and compared at once: None, a short text, an integer from 0 to below 1000."""
+    if isinstance(key, str | bytes):
+        return len(key) <= LONGEST_TEXT
+    return key is None or (isinstance(key, int) and 0 <= key < LARGEST_KEY)
+
+
+def plain_dictionary(pairs: Iterable[Any]) -> dict[Any, Any]:
+    """Return a dictionary of those pairs that have a plain key."""
+    return {key: value for key, value in pairs if is_plain_key(key)}
+
+
 class _Machine:
-    """The state while one pickle is read."""
+    """The state while one pickle is read: at ``position`` in the file, after ``walked`` items in calls."""
 
     def __init__(self, reader: PickleReader) -> None:
         self.reader = reader
         self.stack: list[Any] = []
         self.under_marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
+        self.position = self.walked = 0
 
     def step(self, opcode: str, argument: Any) -> None:
         stack = self.stack
@@ -92,11 +116,11 @@ class _Machine:
             case "NEWTRUE" | "NEWFALSE":
                 stack.append(opcode == "NEWTRUE")
             case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
+                self.remember(argument)
             case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
+                self.remember(len(self.memo))
             case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
+                stack.append(self.recall(argument))
             case "MARK":
                 self.under_marks.append(stack)
                 self.stack = []
@@ -150,11 +174,22 @@ class _Machine:
             case "BUILD":
                 stack.pop()  # what has a state is foreign, or a container with attributes that nobody asks for
             case "PERSID":
-                stack.append(self.reader.persistent(argument))
+                stack.append(self.identified(argument))
             case "BINPERSID":
-                stack.append(self.reader.persistent(stack.pop()))
+                stack.append(self.identified(stack.pop()))
             case _:
                 raise ValueError(f"the pickle opcode {opcode} is out of place")
+
+    def remember(self, place: int) -> None:
+        if not 0 <= place <= self.position:
+            raise ValueError(f"the memo has no place {place}")
+        self.memo.extend([_NOTHING] * (place + 1 - len(self.memo)))
+        self.memo[place] = self.stack[-1]
+
+    def recall(self, place: int) -> object:
+        if not 0 <= place < len(self.memo) or self.memo[place] is _NOTHING:
+            raise ValueError(f"the memo has nothing in place {place}")
+        return self.memo[place]
 
     def since_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.under_marks.pop()
@@ -172,12 +207,13 @@ class _Machine:
             self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(target, dict) and (key is None or isinstance(key, str | bytes | int | float)):
-                target[key] = value
+        entries = plain_dictionary(zip(items[::2], items[1::2], strict=True))
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(entries)
 
     def named(self, name: str) -> Foreign:
+        if len(name) > LONGEST_TEXT:
+            raise ValueError(f"a class's name of {len(name)} characters")
         if name not in self.reader.functions:
             self.reader.foreign.add(name)
         return Foreign(name)
@@ -186,7 +222,22 @@ class _Machine:
         if not isinstance(function, Foreign) or not isinstance(arguments, tuple):
             raise TypeError("a call without function or arguments")
         stand_in = self.reader.functions.get(function.name)
-        return Foreign(function.name) if stand_in is None else stand_in(*arguments)
+        if stand_in is None:
+            return Foreign(function.name)
+        self.walk(arguments)
+        for argument in arguments:
+            self.walk(argument)
+        return stand_in(*arguments)
+
+    def identified(self, identity: object) -> object:
+        self.walk(identity)
+        return self.reader.persistent(identity)
+
+    def walk(self, content: object) -> None:
+        """Count the items that a call may walk through: each takes a byte in the file, so honest calls stay below."""
+        self.walked += len(content) if isinstance(content, list | tuple) else 0
+        if self.walked > self.position:
+            raise ValueError("its calls use the same content over and over")
 
 
 def _no_persistent_id(identity: object) -> object:

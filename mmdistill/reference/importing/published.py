@@ -96,7 +96,7 @@ def published_network(state: State, modality: Literal["rgb", "tir"] = "rgb") -> 
         modality: what the network is to see.
 
     Raises:
-        DataError: entries are missing, unknown or misshapen, listed by their published names.
+        DataError: entries are missing, unknown, misshapen or no numbers, listed by their published names.
     """
     tensors, left_out = without_unused(state.tensors, TRUNK)
     classified = any(name.startswith("classifier.") for name in tensors)
@@ -109,8 +109,10 @@ def published_network(state: State, modality: Literal["rgb", "tir"] = "rgb") -> 
     with torch.device("meta"):  # nothing is allocated before the file's shapes are known to be right
         network = TrackerNetwork(settings)
     expected = network.state_dict()
-    shapes = {published_name(name): published_shape(name, value.shape) for name, value in expected.items()}
-    tensors = with_batch_counts(tensors, shapes)
-    check_fit(shapes, tensors, where=state.path)
+    layout = {
+        published_name(name): value.reshape(published_shape(name, value.shape)) for name, value in expected.items()
+    }
+    tensors = with_batch_counts(tensors, layout)
+    check_fit(layout, tensors, where=state.path)
     network.load_state_dict(renamed(tensors, expected), assign=True)
     return network.eval(), left_out

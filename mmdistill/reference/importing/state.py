@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.importing.numpy_file import read_npz
 from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import BROKEN, read_torch_file
@@ -53,7 +50,7 @@ def read_state(path: str | Path) -> State:
     with Path(path).open("rb") as stream:
         start = stream.read(9)
     if start.startswith(b"PK") and _is_npz(path):
-        return State(str(path), _without_wrapper(_read_npz(path)))
+        return State(str(path), _without_wrapper(read_npz(path)))
     if start.startswith((b"PK", b"\x80")):
         return _read_torch(path)
     if start[8:] == b"{":
@@ -69,14 +66,6 @@ def _is_npz(path: str | Path) -> bool:
     except BROKEN:
         return Path(path).suffix == ".npz"
     return bool(names) and all(name.endswith(".npy") for name in names)
-
-
-def _read_npz(path: str | Path) -> dict[str, Tensor]:
-    try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
-    except (*BROKEN, AttributeError, SyntaxError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error})") from error
 
 
 def _read_torch(path: str | Path) -> State:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import torch
 
-from mmdistill.reference.importing.pickles import Foreign, PickleReader
+from mmdistill.reference.importing.pickles import Foreign, PickleReader, is_plain_key, plain_dictionary
 
 _DTYPES = {
     "Float": torch.float32,
@@ -29,6 +29,7 @@ _DTYPES = {
     "ComplexDouble": torch.complex128,
 }
 _STORAGES: Mapping[str, torch.dtype] = {f"torch.{name}Storage": dtype for name, dtype in _DTYPES.items()}
+_TOO_MANY = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class StoredTensor:
     offset: Any
     shape: Any
     stride: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values, if it has no problem."""
+        return int(math.prod(self.shape) * self.storage.dtype.itemsize)
 
     def problem(self) -> str | None:
         """Return why there is no such tensor, or None."""
@@ -106,7 +112,9 @@ class TensorPickles:
         match identity:
             case ("module", module, *_):  # a network that was pickled whole: its class, and the class's source
                 return module
-            case ("storage", Foreign(kind), str(key), _, int(length), *view) if kind in _STORAGES and length >= 0:
+            case ("storage", Foreign(kind), str(key), _, int(length), *view) if (
+                kind in _STORAGES and is_plain_key(key) and _counts((length,))
+            ):
                 storage = Storage(_STORAGES[kind], key, length)
                 if self.storages.setdefault(key, storage) != storage:
                     raise ValueError(f"storage {key!r} is said to be two things")
@@ -125,7 +133,7 @@ def _viewed(storage: Storage, view: list[Any]) -> Storage:
 
 
 def _counts(numbers: object) -> bool:
-    return isinstance(numbers, tuple) and all(type(number) is int and number >= 0 for number in numbers)
+    return isinstance(numbers, tuple) and all(type(number) is int and 0 <= number < _TOO_MANY for number in numbers)
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> StoredTensor:
@@ -136,10 +144,10 @@ def _first(first: object, *_: object) -> object:
     return first
 
 
-def _mapping(pairs: object = ()) -> dict[str, object]:
+def _mapping(pairs: object = ()) -> dict[object, object]:
     if not isinstance(pairs, list | tuple):
         raise TypeError("an ordered dictionary of no pairs")
-    return {name: value for name, value in pairs if isinstance(name, str)}
+    return plain_dictionary(pairs)
 
 
 _STAND_INS: Mapping[str, Callable[..., object]] = {

@@ -24,6 +24,9 @@ from mmdistill.reference.networks.weights import some
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
+MOST_SHARED = 4
+"""How many times a file's values may be in its tensors; in those of tied layers they are more than once."""
+
 BROKEN = (
     *(ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, MemoryError, RuntimeError),
     *(zipfile.BadZipFile, struct.error),
@@ -49,26 +52,32 @@ class TorchFile:
     read_storage: Callable[[Storage], bytes]
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-        """Return tensors of the content.
+        """Return tensors of the content, contiguous, each with values of its own: in the file they may share them.
 
         Raises:
-            DataError: one isn't what a tensor can be, or its values can't be read.
+            DataError: one isn't what a tensor can be, its values can't be read, or all have far more than the file.
         """
         flat: dict[str, Tensor] = {}
-        found = {}
         for name, tensor in stored.items():
             if problem := tensor.problem():
                 raise DataError(f"{self.path}: {some([name])}: not a tensor, {problem}")
-            storage: Storage = tensor.storage
-            if storage.key not in flat:
-                try:
-                    values = bytearray(self.read_storage(storage))
-                except BROKEN as error:
-                    raise DataError(f"{self.path}: {some([name])}: its values can't be read ({error})") from error
-                flat[storage.key] = torch.frombuffer(values, dtype=storage.dtype)
-            offset = storage.start + tensor.offset
-            found[name] = flat[storage.key].as_strided(tensor.shape, tensor.stride, offset)
-        return found
+            if tensor.storage.key not in flat:
+                flat[tensor.storage.key] = self._values(tensor.storage, name)
+        held, asked = sum(values.nbytes for values in flat.values()), sum(tensor.size for tensor in stored.values())
+        if asked > MOST_SHARED * held:
+            raise DataError(f"{self.path}: its tensors share values too often: they have {asked:,} bytes of {held:,}")
+        return {name: _copied(flat[tensor.storage.key], tensor) for name, tensor in stored.items()}
+
+    def _values(self, storage: Storage, name: str) -> Tensor:
+        try:
+            return torch.frombuffer(bytearray(self.read_storage(storage)), dtype=storage.dtype)
+        except BROKEN as error:
+            raise DataError(f"{self.path}: {some([name])}: its values can't be read ({error})") from error
+
+
+def _copied(values: Tensor, tensor: StoredTensor) -> Tensor:
+    view = values.as_strided(tensor.shape, tensor.stride, tensor.storage.start + tensor.offset)
+    return view.clone(memory_format=torch.contiguous_format)
 
 
 def read_torch_file(path: str | Path) -> TorchFile:
@@ -124,6 +133,8 @@ def _read_stream(path: str, content: bytes) -> TorchFile:
     saved = pickles.read(stream)
     places: dict[str, int] = {}
     for key in pickles.read(stream):
+        if not isinstance(key, str):  # its hash could take forever
+            raise ValueError("a storage's key that is no text")
         storage = pickles.storages[key]
         if int.from_bytes(stream.read(8), "little") != storage.length:
             raise ValueError(f"expected {storage.length} values in storage {key!r}")

@@ -61,7 +61,8 @@ def trunk_of(state: State) -> TrunkWeights:
     """Return the trunk among a file's tensors.
 
     Raises:
-        DataError: there is none, or it is of another architecture; entries are listed by name.
+        DataError: there is none, it is of another architecture, or its values are no weights; entries are listed by
+            name.
     """
     place = next((place for place in _PLACES if f"{place}conv1.weight" in state.tensors), None)
     if place is None:
@@ -72,7 +73,7 @@ def trunk_of(state: State) -> TrunkWeights:
         tensors = _unfolded(tensors)
     depth = depth_of(tensors)
     with torch.device("meta"):
-        expected = {name: value.shape for name, value in ResNetTrunk(depth, width_of(tensors)).state_dict().items()}
+        expected = ResNetTrunk(depth, width_of(tensors)).state_dict()
     tensors = with_batch_counts(tensors, expected)
     check_fit(expected, tensors, where=state.path)
     return TrunkWeights(state.path, depth, tensors, left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +57,11 @@ class NetworkSettings:
             raise ValueError(f"filter_size: expected an even number of cells, got {self.filter_size}")
         if self.width < 2 or self.width % 2:
             raise ValueError(f"width: expected an even number of channels, at least 2, got {self.width}")
+        if self.optimiser_iterations < 0:
+            raise ValueError(f"optimiser_iterations: expected 0 or more, got {self.optimiser_iterations}")
+        for name in ("label_sigma", "search_area"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}: expected a number above 0, got {value}")
         if (self.modality == "rgbt") == (self.fusion == "none"):
             expected = "a fusion of the two" if self.modality == "rgbt" else "'none'"
             raise ValueError(f"fusion: expected {expected} for modality {self.modality!r}, got {self.fusion!r}")

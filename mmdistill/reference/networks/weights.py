@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.settings import from_json, to_json
 
 FORMAT = "mmdistill-network-1"
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -54,11 +57,14 @@ def load_network(path: str | Path) -> TrackerNetwork:
     """Return the network of a file, in evaluation mode.
 
     Raises:
-        DataError: the file is missing, truncated, not one of ours, or its weights don't fit its settings.
+        DataError: the file is missing, truncated, not one of ours, or its weights don't fit its settings. Nothing is
+            allocated for the network before they do.
     """
     tensors, metadata = read_tensors(path)
-    network = TrackerNetwork(network_settings(path, metadata))
-    load_state(network, tensors, where=str(path))
+    settings = network_settings(path, metadata)
+    check_fit(_layout(path, settings), tensors, where=str(path))
+    network = TrackerNetwork(settings)
+    network.load_state_dict(tensors)
     return network.eval()
 
 
@@ -73,40 +79,63 @@ def network_settings(path: str | Path, metadata: Mapping[str, str]) -> NetworkSe
         raise DataError(f"{path}: expected a network of format {FORMAT!r}, got {found!r}")
     try:
         return from_json(NetworkSettings, metadata["network"])
-    except (KeyError, ValueError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: its network settings can't be read ({error})") from error
+
+
+def _layout(path: str | Path, settings: NetworkSettings) -> dict[str, Tensor]:
+    """Return a network's state without values, for which nothing is allocated."""
+    try:
+        with torch.device("meta"):
+            return TrackerNetwork(settings).state_dict()
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # of sizes beyond PyTorch's and Python's
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: its network settings can't be: {reason}") from error
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state that must fit exactly.
 
     Raises:
-        DataError: entries are missing, unknown or misshapen, listed by name.
+        DataError: entries are missing, unknown, misshapen or no numbers, listed by name.
     """
-    check_fit({name: value.shape for name, value in module.state_dict().items()}, tensors, where=where)
+    check_fit(module.state_dict(), tensors, where=where)
     module.load_state_dict(dict(tensors))
 
 
-def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Check that tensors have the names and shapes expected, and no others.
+def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Check that tensors have the names and shapes expected, no others, and values that weights can have.
+
+    Where floats are expected, any floats will do; where counts are, integers or floats.
+
+    Args:
+        expected: a state, perhaps on the meta device: its values are not asked for.
+        tensors: what is to be loaded instead.
+        where: the file, for the message.
 
     Raises:
-        DataError: entries are missing, unknown or misshapen, listed by name.
+        DataError: entries are missing, unknown, misshapen, of another type, infinite or NaN; the first twenty of each
+            are listed by name.
     """
-    problems = []
-    if missing := expected.keys() - tensors.keys():
-        problems.append(f"missing {some(missing)}")
-    if unknown := tensors.keys() - expected.keys():
-        problems.append(f"unknown {some(unknown)}")
-    misshapen = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(shape)}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != tuple(shape)
-    ]
-    if misshapen:
-        problems.append(f"misshapen {some(misshapen)}")
-    if problems:
-        raise DataError(f"{where}: weights of another architecture: {'; '.join(problems)}")
+    common = expected.keys() & tensors.keys()
+    shapes = {name: (tuple(tensors[name].shape), tuple(expected[name].shape)) for name in common}
+    problems = {
+        "missing": expected.keys() - common,
+        "unknown": tensors.keys() - common,
+        "misshapen": [f"{name} {got} instead of {wanted}" for name, (got, wanted) in shapes.items() if got != wanted],
+    }
+    _refuse(f"{where}: weights of another architecture", problems)
+    kinds = {name: _FLOATS if value.is_floating_point() else _FLOATS + _INTEGERS for name, value in expected.items()}
+    mistyped = [f"{name} {value.dtype}" for name, value in tensors.items() if value.dtype not in kinds[name]]
+    _refuse(f"{where}: values that weights can't have", {"of another type": mistyped})
+    endless = [name for name, value in tensors.items() if not value.float().isfinite().all()]
+    _refuse(f"{where}: values that weights can't have", {"infinite or NaN": endless})
+
+
+def _refuse(what: str, problems: Mapping[str, Iterable[str]]) -> None:
+    found = [f"{kind} {some(names, limit=20)}" for kind, names in problems.items() if names]
+    if found:
+        raise DataError(f"{what}: {'; '.join(found)}")
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:

@@ -15,17 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.importing.pickles import Foreign, PickleReader
+from mmdistill.reference.importing.pickles import LONGEST_TEXT, Foreign, PickleReader
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+KEYS = st.none() | st.booleans() | st.integers(0, 999) | st.text()
 CONTENTS = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.lists(inner, max_size=5).map(tuple)
-        | st.dictionaries(SCALARS, inner, max_size=5)
+        st.lists(inner, max_size=5) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(KEYS, inner, max_size=5)
     ),
     max_leaves=20,
 )
@@ -189,7 +188,7 @@ def test_nothing_in_a_pickle_is_run_or_imported(tmp_path: Path) -> None:
         (b".", "a broken pickle"),
         (b"t.", "a broken pickle"),
         (b"K\x01\x86.", "too few objects on the stack"),
-        (b"h\x07.", "a broken pickle"),
+        (b"h\x07.", "the memo has nothing in place 7"),
         (b"K\x01K\x02R.", "a call without function or arguments"),
         (b"cos\nsystem\nK\x02R.", "a call without function or arguments"),
         (b"K\x01K\x02\x93.", "a broken pickle"),
@@ -199,7 +198,12 @@ def test_nothing_in_a_pickle_is_run_or_imported(tmp_path: Path) -> None:
         (b"}(K\x01u.", "argument 2 is shorter"),
         (b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "expected"),  # a text of 2^63 bytes
         (b"\x8e\x00\x00\x00\x00\x00\x10\x00\x00.", "expected"),
-        (b"K\x01r\xff\xff\xff\xffK\x02h\x00.", "a broken pickle"),  # a memo of 2^32 places
+        (b"K\x01r\xff\xff\xff\xff.", "the memo has no place 4294967295"),
+        (b"K\x01p2305843009213693951\n.", "the memo has no place 2305843009213693951"),  # these collide in a dict
+        (b"K\x01p-1\n.", "the memo has no place -1"),
+        (b"K\x01q\x02h\x01.", "the memo has nothing in place 1"),
+        (b"K\x01q\x02g-1\n.", "the memo has nothing in place -1"),
+        (b"c" + b"x" * 200 + b"\n" + b"y" * 100 + b"\n.", "a class's name of 301 characters"),
     ],
 )
 def test_a_broken_pickle_is_a_value_error(content: bytes, says: str) -> None:
@@ -211,6 +215,76 @@ def test_keys_that_would_take_forever_to_hash_are_passed_over() -> None:
     # A tuple of two of the tuple before, sixty times: its hash visits 2^60 places.
     deep = b")" + b"2\x86" * 60
     assert read(b"}" + deep + b"K\x01sX\x01\x00\x00\x00aK\x02s.") == {"a": 2}
+
+
+class Counted(int):
+    """An integer that counts how often it was hashed."""
+
+    hashed = 0
+
+    def __hash__(self) -> int:
+        Counted.hashed += 1
+        return super().__hash__()
+
+
+@pytest.mark.parametrize("key", [-1, 1000, 2**61 - 1, 0.5, 2.0**61, (), "x" * (LONGEST_TEXT + 1)])
+def test_other_keys_are_passed_over(key: object) -> None:
+    content = {"before": 1, key: 2, "after": 3}
+    for protocol in (2, 4):
+        assert read(pickle.dumps(content, protocol)) == {"before": 1, "after": 3}
+
+
+def test_keys_that_could_collide_are_not_even_hashed() -> None:
+    reader = PickleReader(persistent=lambda _: Counted(2**61 - 1))
+    assert reader.read(io.BytesIO(b"}" + b"NQNs" * 100 + b".")) == {}
+    assert Counted.hashed == 0
+    assert PickleReader(persistent=lambda _: Counted(7)).read(io.BytesIO(b"}NQNs.")) == {7: None}
+    assert Counted.hashed > 0
+
+
+def text(content: str) -> bytes:
+    return b"X" + len(content).to_bytes(4, "little") + content.encode()
+
+
+def test_a_class_is_not_named_by_joining_long_texts_again_and_again() -> None:
+    half = LONGEST_TEXT // 2
+    named = b"\x80\x04]" + text("m" * half) + b"q\x000" + text("n" * half) + b"q\x010" + b"h\x00h\x01\x93a" * 9 + b"."
+    with pytest.raises(ValueError, match="a class's name of 301 characters"):
+        read(named)
+    assert len(read(named.replace(text("n" * half), text("n" * (half - 1))))) == 9
+
+
+def call_of(arguments: bytes) -> bytes:
+    """A call of ``stand.in`` with the arguments in place 0 of the memo; the result is dropped."""
+    return b"cstand\nin\n" + arguments + b"R0"
+
+
+@pytest.mark.parametrize("kind", [b"t", b"l"], ids=["arguments", "an argument"])
+def test_the_items_that_calls_walk_through_are_no_more_than_the_bytes(kind: bytes) -> None:
+    seen: list[int] = []
+    reader = PickleReader({"stand.in": lambda *arguments: seen.append(sum(map(len, map(str, arguments))))})
+    made = b"(" + b"K\x01" * 1000 + kind + b"q\x000"
+    arguments = b"h\x00" if kind == b"t" else b"h\x00\x85"
+    reader.read(io.BytesIO(made + call_of(arguments) + b"N."))  # what is used once is never too much
+    seen.clear()
+    with pytest.raises(ValueError, match="use the same content over and over"):
+        reader.read(io.BytesIO(made + call_of(arguments) * 100 + b"N."))
+    assert 1 <= len(seen) <= 4  # 2000 bytes of items, 1500 of calls
+
+
+def test_persistent_ids_are_no_more_than_the_bytes() -> None:
+    seen: list[object] = []
+    content = b"(" + b"K\x01" * 1000 + b"tq\x000" + b"h\x00Q0" * 100 + b"N."
+    with pytest.raises(ValueError, match="use the same content over and over"):
+        PickleReader(persistent=seen.append).read(io.BytesIO(content))
+    assert len(seen) == 2
+
+
+@given(pairs=st.lists(st.tuples(st.text(), st.integers())), protocol=st.sampled_from(PROTOCOLS))
+def test_what_picklers_write_is_never_too_much(pairs: list[tuple[str, int]], protocol: int) -> None:
+    content = [Does(OrderedDict, pairs), Does(OrderedDict, [list(pair) for pair in pairs]), OrderedDict(pairs)]
+    reader = PickleReader({"collections.OrderedDict": lambda pairs=(): dict(pairs)})
+    assert reader.read(io.BytesIO(pickle.dumps(content, protocol))) == [dict(pairs)] * 3
 
 
 @given(content=CONTENTS, protocol=st.sampled_from(PROTOCOLS), data=st.data())

@@ -14,6 +14,7 @@ from mmdistill.reference.importing.published import is_published, published_name
 from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.networks.settings import single_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network, save_network
 
 
 def layout(fixtures: Path, depth: int) -> dict[str, list[int]]:
@@ -76,6 +77,30 @@ def test_values_of_another_type_become_ours(net: dict[str, Tensor]) -> None:
     assert {value.dtype for value in network.parameters()} == {torch.float32}
     found = network.state_dict()["trunks.one.conv1.weight"]
     torch.testing.assert_close(found, net["feature_extractor.conv1.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_tied_weights_become_two_that_are_trained_and_saved_apart(net: dict[str, Tensor], tmp_path: Path) -> None:
+    weight, bias = (f"feature_extractor.bn1.{kind}" for kind in ("weight", "bias"))
+    checkpoints.save(tmp_path / "tied.pth", {"net": net | {bias: net[weight]}})
+    network, _ = published_network(read_state(tmp_path / "tied.pth"))
+    save_network(tmp_path / "tied.safetensors", network)
+    state = load_network(tmp_path / "tied.safetensors").state_dict()
+    torch.testing.assert_close(state["trunks.one.bn1.bias"], net[weight], rtol=0, atol=0)
+    norm = network.trunks["one"].get_submodule("bn1")
+    with torch.no_grad():
+        norm.get_parameter("bias").zero_()
+    torch.testing.assert_close(norm.get_parameter("weight").detach(), net[weight], rtol=0, atol=0)
+
+
+def test_values_that_weights_cannot_have_are_listed_by_their_published_names(net: dict[str, Tensor]) -> None:
+    name = "classifier.filter_optimizer.label_map_predictor.weight"
+    for value, says in (
+        (net[name].to(torch.complex64), f"of another type {name} torch.complex64"),
+        (net[name] * float("nan"), f"infinite or NaN {name}"),
+    ):
+        with pytest.raises(DataError) as raised:
+            published_network(State("odd.pth", net | {name: value}))
+        assert str(raised.value) == f"odd.pth: values that weights can't have: {says}"
 
 
 def test_a_tracker_without_a_classifier_is_atom(net: dict[str, Tensor]) -> None:

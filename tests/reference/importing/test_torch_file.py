@@ -127,6 +127,36 @@ def test_a_tensor_may_repeat_values(tmp_path: Path) -> None:
     assert tensors_of(read_torch_file(tmp_path / "file.pth"))["row"].tolist() == [[2, 3, 4], [2, 3, 4]]
 
 
+@CONTAINERS
+def test_tensors_that_share_values_in_the_file_have_their_own(tmp_path: Path, stream: bool) -> None:
+    tied, flat = torch.randn(3), torch.randn(6)
+    content = {
+        "weight": tied,
+        "bias": tied,
+        "front": flat[:4].view(2, 2),
+        "back": flat[2:],
+        "turned": flat.view(2, 3).T,
+    }
+    checkpoints.save(tmp_path / "file.pth", content, stream=stream)
+    found = tensors_of(read_torch_file(tmp_path / "file.pth"))
+    torch.testing.assert_close(found, content, rtol=0, atol=0)
+    assert len({value.untyped_storage().data_ptr() for value in found.values()}) == len(content)
+    assert all(value.is_contiguous() for value in found.values())
+    found["weight"].zero_()
+    assert torch.equal(found["bias"], tied)
+
+
+@CONTAINERS
+def test_a_few_values_do_not_become_many_tensors(tmp_path: Path, stream: bool) -> None:
+    tied = torch.randn(100)
+    for count in (4, 5):
+        content = {str(index): tied for index in range(count)} | {"one": tied[:1].clone()}
+        checkpoints.save(tmp_path / f"{count}.pth", content, stream=stream)
+    assert len(tensors_of(read_torch_file(tmp_path / "4.pth"))) == 5
+    with pytest.raises(DataError, match=r"5.pth: its tensors share values too often: they have 2,004 bytes of 404$"):
+        tensors_of(read_torch_file(tmp_path / "5.pth"))
+
+
 def stream_of(*contents: object, rest: bytes = b"") -> bytes:
     return b"".join(pickle.dumps(content, 2) for content in contents) + rest
 
@@ -145,6 +175,8 @@ MAGIC = 0x1950A86A20F9469CFC6C
         (stream_of(MAGIC, 1001, {"little_endian": False}, {}, []), "not little-endian"),
         (stream_of(MAGIC, 1001, MACHINE, {}, ["7"]), "'7'"),
         (stream_of(MAGIC, 1001, MACHINE, {}, 7), "not iterable"),
+        (stream_of(MAGIC, 1001, MACHINE, {}, [7]), "a storage's key that is no text"),
+        (stream_of(MAGIC, 1001, MACHINE, {}) + b"](" + b")" + b"2\x86" * 60 + b"e.", "a storage's key that is no text"),
         (b"PK\x03\x04 and little more", "not a zip file"),
     ],
 )

@@ -142,6 +142,55 @@ def test_every_trunk_of_a_network_starts_from_the_file(tmp_path: Path) -> None:
             torch.testing.assert_close(dict(trunk.state_dict()), state, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tied_tensors_are_written_one_by_one(tmp_path: Path, stream: bool) -> None:
+    state = trained()
+    state["bn1.bias"] = state["bn1.weight"]
+    checkpoints.save(tmp_path / "tied.pth", state, stream=stream)
+    save_trunk(tmp_path / "trunk.safetensors", read_trunk(tmp_path / "tied.pth"))
+    found = read_trunk(tmp_path / "trunk.safetensors").tensors
+    torch.testing.assert_close(found, state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("bn1.weight", lambda value: value.to(torch.complex64), "of another type bn1.weight torch.complex64"),
+        ("bn1.weight", lambda value: value > 0, "of another type bn1.weight torch.bool"),
+        ("bn1.weight", lambda value: value.long(), "of another type bn1.weight torch.int64"),
+        ("bn1.num_batches_tracked", lambda value: value > 0, "of another type bn1.num_batches_tracked torch.bool"),
+        ("bn1.bias", lambda value: value.index_fill(0, torch.tensor(2), float("nan")), "infinite or NaN bn1.bias"),
+        ("bn1.bias", lambda value: value.index_fill(0, torch.tensor(2), float("-inf")), "infinite or NaN bn1.bias"),
+        ("bn1.bias", lambda value: value.double().abs() + 1e300, "infinite or NaN bn1.bias"),  # it is in float32
+    ],
+)
+def test_values_that_weights_cannot_have_are_named(tmp_path: Path, name: str, change: Any, says: str) -> None:
+    path = tmp_path / "odd.pth"
+    state = trained()
+    checkpoints.save(path, state | {name: change(state[name])})
+    with pytest.raises(DataError, match=rf"odd.pth: values that weights can't have: {says}$"):
+        read_trunk(path)
+    checkpoints.save(path, state | {"fc.bias": torch.tensor([float("nan")])})
+    assert read_trunk(path).left_out == ["fc.bias"]  # what is left out may be anything
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_any_size_are_weights(tmp_path: Path, kind: torch.dtype) -> None:
+    state = {name: value.to(kind) if value.is_floating_point() else value.int() for name, value in trained().items()}
+    checkpoints.save(tmp_path / "other.pth", state)
+    torch.testing.assert_close(read_trunk(tmp_path / "other.pth").tensors, state, rtol=0, atol=0)
+
+
+def test_folded_biases_that_are_no_floats_are_named(tmp_path: Path) -> None:
+    state = folded(trained())
+    state["conv1.bias"] = state["conv1.bias"].to(torch.int32)
+    np.savez(tmp_path / "odd.npz", **{name: value.numpy() for name, value in state.items()})  # type: ignore[arg-type]
+    with pytest.raises(
+        DataError, match=r"odd.npz: values that weights can't have: of another type bn1.bias torch.int32"
+    ):
+        read_trunk(tmp_path / "odd.npz")
+
+
 def test_a_trunk_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
     network = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=96))
     checkpoints.save(tmp_path / "deep.pth", trained(50))

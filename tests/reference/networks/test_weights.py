@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import (
+    check_fit,
     load_network,
     read_tensors,
     save_network,
@@ -59,3 +62,77 @@ def test_weights_of_another_architecture_are_listed(saved: tuple[TrackerNetwork,
     write_tensors(path, wider, metadata)
     with pytest.raises(DataError, match=r"misshapen .* instead of"):
         load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"search_area": 0}, "its network settings can't be read .*search_area: expected a number above 0, got 0.0"),
+        ({"search_area": float("nan")}, "its network settings can't be read .*search_area: expected a number above 0, got nan"),
+        ({"label_sigma": float("inf")}, "its network settings can't be read .*label_sigma: expected a number above 0, got inf"),
+        ({"label_sigma": -0.25}, "its network settings can't be read .*label_sigma: expected a number above 0, got -0.25"),
+        ({"optimiser_iterations": -1}, "its network settings can't be read .*optimiser_iterations: expected 0 or more, got -1"),
+        ({"search_area": 10**400}, "its network settings can't be read"),
+        ({"width": 7}, "its network settings can't be read .*an even number"),
+        ({"width": 10**9}, "its network settings can't be: "),
+        ({"width": 10**30}, "its network settings can't be: "),
+        ({"crop_size": 16 * 10**400}, "its network settings can't be: "),
+        ({"width": 100_000}, "weights of another architecture: misshapen .* and 143 more"),  # of terabytes
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_built(
+    saved: tuple[TrackerNetwork, Path], change: dict[str, Any], says: str
+) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    settings = json.loads(metadata["network"]) | change
+    write_tensors(path, tensors, metadata | {"network": json.dumps(settings)})
+    with pytest.raises(DataError, match=rf"network.safetensors: {says}") as raised:
+        load_network(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_settings_that_are_nested_without_end_are_refused(saved: tuple[TrackerNetwork, Path]) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata | {"network": "[" * 200_000})
+    with pytest.raises(DataError, match="its network settings can't be read"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (torch.ones(4, dtype=torch.complex64), "of another type trunks.one.bn1.bias torch.complex64"),
+        (torch.ones(4, dtype=torch.bool), "of another type trunks.one.bn1.bias torch.bool"),
+        (torch.tensor([0, 0, float("inf"), 0]), "infinite or NaN trunks.one.bn1.bias"),
+        (torch.tensor([0, 0, float("nan"), 0]), "infinite or NaN trunks.one.bn1.bias"),
+    ],
+)
+def test_values_that_weights_cannot_have_are_named(
+    saved: tuple[TrackerNetwork, Path], value: torch.Tensor, says: str
+) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors | {"trunks.one.bn1.bias": value}, metadata)
+    with pytest.raises(DataError, match=rf"network.safetensors: values that weights can't have: {says}$"):
+        load_network(path)
+
+
+def test_twenty_of_each_are_listed_by_name() -> None:
+    expected = {f"w{index:02}": torch.zeros(1) for index in range(40)}
+    for count, more in ((20, ""), (21, " and 1 more"), (40, " and 20 more")):
+        names = sorted(expected)[:count]
+        there = {name: value for name, value in expected.items() if name not in names}
+        listed = {
+            "architecture: missing": (there, ""),
+            "architecture: unknown": (expected | {name.upper(): torch.zeros(1) for name in names}, "upper"),
+            "architecture: misshapen": (expected | dict.fromkeys(names, torch.zeros(2)), " (2,) instead of (1,)"),
+            "can't have: of another type": (expected | dict.fromkeys(names, torch.ones(1).bool()), " torch.bool"),
+            "can't have: infinite or NaN": (expected | dict.fromkeys(names, torch.full((1,), float("nan"))), ""),
+        }
+        for what, (tensors, after) in listed.items():
+            told = [name.upper() if after == "upper" else name + after for name in names[:20]]
+            with pytest.raises(DataError) as raised:
+                check_fit(expected, tensors, where="file")
+            assert str(raised.value).endswith(f"{what} {', '.join(told)}{more}")

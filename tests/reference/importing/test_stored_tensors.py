@@ -1,0 +1,66 @@
+"""What a checkpoint's pickle says of tensors costs no more than its length, whatever it says."""
+
+import io
+import tracemalloc
+
+import pytest
+
+from mmdistill.reference.importing.pickles import LONGEST_TEXT
+from mmdistill.reference.importing.stored_tensors import StoredTensor, TensorPickles
+
+
+def read(content: bytes) -> object:
+    return TensorPickles().read(io.BytesIO(content))
+
+
+def mappings(pairs: int, count: int) -> bytes:
+    """Ordered dictionaries, each made of one list of pairs."""
+    listed = (
+        b"(" + b"".join(b"U" + bytes([len(text := b"%d" % k)]) + text + b"N\x86" for k in range(pairs)) + b"lq\x010"
+    )
+    return b"\x80\x02ccollections\nOrderedDict\nq\x000" + listed + b"(" + b"h\x00h\x01\x85R" * count + b"l."
+
+
+def test_one_list_of_pairs_does_not_become_many_dictionaries() -> None:
+    assert read(mappings(1000, 2)) == [{str(k): None for k in range(1000)}] * 2
+    bomb = mappings(20_000, 200)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="use the same content over and over"):
+        read(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(bomb) < 200_000
+    assert peak < 100 * len(bomb)
+
+
+def tensor(key: str = "0", length: bytes = b"K\x06", shape: bytes = b"K\x02\x85") -> bytes:
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX" + len(key).to_bytes(4, "little") + key.encode()
+    storage += b"X\x03\x00\x00\x00cpu" + length + b"tQ"
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + b"K\x01\x85tR."
+
+
+def test_a_tensor_is_described() -> None:
+    described = read(tensor())
+    assert isinstance(described, StoredTensor)
+    assert described.problem() is None
+    assert described.size == 8
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tensor(key="0" * (LONGEST_TEXT + 1)),
+        tensor(length=b"\x8a\x09" + bytes(8) + b"\x01"),  # 2^64
+        tensor(length=b"\x8b\x00\x10\x00\x00" + b"\x01" * 4096),
+        tensor(length=b"J\xff\xff\xff\xff"),
+    ],
+)
+def test_storages_that_cannot_be_are_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="a storage that is none"):
+        read(content)
+
+
+def test_a_size_of_too_many_digits_is_no_size() -> None:
+    described = read(tensor(shape=b"\x8b\x00\x10\x00\x00" + b"\x01" * 4096 + b"\x85"))
+    assert isinstance(described, StoredTensor)
+    assert described.problem() == "its shape is no shape"
