@@ -22,6 +22,7 @@ from mmdistill.reference.tracking.tracked import TrackedSequence
 
 logger = logging.getLogger(__name__)
 
+
 def track_batch(
     network: TrackerNetwork,
     videos: Sequence[TrackingSequence],
