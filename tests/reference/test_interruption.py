@@ -15,9 +15,18 @@ def test_signals_are_collected_and_the_handlers_come_back(number: signal.Signals
     with interruption() as received:
         assert received == []
         os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
-        assert received == [number, number]
+        assert received == [number]
     assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruption() as received:  # noqa: PT012 (the signals come one by one)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second signal was not heard")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_handlers_come_back_after_an_error() -> None:
