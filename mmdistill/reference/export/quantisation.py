@@ -8,6 +8,7 @@ float32, as do inputs and outputs.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ def write_int8(
         path: the file.
     """
     onnx, quantization = import_extra("onnx"), import_extra("onnxruntime.quantization")
-    with quiet():
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        # From a file: some versions of onnxruntime lose the weights of a model in memory.
+        source = Path(folder) / "float32.onnx"
+        onnx.save(model, source)
         quantization.quantize_static(
-            model,
+            source,
             path,
             _Reader([given.name for given in graph.inputs], crops),
             quant_format=quantization.QuantFormat.QDQ,

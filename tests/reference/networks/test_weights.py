@@ -118,7 +118,7 @@ def test_settings_that_are_nested_without_end_are_refused(saved: tuple[TrackerNe
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (torch.ones(4, dtype=torch.complex64), "of another type trunks.one.bn1.bias torch.complex64"),
+        (torch.ones(4, dtype=torch.int32), "of another type trunks.one.bn1.bias torch.int32"),
         (torch.ones(4, dtype=torch.bool), "of another type trunks.one.bn1.bias torch.bool"),
         (torch.tensor([0, 0, float("inf"), 0]), "infinite or NaN trunks.one.bn1.bias"),
         (torch.tensor([0, 0, float("nan"), 0]), "infinite or NaN trunks.one.bn1.bias"),
