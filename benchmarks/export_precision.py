@@ -1,12 +1,15 @@
-"""What float32, int8 and bfloat16 cost and lose on a CPU: the student's features by PyTorch and by onnxruntime.
+"""What float32, int8 and bfloat16 cost and lose on a CPU: features by PyTorch and by onnxruntime, and tracking on them.
 
-    python benchmarks/export_precision.py --weights network.safetensors --data PAIRS \
-        --out benchmarks/results/export_precision.json
+    python benchmarks/export_precision.py --weights network.safetensors --data PAIRS --hold-out 30 \
+        --root SEQUENCES --out benchmarks/results/export_precision.json
 
-Time: a pair of crops from images to fused and classification features, one thread, all contestants in turns; medians,
-and medians of each round's ratio to PyTorch in float32. Accuracy, on search areas that int8 was not calibrated on: the
-features' relative error, and score maps by a filter that each contestant learns from its own features, against those
-of PyTorch in float32 and against the target's true place. Without ``--weights`` the network is untrained.
+For any network with DiMP's classifier, of both modalities or of one. Time: a frame's crops from images to fused and
+classification features, and a whole frame's tracking, one thread, all contestants in turns; medians, and medians of
+each round's ratio to PyTorch in float32. Features, on search areas that int8 was not calibrated on: their relative
+error, and score maps by a filter that each contestant learns from its own features, against those of PyTorch in float32
+and against the target's true place. Tracking: the whole tracker on each contestant's features, over made videos and
+over the real ones of ``--root``, with several seeds, which decide the first frame's augmentation and the boxes that are
+refined. Without ``--weights`` the network is untrained.
 """
 
 from __future__ import annotations
@@ -14,61 +17,89 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from export_backends import BASE, Backend, backends
+from export_tracking import started, summaries, track_by_each, tracking_table
 from machine import machine
 from torch import Tensor
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import centres
+from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.sampling import Crops, Sample, Sampler
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.data.training_source import training_sequences
-from mmdistill.reference.export.files import Precision, write_files
-from mmdistill.reference.export.graphs import features_graph
-from mmdistill.reference.export.session import OnnxGraph
+from mmdistill.reference.data.training_source import composed_sequences
 from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.settings import student_settings
+from mmdistill.reference.networks.settings import NetworkSettings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
 
-Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
-"""From normalised images to fused levels 3 and 4 and classification features."""
+T = TypeVar("T")
 
-BASE = "PyTorch float32"
 OUTPUTS = ("level3", "level4", "classification")
 
 
-def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str, Backend]:
-    """Return each contestant by name; int8 is calibrated on the crops."""
-    graph = features_graph(folded(network))
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured on.
 
-    def float32(images: Pair[Tensor]) -> Sequence[Tensor]:
-        return graph.run(*images)
+    Attributes:
+        data: ``"synthetic"``, or a folder of aligned pairs from which videos are composed.
+        hold_out: how many pairs, the last by name, int8 is not calibrated on but all else is measured on; 0 for all.
+        calibration: crops that int8 learns its ranges from.
+        samples: sequences that features are measured on.
+        rounds: crops that are timed.
+        videos: how many are made and tracked.
+        seeds: how often each video is tracked.
+    """
 
-    def bfloat16(images: Pair[Tensor]) -> Sequence[Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            return [features.float() for features in graph.run(*images)]
+    data: str = "synthetic"
+    hold_out: int = 0
+    calibration: int = 64
+    samples: int = 30
+    rounds: int = 30
+    videos: int = 10
+    seeds: int = 3
 
-    def exported(precision: Precision) -> Backend:
-        with tempfile.TemporaryDirectory() as folder:
-            written = write_files(network, Path(folder) / "model.onnx", precision, crops)
-            session = OnnxGraph(written[0].path, threads=1)
-        return lambda images: session(*images)
+    @property
+    def kind(self) -> str:
+        """What its videos are called."""
+        return "synthetic" if self.data == "synthetic" else "composed"
 
-    return {
-        BASE: float32,
-        "PyTorch bfloat16": bfloat16,
-        "onnxruntime float32": exported("float32"),
-        "onnxruntime int8": exported("int8"),
-    }
+    def known(self, count: int, seed: int) -> Sequence[TrackingSequence]:
+        """Return videos that int8 may be calibrated on."""
+        return self._made(slice(None, -self.hold_out or None), count, seed)
+
+    def unseen(self, count: int, seed: int) -> Sequence[TrackingSequence]:
+        """Return videos to measure on."""
+        return self._made(slice(-self.hold_out or None, None), count, seed)
+
+    def _made(self, pairs: slice, count: int, seed: int) -> Sequence[TrackingSequence]:
+        if self.data == "synthetic":
+            return synthetic_sequences(count, seed=seed)
+        return composed_sequences(self.data, pairs, count=count, seed=seed)
+
+
+def samples(videos: Sequence[TrackingSequence], settings: NetworkSettings, seed: int) -> list[Sample]:
+    """Return as many samples as there are videos."""
+    sampler = Sampler(videos, settings.crop_size, settings.search_area, seed=seed)
+    return [sampler.sample(number) for number in range(len(videos))]
+
+
+def single_crops(found: Iterable[Sample]) -> list[Pair[Tensor]]:
+    """Return the test frames as images, one pair at a time."""
+    batches = (batch(sample.test) for sample in found)
+    return [Pair(rgb[None], tir[None]) for images in batches for rgb, tir in zip(*images, strict=True)]
 
 
 def batch(crops: Crops) -> Pair[Tensor]:
@@ -76,13 +107,13 @@ def batch(crops: Crops) -> Pair[Tensor]:
     return Pair(*(to_tensor(images).contiguous() for images in crops.images))
 
 
-def time_backends(contestants: dict[str, Backend], crops: Sequence[Pair[Tensor]]) -> dict[str, dict[str, float]]:
-    """Return milliseconds and ratios, a crop a round; the first two rounds are not counted."""
+def time_in_turns(contestants: Mapping[str, Callable[[T], object]], inputs: Iterable[T]) -> dict[str, dict[str, float]]:
+    """Return milliseconds and ratios to the base's, an input a round; the first two rounds are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for crop in crops:
-        for name, backend in contestants.items():
+    for given in inputs:
+        for name, contestant in contestants.items():
             start = time.perf_counter()
-            backend(crop)
+            contestant(given)
             seconds[name].append(time.perf_counter() - start)
     return {
         name: {
@@ -150,10 +181,10 @@ def score_agreement(
     }
 
 
-def table(report: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Return the lines of a Markdown table."""
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of time and features."""
     lines = [
-        "| Features by | ms a pair | ratio | error level 3 | level 4 | classification | scores agree | peak kept |",
+        "| Features by | ms a frame | ratio | error level 3 | level 4 | classification | scores agree | peak kept |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, cost in report["time"].items():
@@ -166,42 +197,60 @@ def table(report: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     return lines
 
 
+def measure(
+    network: TrackerNetwork, experiment: Experiment, real: Sequence[TrackingSequence] | None = None
+) -> dict[str, Any]:
+    """Return all that is measured; real videos, where there are any, are tracked as well."""
+
+    def crops(count: int, seed: int) -> list[Pair[Tensor]]:
+        three_each = experiment.known(-(-count // 3), seed)
+        return single_crops(samples(three_each, network.settings, seed))[:count]
+
+    contestants = backends(network, crops(experiment.calibration, seed=1))
+    measured = samples(experiment.unseen(experiment.samples, seed=2), network.settings, seed=2)
+    videos = {experiment.kind: experiment.unseen(experiment.videos, seed=4)} | ({"real": real} if real else {})
+    (timed,) = experiment.unseen(1, seed=4)
+    return {
+        "machine": machine() | {"onnxruntime": version("onnxruntime")},
+        "network": asdict(network.settings),
+        "experiment": asdict(experiment) | {"data": experiment.kind},
+        "time": time_in_turns(contestants, crops(experiment.rounds + 2, seed=3)),
+        "features": feature_errors(contestants, measured),
+        "scores": score_agreement(network, contestants, measured),
+        "time of tracking": time_in_turns(
+            started(network, contestants, timed), (timed.frame(number) for number in range(1, len(timed)))
+        ),
+        "tracking": {
+            kind: summaries(track_by_each(network, contestants, chosen, experiment.seeds))
+            for kind, chosen in videos.items()
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="a student's network.safetensors")
-    parser.add_argument("--data", default="synthetic", help="as for training: 'synthetic', pairs, or sequences")
-    parser.add_argument("--calibration", type=int, default=64, help="crops that int8 learns its ranges from")
-    parser.add_argument("--samples", type=int, default=30, help="sequences that accuracy is measured on")
-    parser.add_argument("--rounds", type=int, default=30, help="crops that are timed")
+    parser.add_argument("--weights", type=Path, help="any network.safetensors with DiMP's classifier")
+    parser.add_argument("--data", default="synthetic", help="'synthetic', or a folder of pairs to compose video from")
+    parser.add_argument("--hold-out", type=int, default=0, help="last pairs, to measure and not to calibrate on")
+    parser.add_argument("--videos", type=int, default=10, help="made videos that are tracked")
+    parser.add_argument("--root", type=Path, help="folder of real sequences that are tracked as well")
+    parser.add_argument("--modality", choices=("rgb", "tir"), default="rgb", help="of --root, where it has one")
+    parser.add_argument("--seeds", type=int, default=3, help="how often each video is tracked")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = load_network(arguments.weights) if arguments.weights else TrackerNetwork(student_settings()).eval()
-    settings = network.settings
-
-    def samples(count: int, seed: int) -> list[Sample]:
-        sequences = training_sequences(arguments.data, count=count, seed=seed)
-        sampler = Sampler(sequences, settings.crop_size, settings.search_area, seed=seed)
-        return [sampler.sample(number) for number in range(count)]
-
-    def single_crops(count: int, seed: int) -> list[Pair[Tensor]]:
-        batches = (batch(sample.test) for sample in samples(-(-count // 3), seed))
-        return [Pair(rgb[None], tir[None]) for images in batches for rgb, tir in zip(*images, strict=True)][:count]
-
-    contestants = backends(network, single_crops(arguments.calibration, seed=1))
-    measured = samples(arguments.samples, seed=2)
-    report = {
-        "machine": machine() | {"onnxruntime": version("onnxruntime")},
-        "weights": "trained" if arguments.weights else "untrained",
-        "data": "synthetic" if arguments.data == "synthetic" else "composed from pairs, or sequences",
-        "time": time_backends(contestants, single_crops(arguments.rounds + 2, seed=3)),
-        "features": feature_errors(contestants, measured),
-        "scores": score_agreement(network, contestants, measured),
-    }
+    if network.classifier is None:
+        parser.error(f"{arguments.weights}: expected a network with DiMP's classifier, got one that learns it online")
+    experiment = Experiment(
+        data=arguments.data, hold_out=arguments.hold_out, videos=arguments.videos, seeds=arguments.seeds
+    )
+    real = read_sequences(arguments.root, modality=arguments.modality) if arguments.root else None
+    report = {"weights": "trained" if arguments.weights else "untrained"} | measure(network, experiment, real)
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")
-    print("\n".join(table(report)))
+    print("\n".join([*table(report), "", *tracking_table(report)]))
 
 
 if __name__ == "__main__":

@@ -146,10 +146,13 @@ def test_the_documents_step_times_are_what_was_measured(monkeypatch: pytest.Monk
     assert figures("docs/features.md", "loss_step") == importlib.import_module("loss_step").table(report)
 
 
-def test_the_documents_precisions_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["export_precision_rgb", "export_precision_student"])
+def test_the_documents_precisions_are_what_was_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    report = json.loads((ROOT / "benchmarks/results/export_precision.json").read_text())
-    assert figures("docs/export.md", "export_precision") == importlib.import_module("export_precision").table(report)
+    report = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    export_precision, export_tracking = map(importlib.import_module, ("export_precision", "export_tracking"))
+    assert figures("docs/export.md", name) == export_precision.table(report)
+    assert figures("docs/export.md", f"{name} tracking") == export_tracking.tracking_table(report)
 
 
 @pytest.mark.parametrize("name", ["tracker_speed", "tracker_memory", "real_sequences"])

@@ -15,7 +15,10 @@ import torch
 from mmdistill import Pair
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_sequences
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_benchmark, score_sequences
+from mmdistill.reference.export import files
+from mmdistill.reference.export.graphs import features_graph
+from mmdistill.reference.networks.folded import folded
 from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.track_batch import track_batch
@@ -100,64 +103,97 @@ def test_one_modality_alone_is_seen(modality: str, export_backends: ModuleType) 
     assert not any(map(torch.equal, backend(pair), backend(other)))
 
 
-def test_the_first_contestant_is_the_measure_of_the_others(export_tracking: ModuleType) -> None:
-    backends = importlib.import_module("export_backends")
+def test_each_contestant_is_tracked_with_every_seed(export_backends: ModuleType, export_tracking: ModuleType) -> None:
     network = untrained(NETWORKS["rgb"])
-    right = backends.by_pytorch(network)
-    contestants = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)], "again": right}
+    right = export_backends.by_pytorch(network)
+    contestants = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)]}
     runs = export_tracking.track_by_each(network, contestants, videos(), seeds=2)
     for seed in range(2):
         tracked = track_batch(network, videos(), seed=seed)
         boxes = {video.name: track.boxes for video, track in zip(videos(), tracked, strict=True)}
-        expected = score_sequences(boxes, videos(), RULES["vot"]).overall.figures()
-        assert runs["right"][seed].scores.overall.figures() == expected
-        assert set(runs["again"][seed].overlaps.values()) == {1.0}
-        assert max(runs["wrong"][seed].overlaps.values()) < 0.999
+        assert runs["right"][seed].scores.overall.figures() == scored(boxes).overall.figures()
+        for name, expected in boxes.items():
+            np.testing.assert_array_equal(runs["right"][seed].boxes[name], expected)
+        assert any(not np.allclose(runs["wrong"][seed].boxes[name], boxes[name], atol=1) for name in boxes)
+
+
+def scored(boxes: dict[str, Any]) -> BenchmarkScores:
+    return score_sequences(boxes, videos(), RULES["vot"])
+
+
+def test_a_started_tracker_takes_the_frames_that_follow(
+    export_backends: ModuleType, export_tracking: ModuleType
+) -> None:
+    network, video = untrained(NETWORKS["tir"]), videos()[0]
+    (update,) = export_tracking.started(network, {"one": export_backends.by_pytorch(network)}, video).values()
+    (expected,) = track_batch(network, [video])
+    for number in range(1, len(video)):
+        np.testing.assert_array_equal(update(video.frame(number))[0], expected.boxes[number])
+
+
+TRUTH = np.tile([10.0, 10.0, 20.0, 20.0], (4, 1))
+
+
+def run(module: ModuleType, misses: int) -> Any:
+    """Of two videos of four frames: the last ones of the first are missed."""
+    boxes = {"a": TRUTH.copy(), "b": TRUTH}
+    boxes["a"][4 - misses :, 0] += 100
+    return module.Run(boxes, score_benchmark(boxes, dict.fromkeys(boxes, (TRUTH,)), RULES["vot"]))
 
 
 def test_the_summary_is_that_by_hand(export_tracking: ModuleType) -> None:
-    truth = np.tile([10.0, 10.0, 20.0, 20.0], (4, 1))
-    runs = []
-    for misses in (1, 3):
-        boxes = truth.copy()
-        boxes[4 - misses :, 0] += 100
-        scores = {"a": boxes, "b": truth}
-        runs.append(
-            export_tracking.Run(benchmark_scores(scores, truth), {"a": 0.5, "b": 1.0}, {"a": 10.0, "b": 30.0 * misses})
-        )
+    runs = [run(export_tracking, misses) for misses in (1, 3)]
     # PR of a is 75 and 25, of b 100, so 87.5 and 62.5 over both; a perfect SR is 20 thresholds of 21.
     perfect = 2000 / 21
-    found = export_tracking.summary(runs)
+    found = export_tracking.summary(runs, [run(export_tracking, 0)] * 2)
     assert found["PR"] == [75.0, round(25 / 2**0.5, 1)]
     assert found["SR"] == [round(0.75 * perfect, 1), round(0.25 * perfect / 2**0.5, 1)]
     assert found["IoU"] == 0.75
-    assert found["frames per second"] == 20.0
     assert found["videos"]["a"] == {"PR": 50.0, "SR": round(perfect / 2, 1), "IoU": 0.5}
-    assert export_tracking.summary(runs[:1])["PR"] == [87.5, 0.0]
-    assert (
-        export_tracking.tracking_table({"made": {"one": found}})[-1]
-        == "| one | 75.0 ± 17.7 | 71.4 ± 16.8 | 0.75 | 20 |"
-    )
+    assert export_tracking.summary(runs[:1], runs[:1])["PR"] == [87.5, 0.0]
+
+    report = {"time of tracking": {"one": {"milliseconds": 40.2, "ratio": 0.5}}, "tracking": {"made": {"one": found}}}
+    assert export_tracking.tracking_table(report)[-1] == "| one | 40 | 0.50 | 75.0 ± 17.7 | 71.4 ± 16.8 | 0.75 |"
 
 
-def benchmark_scores(boxes: dict[str, np.ndarray], truth: np.ndarray) -> BenchmarkScores:
-    from mmdistill.reference.evaluation.scoring import score_benchmark
+def test_the_first_is_compared_with_its_next_seed_and_the_others_with_the_first(export_tracking: ModuleType) -> None:
+    first, other = ([run(export_tracking, misses) for misses in each] for each in ((0, 2), (0, 1)))
+    found = export_tracking.summaries({"first": first, "other": other})
+    # Frames of video a that agree: 2 and 2 of 4; 4 and 3 of 4.
+    assert found["first"]["videos"]["a"]["IoU"] == 0.5
+    assert found["other"]["videos"]["a"]["IoU"] == 0.875
+    assert export_tracking.summaries({"first": first[1:]})["first"]["IoU"] == 1
 
-    return score_benchmark(boxes, dict.fromkeys(boxes, (truth,)), RULES["vot"])
+
+def test_turns_are_timed_and_compared_with_the_base(
+    export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(export_precision.time, "perf_counter", lambda: clock[0])
+
+    def takes(share: float) -> Any:
+        return lambda seconds: clock.__setitem__(0, clock[0] + share * seconds)
+
+    contestants = {"PyTorch float32": takes(1.0), "other": takes(0.25)}
+    found = export_precision.time_in_turns(contestants, [9.0, 9.0, 0.1, 0.2, 0.4])
+    assert found["PyTorch float32"] == {"milliseconds": 200.0, "ratio": 1.0}
+    assert found["other"] == {"milliseconds": 50.0, "ratio": 0.25}
 
 
-@pytest.mark.parametrize("modality", ["rgbt", "tir"])
-def test_all_is_measured_of_any_network(modality: str, export_precision: ModuleType) -> None:
+@pytest.mark.slow
+def test_all_is_measured_of_one_modality(export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
+    monkeypatch.setattr(files, "graphs", lambda network: [features_graph(folded(network))])  # the others take long
     experiment = export_precision.Experiment(calibration=4, samples=1, rounds=1, videos=1, seeds=1)
-    report = export_precision.measure(untrained(NETWORKS[modality]), experiment, real=videos())
+    report = export_precision.measure(untrained(NETWORKS["tir"]), experiment, real=videos())
     errors = {name: max(found.values()) for name, found in report["features"].items()}
     assert errors.pop("PyTorch float32") == 0
     assert errors["onnxruntime float32"] < 1e-4 < errors["PyTorch bfloat16"] < 0.1
     assert 1e-3 < errors["onnxruntime int8"] < 0.5
     assert set(report["tracking"]) == {"synthetic", "real"}
+    assert report["time of tracking"]["PyTorch float32"]["ratio"] == 1
     for contestants in report["tracking"].values():
-        assert contestants["PyTorch float32"]["IoU"] == 1
+        assert contestants["onnxruntime float32"]["IoU"] > 0.99
         assert list(contestants) == list(report["features"])
