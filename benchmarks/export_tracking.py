@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from export_backends import Backend, FeaturesBy
+from spread import mean_and_deviation
 
 from mmdistill.reference.data.boxes import intersection_over_union
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
@@ -75,7 +76,7 @@ def summary(runs: Sequence[Run], others: Sequence[Run]) -> dict[str, Any]:
         for video in runs[0].boxes
     }
     return {
-        **{name: _mean_and_deviation([figures[name] for figures in overall]) for name in FIGURES},
+        **{name: mean_and_deviation([figures[name] for figures in overall]) for name in FIGURES},
         "IoU": _mean([overlap for found in overlaps.values() for overlap in found], digits=3),
         "videos": {
             video: {
@@ -103,7 +104,3 @@ def tracking_table(report: Mapping[str, Any]) -> list[str]:
 
 def _mean(values: Sequence[float], digits: int = 1) -> float:
     return round(statistics.mean(values), digits)
-
-
-def _mean_and_deviation(values: Sequence[float]) -> list[float]:
-    return [_mean(values), round(statistics.stdev(values), 1) if len(values) > 1 else 0.0]

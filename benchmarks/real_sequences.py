@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from machine import machine
+from spread import mean_and_deviation
 
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.sequence import TrackingSequence
@@ -54,15 +55,8 @@ def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seed
     found = {}
     for name in runs[0].sequences:
         figures = [run.sequences[name].figures() for run in runs]
-        found[name] = {
-            figure: [round(summary([each[figure] for each in figures]), 1) for summary in (statistics.mean, _deviation)]
-            for figure in figures[0]
-        }
+        found[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
     return {"sequences": found, "frames per second": round(statistics.median(rates), 1)}
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def table(report: dict[str, Any]) -> list[str]:

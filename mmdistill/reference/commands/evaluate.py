@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,6 @@ from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.tracking.track_batch import each_tracked
-from mmdistill.reference.tracking.tracked import TrackedSequence
 
 
 def evaluate(
@@ -90,12 +89,9 @@ def evaluate(
 
 
 def _run(network: TrackerNetwork, together: int, on_broken: OnBroken) -> Run:
-    def run(
-        sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
-    ) -> Iterator[tuple[int, TrackedSequence]]:
-        return each_tracked(network, sequences, together=together, on_broken=on_broken, after_frame=after_frame)
-
-    return run
+    return lambda sequences, after_frame: each_tracked(
+        network, sequences, together=together, on_broken=on_broken, after_frame=after_frame
+    )
 
 
 def score_table(scores: BenchmarkScores) -> str:
