@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmdistill.reference.data.folders import find_annotation, read_sequences
 from mmdistill.reference.data.modalities import modality_folders
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import Pairs, open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.scenes import scene_sequences
@@ -42,9 +42,8 @@ def training_sequences(
             f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
         )
     if modality_folders(folder) is not None and find_annotation(folder) is None:
-        which = slice(None, -hold_out or None)
-        composed = composed_sequences(folder, which, count=count, seed=seed)
-        return [*composed, *scene_sequences(PairFolder(folder)[which], scenes, seed=seed)]
+        pairs = open_pairs(folder)[: -hold_out or None]
+        return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
     return read_sequences(folder)
 
 
@@ -54,12 +53,14 @@ def composed_sequences(
     """Return videos of ``length`` frames composed from some of a folder's pairs.
 
     Raises:
-        DataError: the folder is no folder of pairs, or too few are left.
+        DataError: the folder holds no pairs, or too few are left.
     """
-    folder = PairFolder(pairs)[which]
-    if len(folder) < 2:
+    return _composed(open_pairs(pairs)[which], count, seed, replace(COMPOSED, length=length))
+
+
+def _composed(pairs: Pairs, count: int, seed: int, settings: SyntheticSettings) -> Sequence[TrackingSequence]:
+    if len(pairs) < 2:
         raise DataError(
-            f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}"
+            f"{pairs.root}: composing takes at least 2 pairs, one for the scene, one for the target; got {len(pairs)}"
         )
-    settings = replace(COMPOSED, length=length)
-    return synthetic_sequences(count, seed=seed, settings=settings, textures=PairTextures(folder))
+    return synthetic_sequences(count, seed=seed, settings=settings, textures=PairTextures(pairs))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.synthetic.outlines import fill, random_outline
 from mmdistill.reference.data.synthetic.textures import Cutout, Texture
 from mmdistill.reference.errors import DataError
@@ -29,9 +29,9 @@ class PairTextures:
         DataError: there are fewer.
     """
 
-    def __init__(self, pairs: PairFolder) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         if len(pairs) < 2:
-            raise DataError(f"{pairs.folders.rgb.parent}: expected at least 2 pairs to make video of, got {len(pairs)}")
+            raise DataError(f"{pairs.root}: expected at least 2 pairs to make video of, got {len(pairs)}")
         self.pairs = pairs
 
     def background(self, generator: np.random.Generator, size: tuple[int, int]) -> Texture:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
 from mmdistill.reference.errors import DataError
 
@@ -57,7 +57,7 @@ class SceneSequence:
         name: the sequence's name.
     """
 
-    def __init__(self, pairs: PairFolder, seed: int | Sequence[int], settings: SceneSettings, *, name: str) -> None:
+    def __init__(self, pairs: Pairs, seed: int | Sequence[int], settings: SceneSettings, *, name: str) -> None:
         generator = np.random.default_rng(seed)
         self._pairs, self._index = pairs, int(generator.integers(len(pairs)))
         self._mirrored = bool(generator.random() < 0.5)
@@ -102,7 +102,7 @@ class SceneSequence:
 
 
 def scene_sequences(
-    pairs: PairFolder, count: int, *, seed: int, settings: SceneSettings = SceneSettings()
+    pairs: Pairs, count: int, *, seed: int, settings: SceneSettings = SceneSettings()
 ) -> list[SceneSequence]:
     """Return videos of scenes.
 
@@ -110,7 +110,7 @@ def scene_sequences(
         DataError: there are no pairs.
     """
     if count and not len(pairs):
-        raise DataError(f"{pairs.folders.rgb.parent}: expected pairs to make scenes of, got none")
+        raise DataError(f"{pairs.root}: expected pairs to make scenes of, got none")
     return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.data.images import write_image
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import Pairs, open_pairs
 from mmdistill.reference.data.synthetic.scenes import SceneSettings, scene_sequences
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.errors import DataError
@@ -15,17 +15,17 @@ SIZE = (120, 80)
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> PairFolder:
+def pairs(tmp_path: Path) -> Pairs:
     generator = np.random.default_rng(0)
     for number in range(4):
         coarse = generator.integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
         coarse[1] = coarse[1, ..., :1]
         for side, image in zip(("rgb", "tir"), coarse, strict=True):
             write_image(tmp_path / side / f"{number}.png", np.asarray(cv2.resize(image, SIZE), np.uint8))
-    return PairFolder(tmp_path)
+    return open_pairs(tmp_path)
 
 
-def test_the_box_holds_the_same_part_of_the_scene_in_every_view(pairs: PairFolder) -> None:
+def test_the_box_holds_the_same_part_of_the_scene_in_every_view(pairs: Pairs) -> None:
     for scene in scene_sequences(pairs, 6, seed=1, settings=STILL):
         held = []
         for index in range(len(scene)):
@@ -44,7 +44,7 @@ def test_the_box_holds_the_same_part_of_the_scene_in_every_view(pairs: PairFolde
         assert len({scene.frame(index).rgb.shape for index in range(len(scene))}) > 1  # type: ignore[union-attr]
 
 
-def test_views_differ_as_the_settings_say(pairs: PairFolder) -> None:
+def test_views_differ_as_the_settings_say(pairs: Pairs) -> None:
     (scene,) = scene_sequences(pairs, 1, seed=0, settings=SceneSettings(length=30, stretch=0))
     frames = [scene.frame(index).rgb for index in range(30)]
     means = [float(frame.mean()) for frame in frames if frame is not None]
@@ -52,13 +52,13 @@ def test_views_differ_as_the_settings_say(pairs: PairFolder) -> None:
     assert {frame.shape for frame in frames if frame is not None} == {(SIZE[1], SIZE[0], 3)}
 
 
-def test_a_thermal_image_stays_grey(pairs: PairFolder) -> None:
+def test_a_thermal_image_stays_grey(pairs: Pairs) -> None:
     tir = scene_sequences(pairs, 1, seed=0)[0].frame(0).tir
     assert tir is not None
     assert (tir == tir[..., :1]).all()
 
 
-def test_the_same_seed_gives_the_same_scene(pairs: PairFolder) -> None:
+def test_the_same_seed_gives_the_same_scene(pairs: Pairs) -> None:
     first, second, other = (scene_sequences(pairs, 2, seed=seed)[1] for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.boxes, second.boxes)
     np.testing.assert_array_equal(first.frame(5), second.frame(5))
@@ -67,8 +67,8 @@ def test_the_same_seed_gives_the_same_scene(pairs: PairFolder) -> None:
     assert first.name == "scene0001"
 
 
-def test_training_gets_scenes_of_the_pairs_that_are_not_held_out(pairs: PairFolder) -> None:
-    root = str(pairs.folders.rgb.parent)
+def test_training_gets_scenes_of_the_pairs_that_are_not_held_out(pairs: Pairs) -> None:
+    root = str(pairs.root)
     sequences = training_sequences(root, count=3, seed=0, hold_out=2, scenes=5)
     assert [sequence.name for sequence in sequences[3:]] == [f"scene{number:04d}" for number in range(5)]
     kept = {scene._pairs.names[scene._index] for scene in sequences[3:]}  # type: ignore[attr-defined]

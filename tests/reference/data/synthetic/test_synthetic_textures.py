@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.data.images import write_image
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import Pairs, open_pairs
 from mmdistill.reference.data.synthetic import PairTextures, ProceduralTextures, TextureSource
 from mmdistill.reference.errors import DataError
 
 
-def numbered_pairs(root: Path, count: int) -> PairFolder:
+def numbered_pairs(root: Path, count: int) -> Pairs:
     """Pairs in which every pixel tells its pair (red), its place (green, blue), and its place again in TIR."""
     y, x = np.mgrid[:60, :80].astype(np.uint8)
     for number in range(count):
         red = np.full_like(x, 10 * number)
         write_image(root / "rgb" / f"{number}.png", np.stack([red, y, x], axis=-1))
         write_image(root / "tir" / f"{number}.png", np.repeat((y + x)[..., None], 3, axis=2))
-    return PairFolder(root)
+    return open_pairs(root)
 
 
 @pytest.fixture(params=["procedural", "pairs"])

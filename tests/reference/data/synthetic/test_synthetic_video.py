@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.data.folders import FolderSequence, write_sequence
-from mmdistill.reference.data.pairs import PairFolder
+from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.synthetic import (
     PairTextures,
     ProceduralTextures,
@@ -125,7 +125,7 @@ def test_the_target_is_visible_in_at_least_one_modality() -> None:
 
 
 def test_the_target_is_visible_on_real_pairs(real_data: Path) -> None:
-    best = visible(PairTextures(PairFolder(real_data / "pairs" / "RoadScene")))
+    best = visible(PairTextures(open_pairs(real_data / "pairs" / "RoadScene")))
     assert min(best) > 20
     assert np.median(best) > 40
 

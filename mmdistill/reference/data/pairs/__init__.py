@@ -1,0 +1,6 @@
+"""Aligned RGB-T still images without labels, however they lie on disk."""
+
+from mmdistill.reference.data.pairs.opening import open_pairs
+from mmdistill.reference.data.pairs.pairs import Pairs
+
+__all__ = ["Pairs", "open_pairs"]
