@@ -24,16 +24,16 @@ from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.weights import save_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor, prepare_network
+from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.stage import Stage
 
 SHOWN = 20
 """Over how many of the latest steps the shown terms are averaged."""
 
 
 def train(
-    stage: AloneStage | DistilledStage,
+    stage: Stage,
     sampler: Sampler,
     settings: TrainingSettings,
     folder: str | Path,
@@ -66,7 +66,7 @@ def train(
     """
     folder, device = Path(folder), torch.device(device)
     checkpoint = folder / "checkpoint.safetensors"
-    prepare_network(stage.network, settings)
+    stage.prepare(settings)
     # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
     stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = build_optimiser(stage, settings)

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
+from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 
@@ -34,7 +35,7 @@ class DistillationSettings:
     residual: Literal["mse", "hinge"] = "mse"
 
 
-class AloneStage(nn.Module):
+class AloneStage(Stage):
     """A network trained with the tracking loss alone.
 
     Args:
@@ -54,10 +55,10 @@ class AloneStage(nn.Module):
     def forward(self, batch: Batch) -> Terms:
         """Return the tracking loss's terms on a batch."""
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
-        return tracking_loss(predictions, batch, labels(batch, self.network.settings), self.tracking)
+        return tracking_loss(predictions, batch, labels(batch.test_boxes, self.network.settings), self.tracking)
 
 
-class DistilledStage(nn.Module):
+class DistilledStage(Stage):
     """A student trained with the tracking loss and CMD beside a frozen teacher (CMD eq. 14).
 
     The student is distilled on the test frames. The teacher is put into evaluation mode and stays there; it gets no
@@ -108,7 +109,7 @@ class DistilledStage(nn.Module):
         with torch.no_grad():
             taught = self.teacher(*inputs)
         predictions = self.network(*inputs)
-        label = labels(batch, self.network.settings)
+        label = labels(batch.test_boxes, self.network.settings)
         tracking = tracking_loss(predictions, batch, label, self.tracking)
         distilled = self.distillation(
             student_features=predictions.test.levels,

@@ -34,12 +34,10 @@ class TrackingLossSettings:
     threshold: float = 0.05
 
 
-def labels(batch: Batch, settings: NetworkSettings) -> Tensor:
-    """Return the Gaussian labels ``(M, S, H', W')`` of the batch's test frames."""
+def labels(boxes: Tensor, settings: NetworkSettings) -> Tensor:
+    """Return the Gaussian labels ``(M, S, H', W')`` of test frames with these targets, ``(M, S, 4)`` in crop pixels."""
     size = (settings.score_size, settings.score_size)
-    return gaussian_label(
-        batch.test_boxes, size, settings.crop_size / settings.feature_size, settings.label_sigma_cells
-    )
+    return gaussian_label(boxes, size, settings.crop_size / settings.feature_size, settings.label_sigma_cells)
 
 
 def tracking_loss(predictions: Predictions, batch: Batch, label: Tensor, settings: TrackingLossSettings) -> Terms:
