@@ -4,18 +4,21 @@ Tensors in, tensors out; no parameters, and no checks: the modules check, then c
 """
 
 from mmdistill.attention import attend
+from mmdistill.correlation import correlate
 from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
 from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
-from mmdistill.losses.hfrd import corrected_response, hinge_residual
+from mmdistill.losses.hfrd import corrected_response
 from mmdistill.losses.hinton import softened_divergence
 from mmdistill.losses.modality import focus, focused_squared_error
 from mmdistill.losses.mpsd import selection_penalty
 from mmdistill.losses.review import hierarchical_context_error
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample
+from mmdistill.residual import hinge_residual
 
 __all__ = [
     "attend",
     "consistence_enhanced",
+    "correlate",
     "corrected_response",
     "focus",
     "focused_squared_error",
