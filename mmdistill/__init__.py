@@ -10,12 +10,14 @@ from mmdistill.reach import dead_terms, reach
 from mmdistill.taps import FeatureTaps, TapError, TapWarning
 from mmdistill.terms import Terms
 from mmdistill.tokens import TokenLayout, map_to_tokens, tokens_to_map
+from mmdistill.unsupervised import BBEDistiller, TCLDistiller
 
 __all__ = [
     "ABF",
     "CEM",
     "SEM",
     "ABFChain",
+    "BBEDistiller",
     "CMDLoss",
     "DeadTermWarning",
     "FeatureTaps",
@@ -27,6 +29,7 @@ __all__ = [
     "Pair",
     "SCFDLoss",
     "ShapeError",
+    "TCLDistiller",
     "TapError",
     "TapWarning",
     "Terms",

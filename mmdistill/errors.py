@@ -54,6 +54,35 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
 
 
+def check_axes(
+    where: str,
+    side: str,
+    values: object,
+    axes: Sequence[str],
+    like: Mapping[str, tuple[int, str]] | None = None,
+) -> Tensor:
+    """Return ``values`` if it is a tensor of exactly these named axes, none of them empty.
+
+    Args:
+        where: the loss that was called.
+        side: which argument.
+        values: the argument.
+        axes: their names, such as ``("frames", "sequences", "height", "width")``.
+        like: for an axis whose size is settled, that size and whose it is.
+    """
+    if not isinstance(values, Tensor):
+        raise ShapeError(where, side, "type", expected=f"a tensor ({', '.join(axes)})", got=type(values).__name__)
+    if values.ndim != len(axes):
+        raise ShapeError(where, side, "axes", expected=f"{len(axes)} ({', '.join(axes)})", got=_shape(values))
+    for axis, size in zip(axes, values.shape, strict=True):
+        wanted, whose = (like or {}).get(axis, (size, ""))
+        if size == 0:
+            raise ShapeError(where, side, axis, expected="at least 1", got=0)
+        if size != wanted:
+            raise ShapeError(where, side, axis, expected=f"{wanted} as {whose}", got=size)
+    return values
+
+
 def check_scores(where: str, side: str, scores: Tensor, axes: int, contract: str) -> None:
     """Refuse scores of fewer than ``axes`` axes, or of none at all."""
     if scores.ndim < axes:

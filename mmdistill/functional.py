@@ -4,18 +4,23 @@ Tensors in, tensors out; no parameters, and no checks: the modules check, then c
 """
 
 from mmdistill.attention import attend
+from mmdistill.boxes import box_state, intersection_over_union
+from mmdistill.correlation import correlate
 from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
 from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
-from mmdistill.losses.hfrd import corrected_response, hinge_residual
+from mmdistill.losses.hfrd import corrected_response
 from mmdistill.losses.hinton import softened_divergence
 from mmdistill.losses.modality import focus, focused_squared_error
 from mmdistill.losses.mpsd import selection_penalty
 from mmdistill.losses.review import hierarchical_context_error
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample
+from mmdistill.residual import hinge_residual
 
 __all__ = [
     "attend",
+    "box_state",
     "consistence_enhanced",
+    "correlate",
     "corrected_response",
     "focus",
     "focused_squared_error",
@@ -24,6 +29,7 @@ __all__ = [
     "hierarchical_context_error",
     "hinge_residual",
     "interact",
+    "intersection_over_union",
     "mean_squared_error",
     "mean_squared_error_per_sample",
     "modality_gate",

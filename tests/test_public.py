@@ -7,8 +7,8 @@ import mmdistill
 import mmdistill.losses
 
 PROMISED = {
-    "ABF", "ABFChain", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss", "MPSDFusion",
-    "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "TapError", "TapWarning", "Terms",
+    "ABF", "ABFChain", "BBEDistiller", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss", "MPSDFusion",
+    "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "TCLDistiller", "TapError", "TapWarning", "Terms",
     "TokenLayout", "dead_terms", "map_to_tokens", "reach", "tokens_to_map",
 }  # fmt: skip
 

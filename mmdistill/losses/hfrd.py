@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill.errors import check_alive, check_finite, check_same_shape, check_scores
 from mmdistill.reductions import widen
+from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 
 
@@ -23,14 +24,6 @@ def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True)
     response = teacher.clamp(min=0) if clamp else teacher
     corrected = response + gaussian
     return torch.where(corrected >= 1, gaussian, corrected)
-
-
-def hinge_residual(prediction: Tensor, label: Tensor, threshold: float) -> Tensor:
-    """Return DiMP's hinge-like residual: where the label is below the threshold only scores above 0 count.
-
-    Bhat et al., DiMP, ICCV 2019: ``prediction - label`` on the target, ``max(prediction, 0)`` elsewhere.
-    """
-    return torch.where(label < threshold, prediction.clamp(min=0), prediction - label)
 
 
 class HFRDLoss(nn.Module):

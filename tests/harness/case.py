@@ -1,8 +1,8 @@
 """A case: one public loss or block, and what a check must know to call it at any size, dtype and scale.
 
 Sizes are letters: B batch, C student channels, D teacher channels, H height, W width, N tokens (H times W).
-An axis is a number or a letter, with a factor before it and a divisor (rounded up) behind it: ``"B 2C H/2 W/2"``
-is a second level.
+An axis is a number or a letter, with a factor before it and a divisor (rounded up) or ``+1`` behind it:
+``"B 2C H/2 W/2"`` is a second level, ``"B H+1 W+1"`` the scores of an even filter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from mmdistill import Terms
 
-AXIS = re.compile(r"(\d*)([A-Z]?)(?:/(\d+))?")
+AXIS = re.compile(r"(\d*)([A-Z]?)(?:/(\d+))?(\+1)?")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sizes:
     def _size(self, axis: str) -> int:
         match = AXIS.fullmatch(axis)
         assert match, f"no axis: {axis!r}"
-        factor, letter, divisor = match.groups()
+        factor, letter, divisor, more = match.groups()
         letters = {
             "B": self.batch,
             "C": self.student,
@@ -49,7 +49,7 @@ class Sizes:
             "N": self.height * self.width,
             "": 1,
         }
-        return -(-int(factor or 1) * letters[letter] // int(divisor or 1))
+        return -(-int(factor or 1) * letters[letter] // int(divisor or 1)) + bool(more)
 
 
 SIZES = Sizes()
@@ -61,6 +61,11 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def boxes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """``x y w h``, of which any two overlap."""
+    return torch.tensor([0.0, 0.0, 10.0, 10.0]) + 8 * uniform(shape, generator)
 
 
 def shares(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -82,7 +87,7 @@ class Input:
         role: a student's carries gradient; a teacher's is detached by the loss; a label is neither.
         draw: random values of a shape.
         scaled: whether the scale of the features applies to it; labels and shares have their own.
-        independent: its axes that need agree with nothing else the call is given.
+        independent: its axes that need agree with nothing else the call is given: letters, or whole axes.
     """
 
     axes: str

@@ -69,6 +69,7 @@ def test_a_block_teaches_every_input(case: Case) -> None:
 @every_loss
 @pytest.mark.filterwarnings("error::mmdistill.errors.DeadTermWarning")
 def test_dead_inputs_are_warned_of_and_live_ones_are_not(case: Case) -> None:
+    case.applies("dead inputs")
     module, tensors = case.module(), case.tensors()
     case.call(module, tensors)
     with torch.no_grad():

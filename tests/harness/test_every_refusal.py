@@ -26,7 +26,8 @@ def fixed_axes() -> Iterator[tuple[Case, str, int]]:
     for case in CASES:
         for name, given in case.inputs.items():
             for axis, letter in enumerate(given.axes.split()):
-                if letter.strip("/0123456789") not in given.independent.split() and SIZES.shape(letter) != (1,):
+                independent = {letter, letter.strip("/+0123456789")} & set(given.independent.split())
+                if not independent and SIZES.shape(letter) != (1,):
                     yield case, name, axis
 
 

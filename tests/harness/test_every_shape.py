@@ -39,6 +39,7 @@ def test_any_size_is_finite(case: Case, sizes: Sizes) -> None:
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("fill", VALUES.values(), ids=VALUES.keys())
 def test_constant_maps_are_finite(case: Case, fill: Callable[[Tensor], Tensor], train: bool) -> None:
+    case.applies("constant maps")
     tensors = case.attached({name: fill(values) for name, values in case.tensors().items()})
     assert_finite(case.step(case.module(train=train), tensors))
 

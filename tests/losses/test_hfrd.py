@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mmdistill import HFRDLoss, NotFiniteError, ShapeError
-from mmdistill.losses.hfrd import corrected_response, hinge_residual
+from mmdistill.losses.hfrd import corrected_response
+from mmdistill.residual import hinge_residual
 
 
 def test_correction_is_equation_twelve_point_by_point() -> None:

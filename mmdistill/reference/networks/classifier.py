@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdistill.precision import without_autocast
 from mmdistill.reductions import widen
-from mmdistill.reference.networks.correlation import correlate
+from mmdistill.correlation import correlate
 from mmdistill.reference.networks.resnet import BasicBlock, Depth
 from mmdistill.reference.networks.target_filter import FilterInitialiser, FilterOptimiser, InstanceNorm
 
@@ -69,10 +69,5 @@ class TargetClassifier(nn.Module):
 
     def score(self, iterates: Tensor, features: Tensor) -> Tensor:
         """Return scores ``(I, M, S, H', W')`` of frames ``(M, S, C', H, W)`` by filters ``(I, S, C', h, w)``."""
-        count, frames = iterates.shape[0], features.shape[0]
-        # Iterates ride on the frame axis's neighbour: S*I "sequences" of the same frames.
         with without_autocast(features.device.type):
-            scores = correlate(
-                features.repeat_interleave(count, dim=1), rearrange(iterates, "i s c h w -> (s i) c h w")
-            )
-        return rearrange(scores, "m (s i) h w -> i m s h w", i=count, m=frames)
+            return correlate(features, iterates)

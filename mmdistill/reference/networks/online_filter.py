@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from mmdistill.reference.geometry import distance_to_centre
-from mmdistill.reference.networks.correlation import correlate, score_size
+from mmdistill.correlation import correlate, score_size
 from mmdistill.reference.networks.gauss_newton import minimise
 from mmdistill.reference.networks.online_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples
 from mmdistill.reference.networks.target_filter import InstanceNorm

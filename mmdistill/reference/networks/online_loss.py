@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill.reference.networks.correlation import correlate, correlate_transposed
+from mmdistill.correlation import correlate, correlate_transposed
 from mmdistill.reference.networks.gauss_newton import Linearised
 
 

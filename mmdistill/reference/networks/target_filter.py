@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill.reference.geometry import distance_to_centre
-from mmdistill.reference.networks.correlation import correlate, correlate_transposed, score_size
+from mmdistill.correlation import correlate, correlate_transposed, score_size
 from mmdistill.reference.networks.roi_pooling import precise_roi_pool
 
 

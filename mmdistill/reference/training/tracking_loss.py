@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmdistill import Terms
-from mmdistill.losses.hfrd import hinge_residual
 from mmdistill.reductions import widen
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.geometry import gaussian_label
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import Predictions
+from mmdistill.residual import hinge_residual
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmdistill.reference.importing.published import renamed
-from mmdistill.reference.networks.correlation import correlate
+from mmdistill.correlation import correlate
 from mmdistill.reference.networks.target_filter import (
     DistanceFunction,
     FilterInitialiser,

@@ -13,27 +13,39 @@ from torch import Tensor
 
 
 def correlate(features: Tensor, filters: Tensor) -> Tensor:
-    """Return the scores ``(N, S, H', W')`` of each sequence's filter on its features.
+    """Return the scores of each sequence's filter, or of all iterates of it, on its features.
+
+    All iterates are scored by one batched matrix product, in which every sequence's iterates stand one below the
+    other; the features are neither copied nor gone through once for each.
 
     Args:
         features: ``(N, S, C, H, W)``, N frames of S sequences.
-        filters: ``(S, C, h, w)``, one filter per sequence.
+        filters: ``(S, C, h, w)``, one filter per sequence, or its iterates ``(I, S, C, h, w)``.
 
     Returns:
-        ``H' = H + 1`` for an even h, ``H`` for an odd one; the width likewise.
+        ``(N, S, H', W')``, or ``(I, N, S, H', W')`` of iterates. ``H' = H + 1`` for an even h, ``H`` for an odd one;
+        the width likewise.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.correlation import correlate
+        >>> correlate(torch.tensor([[[[[1.0, 2.0, 3.0]]]]]), torch.tensor([[[[0.0, 1.0, 10.0]]]]))
+        tensor([[[[21., 32.,  3.]]]])
     """
-    frames, sequences, _, height, width = features.shape
+    frames, _, _, height, width = features.shape
     rows, columns = filters.shape[-2:]
+    iterates = filters if filters.ndim == 5 else filters[None]
     # Mirrored cells: fold adds cell (i, j) of a block at +i, +j, where correlation wants it at -i, -j.
-    cells = rearrange(filters.flip(-2, -1), "s c h w -> s (h w) c")
+    cells = rearrange(iterates.flip(-2, -1), "i s c h w -> s (i h w) c")
     products = cells @ features.flatten(-2)
-    scores = F.fold(
+    scores = F.fold(  # to which the iterates are channels
         products.flatten(0, 1),
         output_size=score_size((height, width), (rows, columns)),
         kernel_size=(rows, columns),
         padding=_fold_padding(rows, columns),
     )
-    return scores.view(frames, sequences, *scores.shape[-2:])
+    scores = rearrange(scores, "(n s) i h w -> i n s h w", n=frames)
+    return scores if filters.ndim == 5 else scores[0]
 
 
 def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple[int, int]) -> Tensor:

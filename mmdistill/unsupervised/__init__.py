@@ -1,0 +1,2 @@
+from mmdistill.unsupervised.bbe import BBEDistiller
+from mmdistill.unsupervised.tcl import TCLDistiller

@@ -1,0 +1,171 @@
+"""Bounding box estimation distillation, TIR-CMD eq. 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from mmdistill.errors import ShapeError, check_alive, check_finite, check_scores
+from mmdistill.reductions import mean_squared_error, widen
+from mmdistill.terms import Terms, add
+from mmdistill.unsupervised.box_targets import as_predicted, overlaps, states
+
+Predictor = Callable[[Any, Any, Any], Tensor]
+"""The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
+
+
+class BBEDistiller(nn.Module):
+    """Bounding box estimation (BBE) distillation, TIR-CMD eq. 3.
+
+        L = mean of (psi(modulation, features) - target)^2 + nu mean of |modulation|^2
+
+    The reference branch says by a modulation what the target looks like, the test branch gives features, and the
+    tracker's predictor psi judges boxes by both. Here the two branches see two modalities of one scene, and the box is a
+    patch that nobody labelled.
+
+    Which side learns is the caller's, as in ``TCLDistiller``: the modulation in the paper's settings B1 and D2, the
+    features in B2 and D1, both in D3. Nothing is detached by default; a teacher's side is detached by whoever froze its
+    branch, or here, by ``detach``. With ``detach="modulation"`` or ``nu=0`` the second term has nothing to teach and is
+    left out.
+
+    The predictor stays the tracker's: it is called, and kept unregistered, so its parameters and buffers are none of
+    this module's, and ``.to(device)``, ``.train()`` and ``.eval()`` of this module don't reach it.
+
+    ``target="iou"``, the default, is how ATOM and DiMP train the predictor: it tells the overlap of each proposal with
+    the patch's box. ``target="state"`` is eq. 3 to the letter: it tells ``(cx / w, cy / h, log w, log h)``; see
+    ``box_state``.
+
+    The paper gives no nu. A modulation of ATOM's has some hundreds of entries, and a squared norm of that order, where
+    the mean squared error is about a tenth: at 1e-6 the norm is a light weight beside it.
+
+    Args:
+        predictor: any callable or module ``(modulation, features, proposals)``, in a mode and on a device of its own,
+            that returns overlaps ``(..., P)`` or, for ``"state"``, states ``(..., P, 4)`` or ``(..., 4)``.
+        nu: weight of the modulation's squared norm.
+        target: ``"iou"`` or ``"state"``.
+        scale: the predictor's own scale of overlaps: ``"unit"`` from 0 to 1, or ``"signed"``, 2 IoU - 1, as DiMP's
+            IoU-Net has it. Targets are given from 0 to 1 with either. Not read for ``"state"``.
+        detach: the side that teaches, ``"modulation"`` or ``"features"``; None if its owner has seen to it, or both
+            learn.
+        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+
+    Raises:
+        ShapeError: proposals, target and prediction don't fit together; the modulation's parts differ in their batch;
+            NaN in an input, or a box without area where its state is asked for.
+        ValueError: an unknown target, scale or side to detach, or a negative nu.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import BBEDistiller
+        >>> def predictor(modulation, features, proposals):  # yours is a network
+        ...     return (modulation * features).mean(dim=(1, 2, 3))[:, None] * proposals[..., 2]
+        >>> modulation, features = torch.ones(1, 2, 1, 1, requires_grad=True), torch.full((1, 2, 4, 4), 0.5)
+        >>> proposals, box = torch.tensor([[[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 2.0, 2.0]]]), torch.tensor([[0.0, 0, 2, 2]])
+        >>> terms = BBEDistiller(predictor, nu=0.1)(modulation, features, proposals, box)
+        >>> {name: round(value.item(), 4) for name, value in terms.items()}  # all overlaps are right
+        {'box': 0.0, 'regularisation': 0.2}
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        nu: float = 1e-6,
+        target: Literal["iou", "state"] = "iou",
+        scale: Literal["unit", "signed"] = "unit",
+        detach: Literal["modulation", "features"] | None = None,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        if not callable(predictor):
+            raise ValueError(f"BBEDistiller: predictor must be callable; got {type(predictor).__name__}")
+        if target not in ("iou", "state"):
+            raise ValueError(f"BBEDistiller: target must be one of iou, state; got {target!r}")
+        if scale not in ("unit", "signed"):
+            raise ValueError(f"BBEDistiller: scale must be one of unit, signed; got {scale!r}")
+        if detach not in (None, "modulation", "features"):
+            raise ValueError(f"BBEDistiller: detach must be None, 'modulation' or 'features'; got {detach!r}")
+        if not nu >= 0:
+            raise ValueError(f"BBEDistiller: nu must be at least 0; got {nu!r}")
+        self._predictor = (predictor,)  # in a tuple, so that it is not registered
+        self.nu, self.target, self.scale = nu, target, scale
+        self.detach, self.check_values = detach, check_values
+
+    @property
+    def predictor(self) -> Predictor:
+        """The tracker's predictor."""
+        return self._predictor[0]
+
+    def forward(
+        self, modulation: Tensor | Sequence[Any], features: Any, proposals: Tensor | None, target: Tensor
+    ) -> Terms:
+        """Return the terms ``box`` and ``regularisation``, nu in it, and their sum.
+
+        Args:
+            modulation: the reference branch's ``(B, C, ...)``, or a (nested) sequence of such.
+            features: the test branch's, which saw the other modality; whatever the predictor takes.
+            proposals: boxes to be judged ``(..., P, 4)``, ``x y w h`` in crop pixels; None where the predictor of
+                states needs none.
+            target: the patch's box ``(..., 4)`` or ``(..., 1, 4)``, ``x y w h`` in crop pixels. For ``"iou"`` also the
+                proposals' overlaps with it, 0 to 1, ``(..., P)`` or ``(..., P, 1)``. With four proposals the shorter
+                forms can't be told apart and are refused.
+        """
+        named = _parts(modulation)
+        goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
+        if self.target == "iou" and self.scale == "signed":
+            goal = 2 * goal - 1
+        if self.detach == "modulation":
+            modulation = _detached("modulation", modulation)
+        elif self.detach == "features":
+            features = _detached("features", features)
+        prediction = self.predictor(modulation, features, proposals)
+        goal = as_predicted(goal, prediction, proposals, repeat=self.target == "state")
+        check_alive("BBEDistiller", [prediction], [])
+        parts = {"box": mean_squared_error(prediction, goal)}
+        if self.nu > 0 and self.detach != "modulation":
+            parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
+        terms = Terms.summed(**parts)
+        if self.check_values:
+            inputs = {**named, **_tensors("features", features)}
+            inputs |= {} if proposals is None else {"proposals": proposals}
+            inputs |= {"target": target}
+            inputs |= {"target's state, whose w and h must be above 0": goal} if self.target == "state" else {}
+            check_finite("BBEDistiller", terms.total, inputs)
+        return terms
+
+
+def _parts(modulation: object) -> dict[str, Tensor]:
+    """Return the modulation's tensors by name; refuse what is none, is empty or is of another batch."""
+    parts = _tensors("modulation", modulation)
+    if not parts or len(parts) != len(pytree.tree_leaves(modulation)):
+        expected = "a tensor (B, C, ...) or a sequence of such"
+        raise ShapeError("BBEDistiller", "modulation", "type", expected=expected, got=type(modulation).__name__)
+    first = next(iter(parts.values()))
+    for side, values in parts.items():
+        check_scores("BBEDistiller", side, values, 2, "(B, C, ...)")
+        if values.shape[0] != first.shape[0]:
+            expected = f"{first.shape[0]} as the first part"
+            raise ShapeError("BBEDistiller", side, "batch", expected=expected, got=values.shape[0])
+    return parts
+
+
+def _tensors(side: str, tree: object) -> dict[str, Tensor]:
+    """Return the tensors in a (nested) sequence by name."""
+    found = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return {side if len(found) == 1 else f"{side} part {n}": leaf for n, leaf in enumerate(found, start=1)}
+
+
+def _detached(side: str, tree: Any) -> Any:
+    """Return the same (nested) sequence with every tensor detached; refuse what hides its tensors."""
+    if any(not isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tree)):
+        expected = "a tensor or a sequence of tensors, to be detached; detach others yourself"
+        raise ShapeError("BBEDistiller", side, "type", expected=expected, got=type(tree).__name__)
+    return pytree.tree_map(lambda leaf: leaf.detach(), tree)
+
+
+def _squared_norm(parts: list[Tensor]) -> Tensor:
+    """Return each sample's squared norm ``(B,)``, over all parts."""
+    return add([widen(values).square().flatten(1).sum(dim=1) for values in parts])

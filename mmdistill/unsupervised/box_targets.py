@@ -1,0 +1,97 @@
+"""What a box predictor is to say: overlaps or states, and the shapes in which they, and the proposals, may come."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mmdistill.boxes import box_state, intersection_over_union
+from mmdistill.errors import ShapeError, check_scores
+from mmdistill.reductions import widen
+
+WHERE = "BBEDistiller"
+
+
+def overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
+    """Return the proposals' overlaps ``(..., P)`` with the target's boxes, 0 to 1, whichever of the two is given.
+
+    Args:
+        proposals: ``(..., P, 4)``.
+        target: boxes ``(..., 1, 4)`` or ``(..., 4)``, or overlaps ``(..., P, 1)`` or ``(..., P)``.
+
+    Raises:
+        ShapeError: other shapes, or the shorter forms with four proposals, which look the same.
+    """
+    proposals = _boxes("proposals", proposals, 2, "(..., P, 4)")
+    *leading, count, _ = proposals.shape
+    shape, box, scores = _shape("target", target), (*leading, 4), (*leading, count)
+    if shape == (*leading, 1, 4):
+        return intersection_over_union(proposals, target).detach()
+    if shape == (*scores, 1):
+        return widen(target[..., 0])
+    if shape == box == scores:
+        expected = f"boxes as {(*leading, 1, 4)} or overlaps as {(*scores, 1)}, as there are 4 proposals"
+        raise ShapeError(WHERE, "target", "axes", expected=expected, got=shape)
+    if shape == box:
+        return intersection_over_union(proposals, target[..., None, :]).detach()
+    if shape == scores:
+        return widen(target)
+    raise ShapeError(WHERE, "target", "axes", expected=f"boxes {box} or overlaps {scores}", got=shape)
+
+
+def states(proposals: Tensor | None, target: Tensor) -> Tensor:
+    """Return the states ``(..., 4)`` of the target's boxes.
+
+    Args:
+        proposals: ``(..., P, 4)``, or None.
+        target: boxes ``(B, ..., 4)``; where there are proposals ``(B, ..., 1, 4)`` too.
+
+    Raises:
+        ShapeError: other shapes.
+    """
+    target = _boxes("target", target, 2, "(B, ..., 4)")
+    if proposals is not None:
+        *leading, _, _ = _boxes("proposals", proposals, 2, "(..., P, 4)").shape
+        if tuple(target.shape) == (*leading, 1, 4):
+            target = target[..., 0, :]
+        if tuple(target.shape) != (*leading, 4):
+            expected = f"{(*leading, 4)} as proposals"
+            raise ShapeError(WHERE, "target", "axes", expected=expected, got=tuple(target.shape))
+    return box_state(target).detach()
+
+
+def as_predicted(goal: Tensor, prediction: Tensor, proposals: Tensor | None, *, repeat: bool) -> Tensor:
+    """Return the goal in the prediction's shape.
+
+    Args:
+        goal: ``(..., P)`` or ``(..., 4)``.
+        prediction: the predictor's.
+        proposals: ``(..., P, 4)``, or None.
+        repeat: whether a goal ``(..., 4)`` may stand for each of the predictions ``(..., P, 4)``.
+
+    Raises:
+        ShapeError: the prediction is of another shape.
+    """
+    shape, expected = _shape("prediction", prediction), tuple(goal.shape)
+    if shape == expected:
+        return goal
+    if repeat and len(shape) == len(expected) + 1:
+        count = max(shape[-2], 1) if proposals is None else proposals.shape[-2]
+        expected = (*expected[:-1], count, expected[-1])
+        if shape == expected:
+            return goal[..., None, :].expand_as(prediction)
+    raise ShapeError(WHERE, "prediction", "axes", expected=expected, got=shape)
+
+
+def _shape(side: str, values: object) -> tuple[int, ...]:
+    if not isinstance(values, Tensor):
+        raise ShapeError(WHERE, side, "type", expected="a tensor", got=type(values).__name__)
+    return tuple(values.shape)
+
+
+def _boxes(side: str, boxes: object, axes: int, contract: str) -> Tensor:
+    if not isinstance(boxes, Tensor):
+        raise ShapeError(WHERE, side, "type", expected=f"a tensor {contract}", got=type(boxes).__name__)
+    check_scores(WHERE, side, boxes, axes, contract)
+    if boxes.shape[-1] != 4:
+        raise ShapeError(WHERE, side, "last axis", expected="4, x y w h", got=boxes.shape[-1])
+    return boxes
