@@ -17,6 +17,7 @@ from mmdistill.reference.commands.evaluate import evaluate
 from mmdistill.reference.commands.export import export
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
+from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.errors import DataError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -39,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
-        if name in COMMANDS:
+        if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
+            # Without labelled data it is TIR-CMD, a command of its own.
+            tyro.cli(train_tir, prog="mmdistill train tir", args=rest[1:])
+        elif name in COMMANDS:
             tyro.cli(COMMANDS[name], prog=f"mmdistill {name}", args=rest)
         else:
             _overview([name, *rest] if name else [])
@@ -50,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mmdistill: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _given(option: str, arguments: Sequence[str]) -> bool:
+    return any(argument.partition("=")[0] == option for argument in arguments)
 
 
 def _overview(arguments: Sequence[str]) -> None:

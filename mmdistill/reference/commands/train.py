@@ -68,6 +68,10 @@ def train(
 
       mmdistill train tir --data synthetic --out runs/tir
 
+    Without any labels, from an RGB tracker and aligned pairs (all its options: mmdistill train tir --help):
+
+      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir
+
     With real pairs as texture, a trunk trained on ImageNet, and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from dataclasses import replace
 
 from torch import nn
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.unsupervised.settings import Branch, Module
 
-Module = Literal["bbe", "tcl"]
-Branch = Literal["reference", "test"]
 Role = tuple[Module, Branch]
 
 BRANCHES: tuple[Branch, ...] = ("reference", "test")
@@ -44,17 +43,32 @@ def parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:
     return [network.get_submodule(name) for name in names]
 
 
-def with_parts(network: TrackerNetwork, donor: TrackerNetwork, roles: Iterable[Role]) -> TrackerNetwork:
-    """Return a new network in evaluation mode: the donor's parts of these roles, all else the first network's.
+def assemble(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> TrackerNetwork:
+    """Return a new network, in evaluation mode: the donors' parts of their roles, all else the first network's.
+
+    TIR-CMD's setting B3 takes ``("bbe", "reference")`` from B1 and ``("bbe", "test")`` from B2, bit for bit.
 
     Raises:
-        DataError: the two are built differently.
+        DataError: a donor is built differently.
     """
-    if donor.settings != network.settings:
-        raise DataError("a network can only take parts of one that is built as it is")
     made = TrackerNetwork(network.settings)
     made.load_state_dict(network.state_dict())
-    roles = list(roles)
-    for mine, theirs in zip(parts(made, roles), parts(donor, roles), strict=True):
-        mine.load_state_dict(theirs.state_dict())
+    for role, donor in donors.items():
+        if donor.settings != network.settings:
+            raise DataError("a network can only take parts of one that is built as it is")
+        for mine, theirs in zip(parts(made, [role]), parts(donor, [role]), strict=True):
+            mine.load_state_dict(theirs.state_dict())
+    return made.eval()
+
+
+def as_tir(network: TrackerNetwork) -> TrackerNetwork:
+    """Return a copy of a tracker of one modality that takes TIR images, the same bits; in evaluation mode.
+
+    Raises:
+        DataError: a network of both modalities.
+    """
+    if network.settings.modality == "rgbt":
+        raise DataError("the start: expected a tracker of one modality, RGB or TIR, got one of both")
+    made = TrackerNetwork(replace(network.settings, modality="tir"))
+    made.load_state_dict(network.state_dict())
     return made.eval()

@@ -1,0 +1,135 @@
+"""``mmdistill train tir --setting``: a better TIR tracker from pairs that nobody labelled (TIR-CMD)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mmdistill.reference.data.box_detector import BoxFiles
+from mmdistill.reference.data.folders import read_sequences
+from mmdistill.reference.data.pairs import open_pairs
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.run import score_network
+from mmdistill.reference.evaluation.table import format_table
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.branches import as_tir
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network, save_network
+from mmdistill.reference.training.branch_settings import SettingRuns
+from mmdistill.reference.training.cross_modal import CrossModalSettings
+from mmdistill.reference.training.patch_samples import PatchSamples
+from mmdistill.reference.training.schedules import SCHEDULES
+from mmdistill.unsupervised import SETTINGS
+
+
+def train_tir(
+    setting: str,
+    pairs: Path,
+    start: Annotated[Path, tyro.conf.arg(name="from")],
+    out: Path,
+    schedule: Literal["paper", "short"] = "paper",
+    steps: int | None = None,
+    rate_factor: float | None = None,
+    boxes: Path | None = None,
+    hold_out: int = 0,
+    evaluate: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    workers: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    loss: CrossModalSettings = CrossModalSettings(),
+) -> None:
+    """Train a TIR tracker without labels, from an RGB tracker and aligned RGB-TIR pairs (TIR-CMD).
+
+    The same command again goes on where it stopped. First on a CPU, to see that it works, then as in the paper:
+
+      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir --schedule short
+
+      mmdistill train tir --setting D3 --pairs PAIRS --from dimp18.safetensors --out runs/tir --workers 4
+
+    What a setting starts from is trained first: D3 from B3 and C1, B3 from B1 and B2. Each has its folder in --out, and
+    settings trained there already are taken as they are. How good the tracker was and is, on TIR sequences:
+
+      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir --evaluate SEQUENCES
+
+    With `--data` in place of `--setting`, a TIR tracker is trained on labelled data: see mmdistill train --help.
+
+    Args:
+        setting: a row of the paper's Table 1. A1: the start as it is. B1, B2: box estimation (BBE), on either branch.
+            B3: B1 and B2 put together. C1: target centre location (TCL). D1, D2: both, on either branch. D3: both, on
+            both branches, the paper's best. D4: D3 with random patches. D5: D3 with detected ones.
+        pairs: folder of aligned pairs without labels: rgb/ and tir/ with the same file names, KAIST's
+            setXX/VYYY/{visible,lwir}, or images with RGB in the left half and TIR in the right.
+        start: the tracker to start from: a network.safetensors of `train rgb`, or what `convert` made of a DiMP or an
+            ATOM. Of an ATOM the box estimation alone is trained.
+        out: where the runs live, and in the end network.safetensors.
+        schedule: paper: 260,000 steps of 5 pairs each setting. short: 260 steps at a hundred times its rates.
+        steps: of each setting, in place of the schedule's; the rates are halved in proportion.
+        rate_factor: what the paper's learning rates are multiplied by, in place of the schedule's.
+        boxes: for D5, folder of boxes that a detector found: <name>.txt for each pair, x y w h [score [label]] a line;
+            those of a score below 0.5 are dropped. Without it, regions that stand out are taken.
+        hold_out: how many pairs, the last by name, are left for testing.
+        evaluate: folder of labelled TIR sequences, on which the start and the result are scored.
+        precision: bfloat16: about twice as fast where the processor has it.
+        workers: processes that prepare batches; 0 for none.
+        seed: of the samples.
+        device: cpu, cuda, or auto.
+        loss: weights and options of the loss.
+    """
+    if setting not in SETTINGS:
+        rows = ", ".join(f"{name} ({row.title})" for name, row in SETTINGS.items())
+        raise DataError(f"--setting: expected one of {rows}; got {setting!r}")
+    if boxes is not None and SETTINGS[setting].patches != "detection":
+        raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
+    if hold_out < 0:
+        raise DataError(f"--hold-out: expected 0 or more, got {hold_out}")
+    place = choose_device(device)
+    network = load_network(start)
+    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir")
+    found = open_pairs(pairs, on_broken="skip")[: -hold_out or None]
+    samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
+    plan = SCHEDULES[schedule]
+    plan = replace(
+        plan,
+        steps=plan.steps if steps is None else steps,
+        rate_factor=plan.rate_factor if rate_factor is None else rate_factor,
+    )
+    runs = SettingRuns(
+        network,
+        samples,
+        lambda row: plan.training(row, precision=precision, workers=workers, seed=seed),
+        out,
+        settings=loss,
+        device=place,
+    )
+    made = runs.network(setting)
+    if made is None:
+        return
+    save_network(out / "network.safetensors", made)
+    for kind, patched in samples.patched.items():
+        print(f"{kind}: {patched}")
+    if sequences:
+        print(_compare({"start": as_tir(network).to(place), setting: made.to(place)}, sequences, out))
+    print(out / "network.safetensors")
+
+
+def _compare(networks: Mapping[str, TrackerNetwork], sequences: Sequence[TrackingSequence], out: Path) -> str:
+    """Track by each network, write what they score to ``evaluation.json``, and return a table."""
+    scores = {
+        name: score_network(network, sequences, RULES["vot"], title=f"tracking, {name}")
+        for name, network in networks.items()
+    }
+    content = {name: json.loads(each.to_json()) for name, each in scores.items()}
+    write_text(out / "evaluation.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    rows: list[list[str | float]] = [
+        [name, each.overall.PR, each.overall.NPR, each.overall.SR] for name, each in scores.items()
+    ]
+    return format_table(["tracker", "PR", "NPR", "SR"], rows)
