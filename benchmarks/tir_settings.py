@@ -1,0 +1,283 @@
+"""TIR-CMD's Table 1 on what is at hand: all ten settings from one start, over seeds, tracked on TIR sequences.
+
+    python benchmarks/tir_settings.py --from rgb.safetensors --pairs PAIRS --hold-out 30 --real SEQUENCES \
+        --runs runs/tir_settings --out benchmarks/results/tir_settings.json
+
+Every seed trains what the settings ask for, and what they start from once, on the pairs that are not held out. A seed
+decides the samples and random patches, and in tracking the first frame's augmentation and the boxes that are refined;
+of A1, the start itself, the tracking alone. Tracked are the TIR sides of videos composed from the held-out pairs, the
+same for all seeds, and the TIR sequences of ``--real``. Differences to A1 are taken seed by seed. Stopped and started
+again it goes on where it was; ``--only`` and fewer ``--seeds`` do a part, and the table shows what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import machine
+from numpy.typing import NDArray
+from spread import mean_and_deviation
+
+from mmdistill import Pair
+from mmdistill.reference.data.folders import read_sequences
+from mmdistill.reference.data.pairs import open_pairs
+from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
+from mmdistill.reference.data.training_source import composed_sequences
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.run import score_network
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.training.patch_samples import PatchSamples
+from mmdistill.reference.training.schedules import SCHEDULES, Schedule
+from mmdistill.reference.training.setting_runs import START, SettingRuns
+from mmdistill.unsupervised import SETTINGS
+
+FIGURES = ("SR", "PR", "NPR")
+HELD_OUT_SEED = 1_000_000
+"""Of the composed videos; far from the seeds of training."""
+
+SHOWN = 20
+"""Over how many steps the loss is averaged, at the start of a run and at its end."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every result depends on.
+
+    Attributes:
+        start: file of the tracker that all settings begin with.
+        pairs: folder of pairs.
+        hold_out: how many pairs, the last by name, are for testing.
+        real: folder of labelled TIR sequences; none if empty.
+        schedule: of every training.
+        precision: of training.
+        videos: how many are composed.
+        length: frames of each.
+    """
+
+    start: str
+    pairs: str
+    hold_out: int
+    real: str
+    schedule: Schedule
+    precision: str
+    videos: int
+    length: int
+
+
+class TirSide:
+    """A sequence without its RGB images."""
+
+    attributes: Mapping[str, NDArray[np.bool_]] = {}
+
+    def __init__(self, sequence: TrackingSequence) -> None:
+        self._sequence = sequence
+        self.name: str = sequence.name
+        self.boxes: Boxes = sequence.boxes
+
+    def __len__(self) -> int:
+        return len(self._sequence)
+
+    def frame(self, index: int) -> FramePair:
+        """Return frame ``index``, TIR alone."""
+        return Pair(None, self._sequence.frame(index).tir)
+
+
+def test_sequences(experiment: Experiment) -> dict[str, Sequence[TrackingSequence]]:
+    """Return the TIR sequences by kind."""
+    composed = composed_sequences(
+        experiment.pairs,
+        slice(-experiment.hold_out, None),
+        count=experiment.videos,
+        seed=HELD_OUT_SEED,
+        length=experiment.length,
+    )
+    found: dict[str, Sequence[TrackingSequence]] = {"composed": [TirSide(each) for each in composed]}  # type: ignore[misc]
+    if experiment.real:
+        found["real"] = read_sequences(experiment.real, modality="tir")
+    return found
+
+
+def losses(log: Path) -> dict[str, list[float]]:
+    """Return each term's mean over a run's first steps and over its last."""
+    steps = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return {
+        term: [float(f"{statistics.mean(step[term] for step in part):.3g}") for part in (steps[:SHOWN], steps[-SHOWN:])]
+        for term in (steps[0] if steps else {})
+        if term != "step"
+    }
+
+
+def measure(
+    network: TrackerNetwork, sequences: Mapping[str, Sequence[TrackingSequence]], seed: int, title: str
+) -> dict[str, Any]:
+    """Return by kind PR, NPR and SR over all sequences, and of each."""
+    found = {}
+    for kind, videos in sequences.items():
+        scores = score_network(network, videos, RULES["vot"], seed=seed, title=f"{title}, {kind}")
+        found[kind] = {
+            "overall": scores.overall.figures(),
+            "sequences": {name: each.figures() for name, each in scores.sequences.items()},
+        }
+    return found
+
+
+def run_seed(
+    experiment: Experiment,
+    sequences: Mapping[str, Sequence[TrackingSequence]],
+    seed: int,
+    names: Sequence[str],
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """Train and score settings, and write each one's scores as soon as they are there."""
+    start = load_network(experiment.start)
+    pairs = open_pairs(experiment.pairs, on_broken="skip")[: -experiment.hold_out]
+    runs = SettingRuns(
+        start,
+        PatchSamples(pairs, start.settings),
+        lambda row: experiment.schedule.training(row, precision=experiment.precision, seed=seed),
+        folder,
+        device=device,
+    )
+    for name in names:
+        file = folder / f"scores_{name}.json"
+        if read_scores(file, experiment):
+            continue
+        network = runs.network(name)
+        if network is None:
+            raise SystemExit("interrupted; the same command goes on from here")
+        scores = {
+            "experiment": asdict(experiment),
+            "scores": measure(network.to(device), sequences, seed, f"{name}, seed {seed}"),
+            "loss": losses(folder / name / "log.jsonl"),
+        }
+        write_text(file, json.dumps(scores, indent=2) + "\n")
+
+
+def read_scores(file: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """Return what was written of this experiment, or None."""
+    if not file.exists():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found if found["experiment"] == asdict(experiment) else None
+
+
+def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return by setting and kind each figure's mean and deviation over seeds, and those of its difference to A1.
+
+    Args:
+        by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
+    """
+    names = [name for name in SETTINGS if any(name in found for found in by_seed.values())]
+    rows: dict[str, Any] = {}
+    for name in names:
+        seeds = [seed for seed, found in by_seed.items() if name in found]
+        paired = [seed for seed in seeds if START in by_seed[seed]]
+        rows[name] = {"seeds": seeds}
+        for kind in by_seed[seeds[0]][name]:
+            rows[name][kind] = {}
+            for figure in FIGURES:
+                values = {seed: by_seed[seed][name][kind]["overall"][figure] for seed in seeds}
+                gains = [values[seed] - by_seed[seed][START][kind]["overall"][figure] for seed in paired]
+                rows[name][kind][figure] = mean_and_deviation(list(values.values()))
+                rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
+    return rows
+
+
+def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
+    """Return the lines of a Markdown table like the paper's Table 1: figures, and in brackets the difference to A1."""
+    columns = " | ".join(f"{figure} (to A1)" for figure in FIGURES)
+    lines = [f"| Setting | Updated | Reference branch | Test branch | {columns} |", "| --- " * 4 + "| ---: " * 3 + "|"]
+    for name, found in report["settings"].items():
+        if kind not in found:
+            continue
+        row = SETTINGS[name]
+        sides = [
+            seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
+            for branch, seen in (("reference", row.reference), ("test", row.test))
+        ]
+        cells = [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]
+        for figure in FIGURES:
+            mean, deviation = found[kind][figure]
+            gain = found[kind][f"{figure} to A1"]
+            difference = "" if gain is None or name == START else f" ({gain[0]:+.1f} ± {gain[1]:.1f})"
+            cells.append(f"{mean:.1f} ± {deviation:.1f}{difference}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def collected(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Return the report of all that this experiment has written."""
+    by_seed: dict[int, dict[str, Any]] = {}
+    losses_by_seed: dict[str, dict[str, Any]] = {}
+    for seed_folder in sorted(folder.glob("seed_*"), key=lambda path: int(path.name.removeprefix("seed_"))):
+        seed = int(seed_folder.name.removeprefix("seed_"))
+        found = {name: read_scores(seed_folder / f"scores_{name}.json", experiment) for name in SETTINGS}
+        there = {name: each for name, each in found.items() if each is not None}
+        if there:
+            by_seed[seed] = {name: each["scores"] for name, each in there.items()}
+            losses_by_seed[str(seed)] = {name: each["loss"] for name, each in there.items() if each["loss"]}
+    return {
+        "settings": summary(by_seed),
+        "loss, first and last steps": losses_by_seed,
+        "by seed": {str(seed): found for seed, found in by_seed.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="start", required=True, help="weights of an RGB tracker")
+    parser.add_argument("--pairs", required=True, help="folder of aligned pairs")
+    parser.add_argument("--hold-out", type=int, default=30)
+    parser.add_argument("--real", default="", help="folder of labelled TIR sequences")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tir_settings"), help="where trainings and scores live")
+    parser.add_argument("--out", type=Path, help="file for the report")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="SETTING")
+    parser.add_argument("--schedule", choices=SCHEDULES, default="short")
+    parser.add_argument("--steps", type=int, help="in place of the schedule's")
+    parser.add_argument("--rate-factor", type=float, help="in place of the schedule's")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--videos", type=int, default=40, help="how many are composed")
+    parser.add_argument("--length", type=int, default=60, help="frames of each")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    schedule = SCHEDULES[arguments.schedule]
+    given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
+    schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
+    named = ("start", "pairs", "hold_out", "real", "precision", "videos", "length")
+    experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in named})
+    sequences = test_sequences(experiment)
+    device = choose_device(arguments.device)
+    for seed in arguments.seeds:
+        run_seed(experiment, sequences, seed, arguments.only, arguments.runs / f"seed_{seed}", device)
+    report = {
+        "machine": machine() | {"device": str(device), "threads": arguments.threads},
+        "experiment": {
+            **asdict(experiment),
+            **{name: Path(getattr(experiment, name)).name for name in ("start", "pairs", "real")},  # not where they lie
+            "frames": {kind: sum(map(len, each)) for kind, each in sequences.items()},
+        },
+        **collected(experiment, arguments.runs),
+    }
+    for kind in sequences:
+        print(f"\n{kind}, {len(sequences[kind])} sequences\n\n" + "\n".join(table(report, kind)))
+    if arguments.out is not None:
+        write_text(arguments.out, json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The benchmark of TIR-CMD's settings, small: it trains, tracks, goes on, and pairs differences by seed."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmdistill.reference.data.images import write_image
+from mmdistill.reference.networks.settings import single_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import save_network
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("tir_settings")
+
+
+def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        for side in ("rgb", "tir"):
+            coarse = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            image = np.asarray(cv2.resize(coarse, (320, 240)), np.uint8)
+            write_image(tmp_path / "pairs" / side / f"{number}.png", image)
+    torch.manual_seed(0)
+    start = tmp_path / "rgb.safetensors"
+    save_network(start, TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+    out = tmp_path / "report.json"
+    command = ["tir_settings.py", "--from", start, "--pairs", tmp_path / "pairs", "--hold-out", 2, "--out", out]
+    command += ["--runs", tmp_path / "runs", "--videos", 2, "--length", 3, "--steps", 2, "--seeds", 0]
+
+    def run(*more: object) -> dict[str, object]:
+        monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, *more]])
+        benchmark.main()
+        report: dict[str, object] = json.loads(out.read_text())
+        return report
+
+    first = run("--only", "A1", "B1")
+    assert list(first["settings"]) == ["A1", "B1"]  # type: ignore[call-overload]
+    assert first["experiment"]["frames"] == {"composed": 6}  # type: ignore[index]
+    assert str(tmp_path) not in out.read_text()
+    assert set(first["loss, first and last steps"]["0"]) == {"B1"}  # type: ignore[index]
+    scores = tmp_path / "runs" / "seed_0" / "scores_A1.json"
+    before = scores.stat().st_mtime_ns
+    second = run("--only", "A1", "B3")
+    assert list(second["settings"]) == ["A1", "B1", "B3"]  # type: ignore[call-overload]
+    assert scores.stat().st_mtime_ns == before
+    third = run("--only", "A1", "--length", 2)  # another experiment: what was written of the first does not count
+    assert list(third["settings"]) == ["A1"]  # type: ignore[call-overload]
+    assert scores.stat().st_mtime_ns != before
+
+
+def figures(value: float) -> dict[str, object]:
+    return {"composed": {"overall": {"SR": value, "PR": 2 * value, "NPR": 3 * value}}}
+
+
+def test_differences_are_taken_seed_by_seed(benchmark: ModuleType) -> None:
+    by_seed = {
+        0: {"A1": figures(10), "D3": figures(12)},
+        1: {"A1": figures(20), "D3": figures(23)},
+        2: {"D3": figures(9)},
+    }
+    settings = benchmark.summary(by_seed)
+    assert settings["D3"]["seeds"] == [0, 1, 2]
+    assert settings["D3"]["composed"]["SR to A1"] == [2.5, 0.7]
+    assert settings["A1"]["composed"]["SR"] == [15, 7.1]
+    lines = benchmark.table({"settings": settings})
+    assert len(lines) == 4
+    assert lines[2].startswith("| A1 Same as DiMP | none | RGB | RGB | 15.0 ± 7.1 | 30.0")
+    assert lines[3].startswith(
+        "| D3 Joint learning | BBE and TCL | RGB-TIR (ft) | TIR-RGB (ft) | 14.7 ± 7.4 (+2.5 ± 0.7)"
+    )
