@@ -36,10 +36,10 @@ def intersection_over_union(first: Tensor, second: Tensor) -> Tensor:
 def box_state(boxes: Tensor) -> Tensor:
     """Return the state ``(cx / w, cy / h, log w, log h)`` that TIR-CMD eq. 3 regresses.
 
-    As written there. The paper says that ``(cx, cy)`` are "image coordinates of the bounding box center" and leaves open
-    which image, the whole one or the crop that the network sees: here they are in the frame of the boxes given, which
-    for ``BBEDistiller`` are in crop pixels, all that a network can know. So a box in the crop's middle has a large first
-    pair where it is small, and both pairs change with the crop's resolution.
+    As written there. The paper says that ``(cx, cy)`` are "image coordinates of the bounding box center" and leaves
+    open which image, the whole one or the crop that the network sees: here they are in the frame of the boxes given,
+    which for ``BBEDistiller`` are in crop pixels, all that a network can know. So a box in the crop's middle has a
+    large first pair where it is small, and both pairs change with the crop's resolution.
 
     Args:
         boxes: ``(..., 4)``, ``x y w h``; w and h above 0, or the logarithm is not finite.

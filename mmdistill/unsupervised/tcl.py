@@ -30,8 +30,8 @@ class TCLDistiller(nn.Module):
     the second over iterates and sequences, of a sum over all entries of a filter. With ``detach="filters"`` or ``mu=0``
     the second has nothing to teach and is left out.
 
-    The paper gives no mu. A filter whose score is 1 on features of DiMP's scale has a squared norm of a few units, and
-    the mean squared error of its scores is about a hundredth: at 1e-4 the norm is a light weight beside it.
+    The paper gives no mu. The default makes the second term about a hundredth of the first in a tracker of DiMP's kind:
+    the reference tracker, trained on RGB, has filters of squared norm 2.4 and a first term of 0.03 to 0.07.
 
     Args:
         mu: weight of the filters' squared norm.
@@ -48,7 +48,7 @@ class TCLDistiller(nn.Module):
     Example:
         >>> import torch
         >>> from mmdistill import TCLDistiller
-        >>> filters = torch.full((1, 1, 1, 1, 1), 2.0, requires_grad=True)  # one iterate, one sequence, one channel, 1x1
+        >>> filters = torch.full((1, 1, 1, 1, 1), 2.0, requires_grad=True)  # one filter, one channel, 1x1
         >>> features, label = torch.tensor([[[[[0.0, 1.0]]]]]), torch.tensor([[[[0.0, 1.0]]]])
         >>> terms = TCLDistiller(mu=0.01)(filters, features, label)
         >>> {name: round(value.item(), 4) for name, value in terms.items()}
