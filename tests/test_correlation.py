@@ -59,7 +59,7 @@ class Made(TorchDispatchMode):
         super().__init__()
         self.given, self.sizes, self.products = given.data_ptr(), [0], 0
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = operation(*args, **(kwargs or {}))
         if isinstance(made, Tensor) and made.data_ptr() != self.given:
             self.sizes.append(made.numel())

@@ -22,9 +22,15 @@ def modulated(modulation: Sequence[Tensor], features: Sequence[Tensor]) -> Tenso
         check_axes("predictor", f"features {number}", level, ("batch", "channels", "height", "width"), like)
         means.append((widen(vector) * widen(level)).mean(dim=(1, 2, 3)))
     channels, (rows, columns) = modulation[0].shape[1], features[0].shape[2:]
-    half = {"channels": (2 * channels, "level 1"), "height": (-(-rows // 2), "half"), "width": (-(-columns // 2), "half")}
+    half = {
+        "channels": (2 * channels, "level 1"),
+        "height": (-(-rows // 2), "half"),
+        "width": (-(-columns // 2), "half"),
+    }
     check_axes("predictor", "features 2", features[1], ("batch", "channels", "height", "width"), half)
-    check_axes("predictor", "modulation 2", modulation[1], ("batch", "channels", "1", "1"), {"channels": half["channels"]})
+    check_axes(
+        "predictor", "modulation 2", modulation[1], ("batch", "channels", "1", "1"), {"channels": half["channels"]}
+    )
     return torch.stack(means, dim=1)
 
 

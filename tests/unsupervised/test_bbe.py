@@ -113,7 +113,8 @@ def test_gradients_are_right_and_only_a_detached_side_gets_none(detach: Any) -> 
         modulation = (first, second)
 
         def predictor(*args: Any) -> Tensor:
-            return torch.func.functional_call(given.predictor, dict(zip(("layer.weight", "layer.bias"), weights)), args)
+            named = dict(zip(("layer.weight", "layer.bias"), weights, strict=True))
+            return torch.func.functional_call(given.predictor, named, args)
 
         return BBEDistiller(predictor, nu=0.1)(modulation, features, given.proposals, given.box).total
 
@@ -174,7 +175,9 @@ def test_four_proposals_need_the_longer_forms() -> None:
     loss = BBEDistiller(given.predictor)
     overlaps = torch.from_numpy(given.overlaps)
     for target in (given.box, overlaps):
-        message = r"target: axes: expected boxes as \(2, 1, 4\) or overlaps as \(2, 4, 1\), as there are 4 proposals, got"
+        message = (
+            r"target: axes: expected boxes as \(2, 1, 4\) or overlaps as \(2, 4, 1\), as there are 4 proposals, got"
+        )
         with pytest.raises(ShapeError, match=message):
             given.terms(loss, target)
     torch.testing.assert_close(
@@ -191,7 +194,9 @@ def refused(side: str, change: Callable[[Given], Any]) -> Any:
     [
         refused("proposals: type: expected a tensor", lambda g: (g.modulation, g.features, None, g.box)),
         refused("proposals: axes: expected", lambda g: (g.modulation, g.features, g.box[0], g.box)),
-        refused("proposals: last axis: expected 4, x y w h, got 3", lambda g: (*_inputs(g), g.proposals[..., :3], g.box)),
+        refused(
+            "proposals: last axis: expected 4, x y w h, got 3", lambda g: (*_inputs(g), g.proposals[..., :3], g.box)
+        ),
         refused("target: axes: expected boxes", lambda g: (*_inputs(g), g.proposals, g.box[:1])),
         refused("target: axes: expected boxes", lambda g: (*_inputs(g), g.proposals, g.box[:, None, None])),
         refused("target: type: expected a tensor, got list", lambda g: (*_inputs(g), g.proposals, [1, 2])),

@@ -41,9 +41,7 @@ def test_value_is_equation_two(
     label = torch.rand(frames, sequences, *grid, dtype=torch.float64) ** 4
     terms = TCLDistiller(mu=0.3, residual=residual)(filters, features, label)  # type: ignore[arg-type]
     assert list(terms) == ["classification", "regularisation"]
-    expected = by_hand(
-        filters.numpy(), features.numpy(), label.numpy(), 0.3, 0.05 if residual == "hinge" else None
-    )
+    expected = by_hand(filters.numpy(), features.numpy(), label.numpy(), 0.3, 0.05 if residual == "hinge" else None)
     assert terms.total.item() == pytest.approx(expected, rel=1e-10)
     assert terms["regularisation"].item() == pytest.approx(0.3 * filters.square().sum().item() / iterates / sequences)
 
@@ -115,7 +113,7 @@ def test_wrong_inputs_are_named(inputs: Inputs) -> None:
     filters, features, label = (values.detach().requires_grad_() for values in inputs)
     loss = TCLDistiller()
     wrong = {
-        r"TCLDistiller: filters: axes: expected 5 \(iterates, sequences, channels, height, width\), got \(3, 4, 4, 4\)": (
+        r"filters: axes: expected 5 \(iterates, sequences, channels, height, width\), got \(3, 4, 4, 4\)": (
             filters[0],
             features,
             label,

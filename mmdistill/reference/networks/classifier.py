@@ -8,9 +8,9 @@ from typing import NamedTuple
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill.correlation import correlate
 from mmdistill.precision import without_autocast
 from mmdistill.reductions import widen
-from mmdistill.correlation import correlate
 from mmdistill.reference.networks.resnet import BasicBlock, Depth
 from mmdistill.reference.networks.target_filter import FilterInitialiser, FilterOptimiser, InstanceNorm
 

@@ -16,8 +16,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.correlation import correlate, score_size
+from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.reference.networks.gauss_newton import minimise
 from mmdistill.reference.networks.online_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples
 from mmdistill.reference.networks.target_filter import InstanceNorm

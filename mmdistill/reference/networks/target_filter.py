@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.correlation import correlate, correlate_transposed, score_size
+from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.reference.networks.roi_pooling import precise_roi_pool
 
 

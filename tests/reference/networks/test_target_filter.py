@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.importing.published import renamed
 from mmdistill.correlation import correlate
+from mmdistill.reference.importing.published import renamed
 from mmdistill.reference.networks.target_filter import (
     DistanceFunction,
     FilterInitialiser,

@@ -1,0 +1,115 @@
+"""Detection: what a detector finds in either modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmdistill.errors import NotFiniteError, ShapeError
+from mmdistill.pair import Pair
+from mmdistill.reductions import widen
+from mmdistill.unsupervised.patches.protocol import check_images
+from mmdistill.unsupervised.patches.saliency import SaliencyDetector
+from mmdistill.unsupervised.patches.suppression import without_duplicates
+
+Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Any callable from an image ``(C, H, W)`` to boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels ``(K,)``."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """TIR-CMD's "detection": the boxes that a detector finds, each once though both modalities show it.
+
+    Each modality's image is shown to the detector by itself. Boxes are clipped to the image; those then too small, and
+    those of too low a score, are dropped. Of boxes that overlap by more than ``duplicate``, whichever modality they are
+    of, the one of the highest score is kept; at equal scores RGB's. Labels are not read. The paper, whose detector was
+    trained on RGB, looks at RGB images alone: ``modalities=("rgb",)``.
+
+    Where nothing is found there are no boxes, ``(0, 4)``: a trainer passes over such a pair, and should count it.
+
+    Attributes:
+        detector: ``image -> boxes, scores, labels``; a ``TorchvisionDetector``, or your own. The default,
+            ``SaliencyDetector``, needs no weights and knows no classes.
+        minimum_score: boxes below it are dropped.
+        minimum_side: so are those that are narrower or lower, pixels.
+        maximum: at most so many are kept, the best.
+        duplicate: the overlap, as intersection over union, above which two boxes are the same.
+        modalities: which images the detector is shown.
+
+    Raises:
+        ValueError: a setting out of its range.
+        ShapeError: when called, images that are none or differ in size, or detections that don't fit together; a
+            ``NotFiniteError`` where they hold NaN or infinity.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import Pair
+        >>> from mmdistill.unsupervised import Detection
+        >>> def detector(image):
+        ...     x = 10.0 + image.mean()
+        ...     return torch.tensor([[x, 10, 40, 30]]), torch.tensor([0.9]), torch.tensor([1])
+        >>> Detection(detector)(Pair(torch.zeros(3, 80, 120), torch.ones(1, 80, 120)))  # TIR's box is the same one
+        tensor([[10., 10., 40., 30.]])
+    """
+
+    detector: Detector = SaliencyDetector()
+    minimum_score: float = 0.5
+    minimum_side: float = 8.0
+    maximum: int = 8
+    duplicate: float = 0.8
+    modalities: tuple[Literal["rgb", "tir"], ...] = ("rgb", "tir")
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if not self.minimum_side > 0:
+            raise ValueError(f"Detection: minimum_side must be above 0; got {self.minimum_side!r}")
+        if not self.maximum >= 1:
+            raise ValueError(f"Detection: maximum must be at least 1; got {self.maximum!r}")
+        if not 0 <= self.duplicate <= 1:
+            raise ValueError(f"Detection: duplicate must be from 0 to 1; got {self.duplicate!r}")
+        if not self.modalities or not set(self.modalities) <= set(Pair._fields):
+            raise ValueError(f"Detection: modalities must be of 'rgb' and 'tir'; got {self.modalities!r}")
+
+    def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
+        """Return the boxes ``(P, 4)``, ``x y w h`` in pixels, the best first; P may be 0."""
+        height, width = check_images("Detection", pair)
+        images = dict(zip(Pair._fields, pair, strict=True))
+        found = [_checked(modality, self.detector(images[modality])) for modality in self.modalities]
+        boxes, scores = (torch.cat(parts).to(pair[0].device) for parts in zip(*found, strict=True))
+        boxes = _clipped(boxes, height, width)
+        kept = (boxes[:, 2:] >= self.minimum_side).all(dim=1) & (scores >= self.minimum_score)
+        order = scores[kept].argsort(descending=True, stable=True)
+        best_first = boxes[kept][order]
+        return best_first[without_duplicates(best_first, self.duplicate, self.maximum)]
+
+
+def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return boxes and scores of one image, in float32 at least and without gradient."""
+    if not isinstance(detections, tuple | list) or len(detections) != 3:
+        got = type(detections).__name__
+        raise ShapeError("Detection", f"{modality} detections", "type", expected="(boxes, scores, labels)", got=got)
+    boxes, scores, labels = (torch.as_tensor(part) for part in detections)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ShapeError("Detection", f"{modality} boxes", "axes", expected="(K, 4)", got=tuple(boxes.shape))
+    for name, values in (("scores", scores), ("labels", labels)):
+        if values.shape != boxes.shape[:1]:
+            expected = f"({boxes.shape[0]},) as boxes"
+            raise ShapeError("Detection", f"{modality} {name}", "axes", expected=expected, got=tuple(values.shape))
+    for name, values in (("boxes", boxes), ("scores", scores)):
+        broken = int((~values.isfinite()).sum())
+        if broken:
+            got = f"{broken} NaN or infinite"
+            raise NotFiniteError("Detection", f"{modality} {name}", "values", expected="finite", got=got)
+    return widen(boxes.detach()), widen(scores.detach())
+
+
+def _clipped(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return the parts of the boxes inside the image."""
+    sides = torch.tensor([width, height], dtype=boxes.dtype, device=boxes.device)
+    low = boxes[:, :2].clamp(min=0).minimum(sides)
+    high = (boxes[:, :2] + boxes[:, 2:]).minimum(sides)
+    return torch.cat([low, (high - low).clamp(min=0)], dim=1)

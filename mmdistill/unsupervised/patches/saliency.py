@@ -1,0 +1,95 @@
+"""A plain detector that needs no weights: boxes that differ from what is on every side of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdistill.errors import check_axes
+from mmdistill.reductions import widen
+from mmdistill.unsupervised.patches.contrast import contrast, integral
+from mmdistill.unsupervised.patches.suppression import without_duplicates
+
+
+@dataclass(frozen=True)
+class SaliencyDetector:
+    """Boxes that stand out by centre-surround contrast, in any image: for ``Detection`` where no detector is at hand.
+
+    Boxes of a few sizes and aspect ratios are laid at every place of the reduced image. The score is the contrast with
+    the one of its four sides that is most like the box, so that a box must differ all around, times the root of its
+    area, lest a few noisy pixels win; divided by the image's highest, so that the best box has 1. It finds cars,
+    people, signs and lamps, and patches of ground too: it knows no classes, and doesn't replace a trained detector.
+    Integral images make the cost independent of the boxes' sizes.
+
+    Attributes:
+        side: to which the image's shorter side is reduced first, pixels.
+        sizes: the root of a box's area, as parts of the image's shorter side.
+        aspects: width by height.
+        overlap: of boxes that overlap by more, as intersection over union, the best is kept.
+        maximum: at most so many boxes.
+        floor: added to the variances inside and beside a box, as a part of the whole image's.
+
+    Raises:
+        ShapeError: when called, what is no image ``(C, H, W)``.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill.unsupervised import SaliencyDetector
+        >>> image = torch.zeros(1, 60, 80)
+        >>> image[:, 20:36, 30:46] = 1
+        >>> boxes, scores, labels = SaliencyDetector(sizes=(16 / 60,), aspects=(1.0,))(image)
+        >>> boxes[0], scores[0]
+        (tensor([30., 20., 16., 16.]), tensor(1.))
+    """
+
+    side: int = 72
+    sizes: tuple[float, ...] = (0.1, 0.14, 0.2, 0.28, 0.4)
+    aspects: tuple[float, ...] = (0.4, 0.63, 1.0, 1.6, 2.5)
+    overlap: float = 0.3
+    maximum: int = 16
+    floor: float = 0.05
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels (all 0), best first.
+
+        K is 0 where nothing differs from its surroundings.
+        """
+        check_axes("SaliencyDetector", "image", image, ("channels", "height", "width"))
+        small = _reduced(image, self.side)
+        height, width = small.shape[1:]
+        variance = small.var(dim=(1, 2), correction=0)
+        floor = (self.floor * variance).clamp(min=torch.finfo(small.dtype).tiny).double()
+        sums = integral(small)
+        found = [contrast(sums, shape, floor) for shape in self._shapes(height, width)]
+        boxes, contrasts = (torch.cat(parts) for parts in zip(*found, strict=True))
+        scores = contrasts * boxes[:, 2:].prod(dim=1).sqrt()
+        order = scores.argsort(descending=True)[: int((scores != 0).sum())]
+        boxes, scores = boxes[order].float(), scores[order].float()
+        kept = without_duplicates(boxes, self.overlap, self.maximum)
+        enlargement = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2, device=boxes.device)
+        best = scores[:1]  # empty where there is none
+        return boxes[kept] * enlargement, scores[kept] / best, torch.zeros_like(kept)
+
+    def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Return the boxes' heights and widths, pixels of the reduced image, each pair once."""
+        sides = [size * min(height, width) for size in self.sizes]
+        shapes = {
+            (max(2, round(side / math.sqrt(aspect))), max(2, round(side * math.sqrt(aspect))))
+            for side in sides
+            for aspect in self.aspects
+        }
+        return sorted(shapes)
+
+
+def _reduced(image: Tensor, side: int) -> Tensor:
+    """Return the image with a shorter side of at most ``side`` pixels, in float32 at least."""
+    values = widen(image)
+    factor = min(1.0, side / min(image.shape[1:]))
+    if factor == 1:
+        return values
+    size = [max(1, round(factor * pixels)) for pixels in image.shape[1:]]
+    return F.interpolate(values[None], size=size, mode="bilinear", antialias=True)[0]

@@ -1,0 +1,119 @@
+"""The ten settings of TIR-CMD's Table 1, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from mmdistill.unsupervised.mixing import Seen
+
+Module = Literal["bbe", "tcl"]
+Branch = Literal["reference", "test"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """From which setting's result each part is taken, by module and branch; ``"A1"`` is the tracker that was given.
+
+    Attributes:
+        bbe_reference: of BBE, what makes the modulation.
+        bbe_test: of BBE, what makes the test branch's map, and the predictor.
+        tcl_reference: of TCL, what makes the filter.
+        tcl_test: of TCL, what makes the features that are scored, where a tracker has such a part.
+    """
+
+    bbe_reference: str = "A1"
+    bbe_test: str = "A1"
+    tcl_reference: str = "A1"
+    tcl_test: str = "A1"
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Learning rates of the two modules; None where one is not updated."""
+
+    bbe: float | None = None
+    tcl: float | None = None
+
+
+@dataclass(frozen=True)
+class BranchSetting:
+    """One row of Table 1: what is trained, what each branch sees, and where it begins.
+
+    It names roles, the two modules and the two branches; which parameters of a tracker play them is the tracker's to
+    say. Hashable, and plain JSON by ``dataclasses.asdict``.
+
+    Example:
+        >>> from mmdistill.unsupervised import SETTINGS
+        >>> row = SETTINGS["D1"]
+        >>> row.updated, row.reference, row.test, row.fine_tuned, row.learning_rates.tcl
+        (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 2e-08)
+        >>> SETTINGS["B3"].trained, SETTINGS["B3"].origin.bbe_reference, SETTINGS["B3"].origin.bbe_test
+        (False, 'B1', 'B2')
+
+    Attributes:
+        name: such as ``"D3"``.
+        title: the paper's.
+        updated: the modules that differ from the tracker that was given.
+        reference: what the reference branch sees.
+        test: what the test branch sees.
+        fine_tuned: the branches whose parameters and statistics are trained; none where a setting needs no training,
+            being the given tracker, or assembled from others' parts.
+        patches: which regions stand for a target; None where none is needed.
+        learning_rates: the paper's, by module.
+        origin: where each part begins, or what it is assembled of; None for the tracker that was given.
+    """
+
+    name: str
+    title: str
+    updated: tuple[Module, ...]
+    reference: Seen
+    test: Seen
+    fine_tuned: tuple[Branch, ...] = ()
+    patches: Literal["center", "random", "detection"] | None = "center"
+    learning_rates: LearningRates = LearningRates()
+    origin: Origin | None = Origin()
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to train."""
+        return bool(self.fine_tuned)
+
+
+_BBE, _TCL, _BOTH = LearningRates(bbe=1e-6), LearningRates(tcl=1e-6), LearningRates(bbe=1e-7, tcl=2e-8)
+_BEFORE_JOINT = Origin(bbe_reference="B3", bbe_test="B3", tcl_reference="C1", tcl_test="C1")
+_MODULES: tuple[Module, ...] = ("bbe", "tcl")
+_BRANCHES: tuple[Branch, ...] = ("reference", "test")
+
+
+def _joint(
+    name: str,
+    title: str,
+    reference: Seen,
+    test: Seen,
+    fine_tuned: tuple[Branch, ...] = _BRANCHES,
+    patches: Literal["center", "random", "detection"] = "center",
+) -> BranchSetting:
+    title = f"Joint learning{title}"
+    return BranchSetting(name, title, _MODULES, reference, test, fine_tuned, patches, _BOTH, _BEFORE_JOINT)
+
+
+_ROWS = (
+    BranchSetting("A1", "Same as DiMP", (), "rgb", "rgb", patches=None, origin=None),
+    BranchSetting("B1", "Learning on reference branch", ("bbe",), "tir", "rgb", ("reference",), learning_rates=_BBE),
+    BranchSetting("B2", "Learning on test branch", ("bbe",), "rgb", "tir", ("test",), learning_rates=_BBE),
+    BranchSetting(
+        "B3", "Combination of B1 and B2", ("bbe",), "tir", "tir", origin=Origin(bbe_reference="B1", bbe_test="B2")
+    ),
+    BranchSetting("C1", "Learning on reference branch", ("tcl",), "tir", "rgb", ("reference",), learning_rates=_TCL),
+    _joint("D1", " on test branch", "rgb", "tir", ("test",)),
+    _joint("D2", " on reference branch", "tir", "rgb", ("reference",)),
+    _joint("D3", "", "rgb-tir", "tir-rgb"),
+    _joint("D4", " with random sampling", "rgb-tir", "tir-rgb", patches="random"),
+    _joint("D5", " with a detector", "rgb-tir", "tir-rgb", patches="detection"),
+)
+
+SETTINGS: Mapping[str, BranchSetting] = MappingProxyType({row.name: row for row in _ROWS})
+"""TIR-CMD's Table 1 by name, A1 to D5."""

@@ -1,0 +1,77 @@
+import dataclasses
+import json
+
+import pytest
+
+from mmdistill.unsupervised import SETTINGS, BranchSetting
+
+# Table 1 as printed: modules to be updated, reference branch, test branch.
+TABLE = """
+A1 None RGB RGB
+B1 BBE TIR(ft) RGB
+B2 BBE RGB TIR(ft)
+B3 BBE TIR TIR
+C1 TCL TIR(ft) RGB
+D1 BBE+TCL RGB TIR(ft)
+D2 BBE+TCL TIR(ft) RGB
+D3 BBE+TCL RGB-TIR(ft) TIR-RGB(ft)
+D4 BBE+TCL RGB-TIR(ft) TIR-RGB(ft)
+D5 BBE+TCL RGB-TIR(ft) TIR-RGB(ft)
+"""
+
+
+def printed(row: BranchSetting) -> str:
+    seen = [
+        getattr(row, branch).upper() + ("(ft)" if branch in row.fine_tuned else "") for branch in ("reference", "test")
+    ]
+    return " ".join([row.name, "+".join(row.updated).upper() or "None", *seen])
+
+
+def test_the_rows_are_table_one() -> None:
+    assert [printed(row) for row in SETTINGS.values()] == TABLE.split("\n")[1:-1]
+    assert [row.name for row in SETTINGS.values()] == list(SETTINGS)
+
+
+def test_learning_rates_are_the_papers() -> None:
+    for name, row in SETTINGS.items():
+        rates = row.learning_rates
+        expected = {"B": (1e-6, None), "C": (None, 1e-6), "D": (1e-7, 2e-8)}.get(name[0], (None, None))
+        assert (rates.bbe, rates.tcl) == (expected if row.trained else (None, None))
+
+
+def test_each_row_begins_where_the_paper_says() -> None:
+    assert SETTINGS["A1"].origin is None
+    for name in ("B1", "B2", "C1"):
+        assert set(dataclasses.astuple(SETTINGS[name].origin)) == {"A1"}  # type: ignore[arg-type]
+    assert dataclasses.astuple(SETTINGS["B3"].origin) == ("B1", "B2", "A1", "A1")  # type: ignore[arg-type]
+    for name in ("D1", "D2", "D3", "D4", "D5"):
+        assert dataclasses.astuple(SETTINGS[name].origin) == ("B3", "B3", "C1", "C1")  # type: ignore[arg-type]
+
+
+def test_no_row_needs_a_later_one() -> None:
+    done: list[str] = []
+    for name, row in SETTINGS.items():
+        assert row.origin is None or set(dataclasses.astuple(row.origin)) <= set(done)
+        done.append(name)
+
+
+def test_patches_are_the_papers() -> None:
+    patches = {name: row.patches for name, row in SETTINGS.items()}
+    assert patches == {
+        "A1": None,
+        **dict.fromkeys(("B1", "B2", "B3", "C1", "D1", "D2", "D3"), "center"),
+        "D4": "random",
+        "D5": "detection",
+    }
+
+
+def test_rows_are_data() -> None:
+    assert len(set(SETTINGS.values())) == len(SETTINGS) == 10
+    for row in SETTINGS.values():
+        written = json.loads(json.dumps(dataclasses.asdict(row)))
+        assert written["learning_rates"]["bbe"] == row.learning_rates.bbe
+        assert tuple(written["fine_tuned"]) == row.fine_tuned
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            row.test = "rgb"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        SETTINGS["E1"] = SETTINGS["A1"]  # type: ignore[index]
