@@ -38,7 +38,7 @@ class CrossModalSettings:
 
     box: float = 1.0
     mu: float = 1e-4
-    nu: float = 1e-6
+    nu: float = 1e-5
     residual: Literal["squared", "hinge"] = "squared"
     layout: Literal["halves", "side-by-side"] = "halves"
 

@@ -200,7 +200,7 @@ def test_other_starts_settings_and_single_pairs_are_refused(sampler: Sampler, tm
         other.iou_net.predictor.bias += 1
     with pytest.raises(DataError, match=r"a run with other settings \(start was \w+, now \w+\)"):
         train(CrossModalStage(other, SETTINGS["B1"]), sampler, FAST, tmp_path)
-    with pytest.raises(DataError, match=r"\(cross_modal.nu was 1e-06, now 0.5\)"):
+    with pytest.raises(DataError, match=r"\(cross_modal.nu was 1e-05, now 0.5\)"):
         train(stage("B1", CrossModalSettings(nu=0.5)), sampler, FAST, tmp_path)
     with pytest.raises(DataError, match=r"training.sequences: expected at least 2 pairs a batch, got 1"):
         train(stage("B1"), sampler, replace(FAST, sequences=1), tmp_path / "other")
