@@ -100,7 +100,7 @@ def train(
             bar.update()
             if interrupted or state.step == settings.steps or state.step % settings.checkpoint_every == 0:
                 save_checkpoint(checkpoint, stage, optimiser, state, identity)
-            if interrupted:
+            if interrupted and state.step < settings.steps:
                 print(f"{title}: stopped after step {state.step}; the same command goes on from here", file=sys.stderr)
                 return state
     save_network(folder / "network.safetensors", stage.network)

@@ -79,6 +79,12 @@ def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: S
     assert (tmp_path / "network.safetensors").exists()
 
 
+def test_an_interruption_in_the_last_step_finds_the_run_finished(sampler: Sampler, tmp_path: Path) -> None:
+    interrupting = Until(sampler, 11, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert train(stage(None), interrupting, SETTINGS, tmp_path).step == 6  # type: ignore[arg-type]
+    assert (tmp_path / "network.safetensors").exists()
+
+
 def test_a_finished_run_is_not_run_again(sampler: Sampler, tmp_path: Path) -> None:
     done = train(stage(None), sampler, SETTINGS, tmp_path)
     again = train(stage(None), Until(sampler, -1, die), SETTINGS, tmp_path)  # type: ignore[arg-type]

@@ -1,5 +1,8 @@
 """Settings with what they start from: which are run, what they are made of, and going on after a stop."""
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,26 +35,36 @@ def start(classifier: Classifier = "dimp") -> TrackerNetwork:
     return TrackerNetwork(single_settings("rgb", width=4, crop_size=96, classifier=classifier))
 
 
-class Recorded:
-    """Gives samples, writes down for which settings, and dies in one of them when asked to."""
+def die() -> None:
+    raise KilledError
 
-    def __init__(self, pairs: Path, dies_in: str | None = None) -> None:
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class Recorded:
+    """Gives samples, writes down for which settings, and dies or is interrupted before the last step of one."""
+
+    def __init__(self, pairs: Path, stops_in: str | None = None, how: Callable[[], None] = die) -> None:
         self.samples = PatchSamples(open_pairs(pairs), start().settings, progress=False)
-        self.dies_in, self.asked = dies_in, [""][:0]
+        self.stops_in, self.how, self.asked = stops_in, how, [""][:0]
 
     def __call__(self, setting: BranchSetting, training: TrainingSettings) -> SettingSamples:
         self.asked.append(setting.name)
         found = self.samples(setting, training)
-        return SettingSamples(Dying(found.sampler), found.data) if setting.name == self.dies_in else found  # type: ignore[arg-type]
+        if setting.name != self.stops_in:
+            return found
+        return SettingSamples(Stopping(found.sampler, self.how), found.data)  # type: ignore[arg-type]
 
 
-class Dying:
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
+class Stopping:
+    def __init__(self, sampler: Sampler, how: Callable[[], None]) -> None:
+        self.sampler, self.how = sampler, how
 
     def sample(self, number: int) -> Sample:
-        if number >= 2 * (STEPS - 1):
-            raise KilledError
+        if number == 2 * (STEPS - 2):
+            self.how()
         return self.sampler.sample(number)
 
 
@@ -117,6 +130,14 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(dies_in: str, noisy_pair
     assert same(resumed, whole)
     logs = [(tmp_path / name / dies_in / "log.jsonl").read_text() for name in ("whole", "died")]
     assert logs[0] == logs[1]
+
+
+def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, tmp_path: Path) -> None:
+    samples = Recorded(noisy_pairs, "B2", interrupt)
+    assert runs(tmp_path, samples).network("D3") is None
+    assert samples.asked == ["B1", "B2"]
+    assert not (tmp_path / "B2" / "network.safetensors").exists()
+    finished(runs(tmp_path, Recorded(noisy_pairs)).network("D3"))
 
 
 def test_what_is_there_must_be_of_the_same_start_and_schedule(noisy_pairs: Path, tmp_path: Path) -> None:
