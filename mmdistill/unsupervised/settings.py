@@ -81,6 +81,13 @@ class BranchSetting:
         """Whether there is anything to train."""
         return bool(self.fine_tuned)
 
+    @property
+    def teacher(self) -> Branch | None:
+        """The branch that teaches the other, whose side of a distiller is to be detached; None where both learn."""
+        if len(self.fine_tuned) != 1:
+            return None
+        return "test" if self.fine_tuned == ("reference",) else "reference"
+
 
 _BBE, _TCL, _BOTH = LearningRates(bbe=1e-6), LearningRates(tcl=1e-6), LearningRates(bbe=1e-7, tcl=2e-8)
 _BEFORE_JOINT = Origin(bbe_reference="B3", bbe_test="B3", tcl_reference="C1", tcl_test="C1")

@@ -55,6 +55,14 @@ def test_no_row_needs_a_later_one() -> None:
         done.append(name)
 
 
+def test_one_branch_teaches_where_the_other_learns() -> None:
+    teachers = {name: row.teacher for name, row in SETTINGS.items()}
+    taught_by = {"B1": "test", "B2": "reference", "C1": "test", "D1": "reference", "D2": "test"}
+    assert teachers == {**dict.fromkeys(SETTINGS), **taught_by}
+    for row in SETTINGS.values():
+        assert row.teacher is None or getattr(row, row.teacher) == "rgb"
+
+
 def test_patches_are_the_papers() -> None:
     patches = {name: row.patches for name, row in SETTINGS.items()}
     assert patches == {

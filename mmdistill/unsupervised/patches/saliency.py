@@ -63,8 +63,9 @@ class SaliencyDetector:
         height, width = small.shape[1:]
         variance = small.var(dim=(1, 2), correction=0)
         floor = (self.floor * variance).clamp(min=torch.finfo(small.dtype).tiny).double()
-        sums = integral(small)
-        found = [contrast(sums, shape, floor) for shape in self._shapes(height, width)]
+        shapes = self._shapes(height, width)
+        sums = integral(small, margin=(max(map(max, shapes)) + 1) // 2)
+        found = [contrast(sums, shape, floor) for shape in shapes]
         boxes, contrasts = (torch.cat(parts) for parts in zip(*found, strict=True))
         scores = contrasts * boxes[:, 2:].prod(dim=1).sqrt()
         order = scores.argsort(descending=True)[: int((scores != 0).sum())]
