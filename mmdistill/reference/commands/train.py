@@ -42,6 +42,7 @@ def train(
     data: str,
     out: Path,
     teacher: Path | None = None,
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     trunk: Path | None = None,
     depth: Depth | None = None,
     width: int = 64,
@@ -84,6 +85,7 @@ def train(
         data: "synthetic", a folder of aligned pairs (rgb/ and tir/), or a folder of labelled sequences.
         out: where the run lives.
         teacher: the trained teacher's network.safetensors; without it a student is trained alone.
+        start: a network.safetensors to go on from, built as this one.
         trunk: trained weights to start the trunk from: torchvision's .pth, what `convert` wrote, a tracker's, or an
             .npz with batch norm folded; folded batch norm stays fixed.
         depth: the trunk's depth; 50 for a teacher and 18 for a student by default.
@@ -112,12 +114,13 @@ def train(
     except ValueError as error:
         raise DataError(f"--{str(error).replace('_', '-')}") from error
     torch.manual_seed(training.seed)
-    network = TrackerNetwork(settings)
+    network = TrackerNetwork(settings) if start is None else _started(start, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
     sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     source = f"{data}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
+    source += f", from {start}" if start is not None else ""
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
@@ -126,6 +129,16 @@ def train(
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
         run(distilled, sampler, training, out, data=source, device=place, title="distilled student")
     print(out / "network.safetensors")
+
+
+def _started(start: Path, settings: NetworkSettings) -> TrackerNetwork:
+    """Return a trained network to go on from; DataError where it is not the one that was asked for."""
+    network = load_network(start)
+    for name, value in dataclasses.asdict(settings).items():
+        there = getattr(network.settings, name)
+        if there != value:
+            raise DataError(f"--from: {name} of {start} is {there!r}, expected {value!r} as the other options say")
+    return network
 
 
 def network_settings(

@@ -27,6 +27,7 @@ from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, s
 from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
+from mmdistill.reference.training.statistics import keep_statistics
 
 SHOWN = 20
 """Over how many of the latest steps the shown terms are averaged."""
@@ -90,6 +91,8 @@ def train(
         ):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(number)
+            if settings.statistics_until is not None and number >= settings.statistics_until:
+                keep_statistics(stage.network)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 terms = stage(batch.to(device))
             values = _step(terms, stage, optimiser, settings, number)

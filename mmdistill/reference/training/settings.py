@@ -45,6 +45,8 @@ class TrainingSettings:
         gradient_limit: the gradient's norm is clipped to this; 0 for no limit.
         frozen_statistics: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
         frozen_trunk: whether the trunk is not trained at all.
+        statistics_until: from this step on the network's batch norm keeps its running statistics, as in tracking; None
+            for never. A run with a few sequences a batch needs it for its last third or so.
         checkpoint_every: steps between checkpoints.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
         workers: processes that prepare batches; 0 for none.
@@ -63,6 +65,7 @@ class TrainingSettings:
     gradient_limit: float = 0.0
     frozen_statistics: bool = False
     frozen_trunk: bool = False
+    statistics_until: int | None = None
     checkpoint_every: int = 500
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = 0

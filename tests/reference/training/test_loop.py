@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmdistill import NotFiniteError
+from mmdistill.reference.data.batches import batches
 from mmdistill.reference.data.sampling import Sample, Sampler
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import student_settings
@@ -16,6 +17,7 @@ from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.statistics import keep_statistics
 
 SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
 
@@ -138,3 +140,30 @@ def test_what_is_frozen_does_not_move_by_a_bit(option: str, sampler: Sampler, tm
     assert not moved & still
     assert any(name.startswith("iou_net") for name in moved)
     assert any(name.startswith("trunks") for name in moved) == (option == "frozen_statistics")
+
+
+def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sampler: Sampler, tmp_path: Path) -> None:
+    def run(steps: int) -> dict[str, torch.Tensor]:
+        # The same steps, stopped after some: the rates don't know of the run's length.
+        folder = tmp_path / str(steps)
+        settings = TrainingSettings(steps=steps, sequences=2, statistics_until=2)
+        train(AloneStage(fresh()), sampler, settings, folder)
+        return load_network(folder / "network.safetensors").state_dict()
+
+    one, two, four = run(1), run(2), run(4)
+    statistics = {name for name in one if "running" in name}
+    assert any(not torch.equal(one[name], two[name]) for name in statistics)
+    assert all(torch.equal(two[name], four[name]) for name in statistics)
+    assert not torch.equal(two["iou_net.predictor.weight"], four["iou_net.predictor.weight"])
+
+
+def test_with_kept_statistics_training_computes_what_tracking_will(sampler: Sampler) -> None:
+    network = fresh().train()
+    batch = next(batches(sampler, 2, start=0, stop=1))
+    inputs = (batch.train, batch.train_boxes, batch.test, batch.proposals)
+    with torch.no_grad():
+        by_batch = network(*inputs).iou
+        keep_statistics(network)
+        kept, tracking = network(*inputs).iou, network.eval()(*inputs).iou
+    assert torch.equal(kept, tracking)
+    assert not torch.allclose(by_batch, tracking, atol=1e-2)
