@@ -14,11 +14,9 @@ class Oddities:
 
         Args:
             kind: what is odd and what is made of it, such as ``results a frame short, the last box is repeated``.
-            detail: where; empty if the kind says it all.
+            detail: where; empty if a count will do.
         """
-        details = self._found.setdefault(kind, [])
-        if detail:
-            details.append(detail)
+        self._found.setdefault(kind, []).append(detail)
 
     def extend(self, other: Oddities) -> None:
         """Note all that another one holds."""
@@ -26,7 +24,7 @@ class Oddities:
             self._found.setdefault(kind, []).extend(details)
 
     def __len__(self) -> int:
-        return sum(max(len(details), 1) for details in self._found.values())
+        return sum(map(len, self._found.values()))
 
     def lines(self, most: int | None = None) -> list[str]:
         """Return a line per kind, and below it a line per detail.
@@ -34,18 +32,16 @@ class Oddities:
         >>> oddities = Oddities()
         >>> for name in ("car", "man", "dog"):
         ...     oddities.add("a frame short, the last box is repeated", name)
-        >>> print("\\n".join(oddities.lines(most=2)))
-        a frame short, the last box is repeated: 3
-          car
-          man
-          and 1 more
+        >>> oddities.lines(most=2)
+        ['a frame short, the last box is repeated: 3', '  car', '  man', '  and 1 more']
 
         Args:
             most: how many details of a kind are shown; all if not given.
         """
         lines = []
-        for kind, details in self._found.items():
-            lines.append(f"{kind}: {len(details)}" if details else kind)
+        for kind, found in self._found.items():
+            lines.append(kind if found == [""] else f"{kind}: {len(found):,}")
+            details = [detail for detail in found if detail]
             lines += [f"  {detail}" for detail in details[:most]]
             if most is not None and len(details) > most:
                 lines.append(f"  and {len(details) - most:,} more")

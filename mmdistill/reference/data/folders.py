@@ -92,6 +92,28 @@ def read_sequences(root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb")
     return [FolderSequence(folder, modality=modality) for folder in folders]
 
 
+def read_ground_truth(root: str | Path) -> dict[str, Boxes]:
+    """Return the ground truth ``(T, 4)`` by sequence name, images or not: to score results, nobody needs them.
+
+    Each sequence has a folder with an annotation file, or a file ``<sequence>.txt``.
+
+    Raises:
+        DataError: there is none, or a file is malformed.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of annotations, there is none")
+    files = {path.stem: path for path in root.glob("*.txt") if path.name not in ANNOTATIONS}
+    for folder in root.iterdir():
+        if folder.is_dir() and (annotation := find_annotation(folder)) is not None:
+            files[folder.name] = annotation
+    if not files and (annotation := find_annotation(root)) is not None:
+        files[root.resolve().name] = annotation
+    if not files:
+        raise DataError(f"{root}: expected <sequence>.txt files or sequence folders, there are none")
+    return {name: read_boxes(files[name]) for name in sorted(files, key=natural_order)}
+
+
 def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
     """Write a sequence so that ``FolderSequence`` reads it; PNG keeps every pixel, ``.jpg`` is smaller.
 

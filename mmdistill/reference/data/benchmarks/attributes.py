@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
 
-Flags = dict[str, dict[str, bool]]
-"""For each sequence's name and attribute whether the sequence has it."""
-
-Attributes = Callable[[Path, Path, Sequence[str], Sequence[str], Oddities], Flags]
-"""Given the folder of the sequences, the folder that was named, the sequences' names, the attributes' names (if someone
-said them) and where oddities are noted, returns what is known."""
-
 MALFORMED = "attributes that can't be read, the sequences go without"
 
 
-def no_attributes(place: Path, root: Path, sequences: Sequence[str], names: Sequence[str], oddities: Oddities) -> Flags:
-    """Return nothing: the benchmark has no attributes, or nobody knows how they lie."""
-    return {}
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a benchmark whose sequences were found.
+
+    Attributes:
+        root: the folder that was named.
+        place: the folder below it in which the sequences, or their annotations, lie.
+        sequences: their names.
+        attributes: the attributes' names, where someone said them.
+        oddities: where is noted what is odd.
+    """
+
+    root: Path
+    place: Path
+    sequences: Sequence[str]
+    attributes: Sequence[str]
+    oddities: Oddities
+
+    def find(self, *names: str) -> Path | None:
+        """Return the first of several entries that is there: see ``nearby``."""
+        found = (nearby(self.place, self.root, name) for name in names)
+        return next((path for path in found if path is not None), None)
+
+
+Flags = dict[str, dict[str, bool]]
+"""For each sequence's name and attribute whether the sequence has it."""
+
+Attributes = Callable[[Copy], Flags]
+"""Returns what the files of a copy say; nothing if there are none. What is malformed is noted as odd and left out."""
 
 
 def file_per_sequence(*folders: str, usual: Sequence[str] = ()) -> Attributes:
@@ -32,17 +52,16 @@ def file_per_sequence(*folders: str, usual: Sequence[str] = ()) -> Attributes:
         usual: the attributes in the order of the flags; without it they are called ``attribute 1`` ...
     """
 
-    def read(place: Path, root: Path, sequences: Sequence[str], names: Sequence[str], oddities: Oddities) -> Flags:
-        where = next((found for folder in folders if (found := nearby(place, root, folder)) is not None), None)
-        if where is None:
-            return {}
+    def read(copy: Copy) -> Flags:
+        folder = copy.find(*folders)
         flags: Flags = {}
-        for sequence in sequences:
-            path = where / f"{sequence}.txt"
+        for sequence in copy.sequences if folder else ():
+            assert folder is not None
+            path = folder / f"{sequence}.txt"
             try:
-                flags[sequence] = _named(read_flags(read_text(path), path), names or usual, path)
+                flags[sequence] = _named(_flags(_lines(path), path), copy.attributes or usual, path)
             except DataError as error:
-                oddities.add(MALFORMED, str(error))
+                copy.oddities.add(MALFORMED, str(error))
         return flags
 
     return read
@@ -56,27 +75,25 @@ def file_per_attribute(folder: str, order: str) -> Attributes:
         order: the list's file, in that folder or beside it.
     """
 
-    def read(place: Path, root: Path, sequences: Sequence[str], names: Sequence[str], oddities: Oddities) -> Flags:
-        where = nearby(place, root, folder)
+    def read(copy: Copy) -> Flags:
+        where = copy.find(folder)
         if where is None:
             return {}
-        listed = nearby(where, root, order)
+        listed = nearby(where, where, order)
         if listed is None:
-            oddities.add(MALFORMED, f"{where / order}: expected the names of the sequences, there is no such file")
+            copy.oddities.add(MALFORMED, f"{where}: expected the sequences' names in {order} there, there is none")
             return {}
-        rows = _lines(listed)
-        flags: Flags = {sequence: {} for sequence in sequences}
-        for path in sorted(where.glob("*.txt")):
-            if path.name == order or (names and path.stem not in names):
-                continue
+        sequences = _lines(listed)
+        flags: Flags = {sequence: {} for sequence in copy.sequences}
+        for path in sorted(set(where.glob("*.txt")) - {listed}):
             try:
-                column = read_flags(read_text(path), path)
-                if len(column) != len(rows):
-                    raise DataError(f"{path}: expected {len(rows)} flags, one for each sequence, got {len(column)}")
+                column = _flags(_lines(path), path)
+                if len(column) != len(sequences):
+                    raise DataError(f"{path}: expected {len(sequences)} flags, one a sequence, got {len(column)}")
             except DataError as error:
-                oddities.add(MALFORMED, str(error))
+                copy.oddities.add(MALFORMED, str(error))
                 continue
-            for sequence, flag in zip(rows, column, strict=True):
+            for sequence, flag in zip(sequences, column, strict=True):
                 if sequence in flags:
                     flags[sequence][path.stem] = flag
         return flags
@@ -96,46 +113,41 @@ def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
         order: the list's file.
     """
 
-    def read(place: Path, root: Path, sequences: Sequence[str], names: Sequence[str], oddities: Oddities) -> Flags:
-        path = nearby(place, root, file)
+    def read(copy: Copy) -> Flags:
+        path = copy.find(file)
         if path is None:
             return {}
-        listed = nearby(place, root, order)
         rows = [line.replace(",", " ").split() for line in _lines(path)]
         header = [] if not rows or _is_flag(rows[0][-1]) else rows.pop(0)
-        titles = names or header[-len(usual) :] or usual
+        titles = copy.attributes or header[-len(usual) :] or usual
         named = bool(rows) and not _is_flag(rows[0][0])
-        keys = [row[0] for row in rows] if named else (_lines(listed) if listed else list(sequences))
+        listed = copy.find(order)
+        names = [row[0] for row in rows] if named else (_lines(listed) if listed else list(copy.sequences))
         try:
-            if len(keys) != len(rows):
-                raise DataError(f"{path}: expected a row for each of {len(keys)} sequences, got {len(rows)}")
+            if len(names) != len(rows):
+                raise DataError(f"{path}: expected a row for each of {len(names)} sequences, got {len(rows)}")
             flags = {
-                key: _named(read_flags(" ".join(row[named:]), path), titles, path)
-                for key, row in zip(keys, rows, strict=True)
+                name: _named(_flags(row[named:], path), titles, path) for name, row in zip(names, rows, strict=True)
             }
         except DataError as error:
-            oddities.add(MALFORMED, str(error))
+            copy.oddities.add(MALFORMED, str(error))
             return {}
-        return {sequence: flags[sequence] for sequence in sequences if sequence in flags}
+        return {sequence: flags[sequence] for sequence in copy.sequences if sequence in flags}
 
     return read
 
 
 def nearby(place: Path, root: Path, name: str) -> Path | None:
-    """Return an entry of a folder, of one above it up to the one that holds ``root``, or of one beside it in ``root``."""
+    """Return an entry of a folder, of one above it up to the one that holds ``root``, or of one beside it there."""
     above = [place, *place.parents]
     above = above[: above.index(root) + 2]
     beside = sorted(folder for folder in root.iterdir() if folder.is_dir())
     return next((path for folder in (*above, *beside) if (path := folder / name).exists()), None)
 
 
-def read_flags(text: str, path: Path) -> list[bool]:
-    """Return flags 0 or 1, separated by commas, blanks or line ends.
-
-    Raises:
-        DataError: there is something else.
-    """
-    words = text.replace(",", " ").split()
+def _flags(lines: Sequence[str], path: Path) -> list[bool]:
+    """Return flags 0 or 1, separated by commas, blanks or line ends."""
+    words = " ".join(lines).replace(",", " ").split()
     strange = next((word for word in words if not _is_flag(word)), None)
     if strange is not None:
         raise DataError(f"{path}: expected flags 0 or 1, got {strange[:60]!r}")

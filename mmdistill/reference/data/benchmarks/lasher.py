@@ -18,7 +18,10 @@ Split = Literal["test", "train", "all"]
 
 COUNTS = {"test": 245, "train": 979, "all": 1224}
 
-ATTRIBUTES = tuple("NO PO TO HO MB LI HI AIV LR DEF BC SA CM TC FL OV FM SV ARC".split())
+ATTRIBUTES = (
+    *("NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF"),
+    *("BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC"),
+)
 
 
 def lasher(split: Split = "test") -> Layout:
@@ -43,7 +46,7 @@ def _part(find: Callable[[Path], list[SequenceFiles]], split: Split) -> Callable
     other = {"test": "train", "train": "test", "all": None}[split]
 
     def find_part(folder: Path) -> list[SequenceFiles]:
-        if other is not None and folder.name.casefold().startswith(other) or folder.name == "AttriSeqsTxt":
+        if folder.name == "AttriSeqsTxt" or (other is not None and folder.name.casefold().startswith(other)):
             return []
         files = find(folder)
         listed = nearby(folder, folder.parent, f"{split}ingsetList.txt") if files else None

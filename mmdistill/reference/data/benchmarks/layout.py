@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.benchmarks.attributes import Attributes, no_attributes
+from mmdistill.reference.data.benchmarks.attributes import Attributes
 from mmdistill.reference.data.folders import find_annotation
 from mmdistill.reference.data.images import natural_order
 from mmdistill.reference.errors import DataError
@@ -37,7 +37,7 @@ class SequenceFiles:
 
     name: str
     truths: tuple[Path, ...]
-    images: Pair[Path | None] = Pair(None, None)
+    images: Pair[Path | None]
     init: Path | None = None
     corners: bool = False
     every: int = 1
@@ -52,14 +52,14 @@ class Layout:
         count: how many sequences it has by its publication; None where that is open.
         find: returns the files of the sequences in a folder itself; tried one after the other, each in the folder that
             is named and in those below it.
-        attributes: returns flags by sequence and attribute; see ``attributes.py``.
+        attributes: reads flags by sequence and attribute, where the benchmark has some.
         part: which part of the benchmark, where it has several.
     """
 
     benchmark: str
     count: int | None
     find: tuple[Callable[[Path], list[SequenceFiles]], ...]
-    attributes: Attributes = no_attributes
+    attributes: Attributes | None = None
     part: str = ""
 
     @property
@@ -164,7 +164,7 @@ def annotated_folders(folder: Path) -> list[SequenceFiles]:
 
 def annotations_only(folder: Path) -> list[SequenceFiles]:
     """Return the sequences of a folder of ``<name>.txt``, one file of boxes each: enough for scoring."""
-    return [SequenceFiles(path.stem, (path,)) for path in box_files(folder)]
+    return [SequenceFiles(path.stem, (path,), Pair(None, None)) for path in box_files(folder)]
 
 
 def box_files(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from mmdistill.reference.data.benchmarks.attributes import Copy
 from mmdistill.reference.data.benchmarks.gtot import GTOT
 from mmdistill.reference.data.benchmarks.lasher import Split, lasher
 from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, search
@@ -81,7 +82,8 @@ def open_benchmark(
     layout = choose_layout(name, modality=modality, split=split)
     oddities = Oddities()
     place, files = search(layout, Path(root))
-    flags = layout.attributes(place, Path(root), [each.name for each in files], attribute_names, oddities)
+    copy = Copy(Path(root), place, [each.name for each in files], attribute_names, oddities)
+    flags = {} if layout.attributes is None else layout.attributes(copy)
     sequences: list[LabelledSequence] = []
     for each in files:
         try:

@@ -70,7 +70,7 @@ class BenchmarkSequence:
     @property
     def boxes(self) -> Boxes:
         """What a tracker starts from and training learns from ``(T, 4)``: RGB's boxes, or TIR's where it is alone."""
-        boxes = self.truths[0].copy()
+        boxes: Boxes = self.truths[0].copy()
         boxes[0] = self.initial
         return boxes
 
@@ -152,7 +152,7 @@ def _initial(files: SequenceFiles, truths: Sequence[Boxes], oddities: Oddities) 
     """Return the box to start from: the first of ``init.txt`` where there is one, else of the ground truth."""
     if files.init is None or not files.init.is_file():
         return np.array(truths[0][0])
-    initial = to_boxes(read_rows(files.init))[0]
+    initial: Array = to_boxes(read_rows(files.init))[0]
     if not np.allclose(initial, truths[0][0]):
         firsts = [f"{path.name} {_shown(truth[0])}" for path, truth in zip(files.truths, truths, strict=True)]
         oddities.add(OTHER_START, f"{files.name}: {_shown(initial)}; first of {', of '.join(firsts)}")

@@ -32,13 +32,12 @@ def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
 def _one(folder: Path, modality: Literal["rgb", "tir"]) -> SequenceFiles:
     annotation = find_annotation(folder) or folder / ANNOTATIONS[0]
     try:
-        images: Pair[Path | None] | None = modality_folders(folder)
+        both = modality_folders(folder)
     except DataError:  # one of two is missing, which opening the sequence will say
-        images = None
-    if images is None:
-        single = first_there(folder, ("img", "."))
-        images = Pair(single, None) if modality == "rgb" else Pair(None, single)
-    return SequenceFiles(folder.resolve().name, (annotation,), images)
+        both = None
+    single = first_there(folder, ("img", "."))
+    images: Pair[Path | None] = Pair(single, None) if modality == "rgb" else Pair(None, single)
+    return SequenceFiles(folder.resolve().name, (annotation,), Pair(*both) if both else images)
 
 
 def _has_frames(folder: Path) -> bool:
