@@ -24,5 +24,6 @@ GTOT = Layout(
         ),
     ),
     attributes=one_table("sequencesAttr.txt", ATTRIBUTES, order="SequencesName.txt"),
+    listed="SequencesName.txt",
 )
 """``<name>/{v,i}/``, ``groundTruth_{v,i}.txt`` as x1 y1 x2 y2, ``init.txt`` as x y w h; ``sequencesAttr.txt``."""

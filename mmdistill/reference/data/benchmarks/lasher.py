@@ -38,6 +38,7 @@ def lasher(split: Split = "test") -> Layout:
         find=(_part(folders, split), _part(annotations_only, split)),
         attributes=file_per_sequence("AttriSeqsTxt", usual=ATTRIBUTES),
         part="" if split == "all" else f"({split})",
+        listed=f"{split}ingsetList.txt",
     )
 
 

@@ -54,6 +54,7 @@ class Layout:
             is named and in those below it.
         attributes: reads flags by sequence and attribute, where the benchmark has some.
         part: which part of the benchmark, where it has several.
+        listed: the name of a text file with the sequences' names, a line each, which a copy may have.
     """
 
     benchmark: str
@@ -61,6 +62,7 @@ class Layout:
     find: tuple[Callable[[Path], list[SequenceFiles]], ...]
     attributes: Attributes | None = None
     part: str = ""
+    listed: str = ""
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ from mmdistill.reference.data.benchmarks.rgbt234 import RGBT210, RGBT234
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
 from mmdistill.reference.data.benchmarks.vot import vot
 from mmdistill.reference.data.benchmarks.vtuav import VTUAV
+from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import FolderSequence
 from mmdistill.reference.data.sequence import Boxes, TrackingSequence
 from mmdistill.reference.errors import DataError
@@ -96,9 +97,16 @@ def open_benchmark(
             if unusable == "stop":
                 raise
             oddities.add(UNUSABLE, str(error))
+    for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
+        oddities.add(f"sequences that {layout.listed} lists, but that are not there", absent)
     if layout.count not in (None, len(sequences)):
         oddities.add(f"{layout.title} has {layout.count} sequences, {len(sequences)} are used")
     return Benchmark(layout, place, files, sequences, oddities)
+
+
+def _listed(copy: Copy, layout: Layout) -> set[str]:
+    path = copy.find(layout.listed) if layout.listed else None
+    return set() if path is None else {line.strip() for line in read_text(path).splitlines() if line.strip()}
 
 
 def choose_layout(name: BenchmarkName, *, modality: Literal["rgb", "tir"] = "rgb", split: Split = "test") -> Layout:

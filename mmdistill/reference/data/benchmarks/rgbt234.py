@@ -23,6 +23,7 @@ def _layout(benchmark: str, count: int) -> Layout:
             ),
         ),
         attributes=file_per_attribute("attr_txt", order="SequencesName.txt"),
+        listed="SequencesName.txt",
     )
 
 

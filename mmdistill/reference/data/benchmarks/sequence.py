@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from mmdistill.reference.oddities import Oddities
 
 EMPTY_LINES = "ground truth with empty lines, which are frames without a label"
 UNEQUAL_TRUTHS = "ground truths of RGB and TIR differ in length, a frame with one box is scored by that one"
+LOST = "images lost between others; the other modality stands in"
 OTHER_START = "init.txt is not the first box of the ground truth; trackers start from init.txt"
 
 
@@ -58,7 +59,7 @@ class BenchmarkSequence:
         self.name = files.name
         self._files = files
         self._flags = dict(attributes or {})
-        oddities = Oddities() if oddities is None else oddities
+        self._oddities = oddities = Oddities() if oddities is None else oddities
         labels = [_read_truth(path, files, oddities) for path in files.truths]
         frames = max(map(len, self.images)) if images else 0
         spread = [_spread(each, frames, path, files.every) for each, path in zip(labels, files.truths, strict=True)]
@@ -95,7 +96,7 @@ class BenchmarkSequence:
         """
         rgb, tir = (None if folder is None else list_images(folder) for folder in self._files.images)
         if rgb is not None and tir is not None:
-            return pair_files(rgb, tir)
+            return pair_files(rgb, tir, partial(self._oddities.add, LOST))
         return Pair(rgb or [], tir or [])
 
     @cached_property
