@@ -14,7 +14,7 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
 
 PREFIXED = "results named <tracker>_<sequence>.txt"
-RENAMED = "results whose names differ from the sequence's in case or quotes"
+RENAMED = "results of another name than their sequence's"
 UNUSED = "text files in the folder of results that belong to no sequence"
 CORNERS = "results of 8 columns, corners, which become their enclosing boxes"
 SHORT = "results a frame short, the last box is repeated"

@@ -44,10 +44,10 @@ def lasher(split: Split = "test") -> Layout:
 
 def _part(find: Callable[[Path], list[SequenceFiles]], split: Split) -> Callable[[Path], list[SequenceFiles]]:
     """Return what finds one part's sequences alone."""
-    other = {"test": "train", "train": "test", "all": None}[split]
 
     def find_part(folder: Path) -> list[SequenceFiles]:
-        if folder.name == "AttriSeqsTxt" or (other is not None and folder.name.casefold().startswith(other)):
+        said = next((part for each in (folder, folder.parent) if (part := _said(each.name)) is not None), split)
+        if folder.name == "AttriSeqsTxt" or split not in ("all", said):
             return []
         files = find(folder)
         listed = nearby(folder, folder.parent, f"{split}ingsetList.txt") if files else None
@@ -57,3 +57,8 @@ def _part(find: Callable[[Path], list[SequenceFiles]], split: Split) -> Callable
         return [each for each in files if each.name in names]
 
     return find_part
+
+
+def _said(folder: str) -> str | None:
+    """Return which part a folder's name says that it holds."""
+    return next((part for part in ("test", "train") if folder.casefold().startswith(f"{part}ing")), None)
