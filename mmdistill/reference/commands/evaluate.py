@@ -179,7 +179,7 @@ class _Source:
         """
         if self.benchmark == "synthetic":
             raise DataError("--check: there is nothing on disk to check of synthetic sequences")
-        images = self.root is not None
+        images = self.annotations is None
         folder = self._folder(images)
         checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
         _print_oddities(checked.oddities, None)
