@@ -31,6 +31,7 @@ from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_results
 from mmdistill.reference.files import write_text
+from mmdistill.reference.interruption import terminable
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.oddities import Oddities
@@ -118,7 +119,8 @@ def evaluate(
         run, how = _runner(weights, device, together, workers, on_broken)
         sequences = source.sequences(oddities, images=True)
         _claim(out, weights)
-        boxes = run_benchmark(run, sequences, out / "results")
+        with terminable():
+            boxes = run_benchmark(run, sequences, out / "results")
         _report_speed(out, list(boxes), how)
     else:
         assert results is not None

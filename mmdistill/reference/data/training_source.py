@@ -9,7 +9,8 @@ from typing import cast, get_args
 
 from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
 from mmdistill.reference.data.folders import find_annotation, read_sequences
-from mmdistill.reference.data.pairs import PairFolder, pair_folders
+from mmdistill.reference.data.modalities import modality_folders
+from mmdistill.reference.data.pairs import PairFolder
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.scenes import scene_sequences
@@ -25,9 +26,9 @@ def training_sequences(
     """Return the sequences that ``data`` names.
 
     Args:
-        data: ``"synthetic"``; or a folder of aligned pairs (see ``PairFolder``), from which videos are composed; or a
-            folder of labelled sequences; or ``side-by-side:FOLDER`` of such pairs; or ``NAME:FOLDER``, a benchmark's
-            copy, such as ``lasher:LasHeR``, of which the training part is taken where it has one.
+        data: ``"synthetic"``; or a folder of aligned pairs (``rgb/`` and ``tir/`` with the same names), from which
+            videos are composed; or a folder of labelled sequences; or ``NAME:FOLDER``, a benchmark's copy, such as
+            ``lasher:LasHeR``, of which the training part is taken where it has one.
         count: how many videos are synthesised or composed.
         seed: of those videos.
         hold_out: how many pairs, the last by name, are left for testing.
@@ -38,32 +39,33 @@ def training_sequences(
     """
     if data == "synthetic":
         return synthetic_sequences(count, seed=seed)
-    kind, _, named = data.partition(":")
-    if named and kind in get_args(BenchmarkName):
-        return open_benchmark(cast(BenchmarkName, kind), named, split="train").sequences
-    side_by_side = bool(named) and kind == "side-by-side"
-    folder = Path(named if side_by_side else data)
+    name, _, place = data.partition(":")
+    if place and name in get_args(BenchmarkName):
+        return open_benchmark(cast(BenchmarkName, name), place, split="train").sequences
+    folder = Path(data)
     if not folder.is_dir():
         raise DataError(
             f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
         )
-    if side_by_side or (find_annotation(folder) is None and pair_folders(folder)):
-        pairs = PairFolder(folder, side_by_side=side_by_side)[: -hold_out or None]
-        composed = composed_sequences(pairs, slice(None), count=count, seed=seed)
-        return [*composed, *scene_sequences(pairs, scenes, seed=seed)]
+    if modality_folders(folder) is not None and find_annotation(folder) is None:
+        which = slice(None, -hold_out or None)
+        composed = composed_sequences(folder, which, count=count, seed=seed)
+        return [*composed, *scene_sequences(PairFolder(folder)[which], scenes, seed=seed)]
     return read_sequences(folder)
 
 
 def composed_sequences(
-    pairs: str | Path | PairFolder, which: slice, *, count: int, seed: int, length: int = COMPOSED.length
+    pairs: str | Path, which: slice, *, count: int, seed: int, length: int = COMPOSED.length
 ) -> Sequence[TrackingSequence]:
     """Return videos of ``length`` frames composed from some of a folder's pairs.
 
     Raises:
         DataError: the folder is no folder of pairs, or too few are left.
     """
-    folder = (pairs if isinstance(pairs, PairFolder) else PairFolder(pairs))[which]
+    folder = PairFolder(pairs)[which]
     if len(folder) < 2:
-        raise DataError(f"{folder.root}: composing takes at least 2 pairs, a scene's and a target's; got {len(folder)}")
+        raise DataError(
+            f"{pairs}: composing takes at least 2 pairs, one for the scene and one for the target; got {len(folder)}"
+        )
     settings = replace(COMPOSED, length=length)
     return synthetic_sequences(count, seed=seed, settings=settings, textures=PairTextures(folder))

@@ -169,14 +169,3 @@ def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
     rgb, tir = sequences[1].frame(2)
     assert rgb is not None
     assert tir is not None
-
-
-def test_one_trains_on_images_side_by_side(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for number in range(4):
-        write_image(tmp_path / f"{number}.png", generator.integers(0, 255, (80, 200, 3)).astype(np.uint8))
-    sequences = training_sequences(f"side-by-side:{tmp_path}", count=2, seed=0, scenes=1, hold_out=1)
-    assert len(sequences) == 3
-    rgb, tir = sequences[0].frame(0)
-    assert rgb is not None
-    assert tir is not None

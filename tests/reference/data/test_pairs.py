@@ -51,35 +51,6 @@ def test_missing_folders_and_unequal_sizes_are_named(tmp_path: Path) -> None:
         PairFolder(root).pair(0)
 
 
-def test_kaists_sets(tmp_path: Path) -> None:
-    for video in ("set00/V000", "set00/V010", "set00/V002"):
-        for place, offset in (("visible", 0), ("lwir", 100)):
-            for number in (1, 0):
-                image = np.full((6, 8, 3), number + offset, np.uint8)
-                write_image(tmp_path / video / place / f"I{number:05d}.png", image)
-    pairs = PairFolder(tmp_path)
-    videos = ("set00/V000", "set00/V002", "set00/V010")
-    assert pairs.names == [f"{video}/I{number:05d}.png" for video in videos for number in (0, 1)]
-    assert [int(image[0, 0, 0]) for image in pairs[3:].pair(0)] == [1, 101]
-    (tmp_path / "set00" / "V002" / "lwir" / "I00001.png").unlink()
-    with pytest.raises(DataError, match=r"V002/visible/I00001\.png: has no partner"):
-        PairFolder(tmp_path)
-
-
-def test_images_side_by_side(tmp_path: Path) -> None:
-    for number in (10, 9):
-        image = np.concatenate([np.full((6, 8, 3), number, np.uint8), np.full((6, 8, 3), 100, np.uint8)], axis=1)
-        write_image(tmp_path / f"{number}.png", image)
-    pairs = PairFolder(tmp_path, side_by_side=True)
-    assert pairs.names == ["9.png", "10.png"]
-    rgb, tir = pairs[1:].pair(0)
-    assert rgb.shape == tir.shape == (6, 8, 3)
-    assert (rgb[0, 7, 0], tir[0, 0, 0]) == (10, 100)
-    write_image(tmp_path / "9.png", np.zeros((6, 7, 3), np.uint8))
-    with pytest.raises(DataError, match=r"9\.png: expected RGB and TIR side by side, of equal size, got a width of 7"):
-        pairs.pair(0)
-
-
 def test_real_pairs(real_data: Path) -> None:
     pairs = PairFolder(real_data / "pairs" / "RoadScene")
     assert len(pairs) == 160

@@ -31,7 +31,7 @@ class PairTextures:
 
     def __init__(self, pairs: PairFolder) -> None:
         if len(pairs) < 2:
-            raise DataError(f"{pairs.root}: expected at least 2 pairs to make video of, got {len(pairs)}")
+            raise DataError(f"{pairs.folders.rgb.parent}: expected at least 2 pairs to make video of, got {len(pairs)}")
         self.pairs = pairs
 
     def background(self, generator: np.random.Generator, size: tuple[int, int]) -> Texture:

@@ -110,7 +110,7 @@ def scene_sequences(
         DataError: there are no pairs.
     """
     if count and not len(pairs):
-        raise DataError(f"{pairs.root}: expected pairs to make scenes of, got none")
+        raise DataError(f"{pairs.folders.rgb.parent}: expected pairs to make scenes of, got none")
     return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
 
 

@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_scene(pairs: PairFolder) -> None:
 
 
 def test_training_gets_scenes_of_the_pairs_that_are_not_held_out(pairs: PairFolder) -> None:
-    root = str(pairs.root)
+    root = str(pairs.folders.rgb.parent)
     sequences = training_sequences(root, count=3, seed=0, hold_out=2, scenes=5)
     assert [sequence.name for sequence in sequences[3:]] == [f"scene{number:04d}" for number in range(5)]
     kept = {scene._pairs.names[scene._index] for scene in sequences[3:]}  # type: ignore[attr-defined]
