@@ -2,9 +2,9 @@
 
     python benchmarks/batch_statistics.py --pairs PAIRS --hold-out 30 before=W1 after=W2 --out FILE.json
 
-A network that was trained in batches of a few sequences may do well by its batches' statistics, as in training, and badly
-by its running ones, as in tracking. The figure is the mean squared error of the predicted IoU on the scale -1 to 1; what
-a constant would score stands beside it.
+A network that was trained in batches of a few sequences may do well by its batches' statistics, as in training, and
+badly by its running ones, as in tracking. The figure is the mean squared error of the predicted IoU on the scale -1 to
+1; what a constant would score stands beside it.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def train(
 
     Args:
         stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
-        data: "synthetic", a folder of aligned pairs (rgb/ and tir/), or a folder of labelled sequences.
+        data: "synthetic", a folder of aligned pairs (rgb/ and tir/), a folder of labelled sequences, or a benchmark's
+            copy, such as lasher:FOLDER.
         out: where the run lives.
         teacher: the trained teacher's network.safetensors; without it a student is trained alone.
         start: a network.safetensors to go on from, built as this one.
