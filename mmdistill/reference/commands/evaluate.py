@@ -13,6 +13,7 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.results import read_results
 from mmdistill.reference.evaluation.rules import RULES
@@ -56,7 +57,7 @@ def evaluate(
         results: folder of raw result files.
         root: folder of the sequences.
         weights: a trained network.safetensors.
-        out: folder for results, scores.json and plots.
+        out: folder for results, scores, curves and plots.
         json: file for the scores.
         modality: what the images of single-modality sequences are.
         on_broken: stop: an image that can't be read ends the run. skip: its frame keeps the last box.
@@ -83,6 +84,7 @@ def evaluate(
     if out is not None:
         plot_curves({"mmdistill": scores}, out)
         save_scores(out / "scores.json", scores)
+        save_curves(out / CURVES, scores)
     if json is not None:
         save_scores(json, scores)
     print(score_table(scores))
