@@ -32,6 +32,7 @@ def report(
     root: Path | None = None,
     weights: tuple[str, ...] = (),
     looks: int = 2,
+    title: str | None = None,
     modality: Literal["rgb", "tir"] = "rgb",
     count: int = 20,
     seed: int = 1_000_000,
@@ -60,6 +61,7 @@ def report(
         root: folder of the sequences with their images; ground truth too, without --annotations.
         weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
         looks: how many sequences are looked at closely for each of two trackers.
+        title: of the page.
         modality: what the images of single-modality sequences are.
         count: how many synthetic sequences.
         seed: of the synthetic sequences.
@@ -83,7 +85,7 @@ def report(
         contents = collect_raw(named, truths, RULES[benchmark], costs)
     else:
         contents = collect_scored(named, costs)
-    paths = write_report(contents, out, looks=looks, made=date.today())
+    paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
     print(_summary(contents, out, paths))
 
 

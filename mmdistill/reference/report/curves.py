@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,12 +122,17 @@ def _figure(plot: _Plot, contents: Contents) -> list[Markup]:
 
 def _drawing(plot: _Plot, overall: list[tuple[Look, str, Scores]], best: str, labels: str) -> Markup:
     first, last = float(plot.thresholds[0]), float(plot.thresholds[-1])
-    frame = Frame(400, 290, 50, 12, 10, 42, (first, last), (0, 100))
-    left, right, top, bottom = frame.x(first), frame.x(last), frame.y(100), frame.y(0)
-    grid = [element("line", x1=left, x2=right, y1=frame.y(value), y2=frame.y(value)) for value in range(0, 101, 20)]
+    # All three from zero, no higher than the highest curve needs.
+    highest = max(float(getattr(scores, plot.curve).max()) for _, _, scores in overall)
+    step = 10 if highest <= 70 else 20
+    ceiling = max(step, math.ceil(highest / step) * step)
+    heights = range(0, ceiling + 1, step)
+    frame = Frame(400, 310, 50, 12, 10, 42, (first, last), (0, ceiling))
+    left, right, top, bottom = frame.x(first), frame.x(last), frame.y(ceiling), frame.y(0)
+    grid = [element("line", x1=left, x2=right, y1=frame.y(value), y2=frame.y(value)) for value in heights]
     grid += [element("line", x1=frame.x(value), x2=frame.x(value), y1=top, y2=bottom) for value in plot.ticks]
     words = [
-        *(element("text", f"{value}", x=left - 7, y=frame.y(value) + 4, class_="end") for value in range(0, 101, 20)),
+        *(element("text", f"{value}", x=left - 7, y=frame.y(value) + 4, class_="end") for value in heights),
         *(element("text", f"{value:g}", x=frame.x(value), y=bottom + 17) for value in plot.ticks),
         element("text", plot.axis, x=(left + right) / 2, y=frame.height - 6),
         element("text", "Frames, %", transform=f"translate(13 {(top + bottom) / 2:g}) rotate(-90)"),

@@ -98,8 +98,10 @@ def _chart(contents: Contents, pair: TrackerPair) -> list[Markup]:
         return round(1000 * (high - value) / (high - low), 1)
 
     zero = down(0)
-    ahead = "".join(f"M{k} {zero:g}V{down(value):g}h1V{zero:g}Z" for k, value in enumerate(differences) if value > 0)
-    behind = "".join(f"M{k} {zero:g}V{down(value):g}h1V{zero:g}Z" for k, value in enumerate(differences) if value < 0)
+    bar = "h.9" if count <= 60 else "h1"  # many leave no room for gaps
+    bars = [f"M{place} {zero:g}V{down(value):g}{bar}V{zero:g}Z" for place, value in enumerate(differences)]
+    ahead = "".join(bars[: (differences > 0).sum()])
+    behind = "".join(bars[count - (differences < 0).sum() :])
     ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
     first, second = (Look(place) for place in pair.places)
     identity = f"pair-{pair.places[0]}-{pair.places[1]}"
@@ -118,14 +120,15 @@ def _chart(contents: Contents, pair: TrackerPair) -> list[Markup]:
         data_labels=lines(each.sequence for each in pair.sequences),
         data_bars=True,
     )
-    names = [element("span", signed(tick), style=f"top:{down(tick) / 10:g}%") for tick in ticks]
+    names = [element("span", tick_label(tick), style=f"top:{down(tick) / 10:g}%") for tick in ticks]
     overall = [contents.trackers[place].scores.overall.SR for place in pair.places]
     entries = [
         legend_entry(name, swatch(look), f"{overall[side]:.1f}", numbers((each.SR[side] for each in pair.sequences), 1))
         for side, (name, look) in enumerate(zip(pair.names, (first, second), strict=True))
     ]
-    mean = f"{overall[0] - overall[1]:+.1f}"
-    entries.append(legend_entry("difference", join(), mean, numbers(differences, 1)))
+    entries.append(
+        legend_entry("difference", join(), signed(overall[0] - overall[1]), " ".join(map(signed, differences)))
+    )
     return [
         element("figcaption", f"SR of {pair.names[0]} less that of {pair.names[1]}, a bar for each sequence"),
         element("div", element("div", *names, class_="scale", aria_hidden="true"), drawing, class_="stretched"),
@@ -137,11 +140,12 @@ def _table(pair: TrackerPair, closely: set[str]) -> Markup:
     ahead, behind = pair.furthest(LISTED)
     rows = [*ahead, *reversed(behind)]
     parting = any(each.parting for each in rows)
-    columns = [Column("Sequence", number=False), *(Column(f"SR {name}") for name in pair.names), Column("Difference")]
+    columns = [Column("Sequence", number=False), *(Column(name) for name in pair.names)]
+    columns.append(Column("Difference", sorted_down=True))
     if parting:
-        columns.append(Column("They part at frame"))
+        columns.append(Column("Part at frame"))
     body = [_row(pair, each, parting=parting, linked=each.sequence in closely) for each in rows]
-    return sortable_table("Where they differ most.", columns, body)
+    return sortable_table("SR where they differ most.", columns, body)
 
 
 def _row(pair: TrackerPair, each: SequencePair, *, parting: bool, linked: bool) -> Markup:
@@ -152,3 +156,8 @@ def _row(pair: TrackerPair, each: SequencePair, *, parting: bool, linked: bool) 
         frame = None if each.parting is None else each.parting.for_good
         cells.append(element("td", "never" if frame is None else frame + 1, data_sort="" if frame is None else frame))
     return element("tr", element("th", name, scope="row"), *cells)
+
+
+def tick_label(value: float) -> str:
+    """Return a whole number with its sign."""
+    return signed(value).removesuffix(".0")

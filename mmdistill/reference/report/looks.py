@@ -42,12 +42,11 @@ def look_at(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup
         each: what they do on the sequence.
     """
     first, second = pair.names
-    heading = (
-        f"{each.sequence}: SR of {first} {each.SR[0]:.1f}, of {second} {each.SR[1]:.1f} ({signed(each.difference)})"
-    )
+    rates = f"SR of {first} {each.SR[0]:.1f}, of {second} {each.SR[1]:.1f}: {signed(each.difference)}."
     return element(
         "article",
-        element("h4", heading),
+        element("h4", each.sequence),
+        element("p", rates),
         element("figure", *_timeline(pair, each), class_="chart timeline"),
         _strip(contents, pair, each),
         class_="look",
@@ -159,12 +158,21 @@ def _strip(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup 
             _logger.warning("%s; the report does without this frame", error)
             picture = element("p", "This frame's images can't be read.", class_="hint")
         why = element("strong", f"Frame {index + 1:,}: {', '.join(reasons)}")
-        at = [f"{name} {overlap[index]:.2f}" for name, overlap in zip(pair.names, each.overlaps, strict=True)]
-        iou = None if np.isnan(each.overlaps[0][index]) else f"IoU: {', '.join(at)}"
-        pictures.append(element("figure", picture, element("figcaption", why, element("span", iou))))
-    keys = [element("li", swatch(Look(place)), name) for place, name in zip(pair.places, pair.names, strict=True)]
-    keys.append(element("li", element("span", class_="truth"), "ground truth"))
-    return join(element("ul", *keys, class_="legend wide on-images"), element("div", *pictures, class_="strip"))
+        pictures.append(element("figure", picture, element("figcaption", why, _ious(pair, each, index))))
+    says = "Parts of frames, the trackers' boxes in their colours and the ground truth in white; RGB above TIR."
+    return join(element("p", says, class_="hint"), element("div", *pictures, class_="strip"))
+
+
+def _ious(pair: TrackerPair, each: SequencePair, index: int) -> Markup | None:
+    """Return both trackers' IoU in a frame, their names for those only who can't see their marks."""
+    assert each.overlaps is not None
+    if np.isnan(each.overlaps[0][index]):
+        return element("span", "no label")
+    both = [
+        join(" ", swatch(Look(place)), element("span", name, class_="unseen"), f" {overlap[index]:.2f}")
+        for place, name, overlap in zip(pair.places, pair.names, each.overlaps, strict=True)
+    ]
+    return element("span", "IoU", *both)
 
 
 def _picture(contents: Contents, pair: TrackerPair, each: SequencePair, index: int, frame: FramePair) -> Markup:

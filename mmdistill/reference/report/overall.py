@@ -16,7 +16,8 @@ def overall_section(contents: Contents) -> Markup:
     """Return the table of PR, NPR and SR, the best tracker by SR first, with cost and speed where they are known."""
     order = sorted(range(len(contents.trackers)), key=lambda place: -contents.trackers[place].scores.overall.SR)
     trackers = [contents.trackers[place] for place in order]
-    columns = [Column("Tracker", number=False), *(Column(name, f"{what}, percent") for name, what in FIGURES.items())]
+    columns = [Column("Tracker", number=False)]
+    columns += [Column(name, f"{what}, percent", sorted_down=name == "SR") for name, what in FIGURES.items()]
     figures = [figure_cells([getattr(each.scores.overall, name) for each in trackers]) for name in FIGURES]
     for column, cell in _known(trackers):
         columns.append(column)

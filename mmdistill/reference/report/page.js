@@ -26,13 +26,13 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", named);
   named();
-  document.querySelector("header").prepend(theme);
+  document.querySelector("nav").append(theme);
 
   // Of several views one is shown: buttons for a few, a list for many.
   for (const views of all(".views")) {
     const children = all(":scope > .view", views);
     if (children.length < 2) continue;
-    const few = children.length <= 3;
+    const few = children.length <= 3 && children.map((view) => view.dataset.view).join("").length < 50;
     const bar = make("div", "", { class: "switch" });
     const buttons = [];
     const select = make("select", "");

@@ -28,13 +28,14 @@ _SECTIONS = {
 }
 
 
-def page(contents: Contents, *, looks: int, made: date) -> str:
+def page(contents: Contents, *, looks: int, made: date, title: str | None = None) -> str:
     """Return the report's HTML; the same contents and date give the same text.
 
     Args:
         contents: what is reported.
         looks: how many sequences are shown closely for each of two trackers.
         made: the date in the footer.
+        title: of the page; the trackers' number and the benchmark if not given.
     """
     sections = {
         "overall": overall_section(contents),
@@ -44,7 +45,7 @@ def page(contents: Contents, *, looks: int, made: date) -> str:
         "sequences": sequences_section(contents),
     }
     benchmark = TITLES.get(contents.rule.benchmark, contents.rule.benchmark)
-    title = f"{several(len(contents.trackers), 'tracker')} on {benchmark}"
+    title = title or f"{several(len(contents.trackers), 'tracker')} on {benchmark}"
     links = [element("a", _SECTIONS[name], href=f"#{name}") for name, section in sections.items() if section]
     head = element(
         "head",
@@ -82,7 +83,8 @@ def _lead(contents: Contents) -> str:
 
 def _footer(contents: Contents, made: date) -> Markup:
     facts = {
-        "Scored by": f"the rule of {contents.rule.benchmark}: {contents.rule.description}",
+        "Benchmark": TITLES.get(contents.rule.benchmark, contents.rule.benchmark),
+        "Scored by": contents.rule.description,
         "Made by": f"mmdistill {mmdistill.__version__}, NumPy {np.__version__}, PyTorch {torch.__version__}",
         "On": made.isoformat(),
     }

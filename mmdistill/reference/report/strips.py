@@ -18,28 +18,48 @@ WIDTH = 320
 QUALITY = 80
 """Of the JPEG, percent."""
 
+CLOSEST = 0.4
+"""The smallest part of an image that is shown, of its sides."""
+
 
 def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[Array, Colour]]) -> Image:
-    """Return a frame's images, RGB above TIR, with the true box in white and the trackers' boxes over it.
+    """Return what matters of a frame's images, RGB above TIR, with the trackers' boxes and the true one in white.
 
     Args:
         frame: images of any size, at least one.
         truths: one box ``(4,)`` for both images, or one for RGB and one for TIR.
-        boxes: ``(4,)`` with the colours; the first is drawn last, above the others.
+        boxes: ``(4,)`` with the colours; the first is drawn above the others, below the truth.
     """
     drawn = []
     for image, truth in zip(frame, (truths[0], truths[-1]), strict=True):
         if image is None:
             continue
-        scale = WIDTH / image.shape[1]
+        x, y, w, h = region(image.shape[1], image.shape[0], [truth, *(box for box, _ in boxes)])
+        scale = WIDTH / w
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        size = WIDTH, max(1, round(image.shape[0] * scale))
-        small = np.array(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
-        draw_box(small, truth * scale, WHITE)
-        for box, colour in reversed(boxes):
-            draw_box(small, box * scale, colour)
+        part = image[y : y + h, x : x + w]
+        small = np.array(cv2.resize(part, (WIDTH, max(1, round(h * scale))), interpolation=how), dtype=np.uint8)
+        for box, colour in (*reversed(boxes), (truth, WHITE)):
+            draw_box(small, (box - (x, y, 0, 0)) * scale, colour)
         drawn.append(small)
     return np.concatenate(drawn)
+
+
+def region(width: int, height: int, boxes: Sequence[Array]) -> tuple[int, int, int, int]:
+    """Return what part of an image is shown, ``x y w h``: the boxes with as much again around them.
+
+    It has the image's shape, is at least ``CLOSEST`` of its size, and no more than all of it.
+    """
+    seen = [box for box in boxes if np.isfinite(box).all()]
+    if not seen:
+        return 0, 0, width, height
+    size = np.array([width, height])
+    low = np.min([box[:2] for box in seen], axis=0).clip(0, size)
+    high = np.max([box[:2] + box[2:] for box in seen], axis=0).clip(0, size)
+    share = float(np.clip(2 * ((high - low) / size).max(), CLOSEST, 1))
+    w, h = (max(1, round(share * side)) for side in (width, height))
+    x, y = np.rint(((low + high) / 2 - (w / 2, h / 2)).clip(0, (width - w, height - h))).astype(int)
+    return int(x), int(y), w, h
 
 
 def data_uri(image: Image) -> str:

@@ -16,11 +16,13 @@ class Column:
         title: short.
         explained: what the title stands for, shown on pointing.
         number: whether figures are in it, which stand to the right and are sorted downwards first.
+        sorted_down: whether the rows are sorted by it, the highest first.
     """
 
     title: Markup | str
     explained: str | None = None
     number: bool = True
+    sorted_down: bool = False
 
 
 def sortable_table(
@@ -35,12 +37,19 @@ def sortable_table(
         class_: more CSS classes.
     """
     heads = [
-        element("th", column.title, scope="col", title=column.explained, class_=None if column.number else "words")
+        element(
+            "th",
+            column.title,
+            scope="col",
+            title=column.explained,
+            class_=None if column.number else "words",
+            aria_sort="descending" if column.sorted_down else None,
+        )
         for column in columns
     ]
     table = element(
         "table",
-        element("caption", caption),
+        element("caption", element("span", caption)),
         element("thead", element("tr", *heads)),
         element("tbody", *rows),
         class_=f"sortable {class_ or ''}".strip(),
