@@ -49,7 +49,7 @@ def report(
 
     With the images, frames in which two trackers part are shown:
 
-      mmdistill report scored/student scored/teacher --benchmark vot --root SEQUENCES --out report.html
+      mmdistill report scored/student scored/teacher --root SEQUENCES --out report.html
 
     The page is one file that needs no network. Pictures of its plots are written beside it.
 
@@ -76,15 +76,14 @@ def report(
     if benchmark == "synthetic":
         truths = truths_of(synthetic_sequences(count, seed=seed))
     elif annotations is not None or root is not None:
-        if benchmark is None:
-            raise DataError("--benchmark: expected the benchmark whose rule scores the results")
         truths = read_truths(annotations, root, modality=modality)
     elif benchmark is not None:
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
-    if truths and benchmark is not None:
-        contents = collect_raw(named, truths, RULES[benchmark], costs)
-    else:
+    if benchmark is None:
         contents = collect_scored(named, costs)
+    if truths:
+        rule = contents.rule if benchmark is None else RULES[benchmark]
+        contents = collect_raw(named, truths, rule, costs)
     paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
     print(_summary(contents, out, paths))
 

@@ -13,6 +13,7 @@ from mmdistill.reference.evaluation.scoring import BenchmarkScores
 from mmdistill.reference.files import atomic_path
 
 _MARKS = "os^DPv"
+_LETTERS = 80  # that fit above the plot
 
 
 def plot_attributes(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, prefix: str = "") -> list[Path]:
@@ -48,7 +49,8 @@ def plot_attributes(scores: Mapping[str, BenchmarkScores], folder: str | Path, *
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    columns = max(1, min(3, _LETTERS // max(len(name) + 10 for name in values)))
+    figure.legend(loc="outside upper center", ncols=columns, fontsize=10, frameon=False)
     path = Path(folder) / f"{prefix}attributes.png"
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
