@@ -119,10 +119,19 @@ def _results(folder: Path) -> Path:
 
 
 def _with_result(sequences: Iterable[str], folder: Path) -> frozenset[str]:
-    """Return the sequences that have a result, by the names ``find_result`` takes."""
-    names = [path.stem for path in folder.iterdir() if path.suffix == ".txt"]
-    endings = {name[place + 1 :] for name in names for place, letter in enumerate(name) if letter == "_"}
-    return frozenset(sequences) & endings.union(names)
+    """Return the sequences that have a result, by the names ``find_result`` takes.
+
+    A file is the result of the longest name it ends in: ``SomeTracker_red_man.txt`` is that of ``red_man``, where there
+    is such a sequence, and not that of ``man``.
+    """
+    known = frozenset(sequences)
+    found = set()
+    for path in folder.iterdir():
+        if path.suffix == ".txt":
+            name = path.stem
+            starts = [0, *(place + 1 for place, letter in enumerate(name) if letter == "_")]
+            found.add(next((name[start:] for start in starts if name[start:] in known), None))
+    return known & found
 
 
 def _common(every: Sequence[str], present: Mapping[str, Iterable[str]]) -> list[str]:

@@ -35,10 +35,10 @@ def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[
         if image is None:
             continue
         x, y, w, h = region(image.shape[1], image.shape[0], [truth, *(box for box, _ in boxes)])
-        scale = WIDTH / w
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        part = image[y : y + h, x : x + w]
-        small = np.array(cv2.resize(part, (WIDTH, max(1, round(h * scale))), interpolation=how), dtype=np.uint8)
+        size = WIDTH, max(1, round(WIDTH * image.shape[0] / image.shape[1]))  # the same for any region
+        scale = np.array([size[0] / w, size[1] / h] * 2)
+        how = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
+        small = np.array(cv2.resize(image[y : y + h, x : x + w], size, interpolation=how), dtype=np.uint8)
         for box, colour in (*reversed(boxes), (truth, WHITE)):
             draw_box(small, (box - (x, y, 0, 0)) * scale, colour)
         drawn.append(small)

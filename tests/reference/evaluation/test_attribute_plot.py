@@ -21,8 +21,10 @@ def scores(noise: float, attributes: tuple[str, ...]) -> BenchmarkScores:
 
 
 def test_a_mark_for_each_tracker_and_a_row_for_each_attribute(tmp_path: Path) -> None:
-    few, many = ({name: scores(noise, attributes) for name, noise in zip(ODD, (1, 6), strict=True)}
-                 for attributes in (("OCC", "$\\frac$"), tuple("abcdefghijklmnopqrs")))
+    few, many = (
+        {name: scores(noise, attributes) for name, noise in zip(ODD, (1, 6), strict=True)}
+        for attributes in (("OCC", "$\\frac$"), tuple("abcdefghijklmnopqrs"))
+    )
     (small,) = plot_attributes(few, tmp_path, prefix="few_")
     (large,) = plot_attributes(many, tmp_path, prefix="many_")
     assert (small.name, large.name) == ("few_attributes.png", "many_attributes.png")

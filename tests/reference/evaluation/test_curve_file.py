@@ -42,7 +42,9 @@ def test_a_part_of_the_sequences_scores_as_if_there_were_no_others(rule: str) ->
     both = scores(rule)
     part = gather({name: both.sequences[name] for name in ("c", "d")}, both.having, both.rule)
     weights = [111, 7] if rule == "gtot" else [1, 1]
-    assert part.overall.PR == pytest.approx(np.average([both.sequences[name].PR for name in ("c", "d")], weights=weights))
+    assert (
+        pytest.approx(np.average([both.sequences[name].PR for name in ("c", "d")], weights=weights)) == part.overall.PR
+    )
     assert part.having == {"OCC": ("c",), "TC": ("d",)}
     assert part.attributes["OCC"].SR == both.sequences["c"].SR
     alone = gather({"c": both.sequences["c"]}, both.having, both.rule)

@@ -33,14 +33,16 @@ class Benchmark(NamedTuple):
     results: tuple[Path, ...]
     truths: dict[str, np.ndarray]
     boxes: dict[str, dict[str, np.ndarray]]
+    attributes: dict[str, tuple[str, ...]]
 
 
 @pytest.fixture(scope="session")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def small_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     root = tmp_path_factory.mktemp("benchmark")
     generator = np.random.default_rng(7)
     truths, boxes = {}, {tracker: {} for tracker in TRACKERS}
-    for place, (name, sequence) in enumerate(zip(NAMES, synthetic_sequences(len(NAMES), seed=5, settings=VIDEO))):
+    videos = synthetic_sequences(len(NAMES), seed=5, settings=VIDEO)
+    for place, (name, sequence) in enumerate(zip(NAMES, videos, strict=True)):
         write_sequence(sequence, root / "sequences" / name, suffix=".jpg")
         flags = {each: [int(each in ATTRIBUTES[name])] * len(sequence) for each in ("OCC", "TC", "<LI>", "never")}
         (root / "sequences" / name / "attributes.json").write_text(json.dumps(flags))
@@ -53,4 +55,4 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
             boxes[tracker][name] = found.round(3)
             write_boxes(root / "results" / tracker / f"{name}.txt", boxes[tracker][name])
     results = tuple(root / "results" / tracker for tracker in TRACKERS)
-    return Benchmark(root / "sequences", results, truths, boxes)
+    return Benchmark(root / "sequences", results, truths, boxes, ATTRIBUTES)
