@@ -1,5 +1,6 @@
 """What every test shares: a fixed seed, one thread, and where the golden values and real data are."""
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -35,4 +36,16 @@ def real_data() -> Path:
     folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip(f"real data is not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def metrics(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of published annotations and raw results, unpacked; without it the tests that need it skip."""
+    archive = real_data / "metrics.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"published results are not here: {archive}")
+    folder = tmp_path_factory.mktemp("metrics")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
     return folder

@@ -23,6 +23,7 @@ from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import one_by_one, run_benchmark
 from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_sequences
+from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.settings import NetworkSettings, student_settings, teacher_settings
@@ -164,9 +165,9 @@ class Experiment:
         boxes = run_benchmark(one_by_one(ReferenceTracker(network, seed=self.seed)), self.held_out, folder / "results")
         scores = score_sequences(boxes, self.held_out, RULES["synthetic"])
         save_scores(folder / "scores.json", scores)
-        timings = [json.loads((folder / "results" / f"{sequence.name}.json").read_text()) for sequence in self.held_out]
-        seconds = np.concatenate([timing["seconds"][1:] for timing in timings])
-        return Contender(name, network, progress, scores, boxes, len(seconds) / float(seconds.sum()))
+        speed = read_speed(folder / "results", boxes)
+        assert speed is not None
+        return Contender(name, network, progress, scores, boxes, speed.frames_per_second)
 
 
 def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender] | None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import interruption, terminable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -47,3 +47,11 @@ def test_another_thread_has_no_signals() -> None:
     thread.start()
     thread.join()
     assert received == [[]]
+
+
+def test_a_request_to_end_is_an_interruption() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminable():  # noqa: PT012 (the error says that no signal came)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal was not heard")
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -77,7 +77,8 @@ def train(
 
     Args:
         stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
-        data: "synthetic", a folder of aligned pairs (rgb/ and tir/), or a folder of labelled sequences.
+        data: "synthetic", a folder of aligned pairs (rgb/ and tir/), a folder of labelled sequences, or a benchmark's
+            copy, such as lasher:FOLDER.
         out: where the run lives.
         teacher: the trained teacher's network.safetensors; without it a student is trained alone.
         trunk: trained weights to start the trunk from: torchvision's .pth, what `convert` wrote, a tracker's, or an

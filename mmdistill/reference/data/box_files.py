@@ -4,29 +4,69 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmdistill.reference.data.boxes import enclosing
+from mmdistill.reference.data.boxes import Array, enclosing
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 
-_SEPARATOR = re.compile(r"\s*,\s*|\s+")
+_SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 
 
 def read_boxes(path: str | Path) -> Boxes:
     """Read boxes ``(T, 4)`` as ``x y w h``, pixels.
 
     Lines hold ``x y w h``, or the corners of a quadrilateral ``x1 y1 ... x4 y4`` that becomes its enclosing box;
-    commas, tabs or spaces separate the numbers. A line of ``nan`` is a frame without a label, or one in which a
-    tracker failed.
+    commas, semicolons, tabs or spaces separate the numbers. A line of ``nan`` is a frame without a label, or one in
+    which a tracker failed.
 
     Raises:
         DataError: no such file, an empty one, or a line that is something else; the message has its number.
     """
+    return to_boxes(read_rows(path))
+
+
+def to_boxes(rows: Array) -> Boxes:
+    """Return the boxes ``(T, 4)`` of rows ``(T, 4)`` or ``(T, 8)``, pixels, as ``read_boxes`` does."""
+    return rows if rows.shape[1] == 4 else enclosing(rows)
+
+
+def read_rows(path: str | Path, *, empty: Literal["refused", "nan"] = "refused") -> Array:
+    """Read the numbers of a file of boxes, ``(T, 4)`` or ``(T, 8)`` as they stand there.
+
+    Args:
+        path: the file.
+        empty: what an empty line between others is: an error, or a frame without a box, a row of NaN.
+
+    Raises:
+        DataError: as ``read_boxes``.
+    """
     lines = read_text(path).rstrip().splitlines()
+    if not lines:
+        raise DataError(f"{path}: expected a box per line, got an empty file")
+    if empty == "nan":
+        blank = " ".join(["nan"] * len(_SEPARATOR.split(next(filter(str.strip, lines)).strip())))
+        lines = [line if line.strip() else blank for line in lines]
+    rows = _rows(lines)
+    return _row_by_row(lines, path) if rows is None else rows
+
+
+def _rows(lines: list[str]) -> Array | None:
+    """Return all rows at once; None where they must be looked at one by one."""
+    delimiter = next((each for each in ",;" if each in lines[0]), None)
+    try:
+        rows = np.loadtxt(lines, delimiter=delimiter, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    return rows if rows.shape[1] in (4, 8) and len(rows) == len(lines) else None
+
+
+def _row_by_row(lines: list[str], path: str | Path) -> Array:
+    """Return the rows, one after the other, or name the line that is wrong."""
     rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -38,10 +78,7 @@ def read_boxes(path: str | Path) -> Boxes:
             expected = f"{allowed[0]} numbers" if rows else "4 numbers (x y w h) or 8 (corners)"
             raise DataError(f"{path}, line {number}: expected {expected}, got {line.strip()[:60]!r}")
         rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: expected a box per line, got an empty file")
-    boxes = np.array(rows)
-    return boxes if boxes.shape[1] == 4 else enclosing(boxes)
+    return np.array(rows)
 
 
 def write_boxes(path: str | Path, boxes: ArrayLike, *, decimals: int | None = None) -> None:
@@ -54,10 +91,11 @@ def write_boxes(path: str | Path, boxes: ArrayLike, *, decimals: int | None = No
 
 
 def read_text(path: str | Path) -> str:
-    """Return a text file's content; DataError where it cannot be read as UTF-8."""
+    """Return a text file's content with any line ends, also ones converted twice; DataError where it is no UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected a text file, byte {error.start} is no UTF-8") from error
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")

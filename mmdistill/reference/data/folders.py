@@ -57,6 +57,11 @@ class FolderSequence:
         return self._boxes
 
     @property
+    def truths(self) -> tuple[Boxes, ...]:
+        """The ground truth that it is scored by: its boxes, which both modalities share."""
+        return (self._boxes,)
+
+    @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
         """For each attribute a flag per frame."""
         return self._attributes

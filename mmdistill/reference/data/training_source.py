@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast, get_args
 
+from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
 from mmdistill.reference.data.folders import find_annotation, read_sequences
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.data.pairs import PairFolder
@@ -25,7 +27,8 @@ def training_sequences(
 
     Args:
         data: ``"synthetic"``; or a folder of aligned pairs (``rgb/`` and ``tir/`` with the same names), from which
-            videos are composed; or a folder of labelled sequences.
+            videos are composed; or a folder of labelled sequences; or ``NAME:FOLDER``, a benchmark's copy, such as
+            ``lasher:LasHeR``, of which the training part is taken where it has one.
         count: how many videos are synthesised or composed.
         seed: of those videos.
         hold_out: how many pairs, the last by name, are left for testing.
@@ -36,6 +39,9 @@ def training_sequences(
     """
     if data == "synthetic":
         return synthetic_sequences(count, seed=seed)
+    name, _, place = data.partition(":")
+    if place and name in get_args(BenchmarkName):
+        return open_benchmark(cast(BenchmarkName, name), place, split="train").sequences
     folder = Path(data)
     if not folder.is_dir():
         raise DataError(

@@ -1,80 +1,111 @@
-"""Finding and fitting raw result files, any tracker's."""
+"""Raw result files, any tracker's: found by name, read, and fitted to the frames by rule."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmdistill.reference.data.box_files import read_boxes
+from mmdistill.reference.data.box_files import read_rows, to_boxes
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
-_logger = logging.getLogger(__name__)
+PREFIXED = "results named <tracker>_<sequence>.txt"
+RENAMED = "results of another name than their sequence's"
+UNUSED = "text files in the folder of results that belong to no sequence"
+CORNERS = "results of 8 columns, corners, which become their enclosing boxes"
+SHORT = "results a frame short, the last box is repeated"
+LONG = "results longer than the sequence, the rest is cut off"
+LABELLED_ONLY = "results with a box for each labelled frame alone"
+UNUSABLE = "results with boxes that are not finite or have no area, which repeat the one before them"
+EMPTY_LINES = "results with empty lines that are no frames, which are left out"
+
+_ALIKE = str.maketrans("`´‘’", "''''")  # noqa: RUF001
+
+
+class ResultFolder:
+    """Where one tracker's result files are.
+
+    A sequence's file is ``<name>.txt``; or ``<tracker>_<name>.txt``; or either with other capitals or quotes; or the
+    only text file, or ``<name>_001.txt``, in a folder ``<name>``.
+
+    Args:
+        folder: holds the files.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError(f"{folder}: expected a folder of result files, found none")
+        self._stems = {path.stem: path for path in sorted(self.folder.glob("*.txt"))}
+        self._alike: dict[str, list[str]] = {}
+        for stem in self._stems:
+            self._alike.setdefault(_alike(stem), []).append(stem)
+
+    def files(self) -> list[Path]:
+        """Return the text files, in order of their names."""
+        return list(self._stems.values())
+
+    def find(self, name: str) -> Path | None:
+        """Return a sequence's file, or None if there is none.
+
+        Raises:
+            DataError: several could be meant.
+        """
+        for candidates in self._candidates(name):
+            # Of ADRNet_walking and ADRNet_man_walking, "walking" is the one with the shorter prefix.
+            candidates.sort(key=len)
+            if len(candidates) > 1 and len(candidates[0]) == len(candidates[1]):
+                raise DataError(
+                    f"{self.folder}: {candidates[0]}.txt and {candidates[1]}.txt could both be sequence {name}"
+                )
+            if candidates:
+                return self._stems[candidates[0]]
+        inside = sorted((self.folder / name).glob("*.txt"))
+        single = [path for path in inside if path.stem == f"{name}_001"] or inside
+        return single[0] if len(single) == 1 else None
+
+    def _candidates(self, name: str) -> Iterator[list[str]]:
+        """Yield the stems that could be meant, the likeliest first."""
+        yield [name] if name in self._stems else []
+        yield [stem for stem in self._stems if stem.endswith(f"_{name}")]
+        alike = _alike(name)
+        yield list(self._alike.get(alike, []))
+        yield [stem for key, stems in self._alike.items() if key.endswith(f"_{alike}") for stem in stems]
 
 
 def find_result(folder: str | Path, name: str) -> Path:
-    """Return a sequence's result file: ``<name>.txt`` or, prefixed by the tracker's name, ``<prefix>_<name>.txt``.
-
-    Args:
-        folder: where one tracker's result files are.
-        name: the sequence's name.
+    """Return a sequence's result file; see ``ResultFolder``.
 
     Raises:
         DataError: no such folder, no such file, or several that could be meant.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder of result files, found none")
-    exact = folder / f"{name}.txt"
-    if exact.is_file():
-        return exact
-    # Of ADRNet_walking.txt and ADRNet_man_walking.txt, "walking" is the one with the shorter prefix.
-    candidates = sorted((path for path in folder.iterdir() if path.name.endswith(f"_{name}.txt")), key=_length)
-    if not candidates:
-        raise DataError(f"{folder}: no result for sequence {name}, expected {name}.txt or <tracker>_{name}.txt")
-    if len(candidates) > 1 and _length(candidates[0]) == _length(candidates[1]):
-        raise DataError(f"{folder}: {candidates[0].name} and {candidates[1].name} could both be sequence {name}")
-    return candidates[0]
+    path = ResultFolder(folder).find(name)
+    if path is None:
+        raise _missing(folder, [name])
+    return path
 
 
-def _length(path: Path) -> int:
-    return len(path.name)
-
-
-def fit_length(boxes: Boxes, frames: int, *, where: str | Path) -> Boxes:
-    """Return the boxes of exactly ``frames`` frames.
-
-    Some published results miss the last frame, which repeats the box before it, and some go on after it, which
-    is cut off; both are logged.
-
-    Args:
-        boxes: ``(T, 4)``.
-        frames: how many frames the ground truth has.
-        where: the file the boxes are from, named in messages.
-
-    Raises:
-        DataError: more than one box is missing.
-    """
-    if len(boxes) == frames:
-        return boxes
-    if len(boxes) < frames - 1:
-        raise DataError(f"{where}: expected a box for each of {frames} frames, got {len(boxes)}")
-    if len(boxes) > frames:
-        _logger.warning("%s: %d boxes for %d frames, the rest is cut off", where, len(boxes), frames)
-        return boxes[:frames]
-    _logger.warning("%s: %d boxes for %d frames, the last is repeated", where, len(boxes), frames)
-    return np.concatenate([boxes, boxes[-1:]])
-
-
-def read_results(folder: str | Path, frames: Mapping[str, int]) -> dict[str, Boxes]:
+def read_results(
+    folder: str | Path,
+    frames: Mapping[str, int],
+    *,
+    labelled: Mapping[str, NDArray[np.bool_]] | None = None,
+    oddities: Oddities | None = None,
+) -> dict[str, Boxes]:
     """Read one tracker's results for a benchmark.
 
     Args:
         folder: where its result files are.
         frames: for each sequence's name, how many frames it has.
+        labelled: for each sequence's name which frames have a label ``(T,)``; all if not given.
+        oddities: where is noted what was odd and what was made of it.
 
     Returns:
         For each name the boxes ``(frames, 4)``.
@@ -82,5 +113,112 @@ def read_results(folder: str | Path, frames: Mapping[str, int]) -> dict[str, Box
     Raises:
         DataError: a result is missing, ambiguous, malformed or too short.
     """
-    paths = {name: find_result(folder, name) for name in frames}
-    return {name: fit_length(read_boxes(path), frames[name], where=path) for name, path in paths.items()}
+    oddities = Oddities() if oddities is None else oddities
+    paths = _paths(ResultFolder(folder), list(frames), oddities)
+    return {
+        name: _read(path, frames[name], None if labelled is None else labelled[name], oddities)
+        for name, path in paths.items()
+    }
+
+
+def fit_length(
+    boxes: Boxes,
+    frames: int,
+    *,
+    where: str | Path,
+    labelled: NDArray[np.bool_] | None = None,
+    oddities: Oddities | None = None,
+) -> Boxes:
+    """Return the boxes of exactly ``frames`` frames.
+
+    Some published results miss the last frame, which repeats the box before it, and some go on after it, which is cut
+    off. Where not all frames have a label, there may be a box for the labelled frames alone, or none after the last of
+    them; the other frames then have NaN.
+
+    Args:
+        boxes: ``(T, 4)``.
+        frames: how many frames the ground truth has.
+        where: the file the boxes are from, named in messages.
+        labelled: which frames have a label ``(frames,)``; all if not given.
+        oddities: where is noted what was done.
+
+    Raises:
+        DataError: more than one box is missing.
+    """
+    oddities = Oddities() if oddities is None else oddities
+    if len(boxes) == frames:
+        return boxes
+    mask = np.ones(frames, dtype=bool) if labelled is None else labelled
+    needed = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else frames
+    counts = f"{where}: {len(boxes):,} boxes for {frames:,} frames"
+    if needed <= len(boxes) < frames:
+        return _filled(boxes, slice(len(boxes)), frames)
+    if len(boxes) == mask.sum() != frames:
+        oddities.add(LABELLED_ONLY, counts)
+        return _filled(boxes, mask, frames)
+    if len(boxes) > frames:
+        oddities.add(LONG, counts)
+        return boxes[:frames]
+    if len(boxes) < needed - 1:
+        raise DataError(f"{where}: expected a box for each of {frames} frames, got {len(boxes)}")
+    oddities.add(SHORT, counts)
+    return _filled(np.concatenate([boxes, boxes[-1:]]), slice(needed), frames)
+
+
+def _filled(boxes: Boxes, where: slice | NDArray[np.bool_], frames: int) -> Boxes:
+    filled = np.full((frames, 4), np.nan)
+    filled[where] = boxes
+    return filled
+
+
+def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[str, Path]:
+    """Return each sequence's file; a file that could be several sequences' is the one's of the longest name."""
+    taken: dict[Path, str] = {}
+    for name in sorted(names, key=len, reverse=True):
+        path = results.find(name)
+        if path is not None:
+            taken.setdefault(path, name)
+    paths = {name: path for path, name in taken.items()}
+    missing = [name for name in names if name not in paths]
+    if missing:
+        raise _missing(results.folder, missing)
+    for name, path in paths.items():
+        if path.stem.endswith(f"_{name}"):
+            oddities.add(PREFIXED)
+        elif path.stem != name:
+            oddities.add(RENAMED, f"{path.relative_to(results.folder)} is {name}")
+    for path in results.files():
+        if path not in taken:
+            oddities.add(UNUSED, path.name)
+    return {name: paths[name] for name in names}
+
+
+def _missing(folder: str | Path, names: list[str]) -> DataError:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    expected = f"expected {names[0]}.txt or <tracker>_{names[0]}.txt"
+    return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}")
+
+
+def _read(path: Path, frames: int, labelled: NDArray[np.bool_] | None, oddities: Oddities) -> Boxes:
+    rows = read_rows(path, empty="nan")
+    if rows.shape[1] == 8:
+        oddities.add(CORNERS)
+    boxes = to_boxes(rows)
+    written = ~np.isnan(boxes).all(axis=1)
+    if len(boxes) != frames and written.sum() == frames:
+        oddities.add(EMPTY_LINES, path.name)
+        boxes = boxes[written]
+    unusable = ~usable(boxes)
+    if unusable.any():
+        oddities.add(UNUSABLE, f"{path.name}: {unusable.sum():,} of {len(boxes):,}")
+    return fit_length(boxes, frames, where=path, labelled=labelled, oddities=oddities)
+
+
+def usable(boxes: Boxes) -> NDArray[np.bool_]:
+    """Whether each of boxes ``(T, 4)`` is finite and has an area."""
+    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+
+
+def _alike(name: str) -> str:
+    """Return a name without what people write differently."""
+    return name.casefold().translate(_ALIKE)

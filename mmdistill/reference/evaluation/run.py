@@ -38,7 +38,7 @@ class Tracker(Protocol):
 def run_sequence(
     tracker: Tracker, sequence: TrackingSequence, *, after_frame: Callable[[], object] = lambda: None
 ) -> TrackedSequence:
-    """Track a sequence from its first box to its last frame.
+    """Track a sequence from its first box to its last frame; a frame without any image keeps the last box.
 
     Args:
         tracker: any tracker.
@@ -62,7 +62,10 @@ def run_sequence(
     for index in range(1, len(sequence)):
         frame = sequence.frame(index)
         start = time.perf_counter()
-        boxes[index], scores[index] = tracker.update(frame)
+        if all(image is None for image in frame):
+            boxes[index], scores[index] = boxes[index - 1], 0.0
+        else:
+            boxes[index], scores[index] = tracker.update(frame)
         seconds[index] = time.perf_counter() - start
         after_frame()
     return TrackedSequence(boxes, scores, seconds)
@@ -93,8 +96,9 @@ def run_benchmark(
 ) -> dict[str, Boxes]:
     """Track every sequence and write each result as soon as it is there; called again, it goes on from there.
 
-    A sequence is done when ``<name>.txt`` holds a box for each of its frames. ``<name>.json`` beside it keeps
-    seconds and scores per frame.
+    The longest sequences come first, so that none is left over at the end while everything else is idle. A sequence is
+    done when ``<name>.txt`` holds a box for each of its frames. ``<name>.json`` beside it keeps seconds and scores per
+    frame.
 
     Args:
         run: how: ``one_by_one(tracker)`` for any tracker, or many sequences together.
@@ -111,6 +115,7 @@ def run_benchmark(
     paths = [Path(out_folder) / f"{sequence.name}.txt" for sequence in sequences]
     found = [_finished(path, len(sequence)) for path, sequence in zip(paths, sequences, strict=True)]
     missing = [number for number, boxes in enumerate(found) if boxes is None]
+    missing.sort(key=lambda number: -len(sequences[number]))
     with progress_bar(sum(len(sequences[i]) for i in missing), "tracking", "frame", show=progress) as bar:
         for place, tracked in run([sequences[i] for i in missing], bar.update):
             number = missing[place]

@@ -152,10 +152,16 @@ def score_sequences(
     """Score boxes, by sequence name, against the sequences' own ground truth and attributes."""
     return score_benchmark(
         predicted,
-        {sequence.name: (sequence.boxes,) for sequence in sequences},
+        {sequence.name: truths_of(sequence) for sequence in sequences},
         rule,
         attributes={sequence.name: sequence.attributes for sequence in sequences},
     )
+
+
+def truths_of(sequence: TrackingSequence) -> tuple[Boxes, ...]:
+    """Return all ground truth of a sequence ``(T, 4)``: a benchmark's ``truths``, or the boxes that are all it has."""
+    truths: tuple[Boxes, ...] = getattr(sequence, "truths", (sequence.boxes,))
+    return truths
 
 
 def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule, *, name: str = "sequence") -> Scores:

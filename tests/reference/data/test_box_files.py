@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmdistill.reference.data.box_files import read_boxes, write_boxes
+from mmdistill.reference.data.box_files import read_boxes, read_rows, write_boxes
 from mmdistill.reference.errors import DataError
 
 
@@ -20,6 +20,8 @@ from mmdistill.reference.errors import DataError
         "  1 2   3 4 \n5.5 6 7 80",
         "1, 2, 3, 4\n5.5 ,6 ,7 ,80\n",
         "\ufeff1,2,3,4\n5.5,6,7,80\n",
+        "1;2;3;4\r5.5 ; 6;7;80",
+        "1,2,3,4\r\r\n5.5\t6\t7,80\r\r\n",
     ],
 )
 def test_separators(tmp_path: Path, text: str) -> None:
@@ -32,6 +34,18 @@ def test_corners_become_their_enclosing_box(tmp_path: Path) -> None:
     path = tmp_path / "corners.txt"
     path.write_text("10 20 30 20 30 50 10 50\n0,5,10,0,20,5,10,10\n")
     np.testing.assert_array_equal(read_boxes(path), [[10, 20, 20, 30], [0, 0, 20, 10]])
+
+
+@pytest.mark.parametrize("columns", [4, 8])
+def test_an_empty_line_may_be_a_frame_without_a_box(tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "boxes.txt"
+    path.write_text("\n" + ",".join("1" * columns) + "\n \t\n" + ",".join("2" * columns) + "\n\n\n")
+    rows = read_rows(path, empty="nan")
+    assert rows.shape == (4, columns)
+    assert np.isnan(rows[[0, 2]]).all()
+    assert rows[[1, 3], 0].tolist() == [1, 2]
+    with pytest.raises(DataError, match="line 1"):
+        read_rows(path)
 
 
 def test_a_failed_tracker_may_have_written_nan(tmp_path: Path) -> None:

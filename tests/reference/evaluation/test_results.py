@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,20 @@ import pytest
 from mmdistill.reference.data.box_files import write_boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.results import (
+    CORNERS,
+    EMPTY_LINES,
+    LABELLED_ONLY,
+    LONG,
+    PREFIXED,
+    RENAMED,
+    SHORT,
+    UNUSABLE,
+    UNUSED,
     find_result,
     fit_length,
     read_results,
 )
+from mmdistill.reference.oddities import Oddities
 
 
 @pytest.mark.parametrize(
@@ -51,23 +60,37 @@ def test_ambiguous_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "rows", "message"),
-    [
-        (4, [0, 1, 2, 3], ""),
-        (5, [0, 1, 2, 3, 3], "the last is repeated"),
-        (3, [0, 1, 2], "the rest is cut off"),
-        (2, [0, 1], "the rest is cut off"),
-    ],
+    ("frames", "rows", "kind"),
+    [(4, [0, 1, 2, 3], None), (5, [0, 1, 2, 3, 3], SHORT), (3, [0, 1, 2], LONG), (2, [0, 1], LONG)],
 )
-def test_length_is_fitted_and_logged(
-    caplog: pytest.LogCaptureFixture, frames: int, rows: list[int], message: str
-) -> None:
-    boxes = np.arange(16.0).reshape(4, 4)
-    with caplog.at_level(logging.WARNING):
-        fitted = fit_length(boxes, frames, where="man.txt")
+def test_length_is_fitted_and_said(frames: int, rows: list[int], kind: str | None) -> None:
+    boxes, oddities = np.arange(16.0).reshape(4, 4), Oddities()
+    fitted = fit_length(boxes, frames, where="man.txt", oddities=oddities)
     np.testing.assert_array_equal(fitted, boxes[rows])
-    assert len(caplog.messages) == bool(message)
-    assert message in "".join(caplog.messages)
+    expected = [] if kind is None else [f"{kind}: 1", f"  man.txt: 4 boxes for {frames} frames"]
+    assert oddities.lines() == expected
+
+
+EVERY_FOURTH = np.arange(12) % 4 == 0  # labels on frames 0, 4 and 8
+
+
+@pytest.mark.parametrize(
+    ("count", "kind"),
+    [(12, None), (11, None), (9, None), (8, SHORT), (3, LABELLED_ONLY), (13, LONG)],
+)
+def test_where_only_some_frames_have_labels_those_decide(count: int, kind: str | None) -> None:
+    labels = np.array([0.0, 4.0, 8.0])
+    frames = labels if count == 3 else np.arange(float(count))
+    boxes, oddities = np.repeat(frames[:, None], 4, axis=1), Oddities()
+    fitted = fit_length(boxes, 12, where="x.txt", labelled=EVERY_FOURTH, oddities=oddities)
+    assert fitted.shape == (12, 4)
+    assert fitted[EVERY_FOURTH, 0].tolist() == ([0, 4, 7] if count == 8 else [0, 4, 8])
+    assert [line.split(": ")[0] for line in oddities.lines()[:1]] == ([] if kind is None else [kind])
+
+
+def test_too_few_boxes_for_the_labels_are_an_error() -> None:
+    with pytest.raises(DataError, match="for each of 12 frames, got 7"):
+        fit_length(np.zeros((7, 4)), 12, where="x.txt", labelled=EVERY_FOURTH)
 
 
 def test_too_short_a_result_is_an_error() -> None:
@@ -83,3 +106,65 @@ def test_results_of_a_benchmark(tmp_path: Path) -> None:
         "a": [[1, 2, 3, 4]] * 2,
         "b": [[5, 6, 7, 8]] * 2,
     }
+
+
+def said(folder: Path, frames: dict[str, int]) -> tuple[dict[str, list[list[float]]], list[str]]:
+    oddities = Oddities()
+    results = read_results(folder, frames, oddities=oddities)
+    return {name: boxes.tolist() for name, boxes in results.items()}, oddities.lines()
+
+
+def test_what_is_odd_is_said_kind_by_kind(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "T_a.txt", [[1, 2, 3, 4]] * 2)
+    (tmp_path / "T_b.txt").write_text("1 2 4 2 4 6 1 6\r\n0\t0\t2\t0\t2\t2\t0\t2\r\n")
+    (tmp_path / "BABY`S.txt").write_text("\ufeff1,2,3,4\nnan,nan,nan,nan\n1,2,0,4\n")
+    (tmp_path / "T_a_time.txt").write_text("0.1\n0.2\n")
+    boxes, lines = said(tmp_path, {"a": 2, "b": 2, "baby's": 3})
+    assert boxes["b"] == [[1, 2, 3, 4], [0, 0, 2, 2]]
+    assert boxes["baby's"][0] == [1, 2, 3, 4]
+    assert sorted(lines) == sorted(
+        [
+            f"{RENAMED}: 1",
+            "  BABY`S.txt is baby's",
+            f"{PREFIXED}: 2",
+            f"{UNUSED}: 1",
+            "  T_a_time.txt",
+            CORNERS,
+            f"{UNUSABLE}: 1",
+            "  BABY`S.txt: 2 of 3",
+        ]
+    )
+
+
+def test_a_file_is_one_sequences_alone(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "T_man_walking.txt", [[1, 2, 3, 4]])
+    with pytest.raises(DataError, match=r"no result for sequence walking, expected walking\.txt"):
+        read_results(tmp_path, {"walking": 1, "man_walking": 1})
+    write_boxes(tmp_path / "T_walking.txt", [[5, 6, 7, 8]])
+    boxes, _ = said(tmp_path, {"walking": 1, "man_walking": 1})
+    assert boxes == {"walking": [[5, 6, 7, 8]], "man_walking": [[1, 2, 3, 4]]}
+
+
+def test_all_that_is_missing_is_counted(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "b.txt", [[1, 2, 3, 4]])
+    with pytest.raises(DataError, match=r"no result for sequence a \(and 2 more\)"):
+        read_results(tmp_path, dict.fromkeys("abcd", 1))
+
+
+def test_results_in_a_folder_per_sequence(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "a" / "a_001.txt", [[1, 2, 3, 4]])
+    write_boxes(tmp_path / "a" / "a_002.txt", [[5, 6, 7, 8]])
+    write_boxes(tmp_path / "b" / "boxes.txt", [[5, 6, 7, 8]])
+    boxes, lines = said(tmp_path, {"a": 1, "b": 1})
+    assert boxes == {"a": [[1, 2, 3, 4]], "b": [[5, 6, 7, 8]]}
+    assert lines[0] == f"{RENAMED}: 2"
+
+
+def test_empty_lines_are_frames_if_their_number_says_so(tmp_path: Path) -> None:
+    (tmp_path / "lost.txt").write_text("1,2,3,4\n\n5,6,7,8\n\n\n")
+    (tmp_path / "spaced.txt").write_text("1,2,3,4\n\n5,6,7,8\n\n")
+    boxes, lines = said(tmp_path, {"lost": 3, "spaced": 2})
+    assert np.isnan(boxes["lost"][1]).all()
+    assert boxes["lost"][2] == [5, 6, 7, 8]
+    assert boxes["spaced"] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert lines == [f"{UNUSABLE}: 1", "  lost.txt: 1 of 3", f"{EMPTY_LINES}: 1", "  spaced.txt"]

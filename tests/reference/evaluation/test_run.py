@@ -93,6 +93,16 @@ def test_a_first_box_nobody_could_start_from(clip: Clip, message: str) -> None:
         run_sequence(Drifting(), clip)
 
 
+def test_a_frame_without_any_image_keeps_the_last_box() -> None:
+    class Dark(Clip):
+        def frame(self, index: int) -> FramePair:
+            return Pair(None, None) if index == 2 else super().frame(index)
+
+    tracked = run_sequence(Drifting(), Dark("car", 4))
+    assert tracked.boxes[:, 0].tolist() == [4, 5, 5, 6]
+    assert tracked.scores.tolist() == [1, 0.5, 0, 0.5]
+
+
 def test_a_benchmark_is_written_as_it_goes(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "drifting"
     results = run_benchmark(one_by_one(Drifting()), [Clip("a", 3), Clip("baby's `", 4)], out)
@@ -110,11 +120,13 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     clips = [Clip("a", 3), Clip("b", 4), Clip("c", 2)]
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(one_by_one(Drifting(stop_after=5)), clips, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.txt"]
+    # The longest is first.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json", "b.txt"]
     second = Drifting()
     results = run_benchmark(one_by_one(second), clips, tmp_path)
     assert second.starts == 2
-    assert second.shown == [0, 1, 2, 3, 0, 1]
+    assert second.shown == [0, 1, 2, 0, 1]
+    assert list(results) == ["a", "b", "c"]
     assert {name: len(boxes) for name, boxes in results.items()} == {"a": 3, "b": 4, "c": 2}
     third = Drifting()
     again = run_benchmark(one_by_one(third), clips, tmp_path)

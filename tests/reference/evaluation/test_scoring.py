@@ -259,6 +259,81 @@ def test_order_of_frames_does_not_matter(tracks: tuple[np.ndarray, np.ndarray]) 
     assert score_sequence(predicted[::-1], (truth[::-1],), rule).figures() == forward.figures()
 
 
+@given(tracks=box_tracks(), shift=st.tuples(quarter, quarter), rule=st.sampled_from([*RULES.values()]))
+def test_a_shift_changes_what_the_rule_says(
+    tracks: tuple[np.ndarray, np.ndarray], shift: tuple[float, float], rule: Rule
+) -> None:
+    """Where a box at the border counts as invalid, a shift across it changes scores, and no other shift does."""
+    predicted, truth = tracks
+    moved = truth + [*shift, 0, 0]
+    before = score_sequence(predicted, truths_for(rule, truth), rule)
+    after = score_sequence(predicted + [*shift, 0, 0], truths_for(rule, moved), rule)
+    was, now = (truth <= 0).any(axis=1), (moved <= 0).any(axis=1)
+    if rule.invalid_truth != "precision_hit" or np.array_equal(was, now):
+        assert after.figures() == before.figures()
+    elif (now >= was).all():  # what becomes invalid is a hit and no success
+        assert after.PR >= before.PR
+        assert after.SR <= before.SR
+
+
+@given(tracks=box_tracks(), extra=st.integers(1, 5), rule=st.sampled_from([*RULES.values()]))
+def test_appended_frames_count_as_much_as_the_others(
+    tracks: tuple[np.ndarray, np.ndarray], extra: int, rule: Rule
+) -> None:
+    predicted, truth = tracks
+    frames = len(truth)
+    labelled = np.tile([[500.0, 500, 40, 20]], (extra, 1))
+    before = score_sequence(predicted, truths_for(rule, truth), rule)
+    found = score_sequence(
+        np.concatenate([predicted, labelled]), truths_for(rule, np.concatenate([truth, labelled])), rule
+    )
+    perfect = 97.5 if rule.success == "trapezoids" else 100 * 20 / 21
+    expected = [
+        (frames * old + extra * new) / (frames + extra)
+        for old, new in zip((before.PR, before.NPR, before.SR), (100, 100, perfect), strict=True)
+    ]
+    assert (found.PR, found.NPR, found.SR) == pytest.approx(tuple(expected))
+    lost = score_sequence(
+        np.concatenate([predicted, labelled + 5000]), truths_for(rule, np.concatenate([truth, labelled])), rule
+    )
+    share = frames / (frames + extra)
+    assert (lost.PR, lost.NPR, lost.SR) == pytest.approx((share * before.PR, share * before.NPR, share * before.SR))
+    unlabelled = score_sequence(
+        np.concatenate([predicted, labelled]),
+        truths_for(rule, np.concatenate([truth, np.full((extra, 4), np.nan)])),
+        rule,
+    )
+    assert unlabelled.figures() == before.figures()
+
+
+@given(tracks=box_tracks(), extra=st.integers(1, 20))
+def test_a_longer_sequence_weighs_more_only_where_frames_are_pooled(
+    tracks: tuple[np.ndarray, np.ndarray], extra: int
+) -> None:
+    predicted, truth = tracks
+    still = np.tile(moving(1), (extra, 1))
+    boxes, truths = {"drawn": predicted, "still": still}, {"drawn": (truth,), "still": (still,)}
+    rule = replace(RULES["vot"], first_frame="as_predicted")
+    drawn = score_sequence(predicted, (truth,), rule).SR
+    perfect = 100 * 20 / 21
+    frames = len(truth)
+    assert score_benchmark(boxes, truths, rule).overall.SR == pytest.approx((drawn + perfect) / 2)
+    pooled = score_benchmark(boxes, truths, replace(rule, aggregation="pooled")).overall.SR
+    assert pooled == pytest.approx((frames * drawn + extra * perfect) / (frames + extra))
+
+
+@EVERY_RULE
+def test_the_bounds_of_a_benchmark(rule: Rule) -> None:
+    truths = {str(length): truths_for(rule, moving(length)) for length in (3, 8)}
+    best = score_benchmark({name: truth[0] for name, truth in truths.items()}, truths, rule).overall
+    perfect = 97.5 if rule.success == "trapezoids" else 100 * 20 / 21
+    assert (best.PR, best.NPR, best.SR) == pytest.approx((100, 100, perfect))
+    worst = score_benchmark({name: truth[0] + 5000 for name, truth in truths.items()}, truths, rule).overall
+    # The given first frame is all that a lost tracker may keep.
+    kept = (1 / 3 + 1 / 8) / 2 if rule.first_frame == "truth" else 0
+    assert (worst.PR, worst.NPR, worst.SR) == pytest.approx((100 * kept, 100 * kept, perfect * kept))
+
+
 # ---- benchmarks ----------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmdistill.pair import Pair
@@ -15,13 +15,20 @@ SHOWN = 5
 """How many missing numbers a message lists."""
 
 
-def pair_files(rgb: Sequence[Path], tir: Sequence[Path]) -> Pair[Sequence[Path | None]]:
+def pair_files(
+    rgb: Sequence[Path], tir: Sequence[Path], say: Callable[[str], object] = logger.warning
+) -> Pair[Sequence[Path | None]]:
     """Pair the images of two folders, both in natural order: by order, or by the numbers in their names.
 
     By order is the rule, since many data sets number their modalities differently. By number is right where a file of
     one folder is lost: the frames after it must stay aligned. So the numbers count if the names of each folder differ
     in one number only, both begin with the same one, and the folders share at least half of the numbers of the smaller.
     What was lost is logged once.
+
+    Args:
+        rgb: the images of one folder.
+        tir: those of the other.
+        say: what a message about lost files is given to.
 
     Returns:
         For each modality its frames, None for a frame without an image; of unequal length where the folders end
@@ -31,7 +38,7 @@ def pair_files(rgb: Sequence[Path], tir: Sequence[Path]) -> Pair[Sequence[Path |
     if rgb_numbers is None or tir_numbers is None or not _lossy(rgb_numbers, tir_numbers):
         return Pair(rgb, tir)
     numbers = sorted(rgb_numbers.keys() | tir_numbers.keys())
-    return Pair(_filled(rgb_numbers, numbers, tir[0].parent), _filled(tir_numbers, numbers, rgb[0].parent))
+    return Pair(_filled(rgb_numbers, numbers, tir[0].parent, say), _filled(tir_numbers, numbers, rgb[0].parent, say))
 
 
 def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:
@@ -41,15 +48,17 @@ def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:
     return same_start and first.keys() != second.keys() and 2 * len(shared) >= min(len(first), len(second))
 
 
-def _filled(files: dict[int, Path], numbers: Sequence[int], partner: Path) -> list[Path | None]:
+def _filled(
+    files: dict[int, Path], numbers: Sequence[int], partner: Path, say: Callable[[str], object]
+) -> list[Path | None]:
     """Return the files in the order of all numbers, up to their own last; say which are lost."""
     own = [number for number in numbers if number <= max(files)]
     lost = [str(number) for number in own if number not in files]
     if lost:
         shown = ", ".join(lost[:SHOWN]) + (", ..." if len(lost) > SHOWN else "")
         folder = next(iter(files.values())).parent
-        message = "%s: %d lost (number %s) that %s has; the two are paired by the numbers in their names"
-        logger.warning(message, folder, len(lost), shown, partner)
+        rest = f"that {partner} has; the two are paired by the numbers in their names"
+        say(f"{folder}: {len(lost)} lost (number {shown}) {rest}")
     return [files.get(number) for number in own]
 
 

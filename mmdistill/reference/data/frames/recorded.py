@@ -52,7 +52,7 @@ class Frames:
         self._where = where
         self._length = min(lengths)
         self._on_broken = on_broken
-        self._one_size = OneSize(where.tir, None if rgb is None else lambda: self.size)
+        self._one_size = OneSize(where.tir, None if rgb is None else self._usual_size)
 
     def __len__(self) -> int:
         return self._length
@@ -91,6 +91,9 @@ class Frames:
             if image is not None:
                 return image.shape[1], image.shape[0]
         raise DataError(f"{where}: expected a frame that can be read, there is none")
+
+    def _usual_size(self) -> tuple[int, int]:
+        return self.size
 
     def close(self) -> None:
         """Nothing needs to be given back; live frames do."""

@@ -1,0 +1,118 @@
+"""From a benchmark's name and a folder to its sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from mmdistill.reference.data.benchmarks.attributes import Copy
+from mmdistill.reference.data.benchmarks.gtot import GTOT
+from mmdistill.reference.data.benchmarks.lasher import Split, lasher
+from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, search
+from mmdistill.reference.data.benchmarks.lsotb_tir import LSOTB_TIR
+from mmdistill.reference.data.benchmarks.ptb_tir import PTB_TIR
+from mmdistill.reference.data.benchmarks.rgbt234 import RGBT210, RGBT234
+from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
+from mmdistill.reference.data.benchmarks.vot import vot
+from mmdistill.reference.data.benchmarks.vtuav import VTUAV
+from mmdistill.reference.data.box_files import read_text
+from mmdistill.reference.data.folders import FolderSequence
+from mmdistill.reference.data.sequence import Boxes, TrackingSequence
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
+
+BenchmarkName = Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot"]
+
+UNUSABLE = "sequences that can't be used are left out"
+
+
+class LabelledSequence(TrackingSequence, Protocol):
+    """A sequence with all ground truth that its benchmark scores by."""
+
+    @property
+    def truths(self) -> tuple[Boxes, ...]:
+        """The ground truth ``(T, 4)``: one, or RGB's and TIR's; NaN where a frame has no label."""
+        ...
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was read of a benchmark.
+
+    Attributes:
+        layout: how it lies.
+        place: where its sequences, or their annotations, lie.
+        files: those of all sequences.
+        sequences: all that can be used, in natural order of their names.
+        oddities: what is odd about the copy.
+    """
+
+    layout: Layout
+    place: Path
+    files: list[SequenceFiles]
+    sequences: list[LabelledSequence]
+    oddities: Oddities
+
+
+def open_benchmark(
+    name: BenchmarkName,
+    root: str | Path,
+    *,
+    images: bool = True,
+    modality: Literal["rgb", "tir"] = "rgb",
+    split: Split = "test",
+    attribute_names: Sequence[str] = (),
+    unusable: Literal["stop", "skip"] = "stop",
+) -> Benchmark:
+    """Read a copy of a benchmark.
+
+    Args:
+        name: which benchmark.
+        root: its folder, or one up to two levels above.
+        images: whether frames are wanted; for scoring, annotations are enough.
+        modality: what the images of single-modality VOT-style sequences are.
+        split: which part of LasHeR.
+        attribute_names: in the order of the files' flags, for benchmarks whose files don't say them.
+        unusable: what a sequence that can't be used is: an error, or left out and noted as odd.
+
+    Raises:
+        DataError: there are no sequences, several folders hold some, or one can't be used.
+    """
+    layout = choose_layout(name, modality=modality, split=split)
+    oddities = Oddities()
+    place, files = search(layout, Path(root))
+    copy = Copy(Path(root), place, [each.name for each in files], attribute_names, oddities)
+    flags = {} if layout.attributes is None else layout.attributes(copy)
+    sequences: list[LabelledSequence] = []
+    for each in files:
+        try:
+            if images and name == "vot":
+                sequences.append(FolderSequence(each.truths[0].parent, modality=modality))
+            else:
+                sequence = BenchmarkSequence(each, attributes=flags.get(each.name), images=images, oddities=oddities)
+                sequences.append(sequence)
+        except DataError as error:
+            if unusable == "stop":
+                raise
+            oddities.add(UNUSABLE, str(error))
+    for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
+        oddities.add(f"sequences that {layout.listed} lists, but that are not there", absent)
+    if layout.count not in (None, len(sequences)):
+        oddities.add(f"{layout.title} has {layout.count} sequences, {len(sequences)} are used")
+    return Benchmark(layout, place, files, sequences, oddities)
+
+
+def _listed(copy: Copy, layout: Layout) -> set[str]:
+    path = copy.find(layout.listed) if layout.listed else None
+    return set() if path is None else {line.strip() for line in read_text(path).splitlines() if line.strip()}
+
+
+def choose_layout(name: BenchmarkName, *, modality: Literal["rgb", "tir"] = "rgb", split: Split = "test") -> Layout:
+    """Return how a benchmark lies on disk; arguments as in ``open_benchmark``."""
+    if name == "vot":
+        return vot(modality)
+    if name == "lasher":
+        return lasher(split)
+    return {each.benchmark: each for each in (GTOT, RGBT210, RGBT234, VTUAV, LSOTB_TIR, PTB_TIR)}[name]

@@ -1,0 +1,45 @@
+"""Folders of VOT- or OTB-style sequences, of one modality or both; see ``FolderSequence``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from mmdistill.pair import Pair
+from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, annotations_only, first_there, sub_folders
+from mmdistill.reference.data.folders import ANNOTATIONS, find_annotation
+from mmdistill.reference.data.images import SUFFIXES
+from mmdistill.reference.data.modalities import NAMES, modality_folders
+from mmdistill.reference.errors import DataError
+
+
+def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
+    """Return the layout: ``<name>/groundtruth.txt`` (or ``groundtruth_rect.txt``) beside frames, or ``<name>.txt``.
+
+    Args:
+        modality: what the images of single-modality sequences are.
+    """
+
+    def find(folder: Path) -> list[SequenceFiles]:
+        if find_annotation(folder) is not None:
+            return [_one(folder, modality)]
+        folders = [_one(each, modality) for each in sub_folders(folder) if find_annotation(each) or _has_frames(each)]
+        return folders + annotations_only(folder)
+
+    return Layout("vot", count=None, find=(find,))
+
+
+def _one(folder: Path, modality: Literal["rgb", "tir"]) -> SequenceFiles:
+    annotation = find_annotation(folder) or folder / ANNOTATIONS[0]
+    try:
+        both = modality_folders(folder)
+    except DataError:  # one of two is missing, which opening the sequence will say
+        both = None
+    single = first_there(folder, ("img", "."))
+    images: Pair[Path | None] = Pair(single, None) if modality == "rgb" else Pair(None, single)
+    return SequenceFiles(folder.resolve().name, (annotation,), Pair(*both) if both else images)
+
+
+def _has_frames(folder: Path) -> bool:
+    places = {"img", *NAMES.rgb, *NAMES.tir}
+    return any(path.suffix.lower() in SUFFIXES or path.name in places for path in folder.iterdir())

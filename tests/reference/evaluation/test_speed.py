@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.speed import read_speed
+
+
+def write(folder: Path, name: str, seconds: object) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def test_the_first_frames_are_counted_apart(tmp_path: Path) -> None:
+    write(tmp_path, "a", [2.0, 0.5, 0.5])
+    write(tmp_path, "dog's", [4.0, 0.25, 0.25, 0.5])
+    speed = read_speed(tmp_path, ["a", "dog's"])
+    assert speed is not None
+    assert speed.frames_per_second == pytest.approx(5 / 2)
+    assert speed.with_first_frames == pytest.approx(7 / 8)
+    content = json.loads(speed.as_json("on paper"))
+    assert content["frames_per_second"] == 2.5
+    assert (content["frames"], content["first_frames"]) == (5, 2)
+    assert content["how"] == "time of the tracker alone, without reading images; on paper"
+
+
+def test_results_without_times_have_no_speed(tmp_path: Path) -> None:
+    write(tmp_path, "a", [1.0])
+    assert read_speed(tmp_path, ["a", "b"]) is None
+
+
+@pytest.mark.parametrize("seconds", [[], "fast", None, [1, "x"]])
+def test_malformed_times_are_named(tmp_path: Path, seconds: object) -> None:
+    write(tmp_path, "a", seconds)
+    with pytest.raises(DataError, match=r"a\.json: expected the seconds"):
+        read_speed(tmp_path, ["a"])
