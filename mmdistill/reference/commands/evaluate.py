@@ -137,7 +137,7 @@ def evaluate(
         save_scores(json, scores)
     print(score_table(scores))
     print(f"\n{benchmark}: {rule.description}")
-    _print_oddities(oddities, SHOWN)
+    print_oddities(oddities, SHOWN)
     if export is not None:
         print(export_results(export, boxes, benchmark, name))
 
@@ -186,7 +186,7 @@ class _Source:
         images = self.annotations is None
         folder = self._folder(images)
         checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
-        _print_oddities(checked.oddities, None)
+        print_oddities(checked.oddities, None)
         print(f"{folder}: {checked.usable} of {checked.sequences} sequences can be used")
         if checked.usable < checked.sequences:
             raise DataError(f"{folder}: {checked.sequences - checked.usable} sequences can't be used, as listed")
@@ -265,8 +265,9 @@ def _claim(out: Path, weights: Path) -> None:
     write_text(mark, f"{digest}  {weights}\n")
 
 
-def _print_oddities(oddities: Oddities, most: int | None) -> None:
+def print_oddities(oddities: Oddities, most: int | None, *, whose: str | None = None) -> None:
+    """Print what was odd, at most so many details of a kind, or nothing where nothing was."""
     lines = oddities.lines(most)
     if lines:
-        print("\nOdd, and what is made of it:")
+        print(f"\nOdd{f' in {whose}' if whose else ''}, and what is made of it:")
         print("\n".join(f"  {line}" for line in lines))

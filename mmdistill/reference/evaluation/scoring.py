@@ -189,7 +189,7 @@ def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule,
     if not counted.any():
         raise DataError(f"{name}: no frame of the ground truth has a label")
 
-    boxes = _as_counted(boxes, truths[0], rule)
+    boxes = as_counted(boxes, truths[0], rule)
     # fmin and fmax: where one modality has no label, the other's counts.
     error = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=False) for each in truths])[counted]
     normalised = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=True) for each in truths])[counted]
@@ -216,8 +216,14 @@ def _labelled(truth: Boxes, rule: Rule) -> Boxes:
     return np.where((truth[..., 2:] > 0).all(axis=-1, keepdims=True), truth, np.nan)
 
 
-def _as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
-    """Return the predicted boxes with the first frame, unusable boxes and rounding as the rule wants them."""
+def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
+    """Return the predicted boxes with the first frame, unusable boxes and rounding as the rule wants them.
+
+    Args:
+        predicted: ``(T, 4)``, pixels.
+        truth: the ground truth ``(T, 4)`` that the tracker started from.
+        rule: how the benchmark is scored.
+    """
     boxes = predicted.copy()
     if rule.first_frame == "truth" and _finite(truth[0]):
         boxes[0] = truth[0]

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, read_curves
-from mmdistill.reference.evaluation.results import read_results
+from mmdistill.reference.evaluation.results import read_results, sequences_with_results
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, gather, score_benchmark
+from mmdistill.reference.evaluation.scoring import BenchmarkScores, as_counted, gather, score_benchmark
+from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.networks.weights import some
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.contents import Contents, Tracker, Truth
 from mmdistill.reference.report.cost import Cost
-from mmdistill.reference.report.speed import read_speed
 
 
 def name_folders(given: Sequence[str]) -> dict[str, Path]:
@@ -70,7 +74,7 @@ def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Co
             gather({sequence: each.sequences[sequence] for sequence in common}, each.having, each.rule),
             missing=_missing(every, each.sequences),
             cost=costs.get(name),
-            frames_per_second=read_speed(_results(folders[name]), common),
+            frames_per_second=_speed(_results(folders[name]), common),
         )
         for name, each in scores.items()
     ]
@@ -78,7 +82,11 @@ def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Co
 
 
 def collect_raw(
-    folders: Mapping[str, Path], truths: Mapping[str, Truth], rule: Rule, costs: Mapping[str, Cost]
+    folders: Mapping[str, Path],
+    truths: Mapping[str, Truth],
+    rule: Rule,
+    costs: Mapping[str, Cost],
+    oddities: Oddities | None = None,
 ) -> Contents:
     """Score trackers' raw results, anyone's, on the sequences for which all of them have a result.
 
@@ -87,51 +95,59 @@ def collect_raw(
         truths: the ground truth of every sequence.
         rule: how the benchmark is scored.
         costs: of those trackers whose networks are known.
+        oddities: what was odd about the ground truth.
 
     Raises:
         DataError: no sequence for which all have a result, or results that can't be read or scored.
     """
-    places = {name: _results(folder) for name, folder in folders.items()}
     every = list(truths)
-    present = {name: _with_result(every, place) for name, place in places.items()}
+    places = {name: _results(folder) for name, folder in folders.items()}
+    present = {name: sequences_with_results(place, every) for name, place in places.items()}
     for name, found in present.items():
         if not found:
             raise DataError(f"{places[name]}: no result for any of {len(every)} sequences, such as {every[0]}.txt")
-    common = _common(every, present)
-    truths = {sequence: truths[sequence] for sequence in common}
-    frames = {sequence: len(truth.boxes[0]) for sequence, truth in truths.items()}
-    trackers = []
-    for name, place in places.items():
-        boxes = read_results(place, frames)
-        scores = score_benchmark(
-            boxes,
-            {sequence: truth.boxes for sequence, truth in truths.items()},
-            rule,
-            attributes={sequence: truth.attributes for sequence, truth in truths.items()},
+    common = {each: truths[each] for each in _common(every, present)}
+    trackers = [
+        Tracker(
+            name,
+            *_scored(place, {each: truths[each] for each in present[name]}, common, rule, noted),
+            missing=_missing(every, present[name]),
+            cost=costs.get(name),
+            frames_per_second=_speed(place, common),
+            oddities=noted,
         )
-        speed = read_speed(place, common)
-        trackers.append(Tracker(name, scores, boxes, _missing(every, present[name]), costs.get(name), speed))
-    return Contents(tuple(trackers), truths, len(every))
+        for name, place in places.items()
+        for noted in (Oddities(),)
+    ]
+    return Contents(tuple(trackers), common, len(every), oddities or Oddities())
+
+
+def _scored(
+    place: Path, present: Mapping[str, Truth], compared: Mapping[str, Truth], rule: Rule, oddities: Oddities
+) -> tuple[BenchmarkScores, dict[str, Boxes]]:
+    """Return a tracker's scores and boxes on the sequences that are compared, of those that are present."""
+    frames = {name: len(truth.boxes[0]) for name, truth in present.items()}
+    labelled = {
+        name: np.any([np.isfinite(boxes).all(axis=1) for boxes in truth.boxes], axis=0)
+        for name, truth in present.items()
+    }
+    predicted = read_results(place, frames, labelled=labelled, oddities=oddities)
+    scores = score_benchmark(
+        predicted,
+        {name: truth.boxes for name, truth in compared.items()},
+        rule,
+        attributes={name: truth.attributes for name, truth in compared.items()},
+    )
+    return scores, {name: as_counted(predicted[name], truth.boxes[0], rule) for name, truth in compared.items()}
 
 
 def _results(folder: Path) -> Path:
     return folder / "results" if (folder / "results").is_dir() else folder
 
 
-def _with_result(sequences: Iterable[str], folder: Path) -> frozenset[str]:
-    """Return the sequences that have a result, by the names ``find_result`` takes.
-
-    A file is the result of the longest name it ends in: ``SomeTracker_red_man.txt`` is that of ``red_man``, where there
-    is such a sequence, and not that of ``man``.
-    """
-    known = frozenset(sequences)
-    found = set()
-    for path in folder.iterdir():
-        if path.suffix == ".txt":
-            name = path.stem
-            starts = [0, *(place + 1 for place, letter in enumerate(name) if letter == "_")]
-            found.add(next((name[start:] for start in starts if name[start:] in known), None))
-    return known & found
+def _speed(place: Path, sequences: Iterable[str]) -> float | None:
+    speed = read_speed(place, sequences)
+    return None if speed is None else speed.frames_per_second
 
 
 def _common(every: Sequence[str], present: Mapping[str, Iterable[str]]) -> list[str]:

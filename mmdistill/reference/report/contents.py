@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmdistill.reference.data.sequence import Boxes, FramePair
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.evaluation.scoring import BenchmarkScores
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.cost import Cost
 
 
@@ -36,10 +37,11 @@ class Tracker:
     Attributes:
         name: unique in the report.
         scores: on the sequences that all trackers have.
-        boxes: what it predicted, ``(T, 4)`` by sequence; empty where only its curves were read.
+        boxes: what it predicted, as its rule counts it, ``(T, 4)`` by sequence; empty where only curves were read.
         missing: the sequences that others have and it has not.
         cost: of its network, where its weights are known.
         frames_per_second: measured while it tracked; None where nobody did.
+        oddities: what was odd about its results.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Tracker:
     missing: tuple[str, ...] = ()
     cost: Cost | None = None
     frames_per_second: float | None = None
+    oddities: Oddities = field(default_factory=Oddities)
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,13 @@ class Contents:
         trackers: in the order given, which decides their colours.
         truths: by sequence; empty where only curves were read.
         total: how many sequences there are, with those that not all trackers have.
+        oddities: what was odd about the ground truth.
     """
 
     trackers: tuple[Tracker, ...]
     truths: Mapping[str, Truth]
     total: int
+    oddities: Oddities = field(default_factory=Oddities)
 
     @property
     def rule(self) -> Rule:

@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from mmdistill.reference.data.attributes import read_attributes
-from mmdistill.reference.data.folders import ATTRIBUTES, read_ground_truth, read_sequences
+from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
 from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.scoring import truths_of
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.contents import Truth
 
 
-def truths_of(sequences: Sequence[TrackingSequence]) -> dict[str, Truth]:
-    """Return what is known of sequences, images included; a frame is read when it is asked for."""
+def known_of(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str, Truth]:
+    """Return what is known of sequences by name; a frame is read when it is asked for."""
     return {
-        sequence.name: Truth((sequence.boxes,), sequence.attributes, sequence.frame)
-        for sequence in sequences
-        if len(sequence)
+        each.name: Truth(truths_of(each), each.attributes, each.frame if images else None)
+        for each in sequences
+        if len(each)
     }
 
 
 def read_truths(
-    annotations: Path | None, root: Path | None, *, modality: Literal["rgb", "tir"] = "rgb"
+    benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
 ) -> dict[str, Truth]:
-    """Read a folder of annotations, or of whole sequences, or annotations here and images there.
+    """Read a benchmark's annotations, or all of it, or annotations here and images there.
 
     Args:
-        annotations: ``<sequence>.txt`` files or sequence folders, images or not.
-        root: folder of the sequences with images; annotations in it count where no others are given.
-        modality: what the images of single-modality sequences are.
+        benchmark: which.
+        annotations: its folder of annotations, images or not.
+        root: its folder with images; the annotations in it count where no others are given.
+        oddities: where is noted what is odd.
+        options: as ``open_benchmark`` takes them.
 
     Raises:
-        DataError: a folder or a file is missing or malformed.
+        DataError: a folder or a file is missing or malformed, or no sequence can be used.
     """
-    pictured = {} if root is None else truths_of(read_sequences(root, modality=modality))
-    if annotations is None:
-        return pictured
-    return {name: _with_images(truth, pictured.get(name)) for name, truth in _annotated(annotations).items()}
-
-
-def _annotated(folder: Path) -> Mapping[str, Truth]:
-    truths = {}
-    for name, boxes in read_ground_truth(folder).items():
-        attributes = folder / name / ATTRIBUTES
-        truths[name] = Truth((boxes,), read_attributes(attributes, len(boxes)) if attributes.is_file() else {})
-    return truths
+    found: dict[str, Truth] = {}
+    for folder, images in ((root, True), (annotations, False)):
+        if folder is None:
+            continue
+        opened = open_benchmark(benchmark, folder, images=images, **options)
+        oddities.extend(opened.oddities)
+        pictured, found = found, known_of(opened.sequences, images=images)
+        if not found:
+            raise DataError(f"{opened.place}: none of {len(opened.files)} sequences can be used")
+        found = {name: _with_images(truth, pictured.get(name)) for name, truth in found.items()}
+    return found
 
 
 def _with_images(truth: Truth, pictured: Truth | None) -> Truth:

@@ -87,4 +87,16 @@ def _notes(contents: Contents) -> list[Markup | str]:
             "Frames per second are the tracker's own time over these sequences, without reading images and without "
             "the first frame, on the machine that ran it."
         )
+    odd = _odd(contents)
+    if odd:
+        summary = element("summary", "What was odd in the files, and what was made of it")
+        notes.append(element("details", summary, element("ul", *(element("li", line) for line in odd))))
     return notes
+
+
+def _odd(contents: Contents) -> list[str]:
+    """Return each kind of oddity; in which files exactly is for the terminal, for a page goes to others."""
+    files = [("ground truth", contents.oddities), *((each.name, each.oddities) for each in contents.trackers)]
+    return [
+        f"{name}: {line}" for name, oddities in files for line in oddities.lines(most=0) if not line.startswith(" ")
+    ]

@@ -123,6 +123,45 @@ def test_what_evaluate_wrote_is_reported_without_anything_else(small_benchmark, 
     assert overall(read(out))["tir"][4] == f"{network_cost(other).multiply_adds / 1e9:.2f}"
 
 
+def test_a_benchmark_of_two_truths_with_odd_results(
+    small_benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "RGBT234"
+    for name in ("it's`raining", "car2"):
+        shutil.copytree(small_benchmark.sequences / name / "rgb", root / name / "visible")
+        shutil.copytree(small_benchmark.sequences / name / "tir", root / name / "infrared")
+        truth = small_benchmark.truths[name]
+        for file, boxes in (("visible", truth), ("infrared", truth + 4), ("init", truth[:1])):
+            write_boxes(root / name / f"{file}.txt", boxes)
+    (root / "attr_txt").mkdir()
+    (root / "attr_txt" / "SequencesName.txt").write_text("car2\nit's`raining\n")
+    (root / "attr_txt" / "TC.txt").write_text("1\n0\n")
+    found = small_benchmark.boxes["student"]
+    x, y, w, h = found["car2"].T
+    corners = np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        np.savetxt(tmp_path / name / f"{name}_car2.txt", corners, fmt="%.3f", delimiter="\t")
+        write_boxes(tmp_path / name / f"{name}_it's'raining.txt", found["it's`raining"][:-1])
+    given = ["--benchmark", "rgbt234", "--root", root]
+    out = tmp_path / "report.html"
+    assert run("report", tmp_path / "mine", tmp_path / "other", *given, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "Odd in mine, and what is made of it:" in said
+    assert "mine_it's'raining.txt: 29 boxes for 30 frames" in said
+    tree = read(out)
+    notes = [line.text for line in tree.one("section", id="overall").all("li")]
+    assert "mine: results of 8 columns, corners, which become their enclosing boxes" in notes
+    assert "mine: results a frame short, the last box is repeated: 1" in notes
+    assert str(tmp_path) not in out.read_text("utf-8")
+    assert run("evaluate", *given, "--results", tmp_path / "mine", "--json", tmp_path / "scores.json") == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert overall(tree)["mine"] == [f"{scores['overall'][name]:.1f}" for name in ("PR", "NPR", "SR")]
+    table = tree.one("section", id="attributes").all("table")[0]
+    tc = f"{scores['sequences']['car2']['SR']:.1f}"
+    assert rows(table)[0] == ["TC", "1", tc, tc]
+
+
 def test_synthetic_video_needs_no_folder(tmp_path: Path) -> None:
     for sequence in synthetic_sequences(2, seed=3):
         write_boxes(tmp_path / "mine" / f"{sequence.name}.txt", sequence.boxes)
@@ -145,6 +184,9 @@ def test_the_same_input_gives_the_same_bytes(small_benchmark, tmp_path: Path) ->
 def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, sequences = small_benchmark.results, small_benchmark.sequences
     out = ["--out", tmp_path / "report.html"]
+    scored = [tmp_path / "scored"]
+    given = ["--benchmark", "vot", "--annotations", sequences, "--results", results[0], "--out", *scored]
+    assert run("evaluate", *given) == 0
     vot = ["--benchmark", "vot", "--root", sequences]
     (tmp_path / "empty").mkdir()
     assert fails(capsys, *out) == "report: expected a folder for each tracker, got none"
@@ -154,9 +196,9 @@ def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.C
     assert "has no curves.json" in fails(capsys, results[0], "--root", sequences, *out)
     assert fails(capsys, results[0], "--benchmark", "vot", *out).startswith("--annotations: expected")
     assert "no result for any of 6 sequences" in fails(capsys, tmp_path / "empty", *vot, *out)
-    assert "gtot has ground truth RGB and TIR" in fails(
-        capsys, results[0], "--benchmark", "gtot", "--root", sequences, *out
-    )
+    line = fails(capsys, results[0], "--benchmark", "gtot", "--root", sequences, *out)
+    assert line == f"{sequences}: expected the sequences of gtot or their annotations, there are none"
+    assert fails(capsys, *scored, "--whole-pixels", *out).startswith("--whole-pixels: needs the ground truth too")
     for weights in ("student", "nobody=x"):
         line = fails(capsys, results[1], *vot, *out, "--weights", weights)
         assert line == f"--weights: expected NAME=FILE with one of student, got {weights}"

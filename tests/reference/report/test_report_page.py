@@ -17,6 +17,7 @@ from page_tree import Node, parse, rows
 
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.scoring import NORMALISED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw
 from mmdistill.reference.report.contents import Contents
 from mmdistill.reference.report.cost import Cost
@@ -29,7 +30,7 @@ MADE = date(2026, 1, 2)
 @pytest.fixture(scope="module")
 def contents(small_benchmark) -> Contents:
     folders = {folder.name: folder for folder in small_benchmark.results}
-    truths = read_truths(None, small_benchmark.sequences)
+    truths = read_truths("vot", None, small_benchmark.sequences, Oddities())
     collected = collect_raw(folders, truths, RULES["vot"], {"student": Cost(10_988_025, 6_742_349_952, "DiMP & co")})
     first, *others = collected.trackers
     return replace(collected, trackers=(replace(first, frames_per_second=41.26, missing=("<gone>",)), *others), total=7)
@@ -195,7 +196,7 @@ def test_the_sections_that_can_t_be_are_left_out(contents: Contents, small_bench
     assert not tree.all("img")
     assert not tree.all(class_="look")
 
-    imageless = read_truths(small_benchmark.sequences, None)
+    imageless = read_truths("vot", small_benchmark.sequences, None, Oddities())
     tree = parse(page(replace(contents, truths=imageless), looks=2, made=MADE))
     assert "Frames are left out: there are no images." in tree.one("section", id="pairs").text
     assert not tree.all("img")
@@ -266,7 +267,11 @@ def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_be
             name = look.one("h4").text
             truth = small_benchmark.truths[name]
             both = [
-                [overlap(*each) for each in zip(small_benchmark.boxes[tracker][name], truth, strict=True)]
+                # The first box is the truth, by the rule.
+                [
+                    1.0,
+                    *(overlap(*each) for each in zip(small_benchmark.boxes[tracker][name][1:], truth[1:], strict=True)),
+                ]
                 for tracker in (first, second)
             ]
             lead = np.subtract(*both)
@@ -331,7 +336,7 @@ def test_a_frame_that_can_t_be_read_is_left_out(
     contents: Contents, small_benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(small_benchmark.sequences, tmp_path / "sequences")
-    truths = read_truths(None, tmp_path / "sequences")
+    truths = read_truths("vot", None, tmp_path / "sequences", Oddities())
     for path in (tmp_path / "sequences").glob("*/tir/*.jpg"):
         path.write_bytes(b"")
     tree = parse(page(replace(contents, truths=truths), looks=1, made=MADE))

@@ -11,6 +11,7 @@ import pytest
 from page_tree import parse, rows
 
 from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw, name_folders
 from mmdistill.reference.report.ground_truth import read_truths
 from mmdistill.reference.report.page import page
@@ -44,7 +45,7 @@ def test_the_sample_is_what_the_command_makes(real_data: Path, tmp_path: Path) -
         archive.extractall(tmp_path, members, filter="data")
     root = tmp_path / "LasHeR245"
     folders = name_folders([str(root / "results" / tracker) for tracker in TRACKERS])
-    contents = collect_raw(folders, read_truths(root / "annos", None), RULES["lasher"], {})
+    contents = collect_raw(folders, read_truths("lasher", root / "annos", None, Oddities()), RULES["lasher"], {})
     made = page(contents, looks=2, made=date(2026, 1, 1), title=TITLE)
     text = [re.sub("<footer>.*?</footer>", "", html) for html in (made, SAMPLE.read_text("utf-8"))]
     assert text[0] == text[1]
