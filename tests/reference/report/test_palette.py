@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from itertools import combinations
 
 import numpy as np
@@ -39,6 +40,11 @@ def test_every_reader_can_tell_the_colours_apart(colours: tuple[str, ...], groun
     assert min(contrast(colour, ground) for colour in colours) >= 3  # WCAG 2, graphical objects
     seen = [lab(np.array(VISIONS[vision]) @ linear(colour)) for colour in colours]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 20
+
+
+def test_the_grounds_are_the_pages() -> None:
+    css = files("mmdistill.reference.report").joinpath("page.css").read_text("utf-8")
+    assert f"--ground: light-dark({LIGHT_GROUND}, {DARK_GROUND});" in css
 
 
 def test_thirty_six_trackers_look_different_and_six_have_colours_of_their_own() -> None:
