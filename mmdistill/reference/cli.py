@@ -15,6 +15,7 @@ from mmdistill.reference.commands.convert import convert
 from mmdistill.reference.commands.demo import demo
 from mmdistill.reference.commands.evaluate import evaluate
 from mmdistill.reference.commands.export import export
+from mmdistill.reference.commands.report import report
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "track": track,
     "evaluate": evaluate,
+    "report": report,
     "compose": compose,
     "convert": convert,
     "export": export,

@@ -21,6 +21,7 @@ from mmdistill.reference.data.sequence import Boxes, TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.processes import in_processes
 from mmdistill.reference.evaluation.results import read_results
@@ -86,7 +87,7 @@ def evaluate(
             corners, separated by commas, tabs or spaces.
         root: folder of the benchmark, images and all.
         weights: a trained network.safetensors.
-        out: folder for results, scores.json, speed.json and plots.
+        out: folder for results, scores.json, curves.json, speed.json and plots.
         json: file for the scores.
         tracker: the tracker's name in plots and exported results; by default the folder's of the results, or mmdistill.
         export: folder for the results in the form that the benchmark's own toolkit reads.
@@ -131,11 +132,12 @@ def evaluate(
     if out is not None:
         plot_curves({name: scores}, out)
         save_scores(out / "scores.json", scores)
+        save_curves(out / CURVES, scores)
     if json is not None:
         save_scores(json, scores)
     print(score_table(scores))
     print(f"\n{benchmark}: {rule.description}")
-    _print_oddities(oddities, SHOWN)
+    print_oddities(oddities, SHOWN)
     if export is not None:
         print(export_results(export, boxes, benchmark, name))
 
@@ -184,7 +186,7 @@ class _Source:
         images = self.annotations is None
         folder = self._folder(images)
         checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
-        _print_oddities(checked.oddities, None)
+        print_oddities(checked.oddities, None)
         print(f"{folder}: {checked.usable} of {checked.sequences} sequences can be used")
         if checked.usable < checked.sequences:
             raise DataError(f"{folder}: {checked.sequences - checked.usable} sequences can't be used, as listed")
@@ -263,8 +265,9 @@ def _claim(out: Path, weights: Path) -> None:
     write_text(mark, f"{digest}  {weights}\n")
 
 
-def _print_oddities(oddities: Oddities, most: int | None) -> None:
+def print_oddities(oddities: Oddities, most: int | None, *, whose: str | None = None) -> None:
+    """Print what was odd, at most so many details of a kind, or nothing where nothing was."""
     lines = oddities.lines(most)
     if lines:
-        print("\nOdd, and what is made of it:")
+        print(f"\nOdd{f' in {whose}' if whose else ''}, and what is made of it:")
         print("\n".join(f"  {line}" for line in lines))

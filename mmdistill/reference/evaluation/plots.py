@@ -21,17 +21,18 @@ from mmdistill.reference.evaluation.scoring import (
 from mmdistill.reference.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
 _INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
 
 
-def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path) -> list[Path]:
+def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, prefix: str = "") -> list[Path]:
     """Draw the success, precision and normalised precision plots of trackers on one benchmark.
 
     Args:
         scores: for each tracker's name what it scored, all by the same rule.
         folder: gets ``success.png``, ``precision.png`` and ``normalised_precision.png``.
+        prefix: stands before the files' names.
 
     Returns:
         The paths of the three files.
@@ -81,7 +82,7 @@ def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path) -> li
             mark=0.2 if rule.normalised == "share" else None,
         ),
     ]
-    return [_save(plot, Path(folder)) for plot in plots]
+    return [_save(plot, Path(folder) / f"{prefix}{plot.file}") for plot in plots]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class _Plot:
     mark: float | None = None
 
 
-def _save(plot: _Plot, folder: Path) -> Path:
+def _save(plot: _Plot, path: Path) -> Path:
     figure = Figure(figsize=(5.6 if len(plot.curves) <= _INSIDE else 8.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -109,10 +110,10 @@ def _save(plot: _Plot, folder: Path) -> Path:
         axes.plot(
             plot.thresholds,
             plot.curves[name],
-            color=_COLOURS[places[name] % len(_COLOURS)],
+            color=COLOURS[places[name] % len(COLOURS)],
             linestyle=_DASHES[places[name] % len(_DASHES)],
             linewidth=2,
-            label=f"[{plot.figures[name]:.1f}] {name}",
+            label=plain(f"[{plot.figures[name]:.1f}] {name}"),
         )
     if len(places) <= _INSIDE:
         axes.legend(loc=plot.legend, framealpha=0.9, fontsize=10)
@@ -128,7 +129,11 @@ def _save(plot: _Plot, folder: Path) -> Path:
     axes.grid(color="0.88")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    path = folder / plot.file
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return path
+
+
+def plain(text: str) -> str:
+    """Return a text that Matplotlib shows as it is, not as mathematics."""
+    return text.replace("$", r"\$")

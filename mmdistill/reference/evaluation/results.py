@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,17 @@ def find_result(folder: str | Path, name: str) -> Path:
     return path
 
 
+def sequences_with_results(folder: str | Path, names: Iterable[str]) -> list[str]:
+    """Return those of some sequences that have a result, in the order given; see ``ResultFolder``.
+
+    Raises:
+        DataError: no such folder, or several files that could be one sequence's.
+    """
+    names = list(names)
+    present = set(_taken(ResultFolder(folder), names).values())
+    return [name for name in names if name in present]
+
+
 def read_results(
     folder: str | Path,
     frames: Mapping[str, int],
@@ -172,12 +183,8 @@ def _filled(boxes: Boxes, where: slice | NDArray[np.bool_], frames: int) -> Boxe
 
 
 def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[str, Path]:
-    """Return each sequence's file; a file that could be several sequences' is the one's of the longest name."""
-    taken: dict[Path, str] = {}
-    for name in sorted(names, key=len, reverse=True):
-        path = results.find(name)
-        if path is not None:
-            taken.setdefault(path, name)
+    """Return each sequence's file and note what is odd about the names."""
+    taken = _taken(results, names)
     paths = {name: path for path, name in taken.items()}
     missing = [name for name in names if name not in paths]
     if missing:
@@ -191,6 +198,16 @@ def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[
         if path not in taken:
             oddities.add(UNUSED, path.name)
     return {name: paths[name] for name in names}
+
+
+def _taken(results: ResultFolder, names: Iterable[str]) -> dict[Path, str]:
+    """Return which sequence each file belongs to; of several that it could be, the one of the longest name."""
+    taken: dict[Path, str] = {}
+    for name in sorted(names, key=len, reverse=True):
+        path = results.find(name)
+        if path is not None:
+            taken.setdefault(path, name)
+    return taken
 
 
 def _missing(folder: str | Path, names: list[str]) -> DataError:

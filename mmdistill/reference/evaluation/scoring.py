@@ -64,12 +64,14 @@ class BenchmarkScores:
         overall: all sequences together.
         sequences: each sequence by name.
         attributes: for each attribute the sequences that have it on any frame, together.
+        having: for each attribute those sequences' names.
     """
 
     rule: Rule
     overall: Scores
     sequences: dict[str, Scores]
     attributes: dict[str, Scores]
+    having: dict[str, tuple[str, ...]]
 
     def to_json(self) -> str:
         """Return benchmark, rule, overall, sequences and attributes as JSON; figures in percent."""
@@ -114,16 +116,33 @@ def score_benchmark(
             f"{rule.benchmark}: {len(missing)} of {len(truths)} sequences have no prediction: {missing[0]} ..."
         )
     sequences = {name: score_sequence(predicted[name], truth, rule, name=name) for name, truth in truths.items()}
-    groups: dict[str, list[Scores]] = {}
-    for name, scores in sequences.items():
+    having: dict[str, list[str]] = {}
+    for name in sequences:
         for attribute, flags in (attributes or {}).get(name, {}).items():
             if np.any(flags):
-                groups.setdefault(attribute, []).append(scores)
+                having.setdefault(attribute, []).append(name)
+    return gather(sequences, having, rule)
+
+
+def gather(sequences: Mapping[str, Scores], having: Mapping[str, Sequence[str]], rule: Rule) -> BenchmarkScores:
+    """Put the scores of sequences together.
+
+    Args:
+        sequences: by name, at least one.
+        having: for each attribute the names of the sequences that have it; others than the given are ignored, and so
+            is an attribute that none of them has.
+        rule: how all of them were scored.
+    """
+    present = {attribute: tuple(name for name in names if name in sequences) for attribute, names in having.items()}
+    present = {attribute: names for attribute, names in present.items() if names}
     return BenchmarkScores(
         rule=rule,
         overall=_together(list(sequences.values()), rule),
-        sequences=sequences,
-        attributes={attribute: _together(group, rule) for attribute, group in groups.items()},
+        sequences=dict(sequences),
+        attributes={
+            attribute: _together([sequences[name] for name in names], rule) for attribute, names in present.items()
+        },
+        having=present,
     )
 
 
@@ -170,14 +189,14 @@ def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule,
     if not counted.any():
         raise DataError(f"{name}: no frame of the ground truth has a label")
 
-    boxes = _as_counted(boxes, truths[0], rule)
+    boxes = as_counted(boxes, truths[0], rule)
     # fmin and fmax: where one modality has no label, the other's counts.
     error = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=False) for each in truths])[counted]
     normalised = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=True) for each in truths])[counted]
     overlap = np.fmax.reduce([_overlap(boxes, each, rule) for each in truths])[counted]
 
     within = np.less if rule.precision_strict else np.less_equal
-    return _scores(
+    return scores_of_curves(
         precision=_curve(within(error, PRECISION_THRESHOLDS[:, None])),
         normalised=_curve(normalised <= NORMALISED_THRESHOLDS[:, None]),
         success=_curve(overlap > SUCCESS_THRESHOLDS[:, None]),
@@ -197,8 +216,14 @@ def _labelled(truth: Boxes, rule: Rule) -> Boxes:
     return np.where((truth[..., 2:] > 0).all(axis=-1, keepdims=True), truth, np.nan)
 
 
-def _as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
-    """Return the predicted boxes with the first frame, unusable boxes and rounding as the rule wants them."""
+def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
+    """Return the predicted boxes with the first frame, unusable boxes and rounding as the rule wants them.
+
+    Args:
+        predicted: ``(T, 4)``, pixels.
+        truth: the ground truth ``(T, 4)`` that the tracker started from.
+        rule: how the benchmark is scored.
+    """
     boxes = predicted.copy()
     if rule.first_frame == "truth" and _finite(truth[0]):
         boxes[0] = truth[0]
@@ -234,8 +259,8 @@ def _curve(hits: NDArray[np.bool_]) -> Array:
     return np.asarray(100 * hits.mean(axis=1))
 
 
-def _scores(*, precision: Array, normalised: Array, success: Array, frames: int, rule: Rule) -> Scores:
-    """Read the three figures off the curves."""
+def scores_of_curves(*, precision: Array, normalised: Array, success: Array, frames: int, rule: Rule) -> Scores:
+    """Read the three figures off the curves, which are in percent."""
     between = (success[1:] + success[:-1]) / 2
     return Scores(
         PR=float(precision[rule.precision_threshold]),
@@ -252,7 +277,7 @@ def _together(group: list[Scores], rule: Rule) -> Scores:
     """Aggregate sequences; curves and figures are linear in each other, so that averaging curves is enough."""
     frames = [scores.frames for scores in group]
     weights = frames if rule.aggregation == "pooled" else None
-    return _scores(
+    return scores_of_curves(
         precision=np.average([scores.precision for scores in group], axis=0, weights=weights),
         normalised=np.average([scores.normalised for scores in group], axis=0, weights=weights),
         success=np.average([scores.success for scores in group], axis=0, weights=weights),

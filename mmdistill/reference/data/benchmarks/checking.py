@@ -76,7 +76,8 @@ def check_benchmark(
         unusable="skip",
     )
     oddities, files = benchmark.oddities, {each.name: each for each in benchmark.files}
-    if benchmark.layout.attributes and not any(sequence.attributes for sequence in benchmark.sequences):
+    published = benchmark.layout.attributes and benchmark.layout.count is not None  # folders of one's own may have none
+    if published and not any(sequence.attributes for sequence in benchmark.sequences):
         oddities.add(NO_ATTRIBUTES)
     usable = 0
     with progress_bar(len(benchmark.sequences), "checking", "sequence") as bar:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 from mmdistill.pair import Pair
+from mmdistill.reference.data.benchmarks.attributes import MALFORMED, Copy, Flags
 from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, annotations_only, first_there, sub_folders
-from mmdistill.reference.data.folders import ANNOTATIONS, find_annotation
+from mmdistill.reference.data.box_files import read_text
+from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation
 from mmdistill.reference.data.images import SUFFIXES
 from mmdistill.reference.data.modalities import NAMES, modality_folders
 from mmdistill.reference.errors import DataError
@@ -26,7 +29,20 @@ def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
         folders = [_one(each, modality) for each in sub_folders(folder) if find_annotation(each) or _has_frames(each)]
         return folders + annotations_only(folder)
 
-    return Layout("vot", count=None, find=(find,))
+    return Layout("vot", count=None, find=(find,), attributes=_attributes)
+
+
+def _attributes(copy: Copy) -> Flags:
+    """Return what ``attributes.json`` in the sequences' folders says: an attribute counts if any frame has it."""
+    flags: Flags = {}
+    for name in copy.sequences:
+        folder = copy.place if find_annotation(copy.place) is not None else copy.place / name
+        if (path := folder / ATTRIBUTES).is_file():
+            try:
+                flags[name] = {attribute: any(frames) for attribute, frames in json.loads(read_text(path)).items()}
+            except (AttributeError, TypeError, ValueError) as error:
+                copy.oddities.add(MALFORMED, f"{path}: {error}")
+    return flags
 
 
 def _one(folder: Path, modality: Literal["rgb", "tir"]) -> SequenceFiles:

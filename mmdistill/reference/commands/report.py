@@ -1,0 +1,149 @@
+"""``mmdistill report``: trackers compared on one benchmark, as a page to look at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import tyro
+
+from mmdistill.reference.commands.evaluate import print_oddities
+from mmdistill.reference.data.benchmarks import BenchmarkName
+from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
+from mmdistill.reference.report.contents import Contents
+from mmdistill.reference.report.cost import Cost, read_cost
+from mmdistill.reference.report.ground_truth import known_of, read_truths
+from mmdistill.reference.report.words import several
+from mmdistill.reference.report.writing import write_report
+
+SHOWN = 5
+"""How many oddities of a kind are printed."""
+
+
+def report(
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    out: Path,
+    benchmark: Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot", "synthetic"]
+    | None = None,
+    annotations: Path | None = None,
+    root: Path | None = None,
+    weights: tuple[str, ...] = (),
+    looks: int = 2,
+    title: str | None = None,
+    split: Split = "test",
+    modality: Literal["rgb", "tir"] = "rgb",
+    attribute_names: tuple[str, ...] = (),
+    whole_pixels: bool = False,
+    unusable: Literal["stop", "skip"] = "stop",
+    count: int = 20,
+    seed: int = 1_000_000,
+) -> None:
+    """Compare trackers on one page: tables, plots, attributes, sequence by sequence.
+
+    Folders that `evaluate --out` wrote:
+
+      mmdistill report scored/student scored/teacher --out report.html
+
+    Anyone's raw results; a folder's name is its tracker's, or say NAME=DIR:
+
+      mmdistill report results/APFNet MINE=results/run7 --benchmark lasher --annotations ANNOTATIONS --out report.html
+
+    With the images, frames in which two trackers part are shown:
+
+      mmdistill report scored/student scored/teacher --root SEQUENCES --out report.html
+
+    The page is one file that needs no network. Pictures of its plots are written beside it.
+
+    Args:
+        folders: one per tracker, DIR or NAME=DIR.
+        out: the page, .html.
+        benchmark: whose rule scores raw results; what `evaluate --out` scored says so itself.
+        annotations: folder of the ground truth: sequence folders, or <sequence>.txt files; no images needed.
+        root: folder of the benchmark, images and all; ground truth too, without --annotations.
+        weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
+        looks: how many sequences are looked at closely for each of two trackers.
+        title: of the page.
+        split: which part of LasHeR.
+        modality: what the images of single-modality vot sequences are.
+        attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
+        whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
+        unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        count: how many synthetic sequences.
+        seed: of the synthetic sequences.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--out: expected a name that ends in .html, got {out}")
+    if looks < 0:
+        raise DataError(f"--looks: expected 0 or more, got {looks}")
+    named = name_folders(folders)
+    costs = _costs(named, weights)
+    if benchmark is None:
+        contents = collect_scored(named, costs)
+    rule = contents.rule if benchmark is None else RULES[benchmark]
+    if whole_pixels:
+        rule = replace(rule, round_predictions=True)
+    oddities = Oddities()
+    if rule.benchmark == "synthetic" and benchmark is not None:
+        truths = known_of(synthetic_sequences(count, seed=seed), images=True)
+        contents = collect_raw(named, truths, rule, costs)
+    elif annotations is not None or root is not None:
+        name = cast(BenchmarkName, rule.benchmark)
+        truths = read_truths(
+            name,
+            annotations,
+            root,
+            oddities,
+            modality=modality,
+            split=split,
+            attribute_names=attribute_names,
+            unusable=unusable,
+        )
+        contents = collect_raw(named, truths, rule, costs, oddities)
+    elif benchmark is not None:
+        raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
+    elif whole_pixels:
+        raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
+    paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
+    print(_summary(contents, out, paths))
+    for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
+        print_oddities(found, SHOWN, whose=whose)
+
+
+def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
+    """Return the costs of networks that are given, and of those that the folders' results were made with."""
+    given: dict[str, Path] = {}
+    for each in weights:
+        name, equals, path = each.partition("=")
+        if not equals or name not in folders:
+            raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
+        given[name] = Path(path)
+    return {name: read_cost(path) for name, path in {**_remembered(folders), **given}.items()}
+
+
+def _remembered(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the weights files that `evaluate --out` noted, as far as they are still there and the same."""
+    found = {}
+    for name, folder in folders.items():
+        try:
+            digest, path = (folder / "results" / "weights.sha256").read_text("utf-8").rstrip("\n").split("  ", 1)
+            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest:
+                found[name] = Path(path)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:
+    trackers, sequences = several(len(contents.trackers), "tracker"), several(len(contents.sequences), "sequence")
+    pictures = several(len(paths) - 1, "picture")
+    return f"{out}: {trackers}, {sequences}, {out.stat().st_size / 2**20:.1f} MiB; {pictures} beside it"

@@ -1,0 +1,185 @@
+"""A closer look at two trackers on one sequence: their overlap over time, and frames in which they differ."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+
+from mmdistill.reference.data.boxes import Array
+from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.report.charts import described, legend, legend_entry, lines
+from mmdistill.reference.report.contents import Contents
+from mmdistill.reference.report.markup import Markup, element, join
+from mmdistill.reference.report.pairs import SequencePair, TrackerPair
+from mmdistill.reference.report.palette import Look, swatch
+from mmdistill.reference.report.partings import Parting
+from mmdistill.reference.report.strips import data_uri, draw_frame
+from mmdistill.reference.report.words import DASH, signed
+
+PLACES = 120
+"""How finely a sequence's overlap is drawn: the mean of each of so many stretches."""
+
+AROUND = 10
+"""So many frames before and after they part are shown, too."""
+
+_logger = logging.getLogger(__name__)
+
+
+def look_id(pair: TrackerPair, each: SequencePair) -> str:
+    """Return what links lead to."""
+    return f"look-{pair.places[0]}-{pair.places[1]}-{each.number}"
+
+
+def look_at(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup:
+    """Return the closer look, with frames where there are images.
+
+    Args:
+        contents: of the report, with ground truth.
+        pair: the two trackers.
+        each: what they do on the sequence.
+    """
+    first, second = pair.names
+    rates = f"SR of {first} {each.SR[0]:.1f}, of {second} {each.SR[1]:.1f}: {signed(each.difference)}."
+    return element(
+        "article",
+        element("h4", each.sequence),
+        element("p", rates),
+        element("figure", *_timeline(pair, each), class_="chart timeline"),
+        _strip(contents, pair, each),
+        class_="look",
+        id=look_id(pair, each),
+    )
+
+
+def chosen_frames(parting: Parting, lead: Array, names: tuple[str, str]) -> dict[int, list[str]]:
+    """Return the frames that are shown, in order, and why each is.
+
+    Args:
+        parting: where the trackers differ.
+        lead: the first tracker's IoU less the second's, ``(T,)``.
+        names: the trackers'.
+    """
+    reasons: dict[int, list[str]] = {}
+    if lead[parting.first_ahead] > 0:
+        reasons.setdefault(parting.first_ahead, []).append(f"{names[0]} furthest ahead")
+    if lead[parting.second_ahead] < 0:
+        reasons.setdefault(parting.second_ahead, []).append(f"{names[1]} furthest ahead")
+    if parting.for_good is not None:
+        before, after = parting.for_good - AROUND, parting.for_good + AROUND
+        if before >= 0:
+            reasons.setdefault(before, []).append(f"{AROUND} frames before")
+        reasons.setdefault(parting.for_good, []).insert(0, "they part")
+        if after < len(lead):
+            reasons.setdefault(after, []).append(f"{AROUND} frames after")
+    return dict(sorted(reasons.items()))
+
+
+def stretches(values: Array) -> tuple[list[tuple[int, int]], Array]:
+    """Return the first and last frame, from 1, of each stretch that is drawn as one place, and the values' means.
+
+    Args:
+        values: ``(T,)``; NaN counts for nothing, and a stretch of nothing else is NaN.
+    """
+    edges = np.linspace(0, len(values), min(len(values), PLACES) + 1).round().astype(int)
+    known = np.isfinite(values)
+    sums, counts = (np.add.reduceat(each, edges[:-1]) for each in (np.where(known, values, 0.0), known.astype(float)))
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return [(int(low) + 1, int(high)) for low, high in pairwise(edges)], means
+
+
+def _timeline(pair: TrackerPair, each: SequencePair) -> list[Markup]:
+    """Return caption, drawing and legend of the overlap over time."""
+    assert each.overlaps is not None
+    length = len(each.overlaps[0])
+    looks = [Look(place) for place in pair.places]
+    spans, _ = stretches(each.overlaps[0])
+    means = [stretches(overlap)[1] for overlap in each.overlaps]
+    curves = [
+        element("polyline", class_=f"curve {look.colour}", points=points, stroke_dasharray=look.dash or None)
+        for look, values in reversed(list(zip(looks, means, strict=True)))
+        for points in _unbroken(values)
+    ]
+    parting = None
+    caption = "IoU over time; they do not part."
+    if each.parting is not None and each.parting.for_good is not None:
+        at = len(spans) * (each.parting.for_good + 0.5) / length
+        parting = element("line", class_="parting", x1=f"{at:.2f}", x2=f"{at:.2f}", y1=0, y2=100)
+        caption = f"IoU over time; they part at frame {each.parting.for_good + 1:,} of {length:,}, the upright line."
+    drawing = described(
+        f"IoU of {pair.names[0]} and {pair.names[1]} over the frames of {each.sequence}",
+        f"{look_id(pair, each)}-time",
+        element("g", *(element("line", x1=0, x2=len(spans), y1=y, y2=y) for y in (0, 50, 100)), class_="grid"),
+        parting,
+        *curves,
+        element("line", class_="cursor", x1=0, x2=0, y1=0, y2=100),
+        class_="drawing",
+        viewBox=f"0 0 {len(spans)} 100",
+        preserveAspectRatio="none",
+        tabindex=0,
+        data_labels=lines(f"frame {low}" if low == high else f"frames {low}{DASH}{high}" for low, high in spans),
+        data_bars=True,
+    )
+    scale = [element("span", name, style=f"top:{top}%") for name, top in (("1", 0), ("0.5", 50), ("0", 100))]
+    entries = [
+        legend_entry(name, swatch(look), f"{np.nanmean(overlap):.2f}", _values(values))
+        for name, look, overlap, values in zip(pair.names, looks, each.overlaps, means, strict=True)
+    ]
+    return [
+        element("figcaption", caption),
+        element("div", element("div", *scale, class_="scale", aria_hidden="true"), drawing, class_="stretched"),
+        legend("mean IoU", entries),
+    ]
+
+
+def _unbroken(values: Array) -> list[str]:
+    """Return the points of a line for each run of values between those that are NaN."""
+    known = np.flatnonzero(np.isfinite(values))
+    runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+    return [" ".join(f"{place + 0.5:g},{100 * (1 - values[place]):.1f}" for place in run) for run in runs if len(run)]
+
+
+def _values(values: Array) -> str:
+    return " ".join(f"{value:.2f}" if np.isfinite(value) else DASH for value in values)
+
+
+def _strip(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup | None:
+    read = contents.truths[each.sequence].frame
+    if read is None or each.parting is None or each.overlaps is None:
+        return None
+    chosen = chosen_frames(each.parting, each.overlaps[0] - each.overlaps[1], pair.names)
+    pictures = []
+    for index, reasons in chosen.items():
+        try:
+            picture = _picture(contents, pair, each, index, read(index))
+        except DataError as error:
+            _logger.warning("%s; the report does without this frame", error)
+            picture = element("p", "This frame's images can't be read.", class_="hint")
+        why = element("strong", f"Frame {index + 1:,}: {', '.join(reasons)}")
+        pictures.append(element("figure", picture, element("figcaption", why, _ious(pair, each, index))))
+    says = "Parts of frames, the trackers' boxes in their colours and the ground truth in white; RGB above TIR."
+    return join(element("p", says, class_="hint"), element("div", *pictures, class_="strip"))
+
+
+def _ious(pair: TrackerPair, each: SequencePair, index: int) -> Markup | None:
+    """Return both trackers' IoU in a frame, their names for those only who can't see their marks."""
+    assert each.overlaps is not None
+    if np.isnan(each.overlaps[0][index]):
+        return element("span", "no label")
+    both = [
+        join(" ", swatch(Look(place)), element("span", name, class_="unseen"), f" {overlap[index]:.2f}")
+        for place, name, overlap in zip(pair.places, pair.names, each.overlaps, strict=True)
+    ]
+    return element("span", "IoU", *both)
+
+
+def _picture(contents: Contents, pair: TrackerPair, each: SequencePair, index: int, frame: FramePair) -> Markup:
+    drawn = [(contents.trackers[place].boxes[each.sequence][index], Look(place).on_images) for place in pair.places]
+    image = draw_frame(frame, [boxes[index] for boxes in contents.truths[each.sequence].boxes], drawn)
+    height, width = image.shape[:2]
+    says = (
+        f"Frame {index + 1} of {each.sequence} with the boxes of {pair.names[0]}, {pair.names[1]} and the ground truth"
+    )
+    return element("img", src=data_uri(image), alt=says, width=width, height=height)

@@ -1,0 +1,92 @@
+"""The page: everything in one file that asks for nothing from elsewhere."""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib.resources import files
+
+import numpy as np
+import torch
+
+import mmdistill
+from mmdistill.reference.report.attributes import attributes_section
+from mmdistill.reference.report.contents import Contents
+from mmdistill.reference.report.curves import curves_section
+from mmdistill.reference.report.differences import differences_section
+from mmdistill.reference.report.markup import Markup, element, join
+from mmdistill.reference.report.overall import overall_section
+from mmdistill.reference.report.palette import colour_rules
+from mmdistill.reference.report.sequences import sequences_section
+from mmdistill.reference.report.words import TITLES, several
+
+_SECTIONS = {
+    "overall": "Overall",
+    "curves": "Plots",
+    "attributes": "Attributes",
+    "pairs": "Pairs",
+    "sequences": "Sequences",
+}
+
+
+def page(contents: Contents, *, looks: int, made: date, title: str | None = None) -> str:
+    """Return the report's HTML; the same contents and date give the same text.
+
+    Args:
+        contents: what is reported.
+        looks: how many sequences are shown closely for each of two trackers.
+        made: the date in the footer.
+        title: of the page; the trackers' number and the benchmark if not given.
+    """
+    sections = {
+        "overall": overall_section(contents),
+        "curves": curves_section(contents),
+        "attributes": attributes_section(contents),
+        "pairs": differences_section(contents, looks),
+        "sequences": sequences_section(contents),
+    }
+    benchmark = TITLES.get(contents.rule.benchmark, contents.rule.benchmark)
+    title = title or f"{several(len(contents.trackers), 'tracker')} on {benchmark}"
+    links = [element("a", _SECTIONS[name], href=f"#{name}") for name, section in sections.items() if section]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        # Not escaped: in a style or script element, text ends at the closing tag alone, which neither holds.
+        element("style", Markup(_own("page.css") + colour_rules())),
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the figures", href="#overall", class_="skip"),
+        element(
+            "header",
+            element("h1", title),
+            element("p", _lead(contents), class_="lead"),
+            element("nav", *links, aria_label="Sections"),
+        ),
+        element("main", *sections.values()),
+        _footer(contents, made),
+        element("script", Markup(_own("page.js"))),
+    )
+    return join(Markup("<!doctype html>\n"), element("html", head, body, lang="en"), Markup("\n"))
+
+
+def _own(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _lead(contents: Contents) -> str:
+    frames = contents.trackers[0].scores.overall.frames
+    return f"{several(len(contents.sequences), 'sequence')}, {several(frames, 'frame')}. Figures are in percent."
+
+
+def _footer(contents: Contents, made: date) -> Markup:
+    facts = {
+        "Benchmark": TITLES.get(contents.rule.benchmark, contents.rule.benchmark),
+        "Scored by": contents.rule.description,
+        "Made by": f"mmdistill {mmdistill.__version__}, NumPy {np.__version__}, PyTorch {torch.__version__}",
+        "On": made.isoformat(),
+    }
+    entries = [join(element("dt", name), element("dd", fact)) for name, fact in facts.items()]
+    return element("footer", element("dl", *entries))
