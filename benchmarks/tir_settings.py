@@ -248,6 +248,7 @@ def main() -> None:
     parser.add_argument("--schedule", choices=SCHEDULES, default="short")
     parser.add_argument("--steps", type=int, help="in place of the schedule's")
     parser.add_argument("--rate-factor", type=float, help="in place of the schedule's")
+    parser.add_argument("--kept-statistics", action="store_true", help="tune parameters alone")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--videos", type=int, default=40, help="how many are composed")
     parser.add_argument("--length", type=int, default=60, help="frames of each")
@@ -259,6 +260,7 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
     named = ("start", "pairs", "hold_out", "real", "precision", "videos", "length")
+    schedule = replace(schedule, kept_statistics=arguments.kept_statistics)
     experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in named})
     sequences = test_sequences(experiment)
     device = choose_device(arguments.device)

@@ -20,6 +20,7 @@ class Schedule:
         halvings: how often the learning rates are halved, at equal distances, the last of which is cut short.
         sequences: patches in a batch.
         checkpoint_every: steps between checkpoints.
+        kept_statistics: whether what is tuned keeps the start's batch-norm statistics; the paper tunes them too.
     """
 
     steps: int
@@ -27,6 +28,7 @@ class Schedule:
     halvings: float = 50 / 15
     sequences: int = 5
     checkpoint_every: int = 500
+    kept_statistics: bool = False
 
     def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
         """Return how a setting is trained; options go to the ``TrainingSettings``."""
@@ -39,6 +41,7 @@ class Schedule:
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
             frozen_trunk=True,
+            statistics_until=0 if self.kept_statistics else None,
             checkpoint_every=self.checkpoint_every,
             samples=SampleSettings(train_frames=1, test_frames=1),
             **options,  # type: ignore[arg-type]

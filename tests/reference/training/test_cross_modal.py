@@ -75,6 +75,14 @@ def test_what_is_tuned_moves_and_nothing_else_by_a_bit(
     torch.testing.assert_close(made.teacher.state_dict(), before, rtol=0, atol=0)
 
 
+def test_statistics_can_be_kept(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage("D3"), sampler, replace(FAST, statistics_until=0), tmp_path)
+    before, after = start().state_dict(), load_network(tmp_path / "network.safetensors").state_dict()
+    moved = {entry for entry in before if not torch.equal(before[entry], after[entry])}
+    assert moved
+    assert not [entry for entry in moved if "running" in entry or "num_batches" in entry]
+
+
 @pytest.mark.parametrize("name", ["B1", "B2", "D1", "D3"])
 def test_an_atom_learns_box_estimation_alone(name: str, sampler: Sampler, tmp_path: Path) -> None:
     done = train(stage(name, classifier="atom"), sampler, FAST, tmp_path)
