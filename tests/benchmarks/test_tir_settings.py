@@ -16,7 +16,7 @@ from mmdistill.reference.networks.settings import single_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

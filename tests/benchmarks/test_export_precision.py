@@ -46,7 +46,7 @@ def export_precision(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     return importlib.import_module(name)
 
 
