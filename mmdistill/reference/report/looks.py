@@ -20,7 +20,10 @@ from mmdistill.reference.report.strips import data_uri, draw_frame
 from mmdistill.reference.report.words import DASH, signed
 
 PLACES = 120
-"""How finely a sequence's overlap is drawn: the mean of each of so many stretches."""
+"""How finely a sequence's overlap is drawn: the mean of each of so many stretches, or of fewer."""
+
+SHORTEST = 5
+"""A stretch is at least so many frames: a page goes to others, and frame by frame it would hold raw results."""
 
 AROUND = 10
 """So many frames before and after they part are shown, too."""
@@ -83,7 +86,8 @@ def stretches(values: Array) -> tuple[list[tuple[int, int]], Array]:
     Args:
         values: ``(T,)``; NaN counts for nothing, and a stretch of nothing else is NaN.
     """
-    edges = np.linspace(0, len(values), min(len(values), PLACES) + 1).round().astype(int)
+    places = max(1, min(len(values) // SHORTEST, PLACES))
+    edges = np.arange(places + 1) * len(values) // places
     known = np.isfinite(values)
     sums, counts = (np.add.reduceat(each, edges[:-1]) for each in (np.where(known, values, 0.0), known.astype(float)))
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -274,6 +274,10 @@ def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_be
                 ]
                 for tracker in (first, second)
             ]
+            entries = look.one("figure", class_="timeline").all(class_="value")
+            for entry, each in zip(entries, both, strict=True):  # 30 frames are 6 stretches
+                means = [f"{np.mean(each[start : start + 5]):.2f}" for start in range(0, 30, 5)]
+                assert entry.attributes["data-values"].split(" ") == means
             lead = np.subtract(*both)
             captions = {}
             for figure in look.one(class_="strip").all("figure"):

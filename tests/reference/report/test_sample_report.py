@@ -27,6 +27,13 @@ def test_the_sample_is_small_and_has_the_published_figures() -> None:
     tree = parse(html)
     assert not tree.all("img")
     assert "/tmp" not in html
+    timelines = tree.all("figure", class_="timeline")
+    assert timelines
+    for timeline in timelines:
+        labels = timeline.one(class_="drawing").attributes["data-labels"].split("\n")
+        spans = re.findall(r"^frames (\d+)\u2013(\d+)$", "\n".join(labels), re.MULTILINE)
+        assert len(spans) == len(labels)
+        assert all(int(high) - int(low) >= 4 for low, high in spans)
     assert tree.one("h1").text == TITLE
     assert rows(tree.one("section", id="overall").one("table")) == [
         ["APFNet", "50.0", "43.9", "36.2"],
