@@ -7,14 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmdistill.reference.errors import DataError
+
 
 def temporary_beside(path: str | Path) -> Path:
     """Return an unused hidden name in the folder of ``path``, which is made if missing.
 
     The name keeps the suffix, because image and video writers choose their format by it.
+
+    Raises:
+        DataError: a file is where that folder should be.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{path}: cannot be written, because {error.filename} is a file and no folder") from error
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
 
 
@@ -29,7 +37,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The path to write to, of the same folder and suffix.
+
+    Raises:
+        DataError: a folder is where the file should be, or a file where its folder should be.
     """
+    if Path(path).is_dir():
+        raise DataError(f"{path}: expected the name of a file to write, there is a folder")
     temporary = temporary_beside(path)
     try:
         yield temporary

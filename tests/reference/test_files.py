@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import atomic_path, temporary_beside, write_text
 
 
@@ -45,3 +46,14 @@ def test_temporary_names_are_hidden_and_differ(tmp_path: Path) -> None:
     first, second = (temporary_beside(tmp_path / "a.b.txt") for _ in range(2))
     assert first != second
     assert first.name.startswith(".a.b.")
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(DataError, match="folder: expected the name of a file to write, there is a folder"):
+        write_text(tmp_path / "folder", "text")
+    for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "deep" / "a.json"):
+        with pytest.raises(DataError, match=r"a\.json: cannot be written, because .*file.* is a file and no folder"):
+            write_text(path, "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -43,7 +43,8 @@ class ResultFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError(f"{folder}: expected a folder of result files, found none")
-        self._stems = {path.stem: path for path in sorted(self.folder.glob("*.txt"))}
+        # Hidden files are what a Mac leaves beside others, not results.
+        self._stems = {path.stem: path for path in sorted(self.folder.glob("*.txt")) if path.name[0] != "."}
         self._alike: dict[str, list[str]] = {}
         for stem in self._stems:
             self._alike.setdefault(_alike(stem), []).append(stem)
@@ -67,7 +68,7 @@ class ResultFolder:
                 )
             if candidates:
                 return self._stems[candidates[0]]
-        inside = sorted((self.folder / name).glob("*.txt"))
+        inside = sorted(path for path in (self.folder / name).glob("*.txt") if path.name[0] != ".")
         single = [path for path in inside if path.stem == f"{name}_001"] or inside
         return single[0] if len(single) == 1 else None
 

@@ -168,3 +168,15 @@ def test_empty_lines_are_frames_if_their_number_says_so(tmp_path: Path) -> None:
     assert boxes["lost"][2] == [5, 6, 7, 8]
     assert boxes["spaced"] == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert lines == [f"{UNUSABLE}: 1", "  lost.txt: 1 of 3", f"{EMPTY_LINES}: 1", "  spaced.txt"]
+
+
+def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
+    for name in ("Mine_car", "Mine_man"):
+        write_boxes(tmp_path / f"{name}.txt", np.ones((2, 4)))
+        (tmp_path / f"._{name}.txt").write_bytes(b"\0\xff")
+    oddities = Oddities()
+    assert set(read_results(tmp_path, {"car": 2, "man": 2}, oddities=oddities)) == {"car", "man"}
+    assert oddities.lines() == [f"{PREFIXED}: 2"]
+    (tmp_path / "Mine_man.txt").unlink()
+    with pytest.raises(DataError, match="no result for sequence man"):
+        read_results(tmp_path, {"car": 2, "man": 2})

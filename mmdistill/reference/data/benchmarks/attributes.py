@@ -139,6 +139,7 @@ def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
 
 def nearby(place: Path, root: Path, name: str) -> Path | None:
     """Return an entry of a folder, of one above it up to the one that holds ``root``, or of one beside it there."""
+    place, root = place.absolute(), root.absolute()  # "." has no folder above it
     above = [place, *place.parents]
     above = above[: above.index(root) + 2]
     beside = sorted(folder for folder in root.iterdir() if folder.is_dir())

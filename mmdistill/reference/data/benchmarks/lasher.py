@@ -46,11 +46,12 @@ def _part(find: Callable[[Path], list[SequenceFiles]], split: Split) -> Callable
     """Return what finds one part's sequences alone."""
 
     def find_part(folder: Path) -> list[SequenceFiles]:
-        said = next((part for each in (folder, folder.parent) if (part := _said(each.name)) is not None), split)
+        here = folder.absolute()
+        said = next((part for each in (here, here.parent) if (part := _said(each.name)) is not None), split)
         if folder.name == "AttriSeqsTxt" or split not in ("all", said):
             return []
         files = find(folder)
-        listed = nearby(folder, folder.parent, f"{split}ingsetList.txt") if files else None
+        listed = nearby(here, here.parent, f"{split}ingsetList.txt") if files else None
         if listed is None:
             return files
         names = set(read_text(listed).split())

@@ -230,13 +230,14 @@ def lasher(root: Path, benchmark_names: Sequence[str] = NAMES) -> Path:
     return root
 
 
-def test_lasher(tmp_path: Path) -> None:
+def test_lasher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = lasher(tmp_path / "testingset")
     for number, name in enumerate(NAMES):
         flags = [str(int(k == number)) for k in range(19)]
         write(tmp_path / "AttriSeqsTxt" / f"{name}.txt", ",".join(flags) + "\n")
     write(tmp_path / "AttriSeqsTxt" / "man 10.txt", "0,1")
-    for place in (tmp_path, root):
+    monkeypatch.chdir(root)
+    for place in (tmp_path, root, Path()):
         benchmark = open_benchmark("lasher", place)
         assert names(benchmark) == NAMES
         assert len(benchmark.sequences[0].truths) == 1
@@ -246,7 +247,7 @@ def test_lasher(tmp_path: Path) -> None:
         assert "expected 19 flags, one for each attribute, got 2" in "\n".join(benchmark.oddities.lines())
 
 
-def test_lashers_parts(tmp_path: Path) -> None:
+def test_lashers_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lasher(tmp_path / "TrainingSet" / "trainingset", ["a", "b"])
     lasher(tmp_path / "TestingSet" / "testingset", ["c"])
     assert names(open_benchmark("lasher", tmp_path)) == ["c"]
@@ -254,6 +255,10 @@ def test_lashers_parts(tmp_path: Path) -> None:
     assert names(open_benchmark("lasher", tmp_path / "TrainingSet" / "trainingset", split="all")) == ["a", "b"]
     with pytest.raises(DataError, match=r"expected the sequences of lasher \(test\)"):
         open_benchmark("lasher", tmp_path / "TrainingSet")
+    monkeypatch.chdir(tmp_path / "TrainingSet" / "trainingset")
+    assert names(open_benchmark("lasher", ".", split="train")) == ["a", "b"]
+    with pytest.raises(DataError, match=r"expected the sequences of lasher \(test\)"):
+        open_benchmark("lasher", ".")
 
 
 def test_lashers_parts_by_list(tmp_path: Path) -> None:
