@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -11,7 +10,9 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.reference.commands.evaluate import print_oddities
+from mmdistill.reference.commands.benchmark_run import claimed
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable
+from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
@@ -25,16 +26,12 @@ from mmdistill.reference.report.ground_truth import known_of, read_truths
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report
 
-SHOWN = 5
-"""How many oddities of a kind are printed."""
-
 
 def report(
     folders: Annotated[tuple[str, ...], tyro.conf.Positional],
     /,
     out: Path,
-    benchmark: Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot", "synthetic"]
-    | None = None,
+    benchmark: BenchmarkChoice | None = None,
     annotations: Path | None = None,
     root: Path | None = None,
     weights: tuple[str, ...] = (),
@@ -44,7 +41,7 @@ def report(
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
-    unusable: Literal["stop", "skip"] = "stop",
+    unusable: Unusable = "stop",
     count: int = 20,
     seed: int = 1_000_000,
 ) -> None:
@@ -93,10 +90,14 @@ def report(
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
     oddities = Oddities()
+    grounded = annotations is not None or root is not None
     if rule.benchmark == "synthetic" and benchmark is not None:
         truths = known_of(synthetic_sequences(count, seed=seed), images=True)
         contents = collect_raw(named, truths, rule, costs)
-    elif annotations is not None or root is not None:
+    elif rule.benchmark == "synthetic" and grounded:
+        option = "--annotations" if root is None else "--root"
+        raise DataError(f"{option}: synthetic video has none; give --benchmark synthetic")
+    elif grounded:
         name = cast(BenchmarkName, rule.benchmark)
         truths = read_truths(
             name,
@@ -116,31 +117,18 @@ def report(
     paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
     print(_summary(contents, out, paths))
     for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
-        print_oddities(found, SHOWN, whose=whose)
+        print_oddities(found, whose=whose)
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
     """Return the costs of networks that are given, and of those that the folders' results were made with."""
-    given: dict[str, Path] = {}
+    found = {name: path for name, folder in folders.items() if (path := claimed(folder)) is not None}
     for each in weights:
-        name, equals, path = each.partition("=")
+        name, equals, file = each.partition("=")
         if not equals or name not in folders:
             raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
-        given[name] = Path(path)
-    return {name: read_cost(path) for name, path in {**_remembered(folders), **given}.items()}
-
-
-def _remembered(folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the weights files that `evaluate --out` noted, as far as they are still there and the same."""
-    found = {}
-    for name, folder in folders.items():
-        try:
-            digest, path = (folder / "results" / "weights.sha256").read_text("utf-8").rstrip("\n").split("  ", 1)
-            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest:
-                found[name] = Path(path)
-        except (OSError, ValueError):
-            continue
-    return found
+        found[name] = Path(file)
+    return {name: read_cost(path) for name, path in found.items()}
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:

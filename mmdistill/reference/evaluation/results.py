@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +131,21 @@ def read_results(
         name: _read(path, frames[name], None if labelled is None else labelled[name], oddities)
         for name, path in paths.items()
     }
+
+
+def read_results_for(
+    folder: str | Path, truths: Mapping[str, Sequence[Boxes]], *, oddities: Oddities | None = None
+) -> dict[str, Boxes]:
+    """Read one tracker's results for sequences of which the ground truth is known; see ``read_results``.
+
+    Args:
+        folder: where its result files are.
+        truths: for each sequence's name all its ground truth, each ``(T, 4)``; a frame has a label if one of them has.
+        oddities: where is noted what was odd and what was made of it.
+    """
+    frames = {name: len(each[0]) for name, each in truths.items()}
+    labelled = {name: np.asarray(np.isfinite(each).all(axis=-1).any(axis=0)) for name, each in truths.items()}
+    return read_results(folder, frames, labelled=labelled, oddities=oddities)
 
 
 def fit_length(

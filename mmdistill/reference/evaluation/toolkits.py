@@ -50,6 +50,21 @@ FORMATS: Mapping[str, ResultFormat] = MappingProxyType(
 follow their annotations and were not compared with their toolkits."""
 
 
+def export_folder(folder: str | Path, tracker: str) -> Path:
+    """Return the folder that a tracker's results are exported to.
+
+    Raises:
+        DataError: a name that no folder can have, or a file in the way.
+    """
+    if not tracker or "/" in tracker or "\\" in tracker or tracker[0] == ".":
+        raise DataError(f"--tracker: expected a name that a folder can have, got {tracker!r}")
+    place = Path(folder) / tracker
+    for each in (Path(folder), place):
+        if each.exists() and not each.is_dir():
+            raise DataError(f"{each}: expected a folder to export to, it is a file")
+    return place
+
+
 def export_results(folder: str | Path, boxes: Mapping[str, ArrayLike], benchmark: str, tracker: str) -> Path:
     """Write results for a benchmark's own toolkit.
 
@@ -63,12 +78,10 @@ def export_results(folder: str | Path, boxes: Mapping[str, ArrayLike], benchmark
         The folder of the files.
 
     Raises:
-        DataError: a name that no folder can have.
+        DataError: as ``export_folder``.
     """
-    if not tracker or "/" in tracker or "\\" in tracker or tracker[0] == ".":
-        raise DataError(f"--tracker: expected a name that a folder can have, got {tracker!r}")
     form = FORMATS[benchmark]
-    place = Path(folder) / tracker
+    place = export_folder(folder, tracker)
     for sequence, each in boxes.items():
         rows = np.asarray(each, dtype=np.float64)
         if form.columns == 8:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, read_curves
-from mmdistill.reference.evaluation.results import read_results, sequences_with_results
+from mmdistill.reference.evaluation.results import read_results_for, sequences_with_results
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.evaluation.scoring import BenchmarkScores, as_counted, gather, score_benchmark
 from mmdistill.reference.evaluation.speed import read_speed
@@ -126,12 +124,7 @@ def _scored(
     place: Path, present: Mapping[str, Truth], compared: Mapping[str, Truth], rule: Rule, oddities: Oddities
 ) -> tuple[BenchmarkScores, dict[str, Boxes]]:
     """Return a tracker's scores and boxes on the sequences that are compared, of those that are present."""
-    frames = {name: len(truth.boxes[0]) for name, truth in present.items()}
-    labelled = {
-        name: np.any([np.isfinite(boxes).all(axis=1) for boxes in truth.boxes], axis=0)
-        for name, truth in present.items()
-    }
-    predicted = read_results(place, frames, labelled=labelled, oddities=oddities)
+    predicted = read_results_for(place, {name: truth.boxes for name, truth in present.items()}, oddities=oddities)
     scores = score_benchmark(
         predicted,
         {name: truth.boxes for name, truth in compared.items()},

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
+from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
 from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.scoring import truths_of
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.contents import Truth
@@ -43,11 +42,8 @@ def read_truths(
     for folder, images in ((root, True), (annotations, False)):
         if folder is None:
             continue
-        opened = open_benchmark(benchmark, folder, images=images, **options)
-        oddities.extend(opened.oddities)
-        pictured, found = found, known_of(opened.sequences, images=images)
-        if not found:
-            raise DataError(f"{opened.place}: none of {len(opened.files)} sequences can be used")
+        sequences = open_usable(benchmark, folder, oddities, images=images, **options)
+        pictured, found = found, known_of(sequences, images=images)
         found = {name: _with_images(truth, pictured.get(name)) for name, truth in found.items()}
     return found
 

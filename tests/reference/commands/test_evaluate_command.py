@@ -163,6 +163,32 @@ def test_what_can_not_be_done_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_results_of_other_weights_are_not_gone_on_from(
+    rgbt234: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--root", rgbt234, "--weights", weights, "--out", tmp_path / "out", "--device", "cpu"]
+    mark = tmp_path / "out" / "results" / "weights.sha256"
+    mark.parent.mkdir(parents=True)
+    for content in ("", "0" * 64 + "  other.safetensors\n"):
+        mark.write_text(content)
+        assert run(*command) == 1
+        said = f"mmdistill: {tmp_path / 'out'}: holds the results of other weights; give another --out, or remove it\n"
+        assert capsys.readouterr().err == said
+        assert list(mark.parent.iterdir()) == [mark]
+
+
+def test_a_name_that_can_not_be_exported_is_refused_before_anything_is_run(
+    rgbt234: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    command = ["--root", rgbt234, "--weights", weights, "--out", tmp_path / "out"]
+    assert run(*command, "--export", tmp_path / "exported", "--tracker", "a/b") == 1
+    assert "--tracker: expected a name that a folder can have, got 'a/b'" in capsys.readouterr().err
+    assert run(*command, "--export", tmp_path / "file") == 1
+    assert f"{tmp_path / 'file'}: expected a folder to export to, it is a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
     sequences = training_sequences(f"rgbt234:{rgbt234}", count=0, seed=0)
     assert [sequence.name for sequence in sequences] == NAMES

@@ -207,7 +207,15 @@ def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.C
     shutil.copytree(results[1], tmp_path / "short")
     write_boxes(tmp_path / "short" / "car2.txt", np.ones((7, 4)))
     assert "car2.txt: expected a box for each of 30 frames, got 7" in fails(capsys, tmp_path / "short", *vot, *out)
+    for number, sequence in enumerate(synthetic_sequences(1, seed=1_000_000)):
+        write_boxes(tmp_path / "made" / f"synthetic_{number:04d}.txt", sequence.boxes)
+    made = ["--benchmark", "synthetic", "--count", 1]
+    assert run("evaluate", *made, "--results", tmp_path / "made", "--out", tmp_path / "made") == 0
+    for option in ("--root", "--annotations"):
+        line = fails(capsys, tmp_path / "made", option, sequences, *out)
+        assert line == f"{option}: synthetic video has none; give --benchmark synthetic"
     assert not (tmp_path / "report.html").exists()
+    assert run("report", tmp_path / "made", *made, *out) == 0
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from mmdistill.reference.data.benchmarks.attributes import Copy
 from mmdistill.reference.data.benchmarks.gtot import GTOT
@@ -102,6 +102,30 @@ def open_benchmark(
     if layout.count not in (None, len(sequences)):
         oddities.add(f"{layout.title} has {layout.count} sequences, {len(sequences)} are used")
     return Benchmark(layout, place, files, sequences, oddities)
+
+
+def open_usable(
+    name: BenchmarkName, root: str | Path, oddities: Oddities, *, images: bool, **options: Any
+) -> list[LabelledSequence]:
+    """Return the sequences of a copy of a benchmark that can be used, at least one.
+
+    Args:
+        name: as ``open_benchmark`` takes it.
+        root: as there.
+        oddities: where is noted what is odd.
+        images: as there.
+        options: the others that it takes.
+
+    Raises:
+        DataError: as there, or none can be used.
+    """
+    opened = open_benchmark(name, root, images=images, **options)
+    oddities.extend(opened.oddities)
+    if not opened.sequences:
+        raise DataError(
+            f"{opened.place}: none of {len(opened.files)} sequences can be used; evaluate --check lists why"
+        )
+    return opened.sequences
 
 
 def _listed(copy: Copy, layout: Layout) -> set[str]:

@@ -1,0 +1,102 @@
+"""Running our tracker over a benchmark: results on disk, and how fast it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmdistill.reference.data.frames import OnBroken
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.processes import in_processes
+from mmdistill.reference.evaluation.run import Run
+from mmdistill.reference.evaluation.speed import read_speed
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.tracking.track_batch import each_tracked
+
+RESULTS = "results"
+"""The folder below ``--out`` that gets the boxes and times of each sequence."""
+
+_MARK = "weights.sha256"
+
+
+def choose_run(weights: Path, device: str, together: int, workers: int, on_broken: OnBroken) -> tuple[Run, str]:
+    """Return what tracks, and how it does in words.
+
+    Args:
+        weights: of the network.
+        device: cpu, cuda, or auto.
+        together: how many videos are tracked at once.
+        workers: how many processes track a video each.
+        on_broken: what an image that can't be read is.
+
+    Raises:
+        DataError: what is asked for can't be done.
+    """
+    for name, value in (("together", together), ("workers", workers)):
+        if value < 1:
+            raise DataError(f"--{name}: expected at least 1, got {value}")
+    place = choose_device(device)
+    network = load_network(weights)
+    if workers == 1:
+        threads = f", {torch.get_num_threads()} threads" if place.type == "cpu" else ""
+        return _together(network.to(place), together, on_broken), f"{place}{threads}, up to {together} videos at once"
+    if place.type != "cpu":
+        raise DataError(f"--workers: is for the CPU, not for {place}; use --together, or --device cpu")
+    threads_each = max(1, (os.cpu_count() or 1) // workers)
+    how = f"cpu, {threads_each} threads, timed per video while {workers} processes ran side by side"
+    return in_processes(partial(_alone, weights, threads_each, on_broken), workers), how
+
+
+def _together(network: TrackerNetwork, together: int, on_broken: OnBroken) -> Run:
+    return lambda sequences, after_frame: each_tracked(
+        network, sequences, together=together, on_broken=on_broken, after_frame=after_frame
+    )
+
+
+def _alone(weights: Path, threads: int, on_broken: OnBroken) -> Run:
+    """Return what tracks one video at a time in a process of its own."""
+    torch.set_num_threads(threads)
+    return _together(load_network(weights), 1, on_broken)
+
+
+def report_speed(out: Path, names: Sequence[str], how: str) -> None:
+    """Write and print how fast sequences were tracked, where their times are there."""
+    speed = read_speed(out / RESULTS, names)
+    if speed is None:
+        return
+    write_text(out / "speed.json", speed.as_json(how))
+    print(
+        f"{speed.frames_per_second:.1f} frames per second ({speed.with_first_frames:.1f} with the first frames): "
+        f"the tracker alone, without reading images; {how}\n"
+    )
+
+
+def claim(out: Path, weights: Path) -> None:
+    """Mark a folder as holding these weights' results, because a later run goes on from what it finds there.
+
+    Raises:
+        DataError: it holds the results of other weights.
+    """
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    mark = out / RESULTS / _MARK
+    if mark.exists() and mark.read_text("utf-8").partition(" ")[0] != digest:
+        raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
+    write_text(mark, f"{digest}  {weights}\n")
+
+
+def claimed(out: Path) -> Path | None:
+    """Return the weights file that a folder's results were made with, if it is still there and the same."""
+    try:
+        digest, path = (out / RESULTS / _MARK).read_text("utf-8").rstrip("\n").split("  ", 1)
+        same = hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
+    except (OSError, ValueError):
+        return None
+    return Path(path) if same else None

@@ -1,0 +1,91 @@
+"""Where the sequences are from that results are compared with: a benchmark's copy on disk, or synthetic video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from mmdistill.reference.commands.odd_lines import print_oddities
+from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
+from mmdistill.reference.data.benchmarks.checking import check_benchmark
+from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
+
+BenchmarkChoice = Literal[BenchmarkName, "synthetic"]
+"""What ``--benchmark`` may be."""
+
+Unusable = Literal["stop", "skip"]
+"""What a sequence that can't be used is: an error, or left out and said."""
+
+
+@dataclass(frozen=True)
+class BenchmarkSource:
+    """Where the sequences are from, as a command's arguments say it.
+
+    Attributes:
+        benchmark: whose layout.
+        annotations: folder of the ground truth.
+        root: folder of the benchmark, images and all.
+        split: which part of LasHeR.
+        modality: what the images of single-modality VOT-style sequences are.
+        attribute_names: in the order of the flags, where the files don't say them.
+        unusable: what a sequence that can't be used is.
+        count: how many synthetic sequences.
+        seed: of the synthetic sequences.
+    """
+
+    benchmark: BenchmarkChoice
+    annotations: Path | None
+    root: Path | None
+    split: Split
+    modality: Literal["rgb", "tir"]
+    attribute_names: tuple[str, ...]
+    unusable: Unusable
+    count: int
+    seed: int
+
+    def sequences(self, oddities: Oddities, *, images: bool) -> Sequence[TrackingSequence]:
+        """Return the sequences, with or without images, and note what is odd about them.
+
+        Raises:
+            DataError: the folder is not given, or holds no sequence that can be used.
+        """
+        if self.benchmark == "synthetic":
+            return synthetic_sequences(self.count, seed=self.seed)
+        folder = self._folder(images)
+        return open_usable(self._name, folder, oddities, images=images, unusable=self.unusable, **self._options())
+
+    def check(self, *, decode: bool) -> None:
+        """Print what is missing or odd.
+
+        Raises:
+            DataError: a sequence can't be used.
+        """
+        if self.benchmark == "synthetic":
+            raise DataError("--check: there is nothing on disk to check of synthetic sequences")
+        images = self.annotations is None
+        folder = self._folder(images)
+        checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
+        print_oddities(checked.oddities, most=None)
+        print(f"{folder}: {checked.usable} of {checked.sequences} sequences can be used")
+        if checked.usable < checked.sequences:
+            raise DataError(f"{folder}: {checked.sequences - checked.usable} sequences can't be used, as listed")
+
+    @property
+    def _name(self) -> BenchmarkName:
+        return cast(BenchmarkName, self.benchmark)
+
+    def _folder(self, images: bool) -> Path:
+        folder = self.root if images else self.annotations or self.root
+        if folder is None:
+            wanted = "--root: expected the folder of the sequences"
+            raise DataError(wanted if images else "--annotations: expected the folder of the ground truth")
+        return folder
+
+    def _options(self) -> dict[str, Any]:
+        return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
