@@ -162,6 +162,23 @@ def test_the_trackers_figures_are_what_was_measured(name: str, monkeypatch: pyte
     assert figures("docs/tracking.md", name) == importlib.import_module(name).table(report)
 
 
+def test_the_known_answers_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/known_answers.json").read_text())
+    assert figures("docs/benchmarks.md", "known_answers") == importlib.import_module("known_answers").table(report)
+    [dfat] = [each for each in report["trackers"] if "published" in each]
+    said = "DFAT is published with {} and {}".format(*dfat["published"])
+    assert said in (ROOT / "docs/benchmarks.md").read_text()
+    assert dfat["without"]
+
+
+def test_the_time_of_scoring_is_what_was_measured() -> None:
+    report = json.loads((ROOT / "benchmarks/results/scoring_speed.json").read_text())
+    prose = (ROOT / "docs/benchmarks.md").read_text().replace("\n", " ")
+    assert f"({report['sequences']} sequences, {report['frames']:,} frames) takes about half a second" in prose
+    assert 0.4 <= report["seconds"]["together"] < 0.6 < report["budget"]
+
+
 def test_the_speed_measured_is_within_its_budgets() -> None:
     report = json.loads((ROOT / "benchmarks/results/tracker_speed.json").read_text())
     for measured in report["networks"].values():
