@@ -12,7 +12,8 @@ from spread import mean_and_deviation
 from mmdistill.reference.data.boxes import intersection_over_union
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_sequences
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_sequences
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.tracking.track_batch import track_batch

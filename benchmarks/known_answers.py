@@ -21,7 +21,8 @@ from machine import machine
 from mmdistill.reference.data.benchmarks import BenchmarkName, LabelledSequence, open_benchmark
 from mmdistill.reference.evaluation.results import read_results_for
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_sequences, truths_of
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_sequences, truths_of
 from mmdistill.reference.files import write_text
 
 PLACES: dict[BenchmarkName, str] = {"lasher": "LasHeR245", "rgbt234": "RGBT234", "gtot": "GTOT"}

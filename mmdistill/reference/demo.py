@@ -22,7 +22,8 @@ from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import one_by_one, run_benchmark
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_sequences
+from mmdistill.reference.evaluation.scores import BenchmarkScores, save_scores
+from mmdistill.reference.evaluation.scoring import score_sequences
 from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text

@@ -15,7 +15,8 @@ import torch
 from mmdistill import Pair
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_benchmark, score_sequences
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_benchmark, score_sequences
 from mmdistill.reference.export import files
 from mmdistill.reference.export.graphs import features_graph
 from mmdistill.reference.networks.folded import folded

@@ -7,7 +7,8 @@ import pytest
 
 from mmdistill.reference.demo import DemoSettings, report, run_demo, verdict
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_benchmark
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_benchmark
 
 DEFAULT = DemoSettings()
 TINY = replace(

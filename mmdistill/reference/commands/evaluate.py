@@ -17,7 +17,8 @@ from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.results import read_results_for
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import run_benchmark
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, save_scores, score_sequences, truths_of
+from mmdistill.reference.evaluation.scores import BenchmarkScores, save_scores
+from mmdistill.reference.evaluation.scoring import score_sequences, truths_of
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable

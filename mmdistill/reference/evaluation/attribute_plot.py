@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmdistill.reference.evaluation.plots import COLOURS, plain
-from mmdistill.reference.evaluation.scoring import BenchmarkScores
+from mmdistill.reference.evaluation.scores import BenchmarkScores
 from mmdistill.reference.files import atomic_path
 
 _MARKS = "os^DPv"

@@ -14,7 +14,7 @@ from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import (
+from mmdistill.reference.evaluation.scores import (
     NORMALISED_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,

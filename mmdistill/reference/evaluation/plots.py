@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.scoring import (
+from mmdistill.reference.evaluation.scores import (
     NORMALISED_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,

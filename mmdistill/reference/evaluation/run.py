@@ -17,7 +17,8 @@ from mmdistill.reference.data.boxes import Array, check_initial
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_sequences
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_sequences
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.progress import progress_bar

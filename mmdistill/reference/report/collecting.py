@@ -10,7 +10,8 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, read_curves
 from mmdistill.reference.evaluation.results import read_results_for, sequences_with_results
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, as_counted, gather, score_benchmark
+from mmdistill.reference.evaluation.scores import BenchmarkScores, gather
+from mmdistill.reference.evaluation.scoring import as_counted, score_benchmark
 from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.networks.weights import some
 from mmdistill.reference.oddities import Oddities

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmdistill.reference.data.sequence import Boxes, FramePair
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import BenchmarkScores
+from mmdistill.reference.evaluation.scores import BenchmarkScores
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.cost import Cost
 

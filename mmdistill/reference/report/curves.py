@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.evaluation.rules import Rule
-from mmdistill.reference.evaluation.scoring import (
+from mmdistill.reference.evaluation.scores import (
     NORMALISED_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,

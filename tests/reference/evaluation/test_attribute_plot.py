@@ -8,7 +8,8 @@ import numpy as np
 from mmdistill.reference.evaluation.attribute_plot import plot_attributes
 from mmdistill.reference.evaluation.plots import COLOURS, plot_curves
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_benchmark
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_benchmark
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
 ODD = ("_a $x^{$", "it's <b>")

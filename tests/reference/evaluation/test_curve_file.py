@@ -9,7 +9,8 @@ import pytest
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import read_curves, save_curves
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, gather, score_benchmark
+from mmdistill.reference.evaluation.scores import BenchmarkScores, gather
+from mmdistill.reference.evaluation.scoring import score_benchmark
 
 
 def scores(rule: str) -> BenchmarkScores:

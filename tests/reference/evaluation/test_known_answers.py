@@ -14,7 +14,8 @@ from mmdistill.reference.data.benchmarks import Benchmark, BenchmarkName, open_b
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.evaluation.results import read_results
 from mmdistill.reference.evaluation.rules import RULES, Rule
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_sequences
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_sequences
 
 pytestmark = pytest.mark.slow
 

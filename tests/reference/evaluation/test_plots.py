@@ -12,7 +12,8 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation import plots
 from mmdistill.reference.evaluation.plots import plot_curves
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import BenchmarkScores, score_benchmark
+from mmdistill.reference.evaluation.scores import BenchmarkScores
+from mmdistill.reference.evaluation.scoring import score_benchmark
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
 

@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import RULES, Rule
-from mmdistill.reference.evaluation.scoring import save_scores, score_benchmark, score_sequence
+from mmdistill.reference.evaluation.scores import save_scores
+from mmdistill.reference.evaluation.scoring import as_counted, score_benchmark, score_sequence
 
 NAN = [math.nan] * 4
 EVERY_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
@@ -421,3 +422,9 @@ def test_missing_prediction_is_named() -> None:
         score_benchmark(predicted, truths, RULES["vot"])
     with pytest.raises(DataError, match="no sequence"):
         score_benchmark(predicted, {}, RULES["vot"])
+
+
+def test_halves_are_rounded_up() -> None:
+    rule = replace(RULES["gtot"], round_predictions=True)
+    boxes = np.array([[0.5, 1.5, 2.5, 3.5], [0.4, 1.6, 2.49, 3.51]])
+    np.testing.assert_array_equal(as_counted(boxes, boxes, rule), [[1, 2, 3, 4], [0, 2, 2, 4]])

@@ -16,7 +16,7 @@ import pytest
 from page_tree import Node, parse, rows
 
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import NORMALISED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from mmdistill.reference.evaluation.scores import NORMALISED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw
 from mmdistill.reference.report.contents import Contents
