@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, astuple
 
 import pytest
 
@@ -31,3 +31,23 @@ def test_descriptions_say_what_differs() -> None:
         "SR: mean over 21 thresholds; ground truth: TIR boxes, a hit for PR and NPR and a miss for SR where "
         "any of x, y, w, h <= 0; first frame: ground truth, counted"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["gtot"], ("best", "pooled", 5, True, "share", "trapezoids", "as_predicted", "as_is")),
+        (
+            ["rgbt210", "rgbt234", "vtuav"],
+            ("best", "sequences", 20, False, "share", "mean", "as_predicted", "as_is"),
+        ),
+        (["lasher"], ("shared", "sequences", 20, False, "share", "mean", "truth", "precision_hit")),
+        (["lsotb-tir"], ("tir", "sequences", 20, False, "mean", "mean", "truth", "precision_hit")),
+        (["ptb-tir"], ("tir", "sequences", 20, False, "share", "mean", "truth", "precision_hit")),
+        (["vot", "synthetic"], ("shared", "sequences", 20, False, "share", "mean", "truth", "left_out")),
+    ],
+)
+def test_each_rule_is_the_benchmarks_own(names: list[str], expected: tuple[object, ...]) -> None:
+    """As the documents' table has them, written down once more."""
+    for name in names:
+        assert astuple(RULES[name]) == (name, *expected, False)
