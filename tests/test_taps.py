@@ -80,6 +80,8 @@ def _fresh_compiler() -> Iterator[None]:
 def _one_process(tmp_path: Path) -> Iterator[None]:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     yield
+    torch._dynamo.reset()
+    gc.collect()  # wrapped models go before their group: PyTorch can wait for ever otherwise
     torch.distributed.destroy_process_group()
 
 
