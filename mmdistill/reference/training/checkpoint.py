@@ -22,14 +22,20 @@ class Progress:
     Attributes:
         step: steps done.
         first: each term's value at the first step.
-        last: each term's value, averaged over the latest steps.
+        latest: each term's value at the latest steps.
         incidents: what went wrong and was dealt with, and how often.
     """
 
     step: int
     first: dict[str, float]
-    last: dict[str, float]
+    latest: list[dict[str, float]]
     incidents: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Each term's value, averaged over the latest steps."""
+        names = self.latest[0] if self.latest else ()
+        return {name: sum(values[name] for values in self.latest) / len(self.latest) for name in names}
 
 
 def save_checkpoint(

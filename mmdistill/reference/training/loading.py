@@ -142,13 +142,21 @@ class Loader:
                 loaded = next(iterator)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if self.workers and str(error).startswith("DataLoader worker"):
-                    raise _WorkerDiedError(str(error).split("\n", maxsplit=1)[0]) from error
-                raise
+            except (RuntimeError, OSError, EOFError) as error:
+                if not self.workers or not _tells_of_death(error):
+                    raise
+                raise _WorkerDiedError(str(error).split("\n", maxsplit=1)[0]) from error
             if isinstance(loaded, str):
                 raise DataError(f"training data: {loaded}")
             yield loaded
+
+
+def _tells_of_death(error: Exception) -> bool:
+    """Whether a worker is gone, and not an error of its own passed on; its last batch may have broken off."""
+    text = str(error)
+    return not text.startswith("Caught ") and (
+        text.startswith("DataLoader worker") or not isinstance(error, RuntimeError)
+    )
 
 
 class _WorkerDiedError(Exception):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,10 +116,9 @@ class _Run:
     def __init__(self, learner: Learner, loader: Loader, folder: Path, identity: str, title: str) -> None:
         self.learner, self.loader, self.folder, self.title = learner, loader, folder, title
         self.settings, self.ranks, self._identity = learner.settings, learner.ranks, identity
-        self.state = Progress(0, {}, {})
+        self.state = Progress(0, {}, [])
         self.log: StepLog | None = None
         self._checkpoint = folder / "checkpoint.safetensors"
-        self._latest: deque[dict[str, float]] = deque(maxlen=SHOWN)
         self._replaced = self._told = 0
         self._skipped_in_a_row = 0
         self._unsaved_in_a_row = 0
@@ -132,7 +130,6 @@ class _Run:
         total, squares = self.ranks.total(self.state.step, self.state.step**2)
         if squares * self.ranks.count != total**2:
             raise DataError(f"{self.folder}: all processes must see the same folder, but their checkpoints differ")
-        self._latest.extend([self.state.last] if self.state.last else [])
         if self.ranks.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in ("checkpoint.safetensors", "network.safetensors", "log.jsonl"):
@@ -193,13 +190,9 @@ class _Run:
                 logger.warning("step %d is skipped: %s", number, outcome.skipped)
         else:
             self._skipped_in_a_row = 0
-            self._latest.append(outcome.values)
-        self.state = replace(
-            self.state,
-            step=number + 1,
-            first=self.state.first or outcome.values,
-            last=_mean(list(self._latest)) if self._latest else {},
-        )
+            latest = [*self.state.latest, outcome.values][-SHOWN:]
+            self.state = replace(self.state, first=self.state.first or outcome.values, latest=latest)
+        self.state = replace(self.state, step=number + 1)
 
     def save(self, *, must: bool) -> None:
         """Write a checkpoint where one is due; one that can't be written is tried again when the next is.
@@ -252,7 +245,3 @@ class _Run:
         if number:
             incidents = self.state.incidents
             self.state = replace(self.state, incidents={**incidents, kind: incidents.get(kind, 0) + number})
-
-
-def _mean(values: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
