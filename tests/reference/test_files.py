@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdistill.reference.files import atomic_path, temporary_beside, write_text
+from mmdistill.reference.files import atomic_path, remove_leftovers, temporary_beside, write_text
 
 
 def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -45,3 +45,13 @@ def test_temporary_names_are_hidden_and_differ(tmp_path: Path) -> None:
     first, second = (temporary_beside(tmp_path / "a.b.txt") for _ in range(2))
     assert first != second
     assert first.name.startswith(".a.b.")
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run[1].json"
+    temporary_beside(path).touch()
+    others = [path, tmp_path / ".run[1].json", tmp_path / ".run1.0123abcd.json", tmp_path / ".run[1].0123abcd.txt"]
+    for other in others:
+        other.touch()
+    remove_leftovers(path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

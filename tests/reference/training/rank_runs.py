@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,8 @@ def _run(rank: int, folder: Path) -> None:
     # Samples with odd numbers are the second process's.
     done: dict[str, Progress] = {}
     done["stopped"] = train(stage("alone"), Disturbed(signalling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
+    if rank == 0:
+        shutil.copytree(folder / "stopped", folder / "handed on")
     done["again"] = train(stage("alone"), sampler(), LONG, folder / "stopped")
     done["disturbed"] = train(
         stage("alone"),

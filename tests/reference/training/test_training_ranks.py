@@ -100,6 +100,9 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_p
     assert progress(runs, "again").step == 6
     train(stage("alone"), sampler(), LONG, tmp_path)
     assert_same_run(runs / "stopped", tmp_path)
+    # One process may go on with what two began.
+    assert train(stage("alone"), sampler(), LONG, runs / "handed on").step == 6
+    assert_same_run(runs / "handed on", tmp_path)
 
 
 def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Path) -> None:
