@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import atomic_path, temporary_beside, write_text
+from mmdistill.reference.files import atomic_path, remove_leftovers, temporary_beside, write_text
 
 
 def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -57,3 +57,13 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"a\.json: cannot be written, because .*file.* is a file and no folder"):
             write_text(path, "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run[1].json"
+    temporary_beside(path).touch()
+    others = [path, tmp_path / ".run[1].json", tmp_path / ".run1.0123abcd.json", tmp_path / ".run[1].0123abcd.txt"]
+    for other in others:
+        other.touch()
+    remove_leftovers(path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

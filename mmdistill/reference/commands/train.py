@@ -12,7 +12,6 @@ import tyro
 
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.data.training_source import training_sequences
-from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.networks.resnet import Depth
@@ -27,6 +26,7 @@ from mmdistill.reference.networks.settings import (
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.training.loop import train as run
+from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
@@ -73,6 +73,11 @@ def train(
 
       mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir
 
+    On many GPUs; --training.sequences is the batch of all of them:
+
+      torchrun --nproc-per-node 8 -m mmdistill train teacher --data lasher:LasHeR --out runs/teacher
+      --training.sequences 32
+
     With real pairs as texture, a trunk trained on ImageNet, and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
@@ -104,7 +109,7 @@ def train(
         tracking: weights of the tracking loss.
         distillation: which parts of CMD, and their weights.
     """
-    place = choose_device(device)
+    place = join(device)
     if stage != "student":
         for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
             if value is not None:
@@ -129,7 +134,9 @@ def train(
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
         run(distilled, sampler, training, out, data=source, device=place, title="distilled student")
-    print(out / "network.safetensors")
+    if Ranks.current().first:
+        print(out / "network.safetensors")
+    leave()
 
 
 def _started(start: Path, settings: NetworkSettings) -> TrackerNetwork:

@@ -14,7 +14,6 @@ from mmdistill.reference.data.box_detector import BoxFiles
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import score_network
@@ -25,6 +24,7 @@ from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
 from mmdistill.reference.training.cross_modal import CrossModalSettings
 from mmdistill.reference.training.patch_samples import PatchSamples
+from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.schedules import SCHEDULES
 from mmdistill.reference.training.setting_runs import SettingRuns
 from mmdistill.unsupervised import SETTINGS
@@ -94,7 +94,7 @@ def train_tir(
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
     if hold_out < 0:
         raise DataError(f"--hold-out: expected 0 or more, got {hold_out}")
-    place = choose_device(device)
+    place = join(device)
     network = load_network(start)
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir")
     found = open_pairs(pairs, on_broken="skip")[: -hold_out or None]
@@ -114,8 +114,12 @@ def train_tir(
         settings=loss,
         device=place,
     )
+    ranks = Ranks.current()
     made = runs.network(setting)
     if made is None:
+        return
+    leave()
+    if not ranks.first:
         return
     save_network(out / "network.safetensors", made)
     for kind, patched in samples.patched.items():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.weights import load_state, read_tensors, write_tensors
+from mmdistill.reference.networks.weights import load_state, read_tensors, some, write_tensors
 
-FORMAT = "mmdistill-training-1"
+FORMAT = "mmdistill-training-2"
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,20 @@ class Progress:
     Attributes:
         step: steps done.
         first: each term's value at the first step.
-        last: each term's value, averaged over the latest steps.
+        latest: each term's value at the latest steps.
+        incidents: what went wrong and was dealt with, and how often.
     """
 
     step: int
     first: dict[str, float]
-    last: dict[str, float]
+    latest: list[dict[str, float]]
+    incidents: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Each term's value, averaged over the latest steps."""
+        names = self.latest[0] if self.latest else ()
+        return {name: sum(values[name] for values in self.latest) / len(self.latest) for name in names}
 
 
 def save_checkpoint(
@@ -41,15 +49,21 @@ def save_checkpoint(
         optimiser: its moments.
         progress: how far it has come.
         identity: the run's settings as text; only a run with the same may go on from here.
+
+    Raises:
+        OSError: it can't be written, because the disk is full perhaps.
+        DataError: a value is infinite or NaN, so that nothing could go on from here.
     """
     tensors = {f"stage.{name}": value for name, value in stage.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    metadata = {
-        "format": FORMAT,
-        "identity": identity,
-        "progress": json.dumps({"step": progress.step, "first": progress.first, "last": progress.last}),
-    }
+    broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise DataError(
+            f"step {progress.step - 1}: made {some(broken)} infinite or NaN; the checkpoint stays as it was, "
+            "try lower learning rates"
+        )
+    metadata = {"format": FORMAT, "identity": identity, "progress": json.dumps(asdict(progress))}
     write_tensors(path, tensors, metadata)
 
 
@@ -62,7 +76,8 @@ def load_checkpoint(path: str | Path, stage: nn.Module, optimiser: torch.optim.O
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise DataError(
-            f"{path}: expected a training checkpoint {FORMAT!r}, got {metadata.get('format', 'no format')!r}"
+            f"{path}: expected a training checkpoint {FORMAT!r}, got {metadata.get('format', 'no format')!r}; "
+            "one of another version can't be gone on from"
         )
     if metadata.get("identity") != identity:
         difference = _difference(metadata.get("identity", "{}"), identity)

@@ -16,6 +16,8 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.branches import BRANCHES, Role, parts
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.training.loading import Share
+from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.tracking_loss import labels
@@ -104,8 +106,9 @@ class CrossModalStage(Stage):
         Raises:
             DataError: batches of one sequence, of which batch norm has no statistics.
         """
-        if settings.sequences < 2:
-            raise DataError(f"training.sequences: expected at least 2 pairs a batch, got {settings.sequences}")
+        size = Share.of(settings, Ranks.current()).size
+        if size < 2:
+            raise DataError(f"training.sequences: expected at least 2 pairs a batch, got {size} for each pass")
         self.network.eval().requires_grad_(False)
         for part in parts(self.network, self.roles):
             part.train().requires_grad_(True)

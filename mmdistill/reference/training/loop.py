@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import json
-import math
+import logging
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO
 
 import torch
-from torch import nn
 
-from mmdistill import Terms
-from mmdistill.reference.data.batches import batches
+from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
+from mmdistill.reference.files import remove_leftovers
 from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.weights import save_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor
+from mmdistill.reference.training.learner import Learner, Outcome
+from mmdistill.reference.training.loading import Loaded, Loader, Share
+from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
-from mmdistill.reference.training.statistics import keep_statistics
+from mmdistill.reference.training.step_log import StepLog
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 20
 """Over how many of the latest steps the shown terms are averaged."""
+
+TOLD = 5
+"""How many replaced samples are told one by one."""
+
+UNSAVED = 3
+"""After how many checkpoints in a row that could not be written a run stops."""
 
 
 def train(
@@ -49,11 +55,14 @@ def train(
     In the folder: ``checkpoint.safetensors`` (everything), ``log.jsonl`` (each step's terms by name) and at the end
     ``network.safetensors`` (the network and its settings, what trackers load).
 
+    Where PyTorch has a process group, all its processes must call this with the same arguments; each computes a part
+    of every batch, and the first alone writes. What goes wrong on the way is dealt with as docs/reference.md says.
+
     Args:
         stage: what is trained, and its loss.
         sampler: where samples come from.
         settings: how.
-        folder: where the run lives.
+        folder: where the run lives; all processes must see it.
         data: what the samples are drawn from, in words; a run goes on only with the same.
         device: where to train.
         title: what the progress bar calls it.
@@ -63,77 +72,176 @@ def train(
         How far the run has come: all the way, or as far as an interruption (Ctrl-C, SIGTERM) let it.
 
     Raises:
-        DataError: the folder holds a run with other settings or a broken checkpoint, or the loss isn't finite.
+        DataError: the folder holds a run with other settings or a broken checkpoint, the batch can't be shared out, or
+            more goes wrong than the settings allow.
+        OSError: the last checkpoint, or the network, can't be written.
     """
-    folder, device = Path(folder), torch.device(device)
-    checkpoint = folder / "checkpoint.safetensors"
-    stage.prepare(settings)
-    # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
-    stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = build_optimiser(stage, settings)
-    factor = learning_rate_factor(settings)
+    device, ranks = torch.device(device), Ranks.current()
+    share = Share.of(settings, ranks)
     identity = json.dumps({"training": asdict(settings), "data": data, **stage.settings()})
-    state = Progress(0, {}, {})
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint, stage, optimiser, identity)
-    rates = [group["lr"] for group in optimiser.param_groups]
-    folder.mkdir(parents=True, exist_ok=True)
-    latest: deque[dict[str, float]] = deque([state.last] if state.last else [], maxlen=SHOWN)
-
+    learner = Learner(stage, settings, device, ranks)
+    loader = Loader(sampler, share, workers=settings.workers)
+    run = _Run(learner, loader, Path(folder), identity, title)
+    run.open()
+    shown = progress and ranks.first
+    forked = [device] if device.type == "cuda" else []
     with (
+        torch.random.fork_rng(devices=forked),
         interruption() as interrupted,
-        _log(folder / "log.jsonl", state.step) as log,
-        progress_bar(settings.steps, title, "step", initial=state.step, show=progress) as bar,
+        closing(StepLog(run.folder / "log.jsonl", run.state.step)) if ranks.first else nullcontext() as log,
+        progress_bar(settings.steps, title, "step", initial=run.state.step, show=shown) as bar,
     ):
-        for number, batch in enumerate(
-            batches(sampler, settings.sequences, start=state.step, stop=settings.steps, workers=settings.workers),
-            start=state.step,
-        ):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * factor(number)
-            if settings.statistics_until is not None and number >= settings.statistics_until:
-                keep_statistics(stage.network)
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                terms = stage(batch.to(device))
-            values = _step(terms, stage, optimiser, settings, number)
-            latest.append(values)
-            log.write(json.dumps({"step": number, **values}) + "\n")
-            state = Progress(number + 1, state.first or values, _mean(list(latest)))
-            bar.set_postfix({name: f"{value:.3g}" for name, value in state.last.items()}, refresh=False)
+        run.log = log
+        for number, batches in run.batches():
+            run.note(number, learner.step(number, batches))
+            bar.set_postfix({name: f"{value:.3g}" for name, value in run.state.last.items()}, refresh=False)
             bar.update()
-            if interrupted or state.step == settings.steps or state.step % settings.checkpoint_every == 0:
-                save_checkpoint(checkpoint, stage, optimiser, state, identity)
-            if interrupted and state.step < settings.steps:
-                print(f"{title}: stopped after step {state.step}; the same command goes on from here", file=sys.stderr)
-                return state
-    save_network(folder / "network.safetensors", stage.network)
-    return state
+            stopped = ranks.any(bool(interrupted))
+            run.save(must=stopped or run.state.step == settings.steps)
+            if stopped and run.state.step < settings.steps:
+                if ranks.first:
+                    print(
+                        f"{title}: stopped after step {run.state.step}; the same command goes on from here",
+                        file=sys.stderr,
+                    )
+                run.report()
+                return run.state
+    run.close()
+    return run.state
 
 
-def _step(
-    terms: Terms, stage: nn.Module, optimiser: torch.optim.Optimizer, settings: TrainingSettings, number: int
-) -> dict[str, float]:
-    """Learn from a batch's terms and return their values."""
-    values = {name: value.item() for name, value in terms.items()} | {"total": terms.total.item()}
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise DataError(f"step {number}: the loss isn't finite in {', '.join(broken)}; try lower learning rates")
-    optimiser.zero_grad(set_to_none=True)
-    terms.total.backward()  # type: ignore[no-untyped-call]
-    if settings.gradient_limit:
-        nn.utils.clip_grad_norm_(stage.parameters(), settings.gradient_limit)
-    optimiser.step()
-    return values
+class _Run:
+    """A run's state and its folder, and what is made of all that goes wrong."""
 
+    def __init__(self, learner: Learner, loader: Loader, folder: Path, identity: str, title: str) -> None:
+        self.learner, self.loader, self.folder, self.title = learner, loader, folder, title
+        self.settings, self.ranks, self._identity = learner.settings, learner.ranks, identity
+        self.state = Progress(0, {}, [])
+        self.log: StepLog | None = None
+        self._checkpoint = folder / "checkpoint.safetensors"
+        self._replaced = self._told = 0
+        self._skipped_in_a_row = 0
+        self._unsaved_in_a_row = 0
 
-def _mean(values: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+    def open(self) -> None:
+        """Load the checkpoint, if there is one."""
+        if self._checkpoint.exists():
+            self.state = load_checkpoint(self._checkpoint, self.learner.stage, self.learner.optimiser, self._identity)
+        total, squares = self.ranks.total(self.state.step, self.state.step**2)
+        if squares * self.ranks.count != total**2:
+            raise DataError(f"{self.folder}: all processes must see the same folder, but their checkpoints differ")
+        if self.ranks.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in ("checkpoint.safetensors", "network.safetensors", "log.jsonl"):
+                remove_leftovers(self.folder / name)
 
+    def batches(self) -> Iterator[tuple[int, list[Batch]]]:
+        """Yield the number of each step that is left, and its batches.
 
-@contextmanager
-def _log(path: Path, steps: int) -> Iterator[TextIO]:
-    """Open the log for appending, without the steps that a lost run had logged but not saved."""
-    lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
-    write_text(path, "".join(lines))
-    with path.open("a", buffering=1) as log:  # a line at a time, so that it can be followed
-        yield log
+        Raises:
+            DataError: some process can't read its samples, or too many had to be replaced.
+        """
+        passes = self.loader.batches(self.state.step, self.settings.steps)
+        for number in range(self.state.step, self.settings.steps):
+            deaths, loaded, failure = self.loader.deaths, list[Loaded](), None
+            try:
+                loaded = [next(passes) for _ in range(self.settings.accumulate)]
+            except DataError as error:
+                failure = error
+            reasons = [reason for each in loaded for reason in each.replaced]
+            failures, replaced, died = map(
+                int, self.ranks.total(failure is not None, len(reasons), self.loader.deaths - deaths)
+            )
+            if failures:
+                raise failure or DataError("training data: another process can't read its samples")
+            self._count("samples replaced", replaced)
+            self._count("workers started again", died)
+            self._replaced = replaced
+            for reason in reasons[: max(TOLD - self._told, 0)]:
+                logger.warning("step %d: a sample is replaced by another: %s", number, reason)
+            self._told += len(reasons)
+            if self.state.incidents.get("samples replaced", 0) > self.settings.replaced_limit:
+                raise DataError(
+                    f"step {number}: more samples had to be replaced than training.replaced_limit, "
+                    f"{self.settings.replaced_limit}{'; ' + reasons[-1] if reasons else ''}"
+                )
+            yield number, [each.batch for each in loaded]
+
+    def note(self, number: int, outcome: Outcome) -> None:
+        """Log a step and count it as done.
+
+        Raises:
+            DataError: too many in a row were skipped.
+        """
+        line: dict[str, object] = {"step": number, **outcome.values}
+        line |= {"replaced": self._replaced} if self._replaced else {}
+        line |= {"skipped": outcome.skipped} if outcome.skipped else {}
+        if self.log is not None:
+            self.log.add(json.dumps(line))
+        if outcome.skipped:
+            self._skipped_in_a_row += 1
+            self._count("steps skipped", 1)
+            if self._skipped_in_a_row == self.settings.skipped_limit:
+                raise DataError(
+                    f"step {number}: {outcome.skipped}, {self._skipped_in_a_row} steps in a row; "
+                    "the checkpoint is of before; try lower learning rates"
+                )
+            if self.ranks.first:
+                logger.warning("step %d is skipped: %s", number, outcome.skipped)
+        else:
+            self._skipped_in_a_row = 0
+            latest = [*self.state.latest, outcome.values][-SHOWN:]
+            self.state = replace(self.state, first=self.state.first or outcome.values, latest=latest)
+        self.state = replace(self.state, step=number + 1)
+
+    def save(self, *, must: bool) -> None:
+        """Write a checkpoint where one is due; one that can't be written is tried again when the next is.
+
+        Raises:
+            DataError: there will be no next, or too many in a row failed.
+        """
+        step = self.state.step
+        due = step % self.settings.checkpoint_every == 0 and not self._skipped_in_a_row
+        if not (due or must):
+            return
+        failure = self.ranks.write(self._write)
+        if failure is None:
+            self._unsaved_in_a_row = 0
+            return
+        self._unsaved_in_a_row += 1
+        self._count("checkpoints not written", 1)
+        if must or self._unsaved_in_a_row == UNSAVED:
+            raise DataError(
+                f"{self._checkpoint}: can't be written ({failure}); the one before is whole, and the same command goes "
+                "on from there"
+            )
+        if self.ranks.first:
+            logger.warning("step %d: the checkpoint can't be written (%s); the one before stays", step, failure)
+
+    def close(self) -> None:
+        """Save the network.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        path = self.folder / "network.safetensors"
+        failure = self.ranks.write(lambda: save_network(path, self.learner.stage.network))
+        if failure is not None:
+            raise failure
+        self.report()
+
+    def report(self) -> None:
+        """Say what went wrong and was dealt with, since the run's beginning."""
+        if self.state.incidents and self.ranks.first:
+            found = ", ".join(f"{kind}: {count}" for kind, count in self.state.incidents.items())
+            logger.warning("%s: %s", self.title, found)
+
+    def _write(self) -> None:
+        assert self.log is not None
+        self.log.flush()  # a run that goes on from here needs a line for each step
+        save_checkpoint(self._checkpoint, self.learner.stage, self.learner.optimiser, self.state, self._identity)
+
+    def _count(self, kind: str, number: int) -> None:
+        if number:
+            incidents = self.state.incidents
+            self.state = replace(self.state, incidents={**incidents, kind: incidents.get(kind, 0) + number})

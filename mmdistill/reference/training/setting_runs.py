@@ -13,6 +13,7 @@ from mmdistill.reference.networks.weights import load_network, save_network
 from mmdistill.reference.training.cross_modal import CrossModalSettings, CrossModalStage, updated_modules
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.patch_samples import SettingSamples
+from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.unsupervised import SETTINGS, BranchSetting
 
@@ -74,7 +75,9 @@ class SettingRuns:
             return start
         path = self.folder / setting.name / "network.safetensors"
         if not setting.trained:
-            save_network(path, start)
+            failure = Ranks.current().write(lambda: save_network(path, start))
+            if failure is not None:
+                raise failure
             return start
         stage = CrossModalStage(start.to(self._device), setting, self._settings)
         training = self._training(setting)

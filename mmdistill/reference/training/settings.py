@@ -35,7 +35,9 @@ class TrainingSettings:
 
     Attributes:
         steps: training steps in all.
-        sequences: sequences in a batch.
+        sequences: sequences in a batch, whoever computes it: processes and passes share it out.
+        accumulate: in how many passes a process computes its part of a batch, whose gradients are added up.
+        sync_batch_norm: whether the processes' batch norm shares its statistics; on GPUs alone.
         algorithm: ``"adam"`` or ``"adamw"``.
         learning_rates: per part.
         weight_decay: of AdamW.
@@ -48,6 +50,10 @@ class TrainingSettings:
         statistics_until: from this step on the network's batch norm keeps its running statistics, as in tracking; None
             for never. A run with a few sequences a batch needs it for its last third or so.
         checkpoint_every: steps between checkpoints.
+        skipped_limit: after how many steps in a row that were skipped, because their loss or gradient was not finite,
+            a run stops.
+        replaced_limit: how many samples may be replaced by others, because their images can't be read, before a run
+            stops.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
         workers: processes that prepare batches; 0 for none.
         seed: of the samples and of the network's initial weights.
@@ -56,6 +62,8 @@ class TrainingSettings:
 
     steps: int = 50_000
     sequences: int = 26
+    accumulate: int = 1
+    sync_batch_norm: bool = False
     algorithm: Literal["adam", "adamw"] = "adam"
     learning_rates: LearningRates = field(default_factory=LearningRates)
     weight_decay: float = 1e-4
@@ -67,6 +75,8 @@ class TrainingSettings:
     frozen_trunk: bool = False
     statistics_until: int | None = None
     checkpoint_every: int = 500
+    skipped_limit: int = 5
+    replaced_limit: int = 1000
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: int = 0
     seed: int = 0

@@ -1,0 +1,215 @@
+"""Batches for one of several processes, from numbered samples, whatever breaks on the way.
+
+The samples of a step are dealt out like cards: neighbours go to different processes, then to different passes. Each
+share so has as much of the batch's first half as of its second, which TIR-CMD's mixed settings show differently.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch.utils.data import DataLoader, Dataset
+
+from mmdistill.reference.data.batches import Batch, collate
+from mmdistill.reference.data.sampling import Sample, Sampler
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.training.ranks import Ranks
+from mmdistill.reference.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 10
+"""How many samples in a row may be unreadable; then it is the data, not an image."""
+
+DEATHS = 3
+"""How many workers in a row may die, with no batch between."""
+
+BEYOND = 1 << 48
+"""Stand-ins have numbers that no run comes to, so none is drawn twice."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The samples of a step that one process takes, in one or more passes.
+
+    Attributes:
+        sequences: samples of a step, of all processes and passes.
+        passes: how many batches a process makes of its part.
+        ranks: the processes.
+    """
+
+    sequences: int
+    passes: int
+    ranks: Ranks
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, ranks: Ranks) -> Share:
+        """Return a process's share.
+
+        Raises:
+            DataError: the batch can't be shared out equally.
+        """
+        parts = settings.accumulate * ranks.count
+        if settings.accumulate < 1:
+            raise DataError(f"training.accumulate: expected at least 1, got {settings.accumulate}")
+        if settings.sequences < 1 or settings.sequences % parts:
+            raise DataError(
+                f"training.sequences: expected a multiple of {parts} "
+                f"(processes: {ranks.count}, passes of each: {settings.accumulate}), got {settings.sequences}"
+            )
+        return cls(settings.sequences, settings.accumulate, ranks)
+
+    @property
+    def size(self) -> int:
+        """Samples of a pass."""
+        return self.sequences // (self.passes * self.ranks.count)
+
+    def number(self, index: int) -> int:
+        """Return the number of this process's sample ``index``, counted over all steps."""
+        batch, place = divmod(index, self.size)
+        step, turn = divmod(batch, self.passes)
+        return step * self.sequences + (place * self.passes + turn) * self.ranks.count + self.ranks.rank
+
+
+class Loaded(NamedTuple):
+    """What one pass learns from.
+
+    Attributes:
+        batch: its samples.
+        replaced: for each sample that stands in for one that can't be read, why.
+    """
+
+    batch: Batch
+    replaced: list[str]
+
+
+class Loader:
+    """Prepares a process's batches, in workers that are started again when they die.
+
+    Args:
+        sampler: draws the samples.
+        share: which of them.
+        workers: processes that prepare batches; 0 prepares them in this one.
+
+    Attributes:
+        deaths: how often workers were started again.
+    """
+
+    def __init__(self, sampler: Sampler, share: Share, *, workers: int = 0) -> None:
+        self.sampler, self.share, self.workers = sampler, share, workers
+        self.deaths = 0
+
+    def batches(self, start: int, stop: int) -> Iterator[Loaded]:
+        """Yield the batches of steps ``start`` to ``stop``, one for each pass.
+
+        Raises:
+            DataError: nothing can be read, or workers die again and again.
+        """
+        done, end = start * self.share.passes, stop * self.share.passes
+        in_a_row = 0
+        while done < end:
+            try:
+                for loaded in self._from(done, end):
+                    yield loaded
+                    done, in_a_row = done + 1, 0
+            except _WorkerDiedError as error:
+                self.deaths, in_a_row = self.deaths + 1, in_a_row + 1
+                if in_a_row == DEATHS:
+                    raise DataError(
+                        f"training.workers: {DEATHS} times in a row a worker died ({error}); is memory short?"
+                    ) from error
+                logger.warning("a process that prepared batches died and is started again (%s)", error)
+
+    def _from(self, done: int, end: int) -> Iterator[Loaded]:
+        size = self.share.size
+        samples = _Samples(self.sampler, self.share, done * size, (end - done) * size)
+        loader = DataLoader(
+            samples,
+            batch_size=size,
+            num_workers=self.workers,
+            collate_fn=_collate,
+            worker_init_fn=_leave_signals,
+        )
+        with _quiet_children():
+            iterator = iter(loader)
+        while True:
+            try:
+                loaded = next(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if not self.workers or not _tells_of_death(error):
+                    raise
+                raise _WorkerDiedError(str(error).split("\n", maxsplit=1)[0]) from error
+            if isinstance(loaded, str):
+                raise DataError(f"training data: {loaded}")
+            yield loaded
+
+
+def _tells_of_death(error: Exception) -> bool:
+    """Whether a worker is gone, and not an error of its own passed on; its last batch may have broken off."""
+    text = str(error)
+    return not text.startswith("Caught ") and (
+        text.startswith("DataLoader worker") or not isinstance(error, RuntimeError)
+    )
+
+
+class _WorkerDiedError(Exception):
+    """A process that prepared batches is gone."""
+
+
+_Read = tuple["Sample | None", "list[str]"]
+"""A sample, if one could be read, and why others could not."""
+
+
+class _Samples(Dataset[_Read]):
+    def __init__(self, sampler: Sampler, share: Share, first: int, count: int) -> None:
+        self.sampler, self.share, self.first, self.count = sampler, share, first, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> _Read:
+        number = self.share.number(self.first + index)
+        broken: list[str] = []
+        for attempt in range(ATTEMPTS):
+            try:
+                return self.sampler.sample(number + attempt * BEYOND), broken
+            except DataError as error:
+                broken.append(str(error))
+        return None, broken
+
+
+def _collate(samples: list[_Read]) -> Loaded | str:
+    """Return the samples as a batch; or why there is none, which as an error would lose its class on the way."""
+    read = []
+    for sample, broken in samples:
+        if sample is None:
+            return f"{ATTEMPTS} samples in a row can't be read, the first because of {broken[0]}"
+        read.append(sample)
+    return Loaded(collate(read), [reason for _, broken in samples for reason in broken])
+
+
+def _leave_signals(_: int) -> None:
+    """Let a worker be ended as its parent wants, which alone finishes what is under way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _quiet_children() -> Iterator[None]:
+    """Keep PyTorch from raising a worker's death wherever this process is, in the midst of a step perhaps.
+
+    It is noticed where the next batch is waited for.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # outside the main thread PyTorch sets none either
+            signal.signal(signal.SIGCHLD, before)

@@ -1,0 +1,104 @@
+"""Processes that train together: who one is, what all agree on, and how torchrun's are joined."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.errors import DataError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; without a process group it is alone.
+
+    Attributes:
+        rank: which one it is, from 0.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """Return this process's place in PyTorch's process group."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes, shows and says what all have done."""
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """Return each value's sum over all processes; all must ask, and with as many values."""
+        if self.count == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(summed)
+        return [float(value) for value in summed.tolist()]
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        return self.total(flag)[0] > 0
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the means over all processes of values that all have by the same names."""
+        return dict(zip(values, (total / self.count for total in self.total(*values.values())), strict=True))
+
+    def write(self, action: Callable[[], None]) -> OSError | None:
+        """Let the first process write, and tell all why it could not.
+
+        Raises:
+            DataError: there is nothing to write that could be read again, in all processes.
+        """
+        failed: OSError | None = None
+        refused: DataError | None = None
+        if self.first:
+            try:
+                action()
+            except OSError as error:
+                failed = error
+            except DataError as error:
+                refused = error
+        failures, refusals = self.total(failed is not None, refused is not None)
+        if refusals:
+            raise refused or DataError("the first process has nothing that can be saved")
+        return failed or (OSError("the first process could not write") if failures else None)
+
+
+def join(device: str) -> torch.device:
+    """Join the processes that torchrun started, if it did, and return the device of this one.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``; each of several processes takes a GPU of its own.
+
+    Raises:
+        DataError: no such device, or more processes than GPUs.
+    """
+    place = choose_device(device)
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        return place
+    if place.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise DataError(f"torchrun: expected a GPU for each process, got {torch.cuda.device_count()} GPUs here")
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    return place
+
+
+def leave() -> None:
+    """Part from the others in good order; after an error torchrun ends them all."""
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()  # stages wrapped for the group go before it: PyTorch can wait for ever otherwise
+        dist.destroy_process_group()

@@ -1,0 +1,128 @@
+"""What each of two processes does: the same calls of ``train`` as one process, each with its part of every batch."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
+
+from mmdistill import Pair
+from mmdistill.reference.data.batches import Batch
+from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.branches import as_tir
+from mmdistill.reference.networks.settings import single_settings, student_settings, teacher_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.training.checkpoint import Progress
+from mmdistill.reference.training.cross_modal import CrossModalStage
+from mmdistill.reference.training.loop import train
+from mmdistill.reference.training.ranks import leave
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stage import Stage
+from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.statistics import keep_statistics
+from mmdistill.unsupervised import SETTINGS
+
+RANKS = 2
+STAGES = ("alone", "distilled", "D3", "C1")
+PASSES = (1, 2)
+# Two processes with statistics of their own would differ from one, so batch norm keeps the start's.
+WHOLE = TrainingSettings(
+    steps=2, sequences=8, statistics_until=0, gradient_limit=1.0, learning_rates=LearningRates(*[1e-3] * 6)
+)
+LONG = replace(WHOLE, steps=6, sequences=2, checkpoint_every=100)
+
+
+class Disturbed:
+    """A sampler in which one sample of each kind is a trouble."""
+
+    def __init__(self, signalling: int = -1, unreadable: int = -1, broken: int = -1) -> None:
+        self.sampler = sampler()
+        self.signalling, self.unreadable, self.broken = signalling, unreadable, broken
+
+    def sample(self, number: int) -> Sample:
+        if number == self.signalling:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if number == self.unreadable:
+            raise DataError("lost.png: cannot read the image")
+        found = self.sampler.sample(number)
+        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.broken else found
+
+
+def sampler() -> Sampler:
+    """Return samples of one reference and one test frame."""
+    video = SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=4)
+    samples = SampleSettings(train_frames=1, test_frames=1)
+    return Sampler(synthetic_sequences(3, seed=0, settings=video), 96, 5.0, samples)
+
+
+def stage(name: str) -> Stage:
+    """Return a stage in double precision, where sums in another order are the same to many digits."""
+    torch.manual_seed(1)
+    made: Stage
+    if name in SETTINGS:
+        start = as_tir(TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+        made = CrossModalStage(start.double(), SETTINGS[name])
+    elif name == "alone":
+        made = AloneStage(TrackerNetwork(student_settings(width=4, crop_size=96)))
+    else:
+        teacher = TrackerNetwork(teacher_settings(depth=18, width=6, crop_size=96)).double()
+        made = DistilledStage(TrackerNetwork(student_settings(width=4, crop_size=96)), teacher)
+        keep_statistics(made.distillation)  # SCFD's chains have batch norm of their own
+    made.register_forward_pre_hook(_doubled)
+    return made.double()
+
+
+def start(folder: Path) -> None:
+    """Run every case in two processes, each case in a folder of its own."""
+    multiprocessing.spawn(_run, args=(folder,), nprocs=RANKS)
+
+
+def _run(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=(folder / "rendezvous").as_uri(),
+        rank=rank,
+        world_size=RANKS,
+        timeout=datetime.timedelta(seconds=120),
+    )
+    for name in STAGES:
+        for passes in PASSES:
+            train(stage(name), sampler(), replace(WHOLE, accumulate=passes), folder / f"{name} {passes}")
+    # Samples with odd numbers are the second process's.
+    done: dict[str, Progress] = {}
+    done["stopped"] = train(stage("alone"), Disturbed(signalling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
+    if rank == 0:
+        shutil.copytree(folder / "stopped", folder / "handed on")
+    done["again"] = train(stage("alone"), sampler(), LONG, folder / "stopped")
+    done["disturbed"] = train(
+        stage("alone"),
+        Disturbed(unreadable=3, broken=7),  # type: ignore[arg-type]
+        LONG,
+        folder / "disturbed",
+    )
+    try:
+        train(stage("alone"), Disturbed(unreadable=3), replace(LONG, replaced_limit=0), folder / "refused")  # type: ignore[arg-type]
+    except DataError as error:
+        done["refused"] = str(error)  # type: ignore[assignment]
+    torch.save(done, folder / f"{rank}.pt")
+    dist.barrier()
+    leave()
+
+
+def _doubled(module: nn.Module, arguments: tuple[Batch]) -> tuple[Batch]:
+    del module
+
+    def double(part: Tensor | Pair[Tensor]) -> Tensor | Pair[Tensor]:
+        return Pair(*(member.double() for member in part)) if isinstance(part, Pair) else part.double()
+
+    return (Batch(*(double(part) for part in arguments[0])),)  # type: ignore[arg-type]
