@@ -110,11 +110,12 @@ def test_sequences(experiment: Experiment) -> dict[str, Sequence[TrackingSequenc
 
 def losses(log: Path) -> dict[str, list[float]]:
     """Return each term's mean over a run's first steps and over its last."""
-    steps = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    steps = [line for line in lines if "skipped" not in line]
     return {
         term: [float(f"{statistics.mean(step[term] for step in part):.3g}") for part in (steps[:SHOWN], steps[-SHOWN:])]
         for term in (steps[0] if steps else {})
-        if term != "step"
+        if term not in ("step", "replaced")
     }
 
 
