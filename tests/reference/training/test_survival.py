@@ -72,6 +72,7 @@ def assert_same_to_the_bit(folder: Path, expected: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {CHECKPOINT, "log.jsonl", "network.safetensors"}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_loses_what_the_checkpoint_lacks_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng()
     lines = tmp_path / "log.jsonl"
@@ -90,6 +91,7 @@ def test_killed_at_any_moment_it_loses_what_the_checkpoint_lacks_and_nothing_els
     assert_same_to_the_bit(tmp_path, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", Moment.__args__)  # type: ignore[attr-defined]
 def test_killed_while_it_writes_a_checkpoint(moment: Moment, whole: Path, tmp_path: Path) -> None:
     running = process(survival_runs.run_killed_while_writing, tmp_path, 2, moment)
