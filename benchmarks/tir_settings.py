@@ -6,8 +6,9 @@
 Every seed trains what the settings ask for, and what they start from once, on the pairs that are not held out. A seed
 decides the samples and random patches, and in tracking the first frame's augmentation and the boxes that are refined;
 of A1, the start itself, the tracking alone. Tracked are the TIR sides of videos composed from the held-out pairs, the
-same for all seeds, and the TIR sequences of ``--real``. Differences to A1 are taken seed by seed. Stopped and started
-again it goes on where it was; ``--only`` and fewer ``--seeds`` do a part, and the table shows what is there.
+same for all seeds, and the TIR sequences of ``--real``. What the start reaches on the RGB sides of the same videos
+tells how much there is to gain. Differences to A1 are taken seed by seed. Stopped and started again it goes on where it
+was; ``--only`` and fewer ``--seeds`` do a part, and the table shows what is there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ FIGURES = ("SR", "PR", "NPR")
 HELD_OUT_SEED = 1_000_000
 """Of the composed videos; far from the seeds of training."""
 
+ON_RGB = "on RGB"
+"""Names the start on the RGB sides beside the settings."""
+
+ROWS = (*SETTINGS, ON_RGB)
+
 SHOWN = 20
 """Over how many steps the loss is averaged, at the start of a run and at its end."""
 
@@ -75,13 +81,13 @@ class Experiment:
     length: int
 
 
-class TirSide:
-    """A sequence without its RGB images."""
+class Side:
+    """A sequence without its other modality."""
 
     attributes: Mapping[str, NDArray[np.bool_]] = {}
 
-    def __init__(self, sequence: TrackingSequence) -> None:
-        self._sequence = sequence
+    def __init__(self, sequence: TrackingSequence, modality: str) -> None:
+        self._sequence, self._modality = sequence, modality
         self.name: str = sequence.name
         self.boxes: Boxes = sequence.boxes
 
@@ -89,12 +95,13 @@ class TirSide:
         return len(self._sequence)
 
     def frame(self, index: int) -> FramePair:
-        """Return frame ``index``, TIR alone."""
-        return Pair(None, self._sequence.frame(index).tir)
+        """Return frame ``index``, one modality alone."""
+        pair = self._sequence.frame(index)
+        return Pair(pair.rgb, None) if self._modality == "rgb" else Pair(None, pair.tir)
 
 
-def test_sequences(experiment: Experiment) -> dict[str, Sequence[TrackingSequence]]:
-    """Return the TIR sequences by kind."""
+def test_sequences(experiment: Experiment) -> dict[str, dict[str, Sequence[TrackingSequence]]]:
+    """Return by modality the sequences by kind: of TIR all, of RGB the composed."""
     composed = composed_sequences(
         experiment.pairs,
         slice(-experiment.hold_out, None),
@@ -102,9 +109,12 @@ def test_sequences(experiment: Experiment) -> dict[str, Sequence[TrackingSequenc
         seed=HELD_OUT_SEED,
         length=experiment.length,
     )
-    found: dict[str, Sequence[TrackingSequence]] = {"composed": [TirSide(each) for each in composed]}  # type: ignore[misc]
+    found: dict[str, dict[str, Sequence[TrackingSequence]]] = {
+        modality: {"composed": [Side(each, modality) for each in composed]}  # type: ignore[misc]
+        for modality in ("tir", "rgb")
+    }
     if experiment.real:
-        found["real"] = read_sequences(experiment.real, modality="tir")
+        found["tir"]["real"] = read_sequences(experiment.real, modality="tir")
     return found
 
 
@@ -135,7 +145,7 @@ def measure(
 
 def run_seed(
     experiment: Experiment,
-    sequences: Mapping[str, Sequence[TrackingSequence]],
+    sequences: Mapping[str, Mapping[str, Sequence[TrackingSequence]]],
     seed: int,
     names: Sequence[str],
     folder: Path,
@@ -151,16 +161,17 @@ def run_seed(
         folder,
         device=device,
     )
-    for name in names:
+    for name in (*names, *([ON_RGB] if START in names else [])):
         file = folder / f"scores_{name}.json"
         if read_scores(file, experiment):
             continue
-        network = runs.network(name)
+        network = start if name == ON_RGB else runs.network(name)
         if network is None:
             raise SystemExit("interrupted; the same command goes on from here")
+        sides = sequences["rgb" if name == ON_RGB else "tir"]
         scores = {
             "experiment": asdict(experiment),
-            "scores": measure(network.to(device), sequences, seed, f"{name}, seed {seed}"),
+            "scores": measure(network.to(device), sides, seed, f"{name}, seed {seed}"),
             "loss": losses(folder / name / "log.jsonl"),
         }
         write_text(file, json.dumps(scores, indent=2) + "\n")
@@ -180,7 +191,7 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     Args:
         by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
     """
-    names = [name for name in SETTINGS if any(name in found for found in by_seed.values())]
+    names = [name for name in ROWS if any(name in found for found in by_seed.values())]
     rows: dict[str, Any] = {}
     for name in names:
         seeds = [seed for seed, found in by_seed.items() if name in found]
@@ -203,12 +214,7 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
     for name, found in report["settings"].items():
         if kind not in found:
             continue
-        row = SETTINGS[name]
-        sides = [
-            seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
-            for branch, seen in (("reference", row.reference), ("test", row.test))
-        ]
-        cells = [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]
+        cells = described(name)
         for figure in FIGURES:
             mean, deviation = found[kind][figure]
             gain = found[kind][f"{figure} to A1"]
@@ -218,13 +224,25 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
     return lines
 
 
+def described(name: str) -> list[str]:
+    """Return a row's first cells: its title, what is updated, and what the branches see."""
+    if name == ON_RGB:
+        return ["A1 on the RGB sides", "none", "RGB", "RGB"]
+    row = SETTINGS[name]
+    sides = [
+        seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
+        for branch, seen in (("reference", row.reference), ("test", row.test))
+    ]
+    return [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]
+
+
 def collected(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Return the report of all that this experiment has written."""
     by_seed: dict[int, dict[str, Any]] = {}
     losses_by_seed: dict[str, dict[str, Any]] = {}
     for seed_folder in sorted(folder.glob("seed_*"), key=lambda path: int(path.name.removeprefix("seed_"))):
         seed = int(seed_folder.name.removeprefix("seed_"))
-        found = {name: read_scores(seed_folder / f"scores_{name}.json", experiment) for name in SETTINGS}
+        found = {name: read_scores(seed_folder / f"scores_{name}.json", experiment) for name in ROWS}
         there = {name: each for name, each in found.items() if each is not None}
         if there:
             by_seed[seed] = {name: each["scores"] for name, each in there.items()}
@@ -272,12 +290,12 @@ def main() -> None:
         "experiment": {
             **asdict(experiment),
             **{name: Path(getattr(experiment, name)).name for name in ("start", "pairs", "real")},  # not where they lie
-            "frames": {kind: sum(map(len, each)) for kind, each in sequences.items()},
+            "frames": {kind: sum(map(len, each)) for kind, each in sequences["tir"].items()},
         },
         **collected(experiment, arguments.runs),
     }
-    for kind in sequences:
-        print(f"\n{kind}, {len(sequences[kind])} sequences\n\n" + "\n".join(table(report, kind)))
+    for kind, videos in sequences["tir"].items():
+        print(f"\n{kind}, {len(videos)} sequences\n\n" + "\n".join(table(report, kind)))
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
 

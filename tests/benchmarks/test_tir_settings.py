@@ -46,17 +46,18 @@ def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, mon
         return report
 
     first = run("--only", "A1", "B1")
-    assert list(first["settings"]) == ["A1", "B1"]  # type: ignore[call-overload]
+    assert list(first["settings"]) == ["A1", "B1", "on RGB"]  # type: ignore[call-overload]
+    assert list(first["settings"]["on RGB"]) == ["seeds", "composed"]  # type: ignore[index]
     assert first["experiment"]["frames"] == {"composed": 6}  # type: ignore[index]
     assert str(tmp_path) not in out.read_text()
     assert set(first["loss, first and last steps"]["0"]) == {"B1"}  # type: ignore[index]
     scores = tmp_path / "runs" / "seed_0" / "scores_A1.json"
     before = scores.stat().st_mtime_ns
     second = run("--only", "A1", "B3")
-    assert list(second["settings"]) == ["A1", "B1", "B3"]  # type: ignore[call-overload]
+    assert list(second["settings"]) == ["A1", "B1", "B3", "on RGB"]  # type: ignore[call-overload]
     assert scores.stat().st_mtime_ns == before
     third = run("--only", "A1", "--length", 2)  # another experiment: what was written of the first does not count
-    assert list(third["settings"]) == ["A1"]  # type: ignore[call-overload]
+    assert list(third["settings"]) == ["A1", "on RGB"]  # type: ignore[call-overload]
     assert scores.stat().st_mtime_ns != before
 
 
@@ -66,7 +67,7 @@ def figures(value: float) -> dict[str, object]:
 
 def test_differences_are_taken_seed_by_seed(benchmark: ModuleType) -> None:
     by_seed = {
-        0: {"A1": figures(10), "D3": figures(12)},
+        0: {"A1": figures(10), "D3": figures(12), "on RGB": figures(18)},
         1: {"A1": figures(20), "D3": figures(23)},
         2: {"D3": figures(9)},
     }
@@ -75,8 +76,9 @@ def test_differences_are_taken_seed_by_seed(benchmark: ModuleType) -> None:
     assert settings["D3"]["composed"]["SR to A1"] == [2.5, 0.7]
     assert settings["A1"]["composed"]["SR"] == [15, 7.1]
     lines = benchmark.table({"settings": settings})
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[2].startswith("| A1 Same as DiMP | none | RGB | RGB | 15.0 ± 7.1 | 30.0")
     assert lines[3].startswith(
         "| D3 Joint learning | BBE and TCL | RGB-TIR (ft) | TIR-RGB (ft) | 14.7 ± 7.4 (+2.5 ± 0.7)"
     )
+    assert lines[4].startswith("| A1 on the RGB sides | none | RGB | RGB | 18.0 ± 0.0 (+8.0 ± 0.0)")
