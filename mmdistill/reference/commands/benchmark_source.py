@@ -53,12 +53,19 @@ class BenchmarkSource:
         """Return the sequences, with or without images, and note what is odd about them.
 
         Raises:
-            DataError: the folder is not given, or holds no sequence that can be used.
+            DataError: the folder is not given, is one too many, or holds no sequence that can be used.
         """
         if self.benchmark == "synthetic":
+            refuse_folders(self.annotations, self.root)
             return synthetic_sequences(self.count, seed=self.seed)
         folder = self._folder(images)
         return open_usable(self._name, folder, oddities, images=images, unusable=self.unusable, **self._options())
+
+    @property
+    def title(self) -> str:
+        """Which sequences these are, as far as their names do not tell."""
+        of = {"synthetic": f", seed {self.seed}", "vot": f", {self.modality}"}
+        return f"{self.benchmark}{of.get(self.benchmark, '')}"
 
     def check(self, *, decode: bool) -> None:
         """Print what is missing or odd.
@@ -81,6 +88,8 @@ class BenchmarkSource:
         return cast(BenchmarkName, self.benchmark)
 
     def _folder(self, images: bool) -> Path:
+        if images and self.annotations is not None:
+            raise DataError("--annotations: a run takes the ground truth from --root as well; leave it out")
         folder = self.root if images else self.annotations or self.root
         if folder is None:
             wanted = "--root: expected the folder of the sequences"
@@ -89,3 +98,10 @@ class BenchmarkSource:
 
     def _options(self) -> dict[str, Any]:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
+
+
+def refuse_folders(annotations: Path | None, root: Path | None) -> None:
+    """Raise DataError if a folder is given for synthetic video, which has none."""
+    for option, folder in (("--annotations", annotations), ("--root", root)):
+        if folder is not None:
+            raise DataError(f"{option}: synthetic video comes without a folder; leave it out, got {folder}")

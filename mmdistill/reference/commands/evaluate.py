@@ -68,7 +68,7 @@ def evaluate(
         annotations: folder of the ground truth: sequence folders, or <sequence>.txt files.
         results: folder of raw result files, <sequence>.txt or <tracker>_<sequence>.txt: 4 columns x,y,w,h or 8 of
             corners, separated by commas, tabs or spaces.
-        root: folder of the benchmark, images and all.
+        root: folder of the benchmark, images and all; a run takes its ground truth from there too.
         weights: a trained network.safetensors.
         out: folder for results, scores.json, curves.json, speed.json and plots.
         json: file for the scores.
@@ -104,7 +104,7 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences = source.sequences(oddities, images=True)
-        claim(out, weights)
+        claim(out, weights, source.title)
         with terminable():
             boxes = run_benchmark(run, sequences, out / RESULTS)
         report_speed(out, list(boxes), how)
