@@ -69,15 +69,15 @@ def _alone(weights: Path, threads: int, on_broken: OnBroken) -> Run:
     return _together(load_network(weights), 1, on_broken)
 
 
-def report_speed(out: Path, names: Sequence[str], how: str) -> None:
+def report_speed(out: Path, names: Sequence[str]) -> None:
     """Write and print how fast sequences were tracked, where their times are there."""
     speed = read_speed(out / RESULTS, names)
     if speed is None:
         return
-    write_text(out / "speed.json", speed.as_json(how))
+    write_text(out / "speed.json", speed.as_json())
     print(
         f"{speed.frames_per_second:.1f} frames per second ({speed.with_first_frames:.1f} with the first frames): "
-        f"the tracker alone, without reading images; {how}\n"
+        f"{speed.how}\n"
     )
 
 

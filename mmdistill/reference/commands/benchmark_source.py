@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
-from mmdistill.reference.data.benchmarks.checking import check_benchmark
+from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmark
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
@@ -77,11 +77,9 @@ class BenchmarkSource:
             raise DataError("--check: there is nothing on disk to check of synthetic sequences")
         images = self.annotations is None
         folder = self._folder(images)
-        checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
-        print_oddities(checked.oddities, most=None)
-        print(f"{folder}: {checked.usable} of {checked.sequences} sequences can be used")
-        if checked.usable < checked.sequences:
-            raise DataError(f"{folder}: {checked.sequences - checked.usable} sequences can't be used, as listed")
+        print_checked(
+            check_benchmark(self._name, folder, images=images, decode=decode, **self._options()), folder, "sequences"
+        )
 
     @property
     def _name(self) -> BenchmarkName:
@@ -98,6 +96,14 @@ class BenchmarkSource:
 
     def _options(self) -> dict[str, Any]:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
+
+
+def print_checked(checked: Checked, folder: Path, what: str) -> None:
+    """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
+    print_oddities(checked.oddities, most=None)
+    print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
+    if checked.usable < checked.sequences:
+        raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
 
 
 def refuse_folders(annotations: Path | None, root: Path | None) -> None:

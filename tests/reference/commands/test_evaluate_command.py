@@ -179,6 +179,32 @@ def test_results_of_other_weights_are_not_gone_on_from(
         assert list(mark.parent.iterdir()) == [mark]
 
 
+def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    for side in ("visible", "lwir"):
+        for name in ("I0", "I1", "I2"):
+            write_image(tmp_path / "set00" / "V000" / side / f"{name}.png", image)
+    command = ["evaluate", "--benchmark", "pairs", "--root", str(tmp_path)]
+    assert main([*command, "--check-images"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: 3 of 3 pairs can be used\n"
+    assert main([*command, "--results", str(tmp_path)]) == 1
+    assert "pairs have no labels to score by" in capsys.readouterr().err
+
+    lwir = tmp_path / "set00" / "V000" / "lwir"
+    (lwir / "I0.png").unlink()
+    (lwir / "I1.png").write_bytes(b"")
+    (lwir / "I2.png").write_bytes((lwir / "I2.png").read_bytes()[:-20])
+    for option, usable in (("--check", 1), ("--check-images", 0)):
+        assert main([*command, option]) == 1
+        captured = capsys.readouterr()
+        assert "files and folders that make no pair: 1\n" in captured.out
+        assert f"pairs that can't be read: {2 - usable}\n" in captured.out
+        assert "I0.png: has no partner" in captured.out
+        assert f"{lwir / 'I1.png'}: " in captured.out
+        assert captured.out.endswith(f"{tmp_path}: {usable} of 3 pairs can be used\n")
+        assert captured.err == f"mmdistill: {tmp_path}: {3 - usable} pairs can't be used, as listed\n"
+
+
 @pytest.mark.parametrize("option", ["--root", "--annotations"])
 def test_synthetic_video_comes_without_a_folder(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
