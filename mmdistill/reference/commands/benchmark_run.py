@@ -26,6 +26,8 @@ RESULTS = "results"
 
 _MARK = "weights.sha256"
 
+_SEQUENCES = "sequences.mark"
+
 
 def choose_run(weights: Path, device: str, together: int, workers: int, on_broken: OnBroken) -> tuple[Run, str]:
     """Return what tracks, and how it does in words.
@@ -67,28 +69,37 @@ def _alone(weights: Path, threads: int, on_broken: OnBroken) -> Run:
     return _together(load_network(weights), 1, on_broken)
 
 
-def report_speed(out: Path, names: Sequence[str], how: str) -> None:
+def report_speed(out: Path, names: Sequence[str]) -> None:
     """Write and print how fast sequences were tracked, where their times are there."""
     speed = read_speed(out / RESULTS, names)
     if speed is None:
         return
-    write_text(out / "speed.json", speed.as_json(how))
+    write_text(out / "speed.json", speed.as_json())
     print(
         f"{speed.frames_per_second:.1f} frames per second ({speed.with_first_frames:.1f} with the first frames): "
-        f"the tracker alone, without reading images; {how}\n"
+        f"{speed.how}\n"
     )
 
 
-def claim(out: Path, weights: Path) -> None:
+def claim(out: Path, weights: Path, sequences: str) -> None:
     """Mark a folder as holding these weights' results, because a later run goes on from what it finds there.
 
+    Args:
+        out: the folder.
+        weights: the file.
+        sequences: which sequences they are; others may have the same names.
+
     Raises:
-        DataError: it holds the results of other weights.
+        DataError: it holds the results of other weights, or on other sequences.
     """
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     mark = out / RESULTS / _MARK
     if mark.exists() and mark.read_text("utf-8").partition(" ")[0] != digest:
         raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
+    kind = out / RESULTS / _SEQUENCES
+    if kind.exists() and (earlier := kind.read_text("utf-8").strip()) != sequences:
+        raise DataError(f"{out}: holds results on {earlier}, not on {sequences}; give another --out, or remove it")
+    write_text(kind, f"{sequences}\n")
     write_text(mark, f"{digest}  {weights}\n")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
-from mmdistill.reference.data.benchmarks.checking import check_benchmark
+from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmark
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
@@ -53,12 +53,19 @@ class BenchmarkSource:
         """Return the sequences, with or without images, and note what is odd about them.
 
         Raises:
-            DataError: the folder is not given, or holds no sequence that can be used.
+            DataError: the folder is not given, is one too many, or holds no sequence that can be used.
         """
         if self.benchmark == "synthetic":
+            refuse_folders(self.annotations, self.root)
             return synthetic_sequences(self.count, seed=self.seed)
         folder = self._folder(images)
         return open_usable(self._name, folder, oddities, images=images, unusable=self.unusable, **self._options())
+
+    @property
+    def title(self) -> str:
+        """Which sequences these are, as far as their names do not tell."""
+        of = {"synthetic": f", seed {self.seed}", "vot": f", {self.modality}"}
+        return f"{self.benchmark}{of.get(self.benchmark, '')}"
 
     def check(self, *, decode: bool) -> None:
         """Print what is missing or odd.
@@ -70,17 +77,17 @@ class BenchmarkSource:
             raise DataError("--check: there is nothing on disk to check of synthetic sequences")
         images = self.annotations is None
         folder = self._folder(images)
-        checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
-        print_oddities(checked.oddities, most=None)
-        print(f"{folder}: {checked.usable} of {checked.sequences} sequences can be used")
-        if checked.usable < checked.sequences:
-            raise DataError(f"{folder}: {checked.sequences - checked.usable} sequences can't be used, as listed")
+        print_checked(
+            check_benchmark(self._name, folder, images=images, decode=decode, **self._options()), folder, "sequences"
+        )
 
     @property
     def _name(self) -> BenchmarkName:
         return cast(BenchmarkName, self.benchmark)
 
     def _folder(self, images: bool) -> Path:
+        if images and self.annotations is not None:
+            raise DataError("--annotations: a run takes the ground truth from --root as well; leave it out")
         folder = self.root if images else self.annotations or self.root
         if folder is None:
             wanted = "--root: expected the folder of the sequences"
@@ -89,3 +96,18 @@ class BenchmarkSource:
 
     def _options(self) -> dict[str, Any]:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
+
+
+def print_checked(checked: Checked, folder: Path, what: str) -> None:
+    """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
+    print_oddities(checked.oddities, most=None)
+    print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
+    if checked.usable < checked.sequences:
+        raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
+
+
+def refuse_folders(annotations: Path | None, root: Path | None) -> None:
+    """Raise DataError if a folder is given for synthetic video, which has none."""
+    for option, folder in (("--annotations", annotations), ("--root", root)):
+        if folder is not None:
+            raise DataError(f"{option}: synthetic video comes without a folder; leave it out, got {folder}")

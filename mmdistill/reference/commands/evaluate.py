@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from mmdistill.reference.commands.benchmark_run import RESULTS, choose_run, claim, report_speed
-from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.frames import OnBroken
+from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import plot_curves
@@ -26,7 +27,7 @@ from mmdistill.reference.oddities import Oddities
 
 
 def evaluate(
-    benchmark: BenchmarkChoice,
+    benchmark: BenchmarkChoice | Literal["pairs"],
     annotations: Path | None = None,
     results: Path | None = None,
     root: Path | None = None,
@@ -62,13 +63,15 @@ def evaluate(
     What is missing or odd in a copy, and how many of its sequences can be used:
 
       mmdistill evaluate --benchmark gtot --root GTOT --check
+      mmdistill evaluate --benchmark pairs --root KAIST --check
 
     Args:
-        benchmark: vot: a folder of VOT- or OTB-style sequences. synthetic: seeded video that needs no download.
+        benchmark: vot: a folder of VOT- or OTB-style sequences. synthetic: seeded video that needs no
+            download. pairs: images without labels, which can only be checked.
         annotations: folder of the ground truth: sequence folders, or <sequence>.txt files.
         results: folder of raw result files, <sequence>.txt or <tracker>_<sequence>.txt: 4 columns x,y,w,h or 8 of
             corners, separated by commas, tabs or spaces.
-        root: folder of the benchmark, images and all.
+        root: folder of the benchmark, images and all; a run takes its ground truth from there too.
         weights: a trained network.safetensors.
         out: folder for results, scores.json, curves.json, speed.json and plots.
         json: file for the scores.
@@ -88,6 +91,11 @@ def evaluate(
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
     """
+    if benchmark == "pairs":
+        if root is None or not (check or check_images):
+            raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")
+        print_checked(check_pairs(root, decode=check_images), root, "pairs")
+        return
     source = BenchmarkSource(benchmark, annotations, root, split, modality, attribute_names, unusable, count, seed)
     if check or check_images:
         source.check(decode=check_images)
@@ -104,10 +112,10 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences = source.sequences(oddities, images=True)
-        claim(out, weights)
+        claim(out, weights, source.title)
         with terminable():
-            boxes = run_benchmark(run, sequences, out / RESULTS)
-        report_speed(out, list(boxes), how)
+            boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
+        report_speed(out, list(boxes))
     else:
         assert results is not None
         sequences = source.sequences(oddities, images=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 import tyro
 
 from mmdistill.reference.commands.benchmark_run import claimed
-from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName
 from mmdistill.reference.data.benchmarks.lasher import Split
@@ -92,6 +92,7 @@ def report(
     oddities = Oddities()
     grounded = annotations is not None or root is not None
     if rule.benchmark == "synthetic" and benchmark is not None:
+        refuse_folders(annotations, root)
         truths = known_of(synthetic_sequences(count, seed=seed), images=True)
         contents = collect_raw(named, truths, rule, costs)
     elif rule.benchmark == "synthetic" and grounded:

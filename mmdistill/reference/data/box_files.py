@@ -21,8 +21,8 @@ def read_boxes(path: str | Path) -> Boxes:
     """Read boxes ``(T, 4)`` as ``x y w h``, pixels.
 
     Lines hold ``x y w h``, or the corners of a quadrilateral ``x1 y1 ... x4 y4`` that becomes its enclosing box;
-    commas, semicolons, tabs or spaces separate the numbers. A line of ``nan`` is a frame without a label, or one in
-    which a tracker failed.
+    commas, semicolons, tabs or spaces separate the numbers, and one may stand after the last. A line of ``nan`` is a
+    frame without a label, or one in which a tracker failed.
 
     Raises:
         DataError: no such file, an empty one, or a line that is something else; the message has its number.
@@ -49,7 +49,7 @@ def read_rows(path: str | Path, *, empty: Literal["refused", "nan"] = "refused")
     if not lines:
         raise DataError(f"{path}: expected a box per line, got an empty file")
     if empty == "nan":
-        blank = " ".join(["nan"] * len(_SEPARATOR.split(next(filter(str.strip, lines)).strip())))
+        blank = " ".join(["nan"] * len(_words(next(filter(str.strip, lines)))))
         lines = [line if line.strip() else blank for line in lines]
     rows = _rows(lines)
     return _row_by_row(lines, path) if rows is None else rows
@@ -70,7 +70,7 @@ def _row_by_row(lines: list[str], path: str | Path) -> Array:
     rows: list[list[float]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = [float(value) for value in _SEPARATOR.split(line.strip())]
+            row = [float(value) for value in _words(line)]
         except ValueError:
             row = []
         allowed = (len(rows[0]),) if rows else (4, 8)
@@ -79,6 +79,10 @@ def _row_by_row(lines: list[str], path: str | Path) -> Array:
             raise DataError(f"{path}, line {number}: expected {expected}, got {line.strip()[:60]!r}")
         rows.append(row)
     return np.array(rows)
+
+
+def _words(line: str) -> list[str]:
+    return _SEPARATOR.split(re.sub(r"\s*[,;]?\s*$", "", line).lstrip())
 
 
 def write_boxes(path: str | Path, boxes: ArrayLike, *, decimals: int | None = None) -> None:

@@ -127,6 +127,7 @@ def run_benchmark(
     sequences: Sequence[TrackingSequence],
     out_folder: str | Path,
     *,
+    how: str = "",
     progress: bool = True,
 ) -> dict[str, Boxes]:
     """Track every sequence and write each result as soon as it is there; called again, it goes on from there.
@@ -139,6 +140,7 @@ def run_benchmark(
         run: how: ``one_by_one(tracker)`` for any tracker, or many sequences together.
         sequences: the benchmark.
         out_folder: where results are written and looked for; one tracker's own.
+        how: the run in words, kept with the times.
         progress: whether to show a progress bar.
 
     Returns:
@@ -155,7 +157,7 @@ def run_benchmark(
         for place, tracked in run([sequences[i] for i in missing], bar.update):
             number = missing[place]
             path = paths[number]
-            _write_times(path.with_suffix(".json"), tracked)
+            _write_times(path.with_suffix(".json"), tracked, how)
             write_boxes(path, tracked.boxes, decimals=3)
             found[number] = read_boxes(path)
             bar.set_description(f"{sum(boxes is not None for boxes in found)} of {len(sequences)} sequences")
@@ -177,9 +179,10 @@ def _finished(path: Path, frames: int) -> Boxes | None:
     return boxes
 
 
-def _write_times(path: Path, tracked: TrackedSequence) -> None:
+def _write_times(path: Path, tracked: TrackedSequence, how: str) -> None:
     content = {
         "frames_per_second": round(tracked.frames_per_second, 2),
+        **({"how": how} if how else {}),
         "seconds": [round(float(value), 6) for value in tracked.seconds],
         "scores": [round(float(value), 6) for value in tracked.scores],
     }

@@ -20,12 +20,14 @@ class Speed:
         seconds: how long the tracker took for them.
         first_frames: how many sequences were started.
         first_seconds: how long that took.
+        ways: how the sequences were tracked, in words; several where a run went on in another way.
     """
 
     frames: int
     seconds: float
     first_frames: int
     first_seconds: float
+    ways: tuple[str, ...] = ()
 
     @property
     def frames_per_second(self) -> float:
@@ -37,7 +39,12 @@ class Speed:
         """Frames per second over all frames, in which starting counts."""
         return (self.frames + self.first_frames) / max(self.seconds + self.first_seconds, 1e-9)
 
-    def as_json(self, how: str) -> str:
+    @property
+    def how(self) -> str:
+        """How it was measured, in words."""
+        return "; ".join(["the tracker alone, without reading images", " and ".join(self.ways)]).removesuffix("; ")
+
+    def as_json(self) -> str:
         """Return it as JSON, with how it was measured."""
         content = {
             "frames_per_second": round(self.frames_per_second, 2),
@@ -46,7 +53,7 @@ class Speed:
             "seconds": round(self.seconds, 3),
             "first_frames": self.first_frames,
             "first_seconds": round(self.first_seconds, 3),
-            "how": f"time of the tracker alone, without reading images; {how}",
+            "how": self.how,
         }
         return json.dumps(content, indent=2) + "\n"
 
@@ -61,14 +68,18 @@ def read_speed(folder: str | Path, names: Iterable[str]) -> Speed | None:
         DataError: a file of times is malformed.
     """
     frames, seconds, first_frames, first_seconds = 0, 0.0, 0, 0.0
+    ways: dict[str, None] = {}
     for name in names:
         path = Path(folder) / f"{name}.json"
         if not path.exists():
             return None
         try:
-            first, *rest = map(float, json.loads(read_text(path))["seconds"])
+            times = json.loads(read_text(path))
+            first, *rest = map(float, times["seconds"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: expected the seconds of each frame in JSON") from error
         frames, seconds = frames + len(rest), seconds + sum(rest)
         first_frames, first_seconds = first_frames + 1, first_seconds + first
-    return Speed(frames, seconds, first_frames, first_seconds)
+        if "how" in times:
+            ways[str(times["how"])] = None
+    return Speed(frames, seconds, first_frames, first_seconds, tuple(ways))

@@ -134,6 +134,7 @@ def _timeline(pair: TrackerPair, each: SequencePair) -> list[Markup]:
     return [
         element("figcaption", caption),
         element("div", element("div", *scale, class_="scale", aria_hidden="true"), drawing, class_="stretched"),
+        element("div", element("span", "frame 1"), element("span", f"{length:,}"), class_="ends", aria_hidden="true"),
         legend("mean IoU", entries),
     ]
 

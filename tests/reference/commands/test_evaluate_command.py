@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmdistill.reference.cli import main
+from mmdistill.reference.commands.benchmark_run import claim
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
@@ -144,6 +145,7 @@ def test_what_can_not_be_used_may_be_left_out(
         (["--results", "HERE"], "--annotations: expected the folder of the ground truth"),
         (["--check"], "--root: expected the folder of the sequences"),
         (["--annotations", "HERE"], "give either --results"),
+        (["--annotations", "HERE", "--root", "HERE", "--weights", "W", "--out", "O"], "--annotations: a run takes"),
         (["--annotations", "HERE/none", "--results", "HERE"], "there is none"),
     ],
 )
@@ -175,6 +177,62 @@ def test_results_of_other_weights_are_not_gone_on_from(
         said = f"mmdistill: {tmp_path / 'out'}: holds the results of other weights; give another --out, or remove it\n"
         assert capsys.readouterr().err == said
         assert list(mark.parent.iterdir()) == [mark]
+
+
+def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    for side in ("visible", "lwir"):
+        for name in ("I0", "I1", "I2"):
+            write_image(tmp_path / "set00" / "V000" / side / f"{name}.png", image)
+    command = ["evaluate", "--benchmark", "pairs", "--root", str(tmp_path)]
+    assert main([*command, "--check-images"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: 3 of 3 pairs can be used\n"
+    assert main([*command, "--results", str(tmp_path)]) == 1
+    assert "pairs have no labels to score by" in capsys.readouterr().err
+
+    lwir = tmp_path / "set00" / "V000" / "lwir"
+    (lwir / "I0.png").unlink()
+    (lwir / "I1.png").write_bytes(b"")
+    (lwir / "I2.png").write_bytes((lwir / "I2.png").read_bytes()[:-20])
+    for option, usable in (("--check", 1), ("--check-images", 0)):
+        assert main([*command, option]) == 1
+        captured = capsys.readouterr()
+        assert "files and folders that make no pair: 1\n" in captured.out
+        assert f"pairs that can't be read: {2 - usable}\n" in captured.out
+        assert "I0.png: has no partner" in captured.out
+        assert f"{lwir / 'I1.png'}: " in captured.out
+        assert captured.out.endswith(f"{tmp_path}: {usable} of 3 pairs can be used\n")
+        assert captured.err == f"mmdistill: {tmp_path}: {3 - usable} pairs can't be used, as listed\n"
+
+
+@pytest.mark.parametrize("option", ["--root", "--annotations"])
+def test_synthetic_video_comes_without_a_folder(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    for rest in (["--results", tmp_path], ["--weights", weights, "--out", tmp_path / "out"]):
+        command = ["evaluate", "--benchmark", "synthetic", option, tmp_path, *rest]
+        assert main([str(each) for each in command]) == 1
+        said = f"mmdistill: {option}: synthetic video comes without a folder; leave it out, got {tmp_path}\n"
+        assert capsys.readouterr().err == said
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_on_other_sequences_of_the_same_names_are_not_gone_on_from(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def goes_on(seed: int) -> int:
+        claim(tmp_path / "out", weights, f"synthetic, seed {seed}")
+        rest = ["--weights", weights, "--out", tmp_path / "out", "--device", "cpu"]
+        command = ["evaluate", "--benchmark", "synthetic", "--count", 1, "--seed", 2, *rest]
+        return main([str(each) for each in command])
+
+    [sequence] = synthetic_sequences(1, seed=2)
+    write_boxes(tmp_path / "out" / "results" / "synthetic_0000.txt", sequence.boxes)
+    assert goes_on(2) == 0
+    assert "synthetic_0000  100.0" in capsys.readouterr().out
+    (tmp_path / "out" / "results" / "sequences.mark").unlink()
+    assert goes_on(1) == 1
+    assert "holds results on synthetic, seed 1, not on synthetic, seed 2; give another" in capsys.readouterr().err
 
 
 def test_a_name_that_can_not_be_exported_is_refused_before_anything_is_run(

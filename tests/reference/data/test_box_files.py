@@ -21,6 +21,8 @@ from mmdistill.reference.errors import DataError
         "1, 2, 3, 4\n5.5 ,6 ,7 ,80\n",
         "\ufeff1,2,3,4\n5.5,6,7,80\n",
         "1;2;3;4\r5.5 ; 6;7;80",
+        "1,2,3,4,\n5.5;6;7;80; \n",
+        "1\t2\t3\t4\t\n5.5\t6\t7\t80 , \n",
         "1,2,3,4\r\r\n5.5\t6\t7,80\r\r\n",
     ],
 )
@@ -60,6 +62,8 @@ def test_a_failed_tracker_may_have_written_nan(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,3\n", "line 2: expected 4 numbers, got '1,2,3'"),
         ("1,2,3,4\n\n1,2,3,4\n", "line 2: expected 4 numbers, got ''"),
         ("1,2,3,4\n1,2,,3,4\n", "line 2"),
+        ("1,2,3,4,,\n", "line 1"),
+        (",1,2,3,4\n", "line 1"),
         ("1,2,3,4\n1 2 3 4 5 6 7 8\n", "line 2: expected 4 numbers"),
         ("x,y,w,h\n1,2,3,4\n", "line 1: expected 4 numbers (x y w h) or 8 (corners), got 'x,y,w,h'"),
         ("1,2,3,4,5\n", "line 1"),

@@ -87,6 +87,37 @@ def test_first_frame_by_rule() -> None:
     assert score_sequence(predicted, (truth, truth), RULES["rgbt234"]).PR == 50
 
 
+def test_a_given_first_frame_is_rgbs() -> None:
+    rule = replace(RULES["rgbt234"], first_frame="truth")
+    rgb, tir = moving(2), moving(2)
+    tir[0] = NAN
+    lost = moving(2) + [[1000, 0, 0, 0], [0, 0, 0, 0]]
+    assert score_sequence(lost, (rgb, tir), rule).PR == 100
+
+
+def test_a_first_frame_without_label_stays_as_predicted() -> None:
+    predicted = np.tile(moving(1), (3, 1))
+    truth = predicted.copy()
+    truth[0] = predicted[1] = NAN  # so that frame 1 repeats what was predicted in frame 0
+    scores = score_sequence(predicted, (truth,), RULES["vot"])
+    assert (scores.frames, scores.PR) == (2, 100)
+
+
+def test_a_label_of_one_modality_is_enough_for_a_frame_to_count() -> None:
+    rgb, tir = moving(4), moving(4)
+    rgb[1], tir[2], rgb[3], tir[3] = NAN, NAN, NAN, NAN
+    predicted = moving(4) + [[0] * 4, [1000, 0, 0, 0], [0] * 4, [0] * 4]
+    scores = score_sequence(predicted, (rgb, tir), RULES["rgbt234"])
+    assert (scores.frames, scores.PR) == (3, pytest.approx(200 / 3))
+
+
+@pytest.mark.parametrize("flat", [[5, 5, 0, 10], [5, 5, 10, 0], [5, 5, -1, 10]])
+def test_a_truth_without_width_or_height_alone_has_no_area(flat: list[float]) -> None:
+    truth = moving(3)
+    truth[1] = flat
+    assert score_sequence(moving(3), (truth,), RULES["vot"]).frames == 2
+
+
 @pytest.mark.parametrize("invalid", [[0, 5, 10, 10], [5, -1, 10, 10], [5, 5, 0, 10], [5, 5, 10, 0]])
 def test_invalid_truth_is_a_precision_hit_and_a_success_miss(invalid: list[float]) -> None:
     truth = moving(4)

@@ -9,8 +9,8 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.speed import read_speed
 
 
-def write(folder: Path, name: str, seconds: object) -> None:
-    (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
+def write(folder: Path, name: str, seconds: object, **others: str) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds, **others}))
 
 
 def test_the_first_frames_are_counted_apart(tmp_path: Path) -> None:
@@ -20,10 +20,18 @@ def test_the_first_frames_are_counted_apart(tmp_path: Path) -> None:
     assert speed is not None
     assert speed.frames_per_second == pytest.approx(5 / 2)
     assert speed.with_first_frames == pytest.approx(7 / 8)
-    content = json.loads(speed.as_json("on paper"))
+    content = json.loads(speed.as_json())
     assert content["frames_per_second"] == 2.5
     assert (content["frames"], content["first_frames"]) == (5, 2)
-    assert content["how"] == "time of the tracker alone, without reading images; on paper"
+    assert content["how"] == "the tracker alone, without reading images"
+
+
+def test_a_run_that_went_on_in_another_way_says_both(tmp_path: Path) -> None:
+    for name, way in (("a", "on paper"), ("b", "by heart"), ("c", "on paper")):
+        write(tmp_path, name, [1.0, 1.0], how=way)
+    speed = read_speed(tmp_path, ["a", "b", "c"])
+    assert speed is not None
+    assert speed.how == "the tracker alone, without reading images; on paper and by heart"
 
 
 def test_results_without_times_have_no_speed(tmp_path: Path) -> None:

@@ -275,6 +275,7 @@ def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_be
                 for tracker in (first, second)
             ]
             entries = look.one("figure", class_="timeline").all(class_="value")
+            assert [end.text for end in look.one(class_="ends").all("span")] == ["frame 1", "30"]
             for entry, each in zip(entries, both, strict=True):  # 30 frames are 6 stretches
                 means = [f"{np.mean(each[start : start + 5]):.2f}" for start in range(0, 30, 5)]
                 assert entry.attributes["data-values"].split(" ") == means

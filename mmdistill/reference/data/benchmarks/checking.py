@@ -31,7 +31,7 @@ class Checked:
     """What a walk found.
 
     Attributes:
-        sequences: how many sequences the copy has.
+        sequences: how many sequences, or pairs, the copy has.
         usable: how many of them can be used.
         oddities: everything that is missing or odd.
     """

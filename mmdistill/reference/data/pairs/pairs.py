@@ -47,6 +47,10 @@ class Pairs:
         view.names = self.names[which]
         return view
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the files of pair ``index``: RGB's and TIR's, or the one that holds both."""
+        return tuple(self._sources[self.names[index]])
+
     def pair(self, index: int) -> Pair[Image]:
         """Return pair ``index``; its images are read-only.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,7 +15,9 @@ from mmdistill.reference.errors import DataError
 
 
 class Source(Protocol):
-    """Reads one pair."""
+    """Reads one pair; iterates over its files."""
+
+    def __iter__(self) -> Iterator[Path]: ...
 
     def read(self) -> Pair[Image]:
         """Return two images of one size, or raise DataError."""

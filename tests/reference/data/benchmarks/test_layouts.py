@@ -253,6 +253,10 @@ def test_lashers_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(open_benchmark("lasher", tmp_path)) == ["c"]
     assert names(open_benchmark("lasher", tmp_path, split="train")) == ["a", "b"]
     assert names(open_benchmark("lasher", tmp_path / "TrainingSet" / "trainingset", split="all")) == ["a", "b"]
+    write(tmp_path / "AttriSeqsTxt" / "c.txt", ",".join(["1"] * 19))
+    everything = open_benchmark("lasher", tmp_path, split="all")
+    assert names(everything) == ["a", "b", "c"]
+    assert [len(each.attributes) for each in everything.sequences] == [0, 0, 19]
     with pytest.raises(DataError, match=r"expected the sequences of lasher \(test\)"):
         open_benchmark("lasher", tmp_path / "TrainingSet")
     monkeypatch.chdir(tmp_path / "TrainingSet" / "trainingset")
@@ -262,12 +266,12 @@ def test_lashers_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lashers_parts_by_list(tmp_path: Path) -> None:
-    lasher(tmp_path / "all", ["a", "b", "c"])
-    write(tmp_path / "testingsetList.txt", "b\n")
+    lasher(tmp_path / "all", ["a", "b d", "c"])
+    write(tmp_path / "testingsetList.txt", "b d \n")
     write(tmp_path / "trainingsetList.txt", "a\r\nc\r\n")
-    assert names(open_benchmark("lasher", tmp_path)) == ["b"]
+    assert names(open_benchmark("lasher", tmp_path)) == ["b d"]
     assert names(open_benchmark("lasher", tmp_path / "all", split="train")) == ["a", "c"]
-    assert names(open_benchmark("lasher", tmp_path, split="all")) == ["a", "b", "c"]
+    assert names(open_benchmark("lasher", tmp_path, split="all")) == ["a", "b d", "c"]
 
 
 @pytest.mark.parametrize("name", ["lasher", "lsotb-tir", "ptb-tir", "vot"])
