@@ -179,6 +179,18 @@ def test_the_time_of_scoring_is_what_was_measured() -> None:
     assert 0.4 <= report["seconds"]["together"] < 0.6 < report["budget"]
 
 
+def test_the_speed_of_the_input_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/input_speed.json").read_text())
+    input_speed = importlib.import_module("input_speed")
+    assert figures("docs/reference.md", "input_speed") == input_speed.table(report)
+    assert figures("docs/reference.md", "input_speed steps") == input_speed.steps_table(report)
+    prose = (ROOT / "docs/reference.md").read_text().replace("\n", " ")
+    assert input_speed.opened(report) in prose
+    assert report["opening"]["frame pairs"] == 600_000
+    assert report["opening"]["processor seconds"] < report["opening"]["budget"]
+
+
 def test_the_speed_measured_is_within_its_budgets() -> None:
     report = json.loads((ROOT / "benchmarks/results/tracker_speed.json").read_text())
     for measured in report["networks"].values():

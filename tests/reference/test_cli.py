@@ -12,7 +12,7 @@ import torch
 from mmdistill.reference.cli import COMMANDS, main
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.folders import write_sequence
-from mmdistill.reference.data.images import list_images
+from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.networks.settings import student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork

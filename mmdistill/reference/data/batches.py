@@ -15,16 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 from mmdistill.pair import Pair
 from mmdistill.reference.data.sampling import Crops, Sample, Sampler
 from mmdistill.reference.data.sequence import Image
-from mmdistill.reference.data.tensors import to_tensor
+from mmdistill.reference.data.tensors import normalise, to_pixels
 
 
 class Batch(NamedTuple):
     """A training step's data: N reference and M test frames of each of S sequences, P proposals a test frame.
 
     Attributes:
-        train: normalised images ``(N, S, 3, H, W)``.
+        train: images ``(N, S, 3, H, W)``: of 8 bits as ``collate`` makes them, normalised once they are on a device.
         train_boxes: ``(N, S, 4)``, ``x y w h`` in crop pixels.
-        test: normalised images ``(M, S, 3, H, W)``.
+        test: images ``(M, S, 3, H, W)``, as those.
         test_boxes: ``(M, S, 4)``.
         proposals: ``(M, S, P, 4)``.
         overlaps: the proposals' IoU with the target, ``(M, S, P)``.
@@ -38,18 +38,22 @@ class Batch(NamedTuple):
     overlaps: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        moved = [
-            Pair(*(member.to(device, non_blocking=True) for member in part))
-            if isinstance(part, Pair)
-            else part.to(device, non_blocking=True)
-            for part in self
-        ]
-        return Batch(*moved)  # type: ignore[arg-type]
+        """Return the batch on a device, its images normalised there: of 8 bits they are a quarter as large to move."""
+
+        def moved(images: Tensor) -> Tensor:
+            there = images.to(device, non_blocking=True)
+            return normalise(there) if there.dtype == torch.uint8 else there
+
+        return Batch(
+            *(
+                Pair(*map(moved, part)) if isinstance(part, Pair) else part.to(device, non_blocking=True)
+                for part in self
+            )  # type: ignore[arg-type]
+        )
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Return the samples side by side on the sequence axis."""
+    """Return the samples side by side on the sequence axis, their images of 8 bits."""
     return Batch(
         _images([sample.train for sample in samples]),
         _stack([sample.train.boxes for sample in samples]),
@@ -72,7 +76,7 @@ class _NumberedSamples(Dataset[Sample]):
 
 
 def batches(sampler: Sampler, sequences: int, *, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-    """Yield the batches of steps ``start`` to ``stop``; a step's batch does not depend on where one starts.
+    """Yield the batches of steps ``start`` to ``stop``, normalised; a step's does not depend on where one starts.
 
     Args:
         sampler: draws the samples.
@@ -82,14 +86,16 @@ def batches(sampler: Sampler, sequences: int, *, start: int, stop: int, workers:
         workers: processes that prepare batches; 0 prepares them in this one.
     """
     numbered = _NumberedSamples(sampler, start * sequences, (stop - start) * sequences)
-    yield from DataLoader(numbered, batch_size=sequences, shuffle=False, num_workers=workers, collate_fn=collate)
+    loader = DataLoader(numbered, batch_size=sequences, shuffle=False, num_workers=workers, collate_fn=collate)
+    for batch in loader:
+        yield batch.to(torch.device("cpu"))
 
 
 def _images(crops: list[Crops]) -> Pair[Tensor]:
     def modality(images: list[list[Image]]) -> Tensor:
         # Every sequence's first frame, then every second one: frames on axis 0, sequences on axis 1.
         by_frame = [image for frame in zip(*images, strict=True) for image in frame]
-        return rearrange(to_tensor(by_frame), "(n s) c h w -> n s c h w", s=len(images))
+        return rearrange(to_pixels(by_frame), "(n s) c h w -> n s c h w", s=len(images))
 
     return Pair(modality([crop.images.rgb for crop in crops]), modality([crop.images.tir for crop in crops]))
 

@@ -12,7 +12,8 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.attributes import read_attributes, write_attributes
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.frames import Frames, open_frames
-from mmdistill.reference.data.images import natural_order, write_image
+from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError

@@ -1,8 +1,7 @@
-"""Images on disk: reading any of them as 8-bit RGB, writing them whole, listing a folder of them."""
+"""Images on disk: reading any of them as 8-bit RGB, writing them whole."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import atomic_path
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 Pixels = NDArray[Any]
 """An image as it is stored: ``(H, W)`` or ``(H, W, 3)`` in BGR order, uint8 or uint16."""
@@ -105,32 +103,13 @@ def write_image(path: str | Path, image: Image) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Return a folder's images in natural order of their names (``2.jpg`` before ``10.jpg``); hidden files don't count.
-
-    Raises:
-        DataError: the folder is missing or holds no image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder of images, there is none")
-    images = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    if not images:
-        raise DataError(f"{folder}: expected images ({' '.join(sorted(SUFFIXES))}), the folder has none")
-    return sorted(images, key=lambda path: natural_order(path.name))
-
-
-def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts names by their text and the numbers in it."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if part.isdecimal() else part for part in parts], name
-
-
 def _cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG file ends too early; decoders fill the rest with grey."""
     if data.startswith(JPEG_START):
-        # The end must follow the last scan: an embedded thumbnail has an end of its own.
-        return data.rfind(JPEG_END) < data.rfind(JPEG_SCAN) or JPEG_END not in data
+        # The end must follow the last scan: an embedded thumbnail has an end of its own. Looked for from behind, it is
+        # found without passing over the image.
+        end = data.rfind(JPEG_END)
+        return end < 0 or data.find(JPEG_SCAN, end) >= 0
     return data.startswith(PNG_START) and PNG_END not in data
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 from torch.utils.data import DataLoader, Dataset
 
 from mmdistill.reference.data.batches import Batch, collate
@@ -133,7 +134,7 @@ class Loader:
             batch_size=size,
             num_workers=self.workers,
             collate_fn=_collate,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_begin_worker,
         )
         with _quiet_children():
             iterator = iter(loader)
@@ -195,8 +196,9 @@ def _collate(samples: list[_Read]) -> Loaded | str:
     return Loaded(collate(read), [reason for _, broken in samples for reason in broken])
 
 
-def _leave_signals(_: int) -> None:
-    """Let a worker be ended as its parent wants, which alone finishes what is under way."""
+def _begin_worker(_: int) -> None:
+    """Let a worker be ended as its parent wants, which alone finishes what is under way; and keep to one core."""
+    cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -26,6 +26,7 @@ from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.step_log import StepLog
+from mmdistill.reference.training.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +92,11 @@ def train(
         closing(StepLog(run.folder / "log.jsonl", run.state.step)) if ranks.first else nullcontext() as log,
         progress_bar(settings.steps, title, "step", initial=run.state.step, show=shown) as bar,
     ):
-        run.log = log
+        run.log, run.watched = log, not bar.disable
         for number, batches in run.batches():
             run.note(number, learner.step(number, batches))
-            bar.set_postfix({name: f"{value:.3g}" for name, value in run.state.last.items()}, refresh=False)
+            terms = {name: f"{value:.3g}" for name, value in run.state.last.items()}
+            bar.set_postfix({**terms, "waited": f"{run.waiting.share:.0%}"}, refresh=False)
             bar.update()
             stopped = ranks.any(bool(interrupted))
             run.save(must=stopped or run.state.step == settings.steps)
@@ -118,6 +120,7 @@ class _Run:
         self.settings, self.ranks, self._identity = learner.settings, learner.ranks, identity
         self.state = Progress(0, {}, [])
         self.log: StepLog | None = None
+        self.waiting, self.watched = Waiting(), False
         self._checkpoint = folder / "checkpoint.safetensors"
         self._replaced = self._told = 0
         self._skipped_in_a_row = 0
@@ -145,7 +148,8 @@ class _Run:
         for number in range(self.state.step, self.settings.steps):
             deaths, loaded, failure = self.loader.deaths, list[Loaded](), None
             try:
-                loaded = [next(passes) for _ in range(self.settings.accumulate)]
+                with self.waiting.wait():
+                    loaded = [next(passes) for _ in range(self.settings.accumulate)]
             except DataError as error:
                 failure = error
             reasons = [reason for each in loaded for reason in each.replaced]
@@ -231,7 +235,9 @@ class _Run:
         self.report()
 
     def report(self) -> None:
-        """Say what went wrong and was dealt with, since the run's beginning."""
+        """Say what went wrong and was dealt with, since the run's beginning; and to who watches, what took time."""
+        if self.watched:
+            print(f"{self.title}: {self.waiting.told(self.settings.workers)}", file=sys.stderr)
         if self.state.incidents and self.ranks.first:
             found = ", ".join(f"{kind}: {count}" for kind, count in self.state.incidents.items())
             logger.warning("%s: %s", self.title, found)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.data.images import list_images, read_image, write_image
+from mmdistill.reference.data.image_files import list_images
+from mmdistill.reference.data.images import JPEG_END, JPEG_SCAN, JPEG_START, _cut_off, read_image, write_image
 from mmdistill.reference.errors import DataError
 
 
@@ -130,3 +131,9 @@ def test_reads_real_images(real_data: Path) -> None:
         assert image.std() > 5
         if "RoadScene" in str(path):
             np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+@given(parts=st.lists(st.sampled_from([JPEG_SCAN, JPEG_END, b"pixels", b"\xff", b"\x00"]), max_size=6))
+def test_a_jpeg_is_whole_if_an_end_follows_its_last_scan(parts: list[bytes]) -> None:
+    data = JPEG_START + b"".join(parts)
+    assert _cut_off(data) == (JPEG_END not in data or data.rfind(JPEG_END) < data.rfind(JPEG_SCAN))

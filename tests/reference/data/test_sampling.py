@@ -154,6 +154,20 @@ def test_shapes_of_a_batch() -> None:
     assert batch.overlaps.shape == (1, 4, 8)
 
 
+def test_images_travel_as_bytes_and_are_normalised_where_they_arrive_to_the_same_bits() -> None:
+    samples = [sampler(train_frames=2, test_frames=1).sample(n) for n in range(3)]
+    batch = collate(samples)
+    there = batch.to(torch.device("cpu"))
+    for part in ("train", "test"):
+        crops = [getattr(sample, part).images for sample in samples]
+        for sent, got, images in zip(getattr(batch, part), getattr(there, part), zip(*crops, strict=True), strict=True):
+            assert sent.dtype == torch.uint8
+            expected = torch.stack([to_tensor(each) for each in images], dim=1)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
+            assert got.stride() == sent.stride()
+    torch.testing.assert_close(there.to(torch.device("cpu")), there, rtol=0, atol=0)
+
+
 def test_images_are_normalised_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)

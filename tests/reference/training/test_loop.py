@@ -1,6 +1,9 @@
+import io
 import json
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +170,23 @@ def test_with_kept_statistics_training_computes_what_tracking_will(sampler: Samp
         kept, tracking = network(*inputs).iou, network.eval()(*inputs).iou
     assert torch.equal(kept, tracking)
     assert not torch.allclose(by_batch, tracking, atol=1e-2)
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_who_watches_is_told_how_long_steps_wait_for_data(
+    sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainingSettings(steps=3, sequences=2)
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        slow = Until(sampler, 4, lambda: time.sleep(1))
+        train(stage(None), slow, settings, tmp_path / str(shown), title="student")  # type: ignore[arg-type]
+        assert ("waited=" in stream.getvalue()) == shown
+        assert ("student: waited for data" in stream.getvalue()) == shown
+    assert "training.workers" in stream.getvalue().splitlines()[-1]

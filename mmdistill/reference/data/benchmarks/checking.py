@@ -13,7 +13,8 @@ from mmdistill.reference.data.benchmarks.layout import SequenceFiles
 from mmdistill.reference.data.benchmarks.opening import UNUSABLE, BenchmarkName, LabelledSequence, open_benchmark
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
 from mmdistill.reference.data.boxes import check_initial
-from mmdistill.reference.data.images import list_images, read_pixels
+from mmdistill.reference.data.image_files import list_images
+from mmdistill.reference.data.images import read_pixels
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import Attributes
 from mmdistill.reference.data.folders import find_annotation
-from mmdistill.reference.data.images import natural_order
+from mmdistill.reference.data.image_files import natural_order
 from mmdistill.reference.errors import DataError
 
 DEEPEST = 2

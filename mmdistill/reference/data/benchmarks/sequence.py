@@ -15,7 +15,7 @@ from mmdistill.reference.data.box_files import read_rows, to_boxes
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.frames import Frames, ImageFolder
 from mmdistill.reference.data.frames.pairing import pair_files
-from mmdistill.reference.data.images import list_images
+from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.data.sequence import Boxes, FramePair
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
@@ -160,8 +160,8 @@ def _initial(files: SequenceFiles, truths: Sequence[Boxes], oddities: Oddities) 
     return initial
 
 
-def _cut_or_filled(images: Sequence[Path | None], length: int) -> list[Path | None]:
-    return [*images[:length], *[None] * (length - len(images))]
+def _cut_or_filled(images: Sequence[Path | None], length: int) -> Sequence[Path | None]:
+    return images[:length] if len(images) >= length else [*images, *[None] * (length - len(images))]
 
 
 def _shown(box: Array) -> str:

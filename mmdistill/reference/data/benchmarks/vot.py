@@ -11,7 +11,7 @@ from mmdistill.reference.data.benchmarks.attributes import MALFORMED, Copy, Flag
 from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, annotations_only, first_there, sub_folders
 from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation
-from mmdistill.reference.data.images import SUFFIXES
+from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.modalities import NAMES, modality_folders
 from mmdistill.reference.errors import DataError
 

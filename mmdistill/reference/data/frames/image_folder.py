@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmdistill.reference.data.frames.steady_range import SteadyRange
-from mmdistill.reference.data.images import Pixels, is_thermal, list_images, read_pixels, to_rgb
+from mmdistill.reference.data.image_files import list_images
+from mmdistill.reference.data.images import Pixels, is_thermal, read_pixels, to_rgb
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
 

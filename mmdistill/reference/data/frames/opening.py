@@ -15,7 +15,7 @@ from mmdistill.reference.data.frames.reading import OnBroken
 from mmdistill.reference.data.frames.recorded import Frames
 from mmdistill.reference.data.frames.source import Source
 from mmdistill.reference.data.frames.video_file import VideoFile
-from mmdistill.reference.data.images import list_images
+from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.errors import DataError
 
 

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmdistill.pair import Pair
+from mmdistill.reference.data.image_files import ImageFiles
 
 logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"\d+")
 
 SHOWN = 5
 """How many missing numbers a message lists."""
@@ -34,11 +37,19 @@ def pair_files(
         For each modality its frames, None for a frame without an image; of unequal length where the folders end
         differently.
     """
+    if _digits(rgb) == _digits(tir):
+        return Pair(rgb, tir)
     rgb_numbers, tir_numbers = _by_number(rgb), _by_number(tir)
     if rgb_numbers is None or tir_numbers is None or not _lossy(rgb_numbers, tir_numbers):
         return Pair(rgb, tir)
     numbers = sorted(rgb_numbers.keys() | tir_numbers.keys())
     return Pair(_filled(rgb_numbers, numbers, tir[0].parent, say), _filled(tir_numbers, numbers, rgb[0].parent, say))
+
+
+def _digits(files: Sequence[Path]) -> list[list[str]]:
+    """Return the numbers in each file's name; where two folders have the same, nothing is lost."""
+    names = files.names if isinstance(files, ImageFiles) else [path.name for path in files]
+    return [_NUMBER.findall(name) for name in names]
 
 
 def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:

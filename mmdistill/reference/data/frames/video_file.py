@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 
 from mmdistill.reference.data.frames.steady_range import SteadyRange
-from mmdistill.reference.data.images import SUFFIXES, Pixels, is_thermal, to_rgb
+from mmdistill.reference.data.image_files import SUFFIXES
+from mmdistill.reference.data.images import Pixels, is_thermal, to_rgb
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames import OnBroken
-from mmdistill.reference.data.images import SUFFIXES, list_images, natural_order
+from mmdistill.reference.data.image_files import SUFFIXES, list_images, natural_order
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.data.pairs.pairs import MEMORY, Pairs
 from mmdistill.reference.data.pairs.sources import SideBySide, Source, TwoFiles
@@ -55,7 +55,7 @@ def _add_two_folders(folder: Path, prefix: str, sources: dict[str, Source], prob
     try:
         folders = modality_folders(folder)
         assert folders is not None
-        names = Pair(*([path.name for path in list_images(side)] for side in folders))
+        names = Pair(*(list_images(side).names for side in folders))
     except DataError as error:
         problems.append(str(error))
         return
