@@ -3,8 +3,9 @@
     PYTHONPATH=. python benchmarks/gpu_speed.py --out benchmarks/results/gpu_speed.json
 
 Needs torch, einops, numpy, OpenCV and tqdm, no network, no weights, no data. It measures row by row and keeps each row
-in ``--runs``; after ``--minutes`` it begins no other, and the same command goes on from there. With ``--device cpu`` it
-does the same on a processor, with sizes that suit one; ``--out`` keeps both devices' figures side by side.
+in ``--runs``; after ``--minutes`` it begins no other, and the same command goes on from there, or from ``--out`` alone.
+With ``--device cpu`` it does the same on a processor, with sizes that suit one; ``--out`` keeps both devices' figures
+side by side.
 
 Tracking: ``track_batch`` over frames that are decoded and in memory, from the end of the warm-up to the end of the
 videos. In it is all that a frame takes: crops on the host, upload, network, localisation, refinement, learning. The
@@ -389,7 +390,12 @@ def stopwatch(owner: Any, *names: str) -> Iterator[list[tuple[float, float]]]:
 
 
 class Kept:
-    """Rows on disk, each a file; those of another experiment or machine don't count."""
+    """Rows on disk, each a file; those of another experiment or machine don't count.
+
+    Args:
+        folder: where they lie.
+        about: the experiment and the machine.
+    """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self._folder, self._about = folder, json.loads(json.dumps(about))
@@ -406,6 +412,14 @@ class Kept:
     def write(self, name: str, row: Mapping[str, Any]) -> None:
         """Keep a row."""
         write_text(self._path(name), json.dumps({"about": self._about, "name": name, "row": row}, indent=2) + "\n")
+
+    def take(self, report: Mapping[str, Any]) -> None:
+        """Keep what a report of the same experiment and machine holds, for where it alone was brought."""
+        machine = {key: value for key, value in report.get("machine", {}).items() if key != "date"}
+        if {"experiment": report.get("experiment"), "machine": machine} == self._about:
+            for name, row in report["rows"].items():
+                if "failed" not in row and self.read(name) is None:
+                    self.write(name, row)
 
     def _path(self, name: str) -> Path:
         safe = "".join(letter if letter.isalnum() else "_" for letter in name)
@@ -546,14 +560,15 @@ def main() -> None:
     where = machine() | {"GPU": name, "threads": torch.get_num_threads()}
     about = {"experiment": asdict(experiment), "machine": {key: value for key, value in where.items() if key != "date"}}
     kept = Kept(arguments["runs"], about)
+    out = arguments["out"]
+    report = json.loads(out.read_text()) if out is not None and out.exists() else {}
+    kept.take(report.get(device.type, {}))
     bench = Bench(experiment, lambda: kept.read("ceilings") or {})
     rows = {
         key: row for key, row in bench.rows().items() if key == "ceilings" or key.startswith(tuple(arguments["only"]))
     }
     found, left = measure(rows, kept, arguments["minutes"])
     found = {key: row for key in bench.rows() if (row := found.get(key) or kept.read(key))}
-    out = arguments["out"]
-    report = json.loads(out.read_text()) if out is not None and out.exists() else {}
     report[device.type] = {
         "machine": where,
         "experiment": asdict(experiment),

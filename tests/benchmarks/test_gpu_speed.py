@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
     assert again["cpu"]["rows"] == first["cpu"]["rows"]
     assert again["cuda"] == first["cuda"]
     assert re.search(r"\d+ rows are left, tracking/student, float32, 1 first", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "runs")  # the report alone was brought along
+    assert run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")["cpu"]["rows"] == first["cpu"]["rows"]
     other = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0", "--width", "6")  # what was kept is not of this one
     assert other["cpu"]["rows"] == {}
 
