@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -16,8 +16,15 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("mmdistill", "torch", "numpy", "opencv-python-headless")},
+        **{name: _version(name) for name in ("mmdistill", "torch", "numpy", "opencv-python-headless")},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout, perhaps
+        return "not installed"
 
 
 def _processor() -> str:

@@ -17,12 +17,13 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from believing import believing
 from machine import machine
 
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
@@ -33,7 +34,7 @@ from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.tracking import batch_tracker
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
-from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
+from mmdistill.reference.tracking.settings import TrackingSettings
 
 UPDATE = "filter update, 2 iterations on 50 samples"
 REFINEMENT = "box refinement, 5 steps of 10 boxes"
@@ -98,11 +99,6 @@ class _Lap:
 
     def __exit__(self, *_: object) -> None:
         self._seconds[self._name] += time.perf_counter() - self._start
-
-
-def believing() -> TrackingSettings:
-    """Return the published settings, but for a tracker that believes every frame."""
-    return replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1e9, rival=1e9, distractor=1e9))
 
 
 def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Experiment) -> dict[str, object]:

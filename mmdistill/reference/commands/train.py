@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.data.sampling import Sampler, Samples
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.trunks import load_trunks
@@ -25,10 +25,12 @@ from mmdistill.reference.networks.settings import (
 )
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.training.fixed_samples import FixedSamples
 from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.taught_samples import taught_samples
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
 
 Stage = Literal["teacher", "student", "rgb", "tir"]
@@ -53,6 +55,8 @@ def train(
     videos: int = 500,
     scenes: int = 0,
     hold_out: int = 0,
+    fixed_samples: int = 0,
+    teacher_cache: Path | None = None,
     device: str = "auto",
     training: TrainingSettings = TrainingSettings(),
     tracking: TrackingLossSettings = TrackingLossSettings(),
@@ -83,6 +87,11 @@ def train(
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
       --training.steps 200 --training.sequences 2
 
+    The teacher asked once about each of 5,200 samples that come again and again, and kept on disk:
+
+      mmdistill train student --data lasher:LasHeR --teacher runs/teacher/network.safetensors --out runs/student
+      --fixed-samples 5200 --teacher-cache runs/taught
+
     The folder holds checkpoint.safetensors, log.jsonl (each term of each step) and, at the end, network.safetensors.
 
     Args:
@@ -104,6 +113,8 @@ def train(
         videos: how many videos are synthesised or composed.
         scenes: of a folder of pairs, how many more videos are views of one pair each, a region of which is the target.
         hold_out: how many pairs, the last by name, are left for testing.
+        fixed_samples: so many samples come again and again, a multiple of --training.sequences; 0 draws new ones.
+        teacher_cache: folder for what the teacher says of the fixed samples; how much that is, is said before.
         device: cpu, cuda, or auto.
         training: steps, batch, learning rates and samples.
         tracking: weights of the tracking loss.
@@ -111,9 +122,16 @@ def train(
     """
     place = join(device)
     if stage != "student":
-        for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
+        for option, value in (
+            ("teacher", teacher),
+            ("fusion", fusion),
+            ("streams", streams),
+            ("teacher-cache", teacher_cache),
+        ):
             if value is not None:
                 raise DataError(f"--{option}: is for a student, not for {stage!r}; leave it out")
+    if teacher_cache is not None and (teacher is None or not fixed_samples):
+        raise DataError("--teacher-cache: needs a --teacher and --fixed-samples, for new samples are never seen again")
     guide = load_network(teacher) if teacher is not None else None
     try:
         settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
@@ -126,14 +144,25 @@ def train(
     sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     source = f"{data}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
+    samples: Samples = sampler
+    drawn = source
+    if fixed_samples:
+        samples = FixedSamples(sampler, fixed_samples, training)
+        source += f", {fixed_samples} fixed samples"
     source += f", from {start}" if start is not None else ""
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
-        run(AloneStage(network, tracking), sampler, training, out, data=source, device=place, title=stage)
+        run(AloneStage(network, tracking), samples, training, out, data=source, device=place, title=stage)
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
-        run(distilled, sampler, training, out, data=source, device=place, title="distilled student")
+        taught: Samples | None = samples
+        if teacher_cache is not None:
+            taught = taught_samples(
+                teacher_cache, distilled, sampler, fixed_samples, training, data=drawn, device=place
+            )
+        if taught is not None:
+            run(distilled, taught, training, out, data=source, device=place, title="distilled student")
     if Ranks.current().first:
         print(out / "network.safetensors")
     leave()

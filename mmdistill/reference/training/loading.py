@@ -17,7 +17,7 @@ import cv2
 from torch.utils.data import DataLoader, Dataset
 
 from mmdistill.reference.data.batches import Batch, collate
-from mmdistill.reference.data.sampling import Sample, Sampler
+from mmdistill.reference.data.sampling import Sample, Samples
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
@@ -101,7 +101,7 @@ class Loader:
         deaths: how often workers were started again.
     """
 
-    def __init__(self, sampler: Sampler, share: Share, *, workers: int = 0) -> None:
+    def __init__(self, sampler: Samples, share: Share, *, workers: int = 0) -> None:
         self.sampler, self.share, self.workers = sampler, share, workers
         self.deaths = 0
 
@@ -169,7 +169,7 @@ _Read = tuple["Sample | None", "list[str]"]
 
 
 class _Samples(Dataset[_Read]):
-    def __init__(self, sampler: Sampler, share: Share, first: int, count: int) -> None:
+    def __init__(self, sampler: Samples, share: Share, first: int, count: int) -> None:
         self.sampler, self.share, self.first, self.count = sampler, share, first, count
 
     def __len__(self) -> int:

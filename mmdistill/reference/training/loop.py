@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.data.sampling import Samples
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import remove_leftovers
 from mmdistill.reference.interruption import interruption
@@ -42,7 +42,7 @@ UNSAVED = 3
 
 def train(
     stage: Stage,
-    sampler: Sampler,
+    sampler: Samples,
     settings: TrainingSettings,
     folder: str | Path,
     *,

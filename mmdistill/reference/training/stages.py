@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
+from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
@@ -105,22 +107,41 @@ class DistilledStage(Stage):
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the tracking loss and of CMD on a batch."""
-        inputs = (batch.train, batch.train_boxes, batch.test, batch.proposals)
-        with torch.no_grad():
-            taught = self.teacher(*inputs)
-        predictions = self.network(*inputs)
+        taught = batch.taught or self.teach(batch)
+        predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         label = labels(batch.test_boxes, self.network.settings)
         tracking = tracking_loss(predictions, batch, label, self.tracking)
         distilled = self.distillation(
             student_features=predictions.test.levels,
-            teacher_features=taught.test.levels,
+            teacher_features=_levels(taught) if "scfd" in self.parts.parts else None,
             student_fused=predictions.test.paths,
-            teacher_fused=taught.test.fused,
+            teacher_fused=_series(taught, "fused") if "mpsd" in self.parts.parts else None,
             student_response=_last(predictions),
-            teacher_response=_last(taught),
+            teacher_response=taught.get("response"),
             gaussian=label,
         )
         return Terms.weighted((1.0, tracking), (1.0, distilled))
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what the teacher says of a batch's test frames, as far as the parts ask: maps ``(M, S, H, W, C)``.
+
+        Channels last, as they lie in memory: what is stored and read again then gives the same bits.
+        """
+        predictions = self.teacher(batch.train, batch.train_boxes, batch.test, batch.proposals)
+        features = predictions.test
+        maps: dict[str, Tensor] = {}
+        if "scfd" in self.parts.parts:
+            for modality, levels in features.levels._asdict().items():
+                maps |= {f"{modality} {number}": level for number, level in enumerate(levels)}
+        if "mpsd" in self.parts.parts:
+            maps |= {f"fused {number}": level for number, level in enumerate(features.fused)}
+        frames = len(batch.proposals)
+        taught = {name: rearrange(value, "(m s) c h w -> m s h w c", m=frames) for name, value in maps.items()}
+        response = _last(predictions)
+        if response is not None and "hfrd" in self.parts.parts:
+            taught["response"] = response.contiguous()
+        return taught
 
 
 def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss:
@@ -134,6 +155,16 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
         alpha=settings.alpha,
         beta=settings.beta,
     )
+
+
+def _levels(taught: Mapping[str, Tensor]) -> Pair[list[Tensor]]:
+    return Pair(*(_series(taught, modality) for modality in Pair._fields))
+
+
+def _series(taught: Mapping[str, Tensor], name: str) -> list[Tensor]:
+    """Return the maps ``(B, C, H, W)`` of one name, shallow to deep."""
+    count = sum(each.startswith(f"{name} ") for each in taught)
+    return [rearrange(taught[f"{name} {number}"], "m s h w c -> (m s) c h w") for number in range(count)]
 
 
 def _last(predictions: Predictions) -> Tensor | None:

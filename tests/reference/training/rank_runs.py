@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
-from mmdistill import Pair
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
@@ -121,8 +120,4 @@ def _run(rank: int, folder: Path) -> None:
 
 def _doubled(module: nn.Module, arguments: tuple[Batch]) -> tuple[Batch]:
     del module
-
-    def double(part: Tensor | Pair[Tensor]) -> Tensor | Pair[Tensor]:
-        return Pair(*(member.double() for member in part)) if isinstance(part, Pair) else part.double()
-
-    return (Batch(*(double(part) for part in arguments[0])),)  # type: ignore[arg-type]
+    return (arguments[0].map(Tensor.double),)

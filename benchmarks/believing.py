@@ -1,0 +1,12 @@
+"""A tracker that believes every frame: what a network with random weights needs to do a trained one's work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
+
+
+def believing() -> TrackingSettings:
+    """Return the published settings, but for a tracker that believes every frame."""
+    return replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1e9, rival=1e9, distractor=1e9))

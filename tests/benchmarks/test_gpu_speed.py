@@ -1,0 +1,228 @@
+"""The benchmark of speed on a GPU, small and on a processor: what it counts, shares out, keeps and shows."""
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+SMALL = "--device cpu --width 4 --crop 64 --teacher-depth 50 --videos 1 2 --frames 2 --warmup 1 --rounds 1 --seconds 0"
+SMALL += " --frame-width 96 --frame-height 80 --sequences 2 --shots 1 --matmul 16 --copied 1 --threads 1"
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+@pytest.fixture
+def gpu_speed(_here: None) -> ModuleType:
+    return importlib.import_module("gpu_speed")
+
+
+@pytest.fixture
+def roofline(_here: None) -> ModuleType:
+    return importlib.import_module("roofline")
+
+
+@pytest.fixture
+def whereabouts(_here: None) -> ModuleType:
+    return importlib.import_module("whereabouts")
+
+
+def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> Any:
+    out = folder / "report.json"
+    command = ["gpu_speed.py", *SMALL.split(), "--runs", str(folder / "runs"), "--out", str(out), *more]
+    monkeypatch.setattr(sys, "argv", command)
+    gpu_speed.main()
+    return json.loads(out.read_text())
+
+
+ROWS = {
+    "tracking/student, bfloat16": ["1", "2"],
+    "training/alone, float32": [],
+    "training/SCFD, float32": [],
+    "training/SCFD sampled, float32": [],
+    "training/MPSD, float32": [],
+    "training/all, float32": [],
+    "training/all, teacher asked, float32": [],
+    "network/teacher, float32": ["1", "2"],
+    "whereabouts/tracking student, bfloat16": ["1"],
+    "whereabouts/training alone, bfloat16": [],
+    "experiments/channels last": ["1", "2"],
+    "experiments/weights in bfloat16": ["1", "2"],
+}
+"""Rows of every kind, and their numbers of videos."""
+
+
+def test_rows_of_every_kind_are_measured_small(
+    gpu_speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = run(gpu_speed, monkeypatch, tmp_path, "--only", *ROWS)
+    rows = report["cpu"]["rows"]
+    expected = [f"{name}, {count}" if count else name for name, counts in ROWS.items() for count in counts or [""]]
+    assert list(rows) == ["ceilings", *expected]
+    assert [name for name, row in rows.items() if "failed" in row] == []
+    for count in (1, 2):
+        row = rows[f"tracking/student, bfloat16, {count}"]
+        assert row["frames a second"] > 0
+        assert 0 < row["share of crops on the host"] < 1
+    # A loss can only add to what the student computes, and a teacher that is asked to that.
+    work = {name: rows[f"training/{name}, float32"]["multiply-adds"] for name in ("alone", "SCFD", "MPSD", "all")}
+    assert work["alone"] < work["MPSD"] < work["all"]
+    assert work["all"] - work["alone"] == work["SCFD"] + work["MPSD"] - 2 * work["alone"]
+    assert rows["training/SCFD sampled, float32"]["multiply-adds"] < work["SCFD"]
+    assert rows["training/all, teacher asked, float32"]["multiply-adds"] > work["all"]
+    added = report["cpu"]["what losses add, in the student's own steps"]
+    assert list(added["float32"]) == ["SCFD", "SCFD sampled", "MPSD", "all"]
+    printed = capfd.readouterr().out
+    assert re.search(r"\| student, bfloat16, 1 \| [\d.,]+ \| [\d.]+ % \| [\d.,]+ \|( not measured \|){3}", printed)
+    assert str(tmp_path) not in json.dumps(report)
+
+
+def test_all_that_is_asked_for_is_a_row(gpu_speed: ModuleType) -> None:
+    names = list(gpu_speed.Bench(gpu_speed.Experiment(device="cuda"), dict).rows())
+    for who in ("student", "teacher"):
+        assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
+    for part in ("alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
+        assert {f"training/{part}, float32", f"training/{part}, bfloat16"} <= set(names)
+    assert "experiments/CUDA graph, 1" in names
+
+
+def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
+    gpu_speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text(
+        '{"cuda": {"rows": {"network/x": {"milliseconds": 2, "of the roofline": 0.5}}}}'
+    )
+    first = run(gpu_speed, monkeypatch, tmp_path, "--only", "network/student, float32")
+    assert list(first["cpu"]["rows"]) == ["ceilings", "network/student, float32, 1", "network/student, float32, 2"]
+    assert "| x | not measured | not measured | 2 | 50.0 % |" in capsys.readouterr().out
+    again = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")
+    assert again["cpu"]["rows"] == first["cpu"]["rows"]
+    assert again["cuda"] == first["cuda"]
+    assert re.search(r"\d+ rows are left, tracking/student, float32, 1 first", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "runs")  # the report alone was brought along
+    assert run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")["cpu"]["rows"] == first["cpu"]["rows"]
+    other = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0", "--width", "6")  # what was kept is not of this one
+    assert other["cpu"]["rows"] == {}
+
+
+def test_a_row_that_fails_is_told_and_tried_again(gpu_speed: ModuleType, tmp_path: Path) -> None:
+    asked = []
+
+    def fails() -> dict[str, Any]:
+        asked.append(1)
+        raise RuntimeError("CUDA out of memory\nand more")
+
+    kept = gpu_speed.Kept(tmp_path, {"experiment": 1})
+    for _ in range(2):
+        found, left = gpu_speed.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
+        assert found == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
+        assert left == []
+    assert len(asked) == 2
+    assert gpu_speed.Kept(tmp_path, {"experiment": 2}).read("good") is None
+
+
+def test_what_losses_add_is_relative_to_the_students_own_step(gpu_speed: ModuleType) -> None:
+    rows = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("SCFD", 35))}
+    assert gpu_speed.costs(rows) == {"bfloat16": {"SCFD": 0.75}}
+
+
+def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
+    layer, images = nn.Conv2d(3, 4, 3, bias=False), torch.randn(2, 3, 6, 7, requires_grad=True)
+    (forward,) = roofline.counted(lambda: layer(images))
+    out = 2 * 4 * 4 * 5
+    assert forward == roofline.Operation(out * 27, 4 * (2 * 3 * 6 * 7 + 4 * 27 + out), "float32")
+
+    network = nn.Sequential(layer, nn.Flatten(), nn.Linear(80, 5))
+
+    def step() -> None:
+        network(images).sum().backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert sum(each.multiply_adds for each in roofline.counted(step)) * 2 == counter.get_total_flops()
+    with torch.autocast("cpu", torch.bfloat16):
+        (half,) = roofline.counted(lambda: layer(images))
+    assert (half.precision, half.bytes) == ("bfloat16", forward.bytes // 2)
+
+
+def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
+    # The first takes 2 s to compute and 1 s to move, the second 1 s and 4 s.
+    operations = [roofline.Operation(200, 50, "bfloat16"), roofline.Operation(10, 200, "float32")]
+    shares = roofline.of_ceilings(operations, 12.0, {"bfloat16": 100, "float32": 10, "bytes": 50})
+    assert shares["of the arithmetic"] == pytest.approx(3 / 12)
+    assert shares["of the bandwidth"] == pytest.approx(5 / 12)
+    assert shares["of the roofline"] == pytest.approx(6 / 12)
+    assert (shares["multiply-adds"], shares["bytes"]) == (210, 250)
+
+
+def test_ceilings_are_of_the_sizes_asked_for(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "seconds_of", lambda call, *_, **__: call() is None or 0.5)
+    assert roofline.ceilings(CPU, size=10, copied=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
+
+
+def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(roofline.time, "perf_counter", lambda: clock[0])
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        clock[0] += 0.1
+
+    assert roofline.seconds_of(call, CPU, rounds=3, seconds=0.5) == pytest.approx(0.1)
+    assert len(calls) == 3 + 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", "convolutions"),
+        ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "convolutions"),
+        ("void cudnn::bn_fw_tr_1C11_singleread<float, 512, true>", "batch norm"),
+        ("void cudnn::ops::nchwToNhwcKernel<__nv_bfloat16, float>", "copies"),
+        ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>", "copies"),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>", "element by element"),
+        ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float>>", "sums"),
+        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimiser"),
+        ("Memcpy HtoD (Pageable -> Device)", "to and from the host"),
+        ("something_new", "the rest"),
+    ],
+)
+def test_kernels_have_plain_names(name: str, kind: str, whereabouts: ModuleType) -> None:
+    assert whereabouts.category(name).startswith(kind)
+
+
+def test_time_of_several_streams_is_counted_once(whereabouts: ModuleType) -> None:
+    assert whereabouts.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
+
+
+def test_shares_of_a_call_add_up(whereabouts: ModuleType) -> None:
+    layer, images = nn.Conv2d(3, 8, 3), torch.randn(1, 3, 40, 40)
+    found = whereabouts.whereabouts(lambda: layer(images), CPU, calls=2, seconds=0)
+    assert sum(found["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert next(iter(found["shares"])) == "convolutions and matrix products"
+    assert found["idle"] is None
+
+
+def test_what_is_missing_is_said() -> None:
+    code = "import sys; sys.modules['cv2'] = None; sys.argv = ['gpu_speed.py']; import gpu_speed"
+    path = f"{ROOT}:{ROOT / 'benchmarks'}"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith("gpu_speed: cv2 is not here; it needs torch, einops, numpy, OpenCV")
