@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 from machine import machine
 from numpy.typing import NDArray
 from spread import mean_and_deviation
+from step_logs import losses
 
 from mmdistill import Pair
 from mmdistill.reference.data.folders import read_sequences
@@ -45,9 +45,6 @@ from mmdistill.unsupervised import SETTINGS
 FIGURES = ("SR", "PR", "NPR")
 HELD_OUT_SEED = 1_000_000
 """Of the composed videos; far from the seeds of training."""
-
-SHOWN = 20
-"""Over how many steps the loss is averaged, at the start of a run and at its end."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,6 @@ def test_sequences(experiment: Experiment) -> dict[str, Sequence[TrackingSequenc
     if experiment.real:
         found["real"] = read_sequences(experiment.real, modality="tir")
     return found
-
-
-def losses(log: Path) -> dict[str, list[float]]:
-    """Return each term's mean over a run's first steps and over its last."""
-    steps = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return {
-        term: [float(f"{statistics.mean(step[term] for step in part):.3g}") for part in (steps[:SHOWN], steps[-SHOWN:])]
-        for term in (steps[0] if steps else {})
-        if term != "step"
-    }
 
 
 def measure(
