@@ -1,6 +1,6 @@
 """CMD's Tables 1 to 4 on RGB-T video composed from real pairs, over seeds, on one machine.
 
-    python benchmarks/ablation.py --size gpu --pairs PAIRS --trunk resnet18.npz --jobs 6 --stage-minutes 10 \
+    python benchmarks/ablation.py --size gpu --pairs PAIRS --trunk resnet18.npz --jobs 6 --stage-minutes 9 \
         --runs runs/ablation --out benchmarks/results/ablation.json
 
 Again and again until nothing is left: every run has a folder of its own and goes on where it stopped. In turn there are
