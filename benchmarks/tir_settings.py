@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from machine import machine
 from numpy.typing import NDArray
 from spread import mean_and_deviation
+from step_logs import losses
 
 from mmdistill import Pair
 from mmdistill.reference.data.folders import read_sequences
@@ -38,6 +38,7 @@ from mmdistill.reference.evaluation.run import score_network
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.training.cross_modal import CrossModalSettings
 from mmdistill.reference.training.patch_samples import PatchSamples
 from mmdistill.reference.training.schedules import SCHEDULES, Schedule
 from mmdistill.reference.training.setting_runs import START, SettingRuns
@@ -52,9 +53,6 @@ ON_RGB = "on RGB"
 
 ROWS = (*SETTINGS, ON_RGB)
 
-SHOWN = 20
-"""Over how many steps the loss is averaged, at the start of a run and at its end."""
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -67,6 +65,7 @@ class Experiment:
         real: folder of labelled TIR sequences; none if empty.
         schedule: of every training.
         precision: of training.
+        residual: TCL's.
         videos: how many are composed.
         length: frames of each.
     """
@@ -77,6 +76,7 @@ class Experiment:
     real: str
     schedule: Schedule
     precision: str
+    residual: str
     videos: int
     length: int
 
@@ -118,17 +118,6 @@ def test_sequences(experiment: Experiment) -> dict[str, dict[str, Sequence[Track
     return found
 
 
-def losses(log: Path) -> dict[str, list[float]]:
-    """Return each term's mean over a run's first steps and over its last."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    steps = [line for line in lines if "skipped" not in line]
-    return {
-        term: [float(f"{statistics.mean(step[term] for step in part):.3g}") for part in (steps[:SHOWN], steps[-SHOWN:])]
-        for term in (steps[0] if steps else {})
-        if term not in ("step", "replaced")
-    }
-
-
 def measure(
     network: TrackerNetwork, sequences: Mapping[str, Sequence[TrackingSequence]], seed: int, title: str
 ) -> dict[str, Any]:
@@ -159,6 +148,7 @@ def run_seed(
         PatchSamples(pairs, start.settings),
         lambda row: experiment.schedule.training(row, precision=experiment.precision, seed=seed),
         folder,
+        settings=CrossModalSettings(residual=experiment.residual),  # type: ignore[arg-type]
         device=device,
     )
     for name in (*names, *([ON_RGB] if START in names else [])):
@@ -267,7 +257,8 @@ def main() -> None:
     parser.add_argument("--schedule", choices=SCHEDULES, default="short")
     parser.add_argument("--steps", type=int, help="in place of the schedule's")
     parser.add_argument("--rate-factor", type=float, help="in place of the schedule's")
-    parser.add_argument("--kept-statistics", action="store_true", help="tune parameters alone")
+    parser.add_argument("--tuned-statistics", action="store_true", help="tune batch-norm statistics too")
+    parser.add_argument("--residual", choices=("hinge", "squared"), default=CrossModalSettings().residual, help="TCL's")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--videos", type=int, default=40, help="how many are composed")
     parser.add_argument("--length", type=int, default=60, help="frames of each")
@@ -278,8 +269,8 @@ def main() -> None:
     schedule = SCHEDULES[arguments.schedule]
     given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
-    named = ("start", "pairs", "hold_out", "real", "precision", "videos", "length")
-    schedule = replace(schedule, kept_statistics=arguments.kept_statistics)
+    named = ("start", "pairs", "hold_out", "real", "precision", "residual", "videos", "length")
+    schedule = replace(schedule, kept_statistics=not arguments.tuned_statistics)
     experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in named})
     sequences = test_sequences(experiment)
     device = choose_device(arguments.device)

@@ -172,6 +172,37 @@ def test_the_known_answers_are_what_was_measured(monkeypatch: pytest.MonkeyPatch
     assert dfat["without"]
 
 
+@pytest.fixture
+def ablation_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("ablation_report")
+
+
+def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
+    page, results = "docs/how_far_from_the_paper.md", ROOT / "benchmarks/results/ablation.json"
+    report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}}
+    for name in ("1", "2", "3", "4"):
+        assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
+    assert figures(page, "ablation claims") == ablation_report.claims_table(report)
+    assert figures(page, "ablation_sizes") == importlib.import_module("ablation_sizes").table()
+    assert ("Not measured yet." in (ROOT / page).read_text()) != results.exists()
+
+
+def test_the_estimates_for_the_papers_tables_are_what_the_script_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    page, hours = "docs/how_far_from_the_paper.md", importlib.import_module("paper_hours")
+    report = json.loads((ROOT / "benchmarks/results/paper_hours.json").read_text())
+    assert report["rows"] == hours.count()
+    assert figures(page, "paper_hours") == hours.table(report)
+    assert figures(page, "paper_hours evaluation") == hours.evaluation_table(report)
+    text, schedule = (ROOT / page).read_text(), hours.SCHEDULE
+    said = f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.sequences 32"
+    assert text.count(said) == 2
+    assert f"are {schedule.tera_flops:g} x 10^12".replace("are ", "are for ") in text
+    by_hand = schedule.steps * report["rows"]["cmd"]["10^12 operations a step"] / (8 * 10) / 3600
+    assert report["rows"]["cmd"]["hours"] == round(by_hand, 1)
+
+
 def test_the_time_of_scoring_is_what_was_measured() -> None:
     report = json.loads((ROOT / "benchmarks/results/scoring_speed.json").read_text())
     prose = (ROOT / "docs/benchmarks.md").read_text().replace("\n", " ")

@@ -42,7 +42,7 @@ def test_the_whole_check_has_the_lowest_step() -> None:
     assert ".ci/lowest" in (ROOT / ".ci/run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("script", ["run", "lowest"])
+@pytest.mark.parametrize("script", ["run", "lowest", "nightly"])
 def test_the_scripts_are_sound(script: str) -> None:
     path = ROOT / ".ci" / script
     assert "set -euo pipefail" in path.read_text().splitlines()

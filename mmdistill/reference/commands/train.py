@@ -118,7 +118,7 @@ def train(
         device: cpu, cuda, or auto.
         training: steps, batch, learning rates and samples.
         tracking: weights of the tracking loss.
-        distillation: which parts of CMD, and their weights.
+        distillation: which parts of CMD, or which of its rivals, and their weights.
     """
     place = join(device)
     if stage != "student":

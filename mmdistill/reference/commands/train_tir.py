@@ -38,7 +38,7 @@ def train_tir(
     schedule: Literal["paper", "short"] = "paper",
     steps: int | None = None,
     rate_factor: float | None = None,
-    kept_statistics: bool = False,
+    tuned_statistics: bool = False,
     boxes: Path | None = None,
     hold_out: int = 0,
     evaluate: Path | None = None,
@@ -75,8 +75,8 @@ def train_tir(
         schedule: paper: 260,000 steps of 5 pairs each setting. short: 260 steps at a hundred times its rates.
         steps: of each setting, in place of the schedule's; the rates are halved in proportion.
         rate_factor: what the paper's learning rates are multiplied by, in place of the schedule's.
-        kept_statistics: what is tuned keeps the start's batch-norm statistics, and only parameters learn; the paper
-            tunes both, which in small batches changes the tracker from the first step on.
+        tuned_statistics: what is tuned learns batch-norm statistics too, as in the paper; in batches of five pairs what
+            learns is then another function than what tracks.
         boxes: for D5, folder of boxes that a detector found: <name>.txt for each pair, x y w h [score [label]] a line;
             those of a score below 0.5 are dropped. Without it, regions that stand out are taken.
         hold_out: how many pairs, the last by name, are left for testing.
@@ -104,7 +104,7 @@ def train_tir(
         plan,
         steps=plan.steps if steps is None else steps,
         rate_factor=plan.rate_factor if rate_factor is None else rate_factor,
-        kept_statistics=kept_statistics,
+        kept_statistics=not tuned_statistics,
     )
     runs = SettingRuns(
         network,

@@ -34,14 +34,15 @@ class CrossModalSettings:
             gradient's scale: what counts are their learning rates.
         mu: weight of the filter's squared norm.
         nu: weight of the modulation's squared norm.
-        residual: TCL's: the paper's squared one, or DiMP's hinge.
+        residual: TCL's: DiMP's hinge, by which the start was trained, or the paper's squared one, which first of all
+            pulls a DiMP's negative scores of background to 0, and its peaks with them (docs/tir.md has figures).
         layout: how RGB and TIR are mixed in the settings that mix them: by halves of the batch, or side by side.
     """
 
     box: float = 1.0
     mu: float = 1e-4
     nu: float = 1e-5
-    residual: Literal["squared", "hinge"] = "squared"
+    residual: Literal["squared", "hinge"] = "hinge"
     layout: Literal["halves", "side-by-side"] = "halves"
 
 

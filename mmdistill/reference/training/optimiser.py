@@ -14,7 +14,7 @@ from mmdistill.reference.training.settings import LearningRates, TrainingSetting
 
 def part_of(name: str) -> str:
     """Return which of ``LearningRates`` a stage's parameter belongs to."""
-    if name.startswith("distillation."):
+    if name.startswith(("distillation.", "rivals.")):
         return "distillation"
     module = name.removeprefix("network.").split(".")
     if module[0] == "classifier":

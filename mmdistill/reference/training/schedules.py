@@ -20,7 +20,8 @@ class Schedule:
         halvings: how often the learning rates are halved, at equal distances, the last of which is cut short.
         sequences: patches in a batch.
         checkpoint_every: steps between checkpoints.
-        kept_statistics: whether what is tuned keeps the start's batch-norm statistics; the paper tunes them too.
+        kept_statistics: whether what is tuned keeps the start's batch-norm statistics. The paper tunes them too; in
+            batches of five pairs what learns is then another function than what tracks (docs/tir.md has figures).
     """
 
     steps: int
@@ -28,7 +29,7 @@ class Schedule:
     halvings: float = 50 / 15
     sequences: int = 5
     checkpoint_every: int = 500
-    kept_statistics: bool = False
+    kept_statistics: bool = True
 
     def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
         """Return how a setting is trained; options go to the ``TrainingSettings``."""

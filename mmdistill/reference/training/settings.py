@@ -18,7 +18,7 @@ class LearningRates:
         classifier: classification features and filter initialiser.
         optimiser: the filter optimiser's own parameters.
         iou_net: the box estimation.
-        distillation: what only training needs: ABF chains and adaptors.
+        distillation: what only training needs: ABF chains, adaptors and the rivals' regressors.
     """
 
     trunk: float = 2e-4

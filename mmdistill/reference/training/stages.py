@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
+from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
+from mmdistill.interaction import Interaction
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
+from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.training.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
+from mmdistill.reference.training.shown import Shown
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
+
+Part = Literal["scfd", "mpsd", "hfrd"]
+"""CMD's parts."""
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """Which parts of CMD a student is distilled with; the defaults are the paper's.
+    """What a student is distilled with: parts of CMD or its rivals; the defaults are the paper's.
 
     Attributes:
-        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``.
-        alpha: weight of SCFD and MPSD.
-        beta: weight of HFRD.
+        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``, and of CMD's rivals ``"kd"``, ``"fitnets"``, ``"review"``,
+            ``"md"``.
+        alpha: weight of what compares features: SCFD, MPSD and the rivals but KD.
+        beta: weight of what compares scores: HFRD and KD.
+        interaction: SCFD's at each level, shallow to deep; AFD, SED and CED of CMD Table 2 have one at all levels.
         shared_chain: one ABF chain for both modalities.
         residual: HFRD's residual.
     """
 
-    parts: tuple[Literal["scfd", "mpsd", "hfrd"], ...] = ("scfd", "mpsd", "hfrd")
+    parts: tuple[Part | Rival, ...] = ("scfd", "mpsd", "hfrd")
     alpha: float = 1e-3
     beta: float = 100.0
+    interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
 
@@ -61,7 +68,7 @@ class AloneStage(Stage):
 
 
 class DistilledStage(Stage):
-    """A student trained with the tracking loss and CMD beside a frozen teacher (CMD eq. 14).
+    """A student trained with the tracking loss and CMD, or its rivals, beside a frozen teacher (CMD eq. 14).
 
     The student is distilled on the test frames. The teacher is put into evaluation mode and stays there; it gets no
     gradient, and it is no part of this module's parameters or state.
@@ -70,10 +77,10 @@ class DistilledStage(Stage):
         student: what is trained.
         teacher: what it learns from; crops and filters of the student's size.
         tracking: the tracking loss's weights.
-        distillation: which parts of CMD, and their weights.
+        distillation: which parts of CMD, which rivals, and their weights.
 
     Raises:
-        DataError: teacher and student don't fit together.
+        DataError: teacher and student don't fit together, or there is nothing to distil.
     """
 
     def __init__(
@@ -90,6 +97,7 @@ class DistilledStage(Stage):
         self.tracking = tracking or TrackingLossSettings()
         self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
         self.distillation = cmd_loss(student, teacher, self.parts)
+        self.rivals = nn.ModuleDict(rival_losses(student, teacher, self.parts))
 
     @property
     def teacher(self) -> TrackerNetwork:
@@ -107,49 +115,45 @@ class DistilledStage(Stage):
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the tracking loss and of CMD on a batch."""
-        taught = batch.taught or self.teach(batch)
+        taught = Shown.unpacked(batch.taught or self.teach(batch))
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
+        own = Shown.of(predictions)
         label = labels(batch.test_boxes, self.network.settings)
         tracking = tracking_loss(predictions, batch, label, self.tracking)
-        distilled = self.distillation(
-            student_features=predictions.test.levels,
-            teacher_features=_levels(taught) if "scfd" in self.parts.parts else None,
-            student_fused=predictions.test.paths,
-            teacher_fused=_series(taught, "fused") if "mpsd" in self.parts.parts else None,
-            student_response=_last(predictions),
-            teacher_response=taught.get("response"),
-            gaussian=label,
-        )
-        return Terms.weighted((1.0, tracking), (1.0, distilled))
+        weighted = [(1.0, tracking)]
+        if self.distillation is not None:
+            distilled = self.distillation(
+                student_features=own.levels,
+                teacher_features=taught.levels,
+                student_fused=predictions.test.paths,
+                teacher_fused=taught.fused,
+                student_response=own.response,
+                teacher_response=taught.response,
+                gaussian=label,
+            )
+            weighted.append((1.0, distilled))
+        for name, rival in self.rivals.items():
+            weight = self.parts.beta if name == "kd" else self.parts.alpha
+            weighted.append((weight, rival(own, taught)))
+        return Terms.weighted(*weighted)
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the teacher says of a batch's test frames, as far as the parts ask: maps ``(M, S, H, W, C)``.
-
-        Channels last, as they lie in memory: what is stored and read again then gives the same bits.
-        """
+        """Return what the teacher says of a batch's test frames, as far as the parts ask; see ``Shown.packed``."""
         predictions = self.teacher(batch.train, batch.train_boxes, batch.test, batch.proposals)
-        features = predictions.test
-        maps: dict[str, Tensor] = {}
-        if "scfd" in self.parts.parts:
-            for modality, levels in features.levels._asdict().items():
-                maps |= {f"{modality} {number}": level for number, level in enumerate(levels)}
-        if "mpsd" in self.parts.parts:
-            maps |= {f"fused {number}": level for number, level in enumerate(features.fused)}
-        frames = len(batch.proposals)
-        taught = {name: rearrange(value, "(m s) c h w -> m s h w c", m=frames) for name, value in maps.items()}
-        response = _last(predictions)
-        if response is not None and "hfrd" in self.parts.parts:
-            taught["response"] = response.contiguous()
-        return taught
+        return Shown.of(predictions).packed(self.parts.parts, len(batch.proposals))
 
 
-def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss:
-    """Return the parts of CMD that the settings name, sized for these two networks."""
+def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss | None:
+    """Return the parts of CMD that the settings name, sized for these two networks; None where they name none."""
     fused = [[network.channels[level] for level in FUSED_LEVELS] for network in (student, teacher)]
     parts = settings.parts
+    if not {*get_args(Part)} & {*parts}:
+        return None
     return CMDLoss(
-        SCFDLoss(student.channels, teacher.channels, shared=settings.shared_chain) if "scfd" in parts else None,
+        SCFDLoss(student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain)
+        if "scfd" in parts
+        else None,
         MPSDLoss(*fused) if "mpsd" in parts else None,
         HFRDLoss(residual=settings.residual) if "hfrd" in parts else None,
         alpha=settings.alpha,
@@ -157,27 +161,29 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
     )
 
 
-def _levels(taught: Mapping[str, Tensor]) -> Pair[list[Tensor]]:
-    return Pair(*(_series(taught, modality) for modality in Pair._fields))
-
-
-def _series(taught: Mapping[str, Tensor], name: str) -> list[Tensor]:
-    """Return the maps ``(B, C, H, W)`` of one name, shallow to deep."""
-    count = sum(each.startswith(f"{name} ") for each in taught)
-    return [rearrange(taught[f"{name} {number}"], "m s h w c -> (m s) c h w") for number in range(count)]
-
-
-def _last(predictions: Predictions) -> Tensor | None:
-    """Return the scores of the last filter iterate, which HFRD compares."""
-    return None if predictions.scores is None else predictions.scores[-1]
+def rival_losses(
+    student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings
+) -> dict[str, nn.Module]:
+    """Return the rivals that the settings name, sized for these two networks."""
+    found: dict[str, nn.Module] = {
+        name: FeatureRival(loss, student, teacher) for name, loss in FEATURE_RIVALS.items() if name in settings.parts
+    }
+    if "kd" in settings.parts:
+        found["kd"] = KnowledgeDistillation()
+    return found
 
 
 def _check_fit(student: TrackerNetwork, teacher: TrackerNetwork, parts: DistillationSettings) -> None:
+    if not parts.parts:
+        raise DataError("distillation.parts: expected at least one, such as scfd; got none")
     for side, network in (("student", student), ("teacher", teacher)):
         if network.settings.modality != "rgbt":
             raise DataError(f"{side}: expected a network of both modalities, got {network.settings.modality!r}")
-        if network.classifier is None and "hfrd" in parts.parts:
-            raise DataError(f"{side}: 'hfrd' compares scores, and an ATOM's classifier isn't trained; leave hfrd out")
+        for name in ("hfrd", "kd"):
+            if network.classifier is None and name in parts.parts:
+                raise DataError(
+                    f"{side}: {name!r} compares scores, and an ATOM's classifier isn't trained; leave {name} out"
+                )
     for name in ("crop_size", "search_area", "filter_size", "label_sigma"):
         ours, theirs = getattr(student.settings, name), getattr(teacher.settings, name)
         if ours != theirs:

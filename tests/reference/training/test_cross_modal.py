@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -111,8 +112,9 @@ def test_every_parameter_that_is_tuned_gets_a_gradient(name: str, batch: Batch) 
     assert all(p.grad is None for p in made.teacher.parameters())
 
 
-def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(batch: Batch) -> None:
-    made = stage("C1", CrossModalSettings(mu=0.01))
+@pytest.mark.parametrize("residual", ["hinge", "squared"])
+def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(residual: Literal["hinge", "squared"], batch: Batch) -> None:
+    made = stage("C1", CrossModalSettings(mu=0.01, residual=residual))
     made.prepare(FAST)
     student, teacher = copy.deepcopy(made.network), start()
     assert student.classifier is not None
@@ -126,7 +128,7 @@ def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(batch: Batch) -> None:
     assert student.classifier.extractor.training  # statistics of the batch where it learns, of the start elsewhere
     filters = student.classifier.learn(student.classifier.features(deep(batch.train.tir)), batch.train_boxes, 5)
     features = teacher.classifier.features(deep(batch.test.rgb))
-    expected = TCLDistiller(mu=0.01)(filters, features, labels(batch.test_boxes, teacher.settings))
+    expected = TCLDistiller(mu=0.01, residual=residual)(filters, features, labels(batch.test_boxes, teacher.settings))
     torch.testing.assert_close(terms["classification"], expected["classification"])
     torch.testing.assert_close(terms["filter_norm"], expected["regularisation"])
     torch.testing.assert_close(terms.total, expected.total)

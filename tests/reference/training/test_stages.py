@@ -11,7 +11,7 @@ from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import Fusion, NetworkSettings, single_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.optimiser import build_optimiser, prepare_network
+from mmdistill.reference.training.optimiser import build_optimiser, part_of, prepare_network
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 
@@ -172,3 +172,49 @@ def test_a_tracker_of_one_modality_learns_from_that_one(modality: Literal["rgb",
 def test_an_atom_learns_boxes_alone(batch: Batch) -> None:
     stage = AloneStage(TrackerNetwork(single_settings("tir", width=4, crop_size=96, classifier="atom")))
     assert list(stage(batch)) == ["box"]
+
+
+RIVALS = {"kd": "distillation", "fitnets": "hint", "review": "review", "md": "distillation"}
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("rival", RIVALS)
+def test_each_rival_of_table_four_teaches_the_student_alone(
+    rival: str, streams: Literal[1, 2], batch: Batch, teacher: TrackerNetwork
+) -> None:
+    torch.manual_seed(1)
+    student = TrackerNetwork(NetworkSettings(streams=streams, width=4, crop_size=96))
+    stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=(rival,), alpha=0.5, beta=7.0))  # type: ignore[arg-type]
+    prepare_network(student, TrainingSettings())
+    terms = stage(batch)
+    name = RIVALS[rival]
+    assert list(terms) == [*EVERY_TERM[:4], name]
+    tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
+    torch.testing.assert_close(terms.total, tracking + (7.0 if rival == "kd" else 0.5) * terms[name])
+    terms[name].backward()
+    parts = {"trunks", "fusions", "classifier"} if rival == "kd" else {"trunks", "fusions", "rivals"}
+    assert reached(stage) == parts
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    own = [name for name, _ in stage.named_parameters() if name.startswith("rivals.")]
+    assert {part_of(name) for name in own} <= {"distillation"}
+    assert bool(own) == (rival != "kd")
+
+
+def test_a_rival_compares_each_modality_with_the_same_of_the_teacher(batch: Batch, teacher: TrackerNetwork) -> None:
+    torch.manual_seed(2)
+    twin = TrackerNetwork(teacher.settings)
+    twin.load_state_dict(teacher.state_dict())
+    for rival in ("fitnets", "md"):  # where channels agree they have no regressor: nothing differs
+        stage = DistilledStage(twin, teacher, distillation=DistillationSettings(parts=(rival,)))  # type: ignore[arg-type]
+        twin.eval()
+        assert stage(batch)[RIVALS[rival]].item() == 0
+
+
+def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork) -> None:
+    settings = DistillationSettings(parts=("scfd",), interaction=("sem",) * 4)
+    assert list(DistilledStage(student, teacher, distillation=settings)(batch)) == [*EVERY_TERM[:4], "specific"]
+
+
+def test_nothing_to_distil_is_refused(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
+    with pytest.raises(DataError, match=r"distillation\.parts: expected at least one"):
+        DistilledStage(student, teacher, distillation=DistillationSettings(parts=()))

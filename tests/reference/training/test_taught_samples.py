@@ -136,7 +136,8 @@ def test_what_is_there_is_taken_as_it_is_and_more_is_added(
 
 def test_features_come_back_as_they_lay_in_memory(sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path) -> None:
     made = stage(teacher)
-    batch = collate([filled(tmp_path, made, sampler).sample(number) for number in range(2)])
+    read = collate([filled(tmp_path, made, sampler).sample(number) for number in range(2)])
+    batch = read.to(torch.device("cpu"))
     expected = made.teach(batch)
     assert batch.taught is not None
     assert list(batch.taught) == sorted(expected)

@@ -1,0 +1,310 @@
+"""CMD's Tables 1 to 4 on RGB-T video composed from real pairs, over seeds, on one machine.
+
+    python benchmarks/ablation.py --size gpu --pairs PAIRS --trunk resnet18.npz --jobs 6 --stage-minutes 9 \
+        --runs runs/ablation --out benchmarks/results/ablation.json
+
+Again and again until nothing is left: every run has a folder of its own and goes on where it stopped. In turn there are
+trained, on video from the training pairs: one teacher, two trunks with MDC and FRS; students alone; students that try
+out alpha and beta on the validation pairs' video (--choose stops here); all other rows with the weights that were best
+there. The last checkpoint of each tracks the test pairs' video. No pair is in two of the three, and nothing is chosen
+on the test video.
+
+The test video is the same for all. A seed decides the student's weights and samples, and chance in tracking. The
+teacher is one for all seeds, as in the paper. Gains and the share of the gap that is closed are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ablation_report import FIGURES, claims_table, plot, summary, table, verdicts
+from ablation_rows import ROWS, STUDENT, TABLES, TEACHER
+from ablation_runs import (
+    Experiment,
+    Place,
+    Run,
+    carry_out,
+    choice_run,
+    finished,
+    left,
+    read_scores,
+    row_run,
+    teacher_run,
+    teacher_tracks,
+)
+from ablation_sizes import SIZES, Size, lasting
+from ablation_video import described
+from machine import machine
+
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import write_text
+from mmdistill.reference.training.settings import TrainingSettings
+
+CHOICE = "choice.json"
+CHOOSER = "cmd"
+"""The row whose weights are chosen; all others take the same."""
+
+Map = Callable[[Callable[[Run], str], Iterable[Run]], Iterator[str]]
+
+
+@contextmanager
+def crew(jobs: int) -> Iterator[Map]:
+    """Yield what carries out runs, so many at once: in this process, or in processes of their own."""
+    if jobs == 1:
+        yield map
+        return
+
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
+        for child in active_children():
+            child.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pass_on)  # Ctrl-C reaches the processes by itself
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            try:
+                yield pool.map
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def claim(root: Path, experiment: Experiment) -> None:
+    """Mark a folder as this experiment's.
+
+    Raises:
+        DataError: it is another's.
+    """
+    mark = root / "experiment.json"
+    own = experiment.described()
+    if not mark.exists():
+        write_text(mark, json.dumps(own, indent=2) + "\n")
+    elif json.loads(mark.read_text()) != own:
+        raise DataError(f"{root}: holds an experiment with other settings; give another --runs, or remove it")
+
+
+def choose(experiment: Experiment, root: Path) -> dict[str, Any]:
+    """Return alpha and beta that were best on the validation sequences, by the mean of PR and SR, and all tried.
+
+    Of equal ones the first in the size's order is taken.
+    """
+    tried = []
+    for alpha, beta in grid(experiment.size):
+        scores = [read_scores(run, root) for run in choice_runs(experiment.size, [(alpha, beta)])]
+        found = {figure: sum(each[figure] for each in scores if each) / len(scores) for figure in FIGURES}
+        tried.append({"alpha": alpha, "beta": beta} | {name: round(value, 2) for name, value in found.items()})
+    best = max(tried, key=lambda each: each["PR"] + each["SR"])
+    return {"alpha": best["alpha"], "beta": best["beta"], "chosen on": "validation sequences", "tried": tried}
+
+
+def grid(size: Size) -> list[tuple[float, float]]:
+    """Return the pairs of alpha and beta that are tried."""
+    return [(alpha, beta) for alpha in size.alphas for beta in size.betas]
+
+
+def choice_runs(size: Size, weights: Sequence[tuple[float, float]]) -> list[Run]:
+    """Return the students that try out weights."""
+    return [choice_run(size, ROWS[CHOOSER], seed, *pair) for pair in weights for seed in size.choice_seeds]
+
+
+def planned(tables: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Return rows and seeds in the order in which they are wanted: table by table, in each seed by seed."""
+    wanted = dict.fromkeys(
+        (row, seed) for name in tables for seed in seeds for row in TABLES[name] if only is None or row in only
+    )
+    return list(wanted)
+
+
+def collected(experiment: Experiment, root: Path, seeds: Sequence[int], weights: tuple[float, float]) -> dict[str, Any]:
+    """Return all that these seeds have measured with these weights."""
+    by_seed: dict[str, dict[str, Any]] = {}
+    for seed in seeds:
+        runs = {TEACHER: teacher_tracks(seed)}
+        runs |= {name: row_run(experiment.size, name, seed, *weights) for name in ROWS}
+        there = {name: read_scores(run, root) for name, run in runs.items() if finished(run, root)}
+        by_seed[str(seed)] = {name: found for name, found in there.items() if found is not None}
+    for found in by_seed.values():
+        for each in found.values():
+            del each["run"], each["sequences"]  # both lie in the run's folder
+    return {
+        "rows": summary(by_seed),
+        "claims": verdicts(by_seed),
+        "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
+        "by seed": by_seed,
+    }
+
+
+class Stage:
+    """A part of the experiment that has a time of its own: what it is asked for is done until that is over.
+
+    Attributes:
+        place: where runs are carried out.
+        left: what could not be done, in words.
+        failed: whether anything went wrong.
+    """
+
+    def __init__(self, place: Place, jobs: int) -> None:
+        self.place, self.jobs = place, jobs
+        self.left: list[str] = []
+        self.failed = False
+
+    def do(self, runs: Sequence[Run], each: Map) -> bool:
+        """Carry out runs; return whether all are finished."""
+        open_ones = [run for run in runs if not finished(run, self.place.root)]
+        before = len(self.left)
+        for run, why in zip(open_ones, each(partial(carry_out, place=self.place), open_ones), strict=True):
+            if not why:
+                print(f"{run.folder}: finished", flush=True)
+                continue
+            if why == "stopped" and time.time() < self.place.end:
+                raise KeyboardInterrupt  # the run was told so, and has saved what it had
+            self.left.append(left(run, self.place.root) + (f" ({why})" if why != "stopped" else ""))
+            self.failed |= why != "stopped"
+        return len(self.left) == before
+
+
+def carry_on(
+    stage: Stage, rows: Sequence[tuple[str, int]], given: tuple[float, float] | None, only_choose: bool
+) -> dict[str, Any] | None:
+    """Do what is left of the experiment until the stage is over; return the choice, if it was made."""
+    experiment, root = stage.place.experiment, stage.place.root
+    size, seeds = experiment.size, list(dict.fromkeys(seed for _, seed in rows))
+    # Without weights of distillation, which are not chosen yet.
+    alone = [row_run(size, name, seed, 0, 0) for name, seed in rows if not ROWS[name].parts and not only_choose]
+    with crew(stage.jobs) as each:
+        stage.do([teacher_run(size), *alone], each)
+        if not finished(teacher_run(size), root):
+            stage.left.append("all that the teacher is needed for")
+            return None
+        choice = _choice(stage, each, given)
+        if choice is None:
+            stage.left.append("all that alpha and beta are needed for")
+        elif not only_choose:
+            weights = (choice["alpha"], choice["beta"])
+            distilled = [row_run(size, name, seed, *weights) for name, seed in rows if ROWS[name].parts]
+            stage.do([*(teacher_tracks(seed) for seed in seeds), *distilled], each)
+    return choice
+
+
+def _choice(stage: Stage, each: Map, given: tuple[float, float] | None) -> dict[str, Any] | None:
+    """Return alpha and beta as given, as chosen before, or chosen now; None where the time is over before."""
+    if given is not None:
+        return {"alpha": given[0], "beta": given[1], "chosen on": "nothing: given", "tried": []}
+    experiment, root = stage.place.experiment, stage.place.root
+    file = root / CHOICE
+    if not file.exists():
+        if not stage.do(choice_runs(experiment.size, grid(experiment.size)), each):
+            return None
+        write_text(file, json.dumps(choose(experiment, root), indent=2) + "\n")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def changed(size: Size, arguments: argparse.Namespace) -> Size:
+    """Return the preset with what the command line has in place of its own."""
+
+    def trained(training: TrainingSettings, steps: int | None) -> TrainingSettings:
+        given = {name: getattr(arguments, name) for name in ("sequences", "precision", "workers")}
+        training = replace(training, **{name: value for name, value in given.items() if value is not None})
+        return training if steps is None else lasting(training, steps)
+
+    given = {name: getattr(arguments, name) for name in ("choice_steps", "teacher_depth")}
+    return replace(
+        size,
+        teacher=trained(size.teacher, arguments.teacher_steps),
+        student=trained(size.student, arguments.steps),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="cpu")
+    parser.add_argument("--pairs", default="", help="folder of aligned pairs; without it all video is procedural")
+    parser.add_argument("--trunk", default="", help="weights of the trunks; without it they start from random ones")
+    parser.add_argument("--teacher-trunk", default="", help="weights of the teacher's trunks, if others")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="where runs live")
+    parser.add_argument("--out", type=Path, help="file for the report; a plot is written beside it")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=["1", "4", "2", "3"], help="in this order")
+    parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=f"these rows alone: {', '.join(ROWS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--stage-minutes", type=float, help="stop in good order after so long")
+    parser.add_argument("--choose", action="store_true", help="stop when alpha and beta are chosen")
+    parser.add_argument("--alpha", type=float, help="with --beta: take these, choose none")
+    parser.add_argument("--beta", type=float)
+    parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
+    parser.add_argument("--threads", type=int, default=1, help="of each")
+    parser.add_argument("--device", default="auto")
+    changes = parser.add_argument_group("in place of the size's")
+    changes.add_argument("--steps", type=int, help="of a student")
+    changes.add_argument("--teacher-steps", type=int)
+    changes.add_argument("--choice-steps", type=int)
+    changes.add_argument("--teacher-depth", type=int, choices=(18, 50))
+    changes.add_argument("--sequences", type=int, help="in a batch")
+    changes.add_argument("--precision", choices=("float32", "bfloat16"))
+    changes.add_argument("--workers", type=int, help="processes that prepare batches, of each run")
+    arguments = parser.parse_args()
+    if (arguments.alpha is None) != (arguments.beta is None):
+        parser.error("--alpha and --beta: give both or neither")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    start = time.time()
+    size = changed(SIZES[arguments.size], arguments)
+    experiment = Experiment(size, arguments.pairs, arguments.trunk, arguments.teacher_trunk)
+    end = start + 60 * arguments.stage_minutes if arguments.stage_minutes is not None else float("inf")
+    device = choose_device(arguments.device).type
+    claim(arguments.runs, experiment)
+    data = described(experiment.videos)
+    place = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
+    stage = Stage(place, arguments.jobs)
+    rows = planned(arguments.tables, arguments.only, arguments.seeds)
+    given = (arguments.alpha, arguments.beta) if arguments.alpha is not None else None
+    try:
+        choice = carry_on(stage, rows, given, arguments.choose)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+    weights = (choice["alpha"], choice["beta"]) if choice is not None else (0.0, 0.0)
+    report = {
+        "machine": machine() | {"device": device, "jobs": arguments.jobs, "threads": arguments.threads},
+        "experiment": experiment.described(),
+        "data": data,
+        "choice": choice,
+        **collected(experiment, arguments.runs, arguments.seeds, weights),
+        "left": stage.left,
+    }
+    if arguments.out is not None:
+        write_text(arguments.out, json.dumps(report, indent=2) + "\n")
+    if {TEACHER, STUDENT} & report["rows"].keys():
+        for name in arguments.tables:
+            print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))
+        print("\nThe paper's claims\n\n" + "\n".join(claims_table(report)))
+        if arguments.out is not None:
+            plot(report, arguments.out.with_suffix(".png"))
+    print(f"\n{(time.time() - start) / 60:.1f} minutes; " + ("left:" if stage.left else "nothing is left"))
+    for what in stage.left:
+        print(f"  {what}")
+    if stage.failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

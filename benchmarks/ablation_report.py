@@ -1,0 +1,152 @@
+"""What came out of the ablation: figures over seeds, the paper's claims, tables and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablation_rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from spread import mean_and_deviation
+
+from mmdistill.reference.evaluation.plots import COLOURS
+from mmdistill.reference.files import atomic_path
+
+FIGURES = ("PR", "NPR", "SR")
+SHOWN = ("PR", "SR")
+
+GAP = 1.0
+"""Points between teacher and student below which there is no gap to close a share of."""
+
+Figures = Mapping[str, float]
+BySeed = Mapping[str, Mapping[str, Figures]]
+"""By seed and row."""
+
+
+def summary(by_seed: BySeed) -> dict[str, Any]:
+    """Return for each row its figures over seeds, and what it gains on the student and closes of the gap, seed by seed.
+
+    A mean has its standard deviation behind it. What a row gains and closes is None where a seed lacks the student or
+    the teacher; what it closes also where the teacher is not ahead by ``GAP`` in each seed.
+    """
+    rows: dict[str, Any] = {}
+    for name in (TEACHER, *ROWS):
+        seeds = [seed for seed, found in by_seed.items() if name in found]
+        if not seeds:
+            continue
+        rows[name] = {"seeds": seeds}
+        for figure in FIGURES:
+            rows[name][figure] = mean_and_deviation([by_seed[seed][name][figure] for seed in seeds])
+            gains = differences(by_seed, name, STUDENT, figure)
+            complete = len(gains) == len(seeds)
+            rows[name][f"{figure} to student"] = mean_and_deviation(gains) if complete else None
+            gaps = [
+                by_seed[seed][TEACHER][figure] - by_seed[seed][STUDENT][figure]
+                for seed in seeds
+                if {TEACHER, STUDENT} <= by_seed[seed].keys()
+            ]
+            there = complete and len(gaps) == len(seeds) and min(gaps) >= GAP
+            shares = [100 * gain / gap for gain, gap in zip(gains, gaps, strict=True)] if there else []
+            rows[name][f"{figure} gap closed"] = mean_and_deviation(shares) if there else None
+    return rows
+
+
+def differences(by_seed: BySeed, name: str, base: str, figure: str) -> list[float]:
+    """Return how far a row is ahead of another, seed by seed, where both are there."""
+    return [found[name][figure] - found[base][figure] for found in by_seed.values() if name in found and base in found]
+
+
+def verdicts(by_seed: BySeed) -> dict[str, Any]:
+    """Return for each of the paper's claims by how much the one row is ahead of the other, and if beyond the spread.
+
+    Beyond the spread: the mean over seeds of the difference is more than its standard deviation, with two seeds or
+    more.
+    """
+    found: dict[str, Any] = {}
+    for claim, name, base in CLAIMS:
+        found[claim] = {}
+        for figure in SHOWN:
+            ahead = differences(by_seed, name, base, figure)
+            if len(ahead) < 2:
+                continue
+            mean, deviation = mean_and_deviation(ahead)
+            holds = "yes" if mean > deviation else "the reverse" if -mean > deviation else "within the spread"
+            found[claim][figure] = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}
+    return {claim: each for claim, each in found.items() if each}
+
+
+def table(report: Mapping[str, Any], name: str) -> list[str]:
+    """Return the lines of a table of the paper in Markdown: as far as it is measured, the paper's figures beside it."""
+    lines = [
+        "| Tracker | PR | SR | PR to student | SR to student | gap closed, PR | gap closed, SR | paper, PR/SR |",
+        "| --- |" + " ---: |" * 7,
+    ]
+    for row in (TEACHER, *TABLES[name]):
+        title, paper = ("Teacher", TEACHER_PAPER) if row == TEACHER else (ROWS[row].title, ROWS[row].paper)
+        published = f"{paper[0]:.1f}/{paper[1]:.1f}" if paper else ""
+        found = report["rows"].get(row)
+        if found is None:
+            cells = ["not measured"] * 6
+        else:
+            cells = [_cell(found[figure]) for figure in SHOWN]
+            same = row == STUDENT
+            cells += ["" if same else _cell(found[f"{figure} to student"], "+") for figure in SHOWN]
+            own = row in (STUDENT, TEACHER)
+            cells += ["" if own else _cell(found[f"{figure} gap closed"], unit=" %") for figure in SHOWN]
+        lines.append(f"| {' | '.join([title, *cells, published])} |")
+    return lines
+
+
+def claims_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table of the paper's claims in Markdown, as far as they are measured."""
+    lines = ["| The paper's claim | PR | SR |", "| --- | --- | --- |"]
+    for claim, found in report["claims"].items():
+        cells = [
+            f"{_cell(found[figure]['ahead'], '+')}: {found[figure]['beyond the spread']}" if figure in found else ""
+            for figure in SHOWN
+        ]
+        lines.append(f"| {' | '.join([claim, *cells])} |")
+    return lines
+
+
+def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str:
+    return "no gap" if figure is None and unit else "" if figure is None else _with_spread(figure, sign, unit)
+
+
+def _with_spread(figure: Sequence[float], sign: str, unit: str) -> str:
+    return f"{figure[0]:{sign}.1f} ± {figure[1]:.1f}{unit}"
+
+
+def plot(report: Mapping[str, Any], path: Path) -> None:
+    """Draw PR and SR of each row with their spread, and write how much of the gap each closes."""
+    rows = [name for name in (TEACHER, *ROWS) if name in report["rows"]]
+    figure = Figure(figsize=(10, 0.9 + 0.36 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = range(len(rows))
+    for axes, shown, colour in zip(figure.subplots(1, 2, sharey=True), SHOWN, COLOURS, strict=False):
+        values = [report["rows"][name][shown] for name in rows]
+        axes.barh(
+            places,
+            [mean for mean, _ in values],
+            xerr=[deviation for _, deviation in values],
+            color=colour,
+            alpha=0.75,
+            error_kw={"elinewidth": 1.2, "capsize": 3},
+        )
+        for place, name, (mean, deviation) in zip(places, rows, values, strict=True):
+            closed = None if name in (TEACHER, STUDENT) else report["rows"][name][f"{shown} gap closed"]
+            text = f"{mean:.1f}" + (f", closes {closed[0]:.0f} ± {closed[1]:.0f} %" if closed else "")
+            axes.text(mean + deviation + 0.5, place, text, va="center", fontsize=8)
+        for name, dashes in ((TEACHER, "-"), (STUDENT, "--")):
+            if name in report["rows"]:
+                axes.axvline(report["rows"][name][shown][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
+        axes.set_xlim(0, 1.35 * max(mean + deviation for mean, deviation in values) + 1)
+        axes.set_title(f"{shown}, mean and standard deviation over seeds", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    titles = ["Teacher" if name == TEACHER else ROWS[name].title for name in rows]
+    figure.axes[0].set_yticks(list(places), titles, fontsize=8)
+    figure.axes[0].invert_yaxis()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=140)

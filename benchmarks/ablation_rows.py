@@ -1,0 +1,97 @@
+"""The rows of CMD's Tables 1 to 4 as data: what a student is built from, and what it is distilled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mmdistill.interaction import Interaction
+from mmdistill.reference.networks.settings import Fusion
+from mmdistill.reference.training.rivals import Rival
+from mmdistill.reference.training.stages import DistillationSettings, Part
+
+TEACHER = "teacher"
+STUDENT = "student"
+"""Between these two lies the gap."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A student.
+
+    Attributes:
+        title: what the tables call it.
+        fusion: how it fuses.
+        parts: what it is distilled with; nothing: it is trained alone.
+        streams: its trunks.
+        interaction: SCFD's at each level.
+        paper: PR and SR on RGBT234 as published; None where the paper has no such row.
+    """
+
+    title: str
+    fusion: Fusion
+    parts: tuple[Part | Rival, ...] = ()
+    streams: Literal[1, 2] = 1
+    interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
+    paper: tuple[float, float] | None = None
+
+    def distillation(self, alpha: float, beta: float) -> DistillationSettings | None:
+        """Return how it is distilled with these weights; None where it is trained alone."""
+        if not self.parts:
+            return None
+        return DistillationSettings(parts=self.parts, alpha=alpha, beta=beta, interaction=self.interaction)
+
+
+TEACHER_PAPER = (84.4, 60.1)
+
+# The paper's parameter counts tell that its student without MPSD fuses by concatenation, and that the rivals' students
+# have MPSD blocks.
+ROWS: Mapping[str, Row] = {
+    STUDENT: Row("Student", "concat", paper=(78.1, 56.0)),
+    "scfd": Row("+ SCFD", "concat", ("scfd",), paper=(80.3, 57.4)),
+    "scfd_mpsd": Row("+ SCFD + MPSD", "mpsd", ("scfd", "mpsd"), paper=(82.2, 58.3)),
+    "cmd": Row("+ SCFD + MPSD + HFRD (CMD)", "mpsd", ("scfd", "mpsd", "hfrd"), paper=(82.4, 58.4)),
+    "kd": Row("KD, 2 Res18", "mpsd", ("kd",), streams=2, paper=(78.4, 56.2)),
+    "fitnets": Row("FitNets, 2 Res18", "mpsd", ("fitnets",), streams=2, paper=(79.3, 56.0)),
+    "review_2": Row("ReviewKD, 2 Res18", "mpsd", ("review",), streams=2, paper=(79.9, 56.5)),
+    "review": Row("ReviewKD, 1 Res18", "mpsd", ("review",), paper=(80.5, 56.3)),
+    "md": Row("MD, 1 Res18", "mpsd", ("md",), paper=(80.0, 55.4)),
+    "afd": Row("+ AFD", "concat", ("scfd",), interaction=("add",) * 4, paper=(78.7, 56.6)),
+    "sed": Row("+ SED", "concat", ("scfd",), interaction=("sem",) * 4, paper=(79.2, 56.5)),
+    "ced": Row("+ CED", "concat", ("scfd",), interaction=("cem",) * 4, paper=(79.6, 56.6)),
+    "saf": Row("+ SCFD + SAF", "spatial", ("scfd", "mpsd"), paper=(81.9, 58.0)),
+    "caf": Row("+ SCFD + CAF", "channel", ("scfd", "mpsd"), paper=(81.1, 57.6)),
+    "tf": Row("+ SCFD + TF", "mdc-frs", ("scfd", "mpsd"), paper=(82.6, 58.6)),
+    "blocks": Row("Student with MPSD blocks, alone", "mpsd"),
+    "mpsd": Row("+ MPSD", "mpsd", ("mpsd",)),
+    "hfrd": Row("+ HFRD", "concat", ("hfrd",)),
+    "two": Row("Student with MPSD blocks and 2 Res18, alone", "mpsd", streams=2),
+}
+"""By name; the last four are in none of the paper's tables, and tell a part from what it is built into."""
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "1": (STUDENT, "scfd", "scfd_mpsd", "cmd"),
+    "2": (STUDENT, "afd", "sed", "ced", "scfd"),
+    "3": (STUDENT, "scfd", "saf", "caf", "tf", "scfd_mpsd"),
+    "4": (STUDENT, "kd", "fitnets", "review_2", "review", "md", "cmd"),
+    "single": (STUDENT, "scfd", "blocks", "mpsd", "hfrd", "two"),
+}
+"""The paper's tables, and the parts one by one."""
+
+CLAIMS: tuple[tuple[str, str, str], ...] = (
+    ("SCFD helps", "scfd", STUDENT),
+    ("MPSD helps, after SCFD", "scfd_mpsd", "scfd"),
+    ("HFRD helps, after both", "cmd", "scfd_mpsd"),
+    ("SCFD beats AFD", "scfd", "afd"),
+    ("SCFD beats SED", "scfd", "sed"),
+    ("SCFD beats CED", "scfd", "ced"),
+    ("MPSD beats SAF", "scfd_mpsd", "saf"),
+    ("MPSD beats CAF", "scfd_mpsd", "caf"),
+    ("CMD beats KD", "cmd", "kd"),
+    ("CMD beats FitNets", "cmd", "fitnets"),
+    ("CMD beats ReviewKD, 2 Res18", "cmd", "review_2"),
+    ("CMD beats ReviewKD, 1 Res18", "cmd", "review"),
+    ("CMD beats MD", "cmd", "md"),
+)
+"""What the paper says: in words, and which row is better than which."""

@@ -1,0 +1,260 @@
+"""One run of the ablation: a network is trained, tracks and is scored; stopped, it goes on in its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from ablation_rows import ROWS, TEACHER, Row
+from ablation_sizes import Size
+from ablation_video import Videos
+from stage_time import until
+from step_logs import losses
+
+from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.data.sequence import TrackingSequence
+from mmdistill.reference.device import choose_device
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.rules import RULES
+from mmdistill.reference.evaluation.run import Run as Tracking
+from mmdistill.reference.evaluation.run import run_benchmark
+from mmdistill.reference.evaluation.scoring import score_sequences
+from mmdistill.reference.files import write_text
+from mmdistill.reference.importing.trunks import load_trunks
+from mmdistill.reference.interruption import terminable
+from mmdistill.reference.networks.settings import NetworkSettings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.tracking.track_batch import each_tracked
+from mmdistill.reference.training.loop import train
+from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+
+logger = logging.getLogger(__name__)
+
+NETWORK = "network.safetensors"
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What all runs of a folder have in common.
+
+    Attributes:
+        size: how large.
+        pairs: folder of pairs; empty: all video is procedural.
+        trunk: file of the students' trunk's weights; empty: random ones.
+        teacher_trunk: of the teacher's; empty: the students'.
+    """
+
+    size: Size
+    pairs: str = ""
+    trunk: str = ""
+    teacher_trunk: str = ""
+
+    @property
+    def videos(self) -> Videos:
+        """What is learned from and tracked."""
+        return Videos(self.size, self.pairs)
+
+    def described(self) -> dict[str, Any]:
+        """Return it as JSON, without where files lie."""
+        files = {name: Path(getattr(self, name)).name for name in ("pairs", "trunk", "teacher_trunk")}
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self) | files))
+        return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, with whom, and what it tracks.
+
+    Attributes:
+        folder: where it lives, below the experiment's.
+        network: what is trained; None: the teacher tracks with another seed.
+        training: how; None with ``network``.
+        distillation: with what; None: alone.
+        tracks: which sequences; None: it is trained alone, as the teacher is.
+        seed: of what is random in tracking.
+    """
+
+    folder: str
+    network: NetworkSettings | None
+    training: TrainingSettings | None
+    distillation: DistillationSettings | None
+    tracks: Literal["validation", "test"] | None
+    seed: int = 0
+
+
+TAUGHT = "teacher"
+"""The folder of the teacher's training."""
+
+
+def teacher_run(size: Size) -> Run:
+    """Return the teacher's training: one for all seeds and rows, as in the paper.
+
+    What the seeds then spread over is what distillation does, and the time goes into one better teacher.
+    """
+    return Run(TAUGHT, size.teacher_network(), size.teacher, None, None)
+
+
+def teacher_tracks(seed: int) -> Run:
+    """Return the teacher's tracking of the test sequences."""
+    return Run(f"seed_{seed}/{TEACHER}", None, None, None, "test", seed)
+
+
+def row_run(size: Size, name: str, seed: int, alpha: float, beta: float) -> Run:
+    """Return a row's student of a seed, which decides its weights, its samples and chance in tracking."""
+    row = ROWS[name]
+    training = size.student_training(seed)
+    return Run(f"seed_{seed}/{name}", size.student_network(row), training, row.distillation(alpha, beta), "test", seed)
+
+
+def choice_run(size: Size, row: Row, seed: int, alpha: float, beta: float) -> Run:
+    """Return a student that tries out weights on the validation sequences."""
+    folder = f"choice/alpha_{alpha:g}_beta_{beta:g}_seed_{seed}"
+    training = size.student_training(seed, size.choice_steps)
+    return Run(folder, size.student_network(row), training, row.distillation(alpha, beta), "validation", seed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and until when runs are carried out.
+
+    Attributes:
+        experiment: what they belong to.
+        root: its folder.
+        device: where to train and track.
+        threads: of each process.
+        end: when a run stops in good order, seconds since the epoch.
+        progress: whether to show bars.
+    """
+
+    experiment: Experiment
+    root: Path
+    device: str
+    threads: int
+    end: float
+    progress: bool
+
+
+def carry_out(run: Run, place: Place) -> str:
+    """Do what is left of a run; return ``""`` where nothing is left, or why something is."""
+    if finished(run, place.root):
+        return ""
+    if time.time() >= place.end:
+        return "stopped"
+    torch.set_num_threads(place.threads)
+    try:
+        with terminable(), until(place.end):
+            done = _trained(run, place) and time.time() < place.end and _tracked(run, place)
+    except KeyboardInterrupt:
+        return "stopped"
+    except DataError as error:
+        return str(error)
+    return "" if done else "stopped"
+
+
+def finished(run: Run, root: Path) -> bool:
+    """Whether nothing is left to do."""
+    if run.tracks is None:
+        return (root / run.folder / NETWORK).exists()
+    found = read_scores(run, root)
+    return found is not None and found["run"] == _identity(run)
+
+
+def read_scores(run: Run, root: Path) -> dict[str, Any] | None:
+    """Return what a run wrote at its end, or None."""
+    file = root / run.folder / SCORES
+    if not file.exists():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def left(run: Run, root: Path) -> str:
+    """Return in words how far an unfinished run is."""
+    log = root / run.folder / "log.jsonl"
+    steps = len(log.read_text().splitlines()) if log.exists() else 0
+    tracked = len(list((root / run.folder / "results").glob("*.txt")))
+    training = f"step {steps} of {run.training.steps}" if run.training is not None else ""
+    tracking = f"{tracked} sequences tracked" if tracked else ""
+    return f"{run.folder}: {', '.join(filter(None, (training, tracking))) or 'not begun'}"
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(asdict(run)))
+    return found
+
+
+def _trained(run: Run, place: Place) -> bool:
+    """Train what is to be trained; return whether it is at its end."""
+    if run.network is None or run.training is None:
+        return True
+    folder = place.root / run.folder
+    device = choose_device(place.device)
+    torch.manual_seed(run.training.seed)
+    network = TrackerNetwork(run.network)
+    experiment, training = place.experiment, run.training
+    trunk = experiment.teacher_trunk if run.folder == TAUGHT and experiment.teacher_trunk else experiment.trunk
+    if trunk and load_trunks(network, trunk).folded:
+        training = replace(training, frozen_statistics=True)
+    stage: AloneStage | DistilledStage = AloneStage(network)
+    if run.distillation is not None:
+        teacher = load_network(place.root / TAUGHT / NETWORK).to(device)
+        stage = DistilledStage(network, teacher, distillation=run.distillation)
+    sampler = Sampler(
+        training_video(experiment), run.network.crop_size, run.network.search_area, training.samples, seed=training.seed
+    )
+    done = train(stage, sampler, training, folder, device=device, title=run.folder, progress=place.progress)
+    return done.step == training.steps
+
+
+def _tracked(run: Run, place: Place) -> bool:
+    """Track and score the last checkpoint; return whether that is done."""
+    if run.tracks is None:
+        return True
+    folder = place.root / run.folder
+    source = TAUGHT if run.network is None else run.folder
+    network = load_network(place.root / source / NETWORK).to(choose_device(place.device))
+    sequences = held_out_video(place.experiment, run.tracks)
+    tracking = together(network, place.experiment.size.together, run.seed)
+    boxes = run_benchmark(tracking, sequences, folder / "results", progress=place.progress)
+    scores = score_sequences(boxes, sequences, RULES["synthetic"])
+    found = {
+        "run": _identity(run),
+        **scores.overall.figures(),
+        "attributes": {name: each.figures() for name, each in scores.attributes.items()},
+        "sequences": {name: each.figures() for name, each in scores.sequences.items()},
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "loss, first and last steps": losses(folder / "log.jsonl"),
+    }
+    write_text(folder / SCORES, json.dumps(found, indent=2) + "\n")
+    return True
+
+
+def together(network: TrackerNetwork, count: int, seed: int) -> Tracking:
+    """Return what tracks so many videos at once."""
+
+    def track(sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]) -> Iterator[Any]:
+        return each_tracked(network, sequences, together=count, seed=seed, after_frame=after_frame)
+
+    return track
+
+
+@lru_cache(maxsize=1)
+def training_video(experiment: Experiment) -> list[TrackingSequence]:
+    """Return what all runs of this process learn from."""
+    return experiment.videos.training()
+
+
+@lru_cache(maxsize=1)
+def held_out_video(experiment: Experiment, part: Literal["validation", "test"]) -> list[TrackingSequence]:
+    """Return what runs of this process track."""
+    return experiment.videos.validation() if part == "validation" else experiment.videos.test()
