@@ -8,8 +8,8 @@ from typing import Literal
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.networks.settings import Fusion
-from mmdistill.reference.training.rivals import Rival
 from mmdistill.reference.training.stages import DistillationSettings, Part
+from mmdistill.reference.training.teaching.rivals import Rival
 
 TEACHER = "teacher"
 STUDENT = "student"

@@ -38,10 +38,10 @@ from mmdistill.reference.evaluation.run import score_network
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.cross_modal import CrossModalSettings
-from mmdistill.reference.training.patch_samples import PatchSamples
-from mmdistill.reference.training.schedules import SCHEDULES, Schedule
-from mmdistill.reference.training.setting_runs import START, SettingRuns
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
+from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
+from mmdistill.reference.training.unsupervised.schedules import SCHEDULES, Schedule
+from mmdistill.reference.training.unsupervised.setting_runs import START, SettingRuns
 from mmdistill.unsupervised import SETTINGS
 
 FIGURES = ("SR", "PR", "NPR")

@@ -25,12 +25,12 @@ from mmdistill.reference.networks.settings import (
 )
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.fixed_samples import FixedSamples
 from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
-from mmdistill.reference.training.taught_samples import taught_samples
+from mmdistill.reference.training.teaching.fixed_samples import FixedSamples
+from mmdistill.reference.training.teaching.taught_samples import taught_samples
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
 
 Stage = Literal["teacher", "student", "rgb", "tir"]

@@ -22,11 +22,11 @@ from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
-from mmdistill.reference.training.cross_modal import CrossModalSettings
-from mmdistill.reference.training.patch_samples import PatchSamples
 from mmdistill.reference.training.ranks import Ranks, join, leave
-from mmdistill.reference.training.schedules import SCHEDULES
-from mmdistill.reference.training.setting_runs import SettingRuns
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
+from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
+from mmdistill.reference.training.unsupervised.schedules import SCHEDULES
+from mmdistill.reference.training.unsupervised.setting_runs import SettingRuns
 from mmdistill.unsupervised import SETTINGS
 
 

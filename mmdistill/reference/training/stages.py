@@ -13,9 +13,9 @@ from mmdistill.interaction import Interaction
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.training.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
-from mmdistill.reference.training.shown import Shown
 from mmdistill.reference.training.stage import Stage
+from mmdistill.reference.training.teaching.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
+from mmdistill.reference.training.teaching.shown import Shown
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 Part = Literal["scfd", "mpsd", "hfrd"]

@@ -21,13 +21,13 @@ from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.settings import single_settings, student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.cross_modal import CrossModalStage
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.ranks import leave
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
 from mmdistill.reference.training.statistics import keep_statistics
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalStage
 from mmdistill.unsupervised import SETTINGS
 
 RANKS = 2

@@ -19,7 +19,7 @@ from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.taught_samples import taught_samples
+from mmdistill.reference.training.teaching.taught_samples import taught_samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdistill import Pair, Terms
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.training.shown import Shown
+from mmdistill.reference.training.teaching.shown import Shown
 from mmdistill.terms import add
 
 Rival = Literal["kd", "fitnets", "review", "md"]

@@ -20,10 +20,10 @@ from mmdistill.reference.networks.branches import PARTS, as_tir
 from mmdistill.reference.networks.settings import Classifier, single_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.cross_modal import CrossModalSettings, CrossModalStage
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.tracking_loss import labels
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings, CrossModalStage
 from mmdistill.unsupervised import SETTINGS
 
 TRAINED = ["B1", "B2", "C1", "D1", "D2", "D3", "D4", "D5"]

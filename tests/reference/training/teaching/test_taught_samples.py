@@ -21,13 +21,13 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
-from mmdistill.reference.training import taught_samples as module
-from mmdistill.reference.training.fixed_samples import FixedSamples
 from mmdistill.reference.training.loading import BEYOND
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import DistillationSettings, DistilledStage
-from mmdistill.reference.training.taught_samples import TaughtSamples, taught_samples
+from mmdistill.reference.training.teaching import taught_samples as module
+from mmdistill.reference.training.teaching.fixed_samples import FixedSamples
+from mmdistill.reference.training.teaching.taught_samples import TaughtSamples, taught_samples
 
 SETTINGS = TrainingSettings(steps=5, sequences=2, checkpoint_every=2)
 COUNT = 4

@@ -31,11 +31,11 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.interruption import interruption
 from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.training.fixed_samples import FixedSamples
 from mmdistill.reference.training.loading import Loader, Share
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage
+from mmdistill.reference.training.teaching.fixed_samples import FixedSamples
 
 logger = logging.getLogger(__name__)
 

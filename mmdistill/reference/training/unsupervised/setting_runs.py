@@ -10,11 +10,11 @@ import torch
 from mmdistill.reference.networks.branches import PARTS, Role, as_tir, assemble
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
-from mmdistill.reference.training.cross_modal import CrossModalSettings, CrossModalStage, updated_modules
 from mmdistill.reference.training.loop import train
-from mmdistill.reference.training.patch_samples import SettingSamples
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings, CrossModalStage, updated_modules
+from mmdistill.reference.training.unsupervised.patch_samples import SettingSamples
 from mmdistill.unsupervised import SETTINGS, BranchSetting
 
 START = "A1"

@@ -16,10 +16,10 @@ from mmdistill.reference.networks.branches import PARTS
 from mmdistill.reference.networks.settings import Classifier, single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.patch_samples import PatchSamples, SettingSamples
-from mmdistill.reference.training.schedules import SCHEDULES
-from mmdistill.reference.training.setting_runs import SettingRuns
 from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples, SettingSamples
+from mmdistill.reference.training.unsupervised.schedules import SCHEDULES
+from mmdistill.reference.training.unsupervised.setting_runs import SettingRuns
 from mmdistill.unsupervised import SETTINGS, BranchSetting
 
 STEPS = 3

@@ -1,0 +1,1 @@
+"""TIR-CMD's training: unlabelled pairs in, a tuned TIR tracker out."""
