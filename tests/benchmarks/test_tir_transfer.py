@@ -1,0 +1,74 @@
+"""The benchmark of what TIR-CMD teaches: small, and its figures are those of the stage that trains."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmdistill.reference.data.images import write_image
+from mmdistill.reference.data.pairs import open_pairs
+from mmdistill.reference.networks.branches import as_tir
+from mmdistill.reference.networks.settings import single_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.training.unsupervised.cross_modal import CrossModalStage
+from mmdistill.unsupervised import BranchSetting
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("tir_transfer")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for number in range(4):
+        for side in ("rgb", "tir"):
+            coarse = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            write_image(
+                tmp_path / "pairs" / side / f"{number}.png", np.asarray(cv2.resize(coarse, (320, 240)), np.uint8)
+            )
+    return tmp_path / "pairs"
+
+
+def network() -> TrackerNetwork:
+    torch.manual_seed(0)
+    return TrackerNetwork(single_settings("rgb", width=4, crop_size=96)).eval()
+
+
+@pytest.mark.parametrize("way", [("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir")])
+def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
+    made = as_tir(network())
+    found = benchmark.held_out_batches(open_pairs(pairs), made.settings, 2)
+    stage = CrossModalStage(made, BranchSetting("", "", ("bbe",), *way, ("reference", "test")))  # type: ignore[arg-type]
+    stage.network.eval()
+    with torch.no_grad():
+        expected = sum(float(stage(batch)["box"]) for batch in found) / 2
+    assert benchmark.errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_report_of_networks_by_name(
+    benchmark: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, out = tmp_path / "rgb.safetensors", tmp_path / "report.json"
+    save_network(start, network())
+    command = ["tir_transfer.py", "--from", start, "--pairs", pairs, "--hold-out", 2, "--batches", 1, "--out", out]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, f"B3={start}", f"B3={start}"]])
+    benchmark.main()
+    report = json.loads(out.read_text())
+    first, second = report["networks"].values()
+    assert (first.pop("networks"), second.pop("networks")) == (1, 2)
+    assert first == second
+    lines = benchmark.table(report)
+    assert len(lines) == 4
+    assert lines[2].startswith(f"| the start | {first['rgb-rgb']['location']:.4f} | ")
