@@ -91,8 +91,9 @@ def test_rows_of_every_kind_are_measured_small(
     assert str(tmp_path) not in json.dumps(report)
 
 
-def test_all_that_is_asked_for_is_a_row(gpu_speed: ModuleType) -> None:
-    names = list(gpu_speed.Bench(gpu_speed.Experiment(device="cuda"), dict).rows())
+def test_all_that_is_asked_for_is_a_row() -> None:
+    gpu_rows = importlib.import_module("gpu_rows")
+    names = list(gpu_rows.Bench(gpu_rows.Experiment(device="cuda"), dict).rows())
     for who in ("student", "teacher"):
         assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
     for part in ("alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
@@ -119,25 +120,27 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
     assert other["cpu"]["rows"] == {}
 
 
-def test_a_row_that_fails_is_told_and_tried_again(gpu_speed: ModuleType, tmp_path: Path) -> None:
+def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    kept_rows = importlib.import_module("kept_rows")
     asked = []
 
     def fails() -> dict[str, Any]:
         asked.append(1)
         raise RuntimeError("CUDA out of memory\nand more")
 
-    kept = gpu_speed.Kept(tmp_path, {"experiment": 1})
+    kept = kept_rows.Kept(tmp_path, {"experiment": 1})
     for _ in range(2):
-        found, left = gpu_speed.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
+        found, left = kept_rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
         assert found == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
         assert left == []
     assert len(asked) == 2
-    assert gpu_speed.Kept(tmp_path, {"experiment": 2}).read("good") is None
+    assert kept_rows.Kept(tmp_path, {"experiment": 2}).read("good") is None
 
 
-def test_what_losses_add_is_relative_to_the_students_own_step(gpu_speed: ModuleType) -> None:
+def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
+    costs = importlib.import_module("gpu_tables").costs
     rows = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("SCFD", 35))}
-    assert gpu_speed.costs(rows) == {"bfloat16": {"SCFD": 0.75}}
+    assert costs(rows) == {"bfloat16": {"SCFD": 0.75}}
 
 
 def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
