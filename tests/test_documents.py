@@ -35,7 +35,7 @@ def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None
 def test_the_readme_begins_with_the_main_job_and_the_tests() -> None:
     main_job, tests = blocks("README.md", "sh")[:2]
     assert main_job.splitlines()[-1] == ".venv/bin/mmdistill demo"
-    assert tests.splitlines()[-1] == ".venv-test/bin/python -m pytest"
+    assert tests.splitlines()[-1] == '.venv-test/bin/python -m pytest -m "not slow"'
     for block in (main_job, tests):
         assert "--constraint constraints.txt" in block
 

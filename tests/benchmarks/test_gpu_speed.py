@@ -66,6 +66,7 @@ ROWS = {
 """Rows of every kind, and their numbers of videos."""
 
 
+@pytest.mark.slow
 def test_rows_of_every_kind_are_measured_small(
     gpu_speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
