@@ -162,6 +162,12 @@ def test_the_trackers_figures_are_what_was_measured(name: str, monkeypatch: pyte
     assert figures("docs/tracking.md", name) == importlib.import_module(name).table(report)
 
 
+def test_what_the_settings_teach_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/tir_transfer.json").read_text())
+    assert figures("docs/tir.md", "tir_transfer") == importlib.import_module("tir_transfer").table(report)
+
+
 def test_the_known_answers_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / "benchmarks/results/known_answers.json").read_text())
