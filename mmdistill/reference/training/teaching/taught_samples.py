@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import NotFiniteError, __version__
 from mmdistill.cache import CacheError, FeatureCache
@@ -30,6 +30,7 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.interruption import interruption
+from mmdistill.reference.networks.weights import weights_digest
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.training.loading import Loader, Share
 from mmdistill.reference.training.ranks import Ranks
@@ -93,7 +94,7 @@ def contents(
         ranks: the processes that share out a batch.
     """
     return {
-        "teacher": _digest_of_network(stage.teacher),
+        "teacher": weights_digest(stage.teacher),
         "network": asdict(stage.teacher.settings),
         "parts": sorted(stage.parts.parts),
         "data": data,
@@ -244,14 +245,6 @@ def _remove_leftovers(place: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
-
-
-def _digest_of_network(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _digest_of_labels(sequences: Sequence[TrackingSequence]) -> str:

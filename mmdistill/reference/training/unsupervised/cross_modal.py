@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.branches import BRANCHES, Role, parts
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.networks.weights import weights_digest
 from mmdistill.reference.training.loading import Share
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
@@ -88,7 +88,7 @@ class CrossModalStage(Stage):
         self.setting, self.cross_modal = setting, settings or CrossModalSettings()
         self.roles: list[Role] = [(module, branch) for module in self.updated for branch in setting.fine_tuned]
         self.network = network
-        self._start = _digest(network)
+        self._start = weights_digest(network)[:16]
         teacher = copy.deepcopy(network).eval().requires_grad_(False)
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.tcl = TCLDistiller(mu=self.cross_modal.mu, residual=self.cross_modal.residual)
@@ -198,12 +198,3 @@ def updated_modules(network: TrackerNetwork, setting: BranchSetting) -> tuple[Mo
 def _renamed(terms: Terms, norm: str) -> Terms:
     """Return TCL's or BBE's terms with a name of its own for what both call ``regularisation``."""
     return Terms({norm if name == "regularisation" else name: value for name, value in terms.items()}, terms.total)
-
-
-def _digest(network: TrackerNetwork) -> str:
-    """Return what tells a network's weights from others."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
