@@ -20,6 +20,9 @@ from torch.utils import _pytree as pytree
 
 from mmdistill import Terms
 
+Tensors = Mapping[str, Tensor]
+"""A case's inputs by name."""
+
 AXIS = re.compile(r"(\d*)([A-Z]?)(?:/(\d+))?(\+1)?")
 
 
@@ -50,6 +53,11 @@ class Sizes:
             "": 1,
         }
         return -(-int(factor or 1) * letters[letter] // int(divisor or 1)) + bool(more)
+
+
+def pyramid(s: Sizes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the channels of two levels, the student's and the teacher's."""
+    return (s.student, 2 * s.student), (s.teacher, 2 * s.teacher)
 
 
 SIZES = Sizes()
@@ -125,7 +133,7 @@ class Case:
     subject: Callable[..., object]
     build: Callable[[Sizes], nn.Module]
     inputs: Mapping[str, Input]
-    call: Callable[[Callable[..., object], Mapping[str, Tensor]], object]
+    call: Callable[[Callable[..., object], Tensors], object]
     variant: str = ""
     outputs: tuple[str, ...] = ()
     reaches: Mapping[str, str] = field(default_factory=dict)
@@ -148,7 +156,7 @@ class Case:
     def teachers(self) -> list[str]:
         return [name for name, given in self.inputs.items() if given.role == "teacher"]
 
-    def learners(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def learners(self, module: nn.Module, tensors: Tensors) -> dict[str, Tensor]:
         """Return what a step teaches, by name: the student's inputs and the module's own parameters."""
         return {name: tensors[name] for name in self.students} | dict(module.named_parameters())
 
@@ -174,7 +182,7 @@ class Case:
             drawn[name] = values.to(dtype)
         return self.attached(drawn)
 
-    def attached(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def attached(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return the same values as leaves, of which the student's require gradient."""
         return {name: values.detach().requires_grad_(name in self.students) for name, values in tensors.items()}
 
@@ -191,7 +199,7 @@ class Case:
     def step(
         self,
         module: nn.Module,
-        tensors: Mapping[str, Tensor],
+        tensors: Tensors,
         *,
         through: Callable[..., object] | None = None,
         autocast: torch.dtype | None = None,

@@ -1,0 +1,149 @@
+"""The public blocks, which are modules and functions, as cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.case import Case, Input, Sizes, Tensors, pyramid
+from torch import Tensor, nn
+
+from mmdistill import ABF, CEM, SEM, ABFChain, MPSDFusion, Pair
+from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
+from mmdistill.resize import resize_levels, resize_like
+from mmdistill.tokens import TokenLayout, map_to_tokens, tokens_to_map
+
+PAIR = {"rgb": Input("B C H W"), "tir": Input("B C H W")}
+
+PRODUCT = {"large float16": "the product of two features of 1e3 is no float16 number; a loss widens first"}
+
+STATED = {"every size": "its height and width are stated where it is made"}
+LIKE = {"nan in like": "only its height and width are read"}
+
+
+class Function(nn.Module):
+    """A public function as a module."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: object) -> object:
+        return self.function(*args)
+
+
+def call_pair(block: Any, x: Tensors) -> object:
+    return block(Pair(x["rgb"], x["tir"]))
+
+
+def round_trip(s: Sizes) -> nn.Module:
+    """A class token and a search grid, joined to one sequence and taken apart again."""
+    layout = TokenLayout(cls=1, search=(s.height, s.width))
+
+    def join_and_split(cls: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = layout.join({"cls": cls, "search": search})
+        return layout.split(tokens)["cls"], layout.map(tokens, "search")
+
+    return Function(join_and_split)
+
+
+MODULES = [
+    Case(SEM, lambda _: SEM(), PAIR, call_pair, outputs=("B C H W", "B C H W"), exempt=PRODUCT),
+    Case(CEM, lambda _: CEM(), PAIR, call_pair, outputs=("B C H W",), exempt=PRODUCT),
+    Case(
+        ABF,
+        lambda s: ABF(s.student, 4, s.teacher),
+        {
+            "level": Input("B C H W", independent="H W"),
+            "deeper": Input("B 4 H/2 W/2", independent="H W"),
+        },
+        lambda block, x: block(x["level"], x["deeper"]),
+        variant="fuse",
+        outputs=("B D H W", "B 4 H W"),
+    ),
+    Case(
+        ABF,
+        lambda s: ABF(s.student, 4, s.teacher, fuse=False),
+        {"level": Input("B C H W", independent="B H W")},
+        lambda block, x: block(x["level"]),
+        variant="deepest",
+        outputs=("B D H W", "B 4 H W"),
+    ),
+    Case(
+        ABFChain,
+        lambda s: ABFChain(*pyramid(s), 4),
+        {
+            "level 1": Input("B C H W", independent="H W"),
+            "level 2": Input("B 2C H/2 W/2", independent="H W"),
+        },
+        lambda block, x: block([x["level 1"], x["level 2"]]),
+        outputs=("B D H W", "B 2D H/2 W/2"),
+    ),
+    *(
+        Case(
+            fusion, lambda s, fusion=fusion: fusion(s.student), PAIR, call_pair, outputs=("B C H W", "1 B C H W", "B 1")
+        )
+        for fusion in (SpatialAttentionFusion, ChannelAttentionFusion, ConcatFusion)
+    ),
+    *(
+        Case(
+            MPSDFusion,
+            lambda s, gate=gate, weighting=weighting: MPSDFusion(s.student, gate=gate, weighting=weighting),
+            PAIR,
+            call_pair,
+            variant=f"{gate}-{weighting}",
+            outputs=("B C H W", "3 B C H W", "B 3" if weighting == "path" else "B 3 C"),
+            exempt={"large float16 module": "the product of two features of 1e3 is no float16 number"},
+        )
+        for gate in ("softmax", "sigmoid")
+        for weighting in ("path", "channel")
+    ),
+]
+
+FUNCTIONS = [
+    Case(
+        tokens_to_map,
+        lambda s: Function(lambda tokens: tokens_to_map(tokens, (s.height, s.width))),
+        {"tokens": Input("B N C", independent="B C")},
+        lambda function, x: function(x["tokens"]),
+        outputs=("B C H W",),
+        exempt=STATED,
+    ),
+    Case(
+        map_to_tokens,
+        lambda _: Function(map_to_tokens),
+        {"map": Input("B C H W", independent="B C H W")},
+        lambda function, x: function(x["map"]),
+        outputs=("B N C",),
+    ),
+    Case(
+        TokenLayout,
+        round_trip,
+        {"cls": Input("B 1 C"), "search": Input("B C H W")},
+        lambda function, x: function(x["cls"], x["search"]),
+        outputs=("B 1 C", "B C H W"),
+        exempt=STATED,
+    ),
+    Case(
+        resize_like,
+        lambda _: Function(resize_like),
+        {
+            "features": Input("B C 2H W/2", independent="B C H W"),
+            "like": Input("1 1 H W", "label", independent="H W"),
+        },
+        lambda function, x: function(x["features"], x["like"]),
+        outputs=("B C H W",),
+        exempt=LIKE,
+    ),
+    Case(
+        resize_levels,
+        lambda _: Function(resize_levels),
+        {
+            "features": Input("B C H/2 W/2", independent="B C H W"),
+            "like": Input("1 1 H W", "label", independent="H W"),
+        },
+        lambda function, x: function([x["features"]], [x["like"]]),
+        outputs=("B C H W",),
+        exempt=LIKE,
+    ),
+]
