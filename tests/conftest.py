@@ -1,6 +1,8 @@
 """What every test shares: a fixed seed, one thread, and where the golden values and real data are."""
 
+import gc
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,24 @@ def _one_thread() -> None:
 def _seed() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Nothing compiled before, nothing left behind."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    torch._dynamo.reset()
+    gc.collect()  # wrapped models go before their group: PyTorch can wait for ever otherwise
+    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

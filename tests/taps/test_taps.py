@@ -1,49 +1,28 @@
+"""What taps record, and what they refuse."""
+
 from __future__ import annotations
 
 import gc
 import operator
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from taps.tapped import IMAGES, Residual, count_hooks
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from mmdistill.taps import FeatureTaps, TapError, TapWarning
 
-# What torch's own compiler says while it works.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-
-IMAGES = (2, 3, 8, 12)
-
-
-class Residual(nn.Module):
-    """What follows each tapped layer overwrites its output: an in-place ReLU, and a sum in place."""
-
-    def __init__(self, channels: int = 4) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, channels, 1)
-        self.norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.branch = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
-
-    def forward(self, images: Tensor) -> Tensor:
-        shortcut = self.relu(self.norm(self.stem(images)))
-        features = self.branch(shortcut)
-        features += shortcut
-        return self.relu(features)
-
-    def by_hand(self, images: Tensor) -> dict[str, Tensor]:
-        """The same without anything in place: each layer's output by name."""
-        norm = self.norm(self.stem(images))
-        branch = self.branch(F.relu(norm))
-        return {"norm": norm, "branch": branch, "": F.relu(branch + F.relu(norm))}
+pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    # What torch's own compiler says while it works.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
 
 
 class Attention(nn.Module):
@@ -63,32 +42,6 @@ class Packed(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         return self.pack(images * 2, images.mean())
-
-
-def count_hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def _one_process(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    yield
-    torch._dynamo.reset()
-    gc.collect()  # wrapped models go before their group: PyTorch can wait for ever otherwise
-    torch.distributed.destroy_process_group()
-
-
-def ignore_torchs_own_warnings() -> pytest.MarkDecorator:
-    return pytest.mark.filterwarnings(
-        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch"
-    )
 
 
 # Recording.
@@ -319,83 +272,6 @@ def test_names_are_a_sequence_of_different_names() -> None:
         taps["1"]
 
 
-def compiled(model: nn.Module, backend: str | Callable[..., object] = "eager") -> nn.Module:
-    return torch.compile(model, backend=backend)  # type: ignore[return-value]
-
-
-def compiled_in_place(model: nn.Module) -> nn.Module:
-    model.compile(backend="eager")
-    return model
-
-
-def compiled_within(model: nn.Module) -> nn.Module:
-    model.branch = compiled(model.branch)  # type: ignore[arg-type]
-    return model
-
-
-def compiled_twice(model: nn.Module) -> nn.Module:
-    return compiled(compiled_within(model))
-
-
-WRAPPINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "plain": lambda model: model,
-    "DataParallel": nn.DataParallel,
-    "DDP": DistributedDataParallel,
-    "compiled": compiled,
-    "compiled in place": compiled_in_place,
-    "compiled within": compiled_within,
-    "compiled twice": compiled_twice,
-    "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
-    "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),
-    "DDP of compiled DDP": lambda model: DistributedDataParallel(compiled(DistributedDataParallel(model))),
-}
-
-
-@pytest.mark.usefixtures("_one_process")
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_plain_names_are_found_in_whatever_wrapping(wrapping: str) -> None:
-    model = Residual().eval()
-    images = torch.randn(IMAGES)
-    expected = {**model.by_hand(images), "branch.0": model.branch[0](model.by_hand(images)["norm"].relu())}
-    wrapped = WRAPPINGS[wrapping](model)
-    paths = {path for path, _ in wrapped.named_modules()}
-    written_out = {path for path in paths if path.endswith(("norm", "branch._orig_mod.0", "branch.0"))}
-    with FeatureTaps(wrapped, [*expected, *(written_out - expected.keys())]) as taps:
-        wrapped(images)
-    assert taps.silent == []
-    for name, feature in taps.items():
-        plain = name.replace("module.", "").replace("_orig_mod.", "")
-        torch.testing.assert_close(feature, expected[plain])
-    assert count_hooks(wrapped) == 0
-
-
-@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
-def test_a_layer_that_really_is_called_module_keeps_its_name(wrap: Callable[[nn.Module], nn.Module]) -> None:
-    class Doubled(nn.Module):
-        def __init__(self, module: nn.Module) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, values: Tensor) -> Tensor:
-            return self.module(values) * 2
-
-    model = nn.Sequential(Doubled(nn.Identity()))
-    with FeatureTaps(wrap(model), ["0", "0.module"]) as taps:
-        model(torch.ones(1))
-    assert taps["0"].item() == 2
-    assert taps["0.module"].item() == 1
-
-
-def test_data_parallel_replicas_are_refused() -> None:
-    model = nn.Linear(3, 2)
-    with FeatureTaps(model, [""]):
-        model(torch.zeros(1, 3))
-        replica = model._replicate_for_data_parallel()
-        replica.weight, replica.bias = model.weight.clone(), model.bias.clone()
-        with pytest.raises(TapError, match="ran in a DataParallel replica; use DistributedDataParallel"):
-            replica(torch.zeros(1, 3))
-
-
 # Layers that never ran.
 
 
@@ -419,141 +295,6 @@ def test_an_exception_is_not_covered_by_a_warning() -> None:
         warnings.simplefilter("error")
         with pytest.raises(ZeroDivisionError), FeatureTaps(nn.Identity(), [""]):
             raise ZeroDivisionError
-
-
-# torch.compile.
-
-
-class CountingBackend:
-    """Runs the graph as it is, and counts how many were compiled."""
-
-    def __init__(self) -> None:
-        self.graphs = 0
-
-    def __call__(self, graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
-        self.graphs += 1
-        return graph.forward
-
-
-def test_a_compiled_model_compiles_once_with_taps_and_once_without() -> None:
-    backend = CountingBackend()
-    model = Residual()
-    run = torch.compile(model, backend=backend, fullgraph=True)
-    taps = FeatureTaps(run, ["norm", "branch.0"])
-    for _ in range(12):
-        with taps:
-            run(torch.randn(IMAGES))
-            run(torch.randn(IMAGES))
-        assert len(taps.calls("norm")) == 2
-    with taps:
-        for _ in range(12):
-            run(torch.randn(IMAGES))
-    assert len(taps.calls("branch.0")) == 12
-    assert backend.graphs == 1
-    images = torch.randn(IMAGES)
-    output = run(images)
-    assert backend.graphs == 2
-    assert len(taps.calls("branch.0")) == 12
-    torch.testing.assert_close(output, model.by_hand(images)[""])
-
-
-def test_new_taps_at_each_step_compile_once_too() -> None:
-    backend = CountingBackend()
-    run = torch.compile(Residual(), backend=backend, fullgraph=True)
-    for copy in [True, False] * 6:
-        with FeatureTaps(run, ["norm"], copy=copy) as taps:
-            run(torch.randn(IMAGES))
-        assert (taps["norm"] < 0).any()  # Compiled code copies in either case: the in-place ReLU left it alone.
-    assert backend.graphs == 1
-
-
-def test_a_graph_break_before_the_layer_is_no_obstacle() -> None:
-    class Broken(Residual):
-        def forward(self, images: Tensor) -> Tensor:
-            images = self.stem(images)
-            torch._dynamo.graph_break()
-            return self.norm(images)  # type: ignore[no-any-return]
-
-    run = compiled(Broken())
-    taps = FeatureTaps(run, ["norm"])
-    for _ in range(3):
-        with taps:
-            output = run(torch.randn(IMAGES))
-        torch.testing.assert_close(taps["norm"], output)
-
-
-def test_a_compiled_validation_between_training_steps_is_no_obstacle() -> None:
-    run = compiled(Residual())
-    taps = FeatureTaps(run, ["norm"])
-    for _ in range(3):
-        run.train()
-        with taps:
-            run(torch.randn(IMAGES))
-        assert len(taps.calls("norm")) == 1
-        run.eval()
-        with torch.no_grad():
-            run(torch.randn(IMAGES))
-
-
-COMPILED_BEFORE: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "compiled": (lambda: compiled(Residual()), "norm"),
-    "deep inside": (lambda: compiled(Residual()), "branch.1"),
-    "without parameters": (lambda: compiled(nn.Sequential(nn.Identity(), nn.ReLU())), "0"),
-    "a container": (lambda: compiled(Residual()), "branch"),
-    "in place": (lambda: compiled_in_place(Residual()), "norm"),
-    "one of torch's own": (lambda: compiled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())), "0"),
-    "one of torch's own, itself": (lambda: compiled(nn.Conv2d(3, 4, 1)), ""),
-    "a part": (lambda: compiled_within(Residual()), "branch.0"),
-    "in a wrapper": (lambda: nn.DataParallel(compiled(Residual())), "norm"),
-    "around a wrapper": (lambda: compiled(nn.DataParallel(Residual())), "norm"),
-}
-
-
-@pytest.mark.parametrize("case", COMPILED_BEFORE)
-def test_what_was_called_compiled_before_is_refused(case: str) -> None:
-    build, name = COMPILED_BEFORE[case]
-    run = build()
-    taps = FeatureTaps(run, [name])
-    run(torch.randn(IMAGES))
-    with pytest.raises(TapError, match=f"'{name}' already ran inside torch.compile"):
-        taps.__enter__()
-    assert count_hooks(run) == 0
-
-
-def test_what_was_not_compiled_or_not_called_is_not_refused() -> None:
-    images = torch.randn(IMAGES)
-    compiled(Residual())(images)
-    for other in (Residual(), compiled(Residual(channels=5))):
-        with FeatureTaps(other, ["norm", "branch.0"]) as taps:
-            other(images)
-        assert taps.silent == []
-
-
-def test_a_tapped_layer_outside_the_compiled_part_is_not_refused() -> None:
-    model = compiled_within(Residual())
-    model(torch.randn(IMAGES))
-    with FeatureTaps(model, ["norm", ""]) as taps:
-        model(torch.randn(IMAGES))
-    assert taps.silent == []
-
-
-def test_guards_on_hooks_are_the_cure_that_the_message_names() -> None:
-    run = compiled(Residual())
-    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
-        run(torch.randn(IMAGES))
-        with FeatureTaps(run, ["norm"]) as taps:
-            run(torch.randn(IMAGES))
-    assert len(taps.calls("norm")) == 1
-
-
-def test_where_torch_cannot_be_asked_the_silence_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = compiled(Residual())
-    run(torch.randn(IMAGES))
-    monkeypatch.delattr("torch._dynamo.eval_frame._debug_get_cache_entry_list")
-    with pytest.warns(TapWarning, match="never ran: 'norm'"), FeatureTaps(run, ["norm"]) as taps:
-        run(torch.randn(IMAGES))
-    with pytest.raises(TapError, match="compiled before, and compiled code skips hooks added later"):
-        taps["norm"]
 
 
 # Modes.
