@@ -310,7 +310,7 @@ class Bench:
 
 def recorded(call: Callable[[], object]) -> Callable[[], object]:
     """Return what replays a call's kernels on the GPU, without the host."""
-    aside = torch.cuda.Stream()
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):

@@ -46,10 +46,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, list[str]]:
         "ceilings": section(
             "ceilings",
             "Thousand millions a second",
-            {
-                kind: (lambda row, key=kind: f"{row[key] / 1e9:,.0f}" if key in row else "none")
-                for kind in ("float32", "tf32", "bfloat16", "bytes")
-            },
+            {kind: _thousand_millions(kind) for kind in ("float32", "tf32", "bfloat16", "bytes")},
         ),
         "whereabouts": section(
             "whereabouts",
@@ -75,6 +72,10 @@ def _number(name: str) -> Callable[[dict[str, Any]], str]:
 
 def _share(name: str) -> Callable[[dict[str, Any]], str]:
     return lambda row: f"{100 * row[name]:.1f} %"
+
+
+def _thousand_millions(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: f"{row[name] / 1e9:,.0f}" if name in row else "none"
 
 
 def costs(rows: Mapping[str, Any]) -> dict[str, dict[str, float]]:

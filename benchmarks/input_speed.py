@@ -34,6 +34,7 @@ from machine import machine
 
 from mmdistill.reference.data import sampling
 from mmdistill.reference.data.batches import collate
+from mmdistill.reference.data.crops import cut
 from mmdistill.reference.data.folders import FolderSequence, read_sequences, write_sequence
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sampling import Sampler
@@ -98,7 +99,7 @@ def part_times(sampler: Sampler, samples: int, repeats: int) -> dict[str, float]
 
 def _part_times(sampler: Sampler, samples: int) -> dict[str, float]:
     watch = Stopwatch()
-    frame, cut = FolderSequence.frame, sampling.cut
+    frame = FolderSequence.frame
     with (
         patch.object(FolderSequence, "frame", watch.timed("decode", frame)),
         patch.object(sampling, "cut", watch.timed("crop", cut)),
@@ -189,7 +190,7 @@ def opening(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         sequences = training_sequences(data, count=1, seed=0)
         Sampler(sequences, options.crop_size, SEARCH_AREA)
         times.append((time.process_time() - start, time.perf_counter() - wall))
-    found = {
+    found: dict[str, object] = {
         "folders": len(sequences),
         "frame pairs": sum(map(len, sequences)),
         "processor seconds": round(min(used for used, _ in times), 2),

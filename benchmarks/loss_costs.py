@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from machine import machine
@@ -65,12 +66,13 @@ def multiply_adds(call: Callable[..., object], *arguments: object) -> int:
     """Return the multiply-adds of a call."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call(*arguments)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
-def chain_cost(loss: nn.Module, chain: ABFChain, share: float = 1.0) -> Cost:
+def chain_cost(loss: nn.Module, chain: nn.Module, share: float = 1.0) -> Cost:
     """Return the cost of a loss whose chain, or chains of one kind, both modalities pass."""
-    by_level = {n: 2 * multiply_adds(pass_level, abf, n, share) for n, abf in enumerate(chain.levels, start=1)}
+    levels = cast(ABFChain, chain).levels
+    by_level = {n: 2 * multiply_adds(pass_level, abf, n, share) for n, abf in enumerate(levels, start=1)}
     return Cost(parameters(loss), by_level)
 
 

@@ -28,7 +28,7 @@ from straightforward_cmd import StraightforwardCMD
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss
+from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
 from mmdistill.reference.networks.resnet import ResNetTrunk
 
 STUDENT, TEACHER = (64, 64, 128, 256), (64, 256, 512, 1024)
@@ -89,7 +89,7 @@ def ours(sampling: float = 1.0) -> CMDLoss:
 def call_ours(loss: CMDLoss, inputs: Inputs) -> Tensor:
     """Return the library's total."""
     response, teacher_response, gaussian = inputs.responses
-    return loss(
+    terms: Terms = loss(
         student_features=inputs.student,
         teacher_features=inputs.teacher,
         student_fused=inputs.fused,
@@ -97,7 +97,8 @@ def call_ours(loss: CMDLoss, inputs: Inputs) -> Tensor:
         student_response=response,
         teacher_response=teacher_response,
         gaussian=gaussian,
-    ).total
+    )
+    return terms.total
 
 
 def call_checkpointed(loss: CMDLoss, inputs: Inputs) -> Tensor:
@@ -149,7 +150,7 @@ def time_steps(steps: dict[str, Callable[[], Tensor]], inputs: Inputs, rounds: i
             inputs.forget_gradients()
             start = time.perf_counter()
             total = step()
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             elapsed = time.perf_counter() - start
             if turn:
                 seconds[name].append(elapsed)
@@ -167,7 +168,7 @@ def peak_memory(step: Callable[[], Tensor]) -> float:
 
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = kibibytes("VmRSS")
-    step().backward()
+    step().backward()  # type: ignore[no-untyped-call]
     return (kibibytes("VmHWM") - before) / 1024
 
 

@@ -64,11 +64,11 @@ class Operation:
     precision: str
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operation while it is entered, also those of the backward pass."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(
@@ -95,7 +95,8 @@ def _precision(tensor: Tensor, convolution: bool) -> str:
 
 def counted(call: Callable[[], object]) -> list[Operation]:
     """Return the operations of a call."""
-    with Counting() as counting:
+    counting = Counting()
+    with counting:
         call()
     return counting.operations
 

@@ -14,12 +14,14 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from machine import machine
 from torch import Tensor
 
-from mmdistill import Pair, SCFDLoss
+from mmdistill import Pair, SCFDLoss, Terms
+from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.tensors import to_tensor
 from mmdistill.reference.networks.resnet import ResNetTrunk
@@ -63,7 +65,8 @@ class Distillation:
         """Return the loss of a batch."""
         halves = [level.chunk(2) for level in self.student(torch.cat(images))]
         levels = Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
-        return self.loss(levels, Pair(*(trunk(x) for trunk, x in zip(self.teachers, images, strict=True)))).total
+        terms: Terms = self.loss(levels, Pair(*(trunk(x) for trunk, x in zip(self.teachers, images, strict=True))))
+        return terms.total
 
     def gradient(self, images: Pair[Tensor], share: int = 1) -> Tensor:
         """Return the gradient of the student's parameters as one vector, at one over this share of the positions."""
@@ -79,7 +82,7 @@ def batches(settings: Experiment, count: int) -> list[Pair[Tensor]]:
     )
     frames = [video.frame(0) for video in videos]
     pairs = [frames[start : start + settings.batch] for start in range(0, len(frames), settings.batch)]
-    return [Pair(*(to_tensor([frame[side] for frame in part]) for side in (0, 1))) for part in pairs]
+    return [Pair(*(to_tensor([cast(Image, frame[side]) for frame in part]) for side in (0, 1))) for part in pairs]
 
 
 def learn(distillation: Distillation, given: list[Pair[Tensor]]) -> None:
@@ -88,7 +91,7 @@ def learn(distillation: Distillation, given: list[Pair[Tensor]]) -> None:
     optimiser = torch.optim.Adam(parameters, lr=1e-3)
     for images in given:
         optimiser.zero_grad()
-        distillation.total(images).backward()
+        distillation.total(images).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 

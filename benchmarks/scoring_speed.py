@@ -13,8 +13,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from machine import machine
 
@@ -39,17 +40,17 @@ def timed(seconds: dict[str, list[float]], part: str, work: Callable[[], Result]
     return result
 
 
-def measure(name: BenchmarkName, annotations: Path, results: Path, repeats: int) -> dict[str, object]:
+def measure(name: BenchmarkName, annotations: Path, results: Path, repeats: int) -> dict[str, Any]:
     """Return the fastest seconds of each part, the figures, and how much was scored."""
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
-        benchmark = timed(seconds, "reading annotations", lambda: open_benchmark(name, annotations, images=False))
+        benchmark = timed(seconds, "reading annotations", partial(open_benchmark, name, annotations, images=False))
         frames = {each.name: len(each) for each in benchmark.sequences}
-        boxes = timed(seconds, "reading results", lambda frames=frames: read_results(results, frames))
+        boxes = timed(seconds, "reading results", partial(read_results, results, frames))
         scores = timed(
             seconds,
             "scoring",
-            lambda boxes=boxes, benchmark=benchmark: score_sequences(boxes, benchmark.sequences, RULES[name]),
+            partial(score_sequences, boxes, benchmark.sequences, RULES[name]),
         )
     fastest = {part: round(min(times), 3) for part, times in seconds.items()}
     return {

@@ -6,10 +6,13 @@ The paper's equations one by one in plain PyTorch, with nothing saved and nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmdistill import FusedPaths, Pair
 
 
 class AttentionBasedFusion(nn.Module):
@@ -26,7 +29,7 @@ class AttentionBasedFusion(nn.Module):
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the aligned and the carried map."""
         x = self.reduce(x)
-        if self.attention is not None:
+        if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, x.shape[-2:], mode="nearest")
             share = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1)))
             x = x * share[:, 0:1] + deeper * share[:, 1:2]
@@ -45,7 +48,8 @@ class Chain(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the aligned levels, shallow to deep."""
-        aligned, deeper = [], None
+        aligned: list[Tensor] = []
+        deeper: Tensor | None = None
         for level, x in zip(reversed(self.levels), reversed(features), strict=True):
             out, deeper = level(x, deeper)
             aligned.insert(0, out)
@@ -65,16 +69,26 @@ class StraightforwardCMD(nn.Module):
         self.mpsd = nn.ModuleDict({"adaptors": nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs)})
         self.alpha, self.beta = alpha, beta
 
-    def forward(self, student, teacher, fused, teacher_fused, response, teacher_response, gaussian):  # type: ignore[no-untyped-def]
+    def forward(
+        self,
+        student: Pair[list[Tensor]],
+        teacher: Pair[list[Tensor]],
+        fused: Sequence[FusedPaths],
+        teacher_fused: Sequence[Tensor],
+        response: Tensor,
+        teacher_response: Tensor,
+        gaussian: Tensor,
+    ) -> Tensor:
         """Return the weighted total of eq. 14, without the tracker's own loss."""
         return self.alpha * (self.feature_loss(student, teacher) + self.fusion_loss(fused, teacher_fused)) + (
             self.beta * self.response_loss(response, teacher_response, gaussian)
         )
 
-    def feature_loss(self, student, teacher):  # type: ignore[no-untyped-def]
+    def feature_loss(self, student: Pair[list[Tensor]], teacher: Pair[list[Tensor]]) -> Tensor:
         """Return eq. 1-3."""
-        aligned_rgb, aligned_tir = self.scfd["chains"]["rgb"](student[0]), self.scfd["chains"]["tir"](student[1])
-        loss = 0
+        chains = cast(nn.ModuleDict, self.scfd["chains"])
+        aligned_rgb, aligned_tir = chains["rgb"](student[0]), chains["tir"](student[1])
+        loss = teacher[0][0].new_zeros(())
         for level, (rgb, tir) in enumerate(zip(*teacher, strict=True)):
             rgb, tir = rgb.detach(), tir.detach()
             if level < 3:
@@ -84,10 +98,11 @@ class StraightforwardCMD(nn.Module):
             loss = loss + F.mse_loss(aligned_rgb[level], target_rgb) + F.mse_loss(aligned_tir[level], target_tir)
         return loss
 
-    def fusion_loss(self, fused, teacher_fused):  # type: ignore[no-untyped-def]
+    def fusion_loss(self, fused: Sequence[FusedPaths], teacher_fused: Sequence[Tensor]) -> Tensor:
         """Return eq. 7-11."""
-        loss = 0
-        for adaptor, (map_, paths, weights), target in zip(self.mpsd["adaptors"], fused, teacher_fused, strict=True):
+        loss = teacher_fused[0].new_zeros(())
+        adaptors = cast(nn.ModuleList, self.mpsd["adaptors"])
+        for adaptor, (map_, paths, weights), target in zip(adaptors, fused, teacher_fused, strict=True):
             target = target.detach()
             loss = loss + F.mse_loss(adaptor(map_), target)
             errors = torch.stack([((adaptor(path) - target) ** 2).mean(dim=(1, 2, 3)) for path in paths]).detach()
@@ -97,7 +112,7 @@ class StraightforwardCMD(nn.Module):
             loss = loss + (error * weights[samples, preferred] - error * weights[samples, best]).abs().mean()
         return loss
 
-    def response_loss(self, response, teacher_response, gaussian):  # type: ignore[no-untyped-def]
+    def response_loss(self, response: Tensor, teacher_response: Tensor, gaussian: Tensor) -> Tensor:
         """Return eq. 12-13."""
         corrected = teacher_response.detach().clamp(min=0) + gaussian
         corrected = torch.where(corrected < 1, corrected, gaussian)

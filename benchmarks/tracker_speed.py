@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from believing import believing
 from machine import machine
+from torch import Tensor
 
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.networks import iou_surface
@@ -154,7 +155,7 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
     }
 
 
-def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tuple[Any, ...]]:
+def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
     """Start the video, fill the memory and return the target model's state and all samples."""
     tracker.start(0, video.frame(0), video.boxes[0])
     slots = np.array([0])

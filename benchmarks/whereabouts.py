@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from roofline import seconds_of, synchronize
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
