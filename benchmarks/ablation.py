@@ -30,8 +30,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablation_report import FIGURES, claims_table, plot, summary, table, verdicts
-from ablation_rows import ROWS, STUDENT, TABLES, TEACHER
+from ablation_report import FIGURES, SHOWN, plot, summary, table
+from ablation_rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from ablation_runs import (
     Experiment,
     Place,
@@ -47,6 +47,7 @@ from ablation_runs import (
 )
 from ablation_sizes import SIZES, Size, lasting
 from ablation_video import described
+from claims import claims_table, verdicts
 from machine import machine
 
 from mmdistill.reference.device import choose_device
@@ -144,7 +145,7 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], weights:
             del each["run"], each["sequences"]  # both lie in the run's folder
     return {
         "rows": summary(by_seed),
-        "claims": verdicts(by_seed),
+        "claims": verdicts(CLAIMS, by_seed, SHOWN),
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
         "by seed": by_seed,
     }
@@ -296,7 +297,7 @@ def main() -> None:
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))
-        print("\nThe paper's claims\n\n" + "\n".join(claims_table(report)))
+        print("\nThe paper's claims\n\n" + "\n".join(claims_table(report["claims"], SHOWN)))
         if arguments.out is not None:
             plot(report, arguments.out.with_suffix(".png"))
     print(f"\n{(time.time() - start) / 60:.1f} minutes; " + ("left:" if stage.left else "nothing is left"))

@@ -1,4 +1,4 @@
-"""What came out of the ablation: figures over seeds, the paper's claims, tables and a plot."""
+"""What came out of the ablation: figures over seeds, tables and a plot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation_rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from ablation_rows import ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from claims import BySeed, differences, with_spread
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from spread import mean_and_deviation
@@ -19,10 +20,6 @@ SHOWN = ("PR", "SR")
 
 GAP = 1.0
 """Points between teacher and student below which there is no gap to close a share of."""
-
-Figures = Mapping[str, float]
-BySeed = Mapping[str, Mapping[str, Figures]]
-"""By seed and row."""
 
 
 def summary(by_seed: BySeed) -> dict[str, Any]:
@@ -53,30 +50,6 @@ def summary(by_seed: BySeed) -> dict[str, Any]:
     return rows
 
 
-def differences(by_seed: BySeed, name: str, base: str, figure: str) -> list[float]:
-    """Return how far a row is ahead of another, seed by seed, where both are there."""
-    return [found[name][figure] - found[base][figure] for found in by_seed.values() if name in found and base in found]
-
-
-def verdicts(by_seed: BySeed) -> dict[str, Any]:
-    """Return for each of the paper's claims by how much the one row is ahead of the other, and if beyond the spread.
-
-    Beyond the spread: the mean over seeds of the difference is more than its standard deviation, with two seeds or
-    more.
-    """
-    found: dict[str, Any] = {}
-    for claim, name, base in CLAIMS:
-        found[claim] = {}
-        for figure in SHOWN:
-            ahead = differences(by_seed, name, base, figure)
-            if len(ahead) < 2:
-                continue
-            mean, deviation = mean_and_deviation(ahead)
-            holds = "yes" if mean > deviation else "the reverse" if -mean > deviation else "within the spread"
-            found[claim][figure] = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}
-    return {claim: each for claim, each in found.items() if each}
-
-
 def table(report: Mapping[str, Any], name: str) -> list[str]:
     """Return the lines of a table of the paper in Markdown: as far as it is measured, the paper's figures beside it."""
     lines = [
@@ -99,24 +72,8 @@ def table(report: Mapping[str, Any], name: str) -> list[str]:
     return lines
 
 
-def claims_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of the paper's claims in Markdown, as far as they are measured."""
-    lines = ["| The paper's claim | PR | SR |", "| --- | --- | --- |"]
-    for claim, found in report["claims"].items():
-        cells = [
-            f"{_cell(found[figure]['ahead'], '+')}: {found[figure]['beyond the spread']}" if figure in found else ""
-            for figure in SHOWN
-        ]
-        lines.append(f"| {' | '.join([claim, *cells])} |")
-    return lines
-
-
 def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str:
-    return "no gap" if figure is None and unit else "" if figure is None else _with_spread(figure, sign, unit)
-
-
-def _with_spread(figure: Sequence[float], sign: str, unit: str) -> str:
-    return f"{figure[0]:{sign}.1f} ± {figure[1]:.1f}{unit}"
+    return "no gap" if figure is None and unit else "" if figure is None else with_spread(figure, sign, unit)
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

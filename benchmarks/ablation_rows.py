@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from claims import Claim
+
 from mmdistill.interaction import Interaction
 from mmdistill.reference.networks.settings import Fusion
 from mmdistill.reference.training.stages import DistillationSettings, Part
@@ -79,7 +81,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 """The paper's tables, and the parts one by one."""
 
-CLAIMS: tuple[tuple[str, str, str], ...] = (
+CLAIMS: tuple[Claim, ...] = (
     ("SCFD helps", "scfd", STUDENT),
     ("MPSD helps, after SCFD", "scfd_mpsd", "scfd"),
     ("HFRD helps, after both", "cmd", "scfd_mpsd"),
@@ -94,4 +96,4 @@ CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("CMD beats ReviewKD, 1 Res18", "cmd", "review"),
     ("CMD beats MD", "cmd", "md"),
 )
-"""What the paper says: in words, and which row is better than which."""
+"""What the paper says."""

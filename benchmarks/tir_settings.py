@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from claims import claims_table
 from machine import machine
 from numpy.typing import NDArray
-from spread import mean_and_deviation
 from step_logs import losses
+from tir_settings_report import FIGURES, ON_RGB, ROWS, judged, summary, table
 
 from mmdistill import Pair
 from mmdistill.reference.data.folders import read_sequences
@@ -44,14 +45,8 @@ from mmdistill.reference.training.unsupervised.schedules import SCHEDULES, Sched
 from mmdistill.reference.training.unsupervised.setting_runs import START, SettingRuns
 from mmdistill.unsupervised import SETTINGS
 
-FIGURES = ("SR", "PR", "NPR")
 HELD_OUT_SEED = 1_000_000
 """Of the composed videos; far from the seeds of training."""
-
-ON_RGB = "on RGB"
-"""Names the start on the RGB sides beside the settings."""
-
-ROWS = (*SETTINGS, ON_RGB)
 
 
 @dataclass(frozen=True)
@@ -175,57 +170,6 @@ def read_scores(file: Path, experiment: Experiment) -> dict[str, Any] | None:
     return found if found["experiment"] == asdict(experiment) else None
 
 
-def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return by setting and kind each figure's mean and deviation over seeds, and those of its difference to A1.
-
-    Args:
-        by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
-    """
-    names = [name for name in ROWS if any(name in found for found in by_seed.values())]
-    rows: dict[str, Any] = {}
-    for name in names:
-        seeds = [seed for seed, found in by_seed.items() if name in found]
-        paired = [seed for seed in seeds if START in by_seed[seed]]
-        rows[name] = {"seeds": seeds}
-        for kind in by_seed[seeds[0]][name]:
-            rows[name][kind] = {}
-            for figure in FIGURES:
-                values = {seed: by_seed[seed][name][kind]["overall"][figure] for seed in seeds}
-                gains = [values[seed] - by_seed[seed][START][kind]["overall"][figure] for seed in paired]
-                rows[name][kind][figure] = mean_and_deviation(list(values.values()))
-                rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
-    return rows
-
-
-def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
-    """Return the lines of a Markdown table like the paper's Table 1: figures, and in brackets the difference to A1."""
-    columns = " | ".join(f"{figure} (to A1)" for figure in FIGURES)
-    lines = [f"| Setting | Updated | Reference branch | Test branch | {columns} |", "| --- " * 4 + "| ---: " * 3 + "|"]
-    for name, found in report["settings"].items():
-        if kind not in found:
-            continue
-        cells = described(name)
-        for figure in FIGURES:
-            mean, deviation = found[kind][figure]
-            gain = found[kind][f"{figure} to A1"]
-            difference = "" if gain is None or name == START else f" ({gain[0]:+.1f} ± {gain[1]:.1f})"
-            cells.append(f"{mean:.1f} ± {deviation:.1f}{difference}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def described(name: str) -> list[str]:
-    """Return a row's first cells: its title, what is updated, and what the branches see."""
-    if name == ON_RGB:
-        return ["A1 on the RGB sides", "none", "RGB", "RGB"]
-    row = SETTINGS[name]
-    sides = [
-        seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
-        for branch, seen in (("reference", row.reference), ("test", row.test))
-    ]
-    return [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]
-
-
 def collected(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Return the report of all that this experiment has written."""
     by_seed: dict[int, dict[str, Any]] = {}
@@ -239,6 +183,7 @@ def collected(experiment: Experiment, folder: Path) -> dict[str, Any]:
             losses_by_seed[str(seed)] = {name: each["loss"] for name, each in there.items() if each["loss"]}
     return {
         "settings": summary(by_seed),
+        "claims": judged(by_seed),
         "loss, first and last steps": losses_by_seed,
         "by seed": {str(seed): found for seed, found in by_seed.items()},
     }
@@ -287,6 +232,7 @@ def main() -> None:
     }
     for kind, videos in sequences["tir"].items():
         print(f"\n{kind}, {len(videos)} sequences\n\n" + "\n".join(table(report, kind)))
+    print("\nThe paper's claims, composed\n\n" + "\n".join(claims_table(report["claims"], FIGURES)))
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
 

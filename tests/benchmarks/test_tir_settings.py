@@ -25,6 +25,12 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("tir_settings")
 
 
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("tir_settings_report")
+
+
 def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     for number in range(5):
@@ -65,20 +71,36 @@ def figures(value: float) -> dict[str, object]:
     return {"composed": {"overall": {"SR": value, "PR": 2 * value, "NPR": 3 * value}}}
 
 
-def test_differences_are_taken_seed_by_seed(benchmark: ModuleType) -> None:
+def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
     by_seed = {
         0: {"A1": figures(10), "D3": figures(12), "on RGB": figures(18)},
         1: {"A1": figures(20), "D3": figures(23)},
         2: {"D3": figures(9)},
     }
-    settings = benchmark.summary(by_seed)
+    settings = report.summary(by_seed)
     assert settings["D3"]["seeds"] == [0, 1, 2]
     assert settings["D3"]["composed"]["SR to A1"] == [2.5, 0.7]
     assert settings["A1"]["composed"]["SR"] == [15, 7.1]
-    lines = benchmark.table({"settings": settings})
+    lines = report.table({"settings": settings})
     assert len(lines) == 5
     assert lines[2].startswith("| A1 Same as DiMP | none | RGB | RGB | 15.0 ± 7.1 | 30.0")
     assert lines[3].startswith(
         "| D3 Joint learning | BBE and TCL | RGB-TIR (ft) | TIR-RGB (ft) | 14.7 ± 7.4 (+2.5 ± 0.7)"
     )
+    assert lines[3].endswith(" | 68.0/80.8/72.7 |")
     assert lines[4].startswith("| A1 on the RGB sides | none | RGB | RGB | 18.0 ± 0.0 (+8.0 ± 0.0)")
+
+
+def test_what_the_paper_says_is_held_against_the_composed_sequences(report: ModuleType) -> None:
+    by_seed = {
+        0: {"A1": figures(10), "B1": figures(11), "D3": figures(13)},
+        1: {"A1": figures(20), "B1": figures(21), "D3": figures(19)},
+    }
+    claims = report.judged(by_seed)
+    assert list(claims) == ["BBE: learning on the reference branch helps", "Joint learning on both helps"]
+    assert [each["SR"]["beyond the spread"] for each in claims.values()] == ["yes", "within the spread"]
+
+
+def test_the_papers_figures_and_claims_agree(report: ModuleType) -> None:
+    for claim, name, base in report.CLAIMS:
+        assert report.PAPER[name][0] > report.PAPER[base][0], claim

@@ -1,0 +1,118 @@
+"""What came out of TIR-CMD's settings: figures over seeds, the paper's table and what it concludes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from claims import Claim, verdicts, with_spread
+from spread import mean_and_deviation
+
+from mmdistill.reference.training.unsupervised.setting_runs import START
+from mmdistill.unsupervised import SETTINGS
+
+FIGURES = ("SR", "PR", "NPR")
+
+ON_RGB = "on RGB"
+"""Names the start on the RGB sides beside the settings."""
+
+ROWS = (*SETTINGS, ON_RGB)
+
+PAPER: Mapping[str, tuple[float, float, float]] = {
+    "A1": (66.2, 78.7, 70.7),
+    "B1": (67.4, 80.4, 72.1),
+    "B2": (67.2, 80.1, 71.9),
+    "B3": (67.8, 80.8, 72.5),
+    "C1": (67.7, 80.7, 72.5),
+    "D1": (67.1, 79.7, 71.8),
+    "D2": (67.6, 80.6, 72.3),
+    "D3": (68.0, 80.8, 72.7),
+    "D4": (67.3, 80.2, 72.1),
+    "D5": (67.5, 80.4, 72.3),
+}
+"""SR, PR and NPR on LSOTB-TIR as published."""
+
+CLAIMS: tuple[Claim, ...] = (
+    ("BBE: learning on the reference branch helps", "B1", START),
+    ("BBE: learning on the test branch helps", "B2", START),
+    ("BBE: the reference branch gains more", "B1", "B2"),
+    ("BBE: together they gain most, more than B1", "B3", "B1"),
+    ("BBE: together they gain most, more than B2", "B3", "B2"),
+    ("TCL helps", "C1", START),
+    ("TCL gains more than a branch of BBE, B1", "C1", "B1"),
+    ("TCL gains more than a branch of BBE, B2", "C1", "B2"),
+    ("Joint learning on the test branch helps", "D1", START),
+    ("Joint learning on the reference branch helps", "D2", START),
+    ("Joint learning on both helps", "D3", START),
+    ("Both beat the test branch", "D3", "D1"),
+    ("Both beat the reference branch", "D3", "D2"),
+    ("Both beat what they begin with, B3", "D3", "B3"),
+    ("Both beat what they begin with, C1", "D3", "C1"),
+    ("Central patches beat random ones", "D3", "D4"),
+    ("Central patches beat detected ones", "D3", "D5"),
+    ("Detected patches beat random ones", "D5", "D4"),
+)
+"""What the paper says of its table."""
+
+
+def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return by setting and kind each figure's mean and deviation over seeds, and those of its difference to A1.
+
+    Args:
+        by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
+    """
+    names = [name for name in ROWS if any(name in found for found in by_seed.values())]
+    rows: dict[str, Any] = {}
+    for name in names:
+        seeds = [seed for seed, found in by_seed.items() if name in found]
+        paired = [seed for seed in seeds if START in by_seed[seed]]
+        rows[name] = {"seeds": seeds}
+        for kind in by_seed[seeds[0]][name]:
+            rows[name][kind] = {}
+            for figure in FIGURES:
+                values = {seed: by_seed[seed][name][kind]["overall"][figure] for seed in seeds}
+                gains = [values[seed] - by_seed[seed][START][kind]["overall"][figure] for seed in paired]
+                rows[name][kind][figure] = mean_and_deviation(list(values.values()))
+                rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
+    return rows
+
+
+def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return what the paper says, held against the composed sequences; the real ones are two."""
+    overall = {
+        str(seed): {name: found["composed"]["overall"] for name, found in rows.items()}
+        for seed, rows in by_seed.items()
+    }
+    return verdicts(CLAIMS, overall, FIGURES)
+
+
+def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
+    """Return the lines of a Markdown table like the paper's Table 1: figures, in brackets the difference to A1."""
+    columns = " | ".join(f"{figure} (to A1)" for figure in FIGURES)
+    lines = [
+        f"| Setting | Updated | Reference branch | Test branch | {columns} | paper, SR/PR/NPR |",
+        "| --- " * 4 + "| ---: " * 4 + "|",
+    ]
+    for name, found in report["settings"].items():
+        if kind not in found:
+            continue
+        cells = described(name)
+        for figure in FIGURES:
+            gain = found[kind][f"{figure} to A1"]
+            difference = "" if gain is None or name == START else f" ({with_spread(gain, '+')})"
+            cells.append(with_spread(found[kind][figure]) + difference)
+        cells.append("/".join(map(str, PAPER.get(name, ()))))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def described(name: str) -> list[str]:
+    """Return a row's first cells: its title, what is updated, and what the branches see."""
+    if name == ON_RGB:
+        return ["A1 on the RGB sides", "none", "RGB", "RGB"]
+    row = SETTINGS[name]
+    sides = [
+        seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
+        for branch, seen in (("reference", row.reference), ("test", row.test))
+    ]
+    return [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]
