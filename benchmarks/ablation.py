@@ -30,9 +30,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablation_report import FIGURES, SHOWN, plot, summary, table
-from ablation_rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
-from ablation_runs import (
+from parts.ablation.report import FIGURES, SHOWN, plot, summary, table
+from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
+from parts.ablation.runs import (
     Experiment,
     Place,
     Run,
@@ -45,10 +45,10 @@ from ablation_runs import (
     teacher_run,
     teacher_tracks,
 )
-from ablation_sizes import SIZES, Size, lasting
-from ablation_video import described
-from claims import claims_table, verdicts
-from machine import machine
+from parts.ablation.sizes import SIZES, Size, lasting
+from parts.ablation.video import described
+from parts.claims import claims_table, verdicts
+from parts.machine import machine
 
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError

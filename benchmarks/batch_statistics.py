@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from parts.machine import machine
 
 from mmdistill.reference.data.batches import batches
 from mmdistill.reference.data.pairs import open_pairs

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine
+from parts.machine import machine
 
 from mmdistill.reference.demo import Contender, DemoSettings, Experiment
 from mmdistill.reference.evaluation.table import format_table

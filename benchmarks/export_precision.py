@@ -26,9 +26,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from export_backends import BASE, Backend, backends
-from export_tracking import started, summaries, track_by_each, tracking_table
-from machine import machine
+from parts.export.backends import BASE, Backend, backends
+from parts.export.tracking import started, summaries, track_by_each, tracking_table
+from parts.machine import machine
 from torch import Tensor
 
 from mmdistill import Pair

@@ -28,10 +28,10 @@ from pathlib import Path
 
 try:
     import torch
-    from gpu_rows import Bench, Experiment
-    from gpu_tables import costs, tables
-    from kept_rows import Kept, measure
-    from machine import machine
+    from parts.gpu.kept_rows import Kept, measure
+    from parts.gpu.rows import Bench, Experiment
+    from parts.gpu.tables import costs, tables
+    from parts.machine import machine
 
     from mmdistill.reference.device import choose_device
     from mmdistill.reference.files import write_text

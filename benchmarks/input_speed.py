@@ -29,8 +29,8 @@ from unittest.mock import patch
 
 import cv2
 import torch
-from lasher_sized import write_lasher
-from machine import machine
+from parts.lasher_sized import write_lasher
+from parts.machine import machine
 
 from mmdistill.reference.data import sampling
 from mmdistill.reference.data.batches import collate

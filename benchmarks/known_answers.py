@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from parts.machine import machine
 
 from mmdistill.reference.data.benchmarks import BenchmarkName, LabelledSequence, open_benchmark
 from mmdistill.reference.evaluation.results import read_results_for

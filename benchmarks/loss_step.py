@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
-from straightforward_cmd import StraightforwardCMD
+from parts.machine import machine
+from parts.straightforward_cmd import StraightforwardCMD
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation_rows import ROWS, Row
 from loss_costs import CROP, losses, multiply_adds
+from parts.ablation.rows import ROWS, Row
 
 from mmdistill import Pair
 from mmdistill.reference.files import write_text

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from machine import machine
-from spread import mean_and_deviation
+from parts.machine import machine
+from parts.spread import mean_and_deviation
 
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.sequence import TrackingSequence

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from machine import machine
+from parts.machine import machine
 from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss, Terms

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from machine import machine
+from parts.machine import machine
 
 from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
 from mmdistill.reference.evaluation.results import read_results

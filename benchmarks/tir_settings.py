@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from claims import claims_table
-from machine import machine
 from numpy.typing import NDArray
-from step_logs import losses
-from tir_settings_report import FIGURES, ON_RGB, ROWS, judged, summary, table
+from parts.claims import claims_table
+from parts.machine import machine
+from parts.step_logs import losses
+from parts.tir_settings_report import FIGURES, ON_RGB, ROWS, judged, summary, table
 
 from mmdistill import Pair
 from mmdistill.reference.data.folders import read_sequences

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from parts.machine import machine
 
 from mmdistill import Pair
 from mmdistill.reference.data.batches import Batch, batches

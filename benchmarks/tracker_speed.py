@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from believing import believing
-from machine import machine
+from parts.believing import believing
+from parts.machine import machine
 from torch import Tensor
 
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences

@@ -150,7 +150,7 @@ def test_the_documents_step_times_are_what_was_measured(monkeypatch: pytest.Monk
 def test_the_documents_precisions_are_what_was_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
-    export_precision, export_tracking = map(importlib.import_module, ("export_precision", "export_tracking"))
+    export_precision, export_tracking = map(importlib.import_module, ("export_precision", "parts.export.tracking"))
     assert figures("docs/export.md", name) == export_precision.table(report)
     assert figures("docs/export.md", f"{name} tracking") == export_tracking.tracking_table(report)
 
@@ -181,7 +181,7 @@ def test_the_known_answers_are_what_was_measured(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def ablation_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("ablation_report")
+    return importlib.import_module("parts.ablation.report")
 
 
 def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
@@ -189,9 +189,9 @@ def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: Mo
     report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}}
     for name in ("1", "2", "3", "4"):
         assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
-    claims_table = importlib.import_module("claims").claims_table
+    claims_table = importlib.import_module("parts.claims").claims_table
     assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
-    assert figures(page, "ablation_sizes") == importlib.import_module("ablation_sizes").table()
+    assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
     assert ("Not measured yet." in (ROOT / page).read_text()) != results.exists()
 
 

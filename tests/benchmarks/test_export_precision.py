@@ -33,12 +33,12 @@ NETWORKS = {
 
 @pytest.fixture
 def export_backends(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return benchmark("export_backends", monkeypatch)
+    return benchmark("parts.export.backends", monkeypatch)
 
 
 @pytest.fixture
 def export_tracking(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return benchmark("export_tracking", monkeypatch)
+    return benchmark("parts.export.tracking", monkeypatch)
 
 
 @pytest.fixture

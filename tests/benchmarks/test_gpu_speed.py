@@ -33,12 +33,12 @@ def gpu_speed(_here: None) -> ModuleType:
 
 @pytest.fixture
 def roofline(_here: None) -> ModuleType:
-    return importlib.import_module("roofline")
+    return importlib.import_module("parts.gpu.roofline")
 
 
 @pytest.fixture
 def whereabouts(_here: None) -> ModuleType:
-    return importlib.import_module("whereabouts")
+    return importlib.import_module("parts.gpu.whereabouts")
 
 
 def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> Any:
@@ -93,7 +93,7 @@ def test_rows_of_every_kind_are_measured_small(
 
 
 def test_all_that_is_asked_for_is_a_row() -> None:
-    gpu_rows = importlib.import_module("gpu_rows")
+    gpu_rows = importlib.import_module("parts.gpu.rows")
     names = list(gpu_rows.Bench(gpu_rows.Experiment(device="cuda"), dict).rows())
     for who in ("student", "teacher"):
         assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
@@ -122,7 +122,7 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
 
 
 def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
-    kept_rows = importlib.import_module("kept_rows")
+    kept_rows = importlib.import_module("parts.gpu.kept_rows")
     asked = []
 
     def fails() -> dict[str, Any]:
@@ -139,7 +139,7 @@ def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
 
 
 def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
-    costs = importlib.import_module("gpu_tables").costs
+    costs = importlib.import_module("parts.gpu.tables").costs
     rows = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("SCFD", 35))}
     assert costs(rows) == {"bfloat16": {"SCFD": 0.75}}
 

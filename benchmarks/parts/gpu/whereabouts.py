@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from roofline import seconds_of, synchronize
+from parts.gpu.roofline import seconds_of, synchronize
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 

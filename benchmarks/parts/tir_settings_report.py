@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from claims import Claim, verdicts, with_spread
-from spread import mean_and_deviation
+from parts.claims import Claim, verdicts, with_spread
+from parts.spread import mean_and_deviation
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
 from mmdistill.unsupervised import SETTINGS

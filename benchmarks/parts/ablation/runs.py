@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from ablation_rows import ROWS, TEACHER, Row
-from ablation_sizes import Size
-from ablation_video import Videos
-from stage_time import until
-from step_logs import losses
+from parts.ablation.rows import ROWS, TEACHER, Row
+from parts.ablation.sizes import Size
+from parts.ablation.stage_time import until
+from parts.ablation.video import Videos
+from parts.step_logs import losses
 
 from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.data.sequence import TrackingSequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spread import mean_and_deviation
+from parts.spread import mean_and_deviation
 
 BySeed = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By seed and row, each figure."""

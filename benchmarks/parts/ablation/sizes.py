@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ablation_rows import Row
+from parts.ablation.rows import Row
 
 from mmdistill.reference.data.proposals import ProposalSettings
 from mmdistill.reference.data.sampling import SampleSettings

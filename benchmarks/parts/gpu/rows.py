@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from believing import believing
-from kept_rows import Row
-from roofline import ceilings, counted, of_ceilings, seconds_of, synchronize
+from parts.believing import believing
+from parts.gpu.kept_rows import Row
+from parts.gpu.roofline import ceilings, counted, of_ceilings, seconds_of, synchronize
+from parts.gpu.whereabouts import whereabouts
 from torch import Tensor
-from whereabouts import whereabouts
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
 from mmdistill.reference.data.batches import Batch

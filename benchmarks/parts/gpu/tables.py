@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpu_rows import PARTS, PRECISIONS
+from parts.gpu.rows import PARTS, PRECISIONS
 
 NOT_MEASURED = "not measured"
 

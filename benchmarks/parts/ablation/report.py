@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation_rows import ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
-from claims import BySeed, differences, with_spread
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from spread import mean_and_deviation
+from parts.ablation.rows import ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from parts.claims import BySeed, differences, with_spread
+from parts.spread import mean_and_deviation
 
 from mmdistill.reference.evaluation.plots import COLOURS
 from mmdistill.reference.files import atomic_path

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from export_backends import Backend, FeaturesBy
-from spread import mean_and_deviation
+from parts.export.backends import Backend, FeaturesBy
+from parts.spread import mean_and_deviation
 
 from mmdistill.reference.data.boxes import intersection_over_union
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from claims import Claim
+from parts.claims import Claim
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.networks.settings import Fusion

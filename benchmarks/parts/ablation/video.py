@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from ablation_sizes import Size
+from parts.ablation.sizes import Size
 
 from mmdistill.reference.data.pairs import Pairs, open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
