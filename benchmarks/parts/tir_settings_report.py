@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parts.claims import Claim, verdicts, with_spread
-from parts.spread import mean_and_deviation
+from parts.spread import mean_and_deviation, standard_error
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
 from mmdistill.unsupervised import SETTINGS
@@ -58,6 +59,9 @@ CLAIMS: tuple[Claim, ...] = (
 def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return by setting and kind each figure's mean and deviation over seeds, and those of its difference to A1.
 
+    Of the difference there is also the standard error over sequences, each one's being its mean over seeds: what other
+    videos would make of it.
+
     Args:
         by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
     """
@@ -74,7 +78,23 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
                 gains = [values[seed] - by_seed[seed][START][kind]["overall"][figure] for seed in paired]
                 rows[name][kind][figure] = mean_and_deviation(list(values.values()))
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
+                each = _by_sequence([by_seed[seed] for seed in paired], name, kind, figure)
+                rows[name][kind][f"{figure} to A1, error over sequences"] = standard_error(each) if each else None
     return rows
+
+
+def _by_sequence(seeds: Sequence[Mapping[str, Any]], name: str, kind: str, figure: str) -> list[float]:
+    """Return of each sequence the difference to A1, its mean over seeds."""
+    if not seeds:
+        return []
+    gains = [
+        {
+            sequence: found[figure] - seed[START][kind]["sequences"][sequence][figure]
+            for sequence, found in seed[name][kind]["sequences"].items()
+        }
+        for seed in seeds
+    ]
+    return [statistics.mean(each[sequence] for each in gains) for sequence in gains[0]]
 
 
 def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -90,8 +110,8 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
     """Return the lines of a Markdown table like the paper's Table 1: figures, in brackets the difference to A1."""
     columns = " | ".join(f"{figure} (to A1)" for figure in FIGURES)
     lines = [
-        f"| Setting | Updated | Reference branch | Test branch | {columns} | paper, SR/PR/NPR |",
-        "| --- " * 4 + "| ---: " * 4 + "|",
+        f"| Setting | Updated | Reference branch | Test branch | {columns} | SR to A1, error | paper, SR/PR/NPR |",
+        "| --- " * 4 + "| ---: " * 5 + "|",
     ]
     for name, found in report["settings"].items():
         if kind not in found:
@@ -101,6 +121,8 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
             gain = found[kind][f"{figure} to A1"]
             difference = "" if gain is None or name == START else f" ({with_spread(gain, '+')})"
             cells.append(with_spread(found[kind][figure]) + difference)
+        error = found[kind]["SR to A1, error over sequences"]
+        cells.append("" if error is None or name == START else f"{error:.1f}")
         cells.append("/".join(map(str, PAPER.get(name, ()))))
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -68,7 +68,9 @@ def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, mon
 
 
 def figures(value: float) -> dict[str, object]:
-    return {"composed": {"overall": {"SR": value, "PR": 2 * value, "NPR": 3 * value}}}
+    each = {"SR": value, "PR": 2 * value, "NPR": 3 * value}
+    other = {"SR": 2 * value, "PR": value, "NPR": value}
+    return {"composed": {"overall": each, "sequences": {"one": each, "other": other}}}
 
 
 def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
@@ -81,13 +83,14 @@ def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
     assert settings["D3"]["seeds"] == [0, 1, 2]
     assert settings["D3"]["composed"]["SR to A1"] == [2.5, 0.7]
     assert settings["A1"]["composed"]["SR"] == [15, 7.1]
+    assert settings["D3"]["composed"]["SR to A1, error over sequences"] == 1.2  # of 2.5 and 5
     lines = report.table({"settings": settings})
     assert len(lines) == 5
     assert lines[2].startswith("| A1 Same as DiMP | none | RGB | RGB | 15.0 ± 7.1 | 30.0")
     assert lines[3].startswith(
         "| D3 Joint learning | BBE and TCL | RGB-TIR (ft) | TIR-RGB (ft) | 14.7 ± 7.4 (+2.5 ± 0.7)"
     )
-    assert lines[3].endswith(" | 68.0/80.8/72.7 |")
+    assert lines[3].endswith(" | 1.2 | 68.0/80.8/72.7 |")
     assert lines[4].startswith("| A1 on the RGB sides | none | RGB | RGB | 18.0 ± 0.0 (+8.0 ± 0.0)")
 
 
