@@ -168,6 +168,17 @@ def test_what_the_settings_teach_is_what_was_measured(monkeypatch: pytest.Monkey
     assert figures("docs/tir.md", "tir_transfer") == importlib.import_module("tir_transfer").table(report)
 
 
+def test_what_the_settings_reach_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/tir_settings.json").read_text())
+    tables, claims = map(importlib.import_module, ("parts.tir_settings_report", "parts.claims"))
+    assert figures("docs/tir.md", "tir_settings") == tables.table(report)
+    assert figures("docs/tir.md", "tir_settings real") == tables.table(report, "real")
+    assert figures("docs/tir.md", "tir_settings losses") == tables.losses_table(report)
+    assert figures("docs/tir.md", "tir_settings claims") == claims.claims_table(report["claims"], tables.FIGURES)
+    assert all(row["seeds"] == [0, 1, 2] for row in report["settings"].values())
+
+
 def test_the_known_answers_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / "benchmarks/results/known_answers.json").read_text())

@@ -107,11 +107,15 @@ def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, 
 
 
 def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
-    """Return the lines of a Markdown table like the paper's Table 1: figures, in brackets the difference to A1."""
-    columns = " | ".join(f"{figure} (to A1)" for figure in FIGURES)
+    """Return the lines of a Markdown table like the paper's Table 1: figures, in brackets the difference to A1.
+
+    Composed sequences are enough for an error over sequences and to stand beside the paper's figures; the real are not.
+    """
+    many = kind == "composed"
+    columns = [*(f"{figure} (to A1)" for figure in FIGURES), *(("SR to A1, error", "paper, SR/PR/NPR") if many else ())]
     lines = [
-        f"| Setting | Updated | Reference branch | Test branch | {columns} | SR to A1, error | paper, SR/PR/NPR |",
-        "| --- " * 4 + "| ---: " * 5 + "|",
+        f"| Setting | Updated | Reference branch | Test branch | {' | '.join(columns)} |",
+        "| --- " * 4 + "| ---: " * len(columns) + "|",
     ]
     for name, found in report["settings"].items():
         if kind not in found:
@@ -121,11 +125,31 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
             gain = found[kind][f"{figure} to A1"]
             difference = "" if gain is None or name == START else f" ({with_spread(gain, '+')})"
             cells.append(with_spread(found[kind][figure]) + difference)
-        error = found[kind]["SR to A1, error over sequences"]
-        cells.append("" if error is None or name == START else f"{error:.1f}")
-        cells.append("/".join(map(str, PAPER.get(name, ()))))
+        if many:
+            error = found[kind]["SR to A1, error over sequences"]
+            cells.append("" if error is None or name == START else f"{error:.1f}")
+            cells.append("/".join(map(str, PAPER.get(name, ()))))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def losses_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of how each setting's terms begin and end, means over seeds."""
+    seeds = report["loss, first and last steps"].values()
+    lines = ["| Setting | box, first and last steps | classification, first and last steps |", "| --- | ---: | ---: |"]
+    for name in SETTINGS:
+        trained = [seed[name] for seed in seeds if name in seed]
+        if not trained:
+            continue
+        cells = [
+            _first_and_last([each[term] for each in trained if term in each]) for term in ("box", "classification")
+        ]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return lines
+
+
+def _first_and_last(ends: Sequence[Sequence[float]]) -> str:
+    return ", ".join(f"{statistics.mean(each):.3g}" for each in zip(*ends, strict=True))
 
 
 def described(name: str) -> list[str]:
