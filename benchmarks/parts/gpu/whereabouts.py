@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from parts.gpu.roofline import seconds_of, synchronize
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
