@@ -31,9 +31,9 @@ def _seed() -> None:
 @pytest.fixture
 def fresh_compiler() -> Iterator[None]:
     """Nothing compiled before, nothing left behind."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     yield
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def one_process(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     yield
-    torch._dynamo.reset()
+    torch.compiler.reset()
     gc.collect()  # wrapped models go before their group: PyTorch can wait for ever otherwise
     torch.distributed.destroy_process_group()
 

@@ -29,7 +29,8 @@ class AttentionBasedFusion(nn.Module):
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the aligned and the carried map."""
         x = self.reduce(x)
-        if self.attention is not None and deeper is not None:
+        if self.attention is not None:
+            assert deeper is not None
             deeper = F.interpolate(deeper, x.shape[-2:], mode="nearest")
             share = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1)))
             x = x * share[:, 0:1] + deeper * share[:, 1:2]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.claims import Claim, verdicts, with_spread
+from parts.claims import BySeed, Claim, differences, verdicts, with_spread
 from parts.spread import mean_and_deviation, standard_error
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
@@ -73,14 +73,22 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
         rows[name] = {"seeds": seeds}
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
+            overall = _overall(by_seed, kind)
             for figure in FIGURES:
-                values = {seed: by_seed[seed][name][kind]["overall"][figure] for seed in seeds}
-                gains = [values[seed] - by_seed[seed][START][kind]["overall"][figure] for seed in paired]
-                rows[name][kind][figure] = mean_and_deviation(list(values.values()))
+                gains = differences(overall, name, START, figure)
+                rows[name][kind][figure] = mean_and_deviation([overall[str(seed)][name][figure] for seed in seeds])
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
                 each = _by_sequence([by_seed[seed] for seed in paired], name, kind, figure)
                 rows[name][kind][f"{figure} to A1, error over sequences"] = standard_error(each) if each else None
     return rows
+
+
+def _overall(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) -> BySeed:
+    """Return by seed and setting the figures over all sequences of a kind, of those that tracked it."""
+    return {
+        str(seed): {name: found[kind]["overall"] for name, found in rows.items() if kind in found}
+        for seed, rows in by_seed.items()
+    }
 
 
 def _by_sequence(seeds: Sequence[Mapping[str, Any]], name: str, kind: str, figure: str) -> list[float]:
@@ -99,11 +107,7 @@ def _by_sequence(seeds: Sequence[Mapping[str, Any]], name: str, kind: str, figur
 
 def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return what the paper says, held against the composed sequences; the real ones are two."""
-    overall = {
-        str(seed): {name: found["composed"]["overall"] for name, found in rows.items()}
-        for seed, rows in by_seed.items()
-    }
-    return verdicts(CLAIMS, overall, FIGURES)
+    return verdicts(CLAIMS, _overall(by_seed, "composed"), FIGURES)
 
 
 def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:

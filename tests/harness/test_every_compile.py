@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from harness.case import Case, Sizes, assert_same
@@ -13,18 +11,11 @@ from mmdistill import CMDLoss
 from mmdistill.losses.review import ReviewKDLoss
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.usefixtures("fresh_compiler"), pytest.mark.filterwarnings("ignore")]
 
 # No two axes have one length, lest the compiler take them for the same.
 FIRST = Sizes(batch=5, height=14, width=22, student=4, teacher=6)
 SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 @variants_are_slow(CASES)

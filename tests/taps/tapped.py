@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+COMPILING = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    # What torch's own compiler says while it works.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
+"""Marks of every test that may compile."""
 
 IMAGES = (2, 3, 8, 12)
 

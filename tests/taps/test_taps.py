@@ -11,18 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from taps.tapped import IMAGES, Residual, count_hooks
+from taps.tapped import COMPILING, IMAGES, Residual, count_hooks
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from mmdistill.taps import FeatureTaps, TapError, TapWarning
 
-pytestmark = [
-    pytest.mark.usefixtures("fresh_compiler"),
-    # What torch's own compiler says while it works.
-    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
-]
+pytestmark = COMPILING
 
 
 class Attention(nn.Module):

@@ -6,16 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from taps.tapped import IMAGES, Residual, compiled, compiled_in_place, compiled_within, count_hooks
+from taps.tapped import COMPILING, IMAGES, Residual, compiled, compiled_in_place, compiled_within, count_hooks
 from torch import Tensor, nn
 
 from mmdistill.taps import FeatureTaps, TapError, TapWarning
 
-pytestmark = [
-    pytest.mark.usefixtures("fresh_compiler"),
-    # What torch's own compiler says while it works.
-    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
-]
+pytestmark = COMPILING
 
 
 class CountingBackend:

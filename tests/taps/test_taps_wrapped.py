@@ -6,17 +6,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from taps.tapped import IMAGES, Residual, compiled, compiled_in_place, compiled_twice, compiled_within, count_hooks
+from taps.tapped import (
+    COMPILING,
+    IMAGES,
+    Residual,
+    compiled,
+    compiled_in_place,
+    compiled_twice,
+    compiled_within,
+    count_hooks,
+)
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdistill.taps import FeatureTaps, TapError
 
-pytestmark = [
-    pytest.mark.usefixtures("fresh_compiler"),
-    # What torch's own compiler says while it works.
-    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
-]
+pytestmark = COMPILING
 
 WRAPPINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "plain": lambda model: model,
