@@ -238,7 +238,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="cpu")
     parser.add_argument("--pairs", default="", help="folder of aligned pairs; without it all video is procedural")
-    parser.add_argument("--trunk", default="", help="weights of the trunks; without it they start from random ones")
+    parser.add_argument("--trunk", default="", help="weights of the trunks; without it all start from random ones")
     parser.add_argument("--teacher-trunk", default="", help="weights of the teacher's trunks, if others")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="where runs live")
     parser.add_argument("--out", type=Path, help="file for the report; a plot is written beside it")

@@ -286,7 +286,8 @@ def test_video_is_composed_of_its_parts_pairs_alone(pairs: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "name", ["nightly", pytest.param("gpu", marks=pytest.mark.slow), pytest.param("cpu", marks=pytest.mark.slow)]
+    "name",
+    ["nightly", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gpu", "cpu", "pretrained"))],
 )
 def test_every_size_tests_enough_sequences_with_every_attribute(ablation: ModuleType, pairs: Path, name: str) -> None:
     size = replace(ablation.SIZES[name], validation_pairs=3, test_pairs=3)
@@ -314,7 +315,7 @@ def test_a_size_with_too_little_video_ends_before_anything_is_trained(
 
 
 def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
-    size = ablation.SIZES["gpu"]
+    size = ablation.SIZES["pretrained"]
     rows = part("rows").ROWS
 
     def parameters(settings: Any) -> int:
@@ -335,6 +336,19 @@ def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
     assert {rows[row].interaction for row in ("afd", "sed", "ced")} == {("add",) * 4, ("sem",) * 4, ("cem",) * 4}
     for _, name, base in part("rows").CLAIMS:
         assert rows[name].paper[0] > rows[base].paper[0]
+
+
+def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) -> None:
+    runs = part("runs")
+
+    def started(name: str, *trunks: str) -> tuple[str, str]:
+        experiment = runs.Experiment(ablation.SIZES[name], "", *trunks)
+        return experiment.trunk_of("teacher"), experiment.trunk_of("seed_0/student")
+
+    assert started("cpu", "a") == ("a", "")
+    assert started("pretrained", "a") == ("a", "a")
+    assert started("pretrained", "a", "b") == ("b", "a")
+    assert started("cpu") == started("pretrained") == ("", "")
 
 
 def figures(value: float) -> dict[str, float]:

@@ -50,8 +50,8 @@ class Experiment:
     Attributes:
         size: how large.
         pairs: folder of pairs; empty: all video is procedural.
-        trunk: file of the students' trunk's weights; empty: random ones.
-        teacher_trunk: of the teacher's; empty: the students'.
+        trunk: file of the trunk's weights, for the teacher and for students whose size says so; empty: random ones.
+        teacher_trunk: of the teacher's, if another.
     """
 
     size: Size
@@ -63,6 +63,12 @@ class Experiment:
     def videos(self) -> Videos:
         """What is learned from and tracked."""
         return Videos(self.size, self.pairs)
+
+    def trunk_of(self, folder: str) -> str:
+        """Return the file of weights from which the trunks of a run's network start; empty: random ones."""
+        if folder == TAUGHT:
+            return self.teacher_trunk or self.trunk
+        return self.trunk if self.size.pretrained_student else ""
 
     def described(self) -> dict[str, Any]:
         """Return it as JSON, without where files lie."""
@@ -202,7 +208,7 @@ def _trained(run: Run, place: Place) -> bool:
     torch.manual_seed(run.training.seed)
     network = TrackerNetwork(run.network)
     experiment, training = place.experiment, run.training
-    trunk = experiment.teacher_trunk if run.folder == TAUGHT and experiment.teacher_trunk else experiment.trunk
+    trunk = experiment.trunk_of(run.folder)
     if trunk and load_trunks(network, trunk).folded:
         training = replace(training, frozen_statistics=True)
     stage: AloneStage | DistilledStage = AloneStage(network)
