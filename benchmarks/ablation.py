@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from parts.ablation.report import FIGURES, SHOWN, plot, summary, table
+from parts.ablation.report import FIGURES, SHOWN, choice_table, plot, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
     Experiment,
@@ -294,6 +294,8 @@ def main() -> None:
     }
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
+    if choice is not None and choice["tried"]:
+        print("\nTried on the validation sequences\n\n" + "\n".join(choice_table(report)))
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))

@@ -1,7 +1,8 @@
 """What each part of CMD does to the demonstration's student, over several seeds.
 
-For each seed: the demonstration's teacher, its student alone, and the student distilled with each part on its own and
-with all of them; everything else is as in ``mmdistill demo``. Goes on where it stopped.
+For each seed: the demonstration's teacher, its student alone, and the student distilled with each part on its own,
+with all of them, and with all at the paper's alpha; everything else is as in ``mmdistill demo``. Goes on where it
+stopped.
 
     python benchmarks/demo_parts.py --seeds 0 1 2 --out runs/demo_parts --json benchmarks/results/demo_parts.json
 """
@@ -27,6 +28,7 @@ VARIANTS: dict[str, DistillationSettings | None] = {
     "+ SCFD": DistillationSettings(parts=("scfd",)),
     "+ MPSD": DistillationSettings(parts=("mpsd",)),
     "+ HFRD": DistillationSettings(parts=("hfrd",)),
+    "+ all, alpha as published": DistillationSettings(alpha=1e-3),
 }
 
 

@@ -197,13 +197,22 @@ def ablation_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
     page, results = "docs/how_far_from_the_paper.md", ROOT / "benchmarks/results/ablation.json"
-    report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}}
+    report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}, "choice": None}
     for name in ("1", "2", "3", "4"):
         assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
+    assert figures(page, "ablation choice") == ablation_report.choice_table(report)
     claims_table = importlib.import_module("parts.claims").claims_table
     assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
     assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
     assert ("Not measured yet." in (ROOT / page).read_text()) != results.exists()
+
+
+@pytest.mark.parametrize("name", ["pretrained"])
+def test_the_ablations_controls_are_what_was_measured(name: str, ablation_report: ModuleType) -> None:
+    report = json.loads((ROOT / f"benchmarks/results/ablation_{name}.json").read_text())
+    page = "docs/how_far_from_the_paper.md"
+    assert figures(page, f"ablation {name}") == ablation_report.rows_table(report, ["student"])
+    assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
 
 
 def test_the_estimates_for_the_papers_tables_are_what_the_script_computes(monkeypatch: pytest.MonkeyPatch) -> None:

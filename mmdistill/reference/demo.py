@@ -54,7 +54,7 @@ class DemoSettings:
         teacher: a wide two-stream network.
         student: a narrow one-stream network.
         training: of all three.
-        distillation: the paper's parts and weights.
+        distillation: CMD, as ``mmdistill train student`` has it.
         video: what the synthetic video is like.
         train_sequences: sequences to learn from.
         test_sequences: held-out sequences to score on.

@@ -183,6 +183,9 @@ def test_the_best_on_validation_is_chosen(ablation: ModuleType, tmp_path: Path) 
     choice = ablation.choose(part("runs").Experiment(size), tmp_path)
     assert (choice["alpha"], choice["beta"]) == (1e-3, 10.0)  # 20 on average; the first of two
     assert [each["PR"] for each in choice["tried"]] == [11, 20, 20, 19.5]
+    lines = part("report").choice_table({"choice": choice})
+    assert lines[2:4] == ["| 0.001 | 100 | 11.0 | 11.0 |", "| **0.001** | **10** | **20.0** | **20.0** |"]
+    assert len(part("report").choice_table({"choice": None})) == 2
 
 
 def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
@@ -412,6 +415,6 @@ def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monk
     settings = found[0].network.settings
     assert (settings.fusion, settings.streams) == (row.fusion, row.streams)
     if row.parts:
-        assert found[0].parts == row.distillation(1e-3, 100.0)  # the weights are the paper's, the defaults
+        assert found[0].parts == row.distillation(100.0, 100.0)  # the weights are the defaults
     else:
         assert isinstance(found[0], AloneStage)

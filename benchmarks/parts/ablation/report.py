@@ -52,11 +52,16 @@ def summary(by_seed: BySeed) -> dict[str, Any]:
 
 def table(report: Mapping[str, Any], name: str) -> list[str]:
     """Return the lines of a table of the paper in Markdown: as far as it is measured, the paper's figures beside it."""
+    return rows_table(report, TABLES[name])
+
+
+def rows_table(report: Mapping[str, Any], rows: Sequence[str]) -> list[str]:
+    """Return the lines of a table of the teacher and these rows."""
     lines = [
         "| Tracker | PR | SR | PR to student | SR to student | gap closed, PR | gap closed, SR | paper, PR/SR |",
         "| --- |" + " ---: |" * 7,
     ]
-    for row in (TEACHER, *TABLES[name]):
+    for row in (TEACHER, *rows):
         title, paper = ("Teacher", TEACHER_PAPER) if row == TEACHER else (ROWS[row].title, ROWS[row].paper)
         published = f"{paper[0]:.1f}/{paper[1]:.1f}" if paper else ""
         found = report["rows"].get(row)
@@ -74,6 +79,17 @@ def table(report: Mapping[str, Any], name: str) -> list[str]:
 
 def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str:
     return "no gap" if figure is None and unit else "" if figure is None else with_spread(figure, sign, unit)
+
+
+def choice_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table of the weights that were tried on the validation video; what was taken is bold."""
+    lines = ["| alpha | beta | PR | SR |", "| ---: | ---: | ---: | ---: |"]
+    choice = report["choice"]
+    for each in choice["tried"] if choice is not None else []:
+        taken = (each["alpha"], each["beta"]) == (choice["alpha"], choice["beta"])
+        cells = [f"{each['alpha']:g}", f"{each['beta']:g}", *(f"{each[figure]:.1f}" for figure in SHOWN)]
+        lines.append(f"| {' | '.join(f'**{cell}**' if taken else cell for cell in cells)} |")
+    return lines
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

@@ -24,7 +24,10 @@ Part = Literal["scfd", "mpsd", "hfrd"]
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """What a student is distilled with: parts of CMD or its rivals; the defaults are the paper's.
+    """What a student is distilled with: parts of CMD or its rivals; the defaults are the paper's, but for alpha.
+
+    The paper's alpha is 0.001. The losses are means, in which it is a ten-thousandth of the tracking loss and does
+    nothing (docs/losses.md, "Which alpha and beta").
 
     Attributes:
         parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``, and of CMD's rivals ``"kd"``, ``"fitnets"``, ``"review"``,
@@ -37,7 +40,7 @@ class DistillationSettings:
     """
 
     parts: tuple[Part | Rival, ...] = ("scfd", "mpsd", "hfrd")
-    alpha: float = 1e-3
+    alpha: float = 100.0
     beta: float = 100.0
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
