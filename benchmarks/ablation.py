@@ -17,19 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from parts.ablation.crew import Map, crew
 from parts.ablation.report import FIGURES, SHOWN, choice_table, plot, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
@@ -58,32 +54,6 @@ from mmdistill.reference.training.settings import TrainingSettings
 CHOICE = "choice.json"
 CHOOSER = "cmd"
 """The row whose weights are chosen; all others take the same."""
-
-Map = Callable[[Callable[[Run], str], Iterable[Run]], Iterator[str]]
-
-
-@contextmanager
-def crew(jobs: int) -> Iterator[Map]:
-    """Yield what carries out runs, so many at once: in this process, or in processes of their own."""
-    if jobs == 1:
-        yield map
-        return
-
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
-        for child in active_children():
-            child.terminate()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, pass_on)  # Ctrl-C reaches the processes by itself
-    try:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            try:
-                yield pool.map
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def claim(root: Path, experiment: Experiment) -> None:

@@ -2,11 +2,16 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -232,6 +237,32 @@ def test_whoever_is_stopped_before_the_time_stops_all(
     with pytest.raises(KeyboardInterrupt):
         ablation.Stage(place, 1).do([runs.teacher_run(size), runs.teacher_tracks(0)], map)
     assert begun == ["teacher"]
+
+
+@pytest.mark.slow
+def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path) -> None:
+    runs, sizes = part("runs"), part("sizes")
+    size = toy(sizes)
+    long = replace(size, student=sizes.lasting(size.student, 100_000))
+    place = runs.Place(runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False)
+    asked = [runs.row_run(long, "student", seed, 0.0, 0.0) for seed in range(6)]
+
+    def begun() -> list[Path]:
+        return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
+
+    def stop() -> None:
+        while len(begun()) < 2:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt), part("crew").crew(2) as each:
+        list(each(partial(runs.carry_out, place=place), asked))
+    for child in active_children():
+        child.join(timeout=30)
+        if child.is_alive():
+            child.kill()
+    assert begun() == [tmp_path / "seed_0", tmp_path / "seed_1"]
 
 
 @pytest.mark.slow
