@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from parts.claims import with_spread
 from parts.machine import machine
+from parts.spread import mean_and_deviation
 
 from mmdistill.reference.demo import Contender, DemoSettings, Experiment
-from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.training.stages import DistillationSettings
 
@@ -52,14 +53,15 @@ def finished(contender: Contender | None) -> Contender:
     return contender
 
 
-def summary(figures: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Return mean and spread (standard deviation over seeds) of PR and SR as a table."""
-    rows: list[list[str | float]] = []
-    for name in next(iter(figures.values())):
-        values = np.array([[by_name[name]["PR"], by_name[name]["SR"]] for by_name in figures.values()])
-        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(2, np.nan)
-        rows.append([name, *(f"{m:.1f} +- {s:.1f}" for m, s in zip(values.mean(axis=0), spread, strict=True))])
-    return format_table(["tracker", "PR", "SR"], rows)
+def table(report: dict[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of PR and SR, mean and standard deviation over seeds."""
+    lines = ["| Tracker | PR | SR |", "|---|---|---|"]
+    by_seed = list(report["seeds"].values())
+    for name in by_seed[0]:
+        title = {"teacher": "teacher", "student": "student alone"}.get(name, f"student {name}")
+        cells = [with_spread(mean_and_deviation([found[name][figure] for found in by_seed])) for figure in ("PR", "SR")]
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    return lines
 
 
 def main() -> None:
@@ -74,12 +76,10 @@ def main() -> None:
     settings = DemoSettings()
     variants = {name: VARIANTS[name] for name in arguments.variants}
     figures = {str(seed): run_seed(seed, arguments.out, settings, variants) for seed in arguments.seeds}
-    print(summary(figures))
+    report = {"machine": machine(), "threads": arguments.threads, "seeds": figures}
+    print("\n".join(table(report)))
     if arguments.json:
-        write_text(
-            arguments.json,
-            json.dumps({"machine": machine(), "threads": arguments.threads, "seeds": figures}, indent=2) + "\n",
-        )
+        write_text(arguments.json, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

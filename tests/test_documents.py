@@ -162,6 +162,17 @@ def test_the_trackers_figures_are_what_was_measured(name: str, monkeypatch: pyte
     assert figures("docs/tracking.md", name) == importlib.import_module(name).table(report)
 
 
+def test_the_demonstrations_figures_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = json.loads((ROOT / "benchmarks/results/demo_parts.json").read_text())
+    assert figures("README.md", "demo_parts") == importlib.import_module("demo_parts").table(report)
+    claims, prose = importlib.import_module("parts.claims"), (ROOT / "README.md").read_text().replace("\n", " ")
+    spread = importlib.import_module("parts.spread")
+    for name in ("+ all (CMD)", "+ all, alpha as published"):
+        gains = claims.differences(report["seeds"], name, "student", "SR")
+        assert f"{claims.with_spread(spread.mean_and_deviation(gains))} points of SR" in prose
+
+
 def test_what_the_settings_teach_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = json.loads((ROOT / "benchmarks/results/tir_transfer.json").read_text())

@@ -26,8 +26,8 @@ Part = Literal["scfd", "mpsd", "hfrd"]
 class DistillationSettings:
     """What a student is distilled with: parts of CMD or its rivals; the defaults are the paper's, but for alpha.
 
-    The paper's alpha is 0.001. The losses are means, in which it is a ten-thousandth of the tracking loss and does
-    nothing (docs/losses.md, "Which alpha and beta").
+    The paper's alpha is 0.001. The losses are means, which it makes about a hundredth of the tracking loss, or less,
+    and they do nothing (docs/losses.md, "Which alpha and beta").
 
     Attributes:
         parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``, and of CMD's rivals ``"kd"``, ``"fitnets"``, ``"review"``,
