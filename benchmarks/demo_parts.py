@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parts.claims import with_spread
 from parts.machine import machine
-from parts.spread import mean_and_deviation
+from parts.spread import mean_and_deviation, with_spread
 
 from mmdistill.reference.demo import Contender, DemoSettings, Experiment
 from mmdistill.reference.files import write_text

@@ -170,7 +170,7 @@ def test_the_demonstrations_figures_are_what_was_measured(monkeypatch: pytest.Mo
     spread = importlib.import_module("parts.spread")
     for name in ("+ all (CMD)", "+ all, alpha as published"):
         gains = claims.differences(report["seeds"], name, "student", "SR")
-        assert f"{claims.with_spread(spread.mean_and_deviation(gains))} points of SR" in prose
+        assert f"{spread.with_spread(spread.mean_and_deviation(gains))} points of SR" in prose
 
 
 def test_what_the_settings_teach_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

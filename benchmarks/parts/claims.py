@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.spread import mean_and_deviation
+from parts.spread import mean_and_deviation, with_spread
 
 BySeed = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By seed and row, each figure."""
@@ -48,8 +48,3 @@ def claims_table(found: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
         ]
         lines.append(f"| {' | '.join([claim, *cells])} |")
     return lines
-
-
-def with_spread(figure: Sequence[float], sign: str = "", unit: str = "") -> str:
-    """Return a mean and its deviation in words."""
-    return f"{figure[0]:{sign}.1f} ± {figure[1]:.1f}{unit}"

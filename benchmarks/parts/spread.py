@@ -14,3 +14,8 @@ def mean_and_deviation(values: Sequence[float]) -> list[float]:
 def standard_error(values: Sequence[float]) -> float:
     """Return that of the mean, to one digit; of a single value 0."""
     return round(statistics.stdev(values) / len(values) ** 0.5, 1) if len(values) > 1 else 0.0
+
+
+def with_spread(figure: Sequence[float], sign: str = "", unit: str = "") -> str:
+    """Return a mean and its deviation in words."""
+    return f"{figure[0]:{sign}.1f} ± {figure[1]:.1f}{unit}"

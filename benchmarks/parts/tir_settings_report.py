@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.claims import BySeed, Claim, differences, verdicts, with_spread
-from parts.spread import mean_and_deviation, standard_error
+from parts.claims import BySeed, Claim, differences, verdicts
+from parts.spread import mean_and_deviation, standard_error, with_spread
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
 from mmdistill.unsupervised import SETTINGS

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from parts.ablation.rows import ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
-from parts.claims import BySeed, differences, with_spread
-from parts.spread import mean_and_deviation
+from parts.claims import BySeed, differences
+from parts.spread import mean_and_deviation, with_spread
 
 from mmdistill.reference.evaluation.plots import COLOURS
 from mmdistill.reference.files import atomic_path
