@@ -1,0 +1,40 @@
+"""The ablation so small that a test can carry it out."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mmdistill.reference.data.synthetic import SyntheticSettings
+
+Command = Callable[..., dict[str, Any]]
+"""Runs the benchmark with some arguments and returns its report."""
+
+
+def part(name: str) -> Any:
+    return importlib.import_module(f"parts.ablation.{name}")
+
+
+def toy(sizes: Any) -> Any:
+    preset = sizes.SIZES["nightly"]
+    samples = replace(preset.student.samples, proposals=replace(preset.student.samples.proposals, count=4))
+    student = replace(preset.student, sequences=2, warmup_steps=0, samples=samples)
+    return replace(
+        preset,
+        crop_size=64,
+        width=4,
+        teacher_width=4,
+        teacher=sizes.lasting(replace(student, seed=1000), 2),
+        student=sizes.lasting(student, 2),
+        video=SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=4),
+        train_videos=2,
+        train_scenes=1,
+        train_procedural=1,
+        held_out=(2, 1),
+        held_out_length=3,
+        validation=(1, 1),
+        validation_pairs=3,
+        test_pairs=3,
+        alphas=(1e-3, 1e-1),
+        choice_steps=1,
+    )

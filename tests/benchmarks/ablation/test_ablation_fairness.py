@@ -1,0 +1,143 @@
+"""Nothing of the ablation is shared or chosen where it must not be, and all rows are given the same."""
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from ablation_toy import Command, part, toy
+
+from mmdistill.reference.data.pairs import open_pairs
+from mmdistill.reference.errors import DataError
+
+
+def test_all_students_of_a_seed_see_the_same_test_video_and_samples(ablation: ModuleType) -> None:
+    size = toy(part("sizes"))
+    rows = part("rows").ROWS
+    runs = [part("runs").row_run(size, name, 3, 0.1, 10.0) for name in rows]
+    assert {each.training for each in runs} == {runs[0].training}
+    assert runs[0].training.seed == runs[0].seed == 3
+    assert {each.tracks for each in runs} == {"test"}
+    assert len({each.folder for each in runs}) == len(rows)
+    tries = ablation.choice_runs(size, ablation.grid(size))
+    assert {each.tracks for each in tries} == {"validation"}
+    assert not {each.seed for each in tries} & {0, 1, 2}
+    assert size.teacher.seed not in (0, 1, 2)
+
+
+def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
+    run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("test video")
+
+    monkeypatch.setattr(ablation, "described", lambda _: {})
+    monkeypatch.setattr(part("video").Videos, "test", refuse)
+    parts = part("video").split
+    monkeypatch.setattr(part("video"), "split", lambda *given: Without(parts(*given)))
+    part("runs").training_video.cache_clear()
+    part("runs").held_out_video.cache_clear()
+    assert run("--choose")["choice"]["chosen on"] == "validation sequences"
+
+
+class Without(dict[str, Any]):
+    """The parts of the pairs, of which the test's can't be had."""
+
+    def __getitem__(self, name: str) -> Any:
+        assert name != "test"
+        return super().__getitem__(name)
+
+
+def test_the_best_on_validation_is_chosen(ablation: ModuleType, tmp_path: Path) -> None:
+    size = replace(toy(part("sizes")), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
+    found = {(1e-3, 100.0): (10, 12), (1e-3, 10.0): (30, 10), (1e-1, 100.0): (21, 19), (1e-1, 10.0): (0, 39)}
+    for weights, values in found.items():
+        for each, value in zip(ablation.choice_runs(size, [weights]), values, strict=True):
+            (tmp_path / each.folder).mkdir(parents=True)
+            scores = {"PR": value, "SR": value, "NPR": 0}
+            (tmp_path / each.folder / "scores.json").write_text(json.dumps(scores))
+    choice = ablation.choose(part("runs").Experiment(size), tmp_path)
+    assert (choice["alpha"], choice["beta"]) == (1e-3, 10.0)  # 20 on average; the first of two
+    assert [each["PR"] for each in choice["tried"]] == [11, 20, 20, 19.5]
+    lines = part("report").choice_table({"choice": choice})
+    assert lines[2:4] == ["| 0.001 | 100 | 11.0 | 11.0 |", "| **0.001** | **10** | **20.0** | **20.0** |"]
+    assert len(part("report").choice_table({"choice": None})) == 2
+
+
+def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:
+    video = part("video")
+    size = toy(part("sizes"))
+    parts = video.split(open_pairs(pairs), size)
+    assert [each.names[0] for each in parts.values()] == ["00.png", "06.png", "09.png"]
+    assert sum(len(each) for each in parts.values()) == 12
+    assert len({name for each in parts.values() for name in each.names}) == 12
+    video.check_disjoint(parts)
+    # The same thermal image once more, under another name.
+    twin = pairs / "tir" / "10.png"
+    (pairs / "tir" / "02.png").write_bytes(twin.read_bytes())
+    with pytest.raises(DataError, match=r"training and test share 1 images, 02\.png, 10\.png"):
+        video.check_disjoint(video.split(open_pairs(pairs), size))
+    with pytest.raises(DataError, match="expected at least 2 pairs for training, got 1 of 12"):
+        video.split(open_pairs(pairs), replace(size, test_pairs=8))
+
+
+def test_video_is_composed_of_its_parts_pairs_alone(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    pairs_class = importlib.import_module("mmdistill.reference.data.pairs.pairs").Pairs
+    pair = pairs_class.pair
+
+    def traced(self: Any, index: int) -> Any:
+        read.append(self.names[index])
+        return pair(self, index)
+
+    monkeypatch.setattr(pairs_class, "pair", traced)
+    videos = part("video").Videos(
+        replace(toy(part("sizes")), train_videos=8, train_scenes=8, held_out=(8, 1)), str(pairs)
+    )
+    seen = {}
+    for name in ("training", "validation", "test"):
+        read.clear()
+        for each in getattr(videos, name)():
+            each.frame(0)
+        seen[name] = set(read)
+    assert len(seen["training"]) > 4
+    assert seen["training"] <= {f"{number:02d}.png" for number in range(6)}
+    assert seen["validation"] <= {"06.png", "07.png", "08.png"}
+    assert seen["test"] <= {"09.png", "10.png", "11.png"}
+    # No procedural video is in two of them either.
+    first = [getattr(videos, name)()[-1] for name in ("validation", "test")]
+    assert not np.array_equal(first[0].boxes, first[1].boxes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nightly", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gpu", "cpu", "pretrained"))],
+)
+def test_every_size_tests_enough_sequences_with_every_attribute(ablation: ModuleType, pairs: Path, name: str) -> None:
+    size = replace(ablation.SIZES[name], validation_pairs=3, test_pairs=3)
+    assert sum(size.held_out) >= part("sizes").LEAST == 60
+    test = part("video").Videos(size, "" if name == "nightly" else str(pairs)).test()
+    counts = part("video").present(test)
+    assert len(counts) == 6
+    assert min(counts.values()) >= 5
+    assert size.student.statistics_until == size.student.steps // 2
+    assert size.teacher.statistics_until == size.teacher.steps // 2
+    calm = [each for each in test if not each.attributes["fast_motion"].any()]
+    with pytest.raises(DataError, match="got none with fast_motion"):
+        part("video").present(calm)
+
+
+def test_a_size_with_too_little_video_ends_before_anything_is_trained(
+    ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ablation.SIZES, "cpu", toy(part("sizes")))
+    command = ["ablation.py", "--pairs", pairs, "--runs", tmp_path / "runs"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(DataError, match="expected every attribute in some"):
+        ablation.main()
+    assert not (tmp_path / "runs" / "teacher").exists()

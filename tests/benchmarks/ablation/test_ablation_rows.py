@@ -1,0 +1,73 @@
+"""The ablation's rows are the papers' networks and losses, and those of the page's commands."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from ablation_toy import part, toy
+
+from mmdistill.__main__ import main
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.training.stages import AloneStage
+
+
+def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
+    size = ablation.SIZES["pretrained"]
+    rows = part("rows").ROWS
+
+    def parameters(settings: Any) -> int:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in TrackerNetwork(settings).parameters())
+
+    counts = {name: parameters(size.student_network(row)) for name, row in rows.items()}
+    unused = 8_393_728 + 513_000  # layer4 and fc of a trunk, which the paper counts
+    assert counts["student"] == counts["scfd"] == counts["afd"] == 19_810_135 - unused
+    assert counts["cmd"] == counts["review"] == counts["md"] == 19_894_753 - unused
+    assert counts["kd"] == counts["fitnets"] == counts["review_2"] == 31_584_265 - 2 * unused
+    assert parameters(size.teacher_network()) == 19_803_055
+    assert [size.student_network(row).label_sigma_cells for row in rows.values()] == [pytest.approx(0.9)] * len(rows)
+    for name, table in part("rows").TABLES.items():
+        assert table[0] == "student"
+        if name != "single":
+            assert all(rows[row].paper for row in table)
+    assert {rows[row].interaction for row in ("afd", "sed", "ced")} == {("add",) * 4, ("sem",) * 4, ("cem",) * 4}
+    for _, name, base in part("rows").CLAIMS:
+        assert rows[name].paper[0] > rows[base].paper[0]
+
+
+def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) -> None:
+    runs = part("runs")
+
+    def started(name: str, *trunks: str) -> tuple[str, str]:
+        experiment = runs.Experiment(ablation.SIZES[name], "", *trunks)
+        return experiment.trunk_of("teacher"), experiment.trunk_of("seed_0/student")
+
+    assert started("cpu", "a") == ("a", "")
+    assert started("pretrained", "a") == ("a", "a")
+    assert started("pretrained", "a", "b") == ("b", "a")
+    assert started("cpu") == started("pretrained") == ("", "")
+
+
+@pytest.mark.parametrize("name", ["student", "scfd", "cmd", "kd", "fitnets", "afd", "caf", "tf"])
+def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, size = part("rows").ROWS[name], toy(part("sizes"))
+    teacher = tmp_path / "teacher.safetensors"
+    save_network(teacher, TrackerNetwork(size.teacher_network()))
+    found = []
+    monkeypatch.setattr("mmdistill.reference.commands.train.run", lambda stage, *_, **__: found.append(stage))
+    options = importlib.import_module("paper_hours").options(row).split()
+    options += ["--teacher", str(teacher)] if row.parts else ["--crop-size", "64"]
+    command = "mmdistill train student --data synthetic --videos 1 --width 4 --device cpu --out"
+    monkeypatch.setattr(sys, "argv", [*command.split(), str(tmp_path / "run"), *options])
+    main()
+    settings = found[0].network.settings
+    assert (settings.fusion, settings.streams) == (row.fusion, row.streams)
+    if row.parts:
+        assert found[0].parts == row.distillation(100.0, 100.0)  # the weights are the defaults
+    else:
+        assert isinstance(found[0], AloneStage)

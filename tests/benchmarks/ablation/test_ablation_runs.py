@@ -1,0 +1,140 @@
+"""The ablation, small: it chooses, trains, tracks, is stopped and goes on."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ablation_toy import Command, part, toy
+
+from mmdistill.reference.errors import DataError
+
+
+def files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = run("--seeds", 0, "--tables", 1, "--stage-minutes", 0)
+    assert nothing["rows"] == {}
+    assert nothing["left"] == [
+        "teacher: step 0 of 2",
+        "seed_0/student: step 0 of 2",
+        "all that the teacher is needed for",
+    ]
+    chosen = run("--seeds", 0, "--tables", 1, "--choose")
+    assert chosen["rows"] == {}
+    assert [(each["alpha"], each["beta"]) for each in chosen["choice"]["tried"]] == [(1e-3, 100), (1e-1, 100)]
+    capsys.readouterr()
+    done = run("--seeds", 0, "--tables", 1)
+    assert list(done["rows"]) == ["teacher", "student", "scfd", "scfd_mpsd", "cmd"]
+    assert done["left"] == []
+    assert done["choice"] == chosen["choice"]
+    assert set(done["by seed"]["0"]["cmd"]["loss, first and last steps"]) >= {"specific", "penalty", "response"}
+    assert set(done["by seed"]["0"]["student"]["loss, first and last steps"]) == {
+        "box", "last", "first", "middle", "total"
+    }  # fmt: skip
+    assert str(tmp_path) not in (tmp_path / "report.json").read_text()
+    assert (tmp_path / "report.png").stat().st_size > 0
+    said = capsys.readouterr().out
+    assert "Table 1" in said
+    assert "| + SCFD | " in said
+    assert "nothing is left" in said
+    before = files(tmp_path / "runs")
+    again = run("--seeds", 0, "--tables", 1)
+    assert files(tmp_path / "runs") == before
+    assert again["rows"] == done["rows"]
+    # The tables of another seed with one more row: what is there stays.
+    more = run("--seeds", 0, 1, "--tables", 1, 4, "--only", "student", "kd")
+    assert more["rows"]["kd"]["seeds"] == ["0", "1"]
+    assert more["rows"]["cmd"]["seeds"] == ["0"]
+    assert before.items() <= files(tmp_path / "runs").items()
+
+
+def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
+    run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
+    with pytest.raises(DataError, match="holds an experiment with other settings"):
+        run("--steps", 3)
+    with pytest.raises(SystemExit):
+        run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.2, "--beta", 10)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert "distillation.alpha was 0.1, now 0.2" in report["left"][0]
+    assert "scfd" not in report["rows"]
+
+
+def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) -> None:
+    runs, sizes = part("runs"), part("sizes")
+    size = toy(sizes)
+    long = replace(size, student=sizes.lasting(size.student, 100_000))
+    experiment = runs.Experiment(long, str(pairs))
+    student = runs.row_run(long, "student", 0, 0.0, 0.0)
+    steps = []
+    for _ in range(2):
+        place = runs.Place(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
+        assert runs.carry_out(student, place) == "stopped"
+        assert time.time() < place.end + 2
+        steps.append(len((tmp_path / student.folder / "log.jsonl").read_text().splitlines()))
+    assert 0 < steps[0] < steps[1]
+    assert runs.left(student, tmp_path) == f"seed_0/student: step {steps[1]} of 100000"
+    assert not runs.finished(student, tmp_path)
+
+
+def test_whoever_is_stopped_before_the_time_stops_all(
+    ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = part("runs")
+    size = toy(part("sizes"))
+    begun = []
+
+    def stopped(each: Any, place: Any) -> str:  # noqa: ARG001
+        begun.append(each.folder)
+        return "stopped"
+
+    monkeypatch.setattr(ablation, "carry_out", stopped)
+    place = runs.Place(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.Stage(place, 1).do([runs.teacher_run(size), runs.teacher_tracks(0)], map)
+    assert begun == ["teacher"]
+
+
+@pytest.mark.slow
+def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path) -> None:
+    runs, sizes = part("runs"), part("sizes")
+    size = toy(sizes)
+    long = replace(size, student=sizes.lasting(size.student, 100_000))
+    place = runs.Place(runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False)
+    asked = [runs.row_run(long, "student", seed, 0.0, 0.0) for seed in range(6)]
+
+    def begun() -> list[Path]:
+        return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
+
+    def stop() -> None:
+        while len(begun()) < 2:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt), part("crew").crew(2) as each:
+        list(each(partial(runs.carry_out, place=place), asked))
+    for child in active_children():
+        child.join(timeout=30)
+        if child.is_alive():
+            child.kill()
+    assert begun() == [tmp_path / "seed_0", tmp_path / "seed_1"]
+
+
+@pytest.mark.slow
+def test_several_runs_at_once_measure_the_same(run: Command, tmp_path: Path) -> None:
+    given = ("--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
+    alone = run(*given)
+    together = run(*given, "--jobs", 2, "--runs", tmp_path / "others")
+    assert together["left"] == []
+    assert together["rows"] == alone["rows"]

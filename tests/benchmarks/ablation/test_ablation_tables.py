@@ -1,0 +1,53 @@
+"""The ablation's tables and claims say what was measured."""
+
+import importlib
+from typing import Any
+
+import pytest
+from ablation_toy import part
+
+
+def figures(value: float) -> dict[str, float]:
+    return {"PR": value, "NPR": value, "SR": value / 2}
+
+
+def verdicts(by_seed: dict[str, dict[str, dict[str, float]]]) -> Any:
+    return importlib.import_module("parts.claims").verdicts(part("rows").CLAIMS, by_seed, part("report").SHOWN)
+
+
+def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
+    report = part("report")
+    by_seed = {
+        "0": {"teacher": figures(60), "student": figures(40), "scfd": figures(50), "cmd": figures(56)},
+        "1": {"teacher": figures(70), "student": figures(60), "scfd": figures(68), "cmd": figures(70)},
+    }
+    rows = report.summary(by_seed)
+    assert rows["scfd"]["PR"] == [59.0, 12.7]
+    assert rows["scfd"]["PR to student"] == [9.0, 1.4]
+    assert rows["scfd"]["PR gap closed"] == [65.0, 21.2]  # 10 of 20, 8 of 10
+    assert rows["cmd"]["SR gap closed"] == [90.0, 14.1]
+    claims = verdicts(by_seed)
+    assert claims["SCFD helps"]["PR"] == {"ahead": [9.0, 1.4], "seeds": 2, "beyond the spread": "yes"}
+    assert list(claims) == ["SCFD helps"]  # of the others one side is missing
+    lines = report.table({"rows": rows}, "1")
+    assert lines[2].startswith("| Teacher | 65.0 ± 7.1 | 32.5 ± 3.5 | +15.0 ± 7.1 |")
+    assert lines[3].startswith("| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  | 78.1/56.0 |")
+    assert lines[4].endswith("| +9.0 ± 1.4 | +4.5 ± 0.7 | 65.0 ± 21.2 % | 65.0 ± 21.2 % | 80.3/57.4 |")
+    assert lines[5] == f"| + SCFD + MPSD |{' not measured |' * 6} 82.2/58.3 |"
+    lines = importlib.import_module("parts.claims").claims_table(claims, report.SHOWN)
+    assert lines[2] == "| SCFD helps | +9.0 ± 1.4: yes | +4.5 ± 0.7: yes |"
+    by_seed["1"]["teacher"] = figures(60.5)  # SR 0.25 ahead: no gap
+    rows = report.summary(by_seed)
+    assert rows["cmd"]["SR gap closed"] is None
+    assert report.table({"rows": rows}, "1")[6].count("no gap") == 2
+    del by_seed["1"]["student"]
+    assert report.summary(by_seed)["cmd"]["PR to student"] is None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "says"), [((1.0, 2.0), "yes"), ((-1.0, -2.0), "the reverse"), ((-1.0, 2.0), "within the spread")]
+)
+def test_a_claim_needs_more_than_the_spread(ahead: tuple[float, float], says: str) -> None:
+    by_seed = {str(seed): {"scfd": figures(50 + value), "sed": figures(50)} for seed, value in enumerate(ahead)}
+    found = verdicts(by_seed)["SCFD beats SED"]
+    assert found["PR"]["beyond the spread"] == says
