@@ -1,0 +1,196 @@
+"""What the documents say was measured is what the benchmarks' committed output holds."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from mmdistill import Pair, SCFDLoss
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+def prose(document: str) -> str:
+    """A document's text, its lines joined."""
+    return (ROOT / document).read_text().replace("\n", " ")
+
+
+def figures(document: str, name: str) -> list[str]:
+    """The lines of the table that stands under a mark."""
+    _, _, below = (ROOT / document).read_text().partition(f"<!-- figures: {name} -->\n\n")
+    return below.partition("\n\n")[0].splitlines()
+
+
+def measured(name: str) -> Any:
+    """What a benchmark's output holds."""
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+
+
+@pytest.fixture
+def loss_costs(_here: None) -> ModuleType:
+    return importlib.import_module("loss_costs")
+
+
+def test_the_documents_costs_are_what_the_script_computes(loss_costs: ModuleType) -> None:
+    losses, fusions, trunk = loss_costs.losses(), loss_costs.fusions(), loss_costs.trunk()
+    features = {name: cost for name, cost in losses.items() if name.startswith(("SCFD", "Review", "FitNets"))}
+    fused = {name: cost for name, cost in losses.items() if name.startswith(("MPSD", "Modality"))}
+    assert figures("docs/features.md", "loss_costs") == loss_costs.table(features, (1, 2, 3, 4))
+    assert figures("docs/fusion.md", "fusions") == loss_costs.table(fusions, (3, 4))
+    assert figures("docs/fusion.md", "fusion losses") == loss_costs.table(fused, (3, 4))
+    assert {losses[name].parameters + losses[name].total for name in ("HFRDLoss", "KDLoss")} == {0}
+    compared = trunk["student's trunk"]
+    said = f"{compared.parameters:,} parameters and {compared.total / 1e6:,.0f} million multiply-adds"
+    assert said in prose("docs/features.md")
+    written = measured("loss_costs")
+    for part, costs in (("losses", losses), ("fusions", fusions), ("for comparison", trunk)):
+        assert written[part] == loss_costs.as_json(costs)
+
+
+def test_the_costs_are_those_by_hand_and_of_a_whole_step(loss_costs: ModuleType) -> None:
+    costs, student, teacher, mid = loss_costs.losses(), (64, 64, 128, 256), (64, 256, 512, 1024), 256
+    by_hand = 2 * 18 * 18 * (256 * mid + 9 * mid * 1024)
+    assert costs["SCFDLoss"].multiply_adds[4] == by_hand
+    convolutions = sum(9 * mid * out * side**2 for out, side in zip(teacher, (144, 72, 36, 18), strict=True))
+    share = 2 * convolutions / costs["SCFDLoss"].total
+    assert f"are {share:.0%}".replace("%", " %") in prose("docs/features.md")
+    for sampling in (1.0, 0.5, 0.25):
+        with torch.device("meta"):
+            loss = SCFDLoss(student, teacher, sampling=sampling, check_values=False)
+        pairs = [Pair(*([loss_costs.level_map(c, n) for n in (1, 2, 3, 4)] for _ in "ab")) for c in (student, teacher)]
+        name = {1.0: "SCFDLoss", 0.5: "SCFDLoss, sampling=1/2", 0.25: "SCFDLoss, sampling=1/4"}[sampling]
+        assert loss_costs.multiply_adds(loss, *pairs) == costs[name].total
+
+
+def test_the_documents_variance_is_what_was_measured() -> None:
+    variance = measured("sampling_variance")["variance"]
+    del variance["batch"]
+    expected = [
+        f"| {share} | {100 * found['of the batch']:.1f} % | {100 * found['of the gradient']:.1f} % |"
+        for share, found in variance.items()
+    ]
+    assert figures("docs/features.md", "sampling_variance")[2:] == expected
+
+
+def test_the_documents_step_times_are_what_was_measured() -> None:
+    report = measured("loss_step")
+    assert figures("docs/features.md", "loss_step") == importlib.import_module("loss_step").table(report)
+
+
+@pytest.mark.parametrize("name", ["export_precision_rgb", "export_precision_student"])
+def test_the_documents_precisions_are_what_was_measured(name: str) -> None:
+    report = measured(name)
+    export_precision, export_tracking = map(importlib.import_module, ("export_precision", "parts.export.tracking"))
+    assert figures("docs/export.md", name) == export_precision.table(report)
+    assert figures("docs/export.md", f"{name} tracking") == export_tracking.tracking_table(report)
+
+
+@pytest.mark.parametrize("name", ["tracker_speed", "tracker_memory", "real_sequences"])
+def test_the_trackers_figures_are_what_was_measured(name: str) -> None:
+    report = measured(name)
+    assert figures("docs/tracking.md", name) == importlib.import_module(name).table(report)
+
+
+def test_the_demonstrations_figures_are_what_was_measured() -> None:
+    report = measured("demo_parts")
+    assert figures("README.md", "demo_parts") == importlib.import_module("demo_parts").table(report)
+    claims, spread = map(importlib.import_module, ("parts.claims", "parts.spread"))
+    for name in ("+ all (CMD)", "+ all, alpha as published"):
+        gains = claims.differences(report["seeds"], name, "student", "SR")
+        assert f"{spread.with_spread(spread.mean_and_deviation(gains))} points of SR" in prose("README.md")
+
+
+def test_what_the_settings_teach_is_what_was_measured() -> None:
+    report = measured("tir_transfer")
+    assert figures("docs/tir.md", "tir_transfer") == importlib.import_module("tir_transfer").table(report)
+
+
+def test_what_the_settings_reach_is_what_was_measured() -> None:
+    report = measured("tir_settings")
+    tables, claims = map(importlib.import_module, ("parts.tir_settings_report", "parts.claims"))
+    assert figures("docs/tir.md", "tir_settings") == tables.table(report)
+    assert figures("docs/tir.md", "tir_settings real") == tables.table(report, "real")
+    assert figures("docs/tir.md", "tir_settings losses") == tables.losses_table(report)
+    assert figures("docs/tir.md", "tir_settings claims") == claims.claims_table(report["claims"], tables.FIGURES)
+    assert all(row["seeds"] == [0, 1, 2] for row in report["settings"].values())
+
+
+def test_the_known_answers_are_what_was_measured() -> None:
+    report = measured("known_answers")
+    assert figures("docs/benchmarks.md", "known_answers") == importlib.import_module("known_answers").table(report)
+    [dfat] = [each for each in report["trackers"] if "published" in each]
+    said = "DFAT is published with {} and {}".format(*dfat["published"])
+    assert said in prose("docs/benchmarks.md")
+    assert dfat["without"]
+
+
+@pytest.fixture
+def ablation_report(_here: None) -> ModuleType:
+    return importlib.import_module("parts.ablation.report")
+
+
+def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
+    page, results = "docs/how_far_from_the_paper.md", ROOT / "benchmarks/results/ablation.json"
+    report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}, "choice": None}
+    for name in ("1", "2", "3", "4"):
+        assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
+    assert figures(page, "ablation choice") == ablation_report.choice_table(report)
+    claims_table = importlib.import_module("parts.claims").claims_table
+    assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
+    assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
+    assert ("Not measured yet." in prose(page)) != results.exists()
+
+
+@pytest.mark.parametrize("name", ["pretrained"])
+def test_the_ablations_controls_are_what_was_measured(name: str, ablation_report: ModuleType) -> None:
+    report = measured(f"ablation_{name}")
+    page = "docs/how_far_from_the_paper.md"
+    assert figures(page, f"ablation {name}") == ablation_report.rows_table(report, ["student"])
+    assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
+
+
+def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> None:
+    page, hours = "docs/how_far_from_the_paper.md", importlib.import_module("paper_hours")
+    report = measured("paper_hours")
+    assert report["rows"] == hours.count()
+    assert figures(page, "paper_hours") == hours.table(report)
+    assert figures(page, "paper_hours evaluation") == hours.evaluation_table(report)
+    text, schedule = (ROOT / page).read_text(), hours.SCHEDULE
+    said = f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.sequences 32"
+    assert text.count(said) == 2
+    assert f"are {schedule.tera_flops:g} x 10^12".replace("are ", "are for ") in text
+    by_hand = schedule.steps * report["rows"]["cmd"]["10^12 operations a step"] / (8 * 10) / 3600
+    assert report["rows"]["cmd"]["hours"] == round(by_hand, 1)
+
+
+def test_the_time_of_scoring_is_what_was_measured() -> None:
+    report = measured("scoring_speed")
+    said = f"({report['sequences']} sequences, {report['frames']:,} frames) takes about half a second"
+    assert said in prose("docs/benchmarks.md")
+    assert 0.4 <= report["seconds"]["together"] < 0.6 < report["budget"]
+
+
+def test_the_speed_of_the_input_is_what_was_measured() -> None:
+    report = measured("input_speed")
+    input_speed = importlib.import_module("input_speed")
+    assert figures("docs/reference.md", "input_speed") == input_speed.table(report)
+    assert figures("docs/reference.md", "input_speed steps") == input_speed.steps_table(report)
+    assert input_speed.opened(report) in prose("docs/reference.md")
+    assert report["opening"]["frame pairs"] == 600_000
+    assert report["opening"]["processor seconds"] < report["opening"]["budget"]
+
+
+def test_the_speed_measured_is_within_its_budgets() -> None:
+    report = measured("tracker_speed")
+    for network in report["networks"].values():
+        assert network["frames"] >= 50
+        assert [part for part, most in report["budgets"].items() if network["trunks"][part] > most] == []
