@@ -28,8 +28,9 @@ from pathlib import Path
 
 try:
     import torch
+    from parts.gpu.experiment import Experiment
     from parts.gpu.kept_rows import Kept, measure
-    from parts.gpu.rows import Bench, Experiment
+    from parts.gpu.rows import rows
     from parts.gpu.tables import costs, tables
     from parts.machine import machine
 
@@ -69,12 +70,10 @@ def main() -> None:
     out = arguments["out"]
     report = json.loads(out.read_text()) if out is not None and out.exists() else {}
     kept.take(report.get(device.type, {}))
-    bench = Bench(experiment, lambda: kept.read("ceilings") or {})
-    rows = {
-        key: row for key, row in bench.rows().items() if key == "ceilings" or key.startswith(tuple(arguments["only"]))
-    }
-    found, left = measure(rows, kept, arguments["minutes"])
-    found = {key: row for key in bench.rows() if (row := found.get(key) or kept.read(key))}
+    possible = rows(experiment, lambda: kept.read("ceilings") or {})
+    asked = {key: row for key, row in possible.items() if key == "ceilings" or key.startswith(tuple(arguments["only"]))}
+    found, left = measure(asked, kept, arguments["minutes"])
+    found = {key: row for key in possible if (row := found.get(key) or kept.read(key))}
     report[device.type] = {
         "machine": where,
         "experiment": asdict(experiment),

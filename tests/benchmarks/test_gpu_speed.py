@@ -93,8 +93,8 @@ def test_rows_of_every_kind_are_measured_small(
 
 
 def test_all_that_is_asked_for_is_a_row() -> None:
-    gpu_rows = importlib.import_module("parts.gpu.rows")
-    names = list(gpu_rows.Bench(gpu_rows.Experiment(device="cuda"), dict).rows())
+    experiment, rows = (importlib.import_module(f"parts.gpu.{name}") for name in ("experiment", "rows"))
+    names = list(rows.rows(experiment.Experiment(device="cuda"), dict))
     for who in ("student", "teacher"):
         assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
     for part in ("alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from parts.gpu.rows import PARTS, PRECISIONS
+from parts.gpu.experiment import PRECISIONS
+from parts.gpu.training import PARTS
 
 NOT_MEASURED = "not measured"
 
