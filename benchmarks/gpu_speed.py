@@ -32,6 +32,7 @@ try:
     from parts.gpu.kept_rows import Kept, measure
     from parts.gpu.rows import rows
     from parts.gpu.tables import costs, tables
+    from parts.gpu.targets import targets_table
     from parts.machine import machine
 
     from mmdistill.reference.device import choose_device
@@ -80,7 +81,7 @@ def main() -> None:
         "rows": found,
         "what losses add, in the student's own steps": costs(found),
     }
-    for title, lines in tables(report).items():
+    for title, lines in ({"targets": targets_table(report)} | tables(report)).items():
         print(f"\n{title}\n\n" + "\n".join(lines))
     print(f"\nwhat losses add, in the student's own steps: {costs(found)}")
     if out is not None:

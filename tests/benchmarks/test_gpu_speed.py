@@ -144,6 +144,17 @@ def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
     assert costs(rows) == {"bfloat16": {"SCFD": 0.75}}
 
 
+def test_targets_are_held_against_the_gpu_alone() -> None:
+    table = importlib.import_module("parts.gpu.targets").targets_table
+    tracking = {
+        f"tracking/student, bfloat16, {count}": {"frames a second": rate} for count, rate in ((1, 299), (32, 4e3))
+    }
+    training = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("all", 40))}
+    lines = table({"cuda": {"rows": tracking | training}})
+    assert [line.split(" | ")[-1] for line in lines[2:]] == ["299: missed |", "4,000: reached |", "1.00: reached |"]
+    assert all(line.endswith("| not measured |") for line in table({"cpu": {"rows": tracking | training}})[2:])
+
+
 def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
     layer, images = nn.Conv2d(3, 4, 3, bias=False), torch.randn(2, 3, 6, 7, requires_grad=True)
     (forward,) = roofline.counted(lambda: layer(images))
