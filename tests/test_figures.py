@@ -194,3 +194,12 @@ def test_the_speed_measured_is_within_its_budgets() -> None:
     for network in report["networks"].values():
         assert network["frames"] >= 50
         assert [part for part, most in report["budgets"].items() if network["trunks"][part] > most] == []
+
+
+def test_the_speed_on_a_gpu_is_what_was_measured_or_said_not_to_be() -> None:
+    page, report = "docs/gpu_speed.md", measured("gpu_speed")
+    gpu_tables, targets = map(importlib.import_module, ("parts.gpu.tables", "parts.gpu.targets"))
+    for name, lines in ({"targets": targets.targets_table(report)} | gpu_tables.tables(report)).items():
+        assert figures(page, f"gpu_speed {name}") == lines
+    assert ("No GPU was at hand" in prose(page)) != ("cuda" in report)
+    assert [name for name, row in report["cpu"]["rows"].items() if "failed" in row] == []

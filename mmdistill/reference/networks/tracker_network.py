@@ -6,7 +6,7 @@ RGB or on TIR alone, ATOM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -111,17 +111,50 @@ class TrackerNetwork(nn.Module):
 
     def extract(self, images: Pair[Tensor]) -> Extracted:
         """Return the features of normalised images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
+        levels = self.levels(images)
+        paths = [self.fuse(levels, number) for number in range(len(FUSED_LEVELS))]
+        return Extracted(levels, [path.fused for path in paths], paths)
+
+    def levels(self, images: Pair[Tensor]) -> Pair[list[Tensor]]:
+        """Return both modalities' four levels, as ``Extracted.levels``, of images as ``extract`` takes them."""
         modality = self.settings.modality
         if modality != "rgbt":
-            return self._extract_alone(modality, getattr(images, modality))
+            alone = getattr(images, modality)
+            check_map("TrackerNetwork", modality, alone, channels=3)
+            return Pair(*([*self.trunks["one"](alone)] for _ in Pair._fields))
         check_map("TrackerNetwork", "rgb", images[0], channels=3)
         check_same_shape("TrackerNetwork", "tir", images[1], images[0], "rgb")
-        levels = self._levels(images)
-        paths = [
-            _as_paths(fusion(Pair(levels.rgb[level], levels.tir[level])))
-            for fusion, level in zip(self.fusions, FUSED_LEVELS, strict=True)
-        ]
-        return Extracted(levels, [path.fused for path in paths], paths)
+        if self.settings.streams == 2:
+            return Pair(self.trunks["rgb"](images.rgb), self.trunks["tir"](images.tir))
+        halves = [level.tensor_split(2) for level in self.trunks["one"](torch.cat(images))]
+        return Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
+
+    def fuse(self, levels: Pair[list[Tensor]], number: int) -> FusedPaths:
+        """Return how one of ``FUSED_LEVELS`` is fused, by its place among them; a single modality's is as it is."""
+        level = FUSED_LEVELS[number]
+        if not self.fusions:
+            return one_path(levels.rgb[level])
+        fused = self.fusions[number](Pair(levels.rgb[level], levels.tir[level]))
+        return fused if isinstance(fused, FusedPaths) else one_path(fused)
+
+    def score(self, known: Tensor, train_boxes: Tensor, seen: Tensor) -> Tensor | None:
+        """Learn the target's filter on train frames and score test frames with it.
+
+        Args:
+            known: the train frames' deeper fused map ``(N S, C, H, W)``.
+            train_boxes: the targets in them, ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            seen: the test frames' ``(M S, C, H, W)``.
+
+        Returns:
+            ``Predictions.scores``.
+        """
+        if self.classifier is None:
+            return None
+        count, sequences = train_boxes.shape[:2]
+        iterates = self.classifier.learn(
+            self.classifier.features(_unflatten(known, count)), train_boxes, self.settings.optimiser_iterations
+        )
+        return self.classifier.score(iterates, self.classifier.features(_unflatten(seen, len(seen) // sequences)))
 
     def forward(self, train: Pair[Tensor], train_boxes: Tensor, test: Pair[Tensor], proposals: Tensor) -> Predictions:
         """Learn the target on the train frames, then score the test frames and their proposals.
@@ -133,16 +166,9 @@ class TrackerNetwork(nn.Module):
             proposals: boxes in the test frames, ``(M, S, P, 4)``.
         """
         count, frames = len(train_boxes), len(proposals)
-        known = self.extract(_flatten(train))
-        seen = self.extract(_flatten(test))
-        scores = None
-        if self.classifier is not None:
-            iterates = self.classifier.learn(
-                self.classifier.features(_unflatten(known.fused[1], count)),
-                train_boxes,
-                self.settings.optimiser_iterations,
-            )
-            scores = self.classifier.score(iterates, self.classifier.features(_unflatten(seen.fused[1], frames)))
+        known = self.extract(as_batch(train))
+        seen = self.extract(as_batch(test))
+        scores = self.score(known.fused[1], train_boxes, seen.fused[1])
         # The first train frame says what the target is, as in ATOM; every test frame of the sequence is asked.
         first = [_unflatten(fused, count)[0] for fused in known.fused]
         modulation = self.iou_net.modulate(first[0], first[1], train_boxes[0])
@@ -151,18 +177,6 @@ class TrackerNetwork(nn.Module):
         iou = self.iou_net.predict(modulation, features, proposals.flatten(0, 1))
         return Predictions(scores, rearrange(iou, "(m s) p -> m s p", m=frames), seen)
 
-    def _levels(self, images: Pair[Tensor]) -> Pair[list[Tensor]]:
-        if self.settings.streams == 2:
-            return Pair(self.trunks["rgb"](images.rgb), self.trunks["tir"](images.tir))
-        halves = [level.tensor_split(2) for level in self.trunks["one"](torch.cat(images))]
-        return Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
-
-    def _extract_alone(self, modality: str, images: Tensor) -> Extracted:
-        check_map("TrackerNetwork", modality, images, channels=3)
-        levels: Sequence[Tensor] = self.trunks["one"](images)
-        paths = [one_path(levels[level]) for level in FUSED_LEVELS]
-        return Extracted(Pair(list(levels), list(levels)), [path.fused for path in paths], paths)
-
 
 def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
     if settings.fusion == "mdc-frs":
@@ -170,11 +184,8 @@ def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
     return _STUDENT_FUSIONS[settings.fusion](channels)
 
 
-def _as_paths(fused: Tensor | FusedPaths) -> FusedPaths:
-    return fused if isinstance(fused, FusedPaths) else one_path(fused)
-
-
-def _flatten(images: Pair[Tensor]) -> Pair[Tensor]:
+def as_batch(images: Pair[Tensor]) -> Pair[Tensor]:
+    """Return images ``(N, S, 3, H, W)`` as ``(N S, 3, H, W)``, as ``TrackerNetwork.extract`` takes them."""
     return Pair(*(rearrange(member, "n s c h w -> (n s) c h w") for member in images))
 
 

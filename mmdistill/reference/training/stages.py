@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
@@ -16,6 +15,7 @@ from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNe
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.teaching.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
 from mmdistill.reference.training.teaching.shown import Shown
+from mmdistill.reference.training.teaching.teacher import Teacher
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 Part = Literal["scfd", "mpsd", "hfrd"]
@@ -78,7 +78,7 @@ class DistilledStage(Stage):
 
     Args:
         student: what is trained.
-        teacher: what it learns from; crops and filters of the student's size.
+        teacher: what it learns from, on the device where it is to compute; crops and filters of the student's size.
         tracking: the tracking loss's weights.
         distillation: which parts of CMD, which rivals, and their weights.
 
@@ -98,14 +98,14 @@ class DistilledStage(Stage):
         _check_fit(student, teacher, self.parts)
         self.network = student
         self.tracking = tracking or TrackingLossSettings()
-        self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
+        self._teacher = Teacher(teacher, self.parts.parts)
         self.distillation = cmd_loss(student, teacher, self.parts)
         self.rivals = nn.ModuleDict(rival_losses(student, teacher, self.parts))
 
     @property
     def teacher(self) -> TrackerNetwork:
-        """The frozen teacher."""
-        return self._teacher[0]
+        """The frozen teacher's network."""
+        return self._teacher.network
 
     def settings(self) -> dict[str, object]:
         """Return all settings by name; a run goes on only with the same."""
@@ -140,11 +140,9 @@ class DistilledStage(Stage):
             weighted.append((weight, rival(own, taught)))
         return Terms.weighted(*weighted)
 
-    @torch.no_grad()
     def teach(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the teacher says of a batch's test frames, as far as the parts ask; see ``Shown.packed``."""
-        predictions = self.teacher(batch.train, batch.train_boxes, batch.test, batch.proposals)
-        return Shown.of(predictions).packed(self.parts.parts, len(batch.proposals))
+        return self._teacher.show(batch).packed(len(batch.proposals))
 
 
 def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss | None:

@@ -204,10 +204,10 @@ def test_a_rival_compares_each_modality_with_the_same_of_the_teacher(batch: Batc
     torch.manual_seed(2)
     twin = TrackerNetwork(teacher.settings)
     twin.load_state_dict(teacher.state_dict())
-    for rival in ("fitnets", "md"):  # where channels agree they have no regressor: nothing differs
+    for rival in ("fitnets", "md"):  # where channels agree they have no regressor: nothing differs but rounding
         stage = DistilledStage(twin, teacher, distillation=DistillationSettings(parts=(rival,)))  # type: ignore[arg-type]
         twin.eval()
-        assert stage(batch)[RIVALS[rival]].item() == 0
+        assert stage(batch)[RIVALS[rival]].item() < 1e-9
 
 
 def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork) -> None:

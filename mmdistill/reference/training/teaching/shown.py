@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from einops import rearrange
@@ -10,15 +10,6 @@ from torch import Tensor
 
 from mmdistill import Pair
 from mmdistill.reference.networks.tracker_network import Predictions
-
-LEVELS_FOR = frozenset({"scfd", "fitnets", "review"})
-"""Parts of CMD, and rivals, that compare each modality's levels."""
-
-FUSED_FOR = frozenset({"mpsd", "fitnets", "review", "md"})
-"""Those that compare fused levels."""
-
-RESPONSE_FOR = frozenset({"hfrd", "kd"})
-"""Those that compare scores."""
 
 
 class Shown(NamedTuple):
@@ -40,23 +31,19 @@ class Shown(NamedTuple):
         response = None if predictions.scores is None else predictions.scores[-1]
         return cls(Pair(*predictions.test.levels), predictions.test.fused, response)
 
-    def packed(self, parts: Collection[str], frames: int) -> dict[str, Tensor]:
-        """Return by name what the parts compare: maps ``(M, S, H, W, C)``, and the response.
+    def packed(self, frames: int) -> dict[str, Tensor]:
+        """Return by name what was asked for of M frames: maps ``(M, S, H, W, C)``, and the response.
 
         Channels last, as they lie in memory: what is stored and read again then gives the same bits.
-
-        Args:
-            parts: of CMD, or rivals.
-            frames: M.
         """
         maps: dict[str, Tensor] = {}
-        if self.levels is not None and LEVELS_FOR & {*parts}:
+        if self.levels is not None:
             for modality, levels in self.levels._asdict().items():
                 maps |= {f"{modality} {number}": level for number, level in enumerate(levels)}
-        if self.fused is not None and FUSED_FOR & {*parts}:
+        if self.fused is not None:
             maps |= {f"fused {number}": level for number, level in enumerate(self.fused)}
         packed = {name: rearrange(value, "(m s) c h w -> m s h w c", m=frames) for name, value in maps.items()}
-        if self.response is not None and RESPONSE_FOR & {*parts}:
+        if self.response is not None:
             packed["response"] = self.response.contiguous()
         return packed
 
