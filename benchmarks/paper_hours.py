@@ -3,16 +3,17 @@
     python benchmarks/paper_hours.py --out benchmarks/results/paper_hours.json
 
 Counted are the multiply-adds of trunks, fusions and feature losses on crops of 288 pixels, as PyTorch's flop counter
-sees them on the meta device, so nothing is computed. A trained network costs three times its forward pass, the frozen
-teacher once; both see all frames of a sample, the losses its test frames. DiMP's heads, what works element by element,
-and the waiting for images are not counted. The hours follow from a throughput that is assumed, not measured.
+sees them on the meta device, so nothing is computed. A trained network costs three times its forward pass and sees all
+frames of a sample, the losses see its test frames; the frozen teacher computes once what the losses ask for. DiMP's
+heads, what works element by element, and the waiting for images are not counted. The hours follow from a throughput
+that is assumed, not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from loss_costs import CROP, losses, multiply_adds
 from parts.ablation.rows import ROWS, Row
 
 from mmdistill import Pair
+from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.settings import NetworkSettings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.training.teaching.teacher import Teacher
 
 TEACHER = "teacher"
 
@@ -101,6 +104,18 @@ def extraction(settings: NetworkSettings) -> int:
     return multiply_adds(network.extract, images)
 
 
+def teaching(parts: Collection[str], schedule: Schedule) -> int:
+    """Return the multiply-adds of what the teacher shows the parts of a sample."""
+    with torch.device("meta"):
+        teacher = Teacher(TrackerNetwork(teacher_settings()), parts)
+        train, test = (
+            (Pair(*(torch.empty(frames, 1, 3, CROP, CROP) for _ in "ab")), torch.empty(frames, 1, 4))
+            for frames in (schedule.train_frames, schedule.test_frames)
+        )
+        batch = Batch(*train, *test, proposals=test[1][:, :, None], overlaps=test[1][:, :, :1])
+    return multiply_adds(teacher.show, batch)
+
+
 def count(schedule: Schedule = SCHEDULE) -> dict[str, dict[str, float]]:
     """Return for the teacher and each row the operations of a step, 10^12, and the hours at the assumed throughput."""
     costs, teacher = losses(), extraction(teacher_settings())
@@ -109,7 +124,7 @@ def count(schedule: Schedule = SCHEDULE) -> dict[str, dict[str, float]]:
     for name, row in ROWS.items():
         student = extraction(NetworkSettings(fusion=row.fusion, streams=row.streams, crop_size=CROP))
         parts = sum(costs[LOSSES[part]].total for part in row.parts)
-        taught = teacher * frames if row.parts else 0
+        taught = teaching(row.parts, schedule) if row.parts else 0
         a_sample[name] = 3 * student * frames + taught + 3 * parts * schedule.test_frames
     found = {}
     for name, adds in a_sample.items():
