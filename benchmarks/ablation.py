@@ -4,10 +4,10 @@
         --runs runs/ablation --out benchmarks/results/ablation.json
 
 Again and again until nothing is left: every run has a folder of its own and goes on where it stopped. In turn there are
-trained, on video from the training pairs: one teacher, two trunks with MDC and FRS; students alone; students that try
-out alpha and beta on the validation pairs' video (--choose stops here); all other rows with the weights that were best
-there. The last checkpoint of each tracks the test pairs' video. No pair is in two of the three, and nothing is chosen
-on the test video.
+trained, on video from the training pairs: one teacher, two trunks with MDC and FRS; students that try out learning
+rates, then alpha and beta, on the validation pairs' video (--choose stops here); all rows with what was best there. The
+last checkpoint of each tracks the test pairs' video. No pair is in two of the three, and nothing is chosen on the test
+video.
 
 The test video is the same for all. A seed decides the student's weights and samples, and chance in tracking. The
 teacher is one for all seeds, as in the paper. Gains and the share of the gap that is closed are taken seed by seed.
@@ -19,21 +19,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from parts.ablation.choice import choose, choose_factor, factor_tries, weight_tries
 from parts.ablation.crew import Map, crew
-from parts.ablation.report import FIGURES, SHOWN, choice_table, plot, summary, table
+from parts.ablation.report import SHOWN, choice_table, plot, rates_table, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
     Experiment,
     Place,
     Run,
     carry_out,
-    choice_run,
     finished,
     left,
     read_scores,
@@ -41,7 +41,7 @@ from parts.ablation.runs import (
     teacher_run,
     teacher_tracks,
 )
-from parts.ablation.sizes import SIZES, Size, lasting
+from parts.ablation.sizes import SIZES, Chosen, Size, lasting
 from parts.ablation.video import described
 from parts.claims import claims_table, verdicts
 from parts.machine import machine
@@ -52,8 +52,6 @@ from mmdistill.reference.files import write_text
 from mmdistill.reference.training.settings import TrainingSettings
 
 CHOICE = "choice.json"
-CHOOSER = "cmd"
-"""The row whose weights are chosen; all others take the same."""
 
 
 def claim(root: Path, experiment: Experiment) -> None:
@@ -70,30 +68,6 @@ def claim(root: Path, experiment: Experiment) -> None:
         raise DataError(f"{root}: holds an experiment with other settings; give another --runs, or remove it")
 
 
-def choose(experiment: Experiment, root: Path) -> dict[str, Any]:
-    """Return alpha and beta that were best on the validation sequences, by the mean of PR and SR, and all tried.
-
-    Of equal ones the first in the size's order is taken.
-    """
-    tried = []
-    for alpha, beta in grid(experiment.size):
-        scores = [read_scores(run, root) for run in choice_runs(experiment.size, [(alpha, beta)])]
-        found = {figure: sum(each[figure] for each in scores if each) / len(scores) for figure in FIGURES}
-        tried.append({"alpha": alpha, "beta": beta} | {name: round(value, 2) for name, value in found.items()})
-    best = max(tried, key=lambda each: each["PR"] + each["SR"])
-    return {"alpha": best["alpha"], "beta": best["beta"], "chosen on": "validation sequences", "tried": tried}
-
-
-def grid(size: Size) -> list[tuple[float, float]]:
-    """Return the pairs of alpha and beta that are tried."""
-    return [(alpha, beta) for alpha in size.alphas for beta in size.betas]
-
-
-def choice_runs(size: Size, weights: Sequence[tuple[float, float]]) -> list[Run]:
-    """Return the students that try out weights."""
-    return [choice_run(size, ROWS[CHOOSER], seed, *pair) for pair in weights for seed in size.choice_seeds]
-
-
 def planned(tables: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, int]]:
     """Return rows and seeds in the order in which they are wanted: table by table, in each seed by seed."""
     wanted = dict.fromkeys(
@@ -102,12 +76,12 @@ def planned(tables: Sequence[str], only: Sequence[str] | None, seeds: Sequence[i
     return list(wanted)
 
 
-def collected(experiment: Experiment, root: Path, seeds: Sequence[int], weights: tuple[float, float]) -> dict[str, Any]:
-    """Return all that these seeds have measured with these weights."""
+def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: Chosen) -> dict[str, Any]:
+    """Return all that these seeds have measured with what was chosen."""
     by_seed: dict[str, dict[str, Any]] = {}
     for seed in seeds:
         runs = {TEACHER: teacher_tracks(seed)}
-        runs |= {name: row_run(experiment.size, name, seed, *weights) for name in ROWS}
+        runs |= {name: row_run(experiment.size, name, seed, chosen) for name in ROWS}
         there = {name: read_scores(run, root) for name, run in runs.items() if finished(run, root)}
         by_seed[str(seed)] = {name: found for name, found in there.items() if found is not None}
     for found in by_seed.values():
@@ -151,13 +125,15 @@ class Stage:
 
 
 def carry_on(
-    stage: Stage, rows: Sequence[tuple[str, int]], given: tuple[float, float] | None, only_choose: bool
+    stage: Stage, rows: Sequence[tuple[str, int]], given: Chosen | None, only_choose: bool
 ) -> dict[str, Any] | None:
     """Do what is left of the experiment until the stage is over; return the choice, if it was made."""
     experiment, root = stage.place.experiment, stage.place.root
     size, seeds = experiment.size, list(dict.fromkeys(seed for _, seed in rows))
-    # Without weights of distillation, which are not chosen yet.
-    alone = [row_run(size, name, seed, 0, 0) for name, seed in rows if not ROWS[name].parts and not only_choose]
+    alone = []  # what depends on nothing that is still to be chosen
+    if len(size.factors) == 1 and not only_choose:
+        first = Chosen(size.factors[0], 0, 0)
+        alone = [row_run(size, name, seed, first) for name, seed in rows if not ROWS[name].parts]
     with crew(stage.jobs) as each:
         stage.do([teacher_run(size), *alone], each)
         if not finished(teacher_run(size), root):
@@ -165,26 +141,34 @@ def carry_on(
             return None
         choice = _choice(stage, each, given)
         if choice is None:
-            stage.left.append("all that alpha and beta are needed for")
+            stage.left.append("all that learning rate, alpha and beta are needed for")
         elif not only_choose:
-            weights = (choice["alpha"], choice["beta"])
-            distilled = [row_run(size, name, seed, *weights) for name, seed in rows if ROWS[name].parts]
-            stage.do([*(teacher_tracks(seed) for seed in seeds), *distilled], each)
+            wanted = [row_run(size, name, seed, _chosen(choice)) for name, seed in rows]
+            stage.do([*(teacher_tracks(seed) for seed in seeds), *wanted], each)
     return choice
 
 
-def _choice(stage: Stage, each: Map, given: tuple[float, float] | None) -> dict[str, Any] | None:
-    """Return alpha and beta as given, as chosen before, or chosen now; None where the time is over before."""
+def _choice(stage: Stage, each: Map, given: Chosen | None) -> dict[str, Any] | None:
+    """Return what is given, was chosen before, or is chosen now; None where the time is over before."""
     if given is not None:
-        return {"alpha": given[0], "beta": given[1], "chosen on": "nothing: given", "tried": []}
-    experiment, root = stage.place.experiment, stage.place.root
+        return asdict(given) | {"chosen on": "nothing: given", "rates": [], "tried": []}
+    size, root = stage.place.experiment.size, stage.place.root
     file = root / CHOICE
     if not file.exists():
-        if not stage.do(choice_runs(experiment.size, grid(experiment.size)), each):
+        if not stage.do(factor_tries(size), each):
             return None
-        write_text(file, json.dumps(choose(experiment, root), indent=2) + "\n")
+        factor, rates = choose_factor(size, root)
+        if not stage.do(weight_tries(size, factor), each):
+            return None
+        choice = choose(size, factor, root) | {"chosen on": "validation sequences", "rates": rates}
+        write_text(file, json.dumps(choice, indent=2) + "\n")
     found: dict[str, Any] = json.loads(file.read_text())
     return found
+
+
+def _chosen(choice: Mapping[str, Any] | None) -> Chosen:
+    """Return what was chosen; nothing that any run has where it wasn't."""
+    return Chosen(*(choice[each.name] if choice else 0.0 for each in fields(Chosen)))
 
 
 def changed(size: Size, arguments: argparse.Namespace) -> Size:
@@ -200,6 +184,7 @@ def changed(size: Size, arguments: argparse.Namespace) -> Size:
         size,
         teacher=trained(size.teacher, arguments.teacher_steps),
         student=trained(size.student, arguments.steps),
+        factors=size.factors if arguments.factor is None else (arguments.factor,),
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -216,8 +201,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=f"these rows alone: {', '.join(ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--stage-minutes", type=float, help="stop in good order after so long")
-    parser.add_argument("--choose", action="store_true", help="stop when alpha and beta are chosen")
-    parser.add_argument("--alpha", type=float, help="with --beta: take these, choose none")
+    parser.add_argument("--choose", action="store_true", help="stop when learning rate, alpha and beta are chosen")
+    parser.add_argument("--factor", type=float, help="on the size's learning rates of trunk and adaptors; choose none")
+    parser.add_argument("--alpha", type=float, help="with --beta and --factor: take these, choose none")
     parser.add_argument("--beta", type=float)
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     parser.add_argument("--threads", type=int, default=1, help="of each")
@@ -233,6 +219,8 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.alpha is None) != (arguments.beta is None):
         parser.error("--alpha and --beta: give both or neither")
+    if arguments.alpha is not None and arguments.factor is None and len(SIZES[arguments.size].factors) > 1:
+        parser.error("--alpha and --beta: give --factor too, which this size would choose")
     return arguments
 
 
@@ -248,24 +236,24 @@ def main() -> None:
     place = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(place, arguments.jobs)
     rows = planned(arguments.tables, arguments.only, arguments.seeds)
-    given = (arguments.alpha, arguments.beta) if arguments.alpha is not None else None
+    given = Chosen(size.factors[0], arguments.alpha, arguments.beta) if arguments.alpha is not None else None
     try:
         choice = carry_on(stage, rows, given, arguments.choose)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
-    weights = (choice["alpha"], choice["beta"]) if choice is not None else (0.0, 0.0)
     report = {
         "machine": machine() | {"device": device, "jobs": arguments.jobs, "threads": arguments.threads},
         "experiment": experiment.described(),
         "data": data,
         "choice": choice,
-        **collected(experiment, arguments.runs, arguments.seeds, weights),
+        **collected(experiment, arguments.runs, arguments.seeds, _chosen(choice)),
         "left": stage.left,
     }
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
     if choice is not None and choice["tried"]:
-        print("\nTried on the validation sequences\n\n" + "\n".join(choice_table(report)))
+        tables = ([rates_table(report)] if choice["rates"] else []) + [choice_table(report)]
+        print("\nTried on the validation sequences" + "".join("\n\n" + "\n".join(lines) for lines in tables))
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))

@@ -88,8 +88,26 @@ def choice_table(report: Mapping[str, Any]) -> list[str]:
     for each in choice["tried"] if choice is not None else []:
         taken = (each["alpha"], each["beta"]) == (choice["alpha"], choice["beta"])
         cells = [f"{each['alpha']:g}", f"{each['beta']:g}", *(f"{each[figure]:.1f}" for figure in SHOWN)]
-        lines.append(f"| {' | '.join(f'**{cell}**' if taken else cell for cell in cells)} |")
+        lines.append(_row(cells, taken))
     return lines
+
+
+def rates_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table of the learning rates that were tried before; what was taken is bold."""
+    lines = [
+        "| learning rate of trunk and adaptors | alone, PR | alone, SR | with CMD, PR | with CMD, SR |",
+        "|" + " ---: |" * 5,
+    ]
+    choice = report["choice"]
+    for each in choice["rates"] if choice is not None else []:
+        cells = [f"{each['learning rate']:g}"]
+        cells += [f"{each[row][figure]:.1f}" for row in (STUDENT, "cmd") for figure in SHOWN]
+        lines.append(_row(cells, each["factor"] == choice["factor"]))
+    return lines
+
+
+def _row(cells: Sequence[str], taken: bool) -> str:
+    return f"| {' | '.join(f'**{cell}**' if taken else cell for cell in cells)} |"
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

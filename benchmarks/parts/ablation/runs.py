@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from parts.ablation.rows import ROWS, TEACHER, Row
-from parts.ablation.sizes import Size
+from parts.ablation.rows import ROWS, TEACHER
+from parts.ablation.sizes import Chosen, Size
 from parts.ablation.stage_time import until
 from parts.ablation.video import Videos
 from parts.step_logs import losses
@@ -115,18 +115,22 @@ def teacher_tracks(seed: int) -> Run:
     return Run(f"seed_{seed}/{TEACHER}", None, None, None, "test", seed)
 
 
-def row_run(size: Size, name: str, seed: int, alpha: float, beta: float) -> Run:
+def row_run(size: Size, name: str, seed: int, chosen: Chosen) -> Run:
     """Return a row's student of a seed, which decides its weights, its samples and chance in tracking."""
     row = ROWS[name]
-    training = size.student_training(seed)
-    return Run(f"seed_{seed}/{name}", size.student_network(row), training, row.distillation(alpha, beta), "test", seed)
+    training, distillation = size.student_training(seed, chosen.factor), row.distillation(chosen.alpha, chosen.beta)
+    return Run(f"seed_{seed}/{name}", size.student_network(row), training, distillation, "test", seed)
 
 
-def choice_run(size: Size, row: Row, seed: int, alpha: float, beta: float) -> Run:
-    """Return a student that tries out weights on the validation sequences."""
-    folder = f"choice/alpha_{alpha:g}_beta_{beta:g}_seed_{seed}"
-    training = size.student_training(seed, size.choice_steps)
-    return Run(folder, size.student_network(row), training, row.distillation(alpha, beta), "validation", seed)
+def choice_run(size: Size, name: str, seed: int, tried: Chosen) -> Run:
+    """Return a row's student that tries something out on the validation sequences."""
+    row = ROWS[name]
+    weights = f"_alpha_{tried.alpha:g}_beta_{tried.beta:g}" if row.parts else ""
+    folder = f"choice/{name}_factor_{tried.factor:g}{weights}_seed_{seed}"
+    training = size.student_training(seed, tried.factor, size.choice_steps)
+    return Run(
+        folder, size.student_network(row), training, row.distillation(tried.alpha, tried.beta), "validation", seed
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,21 @@ LEAST = 60
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What all rows take alike, chosen on validation video.
+
+    Attributes:
+        factor: on a student's learning rates of the trunk and of what only distillation trains; heads keep theirs.
+        alpha: weight of what compares features.
+        beta: weight of what compares scores.
+    """
+
+    factor: float
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
 class Size:
     """What every result depends on, but the pairs and the trunk's weights.
 
@@ -41,6 +56,7 @@ class Size:
         validation: as ``held_out``.
         validation_pairs: pairs for validation.
         test_pairs: pairs for testing, the last by name.
+        factors: that are tried on learning rates; where there is but one, it is taken.
         alphas: that are tried.
         betas: that are tried with each.
         choice_seeds: of the students that are trained for the choice; not among the seeds of the tables.
@@ -65,6 +81,7 @@ class Size:
     validation: tuple[int, int]
     validation_pairs: int
     test_pairs: int
+    factors: tuple[float, ...]
     alphas: tuple[float, ...]
     betas: tuple[float, ...]
     choice_seeds: tuple[int, ...]
@@ -81,11 +98,12 @@ class Size:
             NetworkSettings(streams=row.streams, fusion=row.fusion, width=self.width, crop_size=self.crop_size)
         )
 
-    def student_training(self, seed: int, steps: int | None = None) -> TrainingSettings:
+    def student_training(self, seed: int, factor: float, steps: int | None = None) -> TrainingSettings:
         """Return how a student of a seed is trained; statistics are kept for the same share of fewer steps."""
-        if steps is None:
-            return replace(self.student, seed=seed)
-        return replace(lasting(self.student, steps), seed=seed)
+        training = self.student if steps is None else lasting(self.student, steps)
+        rates = training.learning_rates
+        rates = replace(rates, trunk=factor * rates.trunk, distillation=factor * rates.distillation)
+        return replace(training, seed=seed, learning_rates=rates)
 
     def _labelled(self, settings: NetworkSettings) -> NetworkSettings:
         """Return settings whose labels are as many cells wide as on the published crops of 288 pixels."""
@@ -135,6 +153,7 @@ _GPU = Size(
     validation=(36, 12),
     validation_pairs=20,
     test_pairs=30,
+    factors=(2.5,),
     alphas=(10.0, 100.0, 1000.0),
     betas=(100.0, 10.0),
     choice_seeds=(1000,),
@@ -150,6 +169,7 @@ _CPU = replace(
     student=lasting(replace(_LEARNED, sequences=4), 600),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
+    factors=(1.0, 2.5, 5.0),
     alphas=(1.0, 10.0, 100.0, 1000.0),
     choice_steps=300,
     together=4,
@@ -161,6 +181,7 @@ _PRETRAINED = replace(
     width=64,
     pretrained_student=True,
     student=lasting(replace(_TUNED, sequences=4), 400),
+    factors=(1.0,),
 )
 
 # From random weights, as small as the demonstration.
@@ -189,6 +210,7 @@ _NIGHTLY = replace(
     held_out=(0, 60),
     held_out_length=40,
     validation=(0, 12),
+    factors=(1.0,),
     alphas=(1.0, 100.0),
     betas=(100.0,),
     choice_steps=100,

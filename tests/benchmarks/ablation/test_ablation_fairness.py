@@ -16,18 +16,27 @@ from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.errors import DataError
 
 
-def test_all_students_of_a_seed_see_the_same_test_video_and_samples(ablation: ModuleType) -> None:
-    size = toy(part("sizes"))
+def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
+    size, sizes, choice = toy(part("sizes")), part("sizes"), part("choice")
     rows = part("rows").ROWS
-    runs = [part("runs").row_run(size, name, 3, 0.1, 10.0) for name in rows]
+    runs = [part("runs").row_run(size, name, 3, sizes.Chosen(2.5, 0.1, 10.0)) for name in rows]
     assert {each.training for each in runs} == {runs[0].training}
     assert runs[0].training.seed == runs[0].seed == 3
     assert {each.tracks for each in runs} == {"test"}
     assert len({each.folder for each in runs}) == len(rows)
-    tries = ablation.choice_runs(size, ablation.grid(size))
+    tries = [*choice.factor_tries(replace(size, factors=(1.0, 2.0))), *choice.weight_tries(size, 1.0)]
+    assert len({each.folder for each in tries}) == len(tries) == 6
     assert {each.tracks for each in tries} == {"validation"}
     assert not {each.seed for each in tries} & {0, 1, 2}
     assert size.teacher.seed not in (0, 1, 2)
+
+
+def test_a_factor_is_one_on_what_takes_the_teachers_features_over() -> None:
+    size = part("sizes").SIZES["cpu"]
+    training = size.student_training(3, 2.5)
+    rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005)
+    assert training == replace(size.student, seed=3, learning_rates=rates)
+    assert size.student_training(3, 1.0) == replace(size.student, seed=3)
 
 
 def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
@@ -53,20 +62,39 @@ class Without(dict[str, Any]):
         return super().__getitem__(name)
 
 
-def test_the_best_on_validation_is_chosen(ablation: ModuleType, tmp_path: Path) -> None:
+def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
+    """Let runs have these PR and SR."""
+    for each, value in zip(runs, values, strict=True):
+        (root / each.folder).mkdir(parents=True, exist_ok=True)
+        (root / each.folder / "scores.json").write_text(json.dumps({"PR": value, "SR": value, "NPR": 0}))
+
+
+def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
+    choice, report = part("choice"), part("report")
     size = replace(toy(part("sizes")), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
-    found = {(1e-3, 100.0): (10, 12), (1e-3, 10.0): (30, 10), (1e-1, 100.0): (21, 19), (1e-1, 10.0): (0, 39)}
-    for weights, values in found.items():
-        for each, value in zip(ablation.choice_runs(size, [weights]), values, strict=True):
-            (tmp_path / each.folder).mkdir(parents=True)
-            scores = {"PR": value, "SR": value, "NPR": 0}
-            (tmp_path / each.folder / "scores.json").write_text(json.dumps(scores))
-    choice = ablation.choose(part("runs").Experiment(size), tmp_path)
-    assert (choice["alpha"], choice["beta"]) == (1e-3, 10.0)  # 20 on average; the first of two
-    assert [each["PR"] for each in choice["tried"]] == [11, 20, 20, 19.5]
-    lines = part("report").choice_table({"choice": choice})
+    scored(choice.weight_tries(size, 1.0), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
+    found = choice.choose(size, 1.0, tmp_path)
+    assert (found["alpha"], found["beta"]) == (1e-3, 10.0)  # 20 on average; the first of two
+    assert [each["PR"] for each in found["tried"]] == [11, 20, 20, 19.5]
+    lines = report.choice_table({"choice": found})
     assert lines[2:4] == ["| 0.001 | 100 | 11.0 | 11.0 |", "| **0.001** | **10** | **20.0** | **20.0** |"]
-    assert len(part("report").choice_table({"choice": None})) == 2
+    assert len(report.choice_table({"choice": None})) == 2
+
+
+def test_the_learning_rate_is_best_for_both_alone_and_distilled(tmp_path: Path) -> None:
+    choice, report = part("choice"), part("report")
+    size = replace(toy(part("sizes")), factors=(1.0, 2.0, 4.0))
+    scored(choice.factor_tries(size), (30, 40, 29, 60, 5, 62), tmp_path)  # alone and with CMD, by rate
+    factor, rates = choice.choose_factor(size, tmp_path)
+    assert factor == 2.0
+    lines = report.rates_table({"choice": {"factor": factor, "rates": rates}})
+    assert lines[2:4] == [
+        "| 0.002 | 30.0 | 30.0 | 40.0 | 40.0 |",
+        "| **0.004** | **29.0** | **29.0** | **60.0** | **60.0** |",
+    ]
+    one = replace(size, factors=(3.0,))
+    assert choice.factor_tries(one) == []
+    assert choice.choose_factor(one, tmp_path) == (3.0, [])
 
 
 def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:

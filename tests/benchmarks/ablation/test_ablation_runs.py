@@ -75,7 +75,7 @@ def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) 
     size = toy(sizes)
     long = replace(size, student=sizes.lasting(size.student, 100_000))
     experiment = runs.Experiment(long, str(pairs))
-    student = runs.row_run(long, "student", 0, 0.0, 0.0)
+    student = runs.row_run(long, "student", 0, sizes.Chosen(1.0, 0.0, 0.0))
     steps = []
     for _ in range(2):
         place = runs.Place(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
@@ -111,7 +111,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
     size = toy(sizes)
     long = replace(size, student=sizes.lasting(size.student, 100_000))
     place = runs.Place(runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False)
-    asked = [runs.row_run(long, "student", seed, 0.0, 0.0) for seed in range(6)]
+    asked = [runs.row_run(long, "student", seed, sizes.Chosen(1.0, 0.0, 0.0)) for seed in range(6)]
 
     def begun() -> list[Path]:
         return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
