@@ -141,7 +141,7 @@ def ablation_report(_here: None) -> ModuleType:
 def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
     page, results = "docs/how_far_from_the_paper.md", ROOT / "benchmarks/results/ablation.json"
     report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}, "choice": None}
-    for name in ("1", "2", "3", "4"):
+    for name in ("1", "2", "3", "4", "single"):
         assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
     assert figures(page, "ablation rates") == ablation_report.rates_table(report)
     assert figures(page, "ablation choice") == ablation_report.choice_table(report)
