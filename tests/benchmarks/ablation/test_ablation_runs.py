@@ -59,6 +59,23 @@ def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, caps
     assert before.items() <= files(tmp_path / "runs").items()
 
 
+def test_the_learning_rate_is_chosen_before_the_weights(
+    run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = replace(toy(part("sizes")), factors=(1.0, 2.0))
+    monkeypatch.setitem(ablation.SIZES, "cpu", size)
+    with pytest.raises(SystemExit):
+        run("--seeds", 0, "--alpha", 0.1, "--beta", 10)
+    assert "give --factor too" in capsys.readouterr().err
+    choice = run("--seeds", 0, "--choose")["choice"]
+    assert [each["factor"] for each in choice["rates"]] == [1.0, 2.0]
+    assert choice["factor"] in (1.0, 2.0)
+    assert "| alone, PR |" in capsys.readouterr().out
+    done = run("--seeds", 0, "--only", "student", "scfd", "--tables", 1)
+    assert list(done["rows"]) == ["teacher", "student", "scfd"]
+    assert done["left"] == []
+
+
 def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
     run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
     with pytest.raises(DataError, match="holds an experiment with other settings"):
