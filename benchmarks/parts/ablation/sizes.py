@@ -169,9 +169,8 @@ _CPU = replace(
     student=lasting(replace(_LEARNED, sequences=4), 600),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
-    factors=(1.0, 2.5, 5.0),
-    alphas=(1.0, 10.0, 100.0, 1000.0),
-    choice_steps=300,
+    factors=(1.0, 2.5),
+    choice_steps=600,
     together=4,
 )
 
