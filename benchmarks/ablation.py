@@ -130,21 +130,23 @@ def carry_on(
     """Do what is left of the experiment until the stage is over; return the choice, if it was made."""
     experiment, root = stage.place.experiment, stage.place.root
     size, seeds = experiment.size, list(dict.fromkeys(seed for _, seed in rows))
-    alone = []  # what depends on nothing that is still to be chosen
-    if len(size.factors) == 1 and not only_choose:
-        first = Chosen(size.factors[0], 0, 0)
-        alone = [row_run(size, name, seed, first) for name, seed in rows if not ROWS[name].parts]
+    settled = len(size.factors) == 1
+    tracked = [teacher_tracks(seed) for seed in seeds]
+    alone = [name for name, _ in rows if not ROWS[name].parts] if settled and not only_choose else []
     with crew(stage.jobs) as each:
-        stage.do([teacher_run(size), *alone], each)
+        first = [row_run(size, name, seed, _chosen(None, size)) for name, seed in rows if name in alone]
+        stage.do([teacher_run(size), *first], each)
         if not finished(teacher_run(size), root):
             stage.left.append("all that the teacher is needed for")
+            return None
+        if len(first) == len(rows):  # nothing that is asked for depends on a choice
+            stage.do(tracked, each)
             return None
         choice = _choice(stage, each, given)
         if choice is None:
             stage.left.append("all that learning rate, alpha and beta are needed for")
         elif not only_choose:
-            wanted = [row_run(size, name, seed, _chosen(choice)) for name, seed in rows]
-            stage.do([*(teacher_tracks(seed) for seed in seeds), *wanted], each)
+            stage.do([*tracked, *(row_run(size, name, seed, _chosen(choice, size)) for name, seed in rows)], each)
     return choice
 
 
@@ -166,9 +168,11 @@ def _choice(stage: Stage, each: Map, given: Chosen | None) -> dict[str, Any] | N
     return found
 
 
-def _chosen(choice: Mapping[str, Any] | None) -> Chosen:
-    """Return what was chosen; nothing that any run has where it wasn't."""
-    return Chosen(*(choice[each.name] if choice else 0.0 for each in fields(Chosen)))
+def _chosen(choice: Mapping[str, Any] | None, size: Size) -> Chosen:
+    """Return what was chosen; without a choice, what is right for students alone where there is one learning rate."""
+    if choice is None:
+        return Chosen(size.factors[0], 0.0, 0.0)
+    return Chosen(*(choice[each.name] for each in fields(Chosen)))
 
 
 def changed(size: Size, arguments: argparse.Namespace) -> Size:
@@ -246,7 +250,7 @@ def main() -> None:
         "experiment": experiment.described(),
         "data": data,
         "choice": choice,
-        **collected(experiment, arguments.runs, arguments.seeds, _chosen(choice)),
+        **collected(experiment, arguments.runs, arguments.seeds, _chosen(choice, size)),
         "left": stage.left,
     }
     if arguments.out is not None:

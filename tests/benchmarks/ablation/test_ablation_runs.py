@@ -59,6 +59,13 @@ def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, caps
     assert before.items() <= files(tmp_path / "runs").items()
 
 
+def test_students_alone_need_no_choice(run: Command, tmp_path: Path) -> None:
+    done = run("--seeds", 0, "--only", "student", "--tables", 1)
+    assert list(done["rows"]) == ["teacher", "student"]
+    assert (done["left"], done["choice"]) == ([], None)
+    assert not (tmp_path / "runs" / "choice").exists()
+
+
 def test_the_learning_rate_is_chosen_before_the_weights(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
