@@ -121,7 +121,8 @@ class TrackerNetwork(nn.Module):
         if modality != "rgbt":
             alone = getattr(images, modality)
             check_map("TrackerNetwork", modality, alone, channels=3)
-            return Pair(*([*self.trunks["one"](alone)] for _ in Pair._fields))
+            found: list[Tensor] = self.trunks["one"](alone)
+            return Pair(list(found), list(found))
         check_map("TrackerNetwork", "rgb", images[0], channels=3)
         check_same_shape("TrackerNetwork", "tir", images[1], images[0], "rgb")
         if self.settings.streams == 2:
