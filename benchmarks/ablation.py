@@ -130,23 +130,22 @@ def carry_on(
     """Do what is left of the experiment until the stage is over; return the choice, if it was made."""
     experiment, root = stage.place.experiment, stage.place.root
     size, seeds = experiment.size, list(dict.fromkeys(seed for _, seed in rows))
-    settled = len(size.factors) == 1
     tracked = [teacher_tracks(seed) for seed in seeds]
-    alone = [name for name, _ in rows if not ROWS[name].parts] if settled and not only_choose else []
+    settled = len(size.factors) == 1 and not only_choose
+    alone = [(name, seed) for name, seed in rows if settled and not ROWS[name].parts]
     with crew(stage.jobs) as each:
-        first = [row_run(size, name, seed, _chosen(None, size)) for name, seed in rows if name in alone]
-        stage.do([teacher_run(size), *first], each)
+        stage.do([teacher_run(size), *(row_run(size, *row, _chosen(None, size)) for row in alone)], each)
         if not finished(teacher_run(size), root):
             stage.left.append("all that the teacher is needed for")
             return None
-        if len(first) == len(rows):  # nothing that is asked for depends on a choice
+        if settled and alone == rows:  # nothing that is asked for depends on a choice
             stage.do(tracked, each)
             return None
         choice = _choice(stage, each, given)
         if choice is None:
             stage.left.append("all that learning rate, alpha and beta are needed for")
         elif not only_choose:
-            stage.do([*tracked, *(row_run(size, name, seed, _chosen(choice, size)) for name, seed in rows)], each)
+            stage.do([*tracked, *(row_run(size, *row, _chosen(choice, size)) for row in rows)], each)
     return choice
 
 

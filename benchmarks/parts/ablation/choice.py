@@ -6,19 +6,16 @@ neither is chosen at the other's cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.report import FIGURES
-from parts.ablation.rows import STUDENT
+from parts.ablation.report import FIGURES, SHOWN
+from parts.ablation.rows import CHOOSER, STUDENT
 from parts.ablation.runs import Run, choice_run, read_scores
 from parts.ablation.sizes import Chosen, Size
 
 from mmdistill.reference.training.stages import DistillationSettings
-
-CHOOSER = "cmd"
-"""The row whose weights are chosen."""
 
 
 def factor_tries(size: Size) -> list[Run]:
@@ -36,7 +33,7 @@ def choose_factor(size: Size, root: Path) -> tuple[float, list[dict[str, Any]]]:
     for factor in size.factors:
         rows = {row: _scores(_of_a_rate(size, row, factor), root) for row in (STUDENT, CHOOSER)}
         tried.append({"factor": factor, "learning rate": factor * size.student.learning_rates.trunk, **rows})
-    best = max(tried, key=lambda each: sum(each[row][figure] for row in (STUDENT, CHOOSER) for figure in ("PR", "SR")))
+    best = max(tried, key=lambda each: sum(_merit(each[row]) for row in (STUDENT, CHOOSER)))
     return best["factor"], tried
 
 
@@ -51,7 +48,7 @@ def choose(size: Size, factor: float, root: Path) -> dict[str, Any]:
         {"alpha": chosen.alpha, "beta": chosen.beta, **_scores(_of(size, CHOOSER, chosen), root)}
         for chosen in _grid(size, factor)
     ]
-    best = max(tried, key=lambda each: each["PR"] + each["SR"])
+    best = max(tried, key=_merit)
     return {"factor": factor, "alpha": best["alpha"], "beta": best["beta"], "tried": tried}
 
 
@@ -68,6 +65,10 @@ def _of(size: Size, row: str, chosen: Chosen) -> list[Run]:
     return [choice_run(size, row, seed, chosen) for seed in size.choice_seeds]
 
 
+def _merit(scores: Mapping[str, float]) -> float:
+    return sum(scores[figure] for figure in SHOWN)
+
+
 def _scores(runs: Sequence[Run], root: Path) -> dict[str, float]:
-    found: Iterable[dict[str, Any]] = [scores for run in runs if (scores := read_scores(run, root))]
+    found = [scores for run in runs if (scores := read_scores(run, root))]
     return {figure: round(sum(each[figure] for each in found) / len(runs), 2) for figure in FIGURES}

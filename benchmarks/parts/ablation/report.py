@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from parts.ablation.rows import ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from parts.ablation.rows import CHOOSER, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
 from parts.claims import BySeed, differences
 from parts.spread import mean_and_deviation, with_spread
 
@@ -101,7 +101,7 @@ def rates_table(report: Mapping[str, Any]) -> list[str]:
     choice = report["choice"]
     for each in choice["rates"] if choice is not None else []:
         cells = [f"{each['learning rate']:g}"]
-        cells += [f"{each[row][figure]:.1f}" for row in (STUDENT, "cmd") for figure in SHOWN]
+        cells += [f"{each[row][figure]:.1f}" for row in (STUDENT, CHOOSER) for figure in SHOWN]
         lines.append(_row(cells, each["factor"] == choice["factor"]))
     return lines
 

@@ -17,6 +17,9 @@ TEACHER = "teacher"
 STUDENT = "student"
 """Between these two lies the gap."""
 
+CHOOSER = "cmd"
+"""The row whose weights are chosen."""
+
 
 @dataclass(frozen=True)
 class Row:
