@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from pair_folders import write_pairs
 
-from mmdistill.reference.data.images import write_image
 from mmdistill.reference.networks.settings import single_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
@@ -32,12 +30,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(0)
-    for number in range(5):
-        for side in ("rgb", "tir"):
-            coarse = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            image = np.asarray(cv2.resize(coarse, (320, 240)), np.uint8)
-            write_image(tmp_path / "pairs" / side / f"{number}.png", image)
+    write_pairs(tmp_path / "pairs", 5)
     torch.manual_seed(0)
     start = tmp_path / "rgb.safetensors"
     save_network(start, TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))

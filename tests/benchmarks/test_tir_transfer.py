@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from pair_folders import write_pairs
 
-from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.settings import single_settings
@@ -31,14 +29,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for number in range(4):
-        for side in ("rgb", "tir"):
-            coarse = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            write_image(
-                tmp_path / "pairs" / side / f"{number}.png", np.asarray(cv2.resize(coarse, (320, 240)), np.uint8)
-            )
-    return tmp_path / "pairs"
+    return write_pairs(tmp_path / "pairs", 4)
 
 
 def network() -> TrackerNetwork:

@@ -7,12 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from ablation_toy import Command, part, toy
-
-from mmdistill.reference.data.images import write_image
+from pair_folders import write_pairs
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
@@ -26,13 +23,7 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """A folder of twelve aligned pairs."""
-    generator = np.random.default_rng(0)
-    for number in range(12):
-        for side in ("rgb", "tir"):
-            coarse = generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            image = np.asarray(cv2.resize(coarse, (320, 240)), np.uint8)
-            write_image(tmp_path / "pairs" / side / f"{number:02d}.png", image)
-    return tmp_path / "pairs"
+    return write_pairs(tmp_path / "pairs", 12)
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from pair_folders import write_pairs
 
 from mmdistill.reference.data.batches import Batch, batches
-from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.sampling import Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.networks.settings import student_settings, teacher_settings
@@ -43,10 +41,4 @@ def teacher() -> TrackerNetwork:
 @pytest.fixture(scope="session")
 def noisy_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of four aligned pairs of 160 x 120."""
-    root = tmp_path_factory.mktemp("pairs")
-    generator = np.random.default_rng(0)
-    for number in range(4):
-        for side in ("rgb", "tir"):
-            coarse = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-            write_image(root / side / f"{number}.png", np.asarray(cv2.resize(coarse, (160, 120)), np.uint8))
-    return root
+    return write_pairs(tmp_path_factory.mktemp("pairs"), 4, size=(160, 120))
