@@ -5,12 +5,15 @@
 
 Again and again until nothing is left: every run has a folder of its own and goes on where it stopped. In turn there are
 trained, on video from the training pairs: one teacher, two trunks with MDC and FRS; students that try out learning
-rates, then alpha and beta, on the validation pairs' video (--choose stops here); all rows with what was best there. The
+rates, alpha and beta, on the validation pairs' video (--choose stops here); all rows with what was best there. The
 last checkpoint of each tracks the test pairs' video. No pair is in two of the three, and nothing is chosen on the test
 video.
 
 The test video is the same for all. A seed decides the student's weights and samples, and chance in tracking. The
 teacher is one for all seeds, as in the paper. Gains and the share of the gap that is closed are taken seed by seed.
+
+On another machine --measured REPORT takes over what a report of the same experiment has, and measures the rest; the
+teacher is trained anew and must come out the same.
 """
 
 from __future__ import annotations
@@ -19,15 +22,16 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.choice import choose, choose_factor, factor_tries, weight_tries
+from parts.ablation.choice import CHOICE, choose, chosen_of, tries
 from parts.ablation.crew import Map, crew
-from parts.ablation.report import SHOWN, choice_table, plot, rates_table, summary, table
+from parts.ablation.earlier import check_teacher, lay, teacher_digest
+from parts.ablation.report import SHOWN, choice_table, plot, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
     Experiment,
@@ -50,8 +54,6 @@ from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.training.settings import TrainingSettings
-
-CHOICE = "choice.json"
 
 
 def claim(root: Path, experiment: Experiment) -> None:
@@ -86,8 +88,10 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
         by_seed[str(seed)] = {name: found for name, found in there.items() if found is not None}
     for found in by_seed.values():
         for each in found.values():
-            del each["run"], each["sequences"]  # both lie in the run's folder
+            for name in ("run", "sequences"):  # both lie in the run's folder
+                each.pop(name, None)
     return {
+        "teacher": teacher_digest(root),
         "rows": summary(by_seed),
         "claims": verdicts(CLAIMS, by_seed, SHOWN),
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
@@ -128,50 +132,41 @@ def carry_on(
     stage: Stage, rows: Sequence[tuple[str, int]], given: Chosen | None, only_choose: bool
 ) -> dict[str, Any] | None:
     """Do what is left of the experiment until the stage is over; return the choice, if it was made."""
-    experiment, root = stage.place.experiment, stage.place.root
-    size, seeds = experiment.size, list(dict.fromkeys(seed for _, seed in rows))
+    size, root = stage.place.experiment.size, stage.place.root
+    seeds = list(dict.fromkeys(seed for _, seed in rows))
     tracked = [teacher_tracks(seed) for seed in seeds]
+    choice = _known_choice(root, given)
+    tried = tries(size) if choice is None else []
     settled = len(size.factors) == 1 and not only_choose
     alone = [(name, seed) for name, seed in rows if settled and not ROWS[name].parts]
     with crew(stage.jobs) as each:
-        stage.do([teacher_run(size), *(row_run(size, *row, _chosen(None, size)) for row in alone)], each)
+        untaught = [run for run in tried if run.distillation is None]
+        untaught += [row_run(size, *row, chosen_of(None, size)) for row in alone]
+        stage.do([teacher_run(size), *untaught], each)
         if not finished(teacher_run(size), root):
             stage.left.append("all that the teacher is needed for")
             return None
+        check_teacher(root)
         if settled and alone == rows:  # nothing that is asked for depends on a choice
             stage.do(tracked, each)
             return None
-        choice = _choice(stage, each, given)
+        if choice is None and stage.do(tried, each):
+            choice = choose(size, root) | {"chosen on": "validation sequences"}
+            write_text(root / CHOICE, json.dumps(choice, indent=2) + "\n")
         if choice is None:
             stage.left.append("all that learning rate, alpha and beta are needed for")
         elif not only_choose:
-            stage.do([*tracked, *(row_run(size, *row, _chosen(choice, size)) for row in rows)], each)
+            stage.do([*tracked, *(row_run(size, *row, chosen_of(choice, size)) for row in rows)], each)
     return choice
 
 
-def _choice(stage: Stage, each: Map, given: Chosen | None) -> dict[str, Any] | None:
-    """Return what is given, was chosen before, or is chosen now; None where the time is over before."""
+def _known_choice(root: Path, given: Chosen | None) -> dict[str, Any] | None:
+    """Return what is given or was chosen before; None where it is to be chosen."""
     if given is not None:
-        return asdict(given) | {"chosen on": "nothing: given", "rates": [], "tried": []}
-    size, root = stage.place.experiment.size, stage.place.root
+        return asdict(given) | {"chosen on": "nothing: given", "tried": []}
     file = root / CHOICE
-    if not file.exists():
-        if not stage.do(factor_tries(size), each):
-            return None
-        factor, rates = choose_factor(size, root)
-        if not stage.do(weight_tries(size, factor), each):
-            return None
-        choice = choose(size, factor, root) | {"chosen on": "validation sequences", "rates": rates}
-        write_text(file, json.dumps(choice, indent=2) + "\n")
-    found: dict[str, Any] = json.loads(file.read_text())
+    found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
     return found
-
-
-def _chosen(choice: Mapping[str, Any] | None, size: Size) -> Chosen:
-    """Return what was chosen; without a choice, what is right for students alone where there is one learning rate."""
-    if choice is None:
-        return Chosen(size.factors[0], 0.0, 0.0)
-    return Chosen(*(choice[each.name] for each in fields(Chosen)))
 
 
 def changed(size: Size, arguments: argparse.Namespace) -> Size:
@@ -200,6 +195,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--teacher-trunk", default="", help="weights of the teacher's trunks, if others")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="where runs live")
     parser.add_argument("--out", type=Path, help="file for the report; a plot is written beside it")
+    parser.add_argument("--measured", type=Path, metavar="REPORT", help="take over what it has of this experiment")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=["1", "4", "2", "3"], help="in this order")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=f"these rows alone: {', '.join(ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -235,6 +231,8 @@ def main() -> None:
     end = start + 60 * arguments.stage_minutes if arguments.stage_minutes is not None else float("inf")
     device = choose_device(arguments.device).type
     claim(arguments.runs, experiment)
+    if arguments.measured is not None:
+        lay(arguments.measured, arguments.runs, experiment)
     data = described(experiment.videos)
     place = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(place, arguments.jobs)
@@ -249,14 +247,13 @@ def main() -> None:
         "experiment": experiment.described(),
         "data": data,
         "choice": choice,
-        **collected(experiment, arguments.runs, arguments.seeds, _chosen(choice, size)),
+        **collected(experiment, arguments.runs, arguments.seeds, chosen_of(choice, size)),
         "left": stage.left,
     }
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
     if choice is not None and choice["tried"]:
-        tables = ([rates_table(report)] if choice["rates"] else []) + [choice_table(report)]
-        print("\nTried on the validation sequences" + "".join("\n\n" + "\n".join(lines) for lines in tables))
+        print("\nTried on the validation sequences\n\n" + "\n".join(choice_table(report)))
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))

@@ -143,7 +143,6 @@ def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: Mo
     report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}, "choice": None}
     for name in ("1", "2", "3", "4", "single"):
         assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
-    assert figures(page, "ablation rates") == ablation_report.rates_table(report)
     assert figures(page, "ablation choice") == ablation_report.choice_table(report)
     claims_table = importlib.import_module("parts.claims").claims_table
     assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)

@@ -1,12 +1,14 @@
-"""What is chosen on the validation sequences, first how fast the trunk learns, then alpha and beta.
+"""What is chosen on the validation sequences: how fast the trunk learns, alpha and beta.
 
-All rows take the same. The learning rate is the one that is best for a student alone and for CMD together, so that
-neither is chosen at the other's cost.
+All rows take the same. Every combination is tried with CMD, and every learning rate with a student alone too: what is
+best for both together is taken, so that neither is chosen at the other's cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +17,38 @@ from parts.ablation.rows import CHOOSER, STUDENT
 from parts.ablation.runs import Run, choice_run, read_scores
 from parts.ablation.sizes import Chosen, Size
 
-from mmdistill.reference.training.stages import DistillationSettings
+CHOICE = "choice.json"
 
 
-def factor_tries(size: Size) -> list[Run]:
-    """Return the students that try out learning rates, alone and with CMD; none where there is nothing to choose."""
-    if len(size.factors) == 1:
-        return []
-    return [run for factor in size.factors for row in (STUDENT, CHOOSER) for run in _of_a_rate(size, row, factor)]
+def tries(size: Size) -> list[Run]:
+    """Return the students that are trained for the choice; none alone where there is but one learning rate."""
+    rates = size.factors if len(size.factors) > 1 else ()
+    alone = [run for factor in rates for run in _of(size, STUDENT, Chosen(factor, 0.0, 0.0))]
+    return alone + [run for chosen in _grid(size) for run in _of(size, CHOOSER, chosen)]
 
 
-def choose_factor(size: Size, root: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Return the factor that was best by the mean of PR and SR of both rows, the first of equal ones, and all tried."""
-    if len(size.factors) == 1:
-        return size.factors[0], []
-    tried: list[dict[str, Any]] = []
-    for factor in size.factors:
-        rows = {row: _scores(_of_a_rate(size, row, factor), root) for row in (STUDENT, CHOOSER)}
-        tried.append({"factor": factor, "learning rate": factor * size.student.learning_rates.trunk, **rows})
-    best = max(tried, key=lambda each: sum(_merit(each[row]) for row in (STUDENT, CHOOSER)))
-    return best["factor"], tried
+def choose(size: Size, root: Path) -> dict[str, Any]:
+    """Return what was best by PR and SR of all rows that tried it, the first of equal ones, and all that was tried."""
+    tried = []
+    for chosen in _grid(size):
+        found = {CHOOSER: _scores(_of(size, CHOOSER, chosen), root)}
+        if len(size.factors) > 1:
+            found[STUDENT] = _scores(_of(size, STUDENT, chosen), root)
+        rate = chosen.factor * size.student.learning_rates.trunk
+        tried.append(asdict(chosen) | {"learning rate": rate, **found})
+    best = max(tried, key=lambda each: sum(_merit(each[row]) for row in (CHOOSER, STUDENT) if row in each))
+    return {each.name: best[each.name] for each in fields(Chosen)} | {"tried": tried}
 
 
-def weight_tries(size: Size, factor: float) -> list[Run]:
-    """Return the students that try out alpha and beta."""
-    return [run for chosen in _grid(size, factor) for run in _of(size, CHOOSER, chosen)]
+def chosen_of(choice: Mapping[str, Any] | None, size: Size) -> Chosen:
+    """Return what was chosen; without a choice, what is right for students alone where there is one learning rate."""
+    if choice is None:
+        return Chosen(size.factors[0], 0.0, 0.0)
+    return Chosen(*(choice[each.name] for each in fields(Chosen)))
 
 
-def choose(size: Size, factor: float, root: Path) -> dict[str, Any]:
-    """Return alpha and beta that were best by the mean of PR and SR, the first of equal ones, and all tried."""
-    tried = [
-        {"alpha": chosen.alpha, "beta": chosen.beta, **_scores(_of(size, CHOOSER, chosen), root)}
-        for chosen in _grid(size, factor)
-    ]
-    best = max(tried, key=_merit)
-    return {"factor": factor, "alpha": best["alpha"], "beta": best["beta"], "tried": tried}
-
-
-def _grid(size: Size, factor: float) -> list[Chosen]:
-    return [Chosen(factor, alpha, beta) for alpha in size.alphas for beta in size.betas]
-
-
-def _of_a_rate(size: Size, row: str, factor: float) -> list[Run]:
-    own = DistillationSettings()
-    return _of(size, row, Chosen(factor, own.alpha, own.beta))
+def _grid(size: Size) -> list[Chosen]:
+    return [Chosen(*each) for each in product(size.factors, size.alphas, size.betas)]
 
 
 def _of(size: Size, row: str, chosen: Chosen) -> list[Run]:

@@ -82,32 +82,19 @@ def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str
 
 
 def choice_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of the weights that were tried on the validation video; what was taken is bold."""
-    lines = ["| alpha | beta | PR | SR |", "| ---: | ---: | ---: | ---: |"]
-    choice = report["choice"]
-    for each in choice["tried"] if choice is not None else []:
-        taken = (each["alpha"], each["beta"]) == (choice["alpha"], choice["beta"])
-        cells = [f"{each['alpha']:g}", f"{each['beta']:g}", *(f"{each[figure]:.1f}" for figure in SHOWN)]
-        lines.append(_row(cells, taken))
-    return lines
-
-
-def rates_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of the learning rates that were tried before; what was taken is bold."""
+    """Return the lines of a table of what was tried on the validation video; what was taken is bold."""
     lines = [
-        "| learning rate of trunk and adaptors | alone, PR | alone, SR | with CMD, PR | with CMD, SR |",
-        "|" + " ---: |" * 5,
+        "| learning rate of trunk and adaptors | alpha | beta | with CMD, PR | with CMD, SR | alone, PR | alone, SR |",
+        "|" + " ---: |" * 7,
     ]
     choice = report["choice"]
-    for each in choice["rates"] if choice is not None else []:
-        cells = [f"{each['learning rate']:g}"]
-        cells += [f"{each[row][figure]:.1f}" for row in (STUDENT, CHOOSER) for figure in SHOWN]
-        lines.append(_row(cells, each["factor"] == choice["factor"]))
+    for each in choice["tried"] if choice is not None else []:
+        cells = [f"{each[name]:g}" for name in ("learning rate", "alpha", "beta")]
+        for row in (CHOOSER, STUDENT):
+            cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in SHOWN]
+        taken = all(each[name] == choice[name] for name in ("factor", "alpha", "beta"))
+        lines.append(f"| {' | '.join(f'**{cell}**' if taken and cell else cell for cell in cells)} |")
     return lines
-
-
-def _row(cells: Sequence[str], taken: bool) -> str:
-    return f"| {' | '.join(f'**{cell}**' if taken else cell for cell in cells)} |"
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from parts.ablation.rows import ROWS, TEACHER
 from parts.ablation.sizes import Chosen, Size
 from parts.ablation.stage_time import until
 from parts.ablation.video import Videos
+from parts.machine import machine
 from parts.step_logs import losses
 
 from mmdistill.reference.data.sampling import Sampler
@@ -188,6 +189,12 @@ def read_scores(run: Run, root: Path) -> dict[str, Any] | None:
     return found
 
 
+def write_scores(run: Run, root: Path, figures: Mapping[str, Any]) -> None:
+    """Write at the end of a run what it came to."""
+    found = {"run": _identity(run), **figures}
+    write_text(root / run.folder / SCORES, json.dumps(found, indent=2) + "\n")
+
+
 def left(run: Run, root: Path) -> str:
     """Return in words how far an unfinished run is."""
     log = root / run.folder / "log.jsonl"
@@ -238,14 +245,14 @@ def _tracked(run: Run, place: Place) -> bool:
     boxes = run_benchmark(tracking, sequences, folder / "results", progress=place.progress)
     scores = score_sequences(boxes, sequences, RULES["synthetic"])
     found = {
-        "run": _identity(run),
         **scores.overall.figures(),
         "attributes": {name: each.figures() for name, each in scores.attributes.items()},
         "sequences": {name: each.figures() for name, each in scores.sequences.items()},
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "loss, first and last steps": losses(folder / "log.jsonl"),
+        "machine": machine() | {"device": choose_device(place.device).type},
     }
-    write_text(folder / SCORES, json.dumps(found, indent=2) + "\n")
+    write_scores(run, place.root, found)
     return True
 
 

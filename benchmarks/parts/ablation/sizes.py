@@ -170,6 +170,8 @@ _CPU = replace(
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
     factors=(1.0, 2.5),
+    alphas=(100.0, 1000.0),
+    betas=(100.0,),
     choice_steps=600,
     together=4,
 )
@@ -181,6 +183,8 @@ _PRETRAINED = replace(
     pretrained_student=True,
     student=lasting(replace(_TUNED, sequences=4), 400),
     factors=(1.0,),
+    alphas=_GPU.alphas,
+    betas=_GPU.betas,
 )
 
 # From random weights, as small as the demonstration.

@@ -24,8 +24,8 @@ def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
     assert runs[0].training.seed == runs[0].seed == 3
     assert {each.tracks for each in runs} == {"test"}
     assert len({each.folder for each in runs}) == len(rows)
-    tries = [*choice.factor_tries(replace(size, factors=(1.0, 2.0))), *choice.weight_tries(size, 1.0)]
-    assert len({each.folder for each in tries}) == len(tries) == 6
+    tries = choice.tries(replace(size, factors=(1.0, 2.0)))
+    assert len({each.folder for each in tries}) == len(tries) == 6  # at each rate one alone, two with CMD
     assert {each.tracks for each in tries} == {"validation"}
     assert not {each.seed for each in tries} & {0, 1, 2}
     assert size.teacher.seed not in (0, 1, 2)
@@ -71,30 +71,30 @@ def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
 
 def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
     choice, report = part("choice"), part("report")
-    size = replace(toy(part("sizes")), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
-    scored(choice.weight_tries(size, 1.0), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
-    found = choice.choose(size, 1.0, tmp_path)
-    assert (found["alpha"], found["beta"]) == (1e-3, 10.0)  # 20 on average; the first of two
-    assert [each["PR"] for each in found["tried"]] == [11, 20, 20, 19.5]
+    size = replace(toy(part("sizes")), factors=(3.0,), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
+    scored(choice.tries(size), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
+    found = choice.choose(size, tmp_path)
+    assert choice.chosen_of(found, size) == part("sizes").Chosen(3.0, 1e-3, 10.0)  # 20 on average; the first of two
+    assert [each["cmd"]["PR"] for each in found["tried"]] == [11, 20, 20, 19.5]
     lines = report.choice_table({"choice": found})
-    assert lines[2:4] == ["| 0.001 | 100 | 11.0 | 11.0 |", "| **0.001** | **10** | **20.0** | **20.0** |"]
+    assert lines[2:4] == [
+        "| 0.006 | 0.001 | 100 | 11.0 | 11.0 |  |  |",
+        "| **0.006** | **0.001** | **10** | **20.0** | **20.0** |  |  |",
+    ]
     assert len(report.choice_table({"choice": None})) == 2
+    assert choice.chosen_of(None, size) == part("sizes").Chosen(3.0, 0.0, 0.0)
 
 
 def test_the_learning_rate_is_best_for_both_alone_and_distilled(tmp_path: Path) -> None:
     choice, report = part("choice"), part("report")
-    size = replace(toy(part("sizes")), factors=(1.0, 2.0, 4.0))
-    scored(choice.factor_tries(size), (30, 40, 29, 60, 5, 62), tmp_path)  # alone and with CMD, by rate
-    factor, rates = choice.choose_factor(size, tmp_path)
-    assert factor == 2.0
-    lines = report.rates_table({"choice": {"factor": factor, "rates": rates}})
-    assert lines[2:4] == [
-        "| 0.002 | 30.0 | 30.0 | 40.0 | 40.0 |",
-        "| **0.004** | **29.0** | **29.0** | **60.0** | **60.0** |",
-    ]
-    one = replace(size, factors=(3.0,))
-    assert choice.factor_tries(one) == []
-    assert choice.choose_factor(one, tmp_path) == (3.0, [])
+    size = replace(toy(part("sizes")), factors=(1.0, 2.0, 4.0), alphas=(0.1, 1.0))
+    alone, distilled = (30, 29, 5), (40, 41, 59, 60, 62, 70)
+    scored(choice.tries(size), alone + distilled, tmp_path)
+    found = choice.choose(size, tmp_path)
+    assert choice.chosen_of(found, size) == part("sizes").Chosen(2.0, 1.0, 100.0)
+    lines = report.choice_table({"choice": found})
+    assert lines[2] == "| 0.002 | 0.1 | 100 | 40.0 | 40.0 | 30.0 | 30.0 |"
+    assert lines[5] == "| **0.004** | **1** | **100** | **60.0** | **60.0** | **29.0** | **29.0** |"
 
 
 def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:

@@ -66,7 +66,7 @@ def test_students_alone_need_no_choice(run: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "choice").exists()
 
 
-def test_the_learning_rate_is_chosen_before_the_weights(
+def test_the_learning_rate_is_chosen_with_the_weights(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = replace(toy(part("sizes")), factors=(1.0, 2.0))
@@ -75,12 +75,32 @@ def test_the_learning_rate_is_chosen_before_the_weights(
         run("--seeds", 0, "--alpha", 0.1, "--beta", 10)
     assert "give --factor too" in capsys.readouterr().err
     choice = run("--seeds", 0, "--choose")["choice"]
-    assert [each["factor"] for each in choice["rates"]] == [1.0, 2.0]
+    assert [each["factor"] for each in choice["tried"]] == [1.0, 1.0, 2.0, 2.0]
     assert choice["factor"] in (1.0, 2.0)
     assert "| alone, PR |" in capsys.readouterr().out
     done = run("--seeds", 0, "--only", "student", "scfd", "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student", "scfd"]
     assert done["left"] == []
+
+
+def test_another_machine_goes_on_from_a_report(run: Command, tmp_path: Path) -> None:
+    report, other = tmp_path / "report.json", tmp_path / "other"
+    run("--seeds", 0, "--tables", 1, "--only", "student", "scfd")
+    kept = report.rename(tmp_path / "kept.json")
+    both = run("--seeds", 0, "--tables", 1, "--only", "student", "scfd", "cmd", "--runs", other, "--measured", kept)
+    assert both["left"] == []
+    before = json.loads(kept.read_text())
+    assert both["choice"] == before["choice"]
+    assert both["teacher"] == before["teacher"]
+    assert {name: both["by seed"]["0"][name] for name in ("teacher", "student", "scfd")} == before["by seed"]["0"]
+    assert sorted(path.parent.name for path in other.rglob("network.safetensors")) == ["cmd", "teacher"]
+    # Another teacher, or other settings: what is measured next could not stand beside it.
+    before["teacher"] = "0" * 64
+    kept.write_text(json.dumps(before))
+    with pytest.raises(DataError, match=r"teacher: expected the weights of kept\.json, 000000000000, got "):
+        run("--seeds", 0, "--tables", 1, "--runs", tmp_path / "third", "--measured", kept)
+    with pytest.raises(DataError, match=r"kept\.json: was measured with other settings"):
+        run("--steps", 3, "--runs", tmp_path / "fourth", "--measured", kept)
 
 
 def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:

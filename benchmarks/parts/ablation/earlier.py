@@ -1,0 +1,65 @@
+"""What a report has measured already, laid into a folder of runs, so that another machine goes on from there.
+
+Networks and logs stay where they were trained; figures and the choice are taken over. What is measured next is
+comparable only where the same teacher taught it, so the teacher is trained anew, and must be the same to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from parts.ablation.choice import CHOICE, chosen_of
+from parts.ablation.rows import TEACHER
+from parts.ablation.runs import NETWORK, TAUGHT, Experiment, finished, row_run, teacher_tracks, write_scores
+
+from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import write_text
+from mmdistill.reference.networks.weights import load_network, weights_digest
+
+EXPECTED = "teacher.json"
+
+
+def lay(file: Path, root: Path, experiment: Experiment) -> None:
+    """Lay what a report says into a folder of runs; what is there already stays.
+
+    Raises:
+        DataError: the report is of another experiment.
+    """
+    report = json.loads(file.read_text())
+    if report["experiment"] != experiment.described():
+        raise DataError(f"{file}: was measured with other settings; give those, or leave --measured out")
+    choice, digest = report["choice"], report["teacher"]
+    if digest is not None:
+        write_text(root / EXPECTED, json.dumps({"weights": digest, "from": file.name}) + "\n")
+    if choice is not None and choice["tried"] and not (root / CHOICE).exists():
+        write_text(root / CHOICE, json.dumps(choice, indent=2) + "\n")
+    chosen = chosen_of(choice, experiment.size)
+    for seed, rows in report["by seed"].items():
+        for name, found in rows.items():
+            run = teacher_tracks(int(seed)) if name == TEACHER else row_run(experiment.size, name, int(seed), chosen)
+            if not finished(run, root):
+                write_scores(run, root, found)
+
+
+def teacher_digest(root: Path) -> str | None:
+    """Return what tells the teacher's weights from others; None where it is not trained yet."""
+    network = root / TAUGHT / NETWORK
+    return weights_digest(load_network(network)) if network.exists() else None
+
+
+def check_teacher(root: Path) -> None:
+    """Refuse to go on from figures that another teacher taught.
+
+    Raises:
+        DataError: the teacher trained here is not the report's.
+    """
+    expected = root / EXPECTED
+    if not expected.exists():
+        return
+    told = json.loads(expected.read_text())
+    if (here := teacher_digest(root)) != told["weights"]:
+        raise DataError(
+            f"{root / TAUGHT}: expected the weights of {told['from']}, {told['weights'][:12]}, got {str(here)[:12]}, "
+            "as on another processor or version; measure all anew, in another --runs and without --measured"
+        )
