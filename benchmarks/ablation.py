@@ -45,7 +45,7 @@ from parts.ablation.runs import (
     teacher_run,
     teacher_tracks,
 )
-from parts.ablation.sizes import SIZES, Chosen, Size, lasting
+from parts.ablation.sizes import SIZES, Chosen, Factors, Size, lasting
 from parts.ablation.video import described
 from parts.claims import claims_table, verdicts
 from parts.machine import machine
@@ -182,7 +182,7 @@ def changed(size: Size, arguments: argparse.Namespace) -> Size:
         size,
         teacher=trained(size.teacher, arguments.teacher_steps),
         student=trained(size.student, arguments.steps),
-        factors=size.factors if arguments.factor is None else (arguments.factor,),
+        factors=size.factors if arguments.factors is None else (Factors(*arguments.factors),),
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -201,8 +201,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--stage-minutes", type=float, help="stop in good order after so long")
     parser.add_argument("--choose", action="store_true", help="stop when learning rate, alpha and beta are chosen")
-    parser.add_argument("--factor", type=float, help="on the size's learning rates of trunk and adaptors; choose none")
-    parser.add_argument("--alpha", type=float, help="with --beta and --factor: take these, choose none")
+    parser.add_argument(
+        "--factors",
+        type=float,
+        nargs=2,
+        metavar=("TRUNK", "FUSION"),
+        help="on the size's learning rates, of trunk and adaptors and of the fusion; choose none",
+    )
+    parser.add_argument("--alpha", type=float, help="with --beta and --factors: take these, choose none")
     parser.add_argument("--beta", type=float)
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     parser.add_argument("--threads", type=int, default=1, help="of each")
@@ -218,8 +224,8 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.alpha is None) != (arguments.beta is None):
         parser.error("--alpha and --beta: give both or neither")
-    if arguments.alpha is not None and arguments.factor is None and len(SIZES[arguments.size].factors) > 1:
-        parser.error("--alpha and --beta: give --factor too, which this size would choose")
+    if arguments.alpha is not None and arguments.factors is None and len(SIZES[arguments.size].factors) > 1:
+        parser.error("--alpha and --beta: give --factors too, which this size would choose")
     return arguments
 
 

@@ -1,7 +1,7 @@
-"""What is chosen on the validation sequences: how fast the trunk learns, alpha and beta.
+"""What is chosen on the validation sequences: how fast trunk and fusion learn, alpha and beta.
 
-All rows take the same. Every combination is tried with CMD, and every learning rate with a student alone too: what is
-best for both together is taken, so that neither is chosen at the other's cost.
+All rows take the same. Every combination is tried with CMD, and learning rates with a student alone too: what is best
+for both together is taken, so that neither is chosen at the other's cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from parts.ablation.report import FIGURES, SHOWN
 from parts.ablation.rows import CHOOSER, STUDENT
 from parts.ablation.runs import Run, choice_run, read_scores
-from parts.ablation.sizes import Chosen, Size
+from parts.ablation.sizes import Chosen, Factors, Size
 
 CHOICE = "choice.json"
 
@@ -23,7 +23,7 @@ CHOICE = "choice.json"
 def tries(size: Size) -> list[Run]:
     """Return the students that are trained for the choice; none alone where there is but one learning rate."""
     rates = size.factors if len(size.factors) > 1 else ()
-    alone = [run for factor in rates for run in _of(size, STUDENT, Chosen(factor, 0.0, 0.0))]
+    alone = [run for factors in rates for run in _of(size, STUDENT, Chosen(factors, 0.0, 0.0))]
     return alone + [run for chosen in _grid(size) for run in _of(size, CHOOSER, chosen)]
 
 
@@ -34,8 +34,8 @@ def choose(size: Size, root: Path) -> dict[str, Any]:
         found = {CHOOSER: _scores(_of(size, CHOOSER, chosen), root)}
         if len(size.factors) > 1:
             found[STUDENT] = _scores(_of(size, STUDENT, chosen), root)
-        rate = chosen.factor * size.student.learning_rates.trunk
-        tried.append(asdict(chosen) | {"learning rate": rate, **found})
+        own = size.student_training(0, chosen.factors).learning_rates
+        tried.append(asdict(chosen) | {"learning rates": {"trunk": own.trunk, "fusion": own.fusion}, **found})
     best = max(tried, key=lambda each: sum(_merit(each[row]) for row in (CHOOSER, STUDENT) if row in each))
     return {each.name: best[each.name] for each in fields(Chosen)} | {"tried": tried}
 
@@ -44,7 +44,7 @@ def chosen_of(choice: Mapping[str, Any] | None, size: Size) -> Chosen:
     """Return what was chosen; without a choice, what is right for students alone where there is one learning rate."""
     if choice is None:
         return Chosen(size.factors[0], 0.0, 0.0)
-    return Chosen(*(choice[each.name] for each in fields(Chosen)))
+    return Chosen(Factors(*choice["factors"]), choice["alpha"], choice["beta"])
 
 
 def _grid(size: Size) -> list[Chosen]:

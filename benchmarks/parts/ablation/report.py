@@ -84,15 +84,15 @@ def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str
 def choice_table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a table of what was tried on the validation video; what was taken is bold."""
     lines = [
-        "| learning rate of trunk and adaptors | alpha | beta | with CMD, PR | with CMD, SR | alone, PR | alone, SR |",
-        "|" + " ---: |" * 7,
+        "| learning rate: trunk, adaptors | fusion | alpha | beta | CMD, PR | CMD, SR | alone, PR | alone, SR |",
+        "|" + " ---: |" * 8,
     ]
     choice = report["choice"]
     for each in choice["tried"] if choice is not None else []:
-        cells = [f"{each[name]:g}" for name in ("learning rate", "alpha", "beta")]
+        cells = [f"{value:g}" for value in (*each["learning rates"].values(), each["alpha"], each["beta"])]
         for row in (CHOOSER, STUDENT):
             cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in SHOWN]
-        taken = all(each[name] == choice[name] for name in ("factor", "alpha", "beta"))
+        taken = all(each[name] == choice[name] for name in ("factors", "alpha", "beta"))
         lines.append(f"| {' | '.join(f'**{cell}**' if taken and cell else cell for cell in cells)} |")
     return lines
 
@@ -116,11 +116,13 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         for place, name, (mean, deviation) in zip(places, rows, values, strict=True):
             closed = None if name in (TEACHER, STUDENT) else report["rows"][name][f"{shown} gap closed"]
             text = f"{mean:.1f}" + (f", closes {closed[0]:.0f} ± {closed[1]:.0f} %" if closed else "")
-            axes.text(mean + deviation + 0.5, place, text, va="center", fontsize=8)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # the lines of teacher and student
+            axes.text(mean + deviation + 0.8, place, text, va="center", fontsize=8, bbox=behind)
         for name, dashes in ((TEACHER, "-"), (STUDENT, "--")):
             if name in report["rows"]:
                 axes.axvline(report["rows"][name][shown][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
         axes.set_xlim(0, 1.35 * max(mean + deviation for mean, deviation in values) + 1)
+        axes.set_xticks(range(0, 101, 20))
         axes.set_title(f"{shown}, mean and standard deviation over seeds", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     titles = ["Teacher" if name == TEACHER else ROWS[name].title for name in rows]

@@ -119,7 +119,7 @@ def teacher_tracks(seed: int) -> Run:
 def row_run(size: Size, name: str, seed: int, chosen: Chosen) -> Run:
     """Return a row's student of a seed, which decides its weights, its samples and chance in tracking."""
     row = ROWS[name]
-    training, distillation = size.student_training(seed, chosen.factor), row.distillation(chosen.alpha, chosen.beta)
+    training, distillation = size.student_training(seed, chosen.factors), row.distillation(chosen.alpha, chosen.beta)
     return Run(f"seed_{seed}/{name}", size.student_network(row), training, distillation, "test", seed)
 
 
@@ -127,8 +127,9 @@ def choice_run(size: Size, name: str, seed: int, tried: Chosen) -> Run:
     """Return a row's student that tries something out on the validation sequences."""
     row = ROWS[name]
     weights = f"_alpha_{tried.alpha:g}_beta_{tried.beta:g}" if row.parts else ""
-    folder = f"choice/{name}_factor_{tried.factor:g}{weights}_seed_{seed}"
-    training = size.student_training(seed, tried.factor, size.choice_steps)
+    rates = f"_trunk_{tried.factors.trunk:g}_fusion_{tried.factors.fusion:g}"
+    folder = f"choice/{name}{rates}{weights}_seed_{seed}"
+    training = size.student_training(seed, tried.factors, size.choice_steps)
     return Run(
         folder, size.student_network(row), training, row.distillation(tried.alpha, tried.beta), "validation", seed
     )

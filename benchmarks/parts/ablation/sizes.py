@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from parts.ablation.rows import Row
 
@@ -19,17 +20,29 @@ LEAST = 60
 """Test sequences."""
 
 
+class Factors(NamedTuple):
+    """On a student's learning rates; the other heads keep theirs.
+
+    Attributes:
+        trunk: of the trunk and of what only distillation trains.
+        fusion: of the fusion.
+    """
+
+    trunk: float = 1.0
+    fusion: float = 1.0
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What all rows take alike, chosen on validation video.
 
     Attributes:
-        factor: on a student's learning rates of the trunk and of what only distillation trains; heads keep theirs.
+        factors: on learning rates.
         alpha: weight of what compares features.
         beta: weight of what compares scores.
     """
 
-    factor: float
+    factors: Factors
     alpha: float
     beta: float
 
@@ -56,7 +69,7 @@ class Size:
         validation: as ``held_out``.
         validation_pairs: pairs for validation.
         test_pairs: pairs for testing, the last by name.
-        factors: that are tried on learning rates; where there is but one, it is taken.
+        factors: that are tried on learning rates; where there are but one trunk's and one fusion's, they are taken.
         alphas: that are tried.
         betas: that are tried with each.
         choice_seeds: of the students that are trained for the choice; not among the seeds of the tables.
@@ -81,7 +94,7 @@ class Size:
     validation: tuple[int, int]
     validation_pairs: int
     test_pairs: int
-    factors: tuple[float, ...]
+    factors: tuple[Factors, ...]
     alphas: tuple[float, ...]
     betas: tuple[float, ...]
     choice_seeds: tuple[int, ...]
@@ -98,11 +111,16 @@ class Size:
             NetworkSettings(streams=row.streams, fusion=row.fusion, width=self.width, crop_size=self.crop_size)
         )
 
-    def student_training(self, seed: int, factor: float, steps: int | None = None) -> TrainingSettings:
+    def student_training(self, seed: int, factors: Factors, steps: int | None = None) -> TrainingSettings:
         """Return how a student of a seed is trained; statistics are kept for the same share of fewer steps."""
         training = self.student if steps is None else lasting(self.student, steps)
         rates = training.learning_rates
-        rates = replace(rates, trunk=factor * rates.trunk, distillation=factor * rates.distillation)
+        rates = replace(
+            rates,
+            trunk=factors.trunk * rates.trunk,
+            distillation=factors.trunk * rates.distillation,
+            fusion=factors.fusion * rates.fusion,
+        )
         return replace(training, seed=seed, learning_rates=rates)
 
     def _labelled(self, settings: NetworkSettings) -> NetworkSettings:
@@ -153,7 +171,7 @@ _GPU = Size(
     validation=(36, 12),
     validation_pairs=20,
     test_pairs=30,
-    factors=(2.5,),
+    factors=(Factors(2.5, 0.1),),
     alphas=(10.0, 100.0, 1000.0),
     betas=(100.0, 10.0),
     choice_seeds=(1000,),
@@ -169,7 +187,7 @@ _CPU = replace(
     student=lasting(replace(_LEARNED, sequences=4), 600),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
-    factors=(1.0, 2.5),
+    factors=(Factors(2.5, 1.0), Factors(2.5, 0.1)),
     alphas=(100.0, 1000.0),
     betas=(100.0,),
     choice_steps=600,
@@ -182,7 +200,7 @@ _PRETRAINED = replace(
     width=64,
     pretrained_student=True,
     student=lasting(replace(_TUNED, sequences=4), 400),
-    factors=(1.0,),
+    factors=(Factors(),),
     alphas=_GPU.alphas,
     betas=_GPU.betas,
 )
@@ -213,7 +231,7 @@ _NIGHTLY = replace(
     held_out=(0, 60),
     held_out_length=40,
     validation=(0, 12),
-    factors=(1.0,),
+    factors=(Factors(),),
     alphas=(1.0, 100.0),
     betas=(100.0,),
     choice_steps=100,

@@ -35,7 +35,7 @@ def toy(sizes: Any) -> Any:
         validation=(1, 1),
         validation_pairs=3,
         test_pairs=3,
-        factors=(1.0,),
+        factors=(sizes.Factors(),),
         alphas=(1e-3, 1e-1),
         choice_steps=1,
     )

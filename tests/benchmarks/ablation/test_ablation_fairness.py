@@ -19,24 +19,24 @@ from mmdistill.reference.errors import DataError
 def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
     size, sizes, choice = toy(part("sizes")), part("sizes"), part("choice")
     rows = part("rows").ROWS
-    runs = [part("runs").row_run(size, name, 3, sizes.Chosen(2.5, 0.1, 10.0)) for name in rows]
+    runs = [part("runs").row_run(size, name, 3, sizes.Chosen(sizes.Factors(2.5, 0.1), 0.1, 10.0)) for name in rows]
     assert {each.training for each in runs} == {runs[0].training}
     assert runs[0].training.seed == runs[0].seed == 3
     assert {each.tracks for each in runs} == {"test"}
     assert len({each.folder for each in runs}) == len(rows)
-    tries = choice.tries(replace(size, factors=(1.0, 2.0)))
+    tries = choice.tries(replace(size, factors=(sizes.Factors(1.0), sizes.Factors(2.0))))
     assert len({each.folder for each in tries}) == len(tries) == 6  # at each rate one alone, two with CMD
     assert {each.tracks for each in tries} == {"validation"}
     assert not {each.seed for each in tries} & {0, 1, 2}
     assert size.teacher.seed not in (0, 1, 2)
 
 
-def test_a_factor_is_one_on_what_takes_the_teachers_features_over() -> None:
-    size = part("sizes").SIZES["cpu"]
-    training = size.student_training(3, 2.5)
-    rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005)
+def test_factors_are_on_what_takes_the_teachers_features_over_and_on_the_fusion() -> None:
+    size, sizes = part("sizes").SIZES["cpu"], part("sizes")
+    training = size.student_training(3, sizes.Factors(trunk=2.5, fusion=0.1))
+    rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005, fusion=0.0002)
     assert training == replace(size.student, seed=3, learning_rates=rates)
-    assert size.student_training(3, 1.0) == replace(size.student, seed=3)
+    assert size.student_training(3, sizes.Factors()) == replace(size.student, seed=3)
 
 
 def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
@@ -71,30 +71,31 @@ def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
 
 def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
     choice, report = part("choice"), part("report")
-    size = replace(toy(part("sizes")), factors=(3.0,), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
+    three = part("sizes").Factors(3.0, 1.0)
+    size = replace(toy(part("sizes")), factors=(three,), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
     scored(choice.tries(size), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
     found = choice.choose(size, tmp_path)
-    assert choice.chosen_of(found, size) == part("sizes").Chosen(3.0, 1e-3, 10.0)  # 20 on average; the first of two
+    assert choice.chosen_of(found, size) == part("sizes").Chosen(three, 1e-3, 10.0)  # 20 on average; the first of two
     assert [each["cmd"]["PR"] for each in found["tried"]] == [11, 20, 20, 19.5]
     lines = report.choice_table({"choice": found})
     assert lines[2:4] == [
-        "| 0.006 | 0.001 | 100 | 11.0 | 11.0 |  |  |",
-        "| **0.006** | **0.001** | **10** | **20.0** | **20.0** |  |  |",
+        "| 0.006 | 0.002 | 0.001 | 100 | 11.0 | 11.0 |  |  |",
+        "| **0.006** | **0.002** | **0.001** | **10** | **20.0** | **20.0** |  |  |",
     ]
     assert len(report.choice_table({"choice": None})) == 2
-    assert choice.chosen_of(None, size) == part("sizes").Chosen(3.0, 0.0, 0.0)
+    assert choice.chosen_of(None, size) == part("sizes").Chosen(three, 0.0, 0.0)
 
 
 def test_the_learning_rate_is_best_for_both_alone_and_distilled(tmp_path: Path) -> None:
-    choice, report = part("choice"), part("report")
-    size = replace(toy(part("sizes")), factors=(1.0, 2.0, 4.0), alphas=(0.1, 1.0))
+    choice, report, two = part("choice"), part("report"), part("sizes").Factors
+    size = replace(toy(part("sizes")), factors=(two(1.0), two(2.0), two(2.0, 0.5)), alphas=(0.1, 1.0))
     alone, distilled = (30, 29, 5), (40, 41, 59, 60, 62, 70)
     scored(choice.tries(size), alone + distilled, tmp_path)
     found = choice.choose(size, tmp_path)
-    assert choice.chosen_of(found, size) == part("sizes").Chosen(2.0, 1.0, 100.0)
+    assert choice.chosen_of(found, size) == part("sizes").Chosen(two(2.0), 1.0, 100.0)
     lines = report.choice_table({"choice": found})
-    assert lines[2] == "| 0.002 | 0.1 | 100 | 40.0 | 40.0 | 30.0 | 30.0 |"
-    assert lines[5] == "| **0.004** | **1** | **100** | **60.0** | **60.0** | **29.0** | **29.0** |"
+    assert lines[2] == "| 0.002 | 0.002 | 0.1 | 100 | 40.0 | 40.0 | 30.0 | 30.0 |"
+    assert lines[5] == "| **0.004** | **0.002** | **1** | **100** | **60.0** | **60.0** | **29.0** | **29.0** |"
 
 
 def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:

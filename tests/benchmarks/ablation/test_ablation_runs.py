@@ -69,14 +69,15 @@ def test_students_alone_need_no_choice(run: Command, tmp_path: Path) -> None:
 def test_the_learning_rate_is_chosen_with_the_weights(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = replace(toy(part("sizes")), factors=(1.0, 2.0))
+    factors = part("sizes").Factors
+    size = replace(toy(part("sizes")), factors=(factors(1.0, 1.0), factors(1.0, 0.5)))
     monkeypatch.setitem(ablation.SIZES, "cpu", size)
     with pytest.raises(SystemExit):
         run("--seeds", 0, "--alpha", 0.1, "--beta", 10)
-    assert "give --factor too" in capsys.readouterr().err
+    assert "give --factors too" in capsys.readouterr().err
     choice = run("--seeds", 0, "--choose")["choice"]
-    assert [each["factor"] for each in choice["tried"]] == [1.0, 1.0, 2.0, 2.0]
-    assert choice["factor"] in (1.0, 2.0)
+    assert [each["factors"] for each in choice["tried"]] == [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
+    assert choice["factors"] in ([1.0, 1.0], [1.0, 0.5])
     assert "| alone, PR |" in capsys.readouterr().out
     done = run("--seeds", 0, "--only", "student", "scfd", "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student", "scfd"]
@@ -119,7 +120,7 @@ def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) 
     size = toy(sizes)
     long = replace(size, student=sizes.lasting(size.student, 100_000))
     experiment = runs.Experiment(long, str(pairs))
-    student = runs.row_run(long, "student", 0, sizes.Chosen(1.0, 0.0, 0.0))
+    student = runs.row_run(long, "student", 0, sizes.Chosen(sizes.Factors(), 0.0, 0.0))
     steps = []
     for _ in range(2):
         place = runs.Place(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
@@ -155,7 +156,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
     size = toy(sizes)
     long = replace(size, student=sizes.lasting(size.student, 100_000))
     place = runs.Place(runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False)
-    asked = [runs.row_run(long, "student", seed, sizes.Chosen(1.0, 0.0, 0.0)) for seed in range(6)]
+    asked = [runs.row_run(long, "student", seed, sizes.Chosen(sizes.Factors(), 0.0, 0.0)) for seed in range(6)]
 
     def begun() -> list[Path]:
         return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
