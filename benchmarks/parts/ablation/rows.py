@@ -70,18 +70,19 @@ ROWS: Mapping[str, Row] = {
     "tf": Row("+ SCFD + TF", "mdc-frs", ("scfd", "mpsd"), paper=(82.6, 58.6)),
     "blocks": Row("Student with MPSD blocks, alone", "mpsd"),
     "scfd_blocks": Row("+ SCFD, with MPSD blocks", "mpsd", ("scfd",)),
+    "scfd_loss": Row("+ SCFD + MPSD's loss, by concatenation", "concat", ("scfd", "mpsd")),
     "mpsd": Row("+ MPSD", "mpsd", ("mpsd",)),
     "hfrd": Row("+ HFRD", "concat", ("hfrd",)),
     "two": Row("Student with MPSD blocks and 2 Res18, alone", "mpsd", streams=2),
 }
-"""By name; the last five are in none of the paper's tables, and tell a part from what it is built into."""
+"""By name; the last six are in none of the paper's tables, and tell a part from what it is built into."""
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "1": (STUDENT, "scfd", "scfd_mpsd", "cmd"),
     "2": (STUDENT, "afd", "sed", "ced", "scfd"),
     "3": (STUDENT, "scfd", "saf", "caf", "tf", "scfd_mpsd"),
     "4": (STUDENT, "kd", "fitnets", "review_2", "review", "md", "cmd"),
-    "single": (STUDENT, "blocks", "two", "scfd", "mpsd", "hfrd", "scfd_blocks", "scfd_mpsd"),
+    "single": (STUDENT, "blocks", "two", "scfd", "mpsd", "hfrd", "scfd_blocks", "scfd_loss", "scfd_mpsd"),
 }
 """The paper's tables, and the parts one by one."""
 
