@@ -24,28 +24,25 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from parts.ablation.choice import CHOICE, choose, chosen_of, tries
-from parts.ablation.crew import Map, crew
+from parts.ablation.crew import crew
 from parts.ablation.earlier import check_teacher, lay, teacher_digest
 from parts.ablation.report import SHOWN, choice_table, plot, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
     Experiment,
     Place,
-    Run,
-    carry_out,
     finished,
-    left,
     read_scores,
     row_run,
     teacher_run,
     teacher_tracks,
 )
 from parts.ablation.sizes import SIZES, Chosen, Factors, Size, lasting
+from parts.ablation.stage import Stage
 from parts.ablation.video import described
 from parts.claims import claims_table, verdicts
 from parts.machine import machine
@@ -97,35 +94,6 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
         "by seed": by_seed,
     }
-
-
-class Stage:
-    """A part of the experiment that has a time of its own: what it is asked for is done until that is over.
-
-    Attributes:
-        place: where runs are carried out.
-        left: what could not be done, in words.
-        failed: whether anything went wrong.
-    """
-
-    def __init__(self, place: Place, jobs: int) -> None:
-        self.place, self.jobs = place, jobs
-        self.left: list[str] = []
-        self.failed = False
-
-    def do(self, runs: Sequence[Run], each: Map) -> bool:
-        """Carry out runs; return whether all are finished."""
-        open_ones = [run for run in runs if not finished(run, self.place.root)]
-        before = len(self.left)
-        for run, why in zip(open_ones, each(partial(carry_out, place=self.place), open_ones), strict=True):
-            if not why:
-                print(f"{run.folder}: finished", flush=True)
-                continue
-            if why == "stopped" and time.time() < self.place.end:
-                raise KeyboardInterrupt  # the run was told so, and has saved what it had
-            self.left.append(left(run, self.place.root) + (f" ({why})" if why != "stopped" else ""))
-            self.failed |= why != "stopped"
-        return len(self.left) == before
 
 
 def carry_on(

@@ -138,16 +138,46 @@ def ablation_report(_here: None) -> ModuleType:
     return importlib.import_module("parts.ablation.report")
 
 
-def test_the_ablation_is_what_was_measured_or_said_not_to_be(ablation_report: ModuleType) -> None:
-    page, results = "docs/how_far_from_the_paper.md", ROOT / "benchmarks/results/ablation.json"
-    report = json.loads(results.read_text()) if results.exists() else {"rows": {}, "claims": {}, "choice": None}
+def test_the_ablation_is_what_was_measured(ablation_report: ModuleType) -> None:
+    page, report = "docs/how_far_from_the_paper.md", measured("ablation")
     for name in ("1", "2", "3", "4", "single"):
         assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
     assert figures(page, "ablation choice") == ablation_report.choice_table(report)
     claims_table = importlib.import_module("parts.claims").claims_table
     assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
     assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
-    assert ("Not measured yet." in prose(page)) != results.exists()
+    causes = importlib.import_module("ablation_causes")
+    assert figures(page, "ablation_causes") == causes.table(measured("ablation_causes"))
+    assert measured("ablation_causes")["teacher"] == report["teacher"]
+
+
+def test_what_cmd_closes_is_said_against_either_student() -> None:
+    spread = importlib.import_module("parts.spread")
+    report, page = measured("ablation"), prose("docs/how_far_from_the_paper.md")
+    own = [spread.with_spread(report["rows"]["cmd"][f"{figure} gap closed"], unit=" %") for figure in ("PR", "SR")]
+    assert "CMD closes {} of the gap in PR and {} in SR.".format(*own) in page
+    students = measured("ablation_slower")["by seed"]
+    against = []
+    for figure in ("PR", "SR"):
+        shares = []
+        for seed, rows in report["by seed"].items():
+            assert rows["teacher"][figure] == students[seed]["teacher"][figure]
+            low, high = students[seed]["student"][figure], rows["teacher"][figure]
+            shares.append(100 * (rows["cmd"][figure] - low) / (high - low))
+        against.append(spread.with_spread(spread.mean_and_deviation(shares), unit=" %"))
+    assert "CMD of Table 1 closes {} of the gap in PR and {} in SR.".format(*against) in page
+
+
+def test_what_mpsds_loss_and_blocks_do_is_what_was_measured() -> None:
+    spread, claims = importlib.import_module("parts.spread"), importlib.import_module("parts.claims")
+    by_seed, page = measured("ablation")["by seed"], prose("docs/how_far_from_the_paper.md")
+
+    def ahead(row: str, base: str) -> list[str]:
+        values = [claims.differences(by_seed, row, base, figure) for figure in ("PR", "SR")]
+        return [spread.with_spread(spread.mean_and_deviation(each)) for each in values]
+
+    assert "it is {} ahead in PR and {} in SR.".format(*ahead("scfd_mpsd", "scfd_blocks")) in page
+    assert "both after SCFD: {} in PR, {} in SR.".format(*ahead("scfd", "scfd_blocks")) in page
 
 
 @pytest.mark.parametrize("name", ["pretrained", "slower"])

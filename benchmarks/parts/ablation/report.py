@@ -92,9 +92,14 @@ def choice_table(report: Mapping[str, Any]) -> list[str]:
         cells = [f"{value:g}" for value in (*each["learning rates"].values(), each["alpha"], each["beta"])]
         for row in (CHOOSER, STUDENT):
             cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in SHOWN]
-        taken = all(each[name] == choice[name] for name in ("factors", "alpha", "beta"))
-        lines.append(f"| {' | '.join(f'**{cell}**' if taken and cell else cell for cell in cells)} |")
+        bold = "**" if taken(each, choice) else ""
+        lines.append(f"| {' | '.join(cell and f'{bold}{cell}{bold}' for cell in cells)} |")
     return lines
+
+
+def taken(tried: Mapping[str, Any], choice: Mapping[str, Any]) -> bool:
+    """Whether this is what was chosen of all that was tried."""
+    return all(tried[name] == choice[name] for name in ("factors", "alpha", "beta"))
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

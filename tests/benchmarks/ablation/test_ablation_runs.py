@@ -132,10 +132,8 @@ def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) 
     assert not runs.finished(student, tmp_path)
 
 
-def test_whoever_is_stopped_before_the_time_stops_all(
-    ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = part("runs")
+def test_whoever_is_stopped_before_the_time_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, stage = part("runs"), part("stage")
     size = toy(part("sizes"))
     begun = []
 
@@ -143,10 +141,10 @@ def test_whoever_is_stopped_before_the_time_stops_all(
         begun.append(each.folder)
         return "stopped"
 
-    monkeypatch.setattr(ablation, "carry_out", stopped)
+    monkeypatch.setattr(stage, "carry_out", stopped)
     place = runs.Place(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
     with pytest.raises(KeyboardInterrupt):
-        ablation.Stage(place, 1).do([runs.teacher_run(size), runs.teacher_tracks(0)], map)
+        stage.Stage(place, 1).do([runs.teacher_run(size), runs.teacher_tracks(0)], map)
     assert begun == ["teacher"]
 
 
