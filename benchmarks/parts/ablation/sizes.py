@@ -69,7 +69,7 @@ class Size:
         validation: as ``held_out``.
         validation_pairs: pairs for validation.
         test_pairs: pairs for testing, the last by name.
-        factors: that are tried on learning rates; where there are but one trunk's and one fusion's, they are taken.
+        factors: that are tried on learning rates; the only ones are taken untried.
         alphas: that are tried.
         betas: that are tried with each.
         choice_seeds: of the students that are trained for the choice; not among the seeds of the tables.
@@ -171,7 +171,7 @@ _GPU = Size(
     validation=(36, 12),
     validation_pairs=20,
     test_pairs=30,
-    factors=(Factors(2.5, 0.1),),
+    factors=(Factors(2.5, 1.0),),
     alphas=(10.0, 100.0, 1000.0),
     betas=(100.0, 10.0),
     choice_seeds=(1000,),
