@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from parts.ablation.rows import CHOOSER, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
+from parts.ablation.sizes import Chosen
 from parts.claims import BySeed, differences
 from parts.spread import mean_and_deviation, with_spread
 
@@ -92,14 +94,10 @@ def choice_table(report: Mapping[str, Any]) -> list[str]:
         cells = [f"{value:g}" for value in (*each["learning rates"].values(), each["alpha"], each["beta"])]
         for row in (CHOOSER, STUDENT):
             cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in SHOWN]
-        bold = "**" if taken(each, choice) else ""
+        taken = all(each[field.name] == choice[field.name] for field in fields(Chosen))
+        bold = "**" if taken else ""
         lines.append(f"| {' | '.join(cell and f'{bold}{cell}{bold}' for cell in cells)} |")
     return lines
-
-
-def taken(tried: Mapping[str, Any], choice: Mapping[str, Any]) -> bool:
-    """Whether this is what was chosen of all that was tried."""
-    return all(tried[name] == choice[name] for name in ("factors", "alpha", "beta"))
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

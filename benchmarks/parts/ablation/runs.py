@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from parts.ablation.adaptors import KeptAdaptors
+from parts.ablation.confidence import confidence, read_confidences
 from parts.ablation.rows import ROWS, TEACHER
 from parts.ablation.sizes import Chosen, Size
 from parts.ablation.stage_time import until
@@ -65,9 +67,9 @@ class Experiment:
         """What is learned from and tracked."""
         return Videos(self.size, self.pairs)
 
-    def trunk_of(self, folder: str) -> str:
+    def trunk_of(self, run: Run) -> str:
         """Return the file of weights from which the trunks of a run's network start; empty: random ones."""
-        if folder == TAUGHT:
+        if run.tracks is None:
             return self.teacher_trunk or self.trunk
         return self.trunk if self.size.pretrained_student else ""
 
@@ -78,17 +80,23 @@ class Experiment:
         return found
 
 
+TAUGHT = "teacher"
+"""The folder of the teacher's training."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What is trained, with whom, and what it tracks.
 
     Attributes:
         folder: where it lives, below the experiment's.
-        network: what is trained; None: the teacher tracks with another seed.
+        network: what is trained; None: a teacher tracks with another seed.
         training: how; None with ``network``.
         distillation: with what; None: alone.
-        tracks: which sequences; None: it is trained alone, as the teacher is.
+        tracks: which sequences; None: it becomes a teacher, which others track with.
         seed: of what is random in tracking.
+        teacher: the folder of the training of the teacher that teaches, or tracks.
+        kept_adaptors: whether what only distillation trains keeps batch norm's statistics when the network does.
     """
 
     folder: str
@@ -97,10 +105,8 @@ class Run:
     distillation: DistillationSettings | None
     tracks: Literal["validation", "test"] | None
     seed: int = 0
-
-
-TAUGHT = "teacher"
-"""The folder of the teacher's training."""
+    teacher: str = TAUGHT
+    kept_adaptors: bool = False
 
 
 def teacher_run(size: Size) -> Run:
@@ -220,13 +226,14 @@ def _trained(run: Run, place: Place) -> bool:
     torch.manual_seed(run.training.seed)
     network = TrackerNetwork(run.network)
     experiment, training = place.experiment, run.training
-    trunk = experiment.trunk_of(run.folder)
+    trunk = experiment.trunk_of(run)
     if trunk and load_trunks(network, trunk).folded:
         training = replace(training, frozen_statistics=True)
     stage: AloneStage | DistilledStage = AloneStage(network)
     if run.distillation is not None:
-        teacher = load_network(place.root / TAUGHT / NETWORK).to(device)
-        stage = DistilledStage(network, teacher, distillation=run.distillation)
+        teacher = load_network(place.root / run.teacher / NETWORK).to(device)
+        kind = KeptAdaptors if run.kept_adaptors else DistilledStage
+        stage = kind(network, teacher, distillation=run.distillation)
     sampler = Sampler(
         training_video(experiment), run.network.crop_size, run.network.search_area, training.samples, seed=training.seed
     )
@@ -239,16 +246,18 @@ def _tracked(run: Run, place: Place) -> bool:
     if run.tracks is None:
         return True
     folder = place.root / run.folder
-    source = TAUGHT if run.network is None else run.folder
+    source = run.teacher if run.network is None else run.folder
     network = load_network(place.root / source / NETWORK).to(choose_device(place.device))
     sequences = held_out_video(place.experiment, run.tracks)
     tracking = together(network, place.experiment.size.together, run.seed)
     boxes = run_benchmark(tracking, sequences, folder / "results", progress=place.progress)
     scores = score_sequences(boxes, sequences, RULES["synthetic"])
+    scored = read_confidences(folder / "results", sequences)
     found = {
         **scores.overall.figures(),
         "attributes": {name: each.figures() for name, each in scores.attributes.items()},
         "sequences": {name: each.figures() for name, each in scores.sequences.items()},
+        "tracker's score": confidence(boxes, scored, sequences),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "loss, first and last steps": losses(folder / "log.jsonl"),
         "machine": machine() | {"device": choose_device(place.device).type},

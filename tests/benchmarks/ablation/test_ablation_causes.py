@@ -5,11 +5,19 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from ablation_toy import Command, part, toy
+from torch import Tensor
+
+from mmdistill.reference.data.batches import collate
+from mmdistill.reference.data.sampling import Sampler
+from mmdistill.reference.data.synthetic import synthetic_sequences
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.training.statistics import keep_statistics
 
 
 @pytest.fixture
@@ -19,6 +27,7 @@ def causes() -> ModuleType:
 
 def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> None:
     size, sizes, runs = toy(part("sizes")), part("sizes"), part("runs")
+    size = replace(size, student=replace(size.student, warmup_steps=4))
     chosen = sizes.Chosen(sizes.Factors(2.0, 0.5), 0.1, 10.0)
 
     def differs(name: str, row: str) -> dict[str, Any]:
@@ -37,12 +46,16 @@ def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> 
     same = replace(size, choice_steps=size.student.steps)
     assert causes.TRIES["scfd"].run("scfd", same, chosen).training == same.student_training(1000, chosen.factors)
     size = same
+    assert differs("cmd", "cmd") == differs("cmd_kept", "cmd") == differs("cmd_half", "cmd") == {}
     assert differs("student_long", "student") == {"steps": 6, "statistics_until": 3}
     assert differs("cmd_beta", "cmd") == {"beta": 100.0}
+    assert differs("cmd_warm", "cmd") == {"warmup_steps": 20}
+    base = size.student_training(0, chosen.factors).learning_rates
+    assert differs("cmd_adaptors", "cmd") == {"learning_rates": asdict(replace(base, distillation=1.2e-2))}
     assert differs("cmd_unclipped", "cmd") == {"gradient_limit": 0.0}
     [(name, rates)] = differs("blocks_slow", "blocks").items()
     assert name == "learning_rates"
-    assert rates == asdict(replace(size.student_training(0, chosen.factors).learning_rates, fusion=1e-4))
+    assert rates == asdict(replace(base, fusion=1e-4))
     assert len({each.run(name, size, chosen).folder for name, each in causes.TRIES.items()}) == len(causes.TRIES)
 
 
@@ -63,8 +76,9 @@ def test_causes_are_tried_with_the_ablations_teacher_and_kept(
 
     done = call("--only", "cmd_beta")
     assert done["left"] == []
-    assert set(done["tries"]) == {"teacher", "cmd", "cmd_beta"}  # a toy has one learning rate, tried with CMD alone
-    assert causes.table(done)[4].startswith("| CMD | ")
+    assert set(done["tries"]) == {"cmd_beta"}
+    assert causes.table(done)[2] == "| Teacher | not measured | not measured | not measured |"
+    assert len(causes.confidence_table(done)) == 3
     kept = json.loads(out.read_text())
     kept["tries"]["cmd_beta"]["PR"] = 12.5
     out.write_text(json.dumps(kept))
@@ -74,5 +88,47 @@ def test_causes_are_tried_with_the_ablations_teacher_and_kept(
     kept["teacher"] = "another"
     out.write_text(json.dumps(kept))
     assert call("--only", "cmd_beta")["tries"] == done["tries"]
+    half = call("--only", "teacher", "teacher_half", "cmd_half")
+    assert set(half["tries"]) == {"cmd_beta", "teacher", "teacher_half", "cmd_half"}
+    assert len((tmp_path / "runs/causes/half_taught/log.jsonl").read_text().splitlines()) == 1
+    assert call("--only", "cmd_kept", "--stage-minutes", 0)["left"] == ["causes/cmd_kept: step 0 of 1"]
     with pytest.raises(SystemExit, match="measured with other settings"):
         call("--trunk", "other.npz")
+
+
+def test_adaptors_keep_their_statistics_when_the_network_does() -> None:
+    size, row = toy(part("sizes")), part("rows").ROWS["cmd"]
+    networks = [TrackerNetwork(settings) for settings in (size.student_network(row), size.teacher_network())]
+    stage = part("adaptors").KeptAdaptors(*networks, distillation=row.distillation(1.0, 1.0))
+    sampler = Sampler(
+        synthetic_sequences(2, seed=0, settings=size.video), size.crop_size, 5.0, size.student.samples, seed=0
+    )
+    batch = collate([sampler.sample(number) for number in range(2)]).to("cpu")
+    stage.prepare(size.student)
+
+    def statistics() -> list[Tensor]:
+        return [buffer.clone() for buffer in stage.distillation.buffers()]
+
+    def moved() -> bool:
+        before = statistics()
+        stage(batch)
+        return any(not value.equal(other) for value, other in zip(before, statistics(), strict=True))
+
+    assert statistics()
+    assert moved()
+    keep_statistics(stage.network)
+    assert not moved()
+
+
+def test_a_tracker_is_sure_on_the_target_and_off_it() -> None:
+    """Of five frames the first is given and one has no label."""
+    target = np.array([10.0, 10.0, 20.0, 20.0])
+    truth = np.array([target, target, target, np.full(4, np.nan), target])
+    near, far = np.array([5.0, 0, 0, 0]), np.array([90.0, 0, 0, 0])
+    boxes = np.array([target, target, target + near, target, target + far])
+    sequence = SimpleNamespace(name="one", boxes=truth)
+    scores = {"one": np.array([1.0, 0.9, 0.7, 0.1, 0.2])}
+    found = part("confidence").confidence({"one": boxes}, scores, [sequence])
+    assert found == {"on target": 0.8, "off target": 0.2, "not found": pytest.approx(100 / 3, abs=1e-4)}
+    always = part("confidence").confidence({"one": truth}, scores, [sequence])
+    assert always["off target"] is None

@@ -44,8 +44,10 @@ def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) 
     runs = part("runs")
 
     def started(name: str, *trunks: str) -> tuple[str, str]:
-        experiment = runs.Experiment(ablation.SIZES[name], "", *trunks)
-        return experiment.trunk_of("teacher"), experiment.trunk_of("seed_0/student")
+        size, chosen = ablation.SIZES[name], part("sizes").Chosen(part("sizes").Factors(), 0.0, 0.0)
+        experiment = runs.Experiment(size, "", *trunks)
+        teacher, student = runs.teacher_run(size), runs.row_run(size, "student", 0, chosen)
+        return experiment.trunk_of(teacher), experiment.trunk_of(student)
 
     assert started("cpu", "a") == ("a", "")
     assert started("pretrained", "a") == ("a", "a")

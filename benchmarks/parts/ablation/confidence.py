@@ -1,0 +1,47 @@
+"""How sure a tracker is, and whether rightly: its scores on the target and beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdistill.reference.data.boxes import Array, intersection_over_union
+from mmdistill.reference.data.sequence import Boxes, TrackingSequence
+from mmdistill.reference.tracking.settings import LocalisationSettings
+
+FOLLOWED = 0.5
+"""IoU from which on a box is on the target."""
+
+NAMES = ("on target", "off target", "not found")
+
+
+def confidence(
+    boxes: Mapping[str, Boxes], scores: Mapping[str, Array], sequences: Sequence[TrackingSequence]
+) -> dict[str, float | None]:
+    """Return the mean score on the target and off it, and the percentage of frames whose score says "not found".
+
+    The first frame, which is given, and frames without a label don't count. A mean over no frame is None.
+
+    Args:
+        boxes: what was tracked, by sequence.
+        scores: the tracker's own, by sequence: the highest of each frame's score map.
+        sequences: with the labels.
+    """
+    overlaps, sure = [], []
+    for sequence in sequences:
+        overlap = intersection_over_union(boxes[sequence.name], sequence.boxes)[1:]
+        labelled = np.isfinite(sequence.boxes[1:]).all(axis=1)
+        overlaps.append(overlap[labelled])
+        sure.append(np.asarray(scores[sequence.name])[1:][labelled])
+    overlap, score = np.concatenate(overlaps), np.concatenate(sure)
+    parts = (score[overlap >= FOLLOWED], score[overlap < FOLLOWED], 100 * (score < LocalisationSettings().not_found))
+    return {name: round(float(part.mean()), 4) if part.size else None for name, part in zip(NAMES, parts, strict=True)}
+
+
+def read_confidences(folder: Path, sequences: Sequence[TrackingSequence]) -> dict[str, Array]:
+    """Return each sequence's scores, as a run wrote them beside its boxes."""
+    written = {each.name: json.loads((folder / f"{each.name}.json").read_text()) for each in sequences}
+    return {name: np.asarray(each["scores"]) for name, each in written.items()}
