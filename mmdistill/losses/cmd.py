@@ -28,7 +28,8 @@ class CMDLoss(nn.Module):
         scfd: the feature distillation, or None.
         mpsd: the fusion distillation, or None.
         hfrd: the response distillation, or None.
-        alpha: weight of SCFD and MPSD.
+        alpha: weight of SCFD and MPSD; by default the paper's, which fits sums over a map. These losses are means, of
+            which the reference tracker takes 100 (docs/losses.md, "Which alpha and beta").
         beta: weight of HFRD.
 
     Raises:
