@@ -81,8 +81,7 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
     for seed in seeds:
         runs = {TEACHER: teacher_tracks(seed)}
         runs |= {name: row_run(experiment.size, name, seed, chosen) for name in ROWS}
-        there = {name: read_scores(run, root) for name, run in runs.items() if finished(run, root)}
-        by_seed[str(seed)] = {name: found for name, found in there.items() if found is not None}
+        by_seed[str(seed)] = {name: found for name, run in runs.items() if (found := read_scores(run, root))}
     for found in by_seed.values():
         for each in found.values():
             for name in ("run", "sequences"):  # both lie in the run's folder

@@ -87,8 +87,8 @@ def carry_on(place: Place, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str
             stage.left.append(f"all that {half_taught.folder} is needed for")
     if stage.failed:
         raise DataError("; ".join(stage.left))
-    found = {name: read_scores(run, place.root) for name, run in runs.items() if finished(run, place.root)}
-    return {name: {part: scores[part] for part in KEPT} for name, scores in found.items() if scores}, stage.left
+    found = {name: scores for name, run in runs.items() if (scores := read_scores(run, place.root))}
+    return {name: {part: scores[part] for part in KEPT} for name, scores in found.items()}, stage.left
 
 
 def parse() -> argparse.Namespace:

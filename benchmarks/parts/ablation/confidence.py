@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.data.boxes import Array, intersection_over_union
+from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.sequence import Boxes, TrackingSequence
+from mmdistill.reference.report.partings import overlaps
 from mmdistill.reference.tracking.settings import LocalisationSettings
 
 FOLLOWED = 0.5
@@ -30,13 +31,13 @@ def confidence(
         scores: the tracker's own, by sequence: the highest of each frame's score map.
         sequences: with the labels.
     """
-    overlaps, sure = [], []
+    found, sure = [], []
     for sequence in sequences:
-        overlap = intersection_over_union(boxes[sequence.name], sequence.boxes)[1:]
-        labelled = np.isfinite(sequence.boxes[1:]).all(axis=1)
-        overlaps.append(overlap[labelled])
-        sure.append(np.asarray(scores[sequence.name])[1:][labelled])
-    overlap, score = np.concatenate(overlaps), np.concatenate(sure)
+        overlap = overlaps(boxes[sequence.name], [sequence.boxes])[1:]
+        labelled = ~np.isnan(overlap)
+        found.append(overlap[labelled])
+        sure.append(scores[sequence.name][1:][labelled])
+    overlap, score = np.concatenate(found), np.concatenate(sure)
     parts = (score[overlap >= FOLLOWED], score[overlap < FOLLOWED], 100 * (score < LocalisationSettings().not_found))
     return {name: round(float(part.mean()), 4) if part.size else None for name, part in zip(NAMES, parts, strict=True)}
 

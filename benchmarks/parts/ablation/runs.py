@@ -183,17 +183,16 @@ def finished(run: Run, root: Path) -> bool:
     """Whether nothing is left to do."""
     if run.tracks is None:
         return (root / run.folder / NETWORK).exists()
-    found = read_scores(run, root)
-    return found is not None and found["run"] == _identity(run)
+    return read_scores(run, root) is not None
 
 
 def read_scores(run: Run, root: Path) -> dict[str, Any] | None:
-    """Return what a run wrote at its end, or None."""
+    """Return what a run wrote at its end; None where it has not come so far, or the folder holds another run's."""
     file = root / run.folder / SCORES
     if not file.exists():
         return None
     found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    return found if found["run"] == _identity(run) else None
 
 
 def write_scores(run: Run, root: Path, figures: Mapping[str, Any]) -> None:

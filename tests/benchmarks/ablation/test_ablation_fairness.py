@@ -1,7 +1,6 @@
 """Nothing of the ablation is shared or chosen where it must not be, and all rows are given the same."""
 
 import importlib
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +64,7 @@ class Without(dict[str, Any]):
 def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
     """Let runs have these PR and SR."""
     for each, value in zip(runs, values, strict=True):
-        (root / each.folder).mkdir(parents=True, exist_ok=True)
-        (root / each.folder / "scores.json").write_text(json.dumps({"PR": value, "SR": value, "NPR": 0}))
+        part("runs").write_scores(each, root, {"PR": value, "SR": value, "NPR": 0})
 
 
 def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
