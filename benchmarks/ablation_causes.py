@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.choice import chosen_of
-from parts.ablation.confidence import NAMES
+from parts.ablation.confidence import CONFIDENCE, NAMES
 from parts.ablation.crew import crew
 from parts.ablation.earlier import teacher_digest
 from parts.ablation.report import FIGURES
@@ -34,7 +34,7 @@ from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 
-KEPT = (*FIGURES, "tracker's score")
+KEPT = (*FIGURES, CONFIDENCE)
 """What is kept of each try."""
 
 
@@ -55,7 +55,7 @@ def confidence_table(report: Mapping[str, Any]) -> list[str]:
         "| --- | ---: | ---: | ---: |",
     ]
     for name, each in TRIES.items():
-        found = report["tries"].get(name, {}).get("tracker's score")
+        found = report["tries"].get(name, {}).get(CONFIDENCE)
         if found is not None:
             on, off, lost = (found[part] for part in NAMES)
             scores = ["none" if score is None else f"{score:.2f}" for score in (on, off)]
@@ -79,9 +79,10 @@ def carry_on(place: Place, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str
     half_taught = half_taught_run(place.experiment.size)
     waiting = [run for run in runs.values() if run.teacher == half_taught.folder]
     others = [run for run in runs.values() if run not in waiting]
+    teachers = [half_taught] if waiting else []
     with crew(jobs) as each:
-        stage.do([half_taught, *others] if waiting else others, each)
-        if not waiting or finished(half_taught, place.root):
+        stage.do([*teachers, *others], each)
+        if all(finished(run, place.root) for run in teachers):
             stage.do(waiting, each)
         else:
             stage.left.append(f"all that {half_taught.folder} is needed for")

@@ -151,9 +151,11 @@ def test_the_ablation_is_what_was_measured(ablation_report: ModuleType) -> None:
     claims_table = importlib.import_module("parts.claims").claims_table
     assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
     assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
-    causes = importlib.import_module("ablation_causes")
-    assert figures(page, "ablation_causes") == causes.table(measured("ablation_causes"))
-    assert measured("ablation_causes")["teacher"] == single["teacher"]
+    causes, tried = importlib.import_module("ablation_causes"), measured("ablation_causes")
+    assert figures(page, "ablation_causes") == causes.table(tried)
+    assert figures(page, "ablation_causes scores") == causes.confidence_table(tried)
+    assert tried["teacher"] == report["teacher"]
+    assert tried["left"] == []
 
 
 def test_what_cmd_closes_is_said_against_either_student() -> None:
@@ -184,6 +186,29 @@ def test_what_mpsds_loss_and_blocks_do_is_what_was_measured() -> None:
     assert "it is {} ahead in PR and {} in SR.".format(*ahead("scfd_mpsd", "scfd_blocks")) in page
     assert "both after SCFD: {} in PR, {} in SR.".format(*ahead("scfd", "scfd_blocks")) in page
     assert f"only CAF gains beyond the spread, {ahead('caf', 'scfd', 'ablation')[1]} in SR" in page
+
+
+def test_what_the_suspects_did_is_what_was_measured() -> None:
+    tried, page = measured("ablation_causes")["tries"], prose("docs/how_far_from_the_paper.md")
+
+    def gained(name: str, base: str) -> str:
+        return " and ".join(f"{round(tried[name][figure] - tried[base][figure], 1):.1f}" for figure in ("PR", "SR"))
+
+    longer = f"CMD gains {gained('cmd_long', 'cmd')} points, the student alone {gained('student_long', 'student')}."
+    teachers = f"gains {gained('teacher_half', 'teacher')}, its student no more than {gained('cmd_half', 'cmd')}:"
+    parts = f"MPSD gains {gained('scfd_mpsd', 'scfd')} on SCFD, HFRD {gained('cmd', 'scfd_mpsd')} on both."
+    assert longer in page
+    assert f"without a limit CMD gains {gained('cmd_unclipped', 'cmd')}." in page
+    assert teachers in page
+    assert f"ten times the beta CMD gains {gained('cmd_beta', 'cmd')};" in page
+    assert f"alone gain {gained('blocks', 'student')} on concatenation." in page
+    assert parts in page
+    small = [
+        abs(tried[name][part] - tried["cmd"][part])
+        for name in ("cmd_warm", "cmd_adaptors", "cmd_kept")
+        for part in ("PR", "SR")
+    ]
+    assert max(small) < 1
 
 
 @pytest.mark.parametrize("name", ["pretrained", "slower"])

@@ -16,7 +16,11 @@ from mmdistill.reference.tracking.settings import LocalisationSettings
 FOLLOWED = 0.5
 """IoU from which on a box is on the target."""
 
+CONFIDENCE = "tracker's score"
+"""What reports call it."""
+
 NAMES = ("on target", "off target", "not found")
+"""Its parts."""
 
 
 def confidence(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from parts.ablation.adaptors import KeptAdaptors
-from parts.ablation.confidence import confidence, read_confidences
+from parts.ablation.confidence import CONFIDENCE, confidence, read_confidences
 from parts.ablation.rows import ROWS, TEACHER
 from parts.ablation.sizes import Chosen, Size
 from parts.ablation.stage_time import until
@@ -256,7 +256,7 @@ def _tracked(run: Run, place: Place) -> bool:
         **scores.overall.figures(),
         "attributes": {name: each.figures() for name, each in scores.attributes.items()},
         "sequences": {name: each.figures() for name, each in scores.sequences.items()},
-        "tracker's score": confidence(boxes, scored, sequences),
+        CONFIDENCE: confidence(boxes, scored, sequences),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "loss, first and last steps": losses(folder / "log.jsonl"),
         "machine": machine() | {"device": choose_device(place.device).type},
