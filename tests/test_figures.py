@@ -13,6 +13,8 @@ from mmdistill import Pair, SCFDLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 
+SHOWN = ("PR", "SR")
+
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +213,33 @@ def test_what_the_suspects_did_is_what_was_measured() -> None:
     assert max(small) < 1
 
 
-@pytest.mark.parametrize("name", ["pretrained", "slower"])
+@pytest.mark.parametrize("name", ["pretrained", "slower", "longer"])
 def test_the_ablations_controls_are_what_was_measured(name: str, ablation_report: ModuleType) -> None:
     report = measured(f"ablation_{name}")
     page = "docs/how_far_from_the_paper.md"
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(page, f"ablation {name}") == ablation_report.rows_table(report, rows)
     assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
+
+
+def test_what_length_does_is_what_was_measured() -> None:
+    claims, spread = map(importlib.import_module, ("parts.claims", "parts.spread"))
+    page, usual, longer = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_longer")
+    assert longer["teacher"] == usual["teacher"]
+    gains = {
+        row: " and ".join(f"{longer['rows'][row][figure][0] - usual['rows'][row][figure][0]:.1f}" for figure in SHOWN)
+        for row in ("student", "cmd")
+    }
+    assert gains["student"].replace(" and", " points of PR and") + f" of SR, CMD {gains['cmd']}." in page
+    ahead = [claims.differences(longer["by seed"], "cmd", "student", figure) for figure in SHOWN]
+    by_pr, by_sr = (spread.with_spread(spread.mean_and_deviation(each)) for each in ahead)
+    assert f"ahead in SR, by {by_sr}, and in PR by little, {by_pr}:" in page
+
+    def attribute(row: str, name: str) -> float:
+        return sum(float(rows[row]["attributes"][name]["PR"]) for rows in longer["by seed"].values())
+
+    assert attribute("cmd", "fast_motion") > attribute("student", "fast_motion")
+    assert attribute("cmd", "scale_variation") < attribute("student", "scale_variation")
 
 
 def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> None:
