@@ -82,6 +82,7 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
         runs = {TEACHER: teacher_tracks(seed)}
         runs |= {name: row_run(experiment.size, name, seed, chosen) for name in ROWS}
         by_seed[str(seed)] = {name: found for name, run in runs.items() if (found := read_scores(run, root))}
+    claims = verdicts(CLAIMS, by_seed, SHOWN)
     for found in by_seed.values():
         for each in found.values():
             for name in ("run", "sequences"):  # both lie in the run's folder
@@ -89,7 +90,7 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
     return {
         "teacher": teacher_digest(root),
         "rows": summary(by_seed),
-        "claims": verdicts(CLAIMS, by_seed, SHOWN),
+        "claims": claims,
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
         "by seed": by_seed,
     }

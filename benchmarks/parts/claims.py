@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.spread import mean_and_deviation, with_spread
+import numpy as np
+from parts.spread import mean_and_deviation, standard_error, with_spread
 
-BySeed = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""By seed and row, each figure."""
+BySeed = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By seed and row, each figure; and, where it is kept, by sequence under "sequences"."""
 
 Claim = tuple[str, str, str]
 """In words, and which row is better than which."""
@@ -19,11 +20,26 @@ def differences(by_seed: BySeed, name: str, base: str, figure: str) -> list[floa
     return [found[name][figure] - found[base][figure] for found in by_seed.values() if name in found and base in found]
 
 
+def error_over_sequences(by_seed: BySeed, name: str, base: str, figure: str) -> float | None:
+    """Return the standard error, over sequences, of how far a row is ahead of another; None where they are not kept.
+
+    Of each sequence the mean over seeds counts, so this is what chance in which sequences there are comes to.
+    """
+    pairs = [(found[name], found[base]) for found in by_seed.values() if name in found and base in found]
+    if not all("sequences" in row for pair in pairs for row in pair):
+        return None
+    ahead = [
+        [row["sequences"][sequence][figure] - other["sequences"][sequence][figure] for sequence in row["sequences"]]
+        for row, other in pairs
+    ]
+    return standard_error(np.mean(ahead, axis=0).tolist())
+
+
 def verdicts(claims: Sequence[Claim], by_seed: BySeed, figures: Sequence[str]) -> dict[str, Any]:
     """Return for each claim and figure by how much the one row is ahead of the other, and if beyond the spread.
 
     Beyond the spread: the mean over seeds of the difference is more than its standard deviation, with two seeds or
-    more.
+    more, and more than its standard error over sequences, where they are kept.
     """
     found: dict[str, Any] = {}
     for claim, name, base in claims:
@@ -33,18 +49,27 @@ def verdicts(claims: Sequence[Claim], by_seed: BySeed, figures: Sequence[str]) -
             if len(ahead) < 2:
                 continue
             mean, deviation = mean_and_deviation(ahead)
-            holds = "yes" if mean > deviation else "the reverse" if -mean > deviation else "within the spread"
-            found[claim][figure] = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}
+            error = error_over_sequences(by_seed, name, base, figure)
+            spread = max(deviation, error or 0.0)
+            holds = "yes" if mean > spread else "the reverse" if -mean > spread else "within the spread"
+            each = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}
+            found[claim][figure] = each if error is None else each | {"error over sequences": error}
     return {claim: each for claim, each in found.items() if each}
 
 
 def claims_table(found: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
-    """Return the lines of a table of verdicts in Markdown, as far as there are any."""
+    """Return the lines of a table of verdicts in Markdown, as far as there are any.
+
+    Behind a mean stands its deviation over seeds and then, where it is known, its error over sequences.
+    """
     lines = [f"| The paper's claim | {' | '.join(figures)} |", "| --- |" + " --- |" * len(figures)]
     for claim, each in found.items():
-        cells = [
-            f"{with_spread(each[figure]['ahead'], '+')}: {each[figure]['beyond the spread']}" if figure in each else ""
-            for figure in figures
-        ]
+        cells = [_cell(each[figure]) if figure in each else "" for figure in figures]
         lines.append(f"| {' | '.join([claim, *cells])} |")
     return lines
+
+
+def _cell(verdict: Mapping[str, Any]) -> str:
+    error = verdict.get("error over sequences")
+    over_sequences = "" if error is None else f" ± {error:.1f}"
+    return f"{with_spread(verdict['ahead'], '+')}{over_sequences}: {verdict['beyond the spread']}"

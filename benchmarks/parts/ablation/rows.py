@@ -90,6 +90,7 @@ CLAIMS: tuple[Claim, ...] = (
     ("SCFD helps", "scfd", STUDENT),
     ("MPSD helps, after SCFD", "scfd_mpsd", "scfd"),
     ("HFRD helps, after both", "cmd", "scfd_mpsd"),
+    ("All three help: CMD", "cmd", STUDENT),
     ("SCFD beats AFD", "scfd", "afd"),
     ("SCFD beats SED", "scfd", "sed"),
     ("SCFD beats CED", "scfd", "ced"),

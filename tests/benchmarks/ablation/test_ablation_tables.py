@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+import numpy as np
 import pytest
 from ablation_toy import part
 
@@ -28,7 +29,7 @@ def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
     assert rows["cmd"]["SR gap closed"] == [90.0, 14.1]
     claims = verdicts(by_seed)
     assert claims["SCFD helps"]["PR"] == {"ahead": [9.0, 1.4], "seeds": 2, "beyond the spread": "yes"}
-    assert list(claims) == ["SCFD helps"]  # of the others one side is missing
+    assert list(claims) == ["SCFD helps", "All three help: CMD"]  # of the others one side is missing
     lines = report.table({"rows": rows}, "1")
     assert lines[2].startswith("| Teacher | 65.0 ± 7.1 | 32.5 ± 3.5 | +15.0 ± 7.1 |")
     assert lines[3].startswith("| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  | 78.1/56.0 |")
@@ -51,3 +52,20 @@ def test_a_claim_needs_more_than_the_spread(ahead: tuple[float, float], says: st
     by_seed = {str(seed): {"scfd": figures(50 + value), "sed": figures(50)} for seed, value in enumerate(ahead)}
     found = verdicts(by_seed)["SCFD beats SED"]
     assert found["PR"]["beyond the spread"] == says
+
+
+@pytest.mark.parametrize(("sequences", "says"), [((1.0, 1.2, 1.1), "yes"), ((9.0, -7.0, 1.3), "within the spread")])
+def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float, ...], says: str) -> None:
+    def row(ahead: float, scale: float) -> dict[str, Any]:
+        each = {f"s{i}": figures(50 + scale * value) for i, value in enumerate(sequences)}
+        return figures(50 + ahead) | {"sequences": each}
+
+    by_seed = {str(seed): {"scfd": row(1.1, 1), "sed": row(0, 0)} for seed in range(3)}
+    found = verdicts(by_seed)["SCFD beats SED"]["PR"]
+    error = np.std(sequences, ddof=1) / 3**0.5
+    assert found["error over sequences"] == pytest.approx(error, abs=0.051)
+    assert (found["ahead"], found["beyond the spread"]) == ([1.1, 0.0], says)
+    [_, _, line] = importlib.import_module("parts.claims").claims_table({"SCFD beats SED": {"PR": found}}, ["PR"])
+    assert line == f"| SCFD beats SED | +1.1 ± 0.0 ± {found['error over sequences']:.1f}: {says} |"
+    del by_seed["1"]["sed"]["sequences"]  # taken over from a report, which keeps none
+    assert "error over sequences" not in verdicts(by_seed)["SCFD beats SED"]["PR"]
