@@ -22,7 +22,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,18 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
         runs = {TEACHER: teacher_tracks(seed)}
         runs |= {name: row_run(experiment.size, name, seed, chosen) for name in ROWS}
         by_seed[str(seed)] = {name: found for name, run in runs.items() if (found := read_scores(run, root))}
-    claims = verdicts(CLAIMS, by_seed, SHOWN)
-    for found in by_seed.values():
-        for each in found.values():
-            for name in ("run", "sequences"):  # both lie in the run's folder
-                each.pop(name, None)
     return {
         "teacher": teacher_digest(root),
         "rows": summary(by_seed),
-        "claims": claims,
+        "claims": verdicts(CLAIMS, by_seed, SHOWN),
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
-        "by seed": by_seed,
+        "by seed": {seed: {name: _kept(each) for name, each in rows.items()} for seed, rows in by_seed.items()},
     }
+
+
+def _kept(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report keeps of a run's scores; the rest lies in its folder."""
+    return {name: value for name, value in scores.items() if name not in ("run", "sequences")}
 
 
 def carry_on(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from parts.spread import mean_and_deviation, standard_error, with_spread
+from parts.spread import BySequence, error_over_sequences, mean_and_deviation, with_spread
 
 BySeed = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """By seed and row, each figure; and, where it is kept, by sequence under "sequences"."""
@@ -20,19 +19,12 @@ def differences(by_seed: BySeed, name: str, base: str, figure: str) -> list[floa
     return [found[name][figure] - found[base][figure] for found in by_seed.values() if name in found and base in found]
 
 
-def error_over_sequences(by_seed: BySeed, name: str, base: str, figure: str) -> float | None:
-    """Return the standard error, over sequences, of how far a row is ahead of another; None where they are not kept.
-
-    Of each sequence the mean over seeds counts, so this is what chance in which sequences there are comes to.
-    """
+def _kept_sequences(by_seed: BySeed, name: str, base: str) -> list[tuple[BySequence, BySequence]]:
+    """Return of each seed both rows' figures by sequence; none at all where one of them doesn't keep them."""
     pairs = [(found[name], found[base]) for found in by_seed.values() if name in found and base in found]
     if not all("sequences" in row for pair in pairs for row in pair):
-        return None
-    ahead = [
-        [row["sequences"][sequence][figure] - other["sequences"][sequence][figure] for sequence in row["sequences"]]
-        for row, other in pairs
-    ]
-    return standard_error(np.mean(ahead, axis=0).tolist())
+        return []
+    return [(row["sequences"], other["sequences"]) for row, other in pairs]
 
 
 def verdicts(claims: Sequence[Claim], by_seed: BySeed, figures: Sequence[str]) -> dict[str, Any]:
@@ -49,7 +41,7 @@ def verdicts(claims: Sequence[Claim], by_seed: BySeed, figures: Sequence[str]) -
             if len(ahead) < 2:
                 continue
             mean, deviation = mean_and_deviation(ahead)
-            error = error_over_sequences(by_seed, name, base, figure)
+            error = error_over_sequences(_kept_sequences(by_seed, name, base), figure)
             spread = max(deviation, error or 0.0)
             holds = "yes" if mean > spread else "the reverse" if -mean > spread else "within the spread"
             each = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}

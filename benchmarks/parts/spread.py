@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+BySequence = Mapping[str, Mapping[str, float]]
+"""By sequence, each figure."""
 
 
 def mean_and_deviation(values: Sequence[float]) -> list[float]:
@@ -14,6 +17,21 @@ def mean_and_deviation(values: Sequence[float]) -> list[float]:
 def standard_error(values: Sequence[float]) -> float:
     """Return that of the mean, to one digit; of a single value 0."""
     return round(statistics.stdev(values) / len(values) ** 0.5, 1) if len(values) > 1 else 0.0
+
+
+def error_over_sequences(pairs: Sequence[tuple[BySequence, BySequence]], figure: str) -> float | None:
+    """Return the standard error, over sequences, of how far one is ahead of another; None of no pair.
+
+    Of each sequence the mean over seeds counts, so this is what chance in which sequences there are comes to.
+
+    Args:
+        pairs: of each seed, the one and the other.
+        figure: which.
+    """
+    if not pairs:
+        return None
+    ahead = [{name: found[figure] - other[name][figure] for name, found in one.items()} for one, other in pairs]
+    return standard_error([statistics.mean(each[name] for each in ahead) for name in ahead[0]])
 
 
 def with_spread(figure: Sequence[float], sign: str = "", unit: str = "") -> str:

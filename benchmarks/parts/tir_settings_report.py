@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parts.claims import BySeed, Claim, differences, verdicts
-from parts.spread import mean_and_deviation, standard_error, with_spread
+from parts.spread import error_over_sequences, mean_and_deviation, with_spread
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
 from mmdistill.unsupervised import SETTINGS
@@ -74,12 +74,13 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
             overall = _overall(by_seed, kind)
+            sequences = [tuple(by_seed[seed][row][kind]["sequences"] for row in (name, START)) for seed in paired]
             for figure in FIGURES:
                 gains = differences(overall, name, START, figure)
                 rows[name][kind][figure] = mean_and_deviation([overall[str(seed)][name][figure] for seed in seeds])
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
-                each = _by_sequence([by_seed[seed] for seed in paired], name, kind, figure)
-                rows[name][kind][f"{figure} to A1, error over sequences"] = standard_error(each) if each else None
+                error = error_over_sequences(sequences, figure)
+                rows[name][kind][f"{figure} to A1, error over sequences"] = error
     return rows
 
 
@@ -89,20 +90,6 @@ def _overall(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) 
         str(seed): {name: found[kind]["overall"] for name, found in rows.items() if kind in found}
         for seed, rows in by_seed.items()
     }
-
-
-def _by_sequence(seeds: Sequence[Mapping[str, Any]], name: str, kind: str, figure: str) -> list[float]:
-    """Return of each sequence the difference to A1, its mean over seeds."""
-    if not seeds:
-        return []
-    gains = [
-        {
-            sequence: found[figure] - seed[START][kind]["sequences"][sequence][figure]
-            for sequence, found in seed[name][kind]["sequences"].items()
-        }
-        for seed in seeds
-    ]
-    return [statistics.mean(each[sequence] for each in gains) for sequence in gains[0]]
 
 
 def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
