@@ -1,9 +1,12 @@
+"""One video through the tracker: where its boxes go, and what it refuses."""
+
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from drawn_target import HEIGHT, LENGTH, NETWORK, SETTINGS, WIDTH, classifier_of, frame, network, truth
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import centres
@@ -11,53 +14,17 @@ from mmdistill.reference.data.crops import CropGeometry
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.run import Tracker
-from mmdistill.reference.networks.classifier import TargetClassifier
 from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking import batch_tracker as module
-from mmdistill.reference.tracking.augmentation import Transform
-from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.motion import Target
 from mmdistill.reference.tracking.search import search_geometry
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
-    LearningSettings,
     LocalisationSettings,
     RefinementSettings,
     TrackingSettings,
 )
 from mmdistill.reference.tracking.tracker import ReferenceTracker
-
-WIDTH, HEIGHT, LENGTH = 120, 90, 8
-# An untrained network's scores are low; all of them count here.
-SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=-9.0))
-NETWORK = student_settings(width=4, crop_size=80)
-
-
-def truth(index: int) -> np.ndarray:
-    return np.array([30.0 + 5 * index, 40 - 2 * index, 20, 16])
-
-
-def frame(index: int) -> Pair[np.ndarray]:
-    """A bright chequered box on a dim noisy ground."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 60, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    x, y, w, h = truth(index).astype(int)
-    images[:, y : y + h, x : x + w] = 140
-    images[:, y + 2 : y + h - 2 : 4, x + 2 : x + w - 2] = 255
-    return Pair(*images)
-
-
-def network(settings: NetworkSettings = NETWORK) -> TrackerNetwork:
-    torch.manual_seed(1)
-    return TrackerNetwork(settings)
-
-
-def classifier_of(tracker: ReferenceTracker) -> TargetClassifier:
-    """What scores in a tracker: part of its own copy of the network."""
-    classifier = tracker._batch.network.classifier
-    assert classifier is not None
-    return classifier
 
 
 def track(tracker: ReferenceTracker, frames: Iterator[FramePair] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -179,60 +146,6 @@ def test_the_boxes_returned_and_given_are_the_callers() -> None:
     np.testing.assert_array_equal(tracker.update(frame(2))[0], truth(0))
 
 
-SCORES = {
-    "normal": {(3, 2): 0.9},
-    "hard_negative": {(3, 2): 0.9, (0, 5): 0.6},
-    "uncertain": {(3, 2): 0.9, (2, 2): 0.8},
-    "not_found": {(3, 2): 0.2},
-}
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        # Every third frame after the first is due: frames 4, 7 and 10.
-        (["normal"] * 9, {4: 2, 7: 2, 10: 2}),
-        (["hard_negative", "normal", "hard_negative", "normal"], {2: 1, 4: 1}),
-        (["not_found"] * 9, {}),
-        (["uncertain"] * 9, {}),
-        (["normal", "normal", "uncertain", "normal", "normal", "normal"], {7: 2}),
-    ],
-)
-def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    learned: dict[int, int] = {}
-    samples: dict[int, int] = {}
-    settings = TrackingSettings(
-        localisation=LocalisationSettings(neighbourhood=0),
-        learning=LearningSettings(interval=3),
-        first_frame=FirstFrameSettings(transforms=(Transform(flip=True),)),
-    )
-    tracker = ReferenceTracker(network(), settings)
-    tracked = classifier_of(tracker)
-    tracker.init(frame(0), truth(0))
-    optimise = tracked.optimiser.forward
-
-    def noted(
-        filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor, iterations: int, weights: torch.Tensor
-    ) -> torch.Tensor:
-        learned[number] = iterations
-        samples[number] = len(features)
-        torch.testing.assert_close(weights.sum(dim=0), torch.ones(1))
-        return optimise(filters, features, boxes, iterations, weights)
-
-    monkeypatch.setattr(tracked.optimiser, "forward", noted)
-    for number, flag in enumerate(flags, start=2):  # noqa: B007 (`noted` reads it)
-        scores = torch.zeros(1, 1, 1, 6, 6)
-        for (x, y), score in SCORES[flag].items():
-            scores[..., y, x] = score
-        monkeypatch.setattr(tracked, "score", lambda *_, scores=scores: scores)
-        tracker.update(frame(0))
-        assert tracker.flag == flag
-    assert learned == expected
-    # The first frame's four, and one for each frame that was believed.
-    believed = [flag in ("normal", "hard_negative") for flag in flags]
-    assert samples == {number: 4 + sum(believed[: number - 1]) for number in expected}
-
-
 def test_a_displaced_maximum_moves_the_box_by_whole_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TrackingSettings(refinement=RefinementSettings(steps=0, random_boxes=0))
     tracker = ReferenceTracker(network(student_settings(width=4, crop_size=96)), settings)
@@ -245,53 +158,6 @@ def test_a_displaced_maximum_moves_the_box_by_whole_cells(monkeypatch: pytest.Mo
     moved, score = tracker.update(frame(0))
     np.testing.assert_allclose(moved, [70, 20, 24, 24], atol=1e-4)
     assert score == 1
-
-
-def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker = ReferenceTracker(network(), SETTINGS)
-    tracked = classifier_of(tracker)
-    learn, given = tracked.learn, {}
-
-    def noted(features: torch.Tensor, boxes: torch.Tensor, iterations: int) -> torch.Tensor:
-        given.update(features=features, boxes=boxes[:, 0], iterations=iterations)
-        return learn(features, boxes, iterations)
-
-    monkeypatch.setattr(tracked, "learn", noted)
-    tracker.init(frame(0), truth(0))
-    assert given["iterations"] == 10
-    assert given["boxes"].shape == (15, 4)
-    # 5 * sqrt(20 * 16) image pixels on 80; the crop is half a cell off, and at whole pixels.
-    scale = 5 * np.sqrt(20 * 16) / 80
-    plain = np.array([32 - 10 / scale, 32 - 8 / scale, 20 / scale, 16 / scale])
-    np.testing.assert_allclose(given["boxes"][0], plain, atol=0.6)
-    for number, shift in enumerate([(-24, -24), (-24, 24), (24, -24), (24, 24)], start=1):
-        np.testing.assert_allclose(given["boxes"][number] - given["boxes"][0], [*shift, 0, 0], atol=1e-4)
-
-    features, dropped = given["features"][0, 0], given["features"][-2:, 0]
-    kept = dropped.flatten(2).abs().sum(dim=-1) > 0
-    torch.testing.assert_close(dropped, kept[..., None, None] * features / 0.8)
-    assert 0 < int((~kept).sum()) < kept.numel() / 2
-    assert (kept[0] != kept[1]).any()
-    np.testing.assert_array_equal(given["boxes"][-2:], given["boxes"][[0, 0]])
-
-
-@pytest.mark.parametrize(("flag", "rate"), [("normal", 0.01), ("hard_negative", 0.02)])
-def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    added = []
-    monkeypatch.setattr(SampleMemory, "add", lambda _, *sample: added.append(sample))
-    still = RefinementSettings(steps=0, random_boxes=0)
-    tracker = ReferenceTracker(network(student_settings(width=4, crop_size=96)), TrackingSettings(refinement=still))
-    tracked = classifier_of(tracker)
-    tracker.init(frame(0), [50, 40, 24, 24])  # 1.25 image pixels a crop pixel: 19.2 crop pixels
-    scores = torch.zeros(1, 1, 1, 7, 7)
-    scores[..., 2, 4] = 1
-    scores[..., 6, 0] = 0.6 if flag == "hard_negative" else 0
-    monkeypatch.setattr(tracked, "score", lambda *_: scores)
-    tracker.update(frame(0))
-    ((sequences, features, boxes, rates),) = added
-    assert (sequences.tolist(), rates.tolist()) == ([0], [rate])
-    assert features.shape == (1, 16, 6, 6)
-    np.testing.assert_allclose(boxes[0], [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
 
 
 def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,9 +225,3 @@ def test_bad_input_is_named() -> None:
     tracker.init(frame(0), truth(0))
     with pytest.raises(DataError, match=r"^update: expected aligned RGB and TIR images of one size"):
         tracker.update(Pair(frame(0).rgb, frame(0).tir[:-1]))
-
-
-def test_a_memory_without_room_is_refused() -> None:
-    with pytest.raises(DataError, match=r"memory: expected more than the first frame's 15 samples, got 15$"):
-        TrackingSettings(learning=LearningSettings(memory=15))
-    assert TrackingSettings().first_frame.samples == 15
