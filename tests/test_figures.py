@@ -127,6 +127,11 @@ def test_what_the_settings_reach_is_what_was_measured() -> None:
     assert figures("docs/tir.md", "tir_settings real") == tables.table(report, "real")
     assert figures("docs/tir.md", "tir_settings losses") == tables.losses_table(report)
     assert figures("docs/tir.md", "tir_settings claims") == claims.claims_table(report["claims"], tables.FIGURES)
+    assert report["claims"] == tables.judged(report["by seed"])
+    assert {each["beyond the spread"] for claim in report["claims"].values() for each in claim.values()} == {
+        "within the spread"
+    }
+    assert '"Yes" would be a mean beyond both; there is none, nor one that says the reverse' in prose("docs/tir.md")
     assert all(row["seeds"] == [0, 1, 2] for row in report["settings"].values())
 
 

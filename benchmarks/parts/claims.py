@@ -19,7 +19,7 @@ def differences(by_seed: BySeed, name: str, base: str, figure: str) -> list[floa
     return [found[name][figure] - found[base][figure] for found in by_seed.values() if name in found and base in found]
 
 
-def _kept_sequences(by_seed: BySeed, name: str, base: str) -> list[tuple[BySequence, BySequence]]:
+def kept_sequences(by_seed: BySeed, name: str, base: str) -> list[tuple[BySequence, BySequence]]:
     """Return of each seed both rows' figures by sequence; none at all where one of them doesn't keep them."""
     pairs = [(found[name], found[base]) for found in by_seed.values() if name in found and base in found]
     if not all("sequences" in row for pair in pairs for row in pair):
@@ -41,7 +41,7 @@ def verdicts(claims: Sequence[Claim], by_seed: BySeed, figures: Sequence[str]) -
             if len(ahead) < 2:
                 continue
             mean, deviation = mean_and_deviation(ahead)
-            error = error_over_sequences(_kept_sequences(by_seed, name, base), figure)
+            error = error_over_sequences(kept_sequences(by_seed, name, base), figure)
             spread = max(deviation, error or 0.0)
             holds = "yes" if mean > spread else "the reverse" if -mean > spread else "within the spread"
             each = {"ahead": [mean, deviation], "seeds": len(ahead), "beyond the spread": holds}

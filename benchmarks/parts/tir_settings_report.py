@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.claims import BySeed, Claim, differences, verdicts
+from parts.claims import BySeed, Claim, differences, kept_sequences, verdicts
 from parts.spread import error_over_sequences, mean_and_deviation, with_spread
 
 from mmdistill.reference.training.unsupervised.setting_runs import START
@@ -69,32 +69,35 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     rows: dict[str, Any] = {}
     for name in names:
         seeds = [seed for seed, found in by_seed.items() if name in found]
-        paired = [seed for seed in seeds if START in by_seed[seed]]
         rows[name] = {"seeds": seeds}
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
-            overall = _overall(by_seed, kind)
-            sequences = [tuple(by_seed[seed][row][kind]["sequences"] for row in (name, START)) for seed in paired]
+            figures = _figures(by_seed, kind)
+            sequences = kept_sequences(figures, name, START)
             for figure in FIGURES:
-                gains = differences(overall, name, START, figure)
-                rows[name][kind][figure] = mean_and_deviation([overall[str(seed)][name][figure] for seed in seeds])
+                gains = differences(figures, name, START, figure)
+                rows[name][kind][figure] = mean_and_deviation([figures[str(seed)][name][figure] for seed in seeds])
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
                 error = error_over_sequences(sequences, figure)
                 rows[name][kind][f"{figure} to A1, error over sequences"] = error
     return rows
 
 
-def _overall(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) -> BySeed:
-    """Return by seed and setting the figures over all sequences of a kind, of those that tracked it."""
+def _figures(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) -> BySeed:
+    """Return by seed and setting the figures of a kind, overall and by sequence, of those that tracked it."""
     return {
-        str(seed): {name: found[kind]["overall"] for name, found in rows.items() if kind in found}
+        str(seed): {
+            name: found[kind]["overall"] | {"sequences": found[kind]["sequences"]}
+            for name, found in rows.items()
+            if kind in found
+        }
         for seed, rows in by_seed.items()
     }
 
 
 def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return what the paper says, held against the composed sequences; the real ones are two."""
-    return verdicts(CLAIMS, _overall(by_seed, "composed"), FIGURES)
+    return verdicts(CLAIMS, _figures(by_seed, "composed"), FIGURES)
 
 
 def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:

@@ -97,6 +97,20 @@ def test_what_the_paper_says_is_held_against_the_composed_sequences(report: Modu
     assert [each["SR"]["beyond the spread"] for each in claims.values()] == ["yes", "within the spread"]
 
 
+def test_a_claim_has_to_be_beyond_the_error_over_sequences_too(report: ModuleType) -> None:
+    by_seed = {seed: {"A1": figures(start), "B1": figures(start + 1)} for seed, start in enumerate((10, 20))}
+    for found in by_seed.values():
+        found["B1"]["composed"]["sequences"]["other"] = found["A1"]["composed"]["sequences"]["other"]
+    found = report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]
+    assert found["error over sequences"] == 0.5  # of 1 and 0
+    assert found["beyond the spread"] == "yes"
+    for found in by_seed.values():
+        found["B1"]["composed"]["sequences"]["other"] = {"SR": 0, "PR": 0, "NPR": 0}
+    assert report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]["beyond the spread"] == (
+        "within the spread"
+    )
+
+
 def test_the_papers_figures_and_claims_agree(report: ModuleType) -> None:
     for claim, name, base in report.CLAIMS:
         assert report.PAPER[name][0] > report.PAPER[base][0], claim
