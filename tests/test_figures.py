@@ -1,46 +1,18 @@
 """What the documents say was measured is what the benchmarks' committed output holds."""
 
 import importlib
-import json
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
+from written_figures import ROOT, ahead, figures, measured, prose
 
 from mmdistill import Pair, SCFDLoss
-
-ROOT = Path(__file__).resolve().parents[1]
-
-SHOWN = ("PR", "SR")
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-
-
-def prose(document: str) -> str:
-    """A document's text, its lines joined."""
-    return (ROOT / document).read_text().replace("\n", " ")
-
-
-def figures(document: str, name: str) -> list[str]:
-    """The lines of the table that stands under a mark."""
-    _, _, below = (ROOT / document).read_text().partition(f"<!-- figures: {name} -->\n\n")
-    return below.partition("\n\n")[0].splitlines()
-
-
-def measured(name: str) -> Any:
-    """What a benchmark's output holds."""
-    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
-
-
-def ahead(by_seed: Any, row: str, base: str, figure: str) -> str:
-    """By how much a row is ahead of another, seed by seed, in words."""
-    claims, spread = map(importlib.import_module, ("parts.claims", "parts.spread"))
-    return str(spread.with_spread(spread.mean_and_deviation(claims.differences(by_seed, row, base, figure))))
 
 
 @pytest.fixture
@@ -142,110 +114,6 @@ def test_the_known_answers_are_what_was_measured() -> None:
     said = "DFAT is published with {} and {}".format(*dfat["published"])
     assert said in prose("docs/benchmarks.md")
     assert dfat["without"]
-
-
-@pytest.fixture
-def ablation_report(_here: None) -> ModuleType:
-    return importlib.import_module("parts.ablation.report")
-
-
-def test_the_ablation_is_what_was_measured(ablation_report: ModuleType) -> None:
-    page, report, single = "docs/how_far_from_the_paper.md", measured("ablation"), measured("ablation_single")
-    for name in ("1", "2", "3", "4"):
-        assert figures(page, f"ablation {name}") == ablation_report.table(report, name)
-    assert figures(page, "ablation single") == ablation_report.table(single, "single")
-    assert figures(page, "ablation choice") == ablation_report.choice_table(single)
-    for part in ("experiment", "choice"):
-        assert report[part] == single[part]
-    assert report["left"] == []
-    assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2")}
-    claims_table = importlib.import_module("parts.claims").claims_table
-    assert figures(page, "ablation claims") == claims_table(report["claims"], ablation_report.SHOWN)
-    assert figures(page, "ablation_sizes") == importlib.import_module("parts.ablation.sizes").table()
-    causes, tried = importlib.import_module("ablation_causes"), measured("ablation_causes")
-    assert figures(page, "ablation_causes") == causes.table(tried)
-    assert figures(page, "ablation_causes scores") == causes.confidence_table(tried)
-    assert tried["teacher"] == report["teacher"]
-    assert tried["left"] == []
-
-
-def test_what_cmd_closes_is_said_against_either_student() -> None:
-    spread = importlib.import_module("parts.spread")
-    report, page = measured("ablation"), prose("docs/how_far_from_the_paper.md")
-    own = [spread.with_spread(report["rows"]["cmd"][f"{figure} gap closed"], unit=" %") for figure in SHOWN]
-    assert "CMD closes {} of the gap in PR and {} in SR.".format(*own) in page
-    students = measured("ablation_slower")["by seed"]
-    against = []
-    for figure in SHOWN:
-        shares = []
-        for seed, rows in report["by seed"].items():
-            low, high = students[seed]["student"][figure], rows["teacher"][figure]
-            shares.append(100 * (rows["cmd"][figure] - low) / (high - low))
-        against.append(spread.with_spread(spread.mean_and_deviation(shares), unit=" %"))
-    assert "CMD of Table 1 closes {} of the gap in PR and {} in SR.".format(*against) in page
-
-
-def test_what_mpsds_loss_and_blocks_do_is_what_was_measured() -> None:
-    page, report, single = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_single")
-    loss, blocks = (
-        [ahead(single["by seed"], row, "scfd_blocks", figure) for figure in SHOWN] for row in ("scfd_mpsd", "scfd")
-    )
-    assert "it is {} ahead in PR and {} in SR.".format(*loss) in page
-    assert "both after SCFD: {} in PR, {} in SR.".format(*blocks) in page
-    assert f"CAF gains {ahead(report['by seed'], 'caf', 'scfd', 'SR')} on it in SR" in page
-    errors = [each["SR"]["error over sequences"] for each in report["claims"].values()]
-    assert min(errors) > 0.3
-
-
-def test_what_the_suspects_did_is_what_was_measured() -> None:
-    tried, page = measured("ablation_causes")["tries"], prose("docs/how_far_from_the_paper.md")
-
-    def gained(name: str, base: str) -> str:
-        return " and ".join(f"{round(tried[name][figure] - tried[base][figure], 1):.1f}" for figure in SHOWN)
-
-    longer = f"CMD gains {gained('cmd_long', 'cmd')} points, the student alone {gained('student_long', 'student')}."
-    teachers = f"gains {gained('teacher_half', 'teacher')}, its student no more than {gained('cmd_half', 'cmd')}:"
-    parts = f"MPSD gains {gained('scfd_mpsd', 'scfd')} on SCFD, HFRD {gained('cmd', 'scfd_mpsd')} on both."
-    assert longer in page
-    assert f"without a limit CMD gains {gained('cmd_unclipped', 'cmd')}." in page
-    assert teachers in page
-    assert f"ten times the beta CMD gains {gained('cmd_beta', 'cmd')};" in page
-    assert f"alone gain {gained('blocks', 'student')} on concatenation." in page
-    assert parts in page
-    small = [
-        abs(tried[name][part] - tried["cmd"][part])
-        for name in ("cmd_warm", "cmd_adaptors", "cmd_kept")
-        for part in SHOWN
-    ]
-    assert max(small) < 1
-
-
-@pytest.mark.parametrize("name", ["pretrained", "slower", "longer"])
-def test_the_ablations_controls_are_what_was_measured(name: str, ablation_report: ModuleType) -> None:
-    report = measured(f"ablation_{name}")
-    page = "docs/how_far_from_the_paper.md"
-    rows = [row for row in report["rows"] if row != "teacher"]
-    assert figures(page, f"ablation {name}") == ablation_report.rows_table(report, rows)
-    assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
-
-
-def test_what_length_does_is_what_was_measured() -> None:
-    page, usual, longer = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_longer")
-    assert longer["teacher"] == usual["teacher"]
-    gains = {
-        row: " and ".join(f"{longer['rows'][row][figure][0] - usual['rows'][row][figure][0]:.1f}" for figure in SHOWN)
-        for row in ("student", "cmd")
-    }
-    assert gains["student"].replace(" and", " points of PR and") + f" of SR, CMD {gains['cmd']}." in page
-    by_pr, by_sr = (ahead(longer["by seed"], "cmd", "student", figure) for figure in SHOWN)
-    error = longer["claims"]["All three help: CMD"]["PR"]["error over sequences"]
-    assert f"ahead in SR, by {by_sr}; in PR {by_pr} is not beyond the error over sequences, {error}:" in page
-
-    def attribute(row: str, name: str) -> float:
-        return sum(float(rows[row]["attributes"][name]["PR"]) for rows in longer["by seed"].values())
-
-    assert attribute("cmd", "fast_motion") > attribute("student", "fast_motion")
-    assert attribute("cmd", "scale_variation") < attribute("student", "scale_variation")
 
 
 def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> None:

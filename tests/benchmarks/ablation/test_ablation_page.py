@@ -1,0 +1,108 @@
+"""What the page about CMD's tables says was measured is what the ablation's committed output holds."""
+
+import importlib
+
+import pytest
+from ablation_toy import part
+from written_figures import ahead, figures, measured, prose
+
+SHOWN = ("PR", "SR")
+
+
+def test_the_ablation_is_what_was_measured() -> None:
+    page, report, single = "docs/how_far_from_the_paper.md", measured("ablation"), measured("ablation_single")
+    for name in ("1", "2", "3", "4"):
+        assert figures(page, f"ablation {name}") == part("report").table(report, name)
+    assert figures(page, "ablation single") == part("report").table(single, "single")
+    assert figures(page, "ablation choice") == part("report").choice_table(single)
+    for same in ("experiment", "choice"):
+        assert report[same] == single[same]
+    assert report["left"] == []
+    assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2")}
+    claims_table = importlib.import_module("parts.claims").claims_table
+    assert figures(page, "ablation claims") == claims_table(report["claims"], part("report").SHOWN)
+    assert figures(page, "ablation_sizes") == part("sizes").table()
+    causes, tried = importlib.import_module("ablation_causes"), measured("ablation_causes")
+    assert figures(page, "ablation_causes") == causes.table(tried)
+    assert figures(page, "ablation_causes scores") == causes.confidence_table(tried)
+    assert tried["teacher"] == report["teacher"]
+    assert tried["left"] == []
+
+
+def test_what_cmd_closes_is_said_against_either_student() -> None:
+    spread = importlib.import_module("parts.spread")
+    report, page = measured("ablation"), prose("docs/how_far_from_the_paper.md")
+    own = [spread.with_spread(report["rows"]["cmd"][f"{figure} gap closed"], unit=" %") for figure in SHOWN]
+    assert "CMD closes {} of the gap in PR and {} in SR.".format(*own) in page
+    students = measured("ablation_slower")["by seed"]
+    against = []
+    for figure in SHOWN:
+        shares = []
+        for seed, rows in report["by seed"].items():
+            low, high = students[seed]["student"][figure], rows["teacher"][figure]
+            shares.append(100 * (rows["cmd"][figure] - low) / (high - low))
+        against.append(spread.with_spread(spread.mean_and_deviation(shares), unit=" %"))
+    assert "CMD of Table 1 closes {} of the gap in PR and {} in SR.".format(*against) in page
+
+
+def test_what_mpsds_loss_and_blocks_do_is_what_was_measured() -> None:
+    page, report, single = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_single")
+    loss, blocks = (
+        [ahead(single["by seed"], row, "scfd_blocks", figure) for figure in SHOWN] for row in ("scfd_mpsd", "scfd")
+    )
+    assert "it is {} ahead in PR and {} in SR.".format(*loss) in page
+    assert "both after SCFD: {} in PR, {} in SR.".format(*blocks) in page
+    assert f"CAF gains {ahead(report['by seed'], 'caf', 'scfd', 'SR')} on it in SR" in page
+    errors = [each["SR"]["error over sequences"] for each in report["claims"].values()]
+    assert min(errors) > 0.3
+
+
+def test_what_the_suspects_did_is_what_was_measured() -> None:
+    tried, page = measured("ablation_causes")["tries"], prose("docs/how_far_from_the_paper.md")
+
+    def gained(name: str, base: str) -> str:
+        return " and ".join(f"{round(tried[name][figure] - tried[base][figure], 1):.1f}" for figure in SHOWN)
+
+    longer = f"CMD gains {gained('cmd_long', 'cmd')} points, the student alone {gained('student_long', 'student')}."
+    teachers = f"gains {gained('teacher_half', 'teacher')}, its student no more than {gained('cmd_half', 'cmd')}:"
+    parts = f"MPSD gains {gained('scfd_mpsd', 'scfd')} on SCFD, HFRD {gained('cmd', 'scfd_mpsd')} on both."
+    assert longer in page
+    assert f"without a limit CMD gains {gained('cmd_unclipped', 'cmd')}." in page
+    assert teachers in page
+    assert f"ten times the beta CMD gains {gained('cmd_beta', 'cmd')};" in page
+    assert f"alone gain {gained('blocks', 'student')} on concatenation." in page
+    assert parts in page
+    small = [
+        abs(tried[name][part] - tried["cmd"][part])
+        for name in ("cmd_warm", "cmd_adaptors", "cmd_kept")
+        for part in SHOWN
+    ]
+    assert max(small) < 1
+
+
+@pytest.mark.parametrize("name", ["pretrained", "slower", "longer"])
+def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
+    report = measured(f"ablation_{name}")
+    page = "docs/how_far_from_the_paper.md"
+    rows = [row for row in report["rows"] if row != "teacher"]
+    assert figures(page, f"ablation {name}") == part("report").rows_table(report, rows)
+    assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
+
+
+def test_what_length_does_is_what_was_measured() -> None:
+    page, usual, longer = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_longer")
+    assert longer["teacher"] == usual["teacher"]
+    gains = {
+        row: " and ".join(f"{longer['rows'][row][figure][0] - usual['rows'][row][figure][0]:.1f}" for figure in SHOWN)
+        for row in ("student", "cmd")
+    }
+    assert gains["student"].replace(" and", " points of PR and") + f" of SR, CMD {gains['cmd']}." in page
+    by_pr, by_sr = (ahead(longer["by seed"], "cmd", "student", figure) for figure in SHOWN)
+    error = longer["claims"]["All three help: CMD"]["PR"]["error over sequences"]
+    assert f"ahead in SR, by {by_sr}; in PR {by_pr} is not beyond the error over sequences, {error}:" in page
+
+    def attribute(row: str, name: str) -> float:
+        return sum(float(rows[row]["attributes"][name]["PR"]) for rows in longer["by seed"].values())
+
+    assert attribute("cmd", "fast_motion") > attribute("student", "fast_motion")
+    assert attribute("cmd", "scale_variation") < attribute("student", "scale_variation")
