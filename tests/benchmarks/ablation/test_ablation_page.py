@@ -80,13 +80,22 @@ def test_what_the_suspects_did_is_what_was_measured() -> None:
     assert max(small) < 1
 
 
-@pytest.mark.parametrize("name", ["pretrained", "slower", "longer"])
+@pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "nightly"])
 def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
     report = measured(f"ablation_{name}")
     page = "docs/how_far_from_the_paper.md"
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(page, f"ablation {name}") == part("report").rows_table(report, rows)
-    assert report["rows"]["student"]["seeds"] == ["0", "1", "2"]
+    assert report["rows"]["student"]["seeds"] == (["0", "1"] if name == "nightly" else ["0", "1", "2"])
+
+
+def test_what_the_smallest_size_does_is_what_was_measured() -> None:
+    page, by_seed = prose("docs/how_far_from_the_paper.md"), measured("ablation_nightly")["by seed"]
+    by_pr, by_sr = (ahead(by_seed, "teacher", "student", figure) for figure in SHOWN)
+    assert f"ahead of the student alone by {by_sr} in SR and by {by_pr} in PR, which is no gap." in page
+    assert f"CMD falls behind by {ahead(by_seed, 'student', 'cmd', 'PR')} in PR;" in page
+    parts, lost = (ahead(by_seed, "scfd_mpsd", base, "SR") for base in ("student", "cmd"))
+    assert f"SCFD and MPSD gain {parts}, of which HFRD loses {lost}." in page
 
 
 def test_what_length_does_is_what_was_measured() -> None:
