@@ -18,7 +18,8 @@ import torch
 from parts.machine import machine
 from parts.spread import mean_and_deviation, with_spread
 
-from mmdistill.reference.demo import Contender, DemoSettings, Experiment
+from mmdistill.reference.demo.experiment import Contender, Experiment
+from mmdistill.reference.demo.settings import DemoSettings
 from mmdistill.reference.files import write_text
 from mmdistill.reference.training.stages import DistillationSettings
 

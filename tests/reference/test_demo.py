@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdistill.reference.demo import DemoSettings, report, run_demo, verdict
+from mmdistill.reference.demo.report import report, verdict
+from mmdistill.reference.demo.run import run_demo
+from mmdistill.reference.demo.settings import DemoSettings
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.scores import BenchmarkScores
 from mmdistill.reference.evaluation.scoring import score_benchmark

@@ -6,7 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from mmdistill.reference.demo import report, run_demo
+from mmdistill.reference.demo.report import report
+from mmdistill.reference.demo.run import run_demo
 
 
 def demo(out: Path = Path("demo"), seed: int = 0) -> None:

@@ -1,0 +1,34 @@
+"""The demonstration from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmdistill.reference.demo.experiment import Contender, Experiment
+from mmdistill.reference.demo.report import write_report
+from mmdistill.reference.demo.settings import DemoSettings
+
+
+def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender] | None:
+    """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
+
+    Args:
+        out: folder for everything that is written.
+        seed: of data, weights and tracking.
+        settings: how large.
+
+    Returns:
+        Teacher, student alone and distilled student; None where an interruption came first.
+
+    Raises:
+        DataError: the folder holds a run with other settings.
+    """
+    experiment = Experiment(out, seed, settings or DemoSettings())
+    teacher = experiment.teacher()
+    alone = experiment.student("student") if teacher else None
+    distilled = experiment.student("distilled student", teacher.network) if teacher and alone else None
+    if teacher is None or alone is None or distilled is None:
+        return None
+    contenders = [teacher, alone, distilled]
+    write_report(Path(out), contenders, experiment.held_out)
+    return contenders
