@@ -89,7 +89,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 CLAIMS: tuple[Claim, ...] = (
     ("SCFD helps", "scfd", STUDENT),
     ("MPSD helps, after SCFD", "scfd_mpsd", "scfd"),
+    ("MPSD helps, alone", "mpsd", STUDENT),
     ("HFRD helps, after both", "cmd", "scfd_mpsd"),
+    ("HFRD helps, alone", "hfrd", STUDENT),
     ("All three help: CMD", "cmd", STUDENT),
     ("SCFD beats AFD", "scfd", "afd"),
     ("SCFD beats SED", "scfd", "sed"),
@@ -102,4 +104,4 @@ CLAIMS: tuple[Claim, ...] = (
     ("CMD beats ReviewKD, 1 Res18", "cmd", "review"),
     ("CMD beats MD", "cmd", "md"),
 )
-"""What the paper says."""
+"""What the paper says; it has no rows of MPSD and HFRD alone, but says that each helps."""
