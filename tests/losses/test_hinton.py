@@ -1,5 +1,3 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -131,18 +129,6 @@ def test_a_single_score_is_warned_of_where_the_loss_was_called() -> None:
     assert warned[0].filename == __file__
     with pytest.warns(DeadTermWarning, match="no student input requires gradient"):
         KDLoss()(torch.zeros(3), torch.ones(3))
-
-
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("over", ["logits", "response"])
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own deprecations while it traces
-def test_one_graph(dynamic: bool, over: str) -> None:
-    torch.compiler.reset()
-    loss = KDLoss(over=over)  # type: ignore[arg-type]
-    compiled = torch.compile(copy.deepcopy(loss), fullgraph=True, dynamic=dynamic, backend="eager")
-    for shape in ((2, 8, 12), (3, 5, 17)):
-        student, teacher = torch.randn(2, *shape)
-        torch.testing.assert_close(compiled(student, teacher).total, loss(student, teacher).total)
 
 
 def test_wrong_inputs_are_named() -> None:
