@@ -96,13 +96,35 @@ def test_what_the_suspects_did_is_what_was_measured() -> None:
     assert max(small) < 1
 
 
-@pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "nightly"])
+@pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "beta", "nightly"])
 def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
     report = measured(f"ablation_{name}")
     page = "docs/how_far_from_the_paper.md"
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(page, f"ablation {name}") == part("report").rows_table(report, rows)
     assert report["rows"]["student"]["seeds"] == (["0", "1"] if name == "nightly" else ["0", "1", "2"])
+
+
+def test_what_ten_times_the_beta_does_is_what_was_measured() -> None:
+    page, usual = prose("docs/how_far_from_the_paper.md"), measured("ablation_single")["by seed"]
+    report = measured("ablation_beta")
+    more = report["by seed"]
+    both = {seed: {"more": rows["cmd"], "usual": usual[seed]["cmd"]} for seed, rows in more.items()}
+    gains = [
+        " and ".join(ahead(by_seed, row, base, figure) for figure in SHOWN)
+        for by_seed, row, base in ((both, "more", "usual"), (more, "cmd", "scfd_mpsd"), (more, "hfrd", "student"))
+    ]
+    assert "CMD gains {} on itself with the beta that was chosen, and HFRD after both {}.".format(*gains) in page
+    assert f"Alone HFRD helps again, by {gains[2]}." in page
+    assert [report["claims"]["HFRD helps, alone"][figure]["beyond the spread"] for figure in SHOWN] == ["yes", "yes"]
+    teacher, cmd, without = (
+        sum(rows[row]["tracker's score"]["on target"] for rows in more.values()) / len(more)
+        for row in ("teacher", "cmd", "scfd_mpsd")
+    )
+    assert f"teacher's, {teacher:.2f} on the target: CMD's are {cmd:.2f}, SCFD and MPSD's {without:.2f}." in page
+    for seed, rows in more.items():
+        for row in ("student", "scfd_mpsd"):
+            assert [rows[row][figure] for figure in SHOWN] == [usual[seed][row][figure] for figure in SHOWN]
 
 
 def test_what_the_smallest_size_does_is_what_was_measured() -> None:
