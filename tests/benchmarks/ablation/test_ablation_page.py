@@ -1,37 +1,44 @@
 """What the page about CMD's tables says was measured is what the ablation's committed output holds."""
 
 import importlib
+from typing import Any
 
 import pytest
 from ablation_toy import part
 from written_figures import ahead, figures, measured, prose
 
+PAGE = "docs/how_far_from_the_paper.md"
 SHOWN = ("PR", "SR")
 
 
+def claims_table(claims: Any) -> list[str]:
+    """The lines of a table of verdicts, as the page shows them."""
+    lines: list[str] = importlib.import_module("parts.claims").claims_table(claims, SHOWN)
+    return lines
+
+
 def test_the_ablation_is_what_was_measured() -> None:
-    page, report, single = "docs/how_far_from_the_paper.md", measured("ablation"), measured("ablation_single")
+    report, single = measured("ablation"), measured("ablation_single")
     for name in ("1", "2", "3", "4"):
-        assert figures(page, f"ablation {name}") == part("report").table(report, name)
-    assert figures(page, "ablation single") == part("report").table(single, "single")
-    assert figures(page, "ablation choice") == part("report").choice_table(single)
+        assert figures(PAGE, f"ablation {name}") == part("report").table(report, name)
+    assert figures(PAGE, "ablation single") == part("report").table(single, "single")
+    assert figures(PAGE, "ablation choice") == part("report").choice_table(single)
     for same in ("experiment", "choice"):
         assert report[same] == single[same]
     assert report["left"] == []
     assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2")}
-    claims_table = importlib.import_module("parts.claims").claims_table
-    assert figures(page, "ablation claims") == claims_table(report["claims"], part("report").SHOWN)
-    assert figures(page, "ablation_sizes") == part("sizes").table()
+    assert figures(PAGE, "ablation claims") == claims_table(report["claims"])
+    assert figures(PAGE, "ablation_sizes") == part("sizes").table()
     causes, tried = importlib.import_module("ablation_causes"), measured("ablation_causes")
-    assert figures(page, "ablation_causes") == causes.table(tried)
-    assert figures(page, "ablation_causes scores") == causes.confidence_table(tried)
+    assert figures(PAGE, "ablation_causes") == causes.table(tried)
+    assert figures(PAGE, "ablation_causes scores") == causes.confidence_table(tried)
     assert tried["teacher"] == report["teacher"]
     assert tried["left"] == []
 
 
 def test_what_cmd_closes_is_said_against_either_student() -> None:
     spread = importlib.import_module("parts.spread")
-    report, page = measured("ablation"), prose("docs/how_far_from_the_paper.md")
+    report, page = measured("ablation"), prose(PAGE)
     own = [spread.with_spread(report["rows"]["cmd"][f"{figure} gap closed"], unit=" %") for figure in SHOWN]
     assert "CMD closes {} of the gap in PR and {} in SR.".format(*own) in page
     students = measured("ablation_slower")["by seed"]
@@ -46,7 +53,7 @@ def test_what_cmd_closes_is_said_against_either_student() -> None:
 
 
 def test_what_each_part_does_alone_is_what_was_measured() -> None:
-    page, single = prose("docs/how_far_from_the_paper.md"), measured("ablation_single")
+    page, single = prose(PAGE), measured("ablation_single")
     assert single["left"] == []
 
     def gains(row: str, base: str) -> list[str]:
@@ -56,8 +63,7 @@ def test_what_each_part_does_alone_is_what_was_measured() -> None:
     assert "SCFD gains {} in PR and {} in SR, and HFRD {} in PR and {} in SR:".format(*scfd, *hfrd) in page
     assert f"MPSD loses {mpsd[0].removeprefix('-')} in PR; what it gains in SR is within chance." in page
     alone = {claim: each for claim, each in single["claims"].items() if claim.endswith("alone")}
-    claims_table = importlib.import_module("parts.claims").claims_table
-    assert figures("docs/how_far_from_the_paper.md", "ablation single claims") == claims_table(alone, SHOWN)
+    assert figures(PAGE, "ablation single claims") == claims_table(alone)
     verdicts = [[each[figure]["beyond the spread"] for figure in SHOWN] for each in alone.values()]
     assert verdicts == [["the reverse", "within the spread"], ["yes", "yes"]]
     assert "it is {} ahead in PR and {} in SR.".format(*gains("scfd_mpsd", "scfd_blocks")) in page
@@ -68,13 +74,13 @@ def test_what_each_part_does_alone_is_what_was_measured() -> None:
 def test_what_caf_gains_is_less_than_any_error() -> None:
     report = measured("ablation")
     said = f"CAF gains {ahead(report['by seed'], 'caf', 'scfd', 'SR')} on it in SR"
-    assert said in prose("docs/how_far_from_the_paper.md")
+    assert said in prose(PAGE)
     errors = [each["SR"]["error over sequences"] for each in report["claims"].values()]
     assert min(errors) > 0.3
 
 
 def test_what_the_suspects_did_is_what_was_measured() -> None:
-    tried, page = measured("ablation_causes")["tries"], prose("docs/how_far_from_the_paper.md")
+    tried, page = measured("ablation_causes")["tries"], prose(PAGE)
 
     def gained(name: str, base: str) -> str:
         return " and ".join(f"{round(tried[name][figure] - tried[base][figure], 1):.1f}" for figure in SHOWN)
@@ -99,14 +105,13 @@ def test_what_the_suspects_did_is_what_was_measured() -> None:
 @pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "beta", "nightly"])
 def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
     report = measured(f"ablation_{name}")
-    page = "docs/how_far_from_the_paper.md"
     rows = [row for row in report["rows"] if row != "teacher"]
-    assert figures(page, f"ablation {name}") == part("report").rows_table(report, rows)
+    assert figures(PAGE, f"ablation {name}") == part("report").rows_table(report, rows)
     assert report["rows"]["student"]["seeds"] == (["0", "1"] if name == "nightly" else ["0", "1", "2"])
 
 
 def test_what_ten_times_the_beta_does_is_what_was_measured() -> None:
-    page, usual = prose("docs/how_far_from_the_paper.md"), measured("ablation_single")["by seed"]
+    page, usual = prose(PAGE), measured("ablation_single")["by seed"]
     report = measured("ablation_beta")
     more = report["by seed"]
     both = {seed: {"more": rows["cmd"], "usual": usual[seed]["cmd"]} for seed, rows in more.items()}
@@ -128,7 +133,7 @@ def test_what_ten_times_the_beta_does_is_what_was_measured() -> None:
 
 
 def test_what_the_smallest_size_does_is_what_was_measured() -> None:
-    page, by_seed = prose("docs/how_far_from_the_paper.md"), measured("ablation_nightly")["by seed"]
+    page, by_seed = prose(PAGE), measured("ablation_nightly")["by seed"]
     by_pr, by_sr = (ahead(by_seed, "teacher", "student", figure) for figure in SHOWN)
     assert f"ahead of the student alone by {by_sr} in SR and by {by_pr} in PR, which is no gap." in page
     assert f"CMD falls behind by {ahead(by_seed, 'student', 'cmd', 'PR')} in PR;" in page
@@ -137,7 +142,7 @@ def test_what_the_smallest_size_does_is_what_was_measured() -> None:
 
 
 def test_what_length_does_is_what_was_measured() -> None:
-    page, usual, longer = prose("docs/how_far_from_the_paper.md"), measured("ablation"), measured("ablation_longer")
+    page, usual, longer = prose(PAGE), measured("ablation"), measured("ablation_longer")
     assert longer["teacher"] == usual["teacher"]
     gains = {
         row: " and ".join(f"{longer['rows'][row][figure][0] - usual['rows'][row][figure][0]:.1f}" for figure in SHOWN)

@@ -3,15 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from drawn_target import network
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import intersection_over_union
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.run import run_sequence
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.settings import single_settings, student_settings
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import PUBLISHED_ATOM, LocalisationSettings, TrackingSettings
 from mmdistill.reference.tracking.track_batch import track_batch
@@ -65,11 +64,6 @@ CLIPS = [
     Clip(3, 14, (90, 140)),
     Clip(4, 9, (200, 100)),
 ]
-
-
-def network(settings: NetworkSettings) -> TrackerNetwork:
-    torch.manual_seed(1)
-    return TrackerNetwork(settings)
 
 
 @pytest.mark.parametrize("together", [5, 2])

@@ -5,17 +5,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from drawn_target import SETTINGS
 
 from mmdistill import Pair
 from mmdistill.reference.data.boxes import intersection_over_union
 from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
-from mmdistill.reference.tracking.settings import LocalisationSettings, TrackingSettings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
-SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=-9.0))
 NETWORKS = [student_settings(width=8, crop_size=96), single_settings("tir", width=8, crop_size=96)]
 
 
