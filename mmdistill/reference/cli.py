@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.ranges import RangeError, check_options, unchecked
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -31,6 +34,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export": export,
 }
+
+OPTION_NAMES = {"start": "from"}
+"""Options of parameters whose names are words of Python."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
             # Without labelled data it is TIR-CMD, a command of its own.
-            tyro.cli(train_tir, prog="mmdistill train tir", args=rest[1:])
+            _call(train_tir, "mmdistill train tir", rest[1:])
         elif name in COMMANDS:
-            tyro.cli(COMMANDS[name], prog=f"mmdistill {name}", args=rest)
+            _call(COMMANDS[name], f"mmdistill {name}", rest)
         else:
             _overview([name, *rest] if name else [])
+    except RangeError as error:
+        print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -56,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mmdistill: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
+    """Run a command with its options, once all of them are in their ranges."""
+
+    @functools.wraps(command)
+    def bind(*positional: Any, **options: Any) -> inspect.BoundArguments:
+        return inspect.signature(command).bind(*positional, **options)
+
+    parse: Any = bind
+    with unchecked():
+        bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
+    check_options(command, bound.arguments, OPTION_NAMES)
+    command(*bound.args, **bound.kwargs)
 
 
 def _given(option: str, arguments: Sequence[str]) -> bool:

@@ -73,14 +73,18 @@ class Range:
         return f"{number} {limits} {self.high:,}"
 
 
+NON_EMPTY = "non-empty"
+"""Marks a tuple of any length but 0."""
+
 LOW_TO_HIGH = "low to high"
 """Marks a pair of numbers of which the second is not below the first."""
 
 Probability = Annotated[float, Range(0, 1)]
 PositiveInt = Annotated[int, Range(1, 10**9)]
 NonNegativeInt = Annotated[int, Range(0, 10**9)]
+Count = Annotated[int, Range(1, 10**6)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
-Weight = Annotated[float, Range(0, 1e9)]
+Weight = Annotated[float, Range(0, 10**9)]
 """Of a term of a loss."""
 
 _unchecked: ContextVar[bool] = ContextVar("_unchecked", default=False)
@@ -153,6 +157,8 @@ def _check(kind: Any, value: Any, where: str, join: _Join) -> None:
             raise RangeError(where, f"one of {', '.join(map(repr, inner))}", value)
     elif origin is tuple:
         _check_tuple(inner, value, where, join)
+        if NON_EMPTY in metadata and not value:
+            raise RangeError(where, "at least one value", value)
         if LOW_TO_HIGH in metadata and value[0] > value[1]:
             raise RangeError(where, "a range from low to high", value)
     elif dataclasses.is_dataclass(kind) and isinstance(kind, type):

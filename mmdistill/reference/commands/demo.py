@@ -8,9 +8,10 @@ from pathlib import Path
 
 from mmdistill.reference.demo.report import report
 from mmdistill.reference.demo.run import run_demo
+from mmdistill.reference.ranges import Seed
 
 
-def demo(out: Path = Path("demo"), seed: int = 0) -> None:
+def demo(out: Path = Path("demo"), seed: Seed = 0) -> None:
     """Train a small teacher, a student alone and the same student distilled; score the three on held-out video.
 
     Takes a few minutes on two CPU cores and needs no data:

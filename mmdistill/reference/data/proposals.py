@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.reference.data.boxes import centres, from_centre, intersection_over_union
-from mmdistill.reference.ranges import Range, RangeError, check_fields
+from mmdistill.reference.ranges import NON_EMPTY, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,11 @@ class ProposalSettings:
     """
 
     count: Annotated[int, Range(1, 10_000)] = 8
-    deviations: tuple[Annotated[float, Range(0, 10)], ...] = (0.01, 0.05, 0.1, 0.2, 0.3)
+    deviations: Annotated[tuple[Annotated[float, Range(0, 10)], ...], NON_EMPTY] = (0.01, 0.05, 0.1, 0.2, 0.3)
     minimum_iou: Annotated[float, Range(0, 0.9)] = 0.1
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.deviations:
-            raise RangeError("ProposalSettings.deviations", "at least one number", self.deviations)
 
 
 def propose(

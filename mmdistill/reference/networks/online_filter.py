@@ -41,7 +41,7 @@ class OnlineSettings:
 
     channels: Annotated[int, Range(1, 4096)] = 64
     filter_size: Annotated[int, Range(1, 64)] = 4
-    alpha: Annotated[float, Range(0, 1e9)] = 0.05
+    alpha: Annotated[float, Range(0, 10**9)] = 0.05
     label_sigma: Annotated[float, Range(0.001, 10)] = 0.25
     filter_regularisation: Weight = 0.1
     projection_regularisation: Weight = 1e-4

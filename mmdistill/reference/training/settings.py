@@ -76,7 +76,7 @@ class TrainingSettings:
     warmup_steps: NonNegativeInt = 0
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
-    gradient_limit: Annotated[float, Range(0, 1e9)] = 0.0
+    gradient_limit: Annotated[float, Range(0, 10**9)] = 0.0
     frozen_statistics: bool = False
     frozen_trunk: bool = False
     statistics_until: NonNegativeInt | None = None

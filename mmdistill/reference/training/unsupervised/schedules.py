@@ -11,7 +11,7 @@ from mmdistill.reference.ranges import PositiveInt, Range, check_fields
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.unsupervised import BranchSetting
 
-RateFactor = Annotated[float, Range(0, 1e9)]
+RateFactor = Annotated[float, Range(0, 10**9)]
 
 
 @dataclass(frozen=True)
