@@ -22,6 +22,8 @@ from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import exit_status, terminable
+from mmdistill.reference.progress import tell
 from mmdistill.reference.ranges import RangeError, check_options, unchecked
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -42,29 +44,36 @@ OPTION_NAMES = {"start": "from"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit status: 0 success, 1 bad data, 2 wrong arguments.
 
+    A signal that ends the run adds its number to 128: 130 after Ctrl-C, 143 after SIGTERM.
+
     Args:
         arguments: what stands after ``mmdistill``; the process's own if not given.
     """
     logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
-        if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
-            # Without labelled data it is TIR-CMD, a command of its own.
-            _call(train_tir, "mmdistill train tir", rest[1:])
-        elif name in COMMANDS:
-            _call(COMMANDS[name], f"mmdistill {name}", rest)
-        else:
-            _overview([name, *rest] if name else [])
+        with terminable():
+            _run(name, rest)
     except RangeError as error:
         print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("mmdistill: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        tell("mmdistill: interrupted")
+        return exit_status(error)
     return 0
+
+
+def _run(name: str, rest: list[str]) -> None:
+    if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
+        # Without labelled data it is TIR-CMD, a command of its own.
+        _call(train_tir, "mmdistill train tir", rest[1:])
+    elif name in COMMANDS:
+        _call(COMMANDS[name], f"mmdistill {name}", rest)
+    else:
+        _overview([name, *rest] if name else [])
 
 
 def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:

@@ -58,19 +58,21 @@ class TerminalBar(ProgressBar):
 
     def update(self, n: float = 1) -> None:
         """Count ``n`` more units as done."""
-        self._bar.update(n)
+        with suppress(OSError):  # a terminal that is gone stops no work
+            self._bar.update(n)
 
     def set_postfix(self, values: Mapping[str, object]) -> None:
         """Show these values behind the count, from the next update on."""
         self._bar.set_postfix(values, refresh=False)
 
     def set_description(self, title: str) -> None:
-        """Show another title."""
-        self._bar.set_description(title)
+        """Show another title, from the next update on."""
+        self._bar.set_description(title, refresh=False)
 
     def close(self) -> None:
         """Leave the last state on the screen."""
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
 
 class ProgressLines(ProgressBar):
@@ -107,8 +109,7 @@ class ProgressLines(ProgressBar):
         if now - self._latest < LINE_INTERVAL:
             return
         self._latest, self.shown = now, True
-        with suppress(OSError):  # a log file on a full disk stops no work
-            print(self._line(now - self._start), file=sys.stderr, flush=True)
+        tell(self._line(now - self._start))
 
     def set_postfix(self, values: Mapping[str, object]) -> None:
         """Print these values behind the count, from the next line on."""
@@ -126,6 +127,13 @@ class ProgressLines(ProgressBar):
             if rate > 0:
                 parts.append(f"{tqdm.format_interval(max(self._total - self._done, 0) / rate)} left")
         return f"{self._title}: {', '.join([*parts, *(f'{name} {value}' for name, value in self._postfix.items())])}"
+
+
+def tell(message: str) -> None:
+    """Print a line to standard error, if there is one and it can be written."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
 
 
 def progress_bar(total: int | None, title: str, unit: str, *, initial: int = 0, quiet: bool = False) -> ProgressBar:

@@ -16,7 +16,7 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
@@ -108,7 +108,7 @@ def track(
                     writer.write(draw(frame))
                 bar.update()
                 if interrupted:
-                    raise KeyboardInterrupt
+                    raise Interruption(interrupted[0])
     print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
 
 

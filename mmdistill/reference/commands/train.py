@@ -156,13 +156,11 @@ def train(
         run(AloneStage(network, tracking), samples, training, out, data=source, device=place, title=stage)
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
-        taught: Samples | None = samples
         if teacher_cache is not None:
-            taught = taught_samples(
+            samples = taught_samples(
                 teacher_cache, distilled, sampler, fixed_samples, training, data=drawn, device=place
             )
-        if taught is not None:
-            run(distilled, taught, training, out, data=source, device=place, title="distilled student")
+        run(distilled, samples, training, out, data=source, device=place, title="distilled student")
     if Ranks.current().first:
         print(out / "network.safetensors")
     leave()

@@ -115,8 +115,6 @@ def train_tir(
     )
     ranks = Ranks.current()
     made = runs.network(setting)
-    if made is None:
-        return
     leave()
     if not ranks.first:
         return
