@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +22,9 @@ from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import exit_status, terminable
+from mmdistill.reference.progress import tell
+from mmdistill.reference.ranges import RangeError, check_options, unchecked
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -32,9 +37,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
 }
 
+OPTION_NAMES = {"start": "from"}
+"""Options of parameters whose names are words of Python."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit status: 0 success, 1 bad data, 2 wrong arguments.
+
+    A signal that ends the run adds its number to 128: 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         arguments: what stands after ``mmdistill``; the process's own if not given.
@@ -42,20 +52,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
-        if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
-            # Without labelled data it is TIR-CMD, a command of its own.
-            tyro.cli(train_tir, prog="mmdistill train tir", args=rest[1:])
-        elif name in COMMANDS:
-            tyro.cli(COMMANDS[name], prog=f"mmdistill {name}", args=rest)
-        else:
-            _overview([name, *rest] if name else [])
+        with terminable():
+            _run(name, rest)
+    except RangeError as error:
+        print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("mmdistill: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        tell("mmdistill: interrupted")
+        return exit_status(error)
     return 0
+
+
+def _run(name: str, rest: list[str]) -> None:
+    if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
+        # Without labelled data it is TIR-CMD, a command of its own.
+        _call(train_tir, "mmdistill train tir", rest[1:])
+    elif name in COMMANDS:
+        _call(COMMANDS[name], f"mmdistill {name}", rest)
+    else:
+        _overview([name, *rest] if name else [])
+
+
+def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
+    """Run a command with its options, once all of them are in their ranges."""
+
+    @functools.wraps(command)
+    def bind(*positional: Any, **options: Any) -> inspect.BoundArguments:
+        return inspect.signature(command).bind(*positional, **options)
+
+    parse: Any = bind
+    with unchecked():
+        bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
+    check_options(command, bound.arguments, OPTION_NAMES)
+    command(*bound.args, **bound.kwargs)
 
 
 def _given(option: str, arguments: Sequence[str]) -> bool:

@@ -42,9 +42,6 @@ def choose_run(weights: Path, device: str, together: int, workers: int, on_broke
     Raises:
         DataError: what is asked for can't be done.
     """
-    for name, value in (("together", together), ("workers", workers)):
-        if value < 1:
-            raise DataError(f"--{name}: expected at least 1, got {value}")
     place = choose_device(device)
     network = load_network(weights)
     if workers == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.commands.benchmark_run import RESULTS, choose_run, claim, report_speed
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked
@@ -24,6 +24,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import Count, Range, Seed
 
 
 def evaluate(
@@ -42,12 +43,12 @@ def evaluate(
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
-    together: int = 8,
-    workers: int = 1,
+    together: Annotated[int, Range(1, 10_000)] = 8,
+    workers: Annotated[int, Range(1, 1024)] = 1,
     on_broken: OnBroken = "stop",
     unusable: Unusable = "stop",
-    count: int = 20,
-    seed: int = 1_000_000,
+    count: Count = 20,
+    seed: Seed = 1_000_000,
     device: str = "auto",
 ) -> None:
     """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, per sequence and overall.

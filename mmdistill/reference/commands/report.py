@@ -19,6 +19,7 @@ from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
 from mmdistill.reference.report.cost import Cost, read_cost
@@ -35,15 +36,15 @@ def report(
     annotations: Path | None = None,
     root: Path | None = None,
     weights: tuple[str, ...] = (),
-    looks: int = 2,
+    looks: Annotated[int, Range(0, 1000)] = 2,
     title: str | None = None,
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
     unusable: Unusable = "stop",
-    count: int = 20,
-    seed: int = 1_000_000,
+    count: Count = 20,
+    seed: Seed = 1_000_000,
 ) -> None:
     """Compare trackers on one page: tables, plots, attributes, sequence by sequence.
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.commands.initial_box import initial_box
 from mmdistill.reference.data.frames import Reading, open_input
@@ -16,10 +16,11 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.ranges import Range, Seed
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
 from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.track_output import TrackOutput
@@ -38,8 +39,8 @@ def track(
     unequal: Literal["error", "shorter"] = "error",
     response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
-    fps: float = 25.0,
-    seed: int = 0,
+    fps: Annotated[float, Range(0.01, 1000)] = 25.0,
+    seed: Seed = 0,
     device: str = "auto",
 ) -> None:
     """Track a target through one video.
@@ -107,7 +108,7 @@ def track(
                     writer.write(draw(frame))
                 bar.update()
                 if interrupted:
-                    raise KeyboardInterrupt
+                    raise Interruption(interrupted[0])
     print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
 
 

@@ -139,8 +139,6 @@ def test_what_can_not_be_used_may_be_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--workers", "0"], "--workers: expected at least 1, got 0"),
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--together", "0"], "--together: expected at least 1"),
         (["--weights", "W", "--out", "O"], "--root: expected the folder of the sequences"),
         (["--results", "HERE"], "--annotations: expected the folder of the ground truth"),
         (["--check"], "--root: expected the folder of the sequences"),
