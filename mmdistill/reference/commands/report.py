@@ -17,6 +17,7 @@ from mmdistill.reference.data.benchmarks import BenchmarkName
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.plots import PlotFormat, check_formats
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
@@ -37,6 +38,7 @@ def report(
     weights: tuple[str, ...] = (),
     looks: int = 2,
     title: str | None = None,
+    plot_format: tuple[PlotFormat, ...] = ("png",),
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
@@ -70,6 +72,7 @@ def report(
         weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
         looks: how many sequences are looked at closely for each of two trackers.
         title: of the page.
+        plot_format: png, svg, pdf, or several of them, for the pictures beside the page.
         split: which part of LasHeR.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
@@ -82,6 +85,7 @@ def report(
         raise DataError(f"--out: expected a name that ends in .html, got {out}")
     if looks < 0:
         raise DataError(f"--looks: expected 0 or more, got {looks}")
+    check_formats(plot_format)
     named = name_folders(folders)
     costs = _costs(named, weights)
     if benchmark is None:
@@ -115,7 +119,7 @@ def report(
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif whole_pixels:
         raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
-    paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
+    paths = write_report(contents, out, looks=looks, made=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
     for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
         print_oddities(found, whose=whose)
