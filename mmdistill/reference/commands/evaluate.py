@@ -25,6 +25,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.report.cost import COST, read_cost, save_cost
 from mmdistill.reference.report.words import several
 
 
@@ -77,7 +78,7 @@ def evaluate(
             corners, separated by commas, tabs or spaces. VOT's raw results and .mat files are read too.
         root: folder of the benchmark, images and all; a run takes its ground truth from there too.
         weights: a trained network.safetensors.
-        out: folder for results, scores.json, curves.json, speed.json and plots.
+        out: folder for results, scores.json, curves.json, speed.json, cost.json and plots.
         json: file for the scores.
         tracker: the tracker's name in plots and exported results; by default the folder's of the results, or mmdistill.
         export: folder for the results in the form that the benchmark's own toolkit reads.
@@ -120,6 +121,7 @@ def evaluate(
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences = source.sequences(oddities, images=True)
         claim(out, weights, source.title)
+        save_cost(out / COST, read_cost(weights))
         with terminable():
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
         report_speed(out, list(boxes))

@@ -10,7 +10,6 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.reference.commands.benchmark_run import claimed
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName
@@ -22,7 +21,7 @@ from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
-from mmdistill.reference.report.cost import Cost, read_cost
+from mmdistill.reference.report.cost import Cost, read_cost, read_saved_cost
 from mmdistill.reference.report.ground_truth import known_of, read_truths
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report
@@ -91,6 +90,8 @@ def report(
     if benchmark is None:
         contents = collect_scored(named, costs)
     rule = contents.rule if benchmark is None else RULES[benchmark]
+    if (annotations is not None or root is not None) and rule.benchmark not in RULES:
+        raise DataError(f"{folders[0]}: scored on {rule.benchmark!r}, which is no benchmark with files on disk")
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
     oddities = Oddities()
@@ -126,14 +127,14 @@ def report(
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
-    """Return the costs of networks that are given, and of those that the folders' results were made with."""
-    found = {name: path for name, folder in folders.items() if (path := claimed(folder)) is not None}
+    """Return the costs of networks that are given, and those that ``evaluate`` saved beside its results."""
+    found = {name: cost for name, folder in folders.items() if (cost := read_saved_cost(folder)) is not None}
     for each in weights:
         name, equals, file = each.partition("=")
         if not equals or name not in folders:
             raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
-        found[name] = Path(file)
-    return {name: read_cost(path) for name, path in found.items()}
+        found[name] = read_cost(file)
+    return found
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:
