@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from mmdistill.reference.commands.report import report
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, one_line
 from mmdistill.reference.interruption import exit_status, terminable
 from mmdistill.reference.progress import tell
 from mmdistill.reference.ranges import RangeError, check_options, unchecked
@@ -49,16 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what stands after ``mmdistill``; the process's own if not given.
     """
-    logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
+    _prepare_output()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
         with terminable():
             _run(name, rest)
     except RangeError as error:
-        print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 2
     except (DataError, ShapeError, OSError) as error:
-        print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         tell("mmdistill: interrupted")
@@ -88,6 +89,23 @@ def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> 
         bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
     check_options(command, bound.arguments, OPTION_NAMES)
     command(*bound.args, **bound.kwargs)
+
+
+class _OneLine(logging.Formatter):
+    """Prints a warning as errors are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"mmdistill: {one_line(record.getMessage())}"
+
+
+def _prepare_output() -> None:
+    """Let names that the terminal can't encode be printed as backslash escapes, and warnings on one line each."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _given(option: str, arguments: Sequence[str]) -> bool:

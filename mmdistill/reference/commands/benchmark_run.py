@@ -98,13 +98,3 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
         raise DataError(f"{out}: holds results on {earlier}, not on {sequences}; give another --out, or remove it")
     write_text(kind, f"{sequences}\n")
     write_text(mark, f"{digest}  {weights}\n")
-
-
-def claimed(out: Path) -> Path | None:
-    """Return the weights file that a folder's results were made with, if it is still there and the same."""
-    try:
-        digest, path = (out / RESULTS / _MARK).read_text("utf-8").rstrip("\n").split("  ", 1)
-        same = hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
-    except (OSError, ValueError):
-        return None
-    return Path(path) if same else None
