@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmdistill.reference.data.tiff_pages import TIFF_STARTS, first_directory, read_pages
 
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of a JPEG's frame header
 _INVALID_MARKERS = frozenset({*range(0x02, 0xC0), 0xC8, 0xD8, *range(0xF0, 0xFE)})
 _SCAN, _END = 0xDA, 0xD9
-
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
-"""A JPEG marker that begins a segment or ends the image. Within the pixels, FF is followed by 0 or a restart marker."""
 
 _PNM_HEADER = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _PNM_MAXIMUM = re.compile(rb"(?:\s|#[^\n]*\n)*(\d+)\s")
@@ -84,8 +85,10 @@ def _jpeg(data: bytes) -> ImageHeader:
     """Walk the segments to the image's own end; thumbnails lie inside a segment, and what follows is no part of it."""
     width = height = 0
     position, scans = 2, 0
-    while (found := _MARKER.search(data, position)) is not None:
-        marker, position = found[1][0], found.end()
+    markers = _jpeg_markers(data)
+    while (each := bisect_left(markers, position)) < len(markers):
+        position = markers[each] + 2
+        marker = data[position - 1]
         if marker == _END:
             return ImageHeader("JPEG", width, height, scans > 0, position)
         if marker in _INVALID_MARKERS:
@@ -95,6 +98,14 @@ def _jpeg(data: bytes) -> ImageHeader:
         scans += marker == _SCAN
         position += struct.unpack_from(">H", data, position)[0]
     return ImageHeader("JPEG", width, height, whole=False)
+
+
+def _jpeg_markers(data: bytes) -> NDArray[np.int64]:
+    """Return where a byte FF may begin a segment or end the image: neither 0 nor a restart marker follows, nor FF."""
+    values = np.frombuffer(data, np.uint8)
+    starts = np.flatnonzero(values[:-1] == 0xFF)
+    follows = values[starts + 1]
+    return np.asarray(starts[(follows > 1) & (follows & 0xF8 != 0xD0) & (follows != 0xFF)], dtype=np.int64)
 
 
 def _bmp(data: bytes) -> ImageHeader:
