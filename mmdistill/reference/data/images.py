@@ -16,7 +16,7 @@ from mmdistill.reference.data.image_headers import ImageHeader, read_header
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.tiff_pages import select_page
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import atomic_path
+from mmdistill.reference.files import atomic_path, read_regular
 
 Pixels = NDArray[Any]
 """An image as it is stored: ``(H, W)`` or ``(H, W, C)`` in BGR order, of 1, 3 or 4 channels. uint8 or uint16; thermal
@@ -63,10 +63,7 @@ def read_image(path: str | Path) -> Image:
 def read_pixels(path: str | Path) -> Pixels:
     """Read an image as it is stored, ``(H, W)`` or ``(H, W, C)`` in BGR order; see ``read_image``."""
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the image: {error.strerror}") from error
+    data = read_regular(path)
     if not data:
         raise DataError(f"{path}: expected an image, the file is empty")
     header = read_header(data)

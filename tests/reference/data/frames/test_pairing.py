@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdistill.reference.data.frames.pairing import pair_files
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.natural_order import natural_order
 
 
 def names(folder: str, stems: list[str]) -> list[Path]:
