@@ -182,9 +182,13 @@ def _avif(data: bytes) -> ImageHeader:
 
 
 def _tiff(data: bytes) -> ImageHeader:
-    pages = read_pages(data)
+    pages, cut = read_pages(data)
+    if not pages:
+        if cut:
+            return ImageHeader("TIFF", 0, 0, whole=False)
+        raise ValueError("a TIFF file without a page")
     first = pages[0]
-    whole = all(page.end <= len(data) for page in pages)
+    whole = not cut and all(page.end <= len(data) for page in pages)
     directory = 0 if first.directory == first_directory(data) else first.directory
     return ImageHeader("TIFF", first.width, first.height, whole, 0, len(pages), first.white_is_zero, directory)
 

@@ -47,6 +47,17 @@ def max_pixels() -> int:
     return int(value)
 
 
+def set_max_pixels(count: int) -> None:
+    """Set the number of pixels of the largest image that is read, for this process and those it starts.
+
+    Raises:
+        DataError: it is not positive.
+    """
+    if count < 1:
+        raise DataError(f"--max-pixels: expected a positive number, got {count}")
+    os.environ[MAX_PIXELS_VARIABLE] = str(count)
+
+
 def read_image(path: str | Path) -> Image:
     """Read an image of 1, 3 or 4 channels as ``(H, W, 3)`` uint8, RGB.
 

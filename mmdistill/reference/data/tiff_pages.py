@@ -34,28 +34,28 @@ class TiffPage(NamedTuple):
     end: int
 
 
-def read_pages(data: Any) -> list[TiffPage]:
-    """Return the pages of a TIFF file, without thumbnails and masks.
+def read_pages(data: Any) -> tuple[list[TiffPage], bool]:
+    """Return the pages of a TIFF file, without thumbnails and masks, and whether the file ends before the last of them.
 
     Args:
         data: the file, as bytes or as a map of it.
 
     Raises:
-        struct.error: a page is described beyond the file's end.
-        ValueError: there is no page.
+        struct.error: the file ends within its header.
     """
     layout = _Layout(data)
     pages: list[TiffPage] = []
     seen: set[int] = set()
     position = layout.first
-    while position and position not in seen and len(seen) < MAX_PAGES:
-        seen.add(position)
-        page, position = layout.page(position)
-        if page is not None:
-            pages.append(page)
-    if not pages:
-        raise ValueError("a TIFF without a page")
-    return pages
+    try:
+        while position and position not in seen and len(seen) < MAX_PAGES:
+            seen.add(position)
+            page, position = layout.page(position)
+            if page is not None:
+                pages.append(page)
+    except struct.error:
+        return pages, True
+    return pages, False
 
 
 def first_directory(data: Any) -> int:

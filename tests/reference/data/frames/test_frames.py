@@ -79,9 +79,16 @@ def test_reading_on_opens_the_video_no_second_time(tmp_path: Path, monkeypatch: 
 def test_a_cut_off_video_ends_where_it_ends(tmp_path: Path) -> None:
     path = video(tmp_path / "x.avi", 40, "MJPG")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames = open_frames(path)
+    frames = open_frames(path, on_broken="skip")
     assert 5 < len(frames) < 35
     assert level(frames.frame(len(frames) - 1).rgb) == len(frames) - 1
+    assert frames.incomplete == f"{path}: states 40 frames, {len(frames)} can be decoded"
+    assert frames.warnings == [frames.incomplete]
+    readings = iter(open_frames(path))
+    for _ in range(len(frames)):
+        next(readings)
+    with pytest.raises(DataError, match=rf"x\.avi: states 40 frames, {len(frames)} can be decoded"):
+        next(readings)
 
 
 def test_different_lengths_are_an_error(tmp_path: Path) -> None:
