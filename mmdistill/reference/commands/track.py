@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from mmdistill.reference.commands.initial_box import initial_box
-from mmdistill.reference.data.frames import Reading, open_input
+from mmdistill.reference.data.frames import PairBy, Reading, open_input
+from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
@@ -37,6 +38,8 @@ def track(
     tir: str | None = None,
     on_broken: Literal["stop", "skip"] = "stop",
     unequal: Literal["error", "shorter"] = "error",
+    pair_by: PairBy = "auto",
+    max_pixels: int | None = None,
     response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,
@@ -65,18 +68,24 @@ def track(
         out: folder for the results.
         init: the target in the first frame, x,y,w,h in pixels, or a file with such a line; drawn with the mouse if not
             given.
-        rgb: folder of RGB images, a video file, or a camera's number.
-        tir: folder of TIR images, a video file, or a camera's number; 8 or 16 bits.
+        rgb: folder of RGB images, a video file, a TIFF file of several pages, or a camera's number.
+        tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
         on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
             it keeps the last box.
         unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
+        pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower recording; a
+            video's times are counted from its start, images are named by theirs. index: frames are paired by number.
+            auto: by number, refused if the stated frame rates differ by over 1 %.
+        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
         response: draw what the tracker saw as a heat map.
         video: kind of annotated video.
         fps: frames per second of the annotated video.
         seed: of all that is random.
         device: cpu, cuda, or auto.
     """
-    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken)) as frames:
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
+    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
         check_first(first)
@@ -87,6 +96,7 @@ def track(
         tracker = ReferenceTracker(network, settings, seed=seed)
         about = {
             "inputs": {"rgb": rgb, "tir": tir},
+            "input_warnings": frames.warnings,
             "initial_box": box.tolist(),
             "weights": str(weights),
             "device": device,
@@ -97,7 +107,7 @@ def track(
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
             interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
-            output = stack.enter_context(TrackOutput(out, about, frames.length))
+            output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame"))
             for frame in follow(tracker, chain([first], readings), box):

@@ -12,9 +12,9 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.attributes import read_attributes, write_attributes
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.frames import Frames, open_frames
-from mmdistill.reference.data.image_files import natural_order
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.modalities import modality_folders
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 
@@ -89,7 +89,7 @@ def read_sequences(root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb")
     folders = [folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."]
     if not folders:
         raise DataError(f"{root}: expected sequence folders, each with {' or '.join(ANNOTATIONS)}, there are none")
-    folders.sort(key=lambda folder: natural_order(folder.name))
+    folders = sort_naturally(folders, lambda folder: folder.name, str(root))
     return [FolderSequence(folder, modality=modality) for folder in folders]
 
 
@@ -112,7 +112,7 @@ def read_ground_truth(root: str | Path) -> dict[str, Boxes]:
         files[root.resolve().name] = annotation
     if not files:
         raise DataError(f"{root}: expected <sequence>.txt files or sequence folders, there are none")
-    return {name: read_boxes(files[name]) for name in sorted(files, key=natural_order)}
+    return {name: read_boxes(files[name]) for name in sort_naturally(files, str, str(root))}
 
 
 def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:

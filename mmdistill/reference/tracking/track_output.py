@@ -33,9 +33,13 @@ class TrackOutput:
         folder: where to write.
         about: what the summary says of the run itself.
         frames: how many the video has; None if nobody knows.
+        incomplete: why the last frame is not the recordings' end; empty if it is.
     """
 
-    def __init__(self, folder: str | Path, about: Mapping[str, Any], frames: int | None) -> None:
+    def __init__(
+        self, folder: str | Path, about: Mapping[str, Any], frames: int | None, *, incomplete: str = ""
+    ) -> None:
+        self._incomplete = incomplete
         self._folder, self._about, self._frames = Path(folder), about, frames
         self._files = ExitStack()
         self._boxes: TextIO
@@ -68,14 +72,16 @@ class TrackOutput:
         self._files.close()
         if not self._tally.frames:
             return
-        ended = "complete" if error is None else str(error) or "interrupted"
+        ended = self._incomplete or "complete" if error is None else str(error) or "interrupted"
         summary = {"ended": ended, "frames": self._frames, **self._tally.figures(), **self._about}
         write_text(self._folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        # Names of files that are no UTF-8 stand in notes.
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
         self._boxes, self._scores, table = (
-            self._files.enter_context((self._folder / name).open("w", encoding="utf-8", newline="", buffering=1))
+            self._files.enter_context((self._folder / name).open("w", **how))
             for name in ("boxes.txt", "scores.txt", "frames.csv")
         )
         self._table = csv.writer(table, lineterminator="\n")

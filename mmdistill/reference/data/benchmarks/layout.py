@@ -9,7 +9,7 @@ from pathlib import Path
 from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import Attributes
 from mmdistill.reference.data.folders import find_annotation
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.errors import DataError
 
 DEEPEST = 2
@@ -92,7 +92,7 @@ def search(layout: Layout, root: Path) -> tuple[Path, list[SequenceFiles]]:
                 )
             if found:
                 place, files = found[0]
-                return place, sorted(files, key=lambda each: natural_order(each.name))
+                return place, sort_naturally(files, lambda each: each.name, str(place))
             level = [below for folder in level for below in sub_folders(folder)]
     raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations, there are none")
 
@@ -177,7 +177,7 @@ def box_files(folder: Path) -> list[Path]:
 def sub_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder, hidden ones aside, in natural order."""
     found = [path for path in folder.iterdir() if path.name[0] != "." and path.is_dir()]
-    return sorted(found, key=lambda path: natural_order(path.name))
+    return sort_naturally(found, lambda path: path.name, str(folder))
 
 
 def first_there(folder: Path, names: Sequence[str]) -> Path:
