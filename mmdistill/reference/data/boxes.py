@@ -13,7 +13,7 @@ MIN_INITIAL_SIDE = 1.0
 """Of the part of an initial box that lies inside the image, pixels."""
 
 MAX_INITIAL_SIDE = 4.0
-"""Of an initial box, in sides of the image. A benchmark's box may reach past the border; a typing error is far longer."""
+"""Of an initial box, in sides of the image. A real box may reach past the border; a typing error is far longer."""
 
 
 def centres(boxes: ArrayLike) -> Array:

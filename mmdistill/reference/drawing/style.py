@@ -60,7 +60,7 @@ def draw_box(image: Image, box: Array, colour: Colour, *, dashed: bool = False) 
 
 
 def _dashes(corners: Array, length: float) -> list[Array]:
-    """Return lines ``(2, 2)`` along the sides of a rectangle ``(4, 2)``; dashes and gaps are about ``length`` pixels."""
+    """Return lines ``(2, 2)`` along the sides of a rectangle ``(4, 2)``, each and the gaps about ``length`` pixels."""
     dashes = []
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         count = max(1, round(float(np.abs(end - start).sum()) / (2 * length)))
