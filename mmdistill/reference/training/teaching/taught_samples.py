@@ -153,7 +153,7 @@ def taught_samples(
     cache = FeatureCache(place, teacher=digest)
     asked = _Asked(cache, share, Loader(fixed, share, workers=settings.workers), count)
     todo = len(asked) * share.size
-    with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", show=progress) as bar:
+    with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", quiet=not progress) as bar:
         batches = asked.batches()
         batch = next(batches, None)
         taught = None if batch is None else _teach(stage, batch, settings, device)
