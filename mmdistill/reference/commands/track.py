@@ -44,6 +44,7 @@ def track(
     fps: float = 25.0,
     seed: int = 0,
     device: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Track a target through one video.
 
@@ -78,6 +79,7 @@ def track(
         fps: frames per second of the annotated video.
         seed: of all that is random.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
     """
     with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken)) as frames:
         readings = iter(frames)
@@ -102,7 +104,7 @@ def track(
             interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
             output = stack.enter_context(TrackOutput(out, about, frames.length))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
-            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame"))
+            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
             for frame in follow(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:
@@ -118,15 +120,15 @@ def track(
 def _outcome(frames: int, output: TrackOutput) -> str:
     """Return how many frames there were and in how many the target was lost; hint what to try where it often was."""
     lost = output.lost
-    if lost.first is None:
-        return f"found in all of {frames} frames"
     if lost.frames > LOST_HINT_SHARE * frames:
         logger.warning(
             "the target was lost in %.0f %% of the frames; try a tighter --init box, another start frame, or a network "
             "trained on such video",
             100 * lost.frames / frames,
         )
-    return f"lost in {lost.frames} of {frames} frames, first at {lost.first}"
+    first = "" if lost.first is None else f", first at {lost.first}"
+    skipped = f", {output.skipped} without an image" if output.skipped else ""
+    return f"lost in {lost.frames} of {frames} frames{first}{skipped}"
 
 
 def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:

@@ -79,6 +79,11 @@ class TrackOutput:
         """In how many frames so far the target was not found."""
         return self._tally.lost
 
+    @property
+    def skipped(self) -> int:
+        """How many frames so far had no image, so that the last box was kept."""
+        return self._tally.skipped
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -131,6 +136,10 @@ class _Tally:
         return self._tracked / max(self._seconds, 1e-9)
 
     @property
+    def skipped(self) -> int:
+        return self._flags["skipped"]
+
+    @property
     def lost(self) -> Lost:
         return Lost(self._flags["not_found"], self._first_lost)
 
@@ -138,8 +147,8 @@ class _Tally:
         """Return what the summary says; the first frame counts as tracked."""
         rate = {"overall": self.frames / max(self._elapsed, 1e-9), "tracking": self.tracking_rate}
         return {
-            "tracked": self.frames - self._flags["skipped"],
-            "skipped": self._flags["skipped"],
+            "tracked": self.frames - self.skipped,
+            "skipped": self.skipped,
             "lost": self.lost._asdict(),
             "frames_per_second": {name: round(value, 2) for name, value in rate.items()},
             "flags": dict(self._flags),

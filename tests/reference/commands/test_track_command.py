@@ -153,10 +153,13 @@ def test_an_unreadable_frame_stops_by_name(clip: Path, capsys: pytest.CaptureFix
     assert summary(clip)["ended"] == line.removeprefix("mmdistill: ")
 
 
-def test_an_unreadable_image_is_skipped_by_choice_and_named(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_image_is_skipped_by_choice_and_named(
+    clip: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     for side, name in (("tir", "0057.png"), ("tir", "0058.png"), ("rgb", "0058.png")):
         spoil(clip / side / name)
     assert run(clip, "--on-broken", "skip", video="mp4") == 0
+    assert f"lost in 0 of {FRAMES} frames, 1 without an image" in capsys.readouterr().out
     found = rows(clip)
     assert len(boxes(clip)) == FRAMES
     assert [found[56][name] for name in ("rgb", "tir", "flag")] == ["seen", "broken", "normal"]
@@ -214,10 +217,8 @@ def test_how_often_the_target_was_lost(
     FakeTracker.lost = lost
     assert run(clip) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1]
-    if lost:
-        assert f": lost in {len(lost)} of {FRAMES} frames, first at {lost[0]}, " in line
-    else:
-        assert f": found in all of {FRAMES} frames, " in line
+    first = f", first at {lost[0]}" if lost else ""
+    assert f": lost in {len(lost)} of {FRAMES} frames{first}, " in line
     assert summary(clip)["lost"] == {"frames": len(lost), "first": lost[0] if lost else None}
     assert ("--init" in caplog.text) is hint
 
