@@ -29,6 +29,9 @@ from mmdistill.reference.tracking.tracker import ReferenceTracker
 
 logger = logging.getLogger(__name__)
 
+LOST_HINT_SHARE = 0.2
+"""Of the frames; where the target is lost in more, the output hints what to try."""
+
 
 def track(
     weights: Path,
@@ -45,13 +48,14 @@ def track(
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,
     seed: Seed = 0,
     device: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Track a target through one video.
 
       mmdistill track --weights runs/student/network.safetensors --rgb clip/rgb --tir clip/tir
       --init 120,80,40,32 --out tracked
 
-    The target drawn with the mouse, in the video of a thermal camera alone:
+    The video of a thermal camera alone. Without --init a window opens, in which you draw the box:
 
       mmdistill track --weights runs/tir/network.safetensors --tir flight.mkv --out tracked
 
@@ -61,13 +65,14 @@ def track(
 
     A modality that is missing, black or unreadable in a frame is stood in for by the other one. Writes boxes.txt
     (x,y,w,h) and scores.txt with a line for each frame, frames.csv with what happened in it, an annotated video (RGB
-    beside TIR) and summary.json. Interrupted, it leaves what it has.
+    beside TIR) and summary.json. The last line of the output says in how many frames the target was lost; the video
+    shows the box gray and dashed there. Interrupted, it leaves what it has.
 
     Args:
         weights: a trained network.safetensors.
         out: folder for the results.
-        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line; drawn with the mouse if not
-            given.
+        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line. Not given: draw it with the
+            mouse, in a window of Matplotlib's.
         rgb: folder of RGB images, a video file, a TIFF file of several pages, or a camera's number.
         tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
         on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
@@ -82,6 +87,7 @@ def track(
         fps: frames per second of the annotated video.
         seed: of all that is random.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
     """
     if max_pixels is not None:
         set_max_pixels(max_pixels)
@@ -109,7 +115,7 @@ def track(
             interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
-            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame"))
+            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
             for frame in follow(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:
@@ -119,7 +125,21 @@ def track(
                 bar.update()
                 if interrupted:
                     raise Interruption(interrupted[0])
-    print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
+    print(f"{out}: {_outcome(frame.number, output)}, {output.tracking_rate:.1f} frames per second")
+
+
+def _outcome(frames: int, output: TrackOutput) -> str:
+    """Return how many frames there were and in how many the target was lost; hint what to try where it often was."""
+    lost = output.lost
+    if lost.frames > LOST_HINT_SHARE * frames:
+        logger.warning(
+            "the target was lost in %.0f %% of the frames; try a tighter --init box, another start frame, or a network "
+            "trained on such video",
+            100 * lost.frames / frames,
+        )
+    first = "" if lost.first is None else f", first at {lost.first}"
+    skipped = f", {output.skipped} without an image" if output.skipped else ""
+    return f"lost in {lost.frames} of {frames} frames{first}{skipped}"
 
 
 def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:
