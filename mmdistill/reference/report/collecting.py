@@ -120,7 +120,7 @@ def collect_raw(
         for name, place in places.items()
         for noted in (Oddities(),)
     ]
-    return Contents(tuple(trackers), common, len(every), oddities or Oddities())
+    return Contents(tuple(trackers), common, len(every), Oddities() if oddities is None else oddities)
 
 
 def _scored(

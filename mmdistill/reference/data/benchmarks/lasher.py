@@ -115,7 +115,7 @@ def _search_annotations(root: Path) -> Found | None:
 
 
 def _annotations_beside(root: Path, sequences: frozenset[Path]) -> list[SequenceFiles]:
-    """Return the annotations in a folder ``annos`` or the like beside folders of sequences, never a tracker's results."""
+    """Return the annotations in a folder ``annos`` or the like, which lies beside folders of sequences."""
 
     def find(folder: Path) -> list[SequenceFiles]:
         return _annotations(folder) if folder.name.casefold() in ANNOTATION_FOLDERS else []
@@ -180,7 +180,7 @@ def _select(found: Found, root: Path, oddities: Oddities, *, split: Split) -> tu
         split,
         COUNTS[split],
         missing=tuple(name for name in dict.fromkeys(known) if name not in present),
-        unofficial=len(chosen) if split == "test" and not official else 0,
+        unofficial=split == "test" and not official,
         others=tuple(each.name for each in files if each.name not in used),
     )
     return chosen, coverage

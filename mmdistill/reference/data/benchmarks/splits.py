@@ -27,7 +27,7 @@ class Coverage:
         missing: names of official sequences that the copy lacks, as far as they are known.
         without_result: names of sequences for which a tracker has no result.
         unusable: how many sequences are left out because they can't be used.
-        unofficial: how many of the used sequences are not in the official list.
+        unofficial: whether the copy has no sequence of the official list, and says itself which are the split's.
         others: names of the copy's sequences outside the split; they are not used.
     """
 
@@ -38,7 +38,7 @@ class Coverage:
     missing: tuple[str, ...] = ()
     without_result: tuple[str, ...] = ()
     unusable: int = 0
-    unofficial: int = 0
+    unofficial: bool = False
     others: tuple[str, ...] = ()
 
     @property
@@ -65,18 +65,19 @@ class Coverage:
         >>> Coverage("vtuav", 1).line
         'vtuav: 1 sequence'
         """
-        title = f"{self.benchmark}, {self.split} split" if self.split else self.benchmark
-        if self.official is None:
-            count = f"{self.used:,} sequence{'' if self.used == 1 else 's'}"
-        elif self.used > self.official:
-            count = f"{self.used:,} sequences, the official count is {self.official:,}"
-        else:
+        parts = {"all": "all splits", "": ""}.get(self.split, f"{self.split} split")
+        title = f"{self.benchmark}, {parts}" if parts else self.benchmark
+        count = f"{self.used:,} sequence{'' if self.used == 1 else 's'}"
+        if self.official is not None and self.unofficial:
+            count += f", none of the official {self.official:,}"
+        elif self.official is not None and self.used > self.official:
+            count += f", the official count is {self.official:,}"
+        elif self.official is not None:
             count = f"{self.used:,} of {self.official:,} sequences"
         notes = [
-            _counted(self.missing, "not in the copy"),
+            "" if self.unofficial else _counted(self.missing, "not in the copy"),
             _counted(self.without_result, "without a result"),
             f"{self.unusable:,} can't be used" if self.unusable else "",
-            f"{self.unofficial:,} not in the official list" if self.unofficial else "",
             f"{len(self.others):,} outside the split are not used" if self.others else "",
         ]
         return "; ".join([f"{title}: {count}", *filter(None, notes)])

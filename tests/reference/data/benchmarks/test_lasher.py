@@ -11,6 +11,7 @@ import pytest
 from benchmark_copies import NAMES, boxes, grey, lasher, lines, names, write
 
 from mmdistill.reference.data.benchmarks import Benchmark, open_benchmark
+from mmdistill.reference.data.benchmarks import lasher as lasher_layout
 from mmdistill.reference.data.benchmarks.attributes import NO_FILE
 from mmdistill.reference.data.benchmarks.lasher import MISPLACED, OTHER_LIST, OTHER_NAMES, official_test_names
 from mmdistill.reference.data.benchmarks.opening import OTHER_TEXTS
@@ -80,76 +81,91 @@ def test_parts_by_list_of_a_copy_without_official_names(tmp_path: Path) -> None:
     write(tmp_path / "trainingsetList.txt", "a\r\nc\r\n")
     test = open_benchmark("lasher", tmp_path, partial=True)
     assert names(test) == ["b d"]
-    assert (test.coverage.used, test.coverage.official, test.coverage.unofficial) == (1, 245, 1)
+    assert (
+        test.coverage.line
+        == "lasher, test split: 1 sequence, none of the official 245; 2 outside the split are not used"
+    )
     train = open_benchmark("lasher", tmp_path / "all", split="train", partial=True)
     assert names(train) == ["a", "c"]
     assert train.coverage.missing == ()
     assert names(open_benchmark("lasher", tmp_path, split="all", partial=True)) == ["a", "b d", "c"]
 
 
-def one_folder(root: Path) -> Path:
-    return files(root / "annos", (*TEST, *TRAIN))
+Names = tuple[str, ...]
 
 
-def toolkit(root: Path) -> Path:
+def one_folder(root: Path, test: Names, train: Names) -> Path:
+    return files(root / "annos", (*test, *train))
+
+
+def toolkit(root: Path, test: Names, train: Names) -> Path:
     """The toolkit's root: one folder of annotations, attributes, the lists, a tracker's results."""
-    one_folder(root)
-    for name in TEST:
+    one_folder(root, test, train)
+    for name in test:
         write(root / "AttriSeqsTxt" / f"{name}.txt", ",".join(["1"] * 19))
     write(root / "AttriSeqsTxt" / "Attributes_order.txt", "NO, PO, TO\n")
-    write(root / "testingsetList.txt", "\r\n".join(TEST))
-    write(root / "trainingsetList.txt", "\n".join(TRAIN))
-    files(root / "results" / "mine", ("car", *TEST[:3]))
+    write(root / "testingsetList.txt", "\r\n".join(test))
+    write(root / "trainingsetList.txt", "\n".join(train))
+    files(root / "results" / "mine", ("car", *test[:3]))
     return root
 
 
-def two_folders(root: Path) -> Path:
-    folders(root / "testingset", TEST)
-    return folders(root / "trainingset", TRAIN).parent
+def two_folders(root: Path, test: Names, train: Names) -> Path:
+    folders(root / "testingset", test)
+    return folders(root / "trainingset", train).parent
 
 
-def deeper_folders(root: Path) -> Path:
-    folders(root / "TestingSet" / "testingset", TEST)
-    return folders(root / "trainingset", TRAIN).parent
+def deeper_folders(root: Path, test: Names, train: Names) -> Path:
+    folders(root / "TestingSet" / "testingset", test)
+    return folders(root / "trainingset", train).parent
 
 
-def folder_per_sequence(root: Path) -> Path:
-    return folders(root / "annos", (*TEST, *TRAIN))
+def folder_per_sequence(root: Path, test: Names, train: Names) -> Path:
+    return folders(root / "annos", (*test, *train))
 
 
-def two_folders_of_files(root: Path) -> Path:
-    files(root / "annos" / "testingset", TEST)
-    return files(root / "annos" / "trainingset", TRAIN).parents[1]
+def two_folders_of_files(root: Path, test: Names, train: Names) -> Path:
+    files(root / "annos" / "testingset", test)
+    return files(root / "annos" / "trainingset", train).parents[1]
 
 
-def test_part_downloaded(root: Path) -> Path:
-    folders(root / "testingset", TEST)
-    return files(root / "annos", (*TEST, *TRAIN)).parent
+def one_part_beside_all_annotations(root: Path, test: Names, train: Names) -> Path:
+    folders(root / "testingset", test)
+    return files(root / "annos", (*test, *train)).parent
 
 
-PLACES = [one_folder, toolkit, two_folders, deeper_folders, folder_per_sequence, two_folders_of_files]
+PLACES = [
+    *(one_folder, toolkit, two_folders, deeper_folders),
+    *(folder_per_sequence, two_folders_of_files, one_part_beside_all_annotations),
+]
 
 
-@pytest.mark.parametrize("make", [*PLACES, test_part_downloaded])
-def test_the_parts_are_those_of_the_official_list_wherever_the_files_lie(
-    make: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    root = make(tmp_path)
-    for split, expected in (("test", TEST), ("train", TRAIN), ("all", TEST + TRAIN)):
+def check_splits(root: Path, test: Names, train: Names) -> None:
+    for split, expected in (("test", test), ("train", train), ("all", test + train)):
         found = opened(root, split=split)
         assert sorted(names(found)) == sorted(expected)
-        assert found.coverage.line.startswith(
-            f"lasher, {split} split: {len(expected):,} of {len(expected):,} sequences"
-        )
+        assert f"split{'s' * (split == 'all')}: {len(expected):,} of {len(expected):,} sequences" in found.coverage.line
         assert found.coverage.complete
-    if make is toolkit:
-        test = opened(root / "testingsetList.txt")
-        assert sorted(names(test)) == sorted(TEST)
-        assert all(len(each.attributes) == 19 for each in test.sequences)
-        assert not test.oddities.lines()
 
 
-test_part_downloaded.__test__ = False  # type: ignore[attr-defined]
+@pytest.mark.parametrize("make", PLACES)
+def test_the_parts_are_those_of_the_official_list_wherever_the_files_lie(
+    make: Callable[[Path, Names, Names], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, train = TEST[:4], TRAIN[:7]
+    monkeypatch.setattr(lasher_layout, "official_test_names", lambda: test)
+    for split, count in (("test", 4), ("train", 7), ("all", 11)):
+        monkeypatch.setitem(lasher_layout.COUNTS, split, count)
+    check_splits(make(tmp_path, test, train), test, train)
+
+
+def test_the_toolkits_folder_of_all_1224_sequences(tmp_path: Path) -> None:
+    root = toolkit(tmp_path, TEST, TRAIN)
+    check_splits(root, TEST, TRAIN)
+    test = opened(root / "testingsetList.txt")
+    assert sorted(names(test)) == sorted(TEST)
+    assert all(len(each.attributes) == 19 for each in test.sequences)
+    assert not test.oddities.lines()
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
@@ -157,7 +173,7 @@ def test_a_copy_of_other_sequences_than_the_split_is_refused_unless_asked_for(tm
     files(tmp_path, (*TEST[1:3], *TRAIN[:5]))
     used = {"test": 2, "train": 5, "all": 7}[split]
     official = {"test": "245", "train": "979", "all": "1,224"}[split]
-    with pytest.raises(DataError, match=rf"lasher, {split} split: {used} of {official} sequences.*--partial"):
+    with pytest.raises(DataError, match=rf"lasher, {split} splits?: {used} of {official} sequences.*--partial"):
         opened(tmp_path, split=split)
     found = opened(tmp_path, split=split, partial=True)
     assert len(found.sequences) == found.coverage.used == used
