@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from mmdistill.reference.commands.benchmark_run import RESULTS, choose_run, claim, report_speed
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked
 from mmdistill.reference.commands.odd_lines import print_oddities
-from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import DataError
@@ -52,6 +52,7 @@ def evaluate(
     workers: Annotated[int, Range(1, 1024)] = 1,
     on_broken: OnBroken = "stop",
     unusable: Unusable = "stop",
+    partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
     device: str = "auto",
@@ -87,7 +88,7 @@ def evaluate(
         plot_format: png, svg, pdf, or several of them, for the plots in --out: --plot-format png svg.
         check: list what is missing or odd in --root, or in --annotations; exit status 1 if a sequence can't be used.
         check_images: the same, and decode every image.
-        split: which part of LasHeR.
+        split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
         whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
@@ -95,6 +96,8 @@ def evaluate(
         workers: how many processes track a video each, on the CPU; the boxes are the same.
         on_broken: stop: an image that can't be read ends the run. skip: its frame keeps the last box.
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        partial: score what is there of a benchmark's sequences and of the results. The first line of the output says
+            how many these are. Without it missing ones are an error.
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
@@ -104,7 +107,9 @@ def evaluate(
             raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")
         print_checked(check_pairs(root, decode=check_images), root, "pairs")
         return
-    source = BenchmarkSource(benchmark, annotations, root, split, modality, attribute_names, unusable, count, seed)
+    source = BenchmarkSource(
+        benchmark, annotations, root, split, modality, attribute_names, unusable, partial, count, seed
+    )
     if check or check_images:
         source.check(decode=check_images)
         return
@@ -120,7 +125,8 @@ def evaluate(
     rule = replace(RULES[benchmark], round_predictions=whole_pixels)
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
-        sequences = source.sequences(oddities, images=True)
+        sequences, coverage = source.sequences(oddities, images=True)
+        print(coverage.line)
         claim(out, weights, source.title)
         save_cost(out / COST, read_cost(weights))
         with terminable():
@@ -128,15 +134,16 @@ def evaluate(
         report_speed(out, list(boxes))
     else:
         assert results is not None
-        sequences = source.sequences(oddities, images=False)
+        sequences, coverage = source.sequences(oddities, images=False, results=results)
+        print(coverage.line)
         boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, oddities=oddities)
     scores = score_sequences(boxes, sequences, rule)
     if out is not None:
         plot_curves({name: scores}, out, formats=plot_format)
-        save_scores(out / "scores.json", scores)
+        save_scores(out / "scores.json", scores, coverage)
         save_curves(out / CURVES, scores)
     if json is not None:
-        save_scores(json, scores)
+        save_scores(json, scores, coverage)
     print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
     print_oddities(oddities)
     if export is not None:

@@ -12,8 +12,7 @@ import tyro
 
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
 from mmdistill.reference.commands.odd_lines import print_oddities
-from mmdistill.reference.data.benchmarks import BenchmarkName
-from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.plots import PlotFormat, check_formats
@@ -23,7 +22,7 @@ from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
 from mmdistill.reference.report.cost import Cost, read_cost, read_saved_cost
-from mmdistill.reference.report.ground_truth import known_of, read_truths
+from mmdistill.reference.report.ground_truth import known_of, read_part
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report
 
@@ -44,6 +43,7 @@ def report(
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
     unusable: Unusable = "stop",
+    partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
 ) -> None:
@@ -73,11 +73,12 @@ def report(
         looks: how many sequences are looked at closely for each of two trackers.
         title: of the page.
         plot_format: png, svg, pdf, or several of them, for the pictures beside the page.
-        split: which part of LasHeR.
+        split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
         whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        partial: compare what is there of LasHeR's split and of its results. Without it missing ones are an error.
         count: how many synthetic sequences.
         seed: of the synthetic sequences.
     """
@@ -106,7 +107,7 @@ def report(
         raise DataError(f"{option}: synthetic video has none; give --benchmark synthetic")
     elif grounded:
         name = cast(BenchmarkName, rule.benchmark)
-        truths = read_truths(
+        truths, coverage = read_part(
             name,
             annotations,
             root,
@@ -115,8 +116,10 @@ def report(
             split=split,
             attribute_names=attribute_names,
             unusable=unusable,
+            partial=partial,
         )
-        contents = collect_raw(named, truths, rule, costs, oddities)
+        contents = collect_raw(named, truths, rule, costs, oddities, coverage.others)
+        _print_coverage(coverage, contents, oddities, partial)
     elif benchmark is not None:
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif whole_pixels:
@@ -125,6 +128,22 @@ def report(
     print(_summary(contents, out, paths))
     for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
         print_oddities(found, whose=whose)
+
+
+def _print_coverage(coverage: Coverage, contents: Contents, oddities: Oddities, partial: bool) -> None:
+    """Print which part of a benchmark is compared; note it for the page where that is not all of the part.
+
+    Raises:
+        DataError: results for sequences of a split are missing though ``partial`` is not set.
+    """
+    without = tuple(dict.fromkeys(name for each in contents.trackers for name in each.missing))
+    coverage = replace(coverage, used=len(contents.sequences), without_result=without)
+    if coverage.split and without and not partial:
+        raise DataError(f"report: {coverage.line}; with --partial the others are compared")
+    if coverage.official is not None:
+        print(coverage.line)
+        if not coverage.complete:
+            oddities.add(coverage.line)
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:

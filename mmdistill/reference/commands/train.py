@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.sampling import Sampler, Samples
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.errors import DataError
@@ -27,6 +28,7 @@ from mmdistill.reference.networks.settings import (
 )
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import NonNegativeInt, Range
 from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.ranks import Ranks, join, leave
@@ -141,7 +143,12 @@ def train(
     network = TrackerNetwork(settings) if start is None else _started(start, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
-    sequences = training_sequences(data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes)
+    oddities = Oddities()
+    sequences = training_sequences(
+        data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes, oddities=oddities
+    )
+    if Ranks.current().first:
+        warn_of_oddities(oddities)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     source = f"{data}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
     samples: Samples = sampler

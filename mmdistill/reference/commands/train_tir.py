@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.box_detector import BoxFiles
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.pairs import open_pairs
@@ -22,6 +23,7 @@ from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
@@ -95,7 +97,10 @@ def train_tir(
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
     place = join(device)
     network = load_network(start)
-    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir")
+    oddities = Oddities()
+    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", oddities=oddities)
+    if Ranks.current().first:
+        warn_of_oddities(oddities)
     found = open_pairs(pairs, on_broken="skip")[: -hold_out or None]
     samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
     plan = SCHEDULES[schedule]

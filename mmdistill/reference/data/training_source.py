@@ -15,13 +15,14 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.scenes import scene_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
 """Video composed from real pairs: larger than the procedural default, because the pairs are."""
 
 
 def training_sequences(
-    data: str, *, count: int, seed: int, hold_out: int = 0, scenes: int = 0
+    data: str, *, count: int, seed: int, hold_out: int = 0, scenes: int = 0, oddities: Oddities | None = None
 ) -> Sequence[TrackingSequence]:
     """Return the sequences that ``data`` names.
 
@@ -33,6 +34,7 @@ def training_sequences(
         seed: of those videos.
         hold_out: how many pairs, the last by name, are left for testing.
         scenes: how many more videos are views of one pair each.
+        oddities: where is noted what is odd about labelled sequences, and how many of a benchmark's are used.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
@@ -41,7 +43,12 @@ def training_sequences(
         return synthetic_sequences(count, seed=seed)
     name, _, place = data.partition(":")
     if place and name in get_args(BenchmarkName):
-        return open_benchmark(cast(BenchmarkName, name), place, split="train").sequences
+        opened = open_benchmark(cast(BenchmarkName, name), place, split="train", partial=True)
+        if oddities is not None:
+            if not opened.coverage.complete:
+                oddities.add(opened.coverage.line)
+            oddities.extend(opened.oddities)
+        return opened.sequences
     folder = Path(data)
     if not folder.is_dir():
         raise DataError(
@@ -50,7 +57,7 @@ def training_sequences(
     if modality_folders(folder) is not None and find_annotation(folder) is None:
         pairs = open_pairs(folder)[: -hold_out or None]
         return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
-    return read_sequences(folder)
+    return read_sequences(folder, oddities=oddities)
 
 
 def composed_sequences(

@@ -115,15 +115,36 @@ def find_result(folder: str | Path, name: str) -> Path:
     return path
 
 
-def sequences_with_results(folder: str | Path, names: Iterable[str]) -> list[str]:
-    """Return those of some sequences that have a result, in the order given; see ``ResultFolder``.
+def sequences_with_results(folder: str | Path, names: Iterable[str], others: Iterable[str] = ()) -> list[str]:
+    """Return those of some sequences that have a result of their own, in the order given; see ``ResultFolder``.
+
+    The file of another sequence can look like a prefixed result: ``blue_girl.txt`` like the one of ``girl``. So a file
+    belongs to the longest name that fits, of ``others`` too, and a prefix that one file alone has counts only where all
+    files have prefixes.
+
+    Args:
+        folder: holds the files.
+        names: of the sequences.
+        others: names of more sequences that may have a file there.
 
     Raises:
         DataError: no such folder, or several files that could be one sequence's.
     """
     names = list(names)
-    present = set(_taken(ResultFolder(folder), names).values())
+    taken = _taken(ResultFolder(folder), dict.fromkeys([*names, *others]))
+    prefixes = {path: prefix for path, name in taken.items() if (prefix := _prefix(path.stem, name))}
+    counts = Counter(prefixes.values())
+    all_prefixed = len(prefixes) == len(taken)
+    present = {
+        name for path, name in taken.items() if path not in prefixes or all_prefixed or counts[prefixes[path]] > 1
+    }
     return [name for name in names if name in present]
+
+
+def _prefix(stem: str, name: str) -> str:
+    """Return what stands before a sequence's name in a file's name; empty if nothing does."""
+    stem, name = _alike(stem), _alike(name)
+    return stem.removesuffix(name) if stem.endswith(f"_{name}") else ""
 
 
 def read_results(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ import torch
 
 from mmdistill.reference.cli import main
 from mmdistill.reference.commands.benchmark_run import claim
+from mmdistill.reference.data.benchmarks.lasher import official_test_names
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
+from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.oddities import Oddities
 
 VIDEO = SyntheticSettings(size=(120, 90), target_size=(16.0, 24.0), length=3)
 NAMES = ["boy`s bag", "car"]
@@ -64,7 +68,7 @@ def test_results_of_others_are_scored_and_exported(
     said = capsys.readouterr().out
     assert "rgbt234: mean of sequences; PR: centre error <= 20 px" in said
     assert "  results named <tracker>_<sequence>: 2" in said
-    assert "  rgbt234 has 234 sequences, 2 are used" in said
+    assert said.startswith("rgbt234: 2 of 234 sequences\n")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
     again = ["--annotations", rgbt234, "--results", results, "--export", tmp_path / "for_toolkit"]
@@ -302,3 +306,95 @@ def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
     rgb, tir = sequences[1].frame(2)
     assert rgb is not None
     assert tir is not None
+
+
+def lasher_copy(root: Path, names: Sequence[str]) -> list[object]:
+    """Annotations and perfect results of some sequences, as a command's options."""
+    for name in names:
+        for place in ("annos", "mine"):
+            write_boxes(root / place / f"{name}.txt", [[10 + k, 20, 8, 6] for k in range(3)])
+    return ["--benchmark", "lasher", "--annotations", root / "annos", "--results", root / "mine"]
+
+
+def evaluated(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_only_the_split_is_scored_and_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = official_test_names()
+    command = lasher_copy(tmp_path, [*test, "made_1", f"made_{test[0]}"])
+    for name in ("made_1", f"made_{test[0]}"):  # would pull the mean down
+        write_boxes(tmp_path / "mine" / f"{name}.txt", [[200, 200, 8, 6]] * 3)
+    (tmp_path / "mine" / "train_sequence.txt").write_text("made_1\n")
+    scores = tmp_path / "scores.json"
+    assert evaluated(*command, "--json", scores) == 0
+    said = capsys.readouterr().out
+    line = "lasher, test split: 245 of 245 sequences; 2 outside the split are not used"
+    assert said.splitlines()[0] == line
+    content = json.loads(scores.read_text())
+    assert content["scored"] == line
+    assert (content["split"], content["sequences_scored"], content["official_count"]) == ("test", 245, 245)
+    assert content["sequences_missing"] == []
+    assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
+    assert sorted(content["sequences"]) == sorted(test)
+
+    # The other sequence's file is not the missing result with a prefix, whether its annotation is there or not.
+    (tmp_path / "mine" / f"{test[0]}.txt").unlink()
+    for _ in range(2):
+        assert evaluated(*command) == 1
+        error = capsys.readouterr().err
+        assert f"no result for sequence {test[0]}, expected {test[0]}.txt" in error
+        assert error.endswith("--partial the others are scored\n")
+        assert evaluated(*command, "--partial", "--json", scores) == 0
+        assert f"244 of 245 sequences; 1 is without a result: {test[0]}" in capsys.readouterr().out.splitlines()[0]
+        content = json.loads(scores.read_text())
+        assert (content["sequences_scored"], content["sequences_missing"]) == (244, [test[0]])
+        (tmp_path / "annos" / f"made_{test[0]}.txt").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("split", ["test", "train", "all"])
+def test_a_copy_without_the_whole_split_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    command = [*lasher_copy(tmp_path, [official_test_names()[0], "made_1"]), "--split", split]
+    figures = {"test": "1 of 245", "train": "1 of 979", "all": "2 of 1,224"}[split]
+    for check in ([], ["--check"]):
+        assert evaluated(*command, *check) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert f"lasher, {split} split" in captured.err
+        assert f"{figures} sequences" in captured.err
+        assert "--partial" in captured.err
+        assert evaluated(*command, *check, "--partial") == 0
+        assert f"{figures} sequences" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_report_compares_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = official_test_names()[0]
+    lasher_copy(tmp_path, [name, "made_1"])
+    write_boxes(tmp_path / "other" / "made_1.txt", [[10 + k, 20, 8, 6] for k in range(3)])
+    given = ["--benchmark", "lasher", "--annotations", tmp_path / "annos", "--out", tmp_path / "page.html"]
+    command = [str(each) for each in ("report", tmp_path / "mine", *given)]
+    assert main(command) == 1
+    assert "lasher, test split: 1 of 245 sequences" in capsys.readouterr().err
+    assert main([*command, "--partial"]) == 0
+    assert capsys.readouterr().out.startswith("lasher, test split: 1 of 245 sequences; 244 are not in the copy")
+    assert "1 of 245 sequences" in (tmp_path / "page.html").read_text("utf-8")
+    command.insert(1, str(tmp_path / "other"))
+    assert main([*command, "--partial"]) == 1
+    assert "no result for any of 1 sequences" in capsys.readouterr().err
+
+
+def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tmp_path: Path) -> None:
+    rgb = np.zeros((60, 80, 3), np.uint8)
+    for part, name in (("trainingset", "made_1"), ("testingset", official_test_names()[0])):
+        for side in ("visible", "infrared"):
+            write_image(tmp_path / part / name / side / "0.png", rgb)
+        for file in ("visible", "init"):
+            write_boxes(tmp_path / part / name / f"{file}.txt", [[10, 20, 8, 6]])
+    (tmp_path / "__MACOSX" / "trainingset" / "made_2" / "visible").mkdir(parents=True)
+    oddities = Oddities()
+    sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, oddities=oddities)
+    assert [sequence.name for sequence in sequences] == ["made_1"]
+    line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
+    assert oddities.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.benchmarks.layout import SequenceFiles
 from mmdistill.reference.data.benchmarks.opening import UNUSABLE, BenchmarkName, LabelledSequence, open_benchmark
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
+from mmdistill.reference.data.benchmarks.splits import Coverage, Split
 from mmdistill.reference.data.boxes import check_initial
 from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.data.images import read_pixels
@@ -35,11 +35,13 @@ class Checked:
         sequences: how many sequences, or pairs, the copy has.
         usable: how many of them can be used.
         oddities: everything that is missing or odd.
+        coverage: how many sequences there are, of how many by the benchmark's publication; None for pairs.
     """
 
     sequences: int
     usable: int
     oddities: Oddities
+    coverage: Coverage | None = None
 
 
 def check_benchmark(
@@ -75,6 +77,7 @@ def check_benchmark(
         split=split,
         attribute_names=attribute_names,
         unusable="skip",
+        partial=True,
     )
     oddities, files = benchmark.oddities, {each.name: each for each in benchmark.files}
     published = benchmark.layout.attributes and benchmark.layout.count is not None  # folders of one's own may have none
@@ -91,7 +94,7 @@ def check_benchmark(
             except DataError as error:
                 oddities.add(UNUSABLE, str(error))
             bar.update()
-    return Checked(len(files), usable, oddities)
+    return Checked(len(files), usable, oddities, replace(benchmark.coverage, used=usable, unusable=len(files) - usable))
 
 
 def _check_boxes(sequence: LabelledSequence, oddities: Oddities) -> None:
