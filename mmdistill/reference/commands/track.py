@@ -86,6 +86,7 @@ def track(
         tracker = ReferenceTracker(network, settings, seed=seed)
         about = {
             "inputs": {"rgb": rgb, "tir": tir},
+            "input_warnings": frames.warnings,
             "initial_box": box.tolist(),
             "weights": str(weights),
             "device": device,

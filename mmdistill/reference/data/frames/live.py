@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames.camera import Camera
 from mmdistill.reference.data.frames.one_size import OneSize
-from mmdistill.reference.data.frames.reading import Look, OnBroken, Reading, combine, look
+from mmdistill.reference.data.frames.reading import InputWarnings, Look, OnBroken, Reading, combine, look
 
 
 class LiveFrames:
@@ -29,7 +29,8 @@ class LiveFrames:
         self._on_broken = on_broken
         self._size = (0, 0)
         name = "" if tir is None else tir.name
-        self._one_size = OneSize(name, None if rgb is None else lambda: self._size)
+        self.warnings = InputWarnings()
+        self._one_size = OneSize(name, None if rgb is None else lambda: self._size, self.warnings)
 
     def __iter__(self) -> Iterator[Reading]:
         looks = self._looks("stop")  # a camera must give at least one frame

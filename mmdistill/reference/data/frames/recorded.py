@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Literal
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames.one_size import OneSize
-from mmdistill.reference.data.frames.reading import OnBroken, Reading, combine, look
+from mmdistill.reference.data.frames.reading import InputWarnings, OnBroken, Reading, combine, look
 from mmdistill.reference.data.frames.source import Source
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 
 class Frames:
@@ -40,6 +37,7 @@ class Frames:
         unequal: Literal["error", "shorter"] = "error",
         on_broken: OnBroken = "stop",
     ) -> None:
+        self.warnings = InputWarnings()
         lengths = [len(source) for source in (rgb, tir) if source is not None]
         if not lengths:
             raise DataError("frames: expected an RGB or a TIR source or both, got neither")
@@ -47,12 +45,12 @@ class Frames:
             got = f"got {lengths[0]} in {where.rgb} and {lengths[-1]} in {where.tir}"
             if unequal == "error":
                 raise DataError(f"expected as many RGB as TIR frames, {got}")
-            logger.warning("%s; the first %d are used", got, min(lengths))
+            self.warnings(f"{got}; the first {min(lengths)} are used")
         self._sources = Pair(rgb, tir)
         self._where = where
         self._length = min(lengths)
         self._on_broken = on_broken
-        self._one_size = OneSize(where.tir, None if rgb is None else self._usual_size)
+        self._one_size = OneSize(where.tir, None if rgb is None else self._usual_size, self.warnings)
 
     def __len__(self) -> int:
         return self._length

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.data.frames import open_frames
+from mmdistill.reference.data.frames.one_size import aspect_warning
 from mmdistill.reference.data.images import read_image, write_image
 from mmdistill.reference.errors import DataError
 
@@ -244,3 +245,30 @@ def test_no_readable_frame_at_all(tmp_path: Path) -> None:
         path.write_bytes(b"broken")
     with pytest.raises(DataError, match=r"rgb: expected a frame that can be read"):
         open_frames(rgb, tir, on_broken="skip").read(0)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "tir", "facts"),
+    [
+        ((1280, 720), (640, 480), ("1280 x 720 (16:9)", "640 x 480 (4:3)")),
+        ((1920, 1080), (640, 512), ("1920 x 1080 (16:9)", "640 x 512 (5:4)")),
+        ((640, 480), (480, 640), ("640 x 480 (4:3)", "480 x 640 (3:4)")),
+        ((1, 10000), (1, 1), ("0.0001:1", "1:1")),
+    ],
+)
+def test_an_aspect_warning_names_both_aspects(
+    rgb: tuple[int, int], tir: tuple[int, int], facts: tuple[str, ...]
+) -> None:
+    warning = aspect_warning(rgb, tir) or ""
+    assert all(fact in warning for fact in facts)
+
+
+@pytest.mark.parametrize("tir", [(1280, 720), (640, 360), (854, 480), (1366, 768)])
+def test_the_same_aspect_but_for_rounding_needs_no_warning(tir: tuple[int, int]) -> None:
+    assert aspect_warning((1280, 720), tir) is None
+
+
+def test_stretched_tir_is_a_warning_of_the_frames(tmp_path: Path) -> None:
+    frames = open_frames(textured(tmp_path / "a", [1, 2], size=(64, 36)), textured(tmp_path / "b", [1, 2]))
+    list(frames)
+    assert frames.warnings == [f"{tmp_path / 'b'}: {aspect_warning((64, 36), (32, 24))}"]
