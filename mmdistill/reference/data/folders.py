@@ -21,6 +21,24 @@ from mmdistill.reference.errors import DataError
 ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
 ATTRIBUTES = "attributes.json"
 
+STRAY_NAMES = frozenset(
+    {"__macosx", "__pycache__", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
+    | {"desktop.ini", "ehthumbs.db", "system volume information", "thumbs.db"}
+)
+"""Files and folders that operating systems, network drives and notebooks leave among data, in small letters."""
+
+STRAY = "files and folders that a system left among the data, passed over"
+"""The data issue under which stray entries are listed."""
+
+
+def is_stray(path: str | Path) -> bool:
+    """Return whether a file or folder is no data by its name: hidden, or left by a system (``__MACOSX``, ``@eaDir``).
+
+    Every search for sequences, pairs and images passes over such entries. Only the last part of the path counts.
+    """
+    name = Path(path).name
+    return name.startswith(".") or name.casefold() in STRAY_NAMES
+
 
 class FolderSequence:
     """A sequence folder: ``groundtruth.txt`` or ``groundtruth_rect.txt``, and images.
