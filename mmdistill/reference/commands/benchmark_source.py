@@ -98,7 +98,7 @@ class BenchmarkSource:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
 
 
-def print_checked(checked: Checked, folder: Path, what: str) -> None:
+def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     print_oddities(checked.oddities, most=None)
     print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")

@@ -136,14 +136,14 @@ def test_an_unknown_setting_lists_all_ten(
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for given, missing in ((["--setting", "D3"], ["--pairs", "--from", "--out"]), ([], ["--setting", "--pairs"])):
+    for given, missing in ((["--setting", "D3"], ["--from", "--out"]), ([], ["--setting", "--from"])):
         with pytest.raises(SystemExit) as status:
             main(["train", "tir", *given])
         assert status.value.code == 2
         said = capsys.readouterr().err
         assert all(option in said for option in missing)
     (tmp_path / "empty").mkdir()
-    assert "expected two folders with the same" in fails(capsys, "D3", tmp_path / "empty", tracker(tmp_path), tmp_path)
+    assert "empty: expected images" in fails(capsys, "D3", tmp_path / "empty", tracker(tmp_path), tmp_path)
 
 
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:

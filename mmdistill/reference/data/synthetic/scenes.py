@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import Pairs
+from mmdistill.reference.data.pairs import MIN_SIDE, Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
 from mmdistill.reference.errors import DataError
 
@@ -98,7 +98,9 @@ class SceneSequence:
 
     def _image(self) -> Pair[Image]:
         step = -1 if self._mirrored else 1
-        return Pair(*(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.pair(self._index)))
+        return Pair(
+            *(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.pair(self._index, min_side=MIN_SIDE))
+        )
 
 
 def scene_sequences(
@@ -110,7 +112,7 @@ def scene_sequences(
         DataError: there are no pairs.
     """
     if count and not len(pairs):
-        raise DataError(f"{pairs.root}: expected pairs to make scenes of, got none")
+        raise DataError(f"{pairs.title}: expected pairs to make scenes of, got none")
     return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
 
 
