@@ -146,6 +146,18 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "empty: expected images" in fails(capsys, "D3", tmp_path / "empty", tracker(tmp_path), tmp_path)
 
 
+def test_the_folder_of_one_modality_is_refused(
+    pairs: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, "D3", pairs / "rgb", start, tmp_path / "run")
+    assert line.endswith(f"{pairs / 'rgb'}: is RGB alone, as 'rgb' says, beside 'tir'; give {pairs}")
+    (pairs / "rgb").rename(tmp_path / "frames")
+    line = fails(capsys, "D3", tmp_path / "frames", start, tmp_path / "run")
+    assert "the right half of 0.png has color" in line
+    where = ["--rgb", tmp_path / "frames", "--tir", pairs / "tir", "--from", start, "--out", tmp_path / "run"]
+    assert main([str(word) for word in ["train", "tir", "--setting", "A1", *where, "--device", "cpu"]]) == 0
+
+
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as status:
         main(["train", "tir", "--help"])

@@ -8,7 +8,7 @@ from mmdistill.reference.data.benchmarks.checking import Checked
 from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.pairs.opening import open_pairs
 from mmdistill.reference.data.pairs.pairs import MIN_SIDE
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 
@@ -47,7 +47,11 @@ def check_pairs(
         oddities.add(WARNINGS, warning)
 
     pairs = open_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", memory=0, warn=warn)
-    for kind, lines in ((ALONE, pairs.problems), (PASSED_OVER, pairs.passed_over), (STRAY, map(str, pairs.stray))):
+    for kind, lines in (
+        (ALONE, pairs.problems),
+        (PASSED_OVER, pairs.passed_over),
+        (STRAY, map(printable, pairs.stray)),
+    ):
         for line in lines:
             oddities.add(kind, line)
     usable = 0
@@ -61,6 +65,6 @@ def check_pairs(
                         raise DataError(f"{path}: expected an image, the file is empty")
                 usable += 1
             except DataError as error:
-                oddities.add(UNREADABLE, str(error))
+                oddities.add(UNREADABLE, printable(error))
             bar.update()
     return Checked(len(pairs) + len(pairs.problems), usable, oddities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,8 +10,10 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.pairs.scanning import ImageFile
 from mmdistill.reference.data.pairs.words import FILLERS, WEAK_WORDS, WORDS, is_word, pieces, without
 
-Key = Callable[[ImageFile], Hashable]
-"""What two files must have in common to be a pair."""
+Parts = tuple[tuple[str, ...], ...]
+"""What two files must have in common to be a pair: the pieces of each folder's name and of the file's."""
+
+Key = Callable[[ImageFile], Parts]
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Matched:
     """
 
     pairs: list[Pair[ImageFile]] = field(default_factory=list)
-    alone: Pair[list[ImageFile]] = field(default_factory=lambda: Pair([], []))
+    alone: Pair[list[ImageFile]] = field(default_factory=lambda: Pair[list[ImageFile]]([], []))
     candidates: list[Pair[list[ImageFile]]] = field(default_factory=list)
 
 
@@ -76,7 +78,12 @@ def match_mixed(files: Sequence[ImageFile]) -> Matched:
         _settle(group, matched)
     if not matched.pairs and not matched.candidates:
         _match_plain(plain, named, matched)
-    used = {file for pair in matched.pairs for file in pair}
+    uses = Counter(file for pair in matched.pairs for file in pair)
+    matched.candidates += [
+        Pair([pair.rgb], [pair.tir]) for pair in matched.pairs if max(uses[file] for file in pair) > 1
+    ]
+    matched.pairs = [pair for pair in matched.pairs if max(uses[file] for file in pair) == 1]
+    used = set(uses)
     used |= {file for group in matched.candidates for side in group for file in side}
     matched.alone = Pair(*([file for file in side if file not in used] for side in named))
     return matched
@@ -126,14 +133,14 @@ def _settle(group: Pair[list[ImageFile]], matched: Matched) -> bool:
     return True
 
 
-def _same_name(file: ImageFile) -> Hashable:
-    return tuple(part.casefold() for part in file.folder), file.stem.casefold()
+def _same_name(file: ImageFile) -> Parts:
+    return tuple(part.casefold() for part in file.folder), (file.stem.casefold(),)
 
 
-def _without_modality(side: str) -> Callable[[ImageFile], tuple[tuple[str, ...], ...]]:
+def _without_modality(side: str) -> Key:
     words, weak = getattr(WORDS, side), getattr(WEAK_WORDS, side)
 
-    def key(file: ImageFile) -> tuple[tuple[str, ...], ...]:
+    def key(file: ImageFile) -> Parts:
         parts = without(pieces(file.stem), words, weak)
         by_value = tuple(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts)
         folders = (without(pieces(folder), words | FILLERS) for folder in file.folder)
@@ -146,19 +153,15 @@ def _without_fillers(parts: tuple[str, ...]) -> tuple[str, ...]:
     return without(parts, FILLERS)
 
 
-def _without_words(
-    key: Callable[[ImageFile], tuple[tuple[str, ...], ...]], words: frozenset[str]
-) -> Callable[[ImageFile], tuple[tuple[str, ...], ...]]:
-    def shorter(file: ImageFile) -> tuple[tuple[str, ...], ...]:
+def _without_words(key: Key, words: frozenset[str]) -> Key:
+    def shorter(file: ImageFile) -> Parts:
         *folders, stem = key(file)
         return *folders, without(stem, words)
 
     return shorter
 
 
-def _common_words(
-    files: Sequence[ImageFile], key: Callable[[ImageFile], tuple[tuple[str, ...], ...]]
-) -> frozenset[str]:
+def _common_words(files: Sequence[ImageFile], key: Key) -> frozenset[str]:
     """Return the words, not numbers, that all names have."""
     common: frozenset[str] | None = None
     for file in files:

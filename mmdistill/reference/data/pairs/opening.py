@@ -116,7 +116,7 @@ class _Found:
 
     def about(self) -> dict[str, Any]:
         """Return what ``Pairs`` keeps besides the pairs."""
-        passed_over = []
+        passed_over: list[str] = []
         for folder in self.scanned:
             passed_over += self._passed_over(folder)
         return {

@@ -155,7 +155,7 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
         ({}, "none is given"),
     ):
         with pytest.raises(DataError, match=said):
-            open_pairs(**given)  # type: ignore[arg-type]
+            open_pairs(**given)
     (tmp_path / "rgb").symlink_to(a)
     (tmp_path / "tir").symlink_to(a)
     with pytest.raises(DataError, match="the same one"):
