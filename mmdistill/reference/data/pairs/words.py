@@ -41,6 +41,7 @@ _LONG = ("infrared", "thermal", "visible")
 _NOT_LONG = re.compile(r"(in|non)visible|(near|short\w*)infrared")
 
 _PIECES = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
+_SIZE = re.compile(r"\d{2,}[xX]\d{2,}")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SEPARATORS = str.maketrans(" -", "__")
 
@@ -84,7 +85,7 @@ def weak_side_of(name: str) -> Side | None:
 @lru_cache(maxsize=4096)
 def rest_of(name: str) -> tuple[str, ...]:
     """Return what a folder's name says besides its modality and words such as "images": ``("train",)``."""
-    words = [word for word in pieces(name) if is_word(word)]
+    words = [word for word in pieces(_SIZE.sub("", name)) if is_word(word)]
     if not {"bit", "bits"}.isdisjoint(words):
         words = [word for word in words if not word.isdecimal()]
     known = WORDS.rgb | WORDS.tir | FILLERS

@@ -17,7 +17,7 @@ LAYOUTS = {
     "LLVIP": ["visible/train/1.jpg infrared/train/1.jpg", "visible/test/1.jpg infrared/test/1.jpg"],
     "case": ["Visible/train/1.jpg INFRARED/Train/1.JPG"],
     "FLIR v1": ["train/RGB/F_1.jpg train/thermal_8_bit/F_1.jpeg", "val/RGB/F_1.jpg val/thermal_8_bit/F_1.jpeg"],
-    "FLIR v2": ["images_rgb_train/data/1.jpg images_thermal_train/data/1.jpg"] * 1
+    "FLIR v2": ["images_rgb_train/data/1.jpg images_thermal_train/data/1.jpg"]
     + ["images_rgb_val/data/1.jpg images_thermal_val/data/1.jpg"],
     "FLIR aligned": ["align/FLIR_2_RGB.jpg align/FLIR_2_PreviewData.jpeg"],
     "KAIST": ["set00/V000/visible/I0.jpg set00/V000/lwir/I0.jpg", "set01/V002/visible/I0.jpg set01/V002/lwir/I0.jpg"],
@@ -43,6 +43,7 @@ LAYOUTS = {
     "DJI": ["DJI_0001_W.JPG DJI_0001_T.JPG"],
     "Freiburg": ["day/fl_rgb/fl_rgb_15.png day/fl_ir_aligned/fl_ir_aligned_15.png"],
     "glued": ["rgbImages/1.jpg thermalimages/1.jpg"],
+    "sizes": ["visible_1920x1080/1.jpg thermal_640x512/1.jpg"],
     "one side plain": ["img/1.png img_ir/1.png"],
     "one file plain": ["1.png 1_thermal.png"],
     "zeros": ["rgb/0001.png tir/1.png"],
