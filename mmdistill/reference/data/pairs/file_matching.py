@@ -162,9 +162,9 @@ def _without_words(key: Key, words: frozenset[str]) -> Key:
 
 
 def _common_words(files: Sequence[ImageFile], key: Key) -> frozenset[str]:
-    """Return the words, not numbers, that all names have."""
+    """Return the words that all names have; numbers, and words of the other modality, are none."""
     common: frozenset[str] | None = None
     for file in files:
         words = frozenset(part for part in key(file)[-1] if is_word(part) and not part[0].isdecimal())
         common = words if common is None else common & words
-    return common or frozenset()
+    return (common or frozenset()) - WORDS.rgb - WORDS.tir

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.pairs.scanning import Folder
-from mmdistill.reference.data.pairs.words import holds_no_images, rest_of, side_of, weak_side_of
+from mmdistill.reference.data.pairs.words import holds_no_images, names_none, rest_of, side_of, weak_side_of
 from mmdistill.reference.errors import DataError
 
 
@@ -114,7 +114,7 @@ def _pair(folder: Folder, group: Pair[list[Folder]], layout: Layout) -> None:
 
 def _match_plain(named: Folder, below: dict[Folder, Layout], layout: Layout) -> None:
     """Take a folder of the same name, but for the modality, as the partner: ``img`` and ``img_ir``."""
-    partners = [child for child in below if side_of(child.name) is None and rest_of(child.name) == rest_of(named.name)]
+    partners = [child for child in below if names_none(child.name) and rest_of(child.name) == rest_of(named.name)]
     if len(partners) != 1:
         layout.alone.append(named)
         return

@@ -82,6 +82,11 @@ def weak_side_of(name: str) -> Side | None:
     return "rgb" if name in WEAK_WORDS.rgb else "tir" if name in WEAK_WORDS.tir else None
 
 
+def names_none(name: str) -> bool:
+    """Return whether a folder's name says nothing of modalities, not even of both."""
+    return weak_side_of(name) is None and (WORDS.rgb | WORDS.tir).isdisjoint(pieces(name))
+
+
 @lru_cache(maxsize=4096)
 def rest_of(name: str) -> tuple[str, ...]:
     """Return what a folder's name says besides its modality and words such as "images": ``("train",)``."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.pairs import Pairs, open_pairs
@@ -266,3 +268,34 @@ def test_published_layouts(real_data: Path, case: str, count: int) -> None:
     for index in range(count):
         rgb, tir = pairs.pair(index)
         assert rgb.shape == tir.shape
+
+
+NAMES = st.sampled_from(
+    "rgb tir RGB ir thermal_8_bit visible crop_ir T v i a train test 00 img img_ir rgb_tir labels".split()  # noqa: SIM905
+)
+STEMS = st.sampled_from("1 01 2 1_rgb 1_ir 1v 1i v1 i1 1_co rgb ir a 1_rgb_ir ir_rgb".split())  # noqa: SIM905
+FILES = st.builds(
+    lambda folders, stem, suffix: "/".join((*folders, stem + suffix)),
+    st.lists(NAMES, max_size=3),
+    STEMS,
+    st.sampled_from([".png", ".jpg"]),
+)
+
+
+@settings(max_examples=40)
+@given(files=st.sets(FILES, min_size=1, max_size=8))
+def test_whatever_lies_there_no_file_is_in_two_pairs(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
+    root = touch(tmp_path_factory.mktemp("pairs"), *files)
+    try:
+        pairs = open_pairs(root, on_broken="skip")
+    except DataError as error:
+        assert str(root) in str(error)
+        return
+    used = [str(path.relative_to(root)) for index in range(len(pairs)) for path in pairs.files(index)]
+    assert len(set(used)) == len(used) == 2 * len(pairs)
+    assert set(used) <= files
+    # What the other half of the names says is never contradicted.
+    for index in range(len(pairs)):
+        rgb, tir = (str(path.relative_to(root)).casefold() for path in pairs.files(index))
+        assert ("rgb" in rgb) >= ("rgb" in tir)
+        assert ("ir" in tir) >= ("ir" in rgb)
