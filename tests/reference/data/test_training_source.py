@@ -64,6 +64,9 @@ def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None
     (tmp_path / "train" / "car" / "visible.txt").write_text("1,2,3,4\n" * 3)
     with pytest.raises(DataError, match=r"visible\.txt: boxes lie beside .*lasher:"):
         training_sequences(str(tmp_path), count=1, seed=0)
+    # Two folders given by name are pairs, whatever lies beside them.
+    car = tmp_path / "train" / "car"
+    assert training_sequences(None, count=1, seed=0, rgb=car / "rgb", tir=car / "tir")
     # A ground truth makes it a sequence, and its folder a folder of sequences.
     (tmp_path / "train" / "car" / "visible.txt").rename(tmp_path / "train" / "car" / "groundtruth.txt")
     (video,) = training_sequences(str(tmp_path / "train"), count=1, seed=0)

@@ -14,7 +14,7 @@ from mmdistill.reference.progress import progress_bar
 
 ALONE = "files and folders that make no pair"
 UNREADABLE = "pairs that can't be read"
-PASSED_OVER = "folders of images that belong to no pair by their names, passed over"
+PASSED_OVER = "folders with images that belong to no pair by their names, passed over"
 WARNINGS = "how pairs are read"
 
 

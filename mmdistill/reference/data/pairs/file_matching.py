@@ -30,6 +30,12 @@ class Matched:
     alone: Pair[list[ImageFile]] = field(default_factory=lambda: Pair[list[ImageFile]]([], []))
     candidates: list[Pair[list[ImageFile]]] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """How many files are in it."""
+        files = {file for pair in self.pairs for file in pair}.union(*self.alone)
+        return len(files.union(*(side for group in self.candidates for side in group)))
+
 
 def match_files(rgb: Iterable[ImageFile], tir: Iterable[ImageFile]) -> Matched:
     """Pair the files below an RGB folder with those below a TIR folder.

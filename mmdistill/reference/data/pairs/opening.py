@@ -82,7 +82,7 @@ class _Found:
         self.problems = [line for folder in scanned for each in folder.walk() for line in each.unreadable]
         self.ambiguous: list[str] = []
         self.used: set[Folder] = set()
-        self.mixed: set[Folder] = set()
+        self.mixed: dict[Folder, int] = {}
         self.splits: list[Path] = []
 
     def add(self, pairs: Iterable[tuple[tuple[str, ...], Pair[ImageFile]]]) -> None:
@@ -128,8 +128,9 @@ class _Found:
 
     def _passed_over(self, folder: Folder) -> Iterator[str]:
         """Yield a line for each folder of images that belong to no pair by their names."""
-        if folder.images and folder not in self.used | self.mixed:
-            yield f"{printable(folder.path)}: {len(folder.images):,} images"
+        unused = 0 if folder in self.used else self.mixed.get(folder, len(folder.images))
+        if unused:
+            yield f"{printable(folder.path)}: {unused:,} images"
         for child in folder.children:
             if holds_no_images(child.name):
                 if child.count:
@@ -159,7 +160,7 @@ def _search(root: Path, warn: Callable[[str], object]) -> _Found:
         matched = match_mixed([ImageFile(folder.parts, name, folder.path) for name in folder.images])
         if matched.pairs or matched.candidates:
             pairs += [((), pair) for pair in matched.pairs]
-            found.mixed.add(folder)
+            found.mixed[folder] = len(folder.images) - matched.count
             found.add_problems(matched, Pair(printable(folder.path), printable(folder.path)))
     found.add(pairs)
     if layout.pairs and not pairs:
@@ -214,7 +215,6 @@ def _open_two(root: str | Path | None, rgb: str | Path | None, tir: str | Path |
     found.add(((), pair) for pair in matched.pairs)
     found.add_problems(matched, Pair(*map(printable, folders)))
     found.used.update(scanned)
-    found.splits = [folder.parent for folder in folders]
     if not found.sources:
         raise _no_pair(found, Pair(*scanned))
     return found

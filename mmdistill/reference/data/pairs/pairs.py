@@ -103,7 +103,7 @@ class Pairs:
         """Warn of files without a partner and of folders that were passed over: how many, and the first."""
         for found, what in (
             (self.problems, "files and folders make no pair and are left out"),
-            (self.passed_over, "folders of images belong to no pair by their names and are passed over"),
+            (self.passed_over, "folders hold images that belong to no pair by their names and are passed over"),
             (self.stray, "files and folders that a system left are passed over"),
         ):
             if found:

@@ -21,7 +21,7 @@ WORDS = Pair(
 )
 """The words of each modality. NIR and SWIR are reflected light, no thermal infrared."""
 
-WEAK_WORDS = Pair(rgb=_set("v c co w"), tir=_set("i t th"))
+WEAK_WORDS = Pair(rgb=_set("v vl c co w r opt"), tir=_set("i t ti th ther inf"))
 """Short forms. They count only as a whole folder name, or first or last in a file name, and with a partner."""
 
 NO_IMAGES = _set(

@@ -97,6 +97,15 @@ def test_labels_and_the_like_are_passed_over(tmp_path: Path) -> None:
     assert [Path(line.split(":")[0]).name for line in pairs.passed_over] == ["depth", "labels", "other", "tir_mask"]
 
 
+def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1_rgb.png", "1_ir.png", "2_ir.png", "1_fused.png", "2_fused.png")
+    pairs = open_pairs(tmp_path, on_broken="skip")
+    assert found(pairs) == ["1_rgb.png 1_ir.png"]
+    assert pairs.passed_over == [f"{tmp_path}: 2 images"]
+    assert len(pairs.problems) == 1
+    assert "2_ir.png: has no partner" in pairs.problems[0]
+
+
 @pytest.mark.parametrize(
     ("files", "facts"),
     [
