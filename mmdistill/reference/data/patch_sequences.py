@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import MIN_SIDE, Pairs
+from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.progress import progress_bar
@@ -92,7 +92,7 @@ def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress
     """Return a sequence for every patch of every pair.
 
     Every pair is read once, in order to find its patches and to know that it can be read. A pair that can't be read, is
-    smaller than ``MIN_SIDE``, or has no patch is left out, and so are files without a partner.
+    smaller than 9 x 9 pixels, or has no patch is left out, and so are files without a partner.
 
     Args:
         pairs: opened with ``on_broken="skip"``.
@@ -128,7 +128,7 @@ def _boxes(pairs: Pairs, index: int, patches: PatchesOf, seed: int) -> NDArray[n
     """Return a pair's patches ``(P, 4)``, or why there are none."""
     state = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])
     try:
-        images = Pair(*map(_as_tensor, pairs.pair(index, min_side=MIN_SIDE)))
+        images = Pair(*map(_as_tensor, pairs.large_pair(index)))
         boxes = patches(pairs.names[index])(images, torch.Generator().manual_seed(state))
     except DataError as error:
         return str(error)

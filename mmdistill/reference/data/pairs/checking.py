@@ -7,7 +7,6 @@ from pathlib import Path
 from mmdistill.reference.data.benchmarks.checking import Checked
 from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.pairs.opening import open_pairs
-from mmdistill.reference.data.pairs.pairs import MIN_SIDE
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
@@ -59,7 +58,7 @@ def check_pairs(
         for index in range(len(pairs)):
             try:
                 if decode:
-                    pairs.pair(index, min_side=MIN_SIDE)
+                    pairs.large_pair(index)
                 for path in pairs.files(index):
                     if not path.stat().st_size:
                         raise DataError(f"{path}: expected an image, the file is empty")

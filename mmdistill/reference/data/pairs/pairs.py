@@ -80,22 +80,26 @@ class Pairs:
         """Return the files of pair ``index``: RGB's and TIR's, or the one that holds both."""
         return tuple(self._sources[self.names[index]])
 
-    def pair(self, index: int, *, min_side: int = 1) -> Pair[Image]:
+    def pair(self, index: int) -> Pair[Image]:
         """Return pair ``index``, TIR resized to RGB's size; its images are read-only.
 
-        Args:
-            index: which one.
-            min_side: pixels that either image, before it is resized, must have in width and height.
-
         Raises:
-            DataError: a file is no image, or smaller.
+            DataError: a file is no image.
         """
         name = self.names[index]
-        pair = self._memory.get(name, lambda: self._read(name))
-        path, (width, height) = self._sizes[name]
-        if min(width, height) < min_side:
+        return self._memory.get(name, lambda: self._read(name))
+
+    def large_pair(self, index: int) -> Pair[Image]:
+        """Return pair ``index`` as ``pair`` does, if both images had ``MIN_SIDE`` pixels before they were resized.
+
+        Raises:
+            DataError: a file is no image, or is smaller.
+        """
+        pair = self.pair(index)
+        path, (width, height) = self._sizes[self.names[index]]
+        if min(width, height) < MIN_SIDE:
             raise DataError(
-                f"{path}: expected an image of at least {min_side} x {min_side} pixels, got {width} x {height}"
+                f"{path}: expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}"
             )
         return pair
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import MIN_SIDE, Pairs
+from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.synthetic.outlines import fill, random_outline
 from mmdistill.reference.data.synthetic.textures import Cutout, Texture
 from mmdistill.reference.errors import DataError
@@ -65,7 +65,7 @@ class PairTextures:
     def _draw(self, generator: np.random.Generator, *, first: int) -> Texture:
         """Return a random one of the pairs ``first``, ``first + 2`` ..., mirrored half of the time."""
         index = first + 2 * generator.integers((len(self.pairs) - first + 1) // 2)
-        rgb, tir = self.pairs.pair(int(index), min_side=MIN_SIDE)
+        rgb, tir = self.pairs.large_pair(int(index))
         step = generator.choice([-1, 1])
         return Pair(rgb[:, ::step], tir[:, ::step, 0])
 

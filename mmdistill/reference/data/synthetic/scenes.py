@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.pairs import MIN_SIDE, Pairs
+from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
 from mmdistill.reference.errors import DataError
 
@@ -98,9 +98,7 @@ class SceneSequence:
 
     def _image(self) -> Pair[Image]:
         step = -1 if self._mirrored else 1
-        return Pair(
-            *(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.pair(self._index, min_side=MIN_SIDE))
-        )
+        return Pair(*(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.large_pair(self._index)))
 
 
 def scene_sequences(

@@ -122,13 +122,13 @@ def test_tir_is_resized_to_rgb_with_a_warning_for_each_of_three_sizes(
 
 
 def test_an_image_smaller_than_asked_for_is_named_by_its_own_size(tmp_path: Path) -> None:
-    write_pairs(tmp_path, [1], [])
-    write_image(tmp_path / "tir" / "1.png", grey(0, 4, 3))
+    write_image(tmp_path / "rgb" / "1.png", grey(0, 20, 12))
+    write_image(tmp_path / "tir" / "1.png", grey(0, 10, 8))
     pairs = open_pairs(tmp_path)
     for _ in range(2):  # read, and kept
-        with pytest.raises(DataError, match=r"tir/1\.png: expected an image of at least 6 x 6 pixels, got 4 x 3"):
-            pairs.pair(0, min_side=6)
-        assert pairs.pair(0, min_side=3).tir.shape == (6, 8, 3)
+        with pytest.raises(DataError, match=r"tir/1\.png: expected an image of at least 9 x 9 pixels, got 10 x 8"):
+            pairs.large_pair(0)
+        assert pairs.pair(0).tir.shape == (12, 20, 3)
 
 
 class Counted:
