@@ -128,7 +128,7 @@ class BenchmarkSource:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
 
 
-def print_checked(checked: Checked, folder: Path, what: str) -> None:
+def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     if checked.coverage is not None:
         print(checked.coverage.line)

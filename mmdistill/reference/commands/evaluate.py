@@ -35,6 +35,9 @@ def evaluate(
     annotations: Path | None = None,
     results: Path | None = None,
     root: Path | None = None,
+    rgb: Path | None = None,
+    tir: Path | None = None,
+    side_by_side: bool = False,
     weights: Path | None = None,
     out: Path | None = None,
     json: Path | None = None,
@@ -79,6 +82,9 @@ def evaluate(
         results: folder of raw result files, <sequence>.txt or <tracker>_<sequence>.txt: 4 columns x,y,w,h or 8 of
             corners, separated by commas, tabs or spaces. VOT's raw results and .mat files are read too.
         root: folder of the benchmark, images and all; a run takes its ground truth from there too.
+        rgb: folder of RGB images to check as pairs, with --tir in place of --root.
+        tir: folder of TIR images to check as pairs.
+        side_by_side: check every image of --root as a pair, RGB in the left half, TIR in the right.
         weights: a trained network.safetensors.
         out: folder for results, scores.json, curves.json, speed.json, cost.json and plots.
         json: file for the scores.
@@ -103,10 +109,13 @@ def evaluate(
         device: cpu, cuda, or auto.
     """
     if benchmark == "pairs":
-        if root is None or not (check or check_images):
+        if (root is None and rgb is None and tir is None) or not (check or check_images):
             raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")
-        print_checked(check_pairs(root, decode=check_images), root, "pairs")
+        checked = check_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, decode=check_images)
+        print_checked(checked, root or f"{rgb} and {tir}", "pairs")
         return
+    if rgb is not None or tir is not None or side_by_side:
+        raise DataError("--rgb, --tir, --side-by-side: are for --benchmark pairs")
     source = BenchmarkSource(
         benchmark, annotations, root, split, modality, attribute_names, unusable, partial, count, seed
     )

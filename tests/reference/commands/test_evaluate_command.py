@@ -233,7 +233,7 @@ def test_results_of_other_weights_are_not_gone_on_from(
 
 
 def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = np.zeros((6, 8, 3), np.uint8)
+    image = np.zeros((9, 12, 3), np.uint8)
     for side in ("visible", "lwir"):
         for name in ("I0", "I1", "I2"):
             write_image(tmp_path / "set00" / "V000" / side / f"{name}.png", image)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.pair import Pair
+from mmdistill.reference.data.frames.one_size import OneSize
 from mmdistill.reference.data.pairs.memory import PairMemory
 from mmdistill.reference.data.pairs.sources import Source
 from mmdistill.reference.data.sequence import Image
+from mmdistill.reference.errors import DataError, printable
+
+logger = logging.getLogger(__name__)
 
 MEMORY = 512 * 2**20
 """Bytes of decoded images that are kept."""
+
+MIN_SIDE = 9
+"""Pixels of the shorter side of an image that video can be composed from: a target of 4 pixels and 2 around it."""
+
+MAX_SIZE_WARNINGS = 3
+"""How many combinations of sizes are warned of."""
 
 
 class Pairs:
@@ -24,20 +35,38 @@ class Pairs:
         root: where they were found.
         sources: for each pair's name where it is read, in order.
         problems: what was found that makes no pair, a line each.
+        title: what messages call them; the root if not given.
+        passed_over: folders of images that belong to no pair by their names, a line each.
+        stray: files and folders that a system left among them.
+        splits: folders that hold the two folders of a pair.
         memory: bytes of decoded images that are kept, those least recently used given up first; a process keeps its
             own.
+        warn: takes a warning of TIR images that are resized to the size of their RGB images.
 
     Attributes:
-        root: as given.
+        root, problems, title, passed_over, stray, splits: as given.
         names: of the pairs, unique.
-        problems: as given.
     """
 
     def __init__(
-        self, root: Path, sources: Mapping[str, Source], problems: Sequence[str] = (), *, memory: int = MEMORY
+        self,
+        root: Path,
+        sources: Mapping[str, Source],
+        problems: Sequence[str] = (),
+        *,
+        title: str | None = None,
+        passed_over: Sequence[str] = (),
+        stray: Sequence[Path] = (),
+        splits: Sequence[Path] = (),
+        memory: int = MEMORY,
+        warn: Callable[[str], object] = logger.warning,
     ) -> None:
         self.root, self.names, self.problems = root, list(sources), list(problems)
-        self._sources, self._memory = sources, PairMemory(memory)
+        self.title = printable(root) if title is None else title
+        self.passed_over, self.stray, self.splits = list(passed_over), list(stray), list(splits)
+        self._sources, self._memory, self._warn = sources, PairMemory(memory), warn
+        self._sizes: dict[str, tuple[Path, tuple[int, int]]] = {}
+        self._resized: dict[tuple[tuple[int, ...], ...], OneSize] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,10 +81,60 @@ class Pairs:
         return tuple(self._sources[self.names[index]])
 
     def pair(self, index: int) -> Pair[Image]:
-        """Return pair ``index``; its images are read-only.
+        """Return pair ``index``, TIR resized to RGB's size; its images are read-only.
 
         Raises:
-            DataError: a file is no image, or the two differ in size.
+            DataError: a file is no image.
         """
         name = self.names[index]
-        return self._memory.get(name, self._sources[name].read)
+        return self._memory.get(name, lambda: self._read(name))
+
+    def large_pair(self, index: int) -> Pair[Image]:
+        """Return pair ``index`` as ``pair`` does, if both images had ``MIN_SIDE`` pixels before they were resized.
+
+        Raises:
+            DataError: a file is no image, or is smaller.
+        """
+        pair = self.pair(index)
+        path, (width, height) = self._sizes[self.names[index]]
+        if min(width, height) < MIN_SIDE:
+            raise DataError(
+                f"{path}: expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}"
+            )
+        return pair
+
+    def warn_of_left_out(self) -> None:
+        """Warn of files without a partner and of folders that were passed over: how many, and the first."""
+        for found, what in (
+            (self.problems, "files and folders make no pair and are left out"),
+            (self.passed_over, "folders hold images that belong to no pair by their names and are passed over"),
+            (self.stray, "files and folders that a system left are passed over"),
+        ):
+            if found:
+                self._warn(f"{self.title}: {len(found):,} {what}, such as {printable(found[0])}")
+
+    def _read(self, name: str) -> Pair[Image]:
+        source = self._sources[name]
+        pair = source.read()
+        files = list(source)
+        sizes = [(image.shape[1], image.shape[0]) for image in pair]
+        smallest = min((0, 1), key=lambda side: min(sizes[side]))
+        self._sizes[name] = files[smallest if len(files) > 1 else 0], sizes[smallest]
+        if sizes[0] == sizes[1]:
+            return pair
+        one_size = self._resized.get(tuple(sizes))
+        if one_size is None:
+            quiet = len(self._resized) >= MAX_SIZE_WARNINGS
+            one_size = OneSize(printable(files[-1]), _no_usual_size, _nothing if quiet else self._warn)
+            self._resized[tuple(sizes)] = one_size
+        frame = one_size(Pair(pair.rgb, pair.tir))
+        assert frame.tir is not None
+        return Pair(pair.rgb, frame.tir)
+
+
+def _no_usual_size() -> tuple[int, int]:
+    raise AssertionError("every pair has an RGB image")
+
+
+def _nothing(warning: str) -> None:
+    """Take a warning and say nothing."""
