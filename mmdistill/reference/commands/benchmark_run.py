@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -18,13 +17,14 @@ from mmdistill.reference.evaluation.run import Run
 from mmdistill.reference.evaluation.speed import read_speed
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.networks.weights import load_network, network_digest
 from mmdistill.reference.tracking.track_batch import each_tracked
 
 RESULTS = "results"
 """The folder below ``--out`` that gets the boxes and times of each sequence."""
 
 _MARK = "weights.sha256"
+"""The file that names the weights and holds their ``network_digest``, which a file saved again keeps."""
 
 _SEQUENCES = "sequences.mark"
 
@@ -92,7 +92,7 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
     Raises:
         DataError: it holds the results of other weights, or on other sequences.
     """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = network_digest(load_network(weights))
     mark = out / RESULTS / _MARK
     if mark.exists() and mark.read_text("utf-8").partition(" ")[0] != digest:
         raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
@@ -107,7 +107,7 @@ def claimed(out: Path) -> Path | None:
     """Return the weights file that a folder's results were made with, if it is still there and the same."""
     try:
         digest, path = (out / RESULTS / _MARK).read_text("utf-8").rstrip("\n").split("  ", 1)
-        same = hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
-    except (OSError, ValueError):
+        same = network_digest(load_network(path)) == digest
+    except (OSError, ValueError):  # no mark, or no network any more
         return None
     return Path(path) if same else None

@@ -49,13 +49,16 @@ def read_state(path: str | Path) -> State:
         raise DataError(f"{path}: there is no such file")
     with Path(path).open("rb") as stream:
         start = stream.read(9)
+    # First, because a header may have a length whose bytes begin as the other formats do.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") < Path(path).stat().st_size:
+        tensors, metadata = read_tensors(path)
+        return State(str(path), _without_wrapper(tensors), format=metadata.get("format", ""))
     if start.startswith(b"PK") and _is_npz(path):
         return State(str(path), _without_wrapper(read_npz(path)))
     if start.startswith((b"PK", b"\x80")):
         return _read_torch(path)
     if start[8:] == b"{":
-        tensors, metadata = read_tensors(path)
-        return State(str(path), _without_wrapper(tensors), format=metadata.get("format", ""))
+        read_tensors(path)  # says what is wrong with it
     raise DataError(f"{path}: expected a PyTorch checkpoint, an .npz or a safetensors file, got none of them")
 
 

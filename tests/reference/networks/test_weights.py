@@ -45,7 +45,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing.safetensors: there is no such file"):
         load_network(tmp_path / "missing.safetensors")
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(DataError, match="expected a network of format 'mmdistill-network-1', got 'no format'"):
+    with pytest.raises(DataError, match="expected a network of format 'mmdistill-network-2', got 'no format'"):
         load_network(tmp_path / "other.safetensors")
 
 

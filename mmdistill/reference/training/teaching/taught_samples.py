@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from mmdistill import NotFiniteError, __version__
@@ -30,7 +29,7 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.interruption import interruption
-from mmdistill.reference.networks.weights import weights_digest
+from mmdistill.reference.networks.weights import network_digest
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.training.loading import Loader, Share
 from mmdistill.reference.training.ranks import Ranks
@@ -94,7 +93,7 @@ def contents(
         ranks: the processes that share out a batch.
     """
     return {
-        "teacher": weights_digest(stage.teacher),
+        "teacher": network_digest(stage.teacher),
         "network": asdict(stage.teacher.settings),
         "parts": sorted(stage.parts.parts),
         "data": data,
@@ -139,7 +138,7 @@ def taught_samples(
         The samples; None after an interruption: the same call then goes on.
 
     Raises:
-        DataError: the disk has no room for them, or a sample can't be read.
+        DataError: the disk has no room for them, a sample can't be read, or a file of the cache is broken.
     """
     device, ranks = torch.device(device), Ranks.current()
     fixed, share = FixedSamples(sampler, count, settings), Share.of(settings, ranks)
@@ -150,7 +149,10 @@ def taught_samples(
         write_text(place / "contents.json", json.dumps(about, indent=2) + "\n")
         _remove_leftovers(place)
     ranks.any(False)  # the others wait for that
-    cache = FeatureCache(place, teacher=digest)
+    try:
+        cache = FeatureCache(place, teacher=digest)
+    except CacheError as error:
+        raise DataError(f"--teacher-cache: {error}") from error
     asked = _Asked(cache, share, Loader(fixed, share, workers=settings.workers), count)
     todo = len(asked) * share.size
     with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", show=progress) as bar:
@@ -233,7 +235,7 @@ def _keep(cache: FeatureCache, batch: Batch, taught: dict[str, Tensor]) -> None:
             cache.put(str(number), {name: values[:, index] for name, values in taught.items()})
         except NotFiniteError as error:
             logger.warning("sample %d is not kept, and will skip its step: %s", number, error)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise DataError(
                 f"{cache.folder}: can't be written ({error}); what is there is whole, and the same command goes on"
             ) from error
