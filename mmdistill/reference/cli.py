@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from mmdistill.reference.commands.report import report
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, one_line
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what stands after ``mmdistill``; the process's own if not given.
     """
-    logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
+    _prepare_output()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     try:
         if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
@@ -50,12 +51,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _overview([name, *rest] if name else [])
     except (DataError, ShapeError, OSError) as error:
-        print(f"mmdistill: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mmdistill: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+class _OneLine(logging.Formatter):
+    """Prints a warning as errors are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"mmdistill: {one_line(record.getMessage())}"
+
+
+def _prepare_output() -> None:
+    """Let names that the terminal can't encode be printed as backslash escapes, and warnings on one line each."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _given(option: str, arguments: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mmdistill.reference.data.boxes import Array, enclosing
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text as read_text
 from mmdistill.reference.files import write_text
 
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
@@ -92,14 +93,3 @@ def write_boxes(path: str | Path, boxes: ArrayLike, *, decimals: int | None = No
         raise DataError(f"{path}: boxes to write must be (frames, 4), got {boxes.shape}")
     form = (lambda value: repr(float(value))) if decimals is None else (lambda value: f"{value:.{decimals}f}")
     write_text(path, "".join(",".join(map(form, box)) + "\n" for box in boxes))
-
-
-def read_text(path: str | Path) -> str:
-    """Return a text file's content with any line ends, also ones converted twice; DataError where it is no UTF-8."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected a text file, byte {error.start} is no UTF-8") from error
-    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
