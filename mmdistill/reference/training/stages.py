@@ -12,6 +12,7 @@ from mmdistill.interaction import Interaction
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.ranges import Weight, check_fields
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.teaching.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
 from mmdistill.reference.training.teaching.shown import Shown
@@ -40,11 +41,14 @@ class DistillationSettings:
     """
 
     parts: tuple[Part | Rival, ...] = ("scfd", "mpsd", "hfrd")
-    alpha: float = 100.0
-    beta: float = 100.0
+    alpha: Weight = 100.0
+    beta: Weight = 100.0
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class AloneStage(Stage):
