@@ -8,12 +8,14 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from mmdistill.reference.errors import one_line
+
 T = TypeVar("T")
 
 MAX_JSON_CHARACTERS = 1 << 16
 """A network's settings have some 300, a run's progress some thousands."""
 
-MAX_PRINTED = 80
+MAX_PRINTED = 120
 """Characters of a value in an error."""
 
 
@@ -81,9 +83,8 @@ def _check_type(kind: type[Any], value: Any, where: str) -> None:
 
 
 def _printed(value: object) -> str:
-    """Return a value from a file as an error may print it: escaped and short."""
-    text = ascii(value)
-    return text if len(text) <= MAX_PRINTED else f"{text[:MAX_PRINTED]}..."
+    """Return a value from a file as an error may print it."""
+    return one_line(repr(value), MAX_PRINTED)
 
 
 def _restore_dataclass(kind: type[Any], value: Any, where: str) -> Any:

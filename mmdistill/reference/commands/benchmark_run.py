@@ -15,7 +15,7 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.processes import in_processes
 from mmdistill.reference.evaluation.run import Run
 from mmdistill.reference.evaluation.speed import read_speed
-from mmdistill.reference.files import write_text
+from mmdistill.reference.files import read_text, write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, network_digest
 from mmdistill.reference.tracking.track_batch import each_tracked
@@ -94,10 +94,10 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
     """
     digest = network_digest(load_network(weights))
     mark = out / RESULTS / _MARK
-    if mark.exists() and mark.read_text("utf-8").partition(" ")[0] != digest:
+    if mark.exists() and read_text(mark).partition(" ")[0] != digest:
         raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
     kind = out / RESULTS / _SEQUENCES
-    if kind.exists() and (earlier := kind.read_text("utf-8").strip()) != sequences:
+    if kind.exists() and (earlier := read_text(kind).strip()) != sequences:
         raise DataError(f"{out}: holds results on {earlier}, not on {sequences}; give another --out, or remove it")
     write_text(kind, f"{sequences}\n")
     write_text(mark, f"{digest}  {weights}\n")
@@ -106,7 +106,7 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
 def claimed(out: Path) -> Path | None:
     """Return the weights file that a folder's results were made with, if it is still there and the same."""
     try:
-        digest, path = (out / RESULTS / _MARK).read_text("utf-8").rstrip("\n").split("  ", 1)
+        digest, path = read_text(out / RESULTS / _MARK).rstrip("\n").split("  ", 1)
         same = network_digest(load_network(path)) == digest
     except (OSError, ValueError):  # no mark, or no network any more
         return None

@@ -14,7 +14,7 @@ from mmdistill.reference.importing.numpy_file import read_npz
 from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import BROKEN, read_torch_file
-from mmdistill.reference.networks.weights import read_tensors, some
+from mmdistill.reference.networks.weights import check_file, read_tensors, some
 
 WRAPPERS = ("net", "state_dict")
 """Under which entry of a checkpoint its network's tensors may stand: DiMP's custom, and the common one."""
@@ -45,8 +45,7 @@ def read_state(path: str | Path) -> State:
     Raises:
         DataError: it is missing, truncated, or nothing of these.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
+    check_file(path)
     with Path(path).open("rb") as stream:
         start = stream.read(9)
     # First, because a header may have a length whose bytes begin as the other formats do.

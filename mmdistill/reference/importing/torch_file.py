@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
-from mmdistill.reference.networks.weights import some
+from mmdistill.reference.networks.weights import check_file, some
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -86,8 +86,7 @@ def read_torch_file(path: str | Path) -> TorchFile:
     Raises:
         DataError: it is missing, truncated or broken, or isn't such a file.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
+    check_file(path)
     content = Path(path).read_bytes()
     read = _read_zip if content.startswith(b"PK") else _read_stream
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import atomic_path
+from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.files import atomic_path, check_regular
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.settings import from_json, to_json
@@ -19,7 +19,8 @@ from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors
 FORMAT_PREFIX = "mmdistill-"
 FORMAT = f"{FORMAT_PREFIX}network-2"
 
-MAX_PRINTED_NAME = 100
+MAX_NAME = 120
+"""Characters of a name from a file in an error."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -51,6 +52,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         DataError: it is missing, truncated, no safetensors file, or a file of ours that was damaged.
     """
+    check_file(path)
     tensors, metadata = _read_unchecked(path)
     ours = metadata.get("format", "").startswith(FORMAT_PREFIX)
     if problem := digest_problem(tensors, metadata, required=ours):
@@ -58,9 +60,18 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _read_unchecked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not Path(path).is_file():
+def check_file(path: str | Path) -> None:
+    """Refuse a path without a regular file, before it is opened: a pipe or a device could be read without end.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not Path(path).exists():
         raise DataError(f"{path}: there is no such file")
+    check_regular(path)
+
+
+def _read_unchecked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         return unpack(path)
     except TensorFileError as error:
@@ -98,7 +109,7 @@ def network_settings(path: str | Path, metadata: Mapping[str, str]) -> NetworkSe
         DataError: they are missing or broken.
     """
     if metadata.get("format") != FORMAT:
-        found = printable(metadata.get("format", "no format"))
+        found = one_line(metadata.get("format", "no format"), MAX_NAME)
         raise DataError(f"{path}: expected a network of format {FORMAT!r}, got {found!r}")
     try:
         return from_json(NetworkSettings, metadata["network"])
@@ -165,11 +176,4 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     """Return the first few names and how many more there are; long ones are cut, unprintable ones escaped."""
     listed = sorted(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(map(printable, listed[:limit])) + more
-
-
-def printable(name: str) -> str:
-    """Return a name from a file as it can be printed: one line, no terminal escapes, at most 100 characters."""
-    if len(name) > MAX_PRINTED_NAME:
-        name = f"{name[:MAX_PRINTED_NAME]}..."
-    return name if name.isprintable() else ascii(name)
+    return ", ".join(one_line(name, MAX_NAME) for name in listed[:limit]) + more

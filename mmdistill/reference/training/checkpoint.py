@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, one_line
 from mmdistill.reference.networks.weights import (
     FORMAT_PREFIX,
+    MAX_NAME,
     check_fit,
-    printable,
     read_tensors,
     some,
     write_tensors,
@@ -99,7 +99,7 @@ def load_checkpoint(
     tensors, metadata = read_tensors(path)
     if (found := metadata.get("format", "no format")) != FORMAT:
         raise DataError(
-            f"{path}: expected a training checkpoint {FORMAT!r}, got {printable(found)!r}; "
+            f"{path}: expected a training checkpoint {FORMAT!r}, got {one_line(found, MAX_NAME)!r}; "
             "one of another version can't be gone on from"
         )
     if metadata.get("identity") != identity:
@@ -159,8 +159,8 @@ def _difference(before: str, now: str) -> str:
         return "unreadable ones"
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            was, is_now = (printable(str(values.get(name))) for values in (old, new))
-            return f"{printable(name)} was {was}, now {is_now}"
+            was, is_now = (one_line(values.get(name), MAX_NAME) for values in (old, new))
+            return f"{one_line(name, MAX_NAME)} was {was}, now {is_now}"
     return "unknown"
 
 
