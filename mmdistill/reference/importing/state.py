@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmdistill.reference.importing.numpy_file import read_npz
 from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import BROKEN, read_torch_file
+from mmdistill.reference.importing.training_record import TrainingRecord, read_record
 from mmdistill.reference.networks.weights import check_file, read_tensors, some
 
 WRAPPERS = ("net", "state_dict")
@@ -29,12 +30,14 @@ class State:
         tensors: by the file's names.
         foreign: the classes and functions that stand around them in a pickle, by name; none of them was run.
         format: what the metadata of a safetensors file say of its format, if anything.
+        record: what the file says of its training.
     """
 
     path: str
     tensors: dict[str, Tensor]
     foreign: tuple[str, ...] = ()
     format: str = ""
+    record: TrainingRecord = field(default_factory=TrainingRecord)
 
 
 def read_state(path: str | Path) -> State:
@@ -80,7 +83,11 @@ def _read_torch(path: str | Path) -> State:
     stored = {str(name): entry for name, entry in entries.items() if isinstance(entry, StoredTensor)}
     if others := entries.keys() - stored.keys():
         raise DataError(f"{path}: expected tensors only, got something else under {some(map(str, others))}")
-    return State(str(path), _without_wrapper(file.tensors(stored)), file.foreign)
+    try:
+        record = read_record(file.content)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    return State(str(path), _without_wrapper(file.tensors(stored)), file.foreign, record=record)
 
 
 def _entries(content: object) -> dict[Any, Any] | None:

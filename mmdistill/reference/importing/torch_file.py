@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES
 from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
 from mmdistill.reference.networks.weights import check_file, some
 
@@ -106,6 +107,8 @@ def _read_zip(path: str, content: bytes) -> TorchFile:
     pickled = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickled) != 1:
         raise ValueError(f"expected one data.pkl in it, got {len(pickled)}")
+    if (size := file.getinfo(pickled[0]).file_size) > MAX_PICKLE_BYTES:
+        raise ValueError(f"its data.pkl has {size:,} bytes, the limit is {MAX_PICKLE_BYTES:,}")
     folder = pickled[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in names and file.read(f"{folder}byteorder") != b"little":
         raise ValueError("its values are not little-endian")
