@@ -30,6 +30,18 @@ class CacheError(ValueError):
     """A file of a feature cache is missing, broken, or another teacher's."""
 
 
+class DamagedFileError(CacheError):
+    """A file of a feature cache is truncated or damaged; its sample can be put again once the file is deleted.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}")
+
+
 class FeatureCache:
     """A teacher's features of many samples, one safetensors file for each, in one folder.
 
@@ -118,11 +130,11 @@ class FeatureCache:
         try:
             features, metadata = unpack(path)
         except TensorFileError as error:
-            raise CacheError(f"{path}: not a whole file of features; {_REMEDY} ({error})") from error
+            raise DamagedFileError(path, f"not a whole file of features; {_REMEDY} ({error})") from error
         if (found := metadata.get("format", "no format")) != FORMAT:
             raise CacheError(f"{path}: expected features {FORMAT!r}, got {found[:100]!r}")
         if problem := digest_problem(features, metadata, required=True):
-            raise CacheError(f"{path}: damaged, or changed after it was written: {problem}; {_REMEDY}")
+            raise DamagedFileError(path, f"damaged, or changed after it was written: {problem}; {_REMEDY}")
         if metadata.get("teacher") != self.teacher:
             came = f"features of teacher {metadata.get('teacher', '')[:100]!r}, expected those of {self.teacher!r}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill import NotFiniteError, ShapeError
-from mmdistill.cache import CacheError, FeatureCache
+from mmdistill.cache import CacheError, DamagedFileError, FeatureCache
 
 
 def features(seed: int = 0, **options: object) -> dict[str, Tensor]:
@@ -114,6 +114,28 @@ def test_a_truncated_file_names_itself(cache: FeatureCache, part: float) -> None
             read()
     cache.put("a", features())
     assert cache.get(["a"])
+
+
+def test_a_damaged_or_exchanged_file_names_itself(cache: FeatureCache) -> None:
+    for seed, key in enumerate("ab"):
+        cache.put(key, features(seed))
+    first, second = (cache._path(key) for key in "ab")
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedFileError, match=f"{first}: damaged, or changed after it was written: ") as raised:
+        cache.get(["a"])
+    assert raised.value.path == first
+    second.replace(first)
+    with pytest.raises(CacheError, match=f"{first}: features of 'b', expected those of 'a'; delete it"):
+        cache.get(["a"])
+
+
+def test_the_same_features_have_the_same_bytes(cache: FeatureCache) -> None:
+    contents = set()
+    for _ in range(8):
+        cache.put("a", features())
+        contents.add(the_file(cache).read_bytes())
+    assert len(contents) == 1
 
 
 def test_other_safetensors_files_are_no_features(cache: FeatureCache) -> None:

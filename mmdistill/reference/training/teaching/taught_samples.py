@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mmdistill import NotFiniteError, __version__
-from mmdistill.cache import CacheError, FeatureCache
+from mmdistill.cache import CacheError, DamagedFileError, FeatureCache
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Sample, Sampler, Samples
 from mmdistill.reference.data.sequence import TrackingSequence
@@ -138,7 +138,7 @@ def taught_samples(
         The samples; None after an interruption: the same call then goes on.
 
     Raises:
-        DataError: the disk has no room for them, a sample can't be read, or a file of the cache is broken.
+        DataError: the disk has no room for them, a sample can't be read, or the cache's folder holds other files.
     """
     device, ranks = torch.device(device), Ranks.current()
     fixed, share = FixedSamples(sampler, count, settings), Share.of(settings, ranks)
@@ -149,10 +149,7 @@ def taught_samples(
         write_text(place / "contents.json", json.dumps(about, indent=2) + "\n")
         _remove_leftovers(place)
     ranks.any(False)  # the others wait for that
-    try:
-        cache = FeatureCache(place, teacher=digest)
-    except CacheError as error:
-        raise DataError(f"--teacher-cache: {error}") from error
+    cache = _open(place, digest)
     asked = _Asked(cache, share, Loader(fixed, share, workers=settings.workers), count)
     todo = len(asked) * share.size
     with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", show=progress) as bar:
@@ -196,6 +193,22 @@ class _Asked:
     def _known(self, cache: FeatureCache, step: int) -> bool:
         size = self._share.size * self._share.passes
         return all(str(self._share.number(index)) in cache for index in range(step * size, (step + 1) * size))
+
+
+def _open(place: Path, teacher: str) -> FeatureCache:
+    """Open a cache; what is damaged in it is removed, so that the teacher is asked again.
+
+    Raises:
+        DataError: a file in it is no file of this cache.
+    """
+    while True:
+        try:
+            return FeatureCache(place, teacher=teacher)
+        except DamagedFileError as error:
+            logger.warning("the teacher is asked again: %s", error)
+            error.path.unlink(missing_ok=True)
+        except CacheError as error:
+            raise DataError(f"--teacher-cache: {error}") from error
 
 
 def _teach(stage: DistilledStage, batch: Batch, settings: TrainingSettings, device: torch.device) -> dict[str, Tensor]:
