@@ -88,9 +88,9 @@ def read_torch_file(path: str | Path) -> TorchFile:
         DataError: it is missing, truncated or broken, or isn't such a file.
     """
     check_file(path)
-    content = Path(path).read_bytes()
-    read = _read_zip if content.startswith(b"PK") else _read_stream
     try:
+        content = Path(path).read_bytes()
+        read = _read_zip if content.startswith(b"PK") else _read_stream
         return read(str(path), content)
     except BROKEN as error:
         raise DataError(f"{path}: not a whole PyTorch checkpoint, truncated perhaps ({error})") from error

@@ -76,7 +76,8 @@ def _read_unchecked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         return unpack(path)
     except TensorFileError as error:
         with Path(path).open("rb") as file:
-            if file.read(2) in (b"PK", b"\x80\x02"):
+            start = file.read(9)
+            if start[:2] in (b"PK", b"\x80\x02") and start[8:] != b"{":  # a header may have such a length
                 raise DataError(f"{path}: from PyTorch, it seems; import it with `mmdistill convert`") from error
         raise DataError(f"{path}: not a whole safetensors file, truncated perhaps ({error})") from error
 
