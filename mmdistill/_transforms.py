@@ -27,6 +27,11 @@ def has_tangent(tensors: Iterable[Tensor]) -> bool:
     return any(unpack_dual(values).tangent is not None for values in tensors)
 
 
+def channels_last(features: Tensor) -> Tensor:
+    """Return a map ``(B, C, H, W)`` laid out channels last; as it is inside a transform, which knows no layouts."""
+    return features if transforming() else features.contiguous(memory_format=torch.channels_last)
+
+
 def has_values(tensors: Iterable[Tensor]) -> bool:
     """Whether the values can be read here.
 

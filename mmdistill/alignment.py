@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmdistill._transforms import channels_last
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_levels, check_map
+from mmdistill.errors import ShapeError, check_device, check_levels, check_map
 from mmdistill.precision import autocasting
 from mmdistill.sampling import Positions, Tile
 
@@ -68,7 +69,7 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(as_weighed(x, convolution.weight).contiguous(memory_format=torch.channels_last))
+        carried: Tensor = self.reduce(channels_last(as_weighed(x, convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
@@ -91,6 +92,8 @@ class ABF(nn.Module):
             if deeper.shape[0] != x.shape[0]:
                 expected = f"{x.shape[0]} as input"
                 raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
+            check_device("ABF", "deeper", deeper, x, "input")
+        check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
 
 
 class ABFChain(nn.Module):
@@ -123,7 +126,7 @@ class ABFChain(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the aligned levels ``(B, teacher channels, H, W)``, shallow to deep."""
-        check_levels("ABFChain", "input", features, len(self.levels))
+        self._check(features)
         aligned: list[Tensor] = []
         carried: Tensor | None = None
         for fusion, x in zip(reversed(self.levels), reversed(features), strict=True):
@@ -136,7 +139,7 @@ class ABFChain(nn.Module):
 
         Only the shallowest level may be given a ``Tile``: all of a deeper one is carried on.
         """
-        check_levels("ABFChain", "input", features, len(self.levels))
+        self._check(features)
         check_levels("ABFChain", "positions", positions, len(self.levels))
         aligned: list[Tensor] = []
         carried: Tensor | None = None
@@ -148,6 +151,18 @@ class ABFChain(nn.Module):
             carried = fusion.carry(x, carried)
             aligned.append(fusion.expand_at(carried, where))
         return aligned[::-1]
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        """Refuse what any level would refuse, before the deeper ones' batch norm has seen theirs."""
+        check_levels("ABFChain", "input", features, len(self.levels))
+        for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
+            side, fusion = f"level {number}", cast(ABF, level)
+            check_map("ABFChain", side, x, channels=fusion.in_channels)
+            if x.shape[0] != features[0].shape[0]:
+                expected = f"{features[0].shape[0]} as level 1"
+                raise ShapeError("ABFChain", side, "batch", expected=expected, got=x.shape[0])
+            check_device("ABFChain", side, x, features[0], "level 1")
+            check_device("ABFChain", "weights", cast(nn.Conv2d, fusion.reduce[0]).weight, x, side)
 
 
 def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
@@ -168,5 +183,9 @@ def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
     """Return the features in the weight's type, so that half-precision features meet a float32 loss.
 
     Under autocast they are left alone: it casts both as it sees fit.
+
+    Raises:
+        ShapeError: the loss's weights are on another device than the features.
     """
+    check_device("adaptor", "weights", weight, features, "the features; move the loss to the student's device")
     return features if autocasting(features.device.type) else features.to(weight.dtype)

@@ -58,7 +58,7 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
     check_levels("stacked", "rgb", pair[0], len(pair[0]))
     check_levels("stacked", "tir", pair[1], len(pair[0]))
     for number, (rgb, tir) in enumerate(zip(*pair, strict=True), start=1):
-        check_map("stacked", f"rgb level {number}", rgb)
-        check_map("stacked", f"tir level {number}", tir)
+        check_map("stacked", f"rgb level {number}", rgb, floating=False)
+        check_map("stacked", f"tir level {number}", tir, floating=False)
         check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
     return [torch.cat(level) for level in zip(*pair, strict=True)]

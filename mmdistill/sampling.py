@@ -56,7 +56,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class TracedGrid:
-    """A ``Grid`` inside ``torch.compile``: the phase stays a tensor, so that one graph serves every draw.
+    """A ``Grid`` where no value can be read, as inside ``torch.compile``: the phase stays a tensor.
+
+    So one graph serves every draw.
 
     The step must divide the map's size.
 
@@ -161,7 +163,7 @@ def draw_grid(size: Size, step: Size) -> Grid:
 
 
 def trace_grid(size: Size, step: Size, device: torch.device) -> Positions:
-    """Return the same for a graph; along an axis that the step doesn't divide, all positions."""
+    """Return the same where no value can be read; along an axis that the step doesn't divide, all positions."""
     step = _at_most(step, size)
     step = (step[0] if size[0] % step[0] == 0 else 1), (step[1] if size[1] % step[1] == 0 else 1)
     return TracedGrid(step, torch.stack([torch.randint(count, (), device=device) for count in step]))
@@ -185,4 +187,5 @@ def _at_most(step: Size, size: Size) -> Size:
 
 
 def _draw(count: int) -> int:
-    return int(torch.randint(count, ()).item())
+    # On the processor whatever the default device is: its value is read here.
+    return int(torch.randint(count, (), device="cpu").item())

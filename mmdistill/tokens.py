@@ -59,7 +59,7 @@ def map_to_tokens(features: Tensor) -> Tensor:
         >>> tuple(map_to_tokens(torch.zeros(2, 192, 8, 12)).shape)
         (2, 96, 192)
     """
-    check_map("map_to_tokens", "input", features)
+    check_map("map_to_tokens", "input", features, floating=False)
     return rearrange(features, "b c h w -> b (h w) c")
 
 

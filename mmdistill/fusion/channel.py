@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill.fusion.gate import gated_sum, modality_gate
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -46,7 +48,9 @@ class ChannelAttentionFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ChannelAttentionFusion", pair, self.channels)
+        weight = cast(nn.Linear, self.channel_scores[0]).weight
+        check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
+        check_fusion_dtype("ChannelAttentionFusion", pair, weight)
         means = torch.cat([member.mean(dim=(-2, -1)) for member in pair], dim=1)
         scores = rearrange(self.channel_scores(means), "b (m c) -> b m c", m=2)
         return one_path(gated_sum(pair, modality_gate(scores)))

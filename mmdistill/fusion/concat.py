@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -34,5 +34,6 @@ class ConcatFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ConcatFusion", pair, self.channels)
+        check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
+        check_fusion_dtype("ConcatFusion", pair, self.convolution.weight)
         return one_path(self.convolution(torch.cat(pair, dim=1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmdistill.fusion.gate import Gate, check_gate, gated_sum, modality_gate, position_scores
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -38,6 +38,7 @@ class SpatialAttentionFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("SpatialAttentionFusion", pair, self.channels)
+        check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
+        check_fusion_dtype("SpatialAttentionFusion", pair, self.gate_convolution.weight)
         gate = modality_gate(position_scores(self.gate_convolution, pair), self.gate)
         return one_path(gated_sum(pair, gate))

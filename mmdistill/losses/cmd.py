@@ -85,17 +85,18 @@ class CMDLoss(nn.Module):
             gaussian: the Gaussian label, the same shape.
         """
         weighted: list[tuple[float, Terms]] = []
-        if self.scfd is not None:
-            student = _given("scfd", "student_features", student_features)
-            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
-        if self.mpsd is not None:
-            fused = _given("mpsd", "student_fused", student_fused)
-            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+        # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace.
         if self.hfrd is not None:
             response = _given("hfrd", "student_response", student_response)
             teacher = _given("hfrd", "teacher_response", teacher_response)
             weighted.append((self.beta, self.hfrd(response, teacher, _given("hfrd", "gaussian", gaussian))))
-        return Terms.weighted(*weighted)
+        if self.mpsd is not None:
+            fused = _given("mpsd", "student_fused", student_fused)
+            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+        if self.scfd is not None:
+            student = _given("scfd", "student_features", student_features)
+            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
+        return Terms.weighted(*reversed(weighted))
 
 
 def _given(part: str, name: str, value: T | None) -> T:

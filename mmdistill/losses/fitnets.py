@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_finite
+from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
@@ -27,7 +27,7 @@ class FitNetsLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         kernel: the regressor's kernel, an odd number; 1 leaves a level as it is where the channels agree.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -70,10 +70,8 @@ class FitNetsLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("FitNetsLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("FitNetsLoss", student, teacher)
         levels = zip(self.regressors, student, teacher, strict=True)
         hints = [mean_squared_error(adapted(regress, ours), theirs.detach()) for regress, ours, theirs in levels]
-        terms = Terms.summed(hint=add(hints))
-        if self.check_values:
-            check_finite("FitNetsLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(hint=add(hints))

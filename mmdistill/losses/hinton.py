@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import DeadTermWarning, check_alive, check_finite, check_same_shape, check_scores
+from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
@@ -51,7 +51,7 @@ class KDLoss(nn.Module):
         temperature: T, above 0.
         over: ``"logits"`` for scores ``(..., K)``, softmax over the last axis;
             ``"response"`` for maps ``(..., H, W)``, softmax over all positions of a map.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: the two differ in shape, or are empty; NaN in an input.
@@ -87,16 +87,14 @@ class KDLoss(nn.Module):
             teacher: the same shape; detached here.
         """
         self._check(student, teacher)
+        check_inputs("KDLoss", {"student": student, "teacher": teacher}, finite=self.check_values)
         check_alive("KDLoss", [student], [teacher])
         target = teacher.detach()
         if self.over == "response":
             divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature)
         else:
             divergence = softened_divergence(student, target, self.temperature)
-        terms = Terms.summed(distillation=divergence.mean())
-        if self.check_values:
-            check_finite("KDLoss", terms.total, {"student": student, "teacher": teacher})
-        return terms
+        return Terms.summed(distillation=divergence.mean())
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")

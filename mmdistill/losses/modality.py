@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_finite
+from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
@@ -62,7 +62,7 @@ class ModalityDistillationLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         exponent: of the focus, at least 0; 0 weighs all positions alike.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -100,12 +100,10 @@ class ModalityDistillationLoss(nn.Module):
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("ModalityDistillationLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("ModalityDistillationLoss", student, teacher)
         levels = zip(self.adaptors, student, teacher, strict=True)
         errors = [
             focused_squared_error(adapted(adapt, x), target.detach(), self.exponent) for adapt, x, target in levels
         ]
-        terms = Terms.summed(distillation=add(errors))
-        if self.check_values:
-            check_finite("ModalityDistillationLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(distillation=add(errors))

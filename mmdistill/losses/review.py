@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_alive, check_finite
+from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
@@ -54,7 +54,7 @@ class ReviewKDLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -92,9 +92,7 @@ class ReviewKDLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("ReviewKDLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("ReviewKDLoss", student, teacher)
         levels = zip(self.chain(student), teacher, strict=True)
-        terms = Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))
-        if self.check_values:
-            check_finite("ReviewKDLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import cast, get_args
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill._transforms import channels_last, has_values
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
     ShapeError,
     check_aligned,
     check_alive,
     check_different,
-    check_finite,
+    check_inputs,
     check_levels,
     check_map,
     check_pair,
@@ -50,7 +50,7 @@ class SCFDLoss(nn.Module):
         shared: one ABF chain for both modalities (stacked on the batch axis) instead of one for each.
         sampling: the share of positions, 1/n, at which the chain's 3x3 convolutions and the errors are evaluated in
             training mode, drawn anew at each call: an estimate without bias for given batch norm statistics.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -104,6 +104,7 @@ class SCFDLoss(nn.Module):
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
         """
         self._check(student, teacher)
+        check_inputs("SCFDLoss", dict(_named(student, teacher)), finite=self.check_values)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
@@ -118,15 +119,12 @@ class SCFDLoss(nn.Module):
             if where is not None:
                 error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
-        terms = Terms.summed(**{name: add(errors) for name, errors in parts.items()})
-        if self.check_values:
-            check_finite("SCFDLoss", terms.total, dict(_named(student, teacher)))
-        return terms
+        return Terms.summed(**{name: add(errors) for name, errors in parts.items()})
 
     def _draw(self, student: Levels) -> list[Positions]:
         """Return the positions of each level, the same for both modalities."""
         sizes = [_size(features) for features in student[0]]
-        if torch.compiler.is_compiling():
+        if not has_values(student[0]):
             return [trace_grid(size, self.steps, student[0][0].device) for size in sizes]
         positions: list[Positions] = [draw_grid(size, self.steps) for size in sizes]
         # A tile spares the shallowest level's 1x1 part as well.
@@ -164,7 +162,7 @@ def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair
     """Return both modalities' maps at a level and at these positions, detached, wide, laid out as the chain's."""
     maps = (modality[level].detach() for modality in teacher)
     taken = maps if where is None else map(where.take, maps)
-    return Pair(*(widen(features.contiguous(memory_format=torch.channels_last)) for features in taken))
+    return Pair(*(widen(channels_last(features)) for features in taken))
 
 
 def _size(features: Tensor) -> Size:

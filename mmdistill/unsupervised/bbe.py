@@ -8,10 +8,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mmdistill.errors import ShapeError, check_alive, check_finite, check_scores
+from mmdistill.errors import ShapeError, check_alive, check_inputs, check_scores
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
-from mmdistill.unsupervised.box_targets import as_predicted, overlaps, states
+from mmdistill.unsupervised.box_targets import as_constant, as_predicted, overlaps, states
 
 Predictor = Callable[[Any, Any, Any], Tensor]
 """The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
@@ -51,7 +51,7 @@ class BBEDistiller(nn.Module):
             IoU-Net has it. Targets are given from 0 to 1 with either. Not read for ``"state"``.
         detach: the side that teaches, ``"modulation"`` or ``"features"``; None if its owner has seen to it, or both
             learn.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: proposals, target and prediction don't fit together; the modulation's parts differ in their batch;
@@ -110,13 +110,16 @@ class BBEDistiller(nn.Module):
             modulation: the reference branch's ``(B, C, ...)``, or a (nested) sequence of such.
             features: the test branch's, which saw the other modality; whatever the predictor takes.
             proposals: boxes to be judged ``(..., P, 4)``, ``x y w h`` in crop pixels; None where the predictor of
-                states needs none.
+                states needs none. Detached here.
             target: the patch's box ``(..., 4)`` or ``(..., 1, 4)``, ``x y w h`` in crop pixels. For ``"iou"`` also the
                 proposals' overlaps with it, 0 to 1, ``(..., P)`` or ``(..., P, 1)``. With four proposals the shorter
-                forms can't be told apart and are refused.
+                forms can't be told apart and are refused. Detached here.
         """
         named = _parts(modulation)
+        proposals = None if proposals is None else as_constant("proposals", proposals)
+        target = as_constant("target", target)
         goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
+        self._check(named, features, proposals, target, goal)
         if self.target == "iou" and self.scale == "signed":
             goal = 2 * goal - 1
         if self.detach == "modulation":
@@ -129,14 +132,19 @@ class BBEDistiller(nn.Module):
         parts = {"box": mean_squared_error(prediction, goal)}
         if self.nu > 0 and self.detach != "modulation":
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
-        terms = Terms.summed(**parts)
-        if self.check_values:
-            inputs = {**named, **_tensors("features", features)}
-            inputs |= {} if proposals is None else {"proposals": proposals}
-            inputs |= {"target": target}
-            inputs |= {"target's state, whose w and h must be above 0": goal} if self.target == "state" else {}
-            check_finite("BBEDistiller", terms.total, inputs)
-        return terms
+        return Terms.summed(**parts)
+
+    def _check(
+        self, modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor, goal: Tensor
+    ) -> None:
+        inputs = {**modulation}
+        # The predictor may be given more than maps, such as their sizes in whole numbers.
+        maps = _tensors("features", features).items()
+        inputs |= {side: values for side, values in maps if values.ndim > 1 or values.is_floating_point()}
+        inputs |= {} if proposals is None else {"proposals": proposals}
+        inputs |= {"target": target}
+        inputs |= {"target's state, whose w and h must be above 0": goal} if self.target == "state" else {}
+        check_inputs("BBEDistiller", inputs, finite=self.check_values)
 
 
 def _parts(modulation: object) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mmdistill.correlation import correlate, score_size
-from mmdistill.errors import check_alive, check_axes, check_finite
+from mmdistill.errors import check_alive, check_axes, check_inputs
 from mmdistill.precision import without_autocast
 from mmdistill.reductions import widen
 from mmdistill.residual import hinge_residual
@@ -38,7 +38,7 @@ class TCLDistiller(nn.Module):
         residual: ``"squared"``, the paper's; ``"hinge"`` for DiMP's, which counts background scores only above 0.
         threshold: below which label the hinge takes a cell as background; as in DiMP's loss.
         detach: the side that teaches, ``"filters"`` or ``"features"``; None if its owner has seen to it, or both learn.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: sequences, channels or frames that differ between the inputs, or a label that is not of the scores'
@@ -81,9 +81,11 @@ class TCLDistiller(nn.Module):
             filters: the reference branch's filter iterates ``(I, S, C, h, w)``: I of each of S sequences.
             features: the test branch's, which saw the other modality, ``(N, S, C, H, W)``: N frames of each sequence.
             label: Gaussians at the patches' centres ``(N, S, H', W')``; ``H' = H + 1`` for an even h, ``H`` for an odd
-                one, the width likewise.
+                one, the width likewise; detached here.
         """
         self._check(filters, features, label)
+        inputs = {"filters": filters, "features": features, "label": label}
+        check_inputs("TCLDistiller", inputs, finite=self.check_values)
         learning = {"filters": filters, "features": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
         check_alive("TCLDistiller", learning.values(), teaching)
@@ -93,16 +95,13 @@ class TCLDistiller(nn.Module):
         )
         with without_autocast(features.device.type):
             scores = correlate(features, filters)
-        target = widen(label)
+        target = widen(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
         parts = {"classification": residual.square().mean()}
         if self.mu > 0 and self.detach != "filters":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
-        terms = Terms.summed(**parts)
-        if self.check_values:
-            check_finite("TCLDistiller", terms.total, {"filters": filters, "features": features, "label": label})
-        return terms
+        return Terms.summed(**parts)
 
     def _check(self, filters: Tensor, features: Tensor, label: Tensor) -> None:
         axes = ("sequences", "channels", "height", "width")
