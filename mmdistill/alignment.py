@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill._transforms import channels_last
 from mmdistill.attention import attend
 from mmdistill.errors import ShapeError, check_device, check_levels, check_map
@@ -30,6 +31,7 @@ class ABF(nn.Module):
 
     Raises:
         ShapeError: wrong channels or batch, or a deeper result missing or unexpected.
+        ValueError: channels out of their range.
 
     Example:
         >>> import torch
@@ -41,6 +43,9 @@ class ABF(nn.Module):
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
         super().__init__()
+        given = {"in_channels": in_channels, "mid_channels": mid_channels, "out_channels": out_channels}
+        in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
+        fuse = _checks.flag("ABF", "fuse", fuse)
         self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
         self.reduce = nn.Sequential(nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
@@ -117,7 +122,8 @@ class ABFChain(nn.Module):
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
         super().__init__()
-        check_levels("ABFChain", "teacher_channels", teacher_channels, len(student_channels))
+        student_channels, teacher_channels = _checks.channel_lists("ABFChain", student_channels, teacher_channels)
+        mid_channels = _checks.channels("ABFChain", "mid_channels", mid_channels)
         deepest = len(student_channels) - 1
         self.levels = nn.ModuleList(
             ABF(student, mid_channels, teacher, fuse=level != deepest)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from mmdistill.errors import check_levels, check_map, check_pair, check_same_shape
+from mmdistill.errors import check_device, check_levels, check_map, check_pair, check_same_shape
 
 T = TypeVar("T")
 
@@ -61,4 +61,5 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         check_map("stacked", f"rgb level {number}", rgb, floating=False)
         check_map("stacked", f"tir level {number}", tir, floating=False)
         check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
+        check_device("stacked", f"tir level {number}", tir, rgb, "rgb")
     return [torch.cat(level) for level in zip(*pair, strict=True)]

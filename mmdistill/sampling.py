@@ -16,6 +16,9 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
+MAX_STEPS = 4096
+"""Of how many positions one is the fewest that are taken; on small maps always two along each axis."""
+
 
 class Positions(Protocol):
     """Some of a map's positions."""
@@ -147,11 +150,11 @@ def steps(share: float) -> Size:
     """Return two factors of ``1 / share``, as equal as they can be.
 
     Raises:
-        ValueError: the share is not one over a whole number.
+        ValueError: the share is not one over a whole number, which is at most ``MAX_STEPS``.
     """
-    whole = round(1 / share) if 0 < share <= 1 else 0
-    if whole < 1 or abs(whole * share - 1) > 1e-6:
-        raise ValueError(f"sampling must be 1, 1/2, 1/3, 1/4 and so on; got {share!r}")
+    whole = round(1 / share) if 0.5 / MAX_STEPS < share <= 1 else 0
+    if not 1 <= whole <= MAX_STEPS or abs(whole * share - 1) > 1e-6:
+        raise ValueError(f"SCFDLoss: sampling must be 1, 1/2, 1/3, 1/4 and so on to 1/{MAX_STEPS}; got {share!r}")
     rows = max(factor for factor in range(1, math.isqrt(whole) + 1) if whole % factor == 0)
     return rows, whole // rows
 

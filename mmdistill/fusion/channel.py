@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.gate import gated_sum, modality_gate
 from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
@@ -40,8 +41,8 @@ class ChannelAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 1) -> None:
         super().__init__()
-        if not 1 <= reduction <= channels:
-            raise ValueError(f"ChannelAttentionFusion: reduction must be from 1 to {channels}; got {reduction}")
+        channels = _checks.channels("ChannelAttentionFusion", "channels", channels)
+        reduction = _checks.whole("ChannelAttentionFusion", "reduction", reduction, high=channels)
         self.channels, self.reduction = channels, reduction
         hidden = channels // reduction
         self.channel_scores = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * channels))

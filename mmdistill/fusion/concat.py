@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
@@ -29,6 +30,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        channels = _checks.channels("ConcatFusion", "channels", channels)
         self.channels = channels
         self.convolution = nn.Conv2d(2 * channels, channels, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.gate import Gate, check_gate, gated_sum, modality_gate, position_scores
 from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
@@ -32,6 +33,7 @@ class SpatialAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "softmax") -> None:
         super().__init__()
+        channels = _checks.channels("SpatialAttentionFusion", "channels", channels)
         check_gate("SpatialAttentionFusion", gate)
         self.channels, self.gate = channels, gate
         self.gate_convolution = nn.Conv2d(2 * channels, 2, 1)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
 from mmdistill.losses.mpsd import MPSDLoss
@@ -57,10 +58,13 @@ class CMDLoss(nn.Module):
         beta: float = 100.0,
     ) -> None:
         super().__init__()
+        for name, part in (("scfd", scfd), ("mpsd", mpsd), ("hfrd", hfrd)):
+            _checks.part("CMDLoss", name, part)
         if scfd is None and mpsd is None and hfrd is None:
             raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distil")
         self.scfd, self.mpsd, self.hfrd = scfd, mpsd, hfrd
-        self.alpha, self.beta = alpha, beta
+        self.alpha = _checks.number("CMDLoss", "alpha", alpha, low=0, high=_checks.MAX_WEIGHT)
+        self.beta = _checks.number("CMDLoss", "beta", beta, low=0, high=_checks.MAX_WEIGHT)
 
     def forward(
         self,

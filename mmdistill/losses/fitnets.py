@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_inputs
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
+
+MAX_KERNEL = 255
+"""Wider than the maps that are compared."""
 
 
 class FitNetsLoss(nn.Module):
@@ -52,11 +56,12 @@ class FitNetsLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("FitNetsLoss", student_channels, teacher_channels)
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"FitNetsLoss: kernel must be an odd number such as 1 or 3; got {kernel!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.check_values = check_values
+        student_channels, teacher_channels = _checks.channel_lists("FitNetsLoss", student_channels, teacher_channels)
+        kernel = _checks.whole("FitNetsLoss", "kernel", kernel, high=MAX_KERNEL)
+        if kernel % 2 == 0:
+            raise _checks.refuse("FitNetsLoss", "kernel", "an odd number such as 1 or 3", kernel)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
             adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)

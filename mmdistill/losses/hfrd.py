@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.errors import check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.residual import hinge_residual
@@ -60,10 +61,10 @@ class HFRDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if residual not in ("mse", "hinge"):
-            raise ValueError(f"HFRDLoss: residual must be one of mse, hinge; got {residual!r}")
-        self.residual, self.threshold, self.clamp = residual, threshold, clamp
-        self.check_values = check_values
+        self.residual = _checks.one_of("HFRDLoss", "residual", residual, ("mse", "hinge"))
+        self.threshold = _checks.number("HFRDLoss", "threshold", threshold)
+        self.clamp = _checks.flag("HFRDLoss", "clamp", clamp)
+        self.check_values = _checks.flag("HFRDLoss", "check_values", check_values)
 
     def forward(self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor) -> Terms:
         """Return the term ``response``.

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
@@ -48,7 +49,7 @@ class KDLoss(nn.Module):
     at 0.1 mainly its peaks.
 
     Args:
-        temperature: T, above 0.
+        temperature: T, from 1e-6 to 1e6.
         over: ``"logits"`` for scores ``(..., K)``, softmax over the last axis;
             ``"response"`` for maps ``(..., H, W)``, softmax over all positions of a map.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
@@ -73,11 +74,9 @@ class KDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if over not in ("logits", "response"):
-            raise ValueError(f"KDLoss: over must be one of logits, response; got {over!r}")
-        if not temperature > 0:
-            raise ValueError(f"KDLoss: temperature must be above 0; got {temperature!r}")
-        self.temperature, self.over, self.check_values = temperature, over, check_values
+        self.temperature = _checks.number("KDLoss", "temperature", temperature, low=1 / _checks.MAX_NUMBER)
+        self.over = _checks.one_of("KDLoss", "over", over, ("logits", "response"))
+        self.check_values = _checks.flag("KDLoss", "check_values", check_values)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Terms:
         """Return the term ``distillation``.

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_inputs
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
@@ -85,10 +86,11 @@ class ModalityDistillationLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("ModalityDistillationLoss", student_channels, teacher_channels)
-        if not exponent >= 0:
-            raise ValueError(f"ModalityDistillationLoss: exponent must be at least 0; got {exponent!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        student_channels, teacher_channels = _checks.channel_lists(
+            "ModalityDistillationLoss", student_channels, teacher_channels
+        )
+        exponent = _checks.number("ModalityDistillationLoss", "exponent", exponent, low=0)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.exponent, self.check_values = exponent, check_values
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 

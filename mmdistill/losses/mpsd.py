@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
-from mmdistill.losses.levels import check_channels
 from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
@@ -70,9 +70,10 @@ class MPSDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("MPSDLoss", student_channels, teacher_channels)
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.detach_path_loss, self.check_values = detach_path_loss, check_values
+        student_channels, teacher_channels = _checks.channel_lists("MPSDLoss", student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.detach_path_loss = _checks.flag("MPSDLoss", "detach_path_loss", detach_path_loss)
+        self.check_values = _checks.flag("MPSDLoss", "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
     def forward(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> Terms:
@@ -110,7 +111,7 @@ class MPSDLoss(nn.Module):
         for number, (fused, target) in enumerate(zip(student, teacher, strict=True), start=1):
             side = f"student level {number}"
             check_fused_paths("MPSDLoss", side, fused, self.student_channels[number - 1])
-            side = f"teacher level {number}"
+            side = f"teacher fused level {number}"
             check_map("MPSDLoss", side, target, channels=self.teacher_channels[number - 1])
             check_aligned("MPSDLoss", side, target, fused.fused, "student")
 

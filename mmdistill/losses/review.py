@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import check_alive, check_inputs
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
@@ -78,10 +79,10 @@ class ReviewKDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("ReviewKDLoss", student_channels, teacher_channels)
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.check_values = check_values
-        mid_channels = student_channels[-1] if mid_channels is None else mid_channels
+        student_channels, teacher_channels = _checks.channel_lists("ReviewKDLoss", student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.check_values = _checks.flag("ReviewKDLoss", "check_values", check_values)
+        mid_channels = _checks.mid_channels("ReviewKDLoss", mid_channels, student_channels)
         self.chain = ABFChain(student_channels, teacher_channels, mid_channels)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:

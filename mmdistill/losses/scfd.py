@@ -8,6 +8,7 @@ from typing import cast, get_args
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill._transforms import channels_last, has_values
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
@@ -22,10 +23,9 @@ from mmdistill.errors import (
     check_same_shape,
 )
 from mmdistill.interaction import Interaction, interact
-from mmdistill.losses.levels import check_channels
 from mmdistill.pair import Pair, stacked
 from mmdistill.reductions import mean_squared_error, widen
-from mmdistill.sampling import Positions, Size, draw_grid, draw_tile, steps, trace_grid
+from mmdistill.sampling import MAX_STEPS, Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill.terms import Terms, add
 
 Levels = Pair[Sequence[Tensor]]
@@ -80,17 +80,17 @@ class SCFDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("SCFDLoss", student_channels, teacher_channels)
+        student_channels, teacher_channels = _checks.channel_lists("SCFDLoss", student_channels, teacher_channels)
+        interaction = _checks.each("SCFDLoss", "interaction", interaction, _interaction)
         if len(interaction) != len(student_channels):
             expected = f"{len(student_channels)}, one for each level, such as interaction=('sem', ..., 'cem')"
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
-        for name in interaction:
-            if name not in get_args(Interaction):
-                raise ValueError(f"SCFDLoss: interaction must be of {get_args(Interaction)}; got {name!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.interaction, self.shared, self.check_values = tuple(interaction), shared, check_values
-        self.sampling, self.steps = sampling, steps(sampling)
-        mid_channels = student_channels[-1] if mid_channels is None else mid_channels
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.interaction, self.shared = interaction, _checks.flag("SCFDLoss", "shared", shared)
+        self.check_values = _checks.flag("SCFDLoss", "check_values", check_values)
+        self.sampling = _checks.number("SCFDLoss", "sampling", sampling, low=1 / MAX_STEPS, high=1)
+        self.steps = steps(self.sampling)
+        mid_channels = _checks.mid_channels("SCFDLoss", mid_channels, student_channels)
         names = ("both",) if shared else Pair._fields
         self.chains = nn.ModuleDict(
             {name: ABFChain(student_channels, teacher_channels, mid_channels) for name in names}
@@ -156,6 +156,10 @@ class SCFDLoss(nn.Module):
             for side, pair in (("student", student), ("teacher", teacher)):
                 check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
+
+
+def _interaction(where: str, name: str, value: object) -> Interaction:
+    return cast(Interaction, _checks.one_of(where, name, value, get_args(Interaction)))
 
 
 def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair[Tensor]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mmdistill.errors import ShapeError, check_alive, check_inputs, check_scores
+from mmdistill import _checks
+from mmdistill.errors import ShapeError, check_alive, check_device, check_inputs, check_scores
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
 from mmdistill.unsupervised.box_targets import as_constant, as_predicted, overlaps, states
@@ -82,19 +83,13 @@ class BBEDistiller(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if not callable(predictor):
-            raise ValueError(f"BBEDistiller: predictor must be callable; got {type(predictor).__name__}")
-        if target not in ("iou", "state"):
-            raise ValueError(f"BBEDistiller: target must be one of iou, state; got {target!r}")
-        if scale not in ("unit", "signed"):
-            raise ValueError(f"BBEDistiller: scale must be one of unit, signed; got {scale!r}")
-        if detach not in (None, "modulation", "features"):
-            raise ValueError(f"BBEDistiller: detach must be None, 'modulation' or 'features'; got {detach!r}")
-        if not nu >= 0:
-            raise ValueError(f"BBEDistiller: nu must be at least 0; got {nu!r}")
+        _checks.called("BBEDistiller", "predictor", predictor)
         self._predictor = (predictor,)  # in a tuple, so that it is not registered
-        self.nu, self.target, self.scale = nu, target, scale
-        self.detach, self.check_values = detach, check_values
+        self.nu = _checks.number("BBEDistiller", "nu", nu, low=0, high=_checks.MAX_WEIGHT)
+        self.target = _checks.one_of("BBEDistiller", "target", target, ("iou", "state"))
+        self.scale = _checks.one_of("BBEDistiller", "scale", scale, ("unit", "signed"))
+        self.detach = _checks.one_of("BBEDistiller", "detach", detach, (None, "modulation", "features"))
+        self.check_values = _checks.flag("BBEDistiller", "check_values", check_values)
 
     @property
     def predictor(self) -> Predictor:
@@ -118,6 +113,9 @@ class BBEDistiller(nn.Module):
         named = _parts(modulation)
         proposals = None if proposals is None else as_constant("proposals", proposals)
         target = as_constant("target", target)
+        for side, boxes in (("proposals", proposals), ("target", target)):
+            if boxes is not None:
+                check_device("BBEDistiller", side, boxes, next(iter(named.values())), "modulation")
         goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
         self._check(named, features, proposals, target, goal)
         if self.target == "iou" and self.scale == "signed":

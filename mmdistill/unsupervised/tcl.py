@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import check_alive, check_axes, check_inputs
 from mmdistill.precision import without_autocast
@@ -65,14 +67,11 @@ class TCLDistiller(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if residual not in ("squared", "hinge"):
-            raise ValueError(f"TCLDistiller: residual must be one of squared, hinge; got {residual!r}")
-        if detach not in (None, "filters", "features"):
-            raise ValueError(f"TCLDistiller: detach must be None, 'filters' or 'features'; got {detach!r}")
-        if not mu >= 0:
-            raise ValueError(f"TCLDistiller: mu must be at least 0; got {mu!r}")
-        self.mu, self.residual, self.threshold = mu, residual, threshold
-        self.detach, self.check_values = detach, check_values
+        self.mu = _checks.number("TCLDistiller", "mu", mu, low=0, high=_checks.MAX_WEIGHT)
+        self.residual = _checks.one_of("TCLDistiller", "residual", residual, ("squared", "hinge"))
+        self.threshold = _checks.number("TCLDistiller", "threshold", threshold)
+        self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, "filters", "features"))
+        self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
 
     def forward(self, filters: Tensor, features: Tensor, label: Tensor) -> Terms:
         """Return the terms ``classification`` and ``regularisation``, mu in it, and their sum.
@@ -93,6 +92,8 @@ class TCLDistiller(nn.Module):
             widen(values.detach() if side == self.detach else values)
             for side, values in (("filters", filters), ("features", features))
         )
+        dtype = torch.promote_types(filters.dtype, features.dtype)
+        filters, features = filters.to(dtype), features.to(dtype)
         with without_autocast(features.device.type):
             scores = correlate(features, filters)
         target = widen(label.detach())

@@ -41,13 +41,13 @@ def test_first_and_second_derivatives_agree_with_finite_differences(case: Case, 
 
 
 @every_loss
-def test_each_term_teaches_what_it_should_and_no_teacher(case: Case) -> None:
+def test_each_term_teaches_what_it_should_and_neither_teacher_nor_label(case: Case) -> None:
     sizes = Sizes(batch=4)
     module, tensors = case.module(sizes, train=True), case.tensors(sizes)
-    teachers = {name: tensors[name].requires_grad_() for name in case.teachers}
+    constants = {name: tensors[name].requires_grad_() for name in tensors if name not in case.students}
     terms = case.call(module, tensors)
     assert isinstance(terms, Terms)
-    watched = case.learners(module, tensors) | teachers
+    watched = case.learners(module, tensors) | constants
     for term, value in terms.items():
         gradients = torch.autograd.grad(value, list(watched.values()), retain_graph=True, allow_unused=True)
         reached = {name for name, gradient in zip(watched, gradients, strict=True) if _teaches(gradient)}
