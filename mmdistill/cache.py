@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.errors import NotFiniteError, ShapeError
 
 try:
@@ -54,6 +55,7 @@ class FeatureCache:
         dtype: what floating point features are stored as, such as ``torch.bfloat16``; as they come, if not given.
 
     Raises:
+        ValueError: a folder, teacher or dtype that is none.
         CacheError: the folder holds another teacher's features; a file is missing, truncated or something else.
         ShapeError: samples to stack differ, or nothing is given; features that are not finite.
 
@@ -69,7 +71,11 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path, *, teacher: str, dtype: torch.dtype | None = None) -> None:
-        self.folder, self.teacher, self.dtype = Path(folder), teacher, dtype
+        if not isinstance(folder, str | Path) or not str(folder) or "\0" in str(folder):
+            raise _checks.refuse("FeatureCache", "folder", "the path of a folder", folder)
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise _checks.refuse("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
+        self.folder, self.teacher, self.dtype = Path(folder), _checks.text("FeatureCache", "teacher", teacher), dtype
         for path in self.folder.glob(f"*{SUFFIX}"):
             self._read(path)
             break
