@@ -51,6 +51,9 @@ class BenchmarkSource:
     count: int
     seed: int
 
+    def __post_init__(self) -> None:
+        refuse_split(self.benchmark, self.split)
+
     def sequences(
         self, oddities: Oddities, *, images: bool, results: Path | None = None
     ) -> tuple[Sequence[TrackingSequence], Coverage]:
@@ -136,6 +139,12 @@ def print_checked(checked: Checked, folder: Path, what: str) -> None:
     print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
+
+
+def refuse_split(benchmark: str, split: Split) -> None:
+    """Raise DataError if a split is given for a benchmark that has no splits to choose from."""
+    if split != "test" and benchmark != "lasher":
+        raise DataError(f"--split: only lasher has splits to choose from, not {benchmark}; leave it out, got {split}")
 
 
 def refuse_folders(annotations: Path | None, root: Path | None) -> None:

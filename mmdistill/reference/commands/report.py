@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 import tyro
 
 from mmdistill.reference.commands.benchmark_run import claimed
-from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders, refuse_split
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
@@ -88,6 +88,7 @@ def report(
     if benchmark is None:
         contents = collect_scored(named, costs)
     rule = contents.rule if benchmark is None else RULES[benchmark]
+    refuse_split(rule.benchmark, split)
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
     oddities = Oddities()
