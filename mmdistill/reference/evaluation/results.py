@@ -98,8 +98,8 @@ def sequences_with_results(folder: str | Path, names: Iterable[str], others: Ite
     """Return those of some sequences that have a result of their own, in the order given; see ``ResultFolder``.
 
     The file of another sequence can look like a prefixed result: ``blue_girl.txt`` like the one of ``girl``. So a file
-    belongs to the longest name that fits, of ``others`` too, and a prefix that one file alone has counts only where all
-    files have prefixes.
+    belongs to the longest name that fits, of ``others`` too. Where a folder has results for more than these, as many
+    toolkits ship them, a prefix counts only if several files have it or all files have one.
 
     Args:
         folder: holds the files.
@@ -110,13 +110,12 @@ def sequences_with_results(folder: str | Path, names: Iterable[str], others: Ite
         DataError: no such folder, or several files that could be one sequence's.
     """
     names = list(names)
-    taken = _taken(ResultFolder(folder), dict.fromkeys([*names, *others]))
+    results = ResultFolder(folder)
+    taken = _taken(results, dict.fromkeys([*names, *others]))
     prefixes = {path: prefix for path, name in taken.items() if (prefix := _prefix(path.stem, name))}
     counts = Counter(prefixes.values())
-    all_prefixed = len(prefixes) == len(taken)
-    present = {
-        name for path, name in taken.items() if path not in prefixes or all_prefixed or counts[prefixes[path]] > 1
-    }
+    certain = len(prefixes) == len(taken) or all(path in taken for path in results.files())
+    present = {name for path, name in taken.items() if path not in prefixes or certain or counts[prefixes[path]] > 1}
     return [name for name in names if name in present]
 
 

@@ -187,7 +187,8 @@ def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
     ("files", "others", "present"),
     [
         (["girl", "boy", "blue_girl"], [], ["girl", "boy"]),
-        (["boy", "man", "blue_girl"], [], ["boy", "man"]),  # of another sequence, though nobody says which
+        (["boy", "man", "blue_girl", "red_car"], [], ["boy", "man"]),  # more results than sequences
+        (["boy", "T_girl"], [], ["girl", "boy"]),
         (["boy", "blue_girl"], ["blue_girl"], ["boy"]),
         (["T_boy", "T_man", "T_blue_girl"], ["blue_girl"], ["boy", "man"]),
         (["T_boy", "T_man", "T_girl", "T_blue_girl"], [], ["girl", "boy", "man"]),
