@@ -1,4 +1,14 @@
-"""The error that bad data raises."""
+"""The error that bad data raises, and how its message is made safe to print."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_MESSAGE = 300
+"""Characters of an error or warning on the command line."""
+
+_KEPT_AT_END = 100
+_GAP = " ... "
 
 
 class DataError(ValueError):
@@ -7,3 +17,41 @@ class DataError(ValueError):
     The message is one line that names the file (or the argument), says what is wrong and what was
     expected. The command line prints it and exits with status 1.
     """
+
+
+def printable(text: object) -> str:
+    r"""Return a text in which characters that a terminal acts on are visible; for names of files and of what they hold.
+
+    Control characters, terminal escapes, characters that change the direction of text, line ends, and bytes of a name
+    that are no UTF-8 become backslash escapes. All other characters stay, and so do spaces.
+
+    >>> print(printable("car\x1b[31m\udcff.txt"))
+    car\x1b[31m\xff.txt
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def one_line(text: object, limit: int = MAX_MESSAGE) -> str:
+    """Return a message on one line, printable, of at most ``limit`` characters; a long one keeps both its ends.
+
+    Args:
+        text: the message; runs of spaces and line ends become a space.
+        limit: how many characters are kept, at least 120.
+    """
+    text = str(text)
+    if len(text) > 100 * limit:  # megabytes are not walked character by character
+        text = text[: 10 * limit] + _GAP + text[-10 * limit :]
+    text = printable(" ".join(text.split()))
+    if len(text) <= limit:
+        return text
+    return text[: limit - _KEPT_AT_END - len(_GAP)] + _GAP + text[-_KEPT_AT_END:]
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

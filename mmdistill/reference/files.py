@@ -1,14 +1,123 @@
-"""Writing files whole: a reader sees the old content or the new, never a half."""
+"""Files: written whole, so that a reader sees the old content or the new; read only where they are regular files."""
 
 from __future__ import annotations
 
+import codecs
 import glob
+import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from mmdistill.reference.errors import DataError
+
+MAX_TEXT_BYTES = 2**28
+"""Of a text file that is read: boxes of millions of frames are smaller."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def check_regular(path: str | Path, *, below: str | Path | None = None) -> Path:
+    """Return the path of a regular file, without opening it; named pipes, sockets and devices may never end.
+
+    Args:
+        path: the file; links are followed.
+        below: a folder; the file that is meant, links followed, must lie below it.
+
+    Raises:
+        DataError: no such file, something else than a regular file, or a file that lies elsewhere.
+    """
+    path = Path(path)
+    try:
+        _check_kind(path, path.stat().st_mode)
+        inside = below is None or path.resolve().is_relative_to(Path(below).resolve())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not inside:
+        raise DataError(f"{path}: expected a file below {below}, it lies at {path.resolve()}")
+    return path
+
+
+def open_regular(path: str | Path, *, below: str | Path | None = None) -> BinaryIO:
+    """Open a regular file for reading bytes; see ``check_regular``. What is opened is what was checked."""
+    path = check_regular(path, below=below)
+    try:
+        # Without blocking: a pipe that was put there since must not be waited for.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    file = os.fdopen(number, "rb")
+    try:
+        _check_kind(path, os.fstat(number).st_mode)
+    except DataError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | Path, *, below: str | Path | None = None, limit: int | None = None) -> bytes:
+    """Return a regular file's bytes; see ``check_regular``.
+
+    Args:
+        path: the file.
+        below: a folder that it must lie below.
+        limit: the most bytes that it may have; any number if not given.
+
+    Raises:
+        DataError: as ``check_regular``, or a file that is larger or can't be read.
+    """
+    with open_regular(path, below=below) as file:
+        try:
+            content = file.read() if limit is None else file.read(limit + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if limit is not None and len(content) > limit:
+        raise DataError(f"{path}: expected at most {limit:,} bytes, the file is larger")
+    return content
+
+
+def read_text(path: str | Path, *, below: str | Path | None = None) -> str:
+    """Return a text file's content with any line ends, also ones converted twice.
+
+    It is UTF-8, with or without a byte order mark, or UTF-16 with one, as Windows' editors and shells write it.
+
+    Args:
+        path: the file.
+        below: a folder that it must lie below.
+
+    Raises:
+        DataError: no regular file, one of more than ``MAX_TEXT_BYTES``, or one that is no such text.
+    """
+    content = read_regular(path, below=below, limit=MAX_TEXT_BYTES)
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        kind = "UTF-16, as its first bytes say" if utf16 else "UTF-8"
+        raise DataError(f"{path}: expected a text file, byte {error.start} is no {kind}") from error
+    if "\0" in text:
+        # UTF-16 without a byte order mark decodes as UTF-8 with a null between the letters.
+        raise DataError(f"{path}: expected a text file in UTF-8, found null bytes; is it UTF-16, or no text at all?")
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: expected a regular file, found {_KINDS.get(stat.S_IFMT(mode), 'something else')}")
+
+
+def _unreadable(path: str | Path, error: OSError | ValueError) -> DataError:
+    # ValueError: a name with a null byte.
+    return DataError(f"{path}: cannot read the file: {getattr(error, 'strerror', None) or error}")
 
 
 def temporary_beside(path: str | Path) -> Path:
@@ -60,6 +169,9 @@ def remove_leftovers(path: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line endings stay as given."""
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line endings stay as given.
+
+    What is no UTF-8, as bytes of some file names are, is written as backslash escapes.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import json
+import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import atomic_path, remove_leftovers, temporary_beside, write_text
+from mmdistill.reference.files import (
+    atomic_path,
+    check_regular,
+    open_regular,
+    read_regular,
+    read_text,
+    remove_leftovers,
+    temporary_beside,
+    write_text,
+)
+from mmdistill.reference.json_files import read_json
 
 
 def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -67,3 +81,73 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         other.touch()
     remove_leftovers(path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_only_regular_files_are_read_and_nothing_else_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        kinds = {"pipe": "a named pipe", "folder": "a folder", "zero": "a character device", "socket": "a socket"}
+        for name, kind in kinds.items():
+            for read in (check_regular, open_regular, read_regular, read_json, read_text):
+                with pytest.raises(DataError, match=f"{name}: expected a regular file, found {kind}"):
+                    read(tmp_path / name)
+    for name, reason in (("missing", "No such file"), ("nu\0ll", "null")):
+        with pytest.raises(DataError, match=f"cannot read the file: .*{reason}"):
+            read_regular(tmp_path / name)
+
+
+def test_a_file_must_lie_below_the_folder_links_followed(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "run", tmp_path / "secret"
+    inside.mkdir()
+    outside.write_bytes(b"secret")
+    (inside / "mine").write_bytes(b"mine")
+    (inside / "link").symlink_to(outside)
+    (inside / "own_link").symlink_to(inside / "mine")
+    assert read_regular(inside / "mine", below=inside) == b"mine"
+    assert read_regular(inside / "own_link", below=inside) == b"mine"
+    for path in (inside / "link", inside / ".." / "secret", outside):
+        with pytest.raises(DataError, match=r"expected a file below .*run, it lies at .*secret"):
+            read_regular(path, below=inside)
+
+
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_regular(path, limit=5) == b"12345"
+    with pytest.raises(DataError, match=r"file: expected at most 4 bytes"):
+        read_regular(path, limit=4)
+
+
+def test_bytes_that_are_no_utf8_are_written_as_escapes(tmp_path: Path) -> None:
+    write_text(tmp_path / "names.json", json.dumps({"car\udcff": 1}, ensure_ascii=False))
+    assert (tmp_path / "names.json").read_bytes() == rb'{"car\udcff": 1}'
+    assert read_json(tmp_path / "names.json") == {"car\udcff": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"a":' * 100_000, "nested too deep"),
+        ("[1]", "expected a JSON object .* got a list"),
+        ("null", "expected a JSON object .* got a NoneType"),
+        ('{"a": 1, "a": 2}', "'a' is there twice"),
+        ('{"a": 1,}', "line 1: not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON|expected"),
+        ("", "line 1: not JSON"),
+    ],
+)
+def test_json_that_is_no_plain_object_is_refused_by_its_file(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    if text.endswith("9}") and not hasattr(sys, "get_int_max_str_digits"):
+        pytest.skip("this Python reads numbers of any length")
+    with pytest.raises(DataError, match=rf"file\.json.*({said})"):
+        read_json(path)

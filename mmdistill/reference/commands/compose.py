@@ -8,12 +8,19 @@ from pathlib import Path
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.data.synthetic.settings import Length
 from mmdistill.reference.data.training_source import composed_sequences
 from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
 
 
 def compose(
-    out: Path, pairs: Path | None = None, last: int = 0, count: int = 5, length: int = 100, seed: int = 0
+    out: Path,
+    pairs: Path | None = None,
+    last: NonNegativeInt = 0,
+    count: Count = 5,
+    length: Length = 100,
+    seed: Seed = 0,
 ) -> None:
     """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 

@@ -10,17 +10,18 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.reference.commands.benchmark_run import claimed
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders, refuse_split
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.plots import PlotFormat, check_formats
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
-from mmdistill.reference.report.cost import Cost, read_cost
+from mmdistill.reference.report.cost import Cost, read_cost, read_saved_cost
 from mmdistill.reference.report.ground_truth import known_of, read_part
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report
@@ -34,16 +35,17 @@ def report(
     annotations: Path | None = None,
     root: Path | None = None,
     weights: tuple[str, ...] = (),
-    looks: int = 2,
+    looks: Annotated[int, Range(0, 1000)] = 2,
     title: str | None = None,
+    plot_format: tuple[PlotFormat, ...] = ("png",),
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
     unusable: Unusable = "stop",
     partial: bool = False,
-    count: int = 20,
-    seed: int = 1_000_000,
+    count: Count = 20,
+    seed: Seed = 1_000_000,
 ) -> None:
     """Compare trackers on one page: tables, plots, attributes, sequence by sequence.
 
@@ -70,6 +72,7 @@ def report(
         weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
         looks: how many sequences are looked at closely for each of two trackers.
         title: of the page.
+        plot_format: png, svg, pdf, or several of them, for the pictures beside the page.
         split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
@@ -83,11 +86,14 @@ def report(
         raise DataError(f"--out: expected a name that ends in .html, got {out}")
     if looks < 0:
         raise DataError(f"--looks: expected 0 or more, got {looks}")
+    check_formats(plot_format)
     named = name_folders(folders)
     costs = _costs(named, weights)
     if benchmark is None:
         contents = collect_scored(named, costs)
     rule = contents.rule if benchmark is None else RULES[benchmark]
+    if (annotations is not None or root is not None) and rule.benchmark not in RULES:
+        raise DataError(f"{folders[0]}: scored on {rule.benchmark!r}, which is no benchmark with files on disk")
     refuse_split(rule.benchmark, split)
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
@@ -119,7 +125,7 @@ def report(
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif whole_pixels:
         raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
-    paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
+    paths = write_report(contents, out, looks=looks, made=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
     for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
         print_oddities(found, whose=whose)
@@ -142,14 +148,14 @@ def _print_coverage(coverage: Coverage, contents: Contents, oddities: Oddities, 
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
-    """Return the costs of networks that are given, and of those that the folders' results were made with."""
-    found = {name: path for name, folder in folders.items() if (path := claimed(folder)) is not None}
+    """Return the costs of networks that are given, and those that ``evaluate`` saved beside its results."""
+    found = {name: cost for name, folder in folders.items() if (cost := read_saved_cost(folder)) is not None}
     for each in weights:
         name, equals, file = each.partition("=")
         if not equals or name not in folders:
             raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
-        found[name] = Path(file)
-    return {name: read_cost(path) for name, path in found.items()}
+        found[name] = read_cost(file)
+    return found
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:

@@ -24,10 +24,11 @@ from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
 from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
-from mmdistill.reference.training.unsupervised.schedules import SCHEDULES
+from mmdistill.reference.training.unsupervised.schedules import SCHEDULES, RateFactor
 from mmdistill.reference.training.unsupervised.setting_runs import SettingRuns
 from mmdistill.unsupervised import SETTINGS
 
@@ -38,15 +39,15 @@ def train_tir(
     start: Annotated[Path, tyro.conf.arg(name="from")],
     out: Path,
     schedule: Literal["paper", "short"] = "paper",
-    steps: int | None = None,
-    rate_factor: float | None = None,
+    steps: PositiveInt | None = None,
+    rate_factor: RateFactor | None = None,
     tuned_statistics: bool = False,
     boxes: Path | None = None,
-    hold_out: int = 0,
+    hold_out: NonNegativeInt = 0,
     evaluate: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
-    workers: int = 0,
-    seed: int = 0,
+    workers: Annotated[int, Range(0, 1024)] = 0,
+    seed: Seed = 0,
     device: str = "auto",
     loss: CrossModalSettings = CrossModalSettings(),
 ) -> None:
@@ -94,8 +95,6 @@ def train_tir(
         raise DataError(f"--setting: expected one of {rows}; got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
-    if hold_out < 0:
-        raise DataError(f"--hold-out: expected 0 or more, got {hold_out}")
     place = join(device)
     network = load_network(start)
     oddities = Oddities()
@@ -121,8 +120,6 @@ def train_tir(
     )
     ranks = Ranks.current()
     made = runs.network(setting)
-    if made is None:
-        return
     leave()
     if not ranks.first:
         return

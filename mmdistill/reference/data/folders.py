@@ -12,9 +12,10 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.attributes import read_attributes, write_attributes
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.frames import Frames, open_frames
-from mmdistill.reference.data.image_files import SUFFIXES, natural_order
+from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.modalities import NAMES, modality_folders
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
@@ -118,7 +119,7 @@ def read_sequences(
     if find_annotation(root) is not None:
         return [FolderSequence(root, modality=modality)]
     folders, others = [], []
-    for entry in sorted(root.iterdir(), key=lambda entry: natural_order(entry.name)):
+    for entry in sorted(root.iterdir()):
         if is_stray(entry):
             oddities.add(STRAY, entry.name)
         elif entry.is_dir() and is_sequence(entry):
@@ -130,6 +131,7 @@ def read_sequences(
         if others:
             raise DataError(f"{others[0]}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
         raise DataError(f"{root}: expected sequence folders, each with {' or '.join(ANNOTATIONS)}, there are none")
+    folders = sort_naturally(folders, lambda folder: folder.name, str(root))
     return [FolderSequence(folder, modality=modality) for folder in folders]
 
 

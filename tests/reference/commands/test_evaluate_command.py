@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_results_of_others_are_scored_and_exported(
     assert run("--annotations", rgbt234, "--results", results, "--json", tmp_path / "a.json") == 0
     said = capsys.readouterr().out
     assert "rgbt234: mean of sequences; PR: centre error <= 20 px" in said
-    assert "  results named <tracker>_<sequence>.txt: 2" in said
+    assert "  results named <tracker>_<sequence>: 2" in said
     assert said.startswith("rgbt234: 2 of 234 sequences\n")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
@@ -76,6 +77,56 @@ def test_results_of_others_are_scored_and_exported(
     assert sorted(path.name for path in exported.iterdir()) == [f"Some_{name}.txt" for name in NAMES]
     assert run("--annotations", rgbt234, "--results", exported, "--json", tmp_path / "b.json") == 0
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
+
+
+def table(said: str, title: str) -> list[list[str]]:
+    """Return the rows below the head of a printed table."""
+    lines = said.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{title}  ")) + 2
+    return [re.split(r"\s{2,}", line) for line in lines[start : lines.index("", start)]]
+
+
+def test_overall_comes_first_then_attributes_and_sequences_on_request(
+    rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = perfect(rgbt234, tmp_path / "Some")
+    lost = read_boxes(results / "Some_car.txt")
+    lost[1:] += 500
+    write_boxes(results / "Some_car.txt", lost)
+    (rgbt234 / "attr_txt").mkdir()
+    (rgbt234 / "attr_txt" / "SequencesName.txt").write_text("\n".join(NAMES))
+    for attribute, flags in (("OCC", "1\n0\n"), ("TC", "1\n1\n"), ("LI", "0\n1\n"), ("LR", "0\n0\n")):
+        (rgbt234 / "attr_txt" / f"{attribute}.txt").write_text(flags)
+    arguments = ["--annotations", rgbt234, "--results", results]
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    overall = ["2 sequences, 6 frames", "66.7", "66.7", "63.5"]
+    assert table(said, "overall") == [overall]
+    attributes = [["LI (1)", "33.3"], ["TC (2)", "66.7"], ["OCC (1)", "100.0"]]
+    assert [row[:2] for row in table(said, "attribute (sequences)")] == attributes
+    assert said.index("overall") < said.index("attribute (")
+    assert "boy`s bag" not in said
+    assert run(*arguments, "--per-sequence") == 0
+    said = capsys.readouterr().out
+    assert [row[:2] for row in table(said, "sequence")] == [["car", "33.3"], ["boy`s bag", "100.0"]]
+    assert said.index("attribute (") < said.index("\nsequence")
+
+
+def test_plots_are_written_as_asked_for_and_the_same_again(
+    rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = perfect(rgbt234, tmp_path / "Some")
+    arguments = ["--annotations", rgbt234, "--results", results, "--plot-format"]
+    for folder in ("one", "two"):
+        assert run(*arguments, "svg", "pdf", "--out", tmp_path / folder) == 0
+    names = sorted(path.name for path in (tmp_path / "one").glob("*.[sp][vdn][gf]"))
+    plots = ("normalised_precision", "precision", "success")
+    assert names == [f"{plot}.{suffix}" for plot in plots for suffix in ("pdf", "svg")]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).read_bytes()[:5] in (b"%PDF-", b"<?xml")
+    assert run(*arguments, "--out", tmp_path / "none") == 1
+    assert "--plot-format" in capsys.readouterr().err
 
 
 def test_whole_pixels_are_offered(rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +186,7 @@ def test_what_can_not_be_used_may_be_left_out(
     said = capsys.readouterr().out
     assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
     assert "sequences that can't be used are left out: 1" in said
-    assert "  text files in the folder of results that belong to no sequence: 1" in said
+    assert "  files in the folder of results that belong to no sequence: 1" in said
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--unusable", "skip") == 1
     assert "none of 2 sequences can be used" in capsys.readouterr().err
@@ -144,8 +195,6 @@ def test_what_can_not_be_used_may_be_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--workers", "0"], "--workers: expected at least 1, got 0"),
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--together", "0"], "--together: expected at least 1"),
         (["--weights", "W", "--out", "O"], "--root: expected the folder of the sequences"),
         (["--results", "HERE"], "--annotations: expected the folder of the ground truth"),
         (["--check"], "--root: expected the folder of the sequences"),
@@ -235,7 +284,7 @@ def test_results_on_other_sequences_of_the_same_names_are_not_gone_on_from(
     [sequence] = synthetic_sequences(1, seed=2)
     write_boxes(tmp_path / "out" / "results" / "synthetic_0000.txt", sequence.boxes)
     assert goes_on(2) == 0
-    assert "synthetic_0000  100.0" in capsys.readouterr().out
+    assert "1 sequence, 100 frames  100.0" in capsys.readouterr().out
     (tmp_path / "out" / "results" / "sequences.mark").unlink()
     assert goes_on(1) == 1
     assert "holds results on synthetic, seed 1, not on synthetic, seed 2; give another" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import Attributes
 from mmdistill.reference.data.benchmarks.splits import Coverage
 from mmdistill.reference.data.folders import find_annotation, is_stray
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
@@ -104,7 +104,7 @@ def search(layout: Layout, root: Path, *, images: bool = True) -> Found:
     if found is None:
         raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations, there are none")
     place, files = found
-    return place, sorted(files, key=lambda each: natural_order(each.name))
+    return place, sort_naturally(files, lambda each: each.name, str(place))
 
 
 def _search_levels(layout: Layout, root: Path) -> Found | None:
@@ -240,7 +240,7 @@ def other_texts(folder: Path) -> list[Path]:
 def sub_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder in natural order, without those that ``is_stray``."""
     found = [path for path in folder.iterdir() if not is_stray(path) and path.is_dir()]
-    return sorted(found, key=lambda path: natural_order(path.name))
+    return sort_naturally(found, lambda path: path.name, str(folder))
 
 
 def stray_entries(folders: Iterable[Path]) -> list[Path]:

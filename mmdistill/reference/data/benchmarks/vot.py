@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation, is_sequence
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.json_files import parse_json
 
 
 def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
@@ -39,8 +39,11 @@ def _attributes(copy: Copy) -> Flags:
         folder = copy.place if find_annotation(copy.place) is not None else copy.place / name
         if (path := folder / ATTRIBUTES).is_file():
             try:
-                flags[name] = {attribute: any(frames) for attribute, frames in json.loads(read_text(path)).items()}
-            except (AttributeError, TypeError, ValueError) as error:
+                content = parse_json(read_text(path), where=path)
+                flags[name] = {attribute: any(frames) for attribute, frames in content.items()}
+            except DataError as error:
+                copy.oddities.add(MALFORMED, str(error))
+            except TypeError as error:
                 copy.oddities.add(MALFORMED, f"{path}: {error}")
     return flags
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,8 @@ import numpy as np
 from mmdistill.pair import Pair
 from mmdistill.reference.data.sequence import FramePair, Image
 from mmdistill.reference.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 State = Literal["seen", "absent", "missing", "black", "broken"]
 """``seen``: an image to track on. ``absent``: the video has no such modality. ``missing``: this frame has no such
@@ -20,6 +23,16 @@ OnBroken = Literal["stop", "skip"]
 
 FLAT = 2
 """Levels (of 256) by which the pixels of a black image may differ: what compression makes of a constant."""
+
+
+class InputWarnings(list[str]):
+    """What a user must know about the inputs of a video: each warning is logged once, and kept for the summary."""
+
+    def __call__(self, warning: str) -> None:
+        """Take a warning."""
+        if warning not in self:
+            self.append(warning)
+            logger.warning("%s", warning)
 
 
 class Look(NamedTuple):
