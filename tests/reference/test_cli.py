@@ -119,7 +119,9 @@ def test_evaluate_runs_a_tracker_and_scores_it(
     out = tmp_path / "scored"
     assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0
     content = json.loads((out / "scores.json").read_text())
-    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"}
+    scored = {"scored", "split", "sequences_scored", "official_count", "sequences_missing"}
+    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"} | scored
+    assert (content["scored"], content["split"], content["official_count"]) == ("vot: 2 sequences", None, None)
     assert set(content["sequences"]) == {"synthetic_0000", "synthetic_0001"}
     assert (out / "success.png").exists()
     # Results are taken up again, so a folder belongs to one tracker's weights.

@@ -13,7 +13,7 @@ from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmar
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.results import sequences_with_results
+from mmdistill.reference.evaluation.results import missing_result, sequences_with_results
 from mmdistill.reference.oddities import Oddities
 
 BenchmarkChoice = Literal[BenchmarkName, "synthetic"]
@@ -51,6 +51,9 @@ class BenchmarkSource:
     count: int
     seed: int
 
+    def __post_init__(self) -> None:
+        refuse_split(self.benchmark, self.split)
+
     def sequences(
         self, oddities: Oddities, *, images: bool, results: Path | None = None
     ) -> tuple[Sequence[TrackingSequence], Coverage]:
@@ -82,10 +85,8 @@ class BenchmarkSource:
         found = frozenset(sequences_with_results(results, names, coverage.others))
         missing = tuple(name for name in names if name not in found)
         if missing and not (self.partial and found):
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            expected = f"expected {missing[0]}.txt or <tracker>_{missing[0]}.txt"
             remedy = "; with --partial the others are scored" if found else ""
-            raise DataError(f"{results}: no result for sequence {missing[0]}{more}, {expected}{remedy}")
+            raise DataError(f"{missing_result(results, missing)}{remedy}")
         used = [each for each in sequences if each.name in found]
         return used, replace(coverage, used=len(used), without_result=missing)
 
@@ -136,6 +137,12 @@ def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
+
+
+def refuse_split(benchmark: str, split: Split) -> None:
+    """Raise DataError if a split is given for a benchmark that has no splits to choose from."""
+    if split != "test" and benchmark != "lasher":
+        raise DataError(f"--split: only lasher has splits to choose from, not {benchmark}; leave it out, got {split}")
 
 
 def refuse_folders(annotations: Path | None, root: Path | None) -> None:

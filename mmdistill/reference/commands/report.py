@@ -10,7 +10,7 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders, refuse_split
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
@@ -94,6 +94,7 @@ def report(
     rule = contents.rule if benchmark is None else RULES[benchmark]
     if (annotations is not None or root is not None) and rule.benchmark not in RULES:
         raise DataError(f"{folders[0]}: scored on {rule.benchmark!r}, which is no benchmark with files on disk")
+    refuse_split(rule.benchmark, split)
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
     oddities = Oddities()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.reference.data.box_files import read_result_rows, to_boxes
+from mmdistill.reference.data.folders import is_stray
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.mat_files import read_mat_rows
@@ -111,7 +112,7 @@ def find_result(folder: str | Path, name: str) -> Path:
     """
     path = ResultFolder(folder).find(name)
     if path is None:
-        raise _missing(folder, [name])
+        raise missing_result(folder, [name])
     return path
 
 
@@ -119,8 +120,8 @@ def sequences_with_results(folder: str | Path, names: Iterable[str], others: Ite
     """Return those of some sequences that have a result of their own, in the order given; see ``ResultFolder``.
 
     The file of another sequence can look like a prefixed result: ``blue_girl.txt`` like the one of ``girl``. So a file
-    belongs to the longest name that fits, of ``others`` too, and a prefix that one file alone has counts only where all
-    files have prefixes.
+    belongs to the longest name that fits, of ``others`` too. Where a folder has results for more than these, as many
+    toolkits ship them, a prefix counts only if several files have it or all files have one.
 
     Args:
         folder: holds the files.
@@ -131,13 +132,12 @@ def sequences_with_results(folder: str | Path, names: Iterable[str], others: Ite
         DataError: no such folder, or several files that could be one sequence's.
     """
     names = list(names)
-    taken = _taken(ResultFolder(folder), dict.fromkeys([*names, *others]))
+    results = ResultFolder(folder)
+    taken = _taken(results, dict.fromkeys([*names, *others]))
     prefixes = {path: prefix for path, name in taken.items() if (prefix := _prefix(path.stem, name))}
     counts = Counter(prefixes.values())
-    all_prefixed = len(prefixes) == len(taken)
-    present = {
-        name for path, name in taken.items() if path not in prefixes or all_prefixed or counts[prefixes[path]] > 1
-    }
+    certain = len(prefixes) == len(taken) or all(path in taken for path in results.files())
+    present = {name for path, name in taken.items() if path not in prefixes or certain or counts[prefixes[path]] > 1}
     return [name for name in names if name in present]
 
 
@@ -247,7 +247,7 @@ def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[
     paths = {name: path for path, name in taken.items()}
     missing = [name for name in names if name not in paths]
     if missing:
-        raise _missing(results.folder, missing)
+        raise missing_result(results.folder, missing)
     for name, path in paths.items():
         if path.stem.endswith(f"_{name}"):
             oddities.add(PREFIXED)
@@ -273,15 +273,16 @@ def _taken(results: ResultFolder, names: Iterable[str]) -> dict[Path, str]:
     return taken
 
 
-def _missing(folder: str | Path, names: list[str]) -> DataError:
+def missing_result(folder: str | Path, names: Sequence[str]) -> DataError:
+    """Return the error for sequences that have no result in a folder, with what it holds instead."""
     more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     expected = f"expected {names[0]}.txt or <tracker>_{names[0]}.txt"
     return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}{_instead(Path(folder), names)}")
 
 
-def _instead(folder: Path, names: list[str]) -> str:
+def _instead(folder: Path, names: Sequence[str]) -> str:
     """Return what a folder without the right results holds instead, where that tells what to give."""
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_stray(path))
     trackers = [path.name for path in below if path.name not in names and _result_files(path)]
     if trackers:
         return f"; folders below it hold results: {', '.join(trackers[:3])}{' ...' if len(trackers) > 3 else ''}"
@@ -295,7 +296,7 @@ def _result_files(folder: Path) -> list[Path]:
     """Return what may hold results, text first; hidden files are what a Mac leaves beside others."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_stray(path)]
     return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
 
 

@@ -184,6 +184,7 @@ def test_what_can_not_be_used_may_be_left_out(
     assert "car/visible.txt: cannot read the file" in capsys.readouterr().err
     assert run(*command, "--unusable", "skip") == 0
     said = capsys.readouterr().out
+    assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
     assert "sequences that can't be used are left out: 1" in said
     assert "  files in the folder of results that belong to no sequence: 1" in said
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
@@ -200,6 +201,7 @@ def test_what_can_not_be_used_may_be_left_out(
         (["--annotations", "HERE"], "give either --results"),
         (["--annotations", "HERE", "--root", "HERE", "--weights", "W", "--out", "O"], "--annotations: a run takes"),
         (["--annotations", "HERE/none", "--results", "HERE"], "there is none"),
+        (["--annotations", "HERE", "--results", "HERE", "--split", "train"], "--split: only lasher has splits"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(
@@ -350,6 +352,18 @@ def test_only_the_split_is_scored_and_said_first(tmp_path: Path, capsys: pytest.
         content = json.loads(scores.read_text())
         assert (content["sequences_scored"], content["sequences_missing"]) == (244, [test[0]])
         (tmp_path / "annos" / f"made_{test[0]}.txt").unlink(missing_ok=True)
+
+
+def test_a_sequence_of_the_split_that_can_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = lasher_copy(tmp_path, official_test_names())
+    broken = official_test_names()[7]
+    (tmp_path / "annos" / f"{broken}.txt").write_text("1,2,3\n")
+    assert evaluated(*command) == 1
+    assert f"{broken}.txt, line 1: expected 4 numbers" in capsys.readouterr().err
+    assert evaluated(*command, "--unusable", "skip", "--json", tmp_path / "scores.json") == 0
+    line = f"lasher, test split: 244 of 245 sequences; 1 is not usable: {broken}"
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert json.loads((tmp_path / "scores.json").read_text())["sequences_missing"] == [broken]
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])

@@ -24,6 +24,7 @@ from mmdistill.reference.evaluation.results import (
     find_result,
     fit_length,
     read_results,
+    sequences_with_results,
 )
 from mmdistill.reference.oddities import Oddities
 
@@ -185,6 +186,28 @@ def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "Mine_man.txt").unlink()
     with pytest.raises(DataError, match="no result for sequence man"):
         read_results(tmp_path, {"car": 2, "man": 2})
+
+
+@pytest.mark.parametrize(
+    ("files", "others", "present"),
+    [
+        (["girl", "boy", "blue_girl"], [], ["girl", "boy"]),
+        (["boy", "man", "blue_girl", "red_car"], [], ["boy", "man"]),  # more results than sequences
+        (["boy", "T_girl"], [], ["girl", "boy"]),
+        (["boy", "blue_girl"], ["blue_girl"], ["boy"]),
+        (["T_boy", "T_man", "T_blue_girl"], ["blue_girl"], ["boy", "man"]),
+        (["T_boy", "T_man", "T_girl", "T_blue_girl"], [], ["girl", "boy", "man"]),
+        (["T_girl"], [], ["girl"]),
+        (["boy", "T_GIRL", "T_man"], [], ["girl", "boy", "man"]),
+        ([], [], []),
+    ],
+)
+def test_the_file_of_another_sequence_is_no_prefixed_result(
+    tmp_path: Path, files: list[str], others: list[str], present: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / f"{name}.txt").write_text("1,2,3,4\n")
+    assert sequences_with_results(tmp_path, ["girl", "boy", "man"], others) == present
 
 
 def test_frames_with_a_code_of_vot_have_no_box(tmp_path: Path) -> None:

@@ -83,18 +83,19 @@ def check_benchmark(
     published = benchmark.layout.attributes and benchmark.layout.count is not None  # folders of one's own may have none
     if published and not any(sequence.attributes for sequence in benchmark.sequences):
         oddities.add(NO_ATTRIBUTES)
-    usable = 0
+    unusable = list(benchmark.coverage.unusable)
     with progress_bar(len(benchmark.sequences), "checking", "sequence") as bar:
         for sequence in benchmark.sequences:
             try:
                 _check_boxes(sequence, oddities)
                 if images:
                     _check_images(sequence, files[sequence.name], decode, oddities)
-                usable += 1
             except DataError as error:
+                unusable.append(sequence.name)
                 oddities.add(UNUSABLE, str(error))
             bar.update()
-    return Checked(len(files), usable, oddities, replace(benchmark.coverage, used=usable, unusable=len(files) - usable))
+    usable = len(files) - len(unusable)
+    return Checked(len(files), usable, oddities, replace(benchmark.coverage, used=usable, unusable=tuple(unusable)))
 
 
 def _check_boxes(sequence: LabelledSequence, oddities: Oddities) -> None:

@@ -188,9 +188,9 @@ def _select(found: Found, root: Path, oddities: Oddities, *, split: Split) -> tu
 
 def _marked(files: SequenceFiles, lists: dict[str, list[str] | None]) -> str | None:
     """Return which part a copy itself takes a sequence for: its lists say so, else the folders that hold it."""
-    for part, names in lists.items():
+    for listed, names in lists.items():
         if names is not None and files.name in names:
-            return part
+            return listed
     above = list(files.truths[0].absolute().parents)
     own = above[0].name == files.name  # a sequence's own folder says nothing
     return next((part for folder in above[own : own + 2] if (part := _folder_part(folder))), None)

@@ -126,7 +126,10 @@ def open_benchmark(
             oddities.add(UNUSABLE, str(error))
     for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
         oddities.add(f"sequences that {layout.listed} lists, but that are not there", absent)
-    coverage = replace(coverage, used=len(sequences), unusable=len(files) - len(sequences))
+    names = {each.name for each in sequences}
+    coverage = replace(
+        coverage, used=len(sequences), unusable=tuple(each.name for each in files if each.name not in names)
+    )
     return Benchmark(layout, place, files, sequences, oddities, coverage)
 
 

@@ -26,7 +26,7 @@ class Coverage:
         official: how many sequences the part has by its publication; None where that is not known.
         missing: names of official sequences that the copy lacks, as far as they are known.
         without_result: names of sequences for which a tracker has no result.
-        unusable: how many sequences are left out because they can't be used.
+        unusable: names of sequences that are left out because they can't be used.
         unofficial: whether the copy has no sequence of the official list, and says itself which are the split's.
         others: names of the copy's sequences outside the split; they are not used.
     """
@@ -37,7 +37,7 @@ class Coverage:
     official: int | None = None
     missing: tuple[str, ...] = ()
     without_result: tuple[str, ...] = ()
-    unusable: int = 0
+    unusable: tuple[str, ...] = ()
     unofficial: bool = False
     others: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ class Coverage:
     @property
     def matches_split(self) -> bool:
         """Whether the copy has exactly the official sequences, of which some may be left out on request."""
-        present = self.used + self.unusable + len(self.without_result)
+        present = self.used + len(self.unusable) + len(self.without_result)
         return self.official is None or (present == self.official and not self.missing and not self.unofficial)
 
     @property
@@ -77,7 +77,7 @@ class Coverage:
         notes = [
             "" if self.unofficial else _counted(self.missing, "not in the copy"),
             _counted(self.without_result, "without a result"),
-            f"{self.unusable:,} can't be used" if self.unusable else "",
+            _counted(self.unusable, "not usable"),
             f"{len(self.others):,} outside the split are not used" if self.others else "",
         ]
         return "; ".join([f"{title}: {count}", *filter(None, notes)])
@@ -89,7 +89,7 @@ class Coverage:
             "split": self.split or None,
             "sequences_scored": self.used,
             "official_count": self.official,
-            "sequences_missing": [*self.missing, *self.without_result],
+            "sequences_missing": [*self.missing, *self.unusable, *self.without_result],
         }
 
 

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 from benchmark_copies import NAMES, boxes, grey, lasher, lines, names, write
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks import Benchmark, open_benchmark
 from mmdistill.reference.data.benchmarks import lasher as lasher_layout
 from mmdistill.reference.data.benchmarks.attributes import NO_FILE
 from mmdistill.reference.data.benchmarks.lasher import MISPLACED, OTHER_LIST, OTHER_NAMES, official_test_names
+from mmdistill.reference.data.benchmarks.layout import SequenceFiles
 from mmdistill.reference.data.benchmarks.opening import OTHER_TEXTS
 from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 TEST = official_test_names()
 TRAIN = tuple(f"made_{name}_{number}" for number, name in enumerate((*TEST * 3, *TEST)))[:979]
@@ -257,3 +262,28 @@ def test_images_and_annotations_in_folders_apart(tmp_path: Path) -> None:
     found = open_benchmark("lasher", tmp_path, partial=True)
     assert sorted(names(found)) == sorted(TEST[:2])
     assert grey(found, TEST[0], 1) == (20, 25)
+
+
+@given(
+    here=st.sets(st.integers(0, len(TEST) - 1)),
+    others=st.lists(st.sampled_from(TRAIN[:40]), unique=True),
+    folder=st.sampled_from(["annos", "testingset", "trainingset"]),
+    listed=st.booleans(),
+)
+def test_the_splits_part_any_copy_that_has_an_official_name(
+    tmp_path_factory: pytest.TempPathFactory, here: set[int], others: list[str], folder: str, listed: bool
+) -> None:
+    root = tmp_path_factory.mktemp("copy")
+    if listed:
+        write(root / "trainingsetList.txt", "\n".join([*others, *TEST[:5]]))
+    test = {TEST[0], *(TEST[number] for number in here)}
+    found = [SequenceFiles(name, (root / folder / f"{name}.txt",), Pair(None, None)) for name in (*others, *test)]
+    select = {split: lasher_layout.lasher(split).select for split in ("test", "train", "all")}
+    chosen = {split: choose((root, found), root, Oddities()) for split, choose in select.items() if choose is not None}
+    names_of = {split: {each.name for each in files} for split, (files, _) in chosen.items()}
+    assert names_of["test"] == test
+    assert names_of["train"] == (set() if folder == "testingset" and not listed else set(others))
+    assert names_of["all"] == test | set(others)
+    for files_used, coverage in chosen.values():
+        assert coverage.used == len(files_used) == len(found) - len(coverage.others)
+    assert set(chosen["test"][1].missing) == set(TEST) - test
