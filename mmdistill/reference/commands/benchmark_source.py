@@ -13,7 +13,7 @@ from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmar
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.oddities import Oddities
 
 BenchmarkChoice = Literal[BenchmarkName, "synthetic"]
@@ -101,7 +101,7 @@ class BenchmarkSource:
 def print_checked(checked: Checked, folder: Path, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     print_oddities(checked.oddities, most=None)
-    print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
+    print(f"{printable(folder)}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
 

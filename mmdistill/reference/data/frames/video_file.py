@@ -12,6 +12,7 @@ from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.images import Pixels, is_thermal, to_rgb
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import opencv_name
 
 
 class VideoFile:
@@ -74,7 +75,7 @@ class VideoFile:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        capture = cv2.VideoCapture(str(self.path))
+        capture = cv2.VideoCapture(opencv_name(self.path))
         cv2.utils.logging.setLogLevel(level)
         if not capture.isOpened():
             raise DataError(f"{self.path}: cannot open the video")
