@@ -32,7 +32,7 @@ PlotFormat = Literal["png", "svg", "pdf"]
 
 # The same plot gives the same bytes: no date, and SVG's names drawn from a fixed salt. Text in PDF stays text.
 _METADATA: Mapping[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-_SETTINGS = {"svg.hashsalt": "mmdistill", "pdf.fonttype": 42}
+_SVG_SALT, _PDF_TRUETYPE = "mmdistill", 42
 
 
 def check_formats(formats: Sequence[PlotFormat]) -> None:
@@ -116,7 +116,7 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[PlotFormat]) -> li
         formats: see ``plot_curves``.
     """
     paths = [path.with_name(f"{path.name}.{each}") for each in dict.fromkeys(formats)]
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": _SVG_SALT, "pdf.fonttype": _PDF_TRUETYPE}), warnings.catch_warnings():
         # A name in letters that the font has not is drawn as boxes; the figures are right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for each in paths:
