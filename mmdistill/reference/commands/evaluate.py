@@ -13,7 +13,7 @@ from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.pairs.checking import check_pairs
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import PlotFormat, check_formats, plot_curves
 from mmdistill.reference.evaluation.results import read_results_for
@@ -156,7 +156,7 @@ def evaluate(
     print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
     print_oddities(oddities)
     if export is not None:
-        print(export_results(export, boxes, benchmark, name))
+        print(printable(export_results(export, boxes, benchmark, name)))
 
 
 def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:
