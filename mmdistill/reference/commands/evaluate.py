@@ -11,6 +11,7 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Bench
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.frames import OnBroken
+from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
@@ -46,6 +47,7 @@ def evaluate(
     workers: int = 1,
     on_broken: OnBroken = "stop",
     unusable: Unusable = "stop",
+    max_pixels: int | None = None,
     count: int = 20,
     seed: int = 1_000_000,
     device: str = "auto",
@@ -87,10 +89,13 @@ def evaluate(
         workers: how many processes track a video each, on the CPU; the boxes are the same.
         on_broken: stop: an image that can't be read ends the run. skip: its frame keeps the last box.
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
     """
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
     if benchmark == "pairs":
         if root is None or not (check or check_images):
             raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")

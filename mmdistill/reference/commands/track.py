@@ -17,6 +17,7 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
+from mmdistill.reference.errors import printable
 from mmdistill.reference.interruption import interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
@@ -118,7 +119,7 @@ def track(
                 bar.update()
                 if interrupted:
                     raise KeyboardInterrupt
-    print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
+    print(f"{printable(out)}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
 
 
 def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:
