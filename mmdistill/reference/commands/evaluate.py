@@ -12,6 +12,7 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Bench
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
+from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
@@ -58,6 +59,7 @@ def evaluate(
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
+    max_pixels: int | None = None,
     device: str = "auto",
 ) -> None:
     """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, overall and by attribute.
@@ -104,10 +106,13 @@ def evaluate(
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
         partial: score what is there of a benchmark's sequences and of the results. The first line of the output says
             how many these are. Without it missing ones are an error.
+        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
     """
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
     if benchmark == "pairs":
         if (root is None and rgb is None and tir is None) or not (check or check_images):
             raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")
