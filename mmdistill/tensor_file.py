@@ -74,7 +74,7 @@ def tensors_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     digest = hashlib.sha256(json.dumps(entries).encode())
     for name, value in sorted(tensors.items()):
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(_plain(value).reshape(-1).view(torch.uint8).numpy())
+        digest.update(_plain(value).reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
