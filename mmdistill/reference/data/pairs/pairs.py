@@ -106,12 +106,12 @@ class Pairs:
     def warn_of_left_out(self) -> None:
         """Warn of files without a partner and of folders that were passed over: how many, and the first."""
         for found, what in (
-            (self.problems, "files and folders make no pair and are left out"),
-            (self.passed_over, "folders hold images that belong to no pair by their names and are passed over"),
-            (self.stray, "files and folders that a system left are passed over"),
+            (self.problems, "files and folders that make no pair, left out"),
+            (self.passed_over, "folders with images that belong to no pair by their names, passed over"),
+            (self.stray, "files and folders that a system left, passed over"),
         ):
             if found:
-                self._warn(f"{self.title}: {len(found):,} {what}, such as {printable(found[0])}")
+                self._warn(f"{self.title}: {what}: {len(found):,}, such as {printable(found[0])}")
 
     def _read(self, name: str) -> Pair[Image]:
         source = self._sources[name]
