@@ -18,7 +18,7 @@ import torch
 from parts.machine import machine
 from parts.spread import mean_and_deviation, with_spread
 
-from mmdistill.reference.demo.experiment import Contender, Experiment
+from mmdistill.reference.demo.experiment import Experiment
 from mmdistill.reference.demo.settings import DemoSettings
 from mmdistill.reference.files import write_text
 from mmdistill.reference.training.stages import DistillationSettings
@@ -38,19 +38,12 @@ def run_seed(
 ) -> dict[str, dict[str, float]]:
     """Return PR, NPR and SR of the teacher and each variant."""
     experiment = Experiment(out / f"seed_{seed}", seed, settings)
-    teacher = finished(experiment.teacher())
+    teacher = experiment.teacher()
     found = [teacher]
     for name, distillation in variants.items():
         guide = teacher.network if distillation else None
-        found.append(finished(experiment.student(name, guide, distillation)))
+        found.append(experiment.student(name, guide, distillation))
     return {contender.name: contender.scores.overall.figures() for contender in found}
-
-
-def finished(contender: Contender | None) -> Contender:
-    """Return the contender, or leave where an interruption came first."""
-    if contender is None:
-        raise SystemExit("interrupted; the same command goes on from here")
-    return contender
 
 
 def table(report: dict[str, Any]) -> list[str]:

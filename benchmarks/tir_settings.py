@@ -151,8 +151,6 @@ def run_seed(
         if read_scores(file, experiment):
             continue
         network = start if name == ON_RGB else runs.network(name)
-        if network is None:
-            raise SystemExit("interrupted; the same command goes on from here")
         sides = sequences["rgb" if name == ON_RGB else "tir"]
         scores = {
             "experiment": asdict(experiment),

@@ -19,6 +19,21 @@ def standard_error(values: Sequence[float]) -> float:
     return round(statistics.stdev(values) / len(values) ** 0.5, 1) if len(values) > 1 else 0.0
 
 
+STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""The 97.5 % quantile of Student's t for 1 to 9 degrees of freedom."""
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % t interval of the mean, to one digit.
+
+    Args:
+        values: 2 to 10 independent ones.
+    """
+    mean, quantile = statistics.mean(values), STUDENT_T[len(values) - 2]
+    half = quantile * statistics.stdev(values) / len(values) ** 0.5
+    return round(mean - half, 1), round(mean + half, 1)
+
+
 def error_over_sequences(pairs: Sequence[tuple[BySequence, BySequence]], figure: str) -> float | None:
     """Return the standard error, over sequences, of how far one is ahead of another; None of no pair.
 

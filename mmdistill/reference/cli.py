@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import functools
+import inspect
 import io
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Union
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any, Union, get_type_hints
 
 import tyro
 
+from mmdistill import __version__
 from mmdistill.errors import ShapeError
 from mmdistill.reference.commands.compose import compose
 from mmdistill.reference.commands.convert import convert
@@ -21,6 +26,9 @@ from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.interruption import exit_status, terminable
+from mmdistill.reference.progress import tell
+from mmdistill.reference.ranges import RangeError, check_options, unchecked
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -33,30 +41,65 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
 }
 
+OPTION_NAMES = {"start": "from"}
+"""Options of parameters whose names are words of Python."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit status: 0 success, 1 bad data, 2 wrong arguments.
+
+    A signal that ends the run adds its number to 128: 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         arguments: what stands after ``mmdistill``; the process's own if not given.
     """
     _prepare_output()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name == "--version":
+        print(f"mmdistill {__version__}")
+        return 0
     try:
-        if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
-            # Without labelled data it is TIR-CMD, a command of its own.
-            tyro.cli(train_tir, prog="mmdistill train tir", args=rest[1:])
-        elif name in COMMANDS:
-            tyro.cli(COMMANDS[name], prog=f"mmdistill {name}", args=rest)
-        else:
-            _overview([name, *rest] if name else [])
+        with terminable():
+            _run(name, rest)
+    except RangeError as error:
+        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
+        return 2
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("mmdistill: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        tell("mmdistill: interrupted")
+        return exit_status(error)
     return 0
+
+
+def _run(name: str, rest: list[str]) -> None:
+    if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
+        # Without labelled data it is TIR-CMD, a command of its own.
+        _call(train_tir, "mmdistill train tir", rest[1:])
+    elif name in COMMANDS:
+        _call(COMMANDS[name], f"mmdistill {name}", rest)
+    else:
+        _overview([name, *rest] if name else [])
+
+
+def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
+    """Run a command with its options, once all of them are in their ranges."""
+
+    @functools.wraps(command)
+    def bind(*positional: Any, **options: Any) -> inspect.BoundArguments:
+        return inspect.signature(command).bind(*positional, **options)
+
+    parse: Any = bind
+    try:
+        with unchecked():
+            bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
+    except SystemExit as stop:
+        if stop.code == 2:
+            _name_nearest_options(command, prog, arguments)
+        raise
+    check_options(command, bound.arguments, OPTION_NAMES)
+    command(*bound.args, **bound.kwargs)
 
 
 class _OneLine(logging.Formatter):
@@ -76,6 +119,42 @@ def _prepare_output() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
+def _name_nearest_options(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
+    """Name, below what tyro prints, the nearest option of each one that there is not."""
+    known = [f"--{name}" for name in option_names(command)]
+    for argument in arguments:
+        option = argument.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in (*known, "--", "--help"):
+            _name_nearest(f"{prog} has no option {option}", option, known)
+
+
+def option_names(command: Callable[..., object], prefix: str = "") -> Iterator[str]:
+    """Yield the names of a command's options, those of nested settings with dots, flags with and without ``no-``.
+
+    Args:
+        command: a function, or a settings dataclass.
+        prefix: the name of the option that holds these, with a dot.
+    """
+    hints = get_type_hints(command.__init__ if isinstance(command, type) else command, include_extras=True)
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        for metadata in getattr(kind, "__metadata__", ()):
+            name = getattr(metadata, "name", None) or name  # an option may be named by a word of Python's, as --from
+        option = prefix + name.replace("_", "-")
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from option_names(kind, f"{option}.")
+        else:
+            yield option
+        if isinstance(parameter.default, bool):
+            yield f"{prefix}no-{option.removeprefix(prefix)}"
+
+
+def _name_nearest(problem: str, wrong: str, known: Iterable[str]) -> None:
+    nearest = difflib.get_close_matches(wrong, list(known), n=1)
+    if nearest:
+        print(f"mmdistill: {problem}; did you mean {nearest[0]}?", file=sys.stderr)
+
+
 def _given(option: str, arguments: Sequence[str]) -> bool:
     return any(argument.partition("=")[0] == option for argument in arguments)
 
@@ -88,4 +167,9 @@ def _overview(arguments: Sequence[str]) -> None:
         choices.append(Annotated[command, tyro.conf.subcommand(name, description=summary, prefix_name=False)])
     description = "Distil compact RGB-T trackers from heavy ones, track with them, score them."
     union: Any = Union[tuple(choices)]  # noqa: UP007
-    tyro.cli(union, prog="mmdistill", description=description, args=arguments)
+    try:
+        tyro.cli(union, prog="mmdistill", description=description, args=arguments)
+    except SystemExit:
+        if arguments:
+            _name_nearest(f"there is no {arguments[0]}", arguments[0], [*COMMANDS, "--help", "--version"])
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import read_text
@@ -31,11 +31,10 @@ def parse_json(text: str, *, where: object) -> dict[str, Any]:
         where: the file it is from, named in errors.
 
     Raises:
-        DataError: no JSON, nested too deep, a number that is not finite, a name that is there twice in one object, or
-            something else than an object.
+        DataError: no JSON, nested too deep, a name that is there twice in one object, or something else than an object.
     """
     try:
-        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        content = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}, line {error.lineno}: not JSON: {error.msg}") from error
     except RecursionError:
@@ -45,10 +44,6 @@ def parse_json(text: str, *, where: object) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{where}: expected a JSON object {{...}}, got a {type(content).__name__}")
     return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

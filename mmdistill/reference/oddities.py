@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mmdistill.reference.errors import one_line
+
 
 class Oddities:
     """What was found odd, grouped by what it is; each kind says what was made of it."""
@@ -27,7 +29,7 @@ class Oddities:
         return sum(map(len, self._found.values()))
 
     def lines(self, most: int | None = None) -> list[str]:
-        """Return a line per kind, and below it a line per detail.
+        """Return a line per kind, and below it a line per detail, printable and cut as errors are.
 
         >>> oddities = Oddities()
         >>> for name in ("car", "man", "dog"):
@@ -42,7 +44,7 @@ class Oddities:
         for kind, found in self._found.items():
             lines.append(kind if found == [""] else f"{kind}: {len(found):,}")
             details = [detail for detail in found if detail]
-            lines += [f"  {detail}" for detail in details[:most]]
+            lines += [f"  {one_line(detail)}" for detail in details[:most]]
             if most is not None and len(details) > most:
                 lines.append(f"  and {len(details) - most:,} more")
         return lines

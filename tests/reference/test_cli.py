@@ -1,6 +1,7 @@
 """The command line as a user meets it: results on disk, exit status, and one clear line for bad data."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.cli import COMMANDS, main
+from mmdistill import __version__
+from mmdistill.reference.cli import COMMANDS, main, option_names
+from mmdistill.reference.commands.train_tir import train_tir
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.image_files import list_images
@@ -116,7 +119,9 @@ def test_evaluate_runs_a_tracker_and_scores_it(
     out = tmp_path / "scored"
     assert run("evaluate", "--benchmark", "vot", "--root", clips, "--weights", weights, "--out", out) == 0
     content = json.loads((out / "scores.json").read_text())
-    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"}
+    scored = {"scored", "split", "sequences_scored", "official_count", "sequences_missing"}
+    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"} | scored
+    assert (content["scored"], content["split"], content["official_count"]) == ("vot: 2 sequences", None, None)
     assert set(content["sequences"]) == {"synthetic_0000", "synthetic_0001"}
     assert (out / "success.png").exists()
     # Results are taken up again, so a folder belongs to one tracker's weights.
@@ -164,6 +169,40 @@ def test_wrong_arguments_are_status_two(arguments: list[str], capsys: pytest.Cap
         main(arguments)
     assert status.value.code == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["trak", "--rgb", "x"], "track"),
+        (["--vesion"], "--version"),
+        (["track", "--weigths", "x", "--out", "y"], "--weights"),
+        (["track", "--weights", "x", "--out", "y", "--rbg=x"], "--rgb"),
+        (["train", "teacher", "--trainig.steps", "3", "--out", "y"], "--training.steps"),
+        (["train", "tir", "--pairs", "x", "--seting", "D3", "--out", "y"], "--setting"),
+    ],
+)
+def test_a_mistyped_name_is_told_the_nearest(
+    arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(arguments)
+    assert status.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"did you mean {nearest}?")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "train tir"])
+def test_the_names_of_options_are_those_of_the_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    shown = set(re.findall(r"^[│ ]*(?:-h, )?--([a-z][a-z0-9.-]+)", capsys.readouterr().out, re.MULTILINE))
+    command = train_tir if name == "train tir" else COMMANDS[name]
+    assert shown - {"help"} <= set(option_names(command))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mmdistill {__version__}\n"
 
 
 def test_module_and_status_of_the_process(tmp_path: Path) -> None:
@@ -250,4 +289,3 @@ def test_train_refuses_what_it_cannot_learn_from(tmp_path: Path, capsys: pytest.
     assert "there is no such folder" in fails(capsys, *start, "--data", tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert "there are none" in fails(capsys, *start, "--data", tmp_path / "empty")
-    assert "--crop-size: expected a multiple of 16" in fails(capsys, *start, "--data", "synthetic", "--crop-size", 100)

@@ -138,8 +138,6 @@ def test_bytes_that_are_no_utf8_are_written_as_escapes(tmp_path: Path) -> None:
         ('{"a":' * 100_000, "nested too deep"),
         ("[1]", "expected a JSON object .* got a list"),
         ("null", "expected a JSON object .* got a NoneType"),
-        ('{"a": NaN}', "NaN"),
-        ('{"a": -Infinity}', "Infinity"),
         ('{"a": 1, "a": 2}', "'a' is there twice"),
         ('{"a": 1,}', "line 1: not JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not JSON|expected"),

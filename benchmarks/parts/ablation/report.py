@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from parts.ablation.rows import CHOOSER, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
 from parts.ablation.sizes import Chosen
 from parts.claims import BySeed, differences
-from parts.spread import mean_and_deviation, with_spread
+from parts.spread import interval, mean_and_deviation, with_spread
 
 from mmdistill.reference.evaluation.plots import COLOURS
 from mmdistill.reference.files import atomic_path
@@ -76,6 +76,25 @@ def rows_table(report: Mapping[str, Any], rows: Sequence[str]) -> list[str]:
             own = row in (STUDENT, TEACHER)
             cells += ["" if own else _cell(found[f"{figure} gap closed"], unit=" %") for figure in SHOWN]
         lines.append(f"| {' | '.join([title, *cells, published])} |")
+    return lines
+
+
+def intervals_table(by_seed: BySeed, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table of how far rows are ahead of others, with 95 % t intervals over seeds.
+
+    Args:
+        by_seed: by seed and row, each figure; 2 to 10 seeds.
+        pairs: row and the row it is compared with.
+    """
+    lines = [f"| Difference | {' | '.join(SHOWN)} |", "| --- |" + " --- |" * len(SHOWN)]
+    for name, base in pairs:
+        cells = [" minus ".join(ROWS[row].title.removeprefix("+ ") for row in (name, base))]
+        for figure in SHOWN:
+            ahead = differences(by_seed, name, base, figure)
+            low, high = interval(ahead)
+            judged = "excludes 0" if low > 0 or high < 0 else "includes 0"
+            cells.append(f"{mean_and_deviation(ahead)[0]:+.1f}, {low:+.1f} to {high:+.1f}: {judged}")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -171,7 +171,8 @@ def carry_out(run: Run, place: Place) -> str:
     torch.set_num_threads(place.threads)
     try:
         with terminable(), until(place.end):
-            done = _trained(run, place) and time.time() < place.end and _tracked(run, place)
+            _train(run, place)
+            done = time.time() < place.end and _tracked(run, place)
     except KeyboardInterrupt:
         return "stopped"
     except DataError as error:
@@ -216,10 +217,10 @@ def _identity(run: Run) -> dict[str, Any]:
     return found
 
 
-def _trained(run: Run, place: Place) -> bool:
-    """Train what is to be trained; return whether it is at its end."""
+def _train(run: Run, place: Place) -> None:
+    """Train what is to be trained to its end."""
     if run.network is None or run.training is None:
-        return True
+        return
     folder = place.root / run.folder
     device = choose_device(place.device)
     torch.manual_seed(run.training.seed)
@@ -236,8 +237,7 @@ def _trained(run: Run, place: Place) -> bool:
     sampler = Sampler(
         training_video(experiment), run.network.crop_size, run.network.search_area, training.samples, seed=training.seed
     )
-    done = train(stage, sampler, training, folder, device=device, title=run.folder, progress=place.progress)
-    return done.step == training.steps
+    train(stage, sampler, training, folder, device=device, title=run.folder, progress=place.progress)
 
 
 def _tracked(run: Run, place: Place) -> bool:

@@ -42,9 +42,6 @@ def choose_run(weights: Path, device: str, together: int, workers: int, on_broke
     Raises:
         DataError: what is asked for can't be done.
     """
-    for name, value in (("together", together), ("workers", workers)):
-        if value < 1:
-            raise DataError(f"--{name}: expected at least 1, got {value}")
     place = choose_device(device)
     network = load_network(weights)
     if workers == 1:
@@ -101,13 +98,3 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
         raise DataError(f"{out}: holds results on {earlier}, not on {sequences}; give another --out, or remove it")
     write_text(kind, f"{sequences}\n")
     write_text(mark, f"{digest}  {weights}\n")
-
-
-def claimed(out: Path) -> Path | None:
-    """Return the weights file that a folder's results were made with, if it is still there and the same."""
-    try:
-        digest, path = (out / RESULTS / _MARK).read_text("utf-8").rstrip("\n").split("  ", 1)
-        same = hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
-    except (OSError, ValueError):
-        return None
-    return Path(path) if same else None

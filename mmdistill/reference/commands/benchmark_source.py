@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from mmdistill.reference.commands.odd_lines import print_oddities
-from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
+from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split, open_usable
 from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmark
-from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.results import missing_result, sequences_with_results
 from mmdistill.reference.oddities import Oddities
 
 BenchmarkChoice = Literal[BenchmarkName, "synthetic"]
@@ -35,6 +35,7 @@ class BenchmarkSource:
         modality: what the images of single-modality VOT-style sequences are.
         attribute_names: in the order of the flags, where the files don't say them.
         unusable: what a sequence that can't be used is.
+        partial: whether sequences of the split may be missing.
         count: how many synthetic sequences.
         seed: of the synthetic sequences.
     """
@@ -46,20 +47,48 @@ class BenchmarkSource:
     modality: Literal["rgb", "tir"]
     attribute_names: tuple[str, ...]
     unusable: Unusable
+    partial: bool
     count: int
     seed: int
 
-    def sequences(self, oddities: Oddities, *, images: bool) -> Sequence[TrackingSequence]:
-        """Return the sequences, with or without images, and note what is odd about them.
+    def __post_init__(self) -> None:
+        refuse_split(self.benchmark, self.split)
+
+    def sequences(
+        self, oddities: Oddities, *, images: bool, results: Path | None = None
+    ) -> tuple[Sequence[TrackingSequence], Coverage]:
+        """Return the sequences, with or without images, and what they cover; note what is odd about them.
+
+        Args:
+            oddities: where that is noted.
+            images: whether frames are wanted.
+            results: a folder of results, where only sequences that have one there are wanted.
 
         Raises:
-            DataError: the folder is not given, is one too many, or holds no sequence that can be used.
+            DataError: the folder is not given, is one too many, or holds no sequence that can be used; sequences of
+                the split, or their results, are missing though ``partial`` is not set.
         """
         if self.benchmark == "synthetic":
             refuse_folders(self.annotations, self.root)
-            return synthetic_sequences(self.count, seed=self.seed)
-        folder = self._folder(images)
-        return open_usable(self._name, folder, oddities, images=images, unusable=self.unusable, **self._options())
+            sequences: Sequence[TrackingSequence] = synthetic_sequences(self.count, seed=self.seed)
+            coverage = Coverage(self.title, len(sequences))
+        else:
+            options = {**self._options(), "unusable": self.unusable, "partial": self.partial}
+            opened = open_usable(self._name, self._folder(images), oddities, images=images, **options)
+            sequences, coverage = opened.sequences, opened.coverage
+        return (sequences, coverage) if results is None else self._with_results(results, sequences, coverage)
+
+    def _with_results(
+        self, results: Path, sequences: Sequence[TrackingSequence], coverage: Coverage
+    ) -> tuple[Sequence[TrackingSequence], Coverage]:
+        names = [each.name for each in sequences]
+        found = frozenset(sequences_with_results(results, names, coverage.others))
+        missing = tuple(name for name in names if name not in found)
+        if missing and not (self.partial and found):
+            remedy = "; with --partial the others are scored" if found else ""
+            raise DataError(f"{missing_result(results, missing)}{remedy}")
+        used = [each for each in sequences if each.name in found]
+        return used, replace(coverage, used=len(used), without_result=missing)
 
     @property
     def title(self) -> str:
@@ -71,15 +100,17 @@ class BenchmarkSource:
         """Print what is missing or odd.
 
         Raises:
-            DataError: a sequence can't be used.
+            DataError: a sequence can't be used, or sequences of the split are missing though ``partial`` is not set.
         """
         if self.benchmark == "synthetic":
             raise DataError("--check: there is nothing on disk to check of synthetic sequences")
         images = self.annotations is None
         folder = self._folder(images)
-        print_checked(
-            check_benchmark(self._name, folder, images=images, decode=decode, **self._options()), folder, "sequences"
-        )
+        checked = check_benchmark(self._name, folder, images=images, decode=decode, **self._options())
+        print_checked(checked, folder, "sequences")
+        coverage = checked.coverage
+        if coverage is not None and coverage.split and not (self.partial or coverage.matches_split):
+            raise DataError(f"{folder}: {coverage.line}; with --partial what is there is scored")
 
     @property
     def _name(self) -> BenchmarkName:
@@ -100,10 +131,18 @@ class BenchmarkSource:
 
 def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
+    if checked.coverage is not None:
+        print(checked.coverage.line)
     print_oddities(checked.oddities, most=None)
     print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
+
+
+def refuse_split(benchmark: str, split: Split) -> None:
+    """Raise DataError if a split is given for a benchmark that has no splits to choose from."""
+    if split != "test" and benchmark != "lasher":
+        raise DataError(f"--split: only lasher has splits to choose from, not {benchmark}; leave it out, got {split}")
 
 
 def refuse_folders(annotations: Path | None, root: Path | None) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.data.synthetic.settings import Length
 from mmdistill.reference.data.training_source import composed_sequences
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
 
 
 def compose(
@@ -19,10 +23,10 @@ def compose(
     rgb: Path | None = None,
     tir: Path | None = None,
     side_by_side: bool = False,
-    last: int = 0,
-    count: int = 5,
-    length: int = 100,
-    seed: int = 0,
+    last: NonNegativeInt = 0,
+    count: Count = 5,
+    length: Length = 100,
+    seed: Seed = 0,
 ) -> None:
     """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 
@@ -46,7 +50,8 @@ def compose(
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
         found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        found.warn_of_left_out()
+        found.note_left_out(oddities := Oddities())
+        warn_of_oddities(oddities)
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length
         )

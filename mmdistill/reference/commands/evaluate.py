@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.commands.benchmark_run import RESULTS, choose_run, claim, report_speed
 from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked
 from mmdistill.reference.commands.odd_lines import print_oddities
-from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
-from mmdistill.reference.evaluation.plots import plot_curves
+from mmdistill.reference.evaluation.plots import PlotFormat, check_formats, plot_curves
 from mmdistill.reference.evaluation.results import read_results_for
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import run_benchmark
-from mmdistill.reference.evaluation.scores import BenchmarkScores, save_scores
+from mmdistill.reference.evaluation.scores import BenchmarkScores, Scores, save_scores
 from mmdistill.reference.evaluation.scoring import score_sequences, truths_of
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import Count, Range, Seed
+from mmdistill.reference.report.cost import COST, read_cost, save_cost
+from mmdistill.reference.report.words import several
 
 
 def evaluate(
@@ -39,21 +43,24 @@ def evaluate(
     json: Path | None = None,
     tracker: str | None = None,
     export: Path | None = None,
+    per_sequence: bool = False,
+    plot_format: tuple[PlotFormat, ...] = ("png",),
     check: bool = False,
     check_images: bool = False,
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
-    together: int = 8,
-    workers: int = 1,
+    together: Annotated[int, Range(1, 10_000)] = 8,
+    workers: Annotated[int, Range(1, 1024)] = 1,
     on_broken: OnBroken = "stop",
     unusable: Unusable = "stop",
-    count: int = 20,
-    seed: int = 1_000_000,
+    partial: bool = False,
+    count: Count = 20,
+    seed: Seed = 1_000_000,
     device: str = "auto",
 ) -> None:
-    """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, per sequence and overall.
+    """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, overall and by attribute.
 
     Any tracker's raw result files against annotations; no images needed:
 
@@ -73,19 +80,21 @@ def evaluate(
             download. pairs: images without labels, which can only be checked.
         annotations: folder of the ground truth: sequence folders, or <sequence>.txt files.
         results: folder of raw result files, <sequence>.txt or <tracker>_<sequence>.txt: 4 columns x,y,w,h or 8 of
-            corners, separated by commas, tabs or spaces.
+            corners, separated by commas, tabs or spaces. VOT's raw results and .mat files are read too.
         root: folder of the benchmark, images and all; a run takes its ground truth from there too.
         rgb: folder of RGB images to check as pairs, with --tir in place of --root.
         tir: folder of TIR images to check as pairs.
         side_by_side: check every image of --root as a pair, RGB in the left half, TIR in the right.
         weights: a trained network.safetensors.
-        out: folder for results, scores.json, curves.json, speed.json and plots.
+        out: folder for results, scores.json, curves.json, speed.json, cost.json and plots.
         json: file for the scores.
         tracker: the tracker's name in plots and exported results; by default the folder's of the results, or mmdistill.
         export: folder for the results in the form that the benchmark's own toolkit reads.
+        per_sequence: print the scores of every sequence too; --json and --out always have them.
+        plot_format: png, svg, pdf, or several of them, for the plots in --out: --plot-format png svg.
         check: list what is missing or odd in --root, or in --annotations; exit status 1 if a sequence can't be used.
         check_images: the same, and decode every image.
-        split: which part of LasHeR.
+        split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
         whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
@@ -93,6 +102,8 @@ def evaluate(
         workers: how many processes track a video each, on the CPU; the boxes are the same.
         on_broken: stop: an image that can't be read ends the run. skip: its frame keeps the last box.
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        partial: score what is there of a benchmark's sequences and of the results. The first line of the output says
+            how many these are. Without it missing ones are an error.
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
@@ -105,7 +116,9 @@ def evaluate(
         return
     if rgb is not None or tir is not None or side_by_side:
         raise DataError("--rgb, --tir, --side-by-side: are for --benchmark pairs")
-    source = BenchmarkSource(benchmark, annotations, root, split, modality, attribute_names, unusable, count, seed)
+    source = BenchmarkSource(
+        benchmark, annotations, root, split, modality, attribute_names, unusable, partial, count, seed
+    )
     if check or check_images:
         source.check(decode=check_images)
         return
@@ -113,6 +126,7 @@ def evaluate(
         raise DataError("--out: expected a folder for the results of running --weights")
     if (weights is None) == (results is None):
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
+    check_formats(plot_format)
     name = tracker or ("mmdistill" if results is None else results.resolve().name)
     if export is not None:
         export_folder(export, name)  # refused before anything is run
@@ -120,31 +134,46 @@ def evaluate(
     rule = replace(RULES[benchmark], round_predictions=whole_pixels)
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
-        sequences = source.sequences(oddities, images=True)
+        sequences, coverage = source.sequences(oddities, images=True)
+        print(coverage.line)
         claim(out, weights, source.title)
+        save_cost(out / COST, read_cost(weights))
         with terminable():
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
         report_speed(out, list(boxes))
     else:
         assert results is not None
-        sequences = source.sequences(oddities, images=False)
+        sequences, coverage = source.sequences(oddities, images=False, results=results)
+        print(coverage.line)
         boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, oddities=oddities)
     scores = score_sequences(boxes, sequences, rule)
     if out is not None:
-        plot_curves({name: scores}, out)
-        save_scores(out / "scores.json", scores)
+        plot_curves({name: scores}, out, formats=plot_format)
+        save_scores(out / "scores.json", scores, coverage)
         save_curves(out / CURVES, scores)
     if json is not None:
-        save_scores(json, scores)
-    print(score_table(scores))
-    print(f"\n{benchmark}: {rule.description}")
+        save_scores(json, scores, coverage)
+    print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
     print_oddities(oddities)
     if export is not None:
         print(export_results(export, boxes, benchmark, name))
 
 
-def score_table(scores: BenchmarkScores) -> str:
-    """Return the scores per sequence and overall as a plain-text table."""
-    named = {**scores.sequences, "overall": scores.overall}
-    rows: list[list[str | float]] = [[name, each.PR, each.NPR, each.SR] for name, each in named.items()]
-    return format_table(["sequence", "PR", "NPR", "SR"], rows)
+def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:
+    """Return plain-text tables: the overall scores, those by attribute if there are any, those by sequence if wanted.
+
+    Attributes and sequences stand with the lowest SR first.
+    """
+    counted = f"{several(len(scores.sequences), 'sequence')}, {several(scores.overall.frames, 'frame')}"
+    tables = [_table("overall", {counted: scores.overall})]
+    if scores.attributes:
+        counts = {name: f"{name} ({len(scores.having[name])})" for name in scores.attributes}
+        tables.append(_table("attribute (sequences)", {counts[name]: each for name, each in scores.attributes.items()}))
+    if per_sequence:
+        tables.append(_table("sequence", scores.sequences))
+    return tables
+
+
+def _table(title: str, named: Mapping[str, Scores]) -> str:
+    worst_first = sorted(named.items(), key=lambda each: each[1].SR)
+    return format_table([title, "PR", "NPR", "SR"], [[name, each.PR, each.NPR, each.SR] for name, each in worst_first])

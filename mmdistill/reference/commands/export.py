@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.export.calibration import calibration_crops
 from mmdistill.reference.export.files import Written, write_files
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.ranges import Range, Seed
 
 
 def export(
@@ -16,8 +17,8 @@ def export(
     out: Path,
     precision: Literal["float32", "int8"] = "float32",
     calibration: Path | None = None,
-    crops: int = 64,
-    seed: int = 0,
+    crops: Annotated[int, Range(1, 10_000)] = 64,
+    seed: Seed = 0,
 ) -> None:
     """Write a network as ONNX files, for onnxruntime and whatever else runs them.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.widgets import RectangleSelector
 
 from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.boxes import Array, check_initial
@@ -19,8 +19,9 @@ from mmdistill.reference.errors import DataError
 Selector = Callable[[Image], Array]
 """Asks someone for a box ``(4,)``, ``x y w h`` in pixels, in an image ``(H, W, 3)``, RGB."""
 
-TITLE = "Draw a box around the target, then press ENTER (c: cancel)"
-WIDEST, HIGHEST = 1600, 900  # pixels of the window: fits on most screens
+TITLE = "Draw a box around the target, then press Enter (Esc: cancel)"
+TOOLKITS = ("macosx", "tkagg", "qtagg", "gtk3agg", "wxagg")
+"""In which a window is opened, the first that works. Tk comes with most Pythons."""
 
 
 def initial_box(init: str | None, frame: FramePair, select: Selector | None = None) -> Array:
@@ -29,7 +30,7 @@ def initial_box(init: str | None, frame: FramePair, select: Selector | None = No
     Args:
         init: ``x,y,w,h``, or a file whose first line is a box (ground truth, results); None asks for it to be drawn.
         frame: the first frame.
-        select: who is asked; the mouse if not given.
+        select: asks someone for the box; a window with the mouse if not given.
 
     Raises:
         DataError: not a box, one that nobody could start from, or nobody can be asked.
@@ -60,23 +61,64 @@ def _said(init: str) -> Array:
 
 
 def select_with_mouse(image: Image) -> Array:
-    """Show an image and return the box ``(4,)`` that is drawn on it; zeros if drawing is cancelled.
+    """Show an image in a window of Matplotlib's and return the box ``(4,)`` that is drawn; zeros if it is cancelled.
+
+    OpenCV would not do: its headless package, which this project depends on, has no windows.
 
     Raises:
-        DataError: there is no screen, or OpenCV was built without windows.
+        DataError: there is no screen, or no toolkit for windows.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise DataError("--init: there is no screen to draw the box on; give x,y,w,h or a file with a box a line")
-    scale = min(1.0, WIDEST / image.shape[1], HIGHEST / image.shape[0])
-    shown = cv2.cvtColor(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    try:
-        cv2.namedWindow(TITLE)
-        drawn: Sequence[int] = cv2.selectROI(TITLE, shown, showCrosshair=False)
-        cv2.destroyWindow(TITLE)
-    except cv2.error as error:
-        raise DataError(
-            "--init: this OpenCV has no windows to draw the box in; give x,y,w,h or a file with a box a line, "
-            "or install opencv-python in place of opencv-python-headless"
-        ) from error
-    box: Array = np.asarray(drawn, dtype=np.float64) / scale
-    return box
+    chooser = BoxChooser(_window(), image)
+    plt.show(block=True)
+    return chooser.box
+
+
+def _window() -> Figure:
+    """Return an empty figure in a window of the first toolkit that works."""
+    for toolkit in TOOLKITS:
+        try:
+            plt.switch_backend(toolkit)
+            return plt.figure(TITLE)
+        except Exception:  # each toolkit has errors of its own for "no screen"
+            continue
+    raise DataError(
+        "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line "
+        f"(Matplotlib needs a screen and one of {', '.join(TOOLKITS)})"
+    )
+
+
+class BoxChooser:
+    """Lets someone draw a box in a figure: drag, adjust by the handles, Enter to take it, Esc to cancel.
+
+    Args:
+        figure: of Matplotlib's, empty.
+        image: ``(H, W, 3)``, uint8, RGB.
+    """
+
+    def __init__(self, figure: Figure, image: Image) -> None:
+        self._figure = figure
+        axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
+        axes.set_axis_off()
+        # Pixel corners at whole numbers, as boxes count them.
+        axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
+        figure.suptitle(TITLE)
+        self._selector = RectangleSelector(axes, self._draw, useblit=False, interactive=True)
+        self._drawn = self._taken = False
+        figure.canvas.mpl_connect("key_press_event", self._press)
+
+    @property
+    def box(self) -> Array:
+        """The box ``(4,)``, ``x y w h`` in pixels; zeros where none was taken."""
+        if not (self._drawn and self._taken):
+            return np.zeros(4)
+        left, right, top, bottom = self._selector.extents
+        return np.array([left, top, right - left, bottom - top])
+
+    def _draw(self, *_: object) -> None:
+        self._drawn = True
+
+    def _press(self, event: object) -> None:
+        key = getattr(event, "key", None)
+        if key in ("enter", "escape"):
+            self._taken = key == "enter"
+            plt.close(self._figure)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from mmdistill.reference.oddities import Oddities
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 5
 """How many oddities of a kind are printed beside figures; ``--check`` prints all."""
@@ -14,3 +18,9 @@ def print_oddities(oddities: Oddities, most: int | None = SHOWN, *, whose: str |
     if lines:
         print(f"\nOdd{f' in {whose}' if whose else ''}, and what is made of it:")
         print("\n".join(f"  {line}" for line in lines))
+
+
+def warn_of_oddities(oddities: Oddities, most: int = SHOWN) -> None:
+    """Log what was odd as warnings, a line each, at most so many details of a kind."""
+    for line in oddities.lines(most):
+        logger.warning("%s", line)

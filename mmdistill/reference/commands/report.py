@@ -10,19 +10,19 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.reference.commands.benchmark_run import claimed
-from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders
+from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusable, refuse_folders, refuse_split
 from mmdistill.reference.commands.odd_lines import print_oddities
-from mmdistill.reference.data.benchmarks import BenchmarkName
-from mmdistill.reference.data.benchmarks.lasher import Split
+from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.plots import PlotFormat, check_formats
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
-from mmdistill.reference.report.cost import Cost, read_cost
-from mmdistill.reference.report.ground_truth import known_of, read_truths
+from mmdistill.reference.report.cost import Cost, read_cost, read_saved_cost
+from mmdistill.reference.report.ground_truth import known_of, read_part
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report
 
@@ -35,15 +35,17 @@ def report(
     annotations: Path | None = None,
     root: Path | None = None,
     weights: tuple[str, ...] = (),
-    looks: int = 2,
+    looks: Annotated[int, Range(0, 1000)] = 2,
     title: str | None = None,
+    plot_format: tuple[PlotFormat, ...] = ("png",),
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
     whole_pixels: bool = False,
     unusable: Unusable = "stop",
-    count: int = 20,
-    seed: int = 1_000_000,
+    partial: bool = False,
+    count: Count = 20,
+    seed: Seed = 1_000_000,
 ) -> None:
     """Compare trackers on one page: tables, plots, attributes, sequence by sequence.
 
@@ -70,11 +72,13 @@ def report(
         weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
         looks: how many sequences are looked at closely for each of two trackers.
         title: of the page.
-        split: which part of LasHeR.
+        plot_format: png, svg, pdf, or several of them, for the pictures beside the page.
+        split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
         modality: what the images of single-modality vot sequences are.
         attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
         whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
+        partial: compare what is there of LasHeR's split and of its results. Without it missing ones are an error.
         count: how many synthetic sequences.
         seed: of the synthetic sequences.
     """
@@ -82,11 +86,15 @@ def report(
         raise DataError(f"--out: expected a name that ends in .html, got {out}")
     if looks < 0:
         raise DataError(f"--looks: expected 0 or more, got {looks}")
+    check_formats(plot_format)
     named = name_folders(folders)
     costs = _costs(named, weights)
     if benchmark is None:
         contents = collect_scored(named, costs)
     rule = contents.rule if benchmark is None else RULES[benchmark]
+    if (annotations is not None or root is not None) and rule.benchmark not in RULES:
+        raise DataError(f"{folders[0]}: scored on {rule.benchmark!r}, which is no benchmark with files on disk")
+    refuse_split(rule.benchmark, split)
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
     oddities = Oddities()
@@ -100,7 +108,7 @@ def report(
         raise DataError(f"{option}: synthetic video has none; give --benchmark synthetic")
     elif grounded:
         name = cast(BenchmarkName, rule.benchmark)
-        truths = read_truths(
+        truths, coverage = read_part(
             name,
             annotations,
             root,
@@ -109,27 +117,45 @@ def report(
             split=split,
             attribute_names=attribute_names,
             unusable=unusable,
+            partial=partial,
         )
-        contents = collect_raw(named, truths, rule, costs, oddities)
+        contents = collect_raw(named, truths, rule, costs, oddities, coverage.others)
+        _print_coverage(coverage, contents, oddities, partial)
     elif benchmark is not None:
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif whole_pixels:
         raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
-    paths = write_report(contents, out, looks=looks, made=date.today(), title=title)
+    paths = write_report(contents, out, looks=looks, made=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
     for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
         print_oddities(found, whose=whose)
 
 
+def _print_coverage(coverage: Coverage, contents: Contents, oddities: Oddities, partial: bool) -> None:
+    """Print which part of a benchmark is compared; note it for the page where that is not all of the part.
+
+    Raises:
+        DataError: results for sequences of a split are missing though ``partial`` is not set.
+    """
+    without = tuple(dict.fromkeys(name for each in contents.trackers for name in each.missing))
+    coverage = replace(coverage, used=len(contents.sequences), without_result=without)
+    if coverage.split and without and not partial:
+        raise DataError(f"report: {coverage.line}; with --partial the others are compared")
+    if coverage.official is not None:
+        print(coverage.line)
+        if not coverage.complete:
+            oddities.add(coverage.line)
+
+
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
-    """Return the costs of networks that are given, and of those that the folders' results were made with."""
-    found = {name: path for name, folder in folders.items() if (path := claimed(folder)) is not None}
+    """Return the costs of networks that are given, and those that ``evaluate`` saved beside its results."""
+    found = {name: cost for name, folder in folders.items() if (cost := read_saved_cost(folder)) is not None}
     for each in weights:
         name, equals, file = each.partition("=")
         if not equals or name not in folders:
             raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
-        found[name] = Path(file)
-    return {name: read_cost(path) for name, path in found.items()}
+        found[name] = read_cost(file)
+    return found
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:

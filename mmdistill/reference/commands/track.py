@@ -8,24 +8,29 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.commands.initial_box import initial_box
-from mmdistill.reference.data.frames import Reading, open_input
+from mmdistill.reference.data.frames import PairBy, Reading, open_input
+from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.ranges import Range, Seed
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
 from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.track_output import TrackOutput
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 
 logger = logging.getLogger(__name__)
+
+LOST_HINT_SHARE = 0.2
+"""Of the frames; where the target is lost in more, the output hints what to try."""
 
 
 def track(
@@ -36,18 +41,21 @@ def track(
     tir: str | None = None,
     on_broken: Literal["stop", "skip"] = "stop",
     unequal: Literal["error", "shorter"] = "error",
+    pair_by: PairBy = "auto",
+    max_pixels: int | None = None,
     response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
-    fps: float = 25.0,
-    seed: int = 0,
+    fps: Annotated[float, Range(0.01, 1000)] = 25.0,
+    seed: Seed = 0,
     device: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Track a target through one video.
 
       mmdistill track --weights runs/student/network.safetensors --rgb clip/rgb --tir clip/tir
       --init 120,80,40,32 --out tracked
 
-    The target drawn with the mouse, in the video of a thermal camera alone:
+    The video of a thermal camera alone. Without --init a window opens, in which you draw the box:
 
       mmdistill track --weights runs/tir/network.safetensors --tir flight.mkv --out tracked
 
@@ -57,25 +65,33 @@ def track(
 
     A modality that is missing, black or unreadable in a frame is stood in for by the other one. Writes boxes.txt
     (x,y,w,h) and scores.txt with a line for each frame, frames.csv with what happened in it, an annotated video (RGB
-    beside TIR) and summary.json. Interrupted, it leaves what it has.
+    beside TIR) and summary.json. The last line of the output says in how many frames the target was lost; the video
+    shows the box gray and dashed there. Interrupted, it leaves what it has.
 
     Args:
         weights: a trained network.safetensors.
         out: folder for the results.
-        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line; drawn with the mouse if not
-            given.
-        rgb: folder of RGB images, a video file, or a camera's number.
-        tir: folder of TIR images, a video file, or a camera's number; 8 or 16 bits.
+        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line. Not given: draw it with the
+            mouse, in a window of Matplotlib's.
+        rgb: folder of RGB images, a video file, a TIFF file of several pages, or a camera's number.
+        tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
         on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
             it keeps the last box.
         unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
+        pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower recording; a
+            video's times are counted from its start, images are named by theirs. index: frames are paired by number.
+            auto: by number, refused if the stated frame rates differ by over 1 %.
+        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
         response: draw what the tracker saw as a heat map.
         video: kind of annotated video.
         fps: frames per second of the annotated video.
         seed: of all that is random.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
     """
-    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken)) as frames:
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
+    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
         check_first(first)
@@ -97,9 +113,9 @@ def track(
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
             interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
-            output = stack.enter_context(TrackOutput(out, about, frames.length))
+            output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
-            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame"))
+            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
             for frame in follow(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:
@@ -108,8 +124,22 @@ def track(
                     writer.write(draw(frame))
                 bar.update()
                 if interrupted:
-                    raise KeyboardInterrupt
-    print(f"{out}: {frame.number} frames, {output.tracking_rate:.1f} frames per second")
+                    raise Interruption(interrupted[0])
+    print(f"{out}: {_outcome(frame.number, output)}, {output.tracking_rate:.1f} frames per second")
+
+
+def _outcome(frames: int, output: TrackOutput) -> str:
+    """Return how many frames there were and in how many the target was lost; hint what to try where it often was."""
+    lost = output.lost
+    if lost.frames > LOST_HINT_SHARE * frames:
+        logger.warning(
+            "the target was lost in %.0f %% of the frames; try a tighter --init box, another start frame, or a network "
+            "trained on such video",
+            100 * lost.frames / frames,
+        )
+    first = "" if lost.first is None else f", first at {lost.first}"
+    skipped = f", {output.skipped} without an image" if output.skipped else ""
+    return f"lost in {lost.frames} of {frames} frames{first}{skipped}"
 
 
 def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.sampling import Sampler, Samples
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.errors import DataError
@@ -17,14 +18,18 @@ from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.networks.resnet import Depth
 from mmdistill.reference.networks.settings import (
     Classifier,
+    CropSize,
     Fusion,
     NetworkSettings,
+    Width,
     single_settings,
     student_settings,
     teacher_settings,
 )
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import NonNegativeInt, Range
 from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.settings import TrainingSettings
@@ -50,15 +55,15 @@ def train(
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     trunk: Path | None = None,
     depth: Depth | None = None,
-    width: int = 64,
-    crop_size: int | None = None,
+    width: Width = 64,
+    crop_size: CropSize | None = None,
     fusion: Literal["mpsd", "concat", "spatial", "channel", "mdc-frs"] | None = None,
     streams: Literal[1, 2] | None = None,
     classifier: Classifier = "dimp",
-    videos: int = 500,
-    scenes: int = 0,
-    hold_out: int = 0,
-    fixed_samples: int = 0,
+    videos: Annotated[int, Range(0, 10**6)] = 500,
+    scenes: Annotated[int, Range(0, 10**6)] = 0,
+    hold_out: NonNegativeInt = 0,
+    fixed_samples: NonNegativeInt = 0,
     teacher_cache: Path | None = None,
     device: str = "auto",
     training: TrainingSettings = TrainingSettings(),
@@ -141,14 +146,12 @@ def train(
     if teacher_cache is not None and (teacher is None or not fixed_samples):
         raise DataError("--teacher-cache: needs a --teacher and --fixed-samples, for new samples are never seen again")
     guide = load_network(teacher) if teacher is not None else None
-    try:
-        settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
-    except ValueError as error:
-        raise DataError(f"--{str(error).replace('_', '-')}") from error
+    settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
     torch.manual_seed(training.seed)
     network = TrackerNetwork(settings) if start is None else _started(start, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
+    oddities = Oddities()
     sequences = training_sequences(
         data,
         count=videos,
@@ -158,7 +161,10 @@ def train(
         rgb=rgb,
         tir=tir,
         side_by_side=side_by_side,
+        oddities=oddities,
     )
+    if Ranks.current().first:
+        warn_of_oddities(oddities)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     given = data if data is not None else f"{rgb} and {tir}"
     source = f"{given}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
@@ -174,13 +180,11 @@ def train(
         run(AloneStage(network, tracking), samples, training, out, data=source, device=place, title=stage)
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
-        taught: Samples | None = samples
         if teacher_cache is not None:
-            taught = taught_samples(
+            samples = taught_samples(
                 teacher_cache, distilled, sampler, fixed_samples, training, data=drawn, device=place
             )
-        if taught is not None:
-            run(distilled, taught, training, out, data=source, device=place, title="distilled student")
+        run(distilled, samples, training, out, data=source, device=place, title="distilled student")
     if Ranks.current().first:
         print(out / "network.safetensors")
     leave()
@@ -209,7 +213,7 @@ def network_settings(
     """Return the settings of the network to train; a student's crops and filters are its teacher's.
 
     Raises:
-        ValueError: a size that no network can be built with.
+        RangeError: a size that no network can be built with.
     """
     if crop_size is None:
         crop_size = 288 if teacher is None else teacher.settings.crop_size

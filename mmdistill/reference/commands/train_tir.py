@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.box_detector import BoxFiles
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.pairs import open_pairs
@@ -22,10 +23,12 @@ from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
+from mmdistill.reference.oddities import Oddities
+from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
 from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
-from mmdistill.reference.training.unsupervised.schedules import SCHEDULES
+from mmdistill.reference.training.unsupervised.schedules import SCHEDULES, RateFactor
 from mmdistill.reference.training.unsupervised.setting_runs import SettingRuns
 from mmdistill.unsupervised import SETTINGS
 
@@ -39,15 +42,15 @@ def train_tir(
     tir: Path | None = None,
     side_by_side: bool = False,
     schedule: Literal["paper", "short"] = "paper",
-    steps: int | None = None,
-    rate_factor: float | None = None,
+    steps: PositiveInt | None = None,
+    rate_factor: RateFactor | None = None,
     tuned_statistics: bool = False,
     boxes: Path | None = None,
-    hold_out: int = 0,
+    hold_out: NonNegativeInt = 0,
     evaluate: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
-    workers: int = 0,
-    seed: int = 0,
+    workers: Annotated[int, Range(0, 1024)] = 0,
+    seed: Seed = 0,
     device: str = "auto",
     loss: CrossModalSettings = CrossModalSettings(),
 ) -> None:
@@ -100,15 +103,16 @@ def train_tir(
         raise DataError(f"--setting: expected one of {rows}; got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
-    if hold_out < 0:
-        raise DataError(f"--hold-out: expected 0 or more, got {hold_out}")
     if pairs is None and rgb is None and tir is None:
         raise DataError("--pairs: expected a folder of pairs, or --rgb and --tir")
     place = join(device)
     network = load_network(start)
-    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir")
+    oddities = Oddities()
+    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", oddities=oddities)
     found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-    found.warn_of_left_out()
+    found.note_left_out(oddities)
+    if Ranks.current().first:
+        warn_of_oddities(oddities)
     found = found[: -hold_out or None]
     samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
     plan = SCHEDULES[schedule]
@@ -128,8 +132,6 @@ def train_tir(
     )
     ranks = Ranks.current()
     made = runs.network(setting)
-    if made is None:
-        return
     leave()
     if not ranks.first:
         return

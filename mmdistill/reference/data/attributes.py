@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
+from mmdistill.reference.json_files import read_json
 
 
 def read_attributes(path: str | Path, length: int) -> dict[str, NDArray[np.bool_]]:
@@ -20,12 +20,7 @@ def read_attributes(path: str | Path, length: int) -> dict[str, NDArray[np.bool_
         DataError: the file is not that.
     """
     path = Path(path)
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected {{name: [0 or 1 per frame]}}, got a {type(content).__name__}")
+    content = read_json(path)
     for name, flags in content.items():
         if not isinstance(flags, list) or len(flags) != length or any(flag not in (0, 1) for flag in flags):
             raise DataError(f"{path}: expected {length} flags 0 or 1 for {name!r}, one a frame")

@@ -16,6 +16,9 @@ from mmdistill.reference.files import read_text as read_text
 from mmdistill.reference.files import write_text
 
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
+_CODE = re.compile(r"\s*([012])(\.0*)?\s*[,;]?\s*")
+_MAX_CODE_LENGTH = 16  # characters of a line that may be a code
+_DECIMAL_COMMAS = re.compile(r"\s*[+-]?\d+,\d+((\s*;\s*|\s+)[+-]?\d+,\d+){3}\s*;?\s*")
 
 
 def read_boxes(path: str | Path) -> Boxes:
@@ -46,14 +49,60 @@ def read_rows(path: str | Path, *, empty: Literal["refused", "nan"] = "refused")
     Raises:
         DataError: as ``read_boxes``.
     """
+    return _parse(_lines(path), path, empty)
+
+
+def read_result_rows(path: str | Path) -> tuple[Array, list[int]]:
+    """Read the numbers of a tracker's result file, in which frames without a box may be empty lines or VOT's codes.
+
+    A line that is 0, 1 or 2 alone is such a code: 1 where the tracker was started, 2 where it failed, 0 where it was
+    not run before it was started again.
+
+    Returns:
+        The rows ``(T, 4)`` or ``(T, 8)``, of NaN in frames without a box; and the codes, in order.
+
+    Raises:
+        DataError: as ``read_boxes``, or a file of codes alone.
+    """
+    lines = _lines(path)
+    codes = [match if len(line) <= _MAX_CODE_LENGTH and (match := _CODE.fullmatch(line)) else None for line in lines]
+    found = [int(code[1]) for code in codes if code]
+    if found:
+        lines = ["" if code else line for line, code in zip(lines, codes, strict=True)]
+        if not any(map(str.strip, lines)):
+            raise DataError(f"{path}: expected a box per line, got 0, 1 and 2 alone")
+    return _parse(lines, path, "nan"), found
+
+
+def _lines(path: str | Path) -> list[str]:
     lines = read_text(path).rstrip().splitlines()
     if not lines:
         raise DataError(f"{path}: expected a box per line, got an empty file")
+    return lines
+
+
+def _parse(lines: list[str], path: str | Path, empty: Literal["refused", "nan"]) -> Array:
     if empty == "nan":
         blank = " ".join(["nan"] * len(_words(next(filter(str.strip, lines)))))
         lines = [line if line.strip() else blank for line in lines]
     rows = _rows(lines)
-    return _row_by_row(lines, path) if rows is None else rows
+    if rows is not None:
+        return rows
+    rows = _row_by_row(lines, path)
+    if rows.shape[1] == 8:
+        _refuse_decimal_commas(lines, path)
+    return rows
+
+
+def _refuse_decimal_commas(lines: list[str], path: str | Path) -> None:
+    """Refuse ``12,5;20,5;30,5;40,5`` on every line: 4 numbers in much of Europe, and 8 to everyone else."""
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if re.search(r"\d", line)]
+    if numbered and all(_DECIMAL_COMMAS.fullmatch(line) for _, line in numbered):
+        number, line = numbered[0]
+        raise DataError(
+            f"{path}, line {number}: {line.strip()[:60]!r} may be 4 numbers with decimal commas, or 8; expected "
+            "decimal points, and one separator"
+        )
 
 
 def _rows(lines: list[str]) -> Array | None:

@@ -9,6 +9,12 @@ from mmdistill.reference.errors import DataError
 
 Array = NDArray[np.float64]
 
+MIN_INITIAL_SIDE = 1.0
+"""Of the part of an initial box that lies inside the image, pixels."""
+
+MAX_INITIAL_SIDE = 4.0
+"""Of an initial box, in sides of the image. A real box may reach past the border; a typing error is far longer."""
+
 
 def centres(boxes: ArrayLike) -> Array:
     """Return the centres ``(..., 2)`` as x, y of boxes ``(..., 4)``."""
@@ -59,7 +65,7 @@ def check_initial(box: ArrayLike, width: int, height: int, *, where: str) -> Arr
         where: what gave the box (an argument or a file), named in the error.
 
     Raises:
-        DataError: not four finite numbers, no area, or wholly outside the image.
+        DataError: not four finite numbers, no area, less than a pixel inside the image, or far larger than the image.
     """
     initial = np.asarray(box, dtype=np.float64)
     shown = ",".join(f"{value:g}" for value in initial.ravel())
@@ -70,4 +76,15 @@ def check_initial(box: ArrayLike, width: int, height: int, *, where: str) -> Arr
     x, y, w, h = initial
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise DataError(f"{where}: the initial box {shown} lies outside the image of {width} x {height} pixels")
+    if w > MAX_INITIAL_SIDE * width or h > MAX_INITIAL_SIDE * height:
+        raise DataError(
+            f"{where}: the initial box {shown} is over {MAX_INITIAL_SIDE:g} times as long as the image of "
+            f"{width} x {height} pixels"
+        )
+    inside = clipped(initial, width, height)[2:]
+    if (inside < MIN_INITIAL_SIDE).any():
+        raise DataError(
+            f"{where}: of the initial box {shown} only {inside[0]:g} x {inside[1]:g} pixels lie inside the image of "
+            f"{width} x {height}; expected at least {MIN_INITIAL_SIDE:g} x {MIN_INITIAL_SIDE:g}"
+        )
     return initial

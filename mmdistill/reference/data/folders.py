@@ -12,11 +12,13 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.attributes import read_attributes, write_attributes
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.frames import Frames, open_frames
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.images import write_image
-from mmdistill.reference.data.modalities import modality_folders
+from mmdistill.reference.data.modalities import NAMES, modality_folders
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
 ATTRIBUTES = "attributes.json"
@@ -29,6 +31,8 @@ STRAY_NAMES = frozenset(
 
 STRAY = "files and folders that a system left among the data, passed over"
 """The data issue under which stray entries are listed."""
+
+NO_SEQUENCE = "folders with neither frames nor an annotation, passed over"
 
 
 def is_stray(path: str | Path) -> bool:
@@ -93,44 +97,42 @@ class FolderSequence:
         return self._frames.frame(index)
 
 
-def read_sequences(root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb") -> list[FolderSequence]:
+def read_sequences(
+    root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb", oddities: Oddities | None = None
+) -> list[FolderSequence]:
     """Return the sequences of a folder of sequence folders, in natural order, or the one that ``root`` itself is.
 
+    What ``is_stray``, and folders that hold neither frames nor an annotation, are passed over.
+
+    Args:
+        root: the folder.
+        modality: what the images are where they are of one modality.
+        oddities: where is noted what is passed over.
+
     Raises:
-        DataError: there is none, or a sub-folder is not a sequence.
+        DataError: there is none, or a sub-folder with frames has no annotation or the reverse.
     """
+    oddities = Oddities() if oddities is None else oddities
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of sequences, there is none")
     if find_annotation(root) is not None:
         return [FolderSequence(root, modality=modality)]
-    folders = [folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."]
+    folders, others = [], []
+    for entry in sorted(root.iterdir()):
+        if is_stray(entry):
+            oddities.add(STRAY, entry.name)
+        elif entry.is_dir() and is_sequence(entry):
+            folders.append(entry)
+        elif entry.is_dir():
+            others.append(entry)
+            oddities.add(NO_SEQUENCE, entry.name)
     if not folders:
+        if others:
+            raise DataError(f"{others[0]}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
         raise DataError(f"{root}: expected sequence folders, each with {' or '.join(ANNOTATIONS)}, there are none")
-    folders.sort(key=lambda folder: natural_order(folder.name))
+    folders = sort_naturally(folders, lambda folder: folder.name, str(root))
     return [FolderSequence(folder, modality=modality) for folder in folders]
-
-
-def read_ground_truth(root: str | Path) -> dict[str, Boxes]:
-    """Return the ground truth ``(T, 4)`` by sequence name, images or not: to score results, nobody needs them.
-
-    Each sequence has a folder with an annotation file, or a file ``<sequence>.txt``.
-
-    Raises:
-        DataError: there is none, or a file is malformed.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of annotations, there is none")
-    files = {path.stem: path for path in root.glob("*.txt") if path.name not in ANNOTATIONS}
-    for folder in root.iterdir():
-        if folder.is_dir() and (annotation := find_annotation(folder)) is not None:
-            files[folder.name] = annotation
-    if not files and (annotation := find_annotation(root)) is not None:
-        files[root.resolve().name] = annotation
-    if not files:
-        raise DataError(f"{root}: expected <sequence>.txt files or sequence folders, there are none")
-    return {name: read_boxes(files[name]) for name in sorted(files, key=natural_order)}
 
 
 def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
@@ -154,6 +156,15 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
         write_attributes(folder / ATTRIBUTES, sequence.attributes)
     # Last, because a folder with an annotation is taken for a whole sequence.
     write_boxes(folder / ANNOTATIONS[0], sequence.boxes)
+
+
+def is_sequence(folder: Path) -> bool:
+    """Return whether a folder holds an annotation or frames, so that it is meant as a sequence."""
+    if find_annotation(folder) is not None:
+        return True
+    places = {"img", *NAMES.rgb, *NAMES.tir}
+    entries = (path for path in folder.iterdir() if not is_stray(path))
+    return any(path.suffix.lower() in SUFFIXES or path.name in places for path in entries)
 
 
 def find_annotation(folder: str | Path) -> Path | None:

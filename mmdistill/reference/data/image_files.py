@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import overload
 
+from mmdistill.reference.data.natural_order import natural_order as natural_order  # here for those who sort by it
+from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -40,8 +44,12 @@ class ImageFiles(Sequence[Path]):
         return self.folder / self.names[index]
 
 
-def list_images(folder: str | Path) -> ImageFiles:
+def list_images(folder: str | Path, say: Callable[[str], object] = logger.warning) -> ImageFiles:
     """Return a folder's images in natural order of their names (``2.jpg`` before ``10.jpg``); hidden files don't count.
+
+    Args:
+        folder: where they lie.
+        say: takes a message about names whose order can be read in two ways; see ``sort_naturally``.
 
     Raises:
         DataError: the folder is missing or holds no image.
@@ -53,13 +61,7 @@ def list_images(folder: str | Path) -> ImageFiles:
     if not names:
         raise DataError(f"{folder}: expected images ({' '.join(sorted(SUFFIXES))}), the folder has none")
     # Sorting by text takes a tenth of the time, and mostly it is the same.
-    return ImageFiles(folder, sorted(names) if _alike(names) else sorted(names, key=natural_order))
-
-
-def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts names by their text and the numbers in it."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if part.isdecimal() else part for part in parts], name
+    return ImageFiles(folder, sorted(names) if _alike(names) else sort_naturally(names, str, str(folder), say))
 
 
 def _is_image(name: str) -> bool:

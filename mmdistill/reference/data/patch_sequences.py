@@ -108,7 +108,7 @@ def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress
     pool = ThreadPoolExecutor()
     try:
         found = pool.map(lambda index: _boxes(pairs, index, patches, seed), range(len(pairs)))
-        with progress_bar(len(pairs), "patches", "pair", show=progress) as bar:
+        with progress_bar(len(pairs), "patches", "pair", quiet=not progress) as bar:
             for index, boxes in enumerate(found):
                 bar.update()
                 if isinstance(boxes, str):

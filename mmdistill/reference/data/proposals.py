@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.reference.data.boxes import centres, from_centre, intersection_over_union
+from mmdistill.reference.ranges import NON_EMPTY, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,12 @@ class ProposalSettings:
         minimum_iou: a proposal of less overlap is drawn again, a little closer.
     """
 
-    count: int = 8
-    deviations: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.3)
-    minimum_iou: float = 0.1
+    count: Annotated[int, Range(1, 10_000)] = 8
+    deviations: Annotated[tuple[Annotated[float, Range(0, 10)], ...], NON_EMPTY] = (0.01, 0.05, 0.1, 0.2, 0.3)
+    minimum_iou: Annotated[float, Range(0, 0.9)] = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def propose(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from mmdistill.reference.data.crops import crop_geometry, cut
 from mmdistill.reference.data.proposals import ProposalSettings, propose
 from mmdistill.reference.data.sequence import FramePair, Image, TrackingSequence, complete
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.ranges import Probability, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,11 @@ class Jitter:
         scale: deviation of the log-normal factor on the target's size.
     """
 
-    centre: float
-    scale: float
+    centre: Annotated[float, Range(0, 100)]
+    scale: Annotated[float, Range(0, 2)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,19 @@ class SampleSettings:
         proposals: how the IoU-Net's boxes are drawn.
     """
 
-    train_frames: int = 3
-    test_frames: int = 3
-    gap: int = 30
+    train_frames: Annotated[int, Range(1, 1000)] = 3
+    test_frames: Annotated[int, Range(1, 1000)] = 3
+    gap: Annotated[int, Range(0, 10**6)] = 30
     train_jitter: Jitter = Jitter(centre=3.0, scale=0.25)
     test_jitter: Jitter = Jitter(centre=4.5, scale=0.5)
-    grey: float = 0.05
-    brightness: float = 0.2
-    contrast: float = 0.0
-    swap: float = 0.0
+    grey: Probability = 0.05
+    brightness: Annotated[float, Range(0, 1)] = 0.2
+    contrast: Annotated[float, Range(0, 5)] = 0.0
+    swap: Probability = 0.0
     proposals: ProposalSettings = field(default_factory=ProposalSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Crops(NamedTuple):

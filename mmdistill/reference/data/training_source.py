@@ -16,6 +16,7 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.scenes import scene_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
 """Video composed from real pairs: larger than the procedural default, because the pairs are."""
@@ -31,6 +32,7 @@ def training_sequences(
     rgb: str | Path | None = None,
     tir: str | Path | None = None,
     side_by_side: bool = False,
+    oddities: Oddities | None = None,
 ) -> Sequence[TrackingSequence]:
     """Return the sequences that ``data`` names.
 
@@ -45,6 +47,7 @@ def training_sequences(
         rgb: folder of RGB images of pairs, with ``tir`` in place of ``data``.
         tir: folder of TIR images of pairs.
         side_by_side: whether each image of the folder holds both modalities.
+        oddities: where is noted what is odd about the data, and how many of a benchmark's sequences are used.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
@@ -54,20 +57,26 @@ def training_sequences(
             return synthetic_sequences(count, seed=seed)
         name, _, place = data.partition(":")
         if place and name in get_args(BenchmarkName):
-            return open_benchmark(cast(BenchmarkName, name), place, split="train").sequences
+            opened = open_benchmark(cast(BenchmarkName, name), place, split="train", partial=True)
+            if oddities is not None:
+                if not opened.coverage.complete:
+                    oddities.add(opened.coverage.line)
+                oddities.extend(opened.oddities)
+            return opened.sequences
         folder = Path(data)
         if not folder.is_dir():
             raise DataError(
                 f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
             )
         if _holds_sequences(folder):
-            return read_sequences(folder)
+            return read_sequences(folder, oddities=oddities)
     try:
         pairs = open_pairs(data, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
     except NoPairsError as error:
         raise DataError(f"{error}; nor sequences: no folder in it has {' or '.join(ANNOTATIONS)}") from error
     _refuse_labels(pairs)
-    pairs.warn_of_left_out()
+    if oddities is not None:
+        pairs.note_left_out(oddities)
     pairs = pairs[: -hold_out or None]
     return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
 

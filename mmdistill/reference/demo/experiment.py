@@ -79,14 +79,14 @@ class Experiment:
         )
         self.held_out = synthetic_sequences(settings.test_sequences, seed=seed + HELD_OUT, settings=settings.video)
 
-    def teacher(self) -> Contender | None:
-        """Return the teacher, trained and scored; None where an interruption came first."""
+    def teacher(self) -> Contender:
+        """Return the teacher, trained and scored."""
         return self._contender("teacher", self.settings.teacher, None, None)
 
     def student(
         self, name: str, teacher: TrackerNetwork | None = None, distillation: DistillationSettings | None = None
-    ) -> Contender | None:
-        """Return a student, trained alone or with a teacher, and scored; None where an interruption came first.
+    ) -> Contender:
+        """Return a student, trained alone or with a teacher, and scored.
 
         All students of a seed start from the same weights and see the same samples.
         """
@@ -98,7 +98,7 @@ class Experiment:
         network_settings: NetworkSettings,
         teacher: TrackerNetwork | None,
         distillation: DistillationSettings | None,
-    ) -> Contender | None:
+    ) -> Contender:
         folder = self.out / name.replace(" ", "_")
         torch.manual_seed(self.seed)
         network = TrackerNetwork(network_settings)
@@ -107,8 +107,6 @@ class Experiment:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
         training = replace(self.settings.training, seed=self.seed)
         progress = train(stage, self._sampler, training, folder, title=name)
-        if progress.step < training.steps:
-            return None
         logger.info(
             "%s: trained for %d steps, tracking %d held-out sequences", name, training.steps, len(self.held_out)
         )

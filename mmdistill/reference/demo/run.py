@@ -9,7 +9,7 @@ from mmdistill.reference.demo.report import write_report
 from mmdistill.reference.demo.settings import DemoSettings
 
 
-def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender] | None:
+def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender]:
     """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
 
     Args:
@@ -18,17 +18,15 @@ def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = 
         settings: how large.
 
     Returns:
-        Teacher, student alone and distilled student; None where an interruption came first.
+        Teacher, student alone and distilled student.
 
     Raises:
+        Interruption: a signal asked to stop; the same call then goes on.
         DataError: the folder holds a run with other settings.
     """
     experiment = Experiment(out, seed, settings or DemoSettings())
     teacher = experiment.teacher()
-    alone = experiment.student("student") if teacher else None
-    distilled = experiment.student("distilled student", teacher.network) if teacher and alone else None
-    if teacher is None or alone is None or distilled is None:
-        return None
-    contenders = [teacher, alone, distilled]
+    alone = experiment.student("student")
+    contenders = [teacher, alone, experiment.student("distilled student", teacher.network)]
     write_report(Path(out), contenders, experiment.held_out)
     return contenders

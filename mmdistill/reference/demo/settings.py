@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from mmdistill.reference.data.proposals import ProposalSettings
 from mmdistill.reference.data.sampling import SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings
 from mmdistill.reference.networks.settings import NetworkSettings, student_settings, teacher_settings
+from mmdistill.reference.ranges import Range, check_fields
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistillationSettings
 
@@ -47,5 +49,8 @@ class DemoSettings:
     )
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
-    train_sequences: int = 150
-    test_sequences: int = 24
+    train_sequences: Annotated[int, Range(1, 10**6)] = 150
+    test_sequences: Annotated[int, Range(1, 10**6)] = 24
+
+    def __post_init__(self) -> None:
+        check_fields(self)

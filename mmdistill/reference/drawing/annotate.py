@@ -19,6 +19,7 @@ from mmdistill.reference.drawing.style import (
     DARK,
     GREEN,
     GREY,
+    LOST_GRAY,
     ORANGE,
     PURPLE,
     SKY,
@@ -36,6 +37,8 @@ from mmdistill.reference.errors import DataError
 
 COLOURS = (SKY, ORANGE, YELLOW, VERMILION, GREEN, PURPLE)
 NARROWEST, WIDEST = USUAL_WIDTH, 960  # pixels of a panel: legible, and no slower to write than needed
+LOST_FLAGS = frozenset({"not_found", "skipped"})
+"""Flags of frames in which the box is the one before: the target was not found, or no image showed anything."""
 REASONS: dict[State, str] = {"missing": "not in this frame", "black": "the image is black", "broken": "unreadable"}
 
 
@@ -84,7 +87,8 @@ def annotate(
 
     Args:
         frame: both images ``(H, W, 3)``; a missing one becomes a dark panel that says so.
-        boxes: for each tracker's name its box ``(4,)`` as ``x y w h``, pixels; NaN draws none.
+        boxes: for each tracker's name its box ``(4,)`` as ``x y w h``, pixels; NaN draws none. Where the flag says that
+            the target is lost, boxes are gray and dashed.
         score: the tracker's confidence.
         truth: the true box, drawn in white; NaN draws none.
         caption: what frame this is.
@@ -106,8 +110,10 @@ def annotate(
     scale = min(max(1.0, NARROWEST / width), WIDEST / width)
     # Truth is drawn first: it must not hide a tracker that agrees with it.
     drawn = [] if truth is None else [_Drawn("truth", np.asarray(truth, dtype=np.float64) * scale, WHITE)]
+    lost = flag in LOST_FLAGS
     for place, (name, box) in enumerate(boxes.items()):
-        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, COLOURS[place % len(COLOURS)]))
+        colour = LOST_GRAY if lost else COLOURS[place % len(COLOURS)]
+        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, colour, dashed=lost))
 
     shown = [panel for panel in panels if getattr(frame, panel.modality) is not None]
     searched = [panel for panel in shown if panel.response] or shown[:1]
@@ -136,6 +142,7 @@ class _Drawn(NamedTuple):
     name: str
     box: Array
     colour: Colour
+    dashed: bool = False
 
 
 def _size(frame: FramePair) -> tuple[int, int]:
@@ -154,7 +161,7 @@ def _panel(
     if response is not None:
         draw_response(panel, response, scale)
     for each in drawn:
-        draw_box(panel, each.box, each.colour)
+        draw_box(panel, each.box, each.colour, dashed=each.dashed)
     letters = text_scale(width)
     text_width, text_height = text_size(title, letters)
     margin = round(10 * letters)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmdistill.reference.evaluation.plots import COLOURS, plain
+from mmdistill.reference.evaluation.plots import COLOURS, PlotFormat, plain, save_figure
 from mmdistill.reference.evaluation.scores import BenchmarkScores
-from mmdistill.reference.files import atomic_path
 
 _MARKS = "os^DPv"
 _LETTERS = 80  # that fit above the plot
 
 
-def plot_attributes(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, prefix: str = "") -> list[Path]:
+def plot_attributes(
+    scores: Mapping[str, BenchmarkScores],
+    folder: str | Path,
+    *,
+    prefix: str = "",
+    formats: Sequence[PlotFormat] = ("png",),
+) -> list[Path]:
     """Draw SR by attribute: a row each, those of most sequences on top, a mark for each tracker.
 
     Args:
         scores: for each tracker's name what it scored, all on the same sequences.
-        folder: gets ``attributes.png``.
+        folder: gets ``attributes``, with a suffix for every format.
         prefix: stands before the file's name.
+        formats: see ``plot_curves``.
 
     Returns:
-        The file's path; nothing where there are no attributes.
+        The files' paths; none where there are no attributes.
     """
     having = next(iter(scores.values())).having
     if not having:
@@ -51,7 +57,4 @@ def plot_attributes(scores: Mapping[str, BenchmarkScores], folder: str | Path, *
     axes.tick_params(axis="y", length=0)
     columns = max(1, min(3, _LETTERS // max(len(name) + 10 for name in values)))
     figure.legend(loc="outside upper center", ncols=columns, fontsize=10, frameon=False)
-    path = Path(folder) / f"{prefix}attributes.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160)
-    return [path]
+    return save_figure(figure, Path(folder) / f"{prefix}attributes", formats)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.evaluation.scores import (
     NORMALISED_THRESHOLDS,
@@ -24,11 +23,16 @@ from mmdistill.reference.evaluation.scores import (
     scores_of_curves,
 )
 from mmdistill.reference.files import write_text
+from mmdistill.reference.json_files import read_json
+
+T = TypeVar("T")
 
 CURVES = "curves.json"
 """What the file is called in the folder of a scored tracker."""
 
 _FORMAT = "mmdistill-curves-1"
+_MAX_FRAMES = 10**9
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "a flag"}
 _LENGTHS = {
     "precision": len(PRECISION_THRESHOLDS),
     "normalised": len(NORMALISED_THRESHOLDS),
@@ -54,21 +58,67 @@ def read_curves(path: str | Path) -> BenchmarkScores:
     """Read what ``save_curves`` wrote.
 
     Raises:
-        DataError: there is no such file, or it is something else.
+        DataError: there is no such file, it is something else, or a field is missing or not what it must be; the
+            message names the field.
     """
-    text = read_text(path)
+    content = read_json(path)
     try:
-        content = json.loads(text)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r} instead of {_FORMAT!r}")
-        rule = Rule(**content["rule"])
-        sequences = {str(name): _scores(hits, rule) for name, hits in content["sequences"].items()}
-        having: Mapping[str, Sequence[str]] = {str(name): tuple(having) for name, having in content["having"].items()}
+        if (found := _field(content, "format", str)) != _FORMAT:
+            raise ValueError(f"format {printable(found)[:40]!r} instead of {_FORMAT!r}")
+        rule = _rule(_field(content, "rule", dict))
+        sequences = {
+            name: _scores(_typed(hits, dict, _named("sequences", name)), rule, _named("sequences", name))
+            for name, hits in _field(content, "sequences", dict).items()
+        }
         if not sequences:
             raise ValueError("no sequences")
-        return gather(sequences, having, rule)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return gather(sequences, _having(_field(content, "having", dict), sequences), rule)
+    except ValueError as error:
         raise DataError(f"{path}: expected curves as `mmdistill evaluate --out` writes them ({error})") from error
+
+
+def _field(content: Mapping[str, Any], name: str, kind: type[T], where: str = "") -> T:
+    """Return a field of a type; ValueError with its name where it is missing or of another type."""
+    whole = f"{where}.{name}" if where else name
+    if name not in content:
+        raise ValueError(f"{whole} is missing")
+    return _typed(content[name], kind, whole)
+
+
+def _typed(value: Any, kind: type[T], where: str) -> T:
+    if type(value) is not kind:  # True is no number
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {printable(repr(value))[:40]}")
+    return value
+
+
+def _named(where: str, name: str) -> str:
+    return f"{where}.{printable(name)[:60]}"
+
+
+def _rule(content: dict[str, Any]) -> Rule:
+    """Return the rule, all of whose fields must be there: one that is left out would be another rule's."""
+    kinds = get_type_hints(Rule)
+    unknown = sorted(content.keys() - kinds.keys())
+    if unknown:
+        raise ValueError(f"{_named('rule', unknown[0])} is no field of a rule")
+    for name, kind in kinds.items():
+        choices = get_args(kind)
+        value = _field(content, name, str if choices else kind, "rule")
+        if choices and value not in choices:
+            raise ValueError(f"rule.{name}: expected one of {', '.join(choices)}, got {printable(value)[:40]!r}")
+    if not 0 <= content["precision_threshold"] < len(PRECISION_THRESHOLDS):
+        raise ValueError(f"rule.precision_threshold: expected 0 to 50, got {content['precision_threshold']}")
+    return Rule(**content)
+
+
+def _having(content: dict[str, Any], sequences: Mapping[str, Scores]) -> dict[str, tuple[str, ...]]:
+    for attribute, names in content.items():
+        where = _named("having", attribute)
+        if len(set(map(str, _typed(names, list, where)))) < len(names):
+            raise ValueError(f"{where}: a sequence is there twice")
+        if any(type(name) is not str or name not in sequences for name in names):
+            raise ValueError(f"{where}: expected names of sequences")
+    return {attribute: tuple(names) for attribute, names in content.items()}
 
 
 def _hits(scores: Scores) -> dict[str, Any]:
@@ -76,12 +126,14 @@ def _hits(scores: Scores) -> dict[str, Any]:
     return {"frames": scores.frames, **counts}
 
 
-def _scores(content: Mapping[str, Any], rule: Rule) -> Scores:
-    frames = int(content["frames"])
+def _scores(content: Mapping[str, Any], rule: Rule, where: str) -> Scores:
+    frames = _field(content, "frames", int, where)
+    if not 1 <= frames <= _MAX_FRAMES:
+        raise ValueError(f"{where}.frames: expected 1 to {_MAX_FRAMES:,}, got {frames:,}")
     curves: dict[str, Array] = {}
     for name, length in _LENGTHS.items():
-        hits = np.array(content[name], dtype=np.float64)
-        if hits.shape != (length,) or not ((hits >= 0) & (hits <= frames)).all():
-            raise ValueError(f"{name}: expected {length} counts of up to {frames} frames")
-        curves[name] = 100 * (hits / frames)
+        hits = _field(content, name, list, where)
+        if len(hits) != length or any(type(each) is not int or not 0 <= each <= frames for each in hits):
+            raise ValueError(f"{where}.{name}: expected {length} counts of up to {frames} frames")
+        curves[name] = 100 * (np.array(hits, dtype=np.float64) / frames)
     return scores_of_curves(**curves, frames=frames, rule=rule)

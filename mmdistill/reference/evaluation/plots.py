@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.scores import (
     NORMALISED_THRESHOLDS,
     PRECISION_THRESHOLDS,
@@ -22,20 +23,40 @@ from mmdistill.reference.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PlotFormat = Literal["png", "svg", "pdf"]
+"""What a plot may be written as: pixels, or lines that stay sharp at any size."""
+
+# The same plot gives the same bytes: no date, and SVG's names drawn from a fixed salt. Text in PDF stays text.
+_METADATA: Mapping[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_SETTINGS = {"svg.hashsalt": "mmdistill", "pdf.fonttype": 42}
+
 _DASHES = ("-", "--", "-.", ":")
 _INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
 
 
-def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, prefix: str = "") -> list[Path]:
+def check_formats(formats: Sequence[PlotFormat]) -> None:
+    """Refuse an empty list of formats, which ``--plot-format`` without a value is."""
+    if not formats:
+        raise DataError("--plot-format: expected png, svg or pdf, or several of them, got none")
+
+
+def plot_curves(
+    scores: Mapping[str, BenchmarkScores],
+    folder: str | Path,
+    *,
+    prefix: str = "",
+    formats: Sequence[PlotFormat] = ("png",),
+) -> list[Path]:
     """Draw the success, precision and normalised precision plots of trackers on one benchmark.
 
     Args:
         scores: for each tracker's name what it scored, all by the same rule.
-        folder: gets ``success.png``, ``precision.png`` and ``normalised_precision.png``.
+        folder: gets ``success``, ``precision`` and ``normalised_precision``, each with a suffix for every format.
         prefix: stands before the files' names.
+        formats: what the plots are written as; the same scores give the same bytes.
 
     Returns:
-        The paths of the three files.
+        The paths of the files.
 
     Raises:
         DataError: no tracker, or trackers scored by different rules.
@@ -50,7 +71,7 @@ def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, pr
     at = "0.2" if rule.normalised == "share" else "0 to 0.5"
     plots = [
         _Plot(
-            file="success.png",
+            file="success",
             title=f"Success (SR) on {rule.benchmark}",
             horizontal="overlap threshold (IoU)",
             vertical="frames above threshold, %",
@@ -60,7 +81,7 @@ def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, pr
             legend="lower left",
         ),
         _Plot(
-            file="precision.png",
+            file="precision",
             title=f"Precision (PR at {rule.precision_threshold} px) on {rule.benchmark}",
             horizontal="centre error threshold, pixels",
             vertical="frames within threshold, %",
@@ -71,7 +92,7 @@ def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, pr
             mark=rule.precision_threshold,
         ),
         _Plot(
-            file="normalised_precision.png",
+            file="normalised_precision",
             title=f"Normalised precision (NPR at {at}) on {rule.benchmark}",
             horizontal="centre error threshold, target sizes",
             vertical="frames within threshold, %",
@@ -82,7 +103,23 @@ def plot_curves(scores: Mapping[str, BenchmarkScores], folder: str | Path, *, pr
             mark=0.2 if rule.normalised == "share" else None,
         ),
     ]
-    return [_save(plot, Path(folder) / f"{prefix}{plot.file}") for plot in plots]
+    return [path for plot in plots for path in save_figure(_draw(plot), Path(folder) / f"{prefix}{plot.file}", formats)]
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[PlotFormat]) -> list[Path]:
+    """Write a figure once for every format, each whole or not at all.
+
+    Args:
+        figure: what is drawn.
+        path: the file without its suffix.
+        formats: see ``plot_curves``.
+    """
+    paths = [path.with_name(f"{path.name}.{each}") for each in dict.fromkeys(formats)]
+    with matplotlib.rc_context(_SETTINGS):
+        for each in paths:
+            with atomic_path(each) as temporary:
+                figure.savefig(temporary, dpi=160, metadata=_METADATA[each.suffix[1:]])
+    return paths
 
 
 @dataclass(frozen=True)
@@ -100,7 +137,7 @@ class _Plot:
     mark: float | None = None
 
 
-def _save(plot: _Plot, path: Path) -> Path:
+def _draw(plot: _Plot) -> Figure:
     figure = Figure(figsize=(5.6 if len(plot.curves) <= _INSIDE else 8.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -129,11 +166,9 @@ def _save(plot: _Plot, path: Path) -> Path:
     axes.grid(color="0.88")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160)
-    return path
+    return figure
 
 
 def plain(text: str) -> str:
-    """Return a text that Matplotlib shows as it is, not as mathematics."""
-    return text.replace("$", r"\$")
+    """Return a text that Matplotlib shows as it is, not as mathematics, and without what no font has."""
+    return printable(text).replace("$", r"\$")

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.reference.data.box_files import read_rows, to_boxes
+from mmdistill.reference.data.box_files import read_result_rows, to_boxes
+from mmdistill.reference.data.folders import is_stray
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.evaluation.mat_files import read_mat_rows
 from mmdistill.reference.oddities import Oddities
 
-PREFIXED = "results named <tracker>_<sequence>.txt"
+PREFIXED = "results named <tracker>_<sequence>"
+SUFFIXED = "results named <sequence>_<tracker>"
 RENAMED = "results of another name than their sequence's"
-UNUSED = "text files in the folder of results that belong to no sequence"
+UNUSED = "files in the folder of results that belong to no sequence"
+REPEATED = "results of several runs, of which the first is taken"
 CORNERS = "results of 8 columns, corners, which become their enclosing boxes"
 SHORT = "results a frame short, the last box is repeated"
 LONG = "results longer than the sequence, the rest is cut off"
 LABELLED_ONLY = "results with a box for each labelled frame alone"
 UNUSABLE = "results with boxes that are not finite or have no area, which repeat the one before them"
+CODES = "results with VOT's codes: 1 where the tracker was started, 2 where it failed, 0 where it was not run; frames \
+without a box, which repeat the one before them"
+RESTARTED = "results of a tracker that was started again after failures: not comparable with runs without restarts"
 EMPTY_LINES = "results with empty lines that are no frames, which are left out"
+
+SUFFIXES = (".txt", ".csv", ".mat")
+"""Of result files, the likeliest first."""
 
 _ALIKE = str.maketrans("`´‘’", "''''")  # noqa: RUF001
 
@@ -30,7 +41,8 @@ class ResultFolder:
     """Where one tracker's result files are.
 
     A sequence's file is ``<name>.txt``; or ``<tracker>_<name>.txt``; or either with other capitals or quotes; or the
-    only text file, or ``<name>_001.txt``, in a folder ``<name>``.
+    only text file, or ``<name>_001.txt``, in a folder ``<name>``; or ``<name>_<tracker>.txt`` where all files have the
+    same ``<tracker>``. Instead of ``.txt`` it may end in ``.csv`` or ``.mat``.
 
     Args:
         folder: holds the files.
@@ -43,15 +55,17 @@ class ResultFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError(f"{folder}: expected a folder of result files, found none")
-        # Hidden files are what a Mac leaves beside others, not results.
-        self._stems = {path.stem: path for path in sorted(self.folder.glob("*.txt")) if path.name[0] != "."}
+        self._files = _result_files(self.folder)
+        self._stems: dict[str, Path] = {}
+        for path in self._files:
+            self._stems.setdefault(path.stem, path)  # of car.txt and car.mat it is the text
         self._alike: dict[str, list[str]] = {}
         for stem in self._stems:
             self._alike.setdefault(_alike(stem), []).append(stem)
 
     def files(self) -> list[Path]:
-        """Return the text files, in order of their names."""
-        return list(self._stems.values())
+        """Return the files that may hold results, in order of their kinds and names."""
+        return self._files
 
     def find(self, name: str) -> Path | None:
         """Return a sequence's file, or None if there is none.
@@ -63,14 +77,20 @@ class ResultFolder:
             # Of ADRNet_walking and ADRNet_man_walking, "walking" is the one with the shorter prefix.
             candidates.sort(key=len)
             if len(candidates) > 1 and len(candidates[0]) == len(candidates[1]):
-                raise DataError(
-                    f"{self.folder}: {candidates[0]}.txt and {candidates[1]}.txt could both be sequence {name}"
-                )
+                both = " and ".join(self._stems[candidate].name for candidate in candidates[:2])
+                raise DataError(f"{self.folder}: {both} could both be sequence {name}")
             if candidates:
                 return self._stems[candidates[0]]
-        inside = sorted(path for path in (self.folder / name).glob("*.txt") if path.name[0] != ".")
+        inside = _result_files(self.folder / name)
         single = [path for path in inside if path.stem == f"{name}_001"] or inside
         return single[0] if len(single) == 1 else None
+
+    def runs(self, path: Path) -> int:
+        """Return how many runs there are in the folder of a ``<name>_001.txt``; 1 of any other file."""
+        if path.parent == self.folder or not path.stem.endswith("_001"):
+            return 1
+        name = path.stem.removesuffix("_001")
+        return sum(each.stem[:-3] == f"{name}_" and each.stem[-3:].isdigit() for each in _result_files(path.parent))
 
     def _candidates(self, name: str) -> Iterator[list[str]]:
         """Yield the stems that could be meant, the likeliest first."""
@@ -79,6 +99,9 @@ class ResultFolder:
         alike = _alike(name)
         yield list(self._alike.get(alike, []))
         yield [stem for key, stems in self._alike.items() if key.endswith(f"_{alike}") for stem in stems]
+        # As OTB's toolkit has it. Of man_KCF and man_walking_KCF, the tracker is what all files end with.
+        after = [stem for stem in self._stems if stem.startswith(f"{name}_")]
+        yield [stem for stem in after if all(each.endswith(stem[len(name) :]) for each in self._stems)]
 
 
 def find_result(folder: str | Path, name: str) -> Path:
@@ -89,19 +112,39 @@ def find_result(folder: str | Path, name: str) -> Path:
     """
     path = ResultFolder(folder).find(name)
     if path is None:
-        raise _missing(folder, [name])
+        raise missing_result(folder, [name])
     return path
 
 
-def sequences_with_results(folder: str | Path, names: Iterable[str]) -> list[str]:
-    """Return those of some sequences that have a result, in the order given; see ``ResultFolder``.
+def sequences_with_results(folder: str | Path, names: Iterable[str], others: Iterable[str] = ()) -> list[str]:
+    """Return those of some sequences that have a result of their own, in the order given; see ``ResultFolder``.
+
+    The file of another sequence can look like a prefixed result: ``blue_girl.txt`` like the one of ``girl``. So a file
+    belongs to the longest name that fits, of ``others`` too. Where a folder has results for more than these, as many
+    toolkits ship them, a prefix counts only if several files have it or all files have one.
+
+    Args:
+        folder: holds the files.
+        names: of the sequences.
+        others: names of more sequences that may have a file there.
 
     Raises:
         DataError: no such folder, or several files that could be one sequence's.
     """
     names = list(names)
-    present = set(_taken(ResultFolder(folder), names).values())
+    results = ResultFolder(folder)
+    taken = _taken(results, dict.fromkeys([*names, *others]))
+    prefixes = {path: prefix for path, name in taken.items() if (prefix := _prefix(path.stem, name))}
+    counts = Counter(prefixes.values())
+    certain = len(prefixes) == len(taken) or all(path in taken for path in results.files())
+    present = {name for path, name in taken.items() if path not in prefixes or certain or counts[prefixes[path]] > 1}
     return [name for name in names if name in present]
+
+
+def _prefix(stem: str, name: str) -> str:
+    """Return what stands before a sequence's name in a file's name; empty if nothing does."""
+    stem, name = _alike(stem), _alike(name)
+    return stem.removesuffix(name) if stem.endswith(f"_{name}") else ""
 
 
 def read_results(
@@ -204,12 +247,16 @@ def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[
     paths = {name: path for path, name in taken.items()}
     missing = [name for name in names if name not in paths]
     if missing:
-        raise _missing(results.folder, missing)
+        raise missing_result(results.folder, missing)
     for name, path in paths.items():
         if path.stem.endswith(f"_{name}"):
             oddities.add(PREFIXED)
+        elif path.parent == results.folder and path.stem.startswith(f"{name}_"):
+            oddities.add(SUFFIXED)
         elif path.stem != name:
             oddities.add(RENAMED, f"{path.relative_to(results.folder)} is {name}")
+        if (runs := results.runs(path)) > 1:
+            oddities.add(REPEATED, f"{path.relative_to(results.folder)}: of {runs}")
     for path in results.files():
         if path not in taken:
             oddities.add(UNUSED, path.name)
@@ -226,24 +273,53 @@ def _taken(results: ResultFolder, names: Iterable[str]) -> dict[Path, str]:
     return taken
 
 
-def _missing(folder: str | Path, names: list[str]) -> DataError:
+def missing_result(folder: str | Path, names: Sequence[str]) -> DataError:
+    """Return the error for sequences that have no result in a folder, with what it holds instead."""
     more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     expected = f"expected {names[0]}.txt or <tracker>_{names[0]}.txt"
-    return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}")
+    return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}{_instead(Path(folder), names)}")
+
+
+def _instead(folder: Path, names: Sequence[str]) -> str:
+    """Return what a folder without the right results holds instead, where that tells what to give."""
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_stray(path))
+    trackers = [path.name for path in below if path.name not in names and _result_files(path)]
+    if trackers:
+        return f"; folders below it hold results: {', '.join(trackers[:3])}{' ...' if len(trackers) > 3 else ''}"
+    places = [folder, *(path for path in below if path.name in names)]
+    kinds = Counter(path.suffix for place in places for path in place.iterdir() if path.is_file())
+    others = [f"{count} {kind or 'without suffix'}" for kind, count in sorted(kinds.items()) if kind not in SUFFIXES]
+    return f"; found other files ({', '.join(others[:3])}), read are {', '.join(SUFFIXES)}" if others else ""
+
+
+def _result_files(folder: Path) -> list[Path]:
+    """Return what may hold results, text first; hidden files are what a Mac leaves beside others."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_stray(path)]
+    return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
 
 
 def _read(path: Path, frames: int, labelled: NDArray[np.bool_] | None, oddities: Oddities) -> Boxes:
-    rows = read_rows(path, empty="nan")
+    codes: list[int] = []
+    if path.suffix.lower() == ".mat":
+        rows = read_mat_rows(path)
+    else:
+        rows, codes = read_result_rows(path)
     if rows.shape[1] == 8:
         oddities.add(CORNERS)
+    if codes:
+        oddities.add(CODES, f"{path.name}: {len(codes):,} of {len(rows):,}")
+    if codes.count(1) > 1:
+        oddities.add(RESTARTED, f"{path.name}: {codes.count(1) - 1:,} times")
     boxes = to_boxes(rows)
     written = ~np.isnan(boxes).all(axis=1)
-    if len(boxes) != frames and written.sum() == frames:
+    if len(boxes) != frames and written.sum() == frames and not codes:
         oddities.add(EMPTY_LINES, path.name)
         boxes = boxes[written]
-    unusable = ~usable(boxes)
-    if unusable.any():
-        oddities.add(UNUSABLE, f"{path.name}: {unusable.sum():,} of {len(boxes):,}")
+    unusable = int((~usable(boxes)).sum()) - len(codes)
+    if unusable:
+        oddities.add(UNUSABLE, f"{path.name}: {unusable:,} of {len(boxes):,}")
     return fit_length(boxes, frames, where=path, labelled=labelled, oddities=oddities)
 
 

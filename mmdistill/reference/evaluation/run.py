@@ -116,7 +116,7 @@ def score_network(
     Raises:
         DataError: a sequence that can't be tracked.
     """
-    with progress_bar(sum(map(len, sequences)), title, "frame", show=progress) as bar:
+    with progress_bar(sum(map(len, sequences)), title, "frame", quiet=not progress) as bar:
         tracked = track_batch(network, sequences, together=together, seed=seed, after_frame=bar.update)
     boxes = {sequence.name: track.boxes for sequence, track in zip(sequences, tracked, strict=True)}
     return score_sequences(boxes, sequences, rule)
@@ -153,7 +153,7 @@ def run_benchmark(
     found = [_finished(path, len(sequence)) for path, sequence in zip(paths, sequences, strict=True)]
     missing = [number for number, boxes in enumerate(found) if boxes is None]
     missing.sort(key=lambda number: -len(sequences[number]))
-    with progress_bar(sum(len(sequences[i]) for i in missing), "tracking", "frame", show=progress) as bar:
+    with progress_bar(sum(len(sequences[i]) for i in missing), "tracking", "frame", quiet=not progress) as bar:
         for place, tracked in run([sequences[i] for i in missing], bar.update):
             number = missing[place]
             path = paths[number]

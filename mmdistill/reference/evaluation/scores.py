@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdistill.reference.data.benchmarks.splits import Coverage
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.files import write_text
@@ -70,10 +71,11 @@ class BenchmarkScores:
     attributes: dict[str, Scores]
     having: dict[str, tuple[str, ...]]
 
-    def to_json(self) -> str:
-        """Return benchmark, rule, overall, sequences and attributes as JSON; figures in percent."""
+    def to_json(self, coverage: Coverage | None = None) -> str:
+        """Return benchmark, what is scored, rule, overall, sequences and attributes as JSON; figures in percent."""
         content = {
             "benchmark": self.rule.benchmark,
+            **({} if coverage is None else coverage.to_json()),
             "rule": self.rule.description,
             "overall": self.overall.figures(),
             "sequences": {name: scores.figures() for name, scores in self.sequences.items()},
@@ -82,9 +84,9 @@ class BenchmarkScores:
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def save_scores(path: str | Path, scores: BenchmarkScores) -> None:
-    """Write ``scores.to_json()`` to ``path``, whole or not at all."""
-    write_text(path, scores.to_json())
+def save_scores(path: str | Path, scores: BenchmarkScores, coverage: Coverage | None = None) -> None:
+    """Write ``scores.to_json(coverage)`` to ``path``, whole or not at all."""
+    write_text(path, scores.to_json(coverage))
 
 
 def gather(sequences: Mapping[str, Scores], having: Mapping[str, Sequence[str]], rule: Rule) -> BenchmarkScores:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmdistill.reference.data.box_files import read_text
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import MAX_MESSAGE, DataError, printable
+from mmdistill.reference.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,17 @@ def read_speed(folder: str | Path, names: Iterable[str]) -> Speed | None:
         path = Path(folder) / f"{name}.json"
         if not path.exists():
             return None
-        try:
-            times = json.loads(read_text(path))
-            first, *rest = map(float, times["seconds"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: expected the seconds of each frame in JSON") from error
+        times = read_json(path, below=folder)
+        seconds_each = times.get("seconds")
+        if not isinstance(seconds_each, list) or not seconds_each or not all(map(_is_time, seconds_each)):
+            raise DataError(f"{path}: 'seconds': expected the seconds of each frame, numbers of 0 or more")
+        first, *rest = map(float, seconds_each)
         frames, seconds = frames + len(rest), seconds + sum(rest)
         first_frames, first_seconds = first_frames + 1, first_seconds + first
         if "how" in times:
-            ways[str(times["how"])] = None
+            ways[printable(times["how"])[:MAX_MESSAGE]] = None
     return Speed(frames, seconds, first_frames, first_seconds, tuple(ways))
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmdistill.reference.errors import printable
+
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[str | float]], *, decimals: int = 1) -> str:
     """Return an aligned table: text to the left, numbers to the right.
@@ -16,7 +18,7 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str | float]], 
 
     Args:
         headers: the columns' names.
-        rows: a value per column; floats get ``decimals`` decimals, integers none.
+        rows: a value per column; floats get ``decimals`` decimals, integers none, text is made printable.
         decimals: how many.
 
     Raises:
@@ -25,7 +27,9 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str | float]], 
     for row in rows:
         if len(row) != len(headers):
             raise ValueError(f"a table of {len(headers)} columns got a row of {len(row)}: {list(row)}")
-    cells = [[f"{value:.{decimals}f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    cells = [
+        [f"{value:.{decimals}f}" if isinstance(value, float) else printable(value) for value in row] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     numeric = [bool(rows) and all(not isinstance(row[index], str) for row in rows) for index in range(len(headers))]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from einops import rearrange
@@ -21,6 +21,7 @@ from mmdistill.reference.geometry import distance_to_centre
 from mmdistill.reference.networks.gauss_newton import minimise
 from mmdistill.reference.networks.online_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples
 from mmdistill.reference.networks.target_filter import InstanceNorm
+from mmdistill.reference.ranges import Range, Weight, check_fields
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,17 @@ class OnlineSettings:
         cg_iterations: the same, later on.
     """
 
-    channels: int = 64
-    filter_size: int = 4
-    alpha: float = 0.05
-    label_sigma: float = 0.25
-    filter_regularisation: float = 0.1
-    projection_regularisation: float = 1e-4
-    initial_cg_iterations: int = 10
-    cg_iterations: int = 5
+    channels: Annotated[int, Range(1, 4096)] = 64
+    filter_size: Annotated[int, Range(1, 64)] = 4
+    alpha: Annotated[float, Range(0, 10**9)] = 0.05
+    label_sigma: Annotated[float, Range(0.001, 10)] = 0.25
+    filter_regularisation: Weight = 0.1
+    projection_regularisation: Weight = 1e-4
+    initial_cg_iterations: Annotated[int, Range(0, 1000)] = 10
+    cg_iterations: Annotated[int, Range(0, 1000)] = 5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class OnlineFilters(NamedTuple):

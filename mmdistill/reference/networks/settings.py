@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.networks.resnet import Depth
+from mmdistill.reference.ranges import Range, RangeError, check_fields
 
 Modality = Literal["rgbt", "rgb", "tir"]
 Fusion = Literal["mpsd", "concat", "spatial", "channel", "mdc-frs", "none"]
 Classifier = Literal["dimp", "atom"]
+Width = Annotated[int, Range(2, 256, step=2)]
+CropSize = Annotated[int, Range(64, 1024, step=16)]
+FilterSize = Annotated[int, Range(2, 32, step=2)]
+"""Cell i of a score map stands at 16 i pixels for even filters only."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class NetworkSettings:
         search_area: the crop's side relative to the target's.
 
     Raises:
-        ValueError: a size that the network can't be built with, or a fusion that does not fit the modalities.
+        RangeError: a value out of its range, a filter larger than the feature map, or a fusion or streams that do not
+            fit the modality.
     """
 
     depth: Depth = 18
@@ -42,31 +47,23 @@ class NetworkSettings:
     modality: Modality = "rgbt"
     fusion: Fusion = "mpsd"
     classifier: Classifier = "dimp"
-    width: int = 64
-    filter_size: int = 4
-    optimiser_iterations: int = 5
-    label_sigma: float = 0.25
-    crop_size: int = 288
-    search_area: float = 5.0
+    width: Width = 64
+    filter_size: FilterSize = 4
+    optimiser_iterations: Annotated[int, Range(0, 1000)] = 5
+    label_sigma: Annotated[float, Range(0.001, 10)] = 0.25
+    crop_size: CropSize = 288
+    search_area: Annotated[float, Range(1, 100)] = 5.0
 
     def __post_init__(self) -> None:
-        if self.crop_size < 64 or self.crop_size % 16:
-            raise ValueError(f"crop_size: expected a multiple of 16, at least 64, got {self.crop_size}")
-        if self.filter_size < 2 or self.filter_size % 2:
-            # Cell i of a score map stands at 16 i pixels for even filters only.
-            raise ValueError(f"filter_size: expected an even number of cells, got {self.filter_size}")
-        if self.width < 2 or self.width % 2:
-            raise ValueError(f"width: expected an even number of channels, at least 2, got {self.width}")
-        if self.optimiser_iterations < 0:
-            raise ValueError(f"optimiser_iterations: expected 0 or more, got {self.optimiser_iterations}")
-        for name in ("label_sigma", "search_area"):
-            if not 0 < (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"{name}: expected a number above 0, got {value}")
+        check_fields(self)
+        if self.filter_size > self.feature_size:
+            expected = f"at most {self.feature_size}, the cells of a feature map for crop_size {self.crop_size}"
+            raise RangeError("NetworkSettings.filter_size", expected, self.filter_size)
         if (self.modality == "rgbt") == (self.fusion == "none"):
             expected = "a fusion of the two" if self.modality == "rgbt" else "'none'"
-            raise ValueError(f"fusion: expected {expected} for modality {self.modality!r}, got {self.fusion!r}")
+            raise RangeError("NetworkSettings.fusion", f"{expected} for modality {self.modality!r}", self.fusion)
         if self.modality != "rgbt" and self.streams != 1:
-            raise ValueError(f"streams: expected 1 for modality {self.modality!r}, got {self.streams}")
+            raise RangeError("NetworkSettings.streams", f"1 for modality {self.modality!r}", self.streams)
 
     @property
     def feature_size(self) -> int:

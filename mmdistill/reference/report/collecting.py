@@ -86,6 +86,7 @@ def collect_raw(
     rule: Rule,
     costs: Mapping[str, Cost],
     oddities: Oddities | None = None,
+    others: Iterable[str] = (),
 ) -> Contents:
     """Score trackers' raw results, anyone's, on the sequences for which all of them have a result.
 
@@ -95,13 +96,14 @@ def collect_raw(
         rule: how the benchmark is scored.
         costs: of those trackers whose networks are known.
         oddities: what was odd about the ground truth.
+        others: names of sequences that are not compared but may have results.
 
     Raises:
         DataError: no sequence for which all have a result, or results that can't be read or scored.
     """
     every = list(truths)
     places = {name: _results(folder) for name, folder in folders.items()}
-    present = {name: sequences_with_results(place, every) for name, place in places.items()}
+    present = {name: sequences_with_results(place, every, others) for name, place in places.items()}
     for name, found in present.items():
         if not found:
             raise DataError(f"{places[name]}: no result for any of {len(every)} sequences, such as {every[0]}.txt")
@@ -118,7 +120,7 @@ def collect_raw(
         for name, place in places.items()
         for noted in (Oddities(),)
     ]
-    return Contents(tuple(trackers), common, len(every), oddities or Oddities())
+    return Contents(tuple(trackers), common, len(every), Oddities() if oddities is None else oddities)
 
 
 def _scored(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdistill.pair import Pair
+from mmdistill.reference.errors import MAX_MESSAGE, DataError
+from mmdistill.reference.files import write_text
+from mmdistill.reference.json_files import read_json
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+
+COST = "cost.json"
+"""What the file is called in the folder of a scored tracker."""
+
+_MAX_COUNT = 10**18
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,29 @@ def read_cost(path: str | Path) -> Cost:
         DataError: the file is missing or not one of ours.
     """
     return network_cost(load_network(path).settings)
+
+
+def save_cost(path: str | Path, cost: Cost) -> None:
+    """Write a cost beside the results of the network, so that a report needs no weights."""
+    write_text(path, json.dumps(asdict(cost), indent=2) + "\n")
+
+
+def read_saved_cost(folder: str | Path) -> Cost | None:
+    """Return the cost that ``evaluate`` saved in its folder; None where there is none.
+
+    Raises:
+        DataError: the file lies elsewhere, is no regular file, or a field is missing or not what it must be.
+    """
+    path = Path(folder) / COST
+    if not path.exists():
+        return None
+    content = read_json(path, below=folder)
+    for name in ("parameters", "multiply_adds"):
+        if type(content.get(name)) is not int or not 0 <= content[name] <= _MAX_COUNT:
+            raise DataError(f"{path}: {name!r}: expected a count, got {str(content.get(name, 'nothing'))[:40]!r}")
+    if not isinstance(content.get("what"), str) or len(content["what"]) > MAX_MESSAGE:
+        raise DataError(f"{path}: 'what': expected the network in at most {MAX_MESSAGE} characters")
+    return Cost(content["parameters"], content["multiply_adds"], content["what"])
 
 
 def network_cost(settings: NetworkSettings) -> Cost:

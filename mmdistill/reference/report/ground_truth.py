@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmdistill.reference.data.benchmarks import BenchmarkName, open_usable
+from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, open_usable
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.evaluation.scoring import truths_of
 from mmdistill.reference.oddities import Oddities
@@ -26,6 +26,13 @@ def known_of(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str
 def read_truths(
     benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
 ) -> dict[str, Truth]:
+    """Return what is known of a benchmark's sequences by name; see ``read_part``."""
+    return read_part(benchmark, annotations, root, oddities, **options)[0]
+
+
+def read_part(
+    benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
+) -> tuple[dict[str, Truth], Coverage]:
     """Read a benchmark's annotations, or all of it, or annotations here and images there.
 
     Args:
@@ -35,17 +42,22 @@ def read_truths(
         oddities: where is noted what is odd.
         options: as ``open_benchmark`` takes them.
 
+    Returns:
+        What is known of each sequence by name, and which part of the benchmark they are.
+
     Raises:
         DataError: a folder or a file is missing or malformed, or no sequence can be used.
     """
     found: dict[str, Truth] = {}
+    coverage = Coverage(benchmark, 0)
     for folder, images in ((root, True), (annotations, False)):
         if folder is None:
             continue
-        sequences = open_usable(benchmark, folder, oddities, images=images, **options)
-        pictured, found = found, known_of(sequences, images=images)
+        opened = open_usable(benchmark, folder, oddities, images=images, **options)
+        coverage = opened.coverage
+        pictured, found = found, known_of(opened.sequences, images=images)
         found = {name: _with_images(truth, pictured.get(name)) for name, truth in found.items()}
-    return found
+    return found, coverage
 
 
 def _with_images(truth: Truth, pictured: Truth | None) -> Truth:

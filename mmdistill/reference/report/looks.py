@@ -6,6 +6,7 @@ import logging
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.sequence import FramePair
@@ -80,13 +81,25 @@ def chosen_frames(parting: Parting, lead: Array, names: tuple[str, str]) -> dict
     return dict(sorted(reasons.items()))
 
 
+def label_spacing(values: Array) -> int:
+    """Return how many frames apart labels usually are, 1 where every frame has one: the median distance.
+
+    Args:
+        values: a value for each frame ``(T,)``, NaN where it has no label.
+    """
+    labelled = np.flatnonzero(np.isfinite(values))
+    return int(np.median(np.diff(labelled))) if len(labelled) > 1 else 1
+
+
 def stretches(values: Array) -> tuple[list[tuple[int, int]], Array]:
     """Return the first and last frame, from 1, of each stretch that is drawn as one place, and the values' means.
+
+    A stretch is no shorter than the labels are apart, so that those of every tenth frame make one line.
 
     Args:
         values: ``(T,)``; NaN counts for nothing, and a stretch of nothing else is NaN.
     """
-    places = max(1, min(len(values) // SHORTEST, PLACES))
+    places = max(1, min(len(values) // max(SHORTEST, label_spacing(values)), PLACES))
     edges = np.arange(places + 1) * len(values) // places
     known = np.isfinite(values)
     sums, counts = (np.add.reduceat(each, edges[:-1]) for each in (np.where(known, values, 0.0), known.astype(float)))
@@ -143,7 +156,14 @@ def _unbroken(values: Array) -> list[str]:
     """Return the points of a line for each run of values between those that are NaN."""
     known = np.flatnonzero(np.isfinite(values))
     runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
-    return [" ".join(f"{place + 0.5:g},{100 * (1 - values[place]):.1f}" for place in run) for run in runs if len(run)]
+    return [_points(values, run) for run in runs if len(run)]
+
+
+def _points(values: Array, run: NDArray[np.intp]) -> str:
+    """Return a line through the middle of each place of a run; a single place's from its left side to its right."""
+    xs = run + 0.5 if len(run) > 1 else run[0] + np.array([0.0, 1.0])
+    ys = 100 * (1 - values[run if len(run) > 1 else run.repeat(2)])
+    return " ".join(f"{x:g},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
 
 def _values(values: Array) -> str:

@@ -104,16 +104,18 @@
     });
   }
 
-  // Tables of many rows can be searched by name.
-  for (const table of all("table.filtered")) {
-    if (table.tBodies[0].rows.length < 20) continue;
+  // Tables of many rows can be searched by name; one field serves all views of a table, so that its text stays.
+  for (const place of all(".views, .scrolling")) {
+    if (place.parentElement.closest(".views")) continue;
+    const rows = all("table.filtered", place).map((table) => [...table.tBodies[0].rows]);
+    if (!rows.some((each) => each.length >= 20)) continue;
     const field = make("input", "", { type: "search", placeholder: "Find a sequence", "aria-label": "Find a sequence" });
     field.addEventListener("input", () => {
-      for (const row of table.tBodies[0].rows) {
+      for (const row of rows.flat()) {
         row.hidden = !row.cells[0].textContent.toLowerCase().includes(field.value.toLowerCase());
       }
     });
-    table.closest(".scrolling").before(field);
+    place.before(field);
   }
 
   // Charts: the pointer or the arrow keys choose a place, whose values stand in the legend.

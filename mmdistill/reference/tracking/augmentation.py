@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import Array, centres
 from mmdistill.reference.data.sequence import Image
+from mmdistill.reference.ranges import Range, check_fields
+
+Share = Annotated[float, Range(0, 1)]
+SignedShare = Annotated[float, Range(-1, 1)]
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ class Transform:
         random_shift: a further shift along either axis, uniform between minus this and this.
     """
 
-    angle: float = 0.0
+    angle: Annotated[float, Range(-360, 360)] = 0.0
     flip: bool = False
-    blur: tuple[float, float] = (0.0, 0.0)
-    shift: tuple[float, float] = (0.0, 0.0)
-    random_shift: float = 0.0
+    blur: tuple[Share, Share] = (0.0, 0.0)
+    shift: tuple[SignedShare, SignedShare] = (0.0, 0.0)
+    random_shift: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 TRANSFORMS: tuple[Transform, ...] = (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.tracking.augmentation import TRANSFORMS, Transform
+from mmdistill.reference.ranges import PositiveInt, Range, RangeError, check_fields
+from mmdistill.reference.tracking.augmentation import TRANSFORMS, Share, Transform
+
+Iterations = Annotated[int, Range(0, 1000)]
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,13 @@ class FirstFrameSettings:
     """
 
     transforms: tuple[Transform, ...] = TRANSFORMS
-    patch_factor: int = 2
-    dropouts: int = 2
-    dropout: float = 0.2
-    iterations: int = 10
+    patch_factor: Annotated[int, Range(1, 10)] = 2
+    dropouts: Annotated[int, Range(0, 1000)] = 2
+    dropout: Annotated[float, Range(0, 0.99)] = 0.2
+    iterations: Iterations = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def samples(self) -> int:
@@ -45,11 +51,14 @@ class LocalisationSettings:
         reach: how far the target may move, relative to half the score map's side.
     """
 
-    not_found: float = 0.25
-    neighbourhood: float = 2.2
-    rival: float = 0.8
-    distractor: float = 0.5
-    reach: float = 0.8
+    not_found: Annotated[float, Range(-100, 100)] = 0.25
+    neighbourhood: Annotated[float, Range(0, 100)] = 2.2
+    rival: Annotated[float, Range(0, 100)] = 0.8
+    distractor: Annotated[float, Range(0, 100)] = 0.5
+    reach: Annotated[float, Range(0, 100)] = 0.8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -68,15 +77,18 @@ class RefinementSettings:
         averaged: how many of the best boxes make up the result.
     """
 
-    random_boxes: int = 9
-    centre_jitter: float = 0.05
-    size_jitter: float = 0.25
-    minimum_start_side: float = 1 / 3
-    steps: int = 5
-    step_length: float = 1.0
-    minimum_side: float = 1.0
-    maximum_aspect: float = 6.0
-    averaged: int = 3
+    random_boxes: Annotated[int, Range(0, 10_000)] = 9
+    centre_jitter: Annotated[float, Range(0, 10)] = 0.05
+    size_jitter: Annotated[float, Range(0, 10)] = 0.25
+    minimum_start_side: Annotated[float, Range(0, 1, above=True)] = 1 / 3
+    steps: Iterations = 5
+    step_length: Annotated[float, Range(0, 1000)] = 1.0
+    minimum_side: Annotated[float, Range(0, 10_000, above=True)] = 1.0
+    maximum_aspect: Annotated[float, Range(1, 10**6)] = 6.0
+    averaged: Annotated[int, Range(1, 10_000)] = 3
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -93,13 +105,16 @@ class LearningSettings:
         hard_negative_iterations: optimiser steps at once after a hard negative.
     """
 
-    memory: int = 50
-    rate: float = 0.01
-    hard_negative_rate: float = 0.02
-    initial_share: float = 0.25
-    interval: int = 20
-    iterations: int = 2
-    hard_negative_iterations: int = 1
+    memory: Annotated[int, Range(1, 10_000)] = 50
+    rate: Share = 0.01
+    hard_negative_rate: Share = 0.02
+    initial_share: Share = 0.25
+    interval: PositiveInt = 20
+    iterations: Iterations = 2
+    hard_negative_iterations: Iterations = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -115,21 +130,23 @@ class TrackingSettings:
         inside_share: how much of the target stays inside the image along either axis.
 
     Raises:
-        DataError: the memory has no room for a sample besides the first frame's.
+        RangeError: a value out of its range, or the memory has no room for a sample besides the first frame's.
     """
 
     first_frame: FirstFrameSettings = field(default_factory=FirstFrameSettings)
     localisation: LocalisationSettings = field(default_factory=LocalisationSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
     learning: LearningSettings = field(default_factory=LearningSettings)
-    minimum_side: float = 10.0
-    inside_share: float = 0.2
+    minimum_side: Annotated[float, Range(0, 10_000, above=True)] = 10.0
+    inside_share: Share = 0.2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         initial, memory = self.first_frame.samples, self.learning.memory
         if memory <= initial:
-            expected = f"more than the first frame's {initial} samples"
-            raise DataError(f"TrackingSettings.learning.memory: expected {expected}, got {memory}")
+            raise RangeError(
+                "TrackingSettings.learning.memory", f"more than the first frame's {initial} samples", memory
+            )
 
 
 PUBLISHED = TrackingSettings()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames import State
@@ -19,6 +19,18 @@ from mmdistill.reference.tracking.follow import TrackedFrame
 
 COLUMNS = ("frame", "score", "flag", "rgb", "tir", "note")
 STATES: tuple[State, ...] = ("seen", "missing", "black", "broken")
+
+
+class Lost(NamedTuple):
+    """Frames in which the target was not found; their box is the last one that was.
+
+    Attributes:
+        frames: how many.
+        first: the first one's number, from 1; None if there is none.
+    """
+
+    frames: int
+    first: int | None
 
 
 class TrackOutput:
@@ -33,9 +45,13 @@ class TrackOutput:
         folder: where to write.
         about: what the summary says of the run itself.
         frames: how many the video has; None if nobody knows.
+        incomplete: why the last frame is not the recordings' end; empty if it is.
     """
 
-    def __init__(self, folder: str | Path, about: Mapping[str, Any], frames: int | None) -> None:
+    def __init__(
+        self, folder: str | Path, about: Mapping[str, Any], frames: int | None, *, incomplete: str = ""
+    ) -> None:
+        self._incomplete = incomplete
         self._folder, self._about, self._frames = Path(folder), about, frames
         self._files = ExitStack()
         self._boxes: TextIO
@@ -62,20 +78,32 @@ class TrackOutput:
         """Frames per second, without reading frames, writing video and the first frame."""
         return self._tally.tracking_rate
 
+    @property
+    def lost(self) -> Lost:
+        """In how many frames so far the target was not found."""
+        return self._tally.lost
+
+    @property
+    def skipped(self) -> int:
+        """How many frames so far had no image, so that the last box was kept."""
+        return self._tally.skipped
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.close()
         if not self._tally.frames:
             return
-        ended = "complete" if error is None else str(error) or "interrupted"
+        ended = self._incomplete or "complete" if error is None else str(error) or "interrupted"
         summary = {"ended": ended, "frames": self._frames, **self._tally.figures(), **self._about}
         write_text(self._folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        # Names of files that are no UTF-8 stand in notes.
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
         self._boxes, self._scores, table = (
-            self._files.enter_context((self._folder / name).open("w", encoding="utf-8", newline="", buffering=1))
+            self._files.enter_context((self._folder / name).open("w", **how))
             for name in ("boxes.txt", "scores.txt", "frames.csv")
         )
         self._table = csv.writer(table, lineterminator="\n")
@@ -90,12 +118,15 @@ class _Tally:
         self._flags: Counter[str] = Counter()
         self._states: Pair[Counter[str]] = Pair(Counter(), Counter())
         self._sizes: Pair[list[tuple[int, int]]] = Pair([], [])
+        self._first_lost: int | None = None
         self._tracked = 0
         self._seconds = self._elapsed = 0.0
 
     def add(self, tracked: TrackedFrame, elapsed: float) -> None:
         self.frames += 1
         self._flags[tracked.flag] += 1
+        if tracked.flag == "not_found" and self._first_lost is None:
+            self._first_lost = tracked.number
         for counter, state in zip(self._states, tracked.reading.states, strict=True):
             counter[state] += 1
         for sizes, size in zip(self._sizes, tracked.reading.sizes, strict=True):
@@ -110,12 +141,21 @@ class _Tally:
     def tracking_rate(self) -> float:
         return self._tracked / max(self._seconds, 1e-9)
 
+    @property
+    def skipped(self) -> int:
+        return self._flags["skipped"]
+
+    @property
+    def lost(self) -> Lost:
+        return Lost(self._flags["not_found"], self._first_lost)
+
     def figures(self) -> dict[str, Any]:
         """Return what the summary says; the first frame counts as tracked."""
         rate = {"overall": self.frames / max(self._elapsed, 1e-9), "tracking": self.tracking_rate}
         return {
-            "tracked": self.frames - self._flags["skipped"],
-            "skipped": self._flags["skipped"],
+            "tracked": self.frames - self.skipped,
+            "skipped": self.skipped,
+            "lost": self.lost._asdict(),
             "frames_per_second": {name: round(value, 2) for name, value in rate.items()},
             "flags": dict(self._flags),
             "rgb": self._modality(self._states.rgb, self._sizes.rgb),

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmdistill.reference.data.batches import Batch, collate
 from mmdistill.reference.data.sampling import Sample, Samples
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import SIGNALS
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 
@@ -56,9 +57,7 @@ class Share:
             DataError: the batch can't be shared out equally.
         """
         parts = settings.accumulate * ranks.count
-        if settings.accumulate < 1:
-            raise DataError(f"training.accumulate: expected at least 1, got {settings.accumulate}")
-        if settings.sequences < 1 or settings.sequences % parts:
+        if settings.sequences % parts:
             raise DataError(
                 f"training.sequences: expected a multiple of {parts} "
                 f"(processes: {ranks.count}, passes of each: {settings.accumulate}), got {settings.sequences}"
@@ -200,7 +199,8 @@ def _begin_worker(_: int) -> None:
     """Let a worker be ended as its parent wants, which alone finishes what is under way; and keep to one core."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in SIGNALS[1:]:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
@@ -16,9 +15,9 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Samples
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import remove_leftovers
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.weights import save_network
-from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.progress import ProgressBar, progress_bar, tell
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mmdistill.reference.training.learner import Learner, Outcome
 from mmdistill.reference.training.loading import Loaded, Loader, Share
@@ -70,11 +69,12 @@ def train(
         progress: whether to show a progress bar.
 
     Returns:
-        How far the run has come: all the way, or as far as an interruption (Ctrl-C, SIGTERM) let it.
+        What the run has come to, all steps done.
 
     Raises:
         DataError: the folder holds a run with other settings or a broken checkpoint, the batch can't be shared out, or
             more goes wrong than the settings allow.
+        Interruption: a signal (Ctrl-C, SIGTERM, SIGHUP) asked to stop; the checkpoint is written, in all processes.
         OSError: the last checkpoint, or the network, can't be written.
     """
     device, ranks = torch.device(device), Ranks.current()
@@ -84,30 +84,28 @@ def train(
     loader = Loader(sampler, share, workers=settings.workers)
     run = _Run(learner, loader, Path(folder), identity, title)
     run.open()
-    shown = progress and ranks.first
+    quiet = not (progress and ranks.first)
     forked = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=forked),
         interruption() as interrupted,
         closing(StepLog(run.folder / "log.jsonl", run.state.step)) if ranks.first else nullcontext() as log,
-        progress_bar(settings.steps, title, "step", initial=run.state.step, show=shown) as bar,
+        progress_bar(settings.steps, title, "step", initial=run.state.step, quiet=quiet) as bar,
     ):
-        run.log, run.watched = log, not bar.disable
+        run.log, run.bar = log, bar
         for number, batches in run.batches():
             run.note(number, learner.step(number, batches))
             terms = {name: f"{value:.3g}" for name, value in run.state.last.items()}
-            bar.set_postfix({**terms, "waited": f"{run.waiting.share:.0%}"}, refresh=False)
+            bar.set_postfix({**terms, "waited": f"{run.waiting.share:.0%}"})
             bar.update()
-            stopped = ranks.any(bool(interrupted))
-            run.save(must=stopped or run.state.step == settings.steps)
+            stopped = ranks.signal(interrupted)
+            run.save(must=bool(stopped) or run.state.step == settings.steps)
             if stopped and run.state.step < settings.steps:
+                bar.close()
                 if ranks.first:
-                    print(
-                        f"{title}: stopped after step {run.state.step}; the same command goes on from here",
-                        file=sys.stderr,
-                    )
+                    tell(f"{title}: stopped after step {run.state.step}; the same command goes on from here")
                 run.report()
-                return run.state
+                raise Interruption(stopped)
     run.close()
     return run.state
 
@@ -120,7 +118,7 @@ class _Run:
         self.settings, self.ranks, self._identity = learner.settings, learner.ranks, identity
         self.state = Progress(0, {}, [])
         self.log: StepLog | None = None
-        self.waiting, self.watched = Waiting(), False
+        self.waiting, self.bar = Waiting(), ProgressBar()
         self._checkpoint = folder / "checkpoint.safetensors"
         self._replaced = self._told = 0
         self._skipped_in_a_row = 0
@@ -236,8 +234,8 @@ class _Run:
 
     def report(self) -> None:
         """Say what went wrong and was dealt with, since the run's beginning; and to who watches, what took time."""
-        if self.watched:
-            print(f"{self.title}: {self.waiting.told(self.settings.workers)}", file=sys.stderr)
+        if self.bar.shown:
+            tell(f"{self.title}: {self.waiting.told(self.settings.workers)}")
         if self.state.incidents and self.ranks.first:
             found = ", ".join(f"{kind}: {count}" for kind, count in self.state.incidents.items())
             logger.warning("%s: %s", self.title, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Ranks:
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
         return self.total(flag)[0] > 0
+
+    def signal(self, received: Collection[int]) -> int:
+        """Return the number of a signal that some process received, the same in all; 0 if none did."""
+        counts = self.total(*(number in received for number in SIGNALS))
+        return next((number for number, count in zip(SIGNALS, counts, strict=True) if count), 0)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Return the means over all processes of values that all have by the same names."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmdistill.reference.data.sampling import SampleSettings
+from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_fields
+
+Rate = Annotated[float, Range(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,15 @@ class LearningRates:
         distillation: what only training needs: ABF chains, adaptors and the rivals' regressors.
     """
 
-    trunk: float = 2e-4
-    fusion: float = 2e-4
-    classifier: float = 5e-5
-    optimiser: float = 5e-4
-    iou_net: float = 1e-3
-    distillation: float = 1e-3
+    trunk: Rate = 2e-4
+    fusion: Rate = 2e-4
+    classifier: Rate = 5e-5
+    optimiser: Rate = 5e-4
+    iou_net: Rate = 1e-3
+    distillation: Rate = 1e-3
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,27 @@ class TrainingSettings:
         samples: how samples are drawn.
     """
 
-    steps: int = 50_000
-    sequences: int = 26
-    accumulate: int = 1
+    steps: PositiveInt = 50_000
+    sequences: Annotated[int, Range(1, 10**6)] = 26
+    accumulate: Annotated[int, Range(1, 10**6)] = 1
     sync_batch_norm: bool = False
     algorithm: Literal["adam", "adamw"] = "adam"
     learning_rates: LearningRates = field(default_factory=LearningRates)
-    weight_decay: float = 1e-4
-    warmup_steps: int = 0
-    decay_every: int = 15_000
-    decay_factor: float = 0.2
-    gradient_limit: float = 0.0
+    weight_decay: Annotated[float, Range(0, 1000)] = 1e-4
+    warmup_steps: NonNegativeInt = 0
+    decay_every: NonNegativeInt = 15_000
+    decay_factor: Annotated[float, Range(0, 10)] = 0.2
+    gradient_limit: Annotated[float, Range(0, 10**9)] = 0.0
     frozen_statistics: bool = False
     frozen_trunk: bool = False
-    statistics_until: int | None = None
-    checkpoint_every: int = 500
-    skipped_limit: int = 5
-    replaced_limit: int = 1000
+    statistics_until: NonNegativeInt | None = None
+    checkpoint_every: PositiveInt = 500
+    skipped_limit: PositiveInt = 5
+    replaced_limit: NonNegativeInt = 1000
     precision: Literal["float32", "bfloat16"] = "float32"
-    workers: int = 0
-    seed: int = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
+    seed: Seed = 0
     samples: SampleSettings = field(default_factory=SampleSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)

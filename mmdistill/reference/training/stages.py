@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from mmdistill.interaction import Interaction
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.ranges import NON_EMPTY, Weight, check_fields
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.teaching.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
 from mmdistill.reference.training.teaching.shown import Shown
@@ -39,12 +40,15 @@ class DistillationSettings:
         residual: HFRD's residual.
     """
 
-    parts: tuple[Part | Rival, ...] = ("scfd", "mpsd", "hfrd")
-    alpha: float = 100.0
-    beta: float = 100.0
+    parts: Annotated[tuple[Part | Rival, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
+    alpha: Weight = 100.0
+    beta: Weight = 100.0
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class AloneStage(Stage):
@@ -175,8 +179,6 @@ def rival_losses(
 
 
 def _check_fit(student: TrackerNetwork, teacher: TrackerNetwork, parts: DistillationSettings) -> None:
-    if not parts.parts:
-        raise DataError("distillation.parts: expected at least one, such as scfd; got none")
     for side, network in (("student", student), ("teacher", teacher)):
         if network.settings.modality != "rgbt":
             raise DataError(f"{side}: expected a network of both modalities, got {network.settings.modality!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.geometry import gaussian_label
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import Predictions
+from mmdistill.reference.ranges import Range, Weight, check_fields
 from mmdistill.residual import hinge_residual
 
 
@@ -27,11 +29,14 @@ class TrackingLossSettings:
         threshold: below which label only positive scores are errors.
     """
 
-    box: float = 1.0
-    last: float = 100.0
-    first: float = 100.0
-    middle: float = 400.0
-    threshold: float = 0.05
+    box: Weight = 1.0
+    last: Weight = 100.0
+    first: Weight = 100.0
+    middle: Weight = 400.0
+    threshold: Annotated[float, Range(0, 1)] = 0.05
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def labels(boxes: Tensor, settings: NetworkSettings) -> Tensor:

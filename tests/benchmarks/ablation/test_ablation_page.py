@@ -102,6 +102,29 @@ def test_what_the_suspects_did_is_what_was_measured() -> None:
     assert max(small) < 1
 
 
+def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
+    report = measured("ablation_gpu")
+    rows = [row for row in report["rows"] if row != "teacher"]
+    assert figures(PAGE, "ablation gpu") == part("report").rows_table(report, rows)
+    compared = [("cmd", "student"), ("scfd", "student"), ("cmd", "scfd")]
+    lines = part("report").intervals_table(report["by seed"], compared)
+    assert figures(PAGE, "ablation gpu intervals") == lines
+    assert [[cell.partition(": ")[2].split()[0] for cell in line.split(" | ")[1:]] for line in lines[2:]] == [
+        ["includes", "excludes"],
+        ["includes", "excludes"],
+        ["includes", "includes"],
+    ]
+    assert report["left"] == []
+    assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2", "3", "4")}
+    by_seed = report["by seed"].values()
+    assert all(rows["cmd"]["PR"] > rows["student"]["PR"] for rows in by_seed)
+    assert f"student of seed 2 has a PR of {report['by seed']['2']['student']['PR']:.1f}," in prose(PAGE)
+    training = report["experiment"]["size"]["student"]
+    assert f"sees {training['steps'] * training['sequences']:,} samples" in prose(PAGE)
+    options = f"--teacher-steps {report['experiment']['size']['teacher']['steps']} --steps {training['steps']}"
+    assert options in prose(PAGE)
+
+
 @pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "beta", "nightly"])
 def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
     report = measured(f"ablation_{name}")

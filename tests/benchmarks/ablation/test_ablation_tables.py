@@ -1,6 +1,7 @@
 """The ablation's tables and claims say what was measured."""
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
@@ -69,3 +70,25 @@ def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float
     assert line == f"| SCFD beats SED | +1.1 ± 0.0 ± {found['error over sequences']:.1f}: {says} |"
     del by_seed["1"]["sed"]["sequences"]  # taken over from a report, which keeps none
     assert "error over sequences" not in verdicts(by_seed)["SCFD beats SED"]["PR"]
+
+
+@pytest.mark.parametrize("degrees", range(1, 10))
+def test_the_quantiles_are_those_of_students_t(degrees: int) -> None:
+    quantile = importlib.import_module("parts.spread").STUDENT_T[degrees - 1]
+    ends = np.linspace(-quantile, quantile, 40_001)
+    scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2) / math.sqrt(degrees * math.pi)
+    density = scale * (1 + ends**2 / degrees) ** (-(degrees + 1) / 2)
+    inside = ((density[1:] + density[:-1]) / 2 * np.diff(ends)).sum()
+    assert inside == pytest.approx(0.95, abs=1e-4)
+
+
+def test_an_interval_over_seeds_says_whether_it_excludes_nothing_gained() -> None:
+    gains = (1.0, 2.0, 3.0)  # the mean's standard error is 1 / 3**0.5
+    by_seed = {str(seed): {"scfd": figures(50 + 2 * gain), "sed": figures(50)} for seed, gain in enumerate(gains)}
+    low, high = (round(2 + sign * 4.303 / 3**0.5, 1) for sign in (-1, 1))
+    assert importlib.import_module("parts.spread").interval(gains) == (low, high)
+    [_, _, line] = part("report").intervals_table(by_seed, [("scfd", "sed")])
+    assert line == f"| SCFD minus SED | +4.0, -1.0 to +9.0: includes 0 | +2.0, {low:+.1f} to {high:+.1f}: includes 0 |"
+    by_seed["0"]["scfd"] = figures(55)
+    [_, _, line] = part("report").intervals_table(by_seed, [("sed", "scfd")])
+    assert line.count(": excludes 0") == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,16 @@ import torch
 
 from mmdistill.reference.cli import main
 from mmdistill.reference.commands.benchmark_run import claim
+from mmdistill.reference.data.benchmarks.lasher import official_test_names
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
+from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.oddities import Oddities
 
 VIDEO = SyntheticSettings(size=(120, 90), target_size=(16.0, 24.0), length=3)
 NAMES = ["boy`s bag", "car"]
@@ -62,8 +67,8 @@ def test_results_of_others_are_scored_and_exported(
     assert run("--annotations", rgbt234, "--results", results, "--json", tmp_path / "a.json") == 0
     said = capsys.readouterr().out
     assert "rgbt234: mean of sequences; PR: centre error <= 20 px" in said
-    assert "  results named <tracker>_<sequence>.txt: 2" in said
-    assert "  rgbt234 has 234 sequences, 2 are used" in said
+    assert "  results named <tracker>_<sequence>: 2" in said
+    assert said.startswith("rgbt234: 2 of 234 sequences\n")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
     again = ["--annotations", rgbt234, "--results", results, "--export", tmp_path / "for_toolkit"]
@@ -72,6 +77,56 @@ def test_results_of_others_are_scored_and_exported(
     assert sorted(path.name for path in exported.iterdir()) == [f"Some_{name}.txt" for name in NAMES]
     assert run("--annotations", rgbt234, "--results", exported, "--json", tmp_path / "b.json") == 0
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
+
+
+def table(said: str, title: str) -> list[list[str]]:
+    """Return the rows below the head of a printed table."""
+    lines = said.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{title}  ")) + 2
+    return [re.split(r"\s{2,}", line) for line in lines[start : lines.index("", start)]]
+
+
+def test_overall_comes_first_then_attributes_and_sequences_on_request(
+    rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = perfect(rgbt234, tmp_path / "Some")
+    lost = read_boxes(results / "Some_car.txt")
+    lost[1:] += 500
+    write_boxes(results / "Some_car.txt", lost)
+    (rgbt234 / "attr_txt").mkdir()
+    (rgbt234 / "attr_txt" / "SequencesName.txt").write_text("\n".join(NAMES))
+    for attribute, flags in (("OCC", "1\n0\n"), ("TC", "1\n1\n"), ("LI", "0\n1\n"), ("LR", "0\n0\n")):
+        (rgbt234 / "attr_txt" / f"{attribute}.txt").write_text(flags)
+    arguments = ["--annotations", rgbt234, "--results", results]
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    overall = ["2 sequences, 6 frames", "66.7", "66.7", "63.5"]
+    assert table(said, "overall") == [overall]
+    attributes = [["LI (1)", "33.3"], ["TC (2)", "66.7"], ["OCC (1)", "100.0"]]
+    assert [row[:2] for row in table(said, "attribute (sequences)")] == attributes
+    assert said.index("overall") < said.index("attribute (")
+    assert "boy`s bag" not in said
+    assert run(*arguments, "--per-sequence") == 0
+    said = capsys.readouterr().out
+    assert [row[:2] for row in table(said, "sequence")] == [["car", "33.3"], ["boy`s bag", "100.0"]]
+    assert said.index("attribute (") < said.index("\nsequence")
+
+
+def test_plots_are_written_as_asked_for_and_the_same_again(
+    rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = perfect(rgbt234, tmp_path / "Some")
+    arguments = ["--annotations", rgbt234, "--results", results, "--plot-format"]
+    for folder in ("one", "two"):
+        assert run(*arguments, "svg", "pdf", "--out", tmp_path / folder) == 0
+    names = sorted(path.name for path in (tmp_path / "one").glob("*.[sp][vdn][gf]"))
+    plots = ("normalised_precision", "precision", "success")
+    assert names == [f"{plot}.{suffix}" for plot in plots for suffix in ("pdf", "svg")]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).read_bytes()[:5] in (b"%PDF-", b"<?xml")
+    assert run(*arguments, "--out", tmp_path / "none") == 1
+    assert "--plot-format" in capsys.readouterr().err
 
 
 def test_whole_pixels_are_offered(rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +184,9 @@ def test_what_can_not_be_used_may_be_left_out(
     assert "car/visible.txt: cannot read the file" in capsys.readouterr().err
     assert run(*command, "--unusable", "skip") == 0
     said = capsys.readouterr().out
+    assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
     assert "sequences that can't be used are left out: 1" in said
-    assert "  text files in the folder of results that belong to no sequence: 1" in said
+    assert "  files in the folder of results that belong to no sequence: 1" in said
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--unusable", "skip") == 1
     assert "none of 2 sequences can be used" in capsys.readouterr().err
@@ -139,14 +195,13 @@ def test_what_can_not_be_used_may_be_left_out(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--workers", "0"], "--workers: expected at least 1, got 0"),
-        (["--root", "HERE", "--weights", "W", "--out", "O", "--together", "0"], "--together: expected at least 1"),
         (["--weights", "W", "--out", "O"], "--root: expected the folder of the sequences"),
         (["--results", "HERE"], "--annotations: expected the folder of the ground truth"),
         (["--check"], "--root: expected the folder of the sequences"),
         (["--annotations", "HERE"], "give either --results"),
         (["--annotations", "HERE", "--root", "HERE", "--weights", "W", "--out", "O"], "--annotations: a run takes"),
         (["--annotations", "HERE/none", "--results", "HERE"], "there is none"),
+        (["--annotations", "HERE", "--results", "HERE", "--split", "train"], "--split: only lasher has splits"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(
@@ -197,7 +252,7 @@ def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
     for option, usable in (("--check", 1), ("--check-images", 0)):
         assert main([*command, option]) == 1
         captured = capsys.readouterr()
-        assert "files and folders that make no pair: 1\n" in captured.out
+        assert "files and folders that make no pair, left out: 1\n" in captured.out
         assert f"pairs that can't be read: {2 - usable}\n" in captured.out
         assert "I0.png: has no partner" in captured.out
         assert f"{lwir / 'I1.png'}: " in captured.out
@@ -229,7 +284,7 @@ def test_results_on_other_sequences_of_the_same_names_are_not_gone_on_from(
     [sequence] = synthetic_sequences(1, seed=2)
     write_boxes(tmp_path / "out" / "results" / "synthetic_0000.txt", sequence.boxes)
     assert goes_on(2) == 0
-    assert "synthetic_0000  100.0" in capsys.readouterr().out
+    assert "1 sequence, 100 frames  100.0" in capsys.readouterr().out
     (tmp_path / "out" / "results" / "sequences.mark").unlink()
     assert goes_on(1) == 1
     assert "holds results on synthetic, seed 1, not on synthetic, seed 2; give another" in capsys.readouterr().err
@@ -253,3 +308,107 @@ def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
     rgb, tir = sequences[1].frame(2)
     assert rgb is not None
     assert tir is not None
+
+
+def lasher_copy(root: Path, names: Sequence[str]) -> list[object]:
+    """Annotations and perfect results of some sequences, as a command's options."""
+    for name in names:
+        for place in ("annos", "mine"):
+            write_boxes(root / place / f"{name}.txt", [[10 + k, 20, 8, 6] for k in range(3)])
+    return ["--benchmark", "lasher", "--annotations", root / "annos", "--results", root / "mine"]
+
+
+def evaluated(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_only_the_split_is_scored_and_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = official_test_names()
+    command = lasher_copy(tmp_path, [*test, "made_1", f"made_{test[0]}"])
+    for name in ("made_1", f"made_{test[0]}"):  # would pull the mean down
+        write_boxes(tmp_path / "mine" / f"{name}.txt", [[200, 200, 8, 6]] * 3)
+    (tmp_path / "mine" / "train_sequence.txt").write_text("made_1\n")
+    scores = tmp_path / "scores.json"
+    assert evaluated(*command, "--json", scores) == 0
+    said = capsys.readouterr().out
+    line = "lasher, test split: 245 of 245 sequences; 2 outside the split are not used"
+    assert said.splitlines()[0] == line
+    content = json.loads(scores.read_text())
+    assert content["scored"] == line
+    assert (content["split"], content["sequences_scored"], content["official_count"]) == ("test", 245, 245)
+    assert content["sequences_missing"] == []
+    assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
+    assert sorted(content["sequences"]) == sorted(test)
+
+    # The other sequence's file is not the missing result with a prefix, whether its annotation is there or not.
+    (tmp_path / "mine" / f"{test[0]}.txt").unlink()
+    for _ in range(2):
+        assert evaluated(*command) == 1
+        error = capsys.readouterr().err
+        assert f"no result for sequence {test[0]}, expected {test[0]}.txt" in error
+        assert error.endswith("--partial the others are scored\n")
+        assert evaluated(*command, "--partial", "--json", scores) == 0
+        assert f"244 of 245 sequences; 1 is without a result: {test[0]}" in capsys.readouterr().out.splitlines()[0]
+        content = json.loads(scores.read_text())
+        assert (content["sequences_scored"], content["sequences_missing"]) == (244, [test[0]])
+        (tmp_path / "annos" / f"made_{test[0]}.txt").unlink(missing_ok=True)
+
+
+def test_a_sequence_of_the_split_that_can_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = lasher_copy(tmp_path, official_test_names())
+    broken = official_test_names()[7]
+    (tmp_path / "annos" / f"{broken}.txt").write_text("1,2,3\n")
+    assert evaluated(*command) == 1
+    assert f"{broken}.txt, line 1: expected 4 numbers" in capsys.readouterr().err
+    assert evaluated(*command, "--unusable", "skip", "--json", tmp_path / "scores.json") == 0
+    line = f"lasher, test split: 244 of 245 sequences; 1 is not usable: {broken}"
+    assert capsys.readouterr().out.splitlines()[0] == line
+    assert json.loads((tmp_path / "scores.json").read_text())["sequences_missing"] == [broken]
+
+
+@pytest.mark.parametrize("split", ["test", "train", "all"])
+def test_a_copy_without_the_whole_split_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    command = [*lasher_copy(tmp_path, [official_test_names()[0], "made_1"]), "--split", split]
+    figures = {"test": "1 of 245", "train": "1 of 979", "all": "2 of 1,224"}[split]
+    for check in ([], ["--check"]):
+        assert evaluated(*command, *check) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert f"lasher, {split} split" in captured.err
+        assert f"{figures} sequences" in captured.err
+        assert "--partial" in captured.err
+        assert evaluated(*command, *check, "--partial") == 0
+        assert f"{figures} sequences" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_report_compares_the_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = official_test_names()[0]
+    lasher_copy(tmp_path, [name, "made_1"])
+    write_boxes(tmp_path / "other" / "made_1.txt", [[10 + k, 20, 8, 6] for k in range(3)])
+    given = ["--benchmark", "lasher", "--annotations", tmp_path / "annos", "--out", tmp_path / "page.html"]
+    command = [str(each) for each in ("report", tmp_path / "mine", *given)]
+    assert main(command) == 1
+    assert "lasher, test split: 1 of 245 sequences" in capsys.readouterr().err
+    assert main([*command, "--partial"]) == 0
+    assert capsys.readouterr().out.startswith("lasher, test split: 1 of 245 sequences; 244 are not in the copy")
+    assert "1 of 245 sequences" in (tmp_path / "page.html").read_text("utf-8")
+    command.insert(1, str(tmp_path / "other"))
+    assert main([*command, "--partial"]) == 1
+    assert "no result for any of 1 sequences" in capsys.readouterr().err
+
+
+def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tmp_path: Path) -> None:
+    rgb = np.zeros((60, 80, 3), np.uint8)
+    for part, name in (("trainingset", "made_1"), ("testingset", official_test_names()[0])):
+        for side in ("visible", "infrared"):
+            write_image(tmp_path / part / name / side / "0.png", rgb)
+        for file in ("visible", "init"):
+            write_boxes(tmp_path / part / name / f"{file}.txt", [[10, 20, 8, 6]])
+    (tmp_path / "__MACOSX" / "trainingset" / "made_2" / "visible").mkdir(parents=True)
+    oddities = Oddities()
+    sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, oddities=oddities)
+    assert [sequence.name for sequence in sequences] == ["made_1"]
+    line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
+    assert oddities.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]

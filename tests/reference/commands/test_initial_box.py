@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.backend_bases import KeyEvent, MouseEvent
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from mmdistill.pair import Pair
-from mmdistill.reference.commands import initial_box as module
-from mmdistill.reference.commands.initial_box import initial_box, select_with_mouse
+from mmdistill.reference.commands.initial_box import BoxChooser, initial_box
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.sequence import FramePair, Image
 from mmdistill.reference.errors import DataError
@@ -42,6 +44,11 @@ def test_boxes_nobody_could_start_from() -> None:
         ("10,10,0,5", "no area"),
         ("100,10,5,5", "outside the image of 80 x 60"),
         ("nan,1,1,1", "finite"),
+        ("10,10,1e-6,1e-6", "1e-06 x 1e-06 pixels lie inside"),
+        ("79.5,10,20,20", "0.5 x 20 pixels lie inside the image of 80 x 60; expected at least 1 x 1"),
+        ("-19.5,10,20,20", "0.5 x 20"),
+        ("-1e299,0,1e300,20", "4 times as long"),
+        ("0,0,20,1e300", "4 times as long"),
     ):
         with pytest.raises(DataError, match=rf"^--init: .*{says}"):
             initial_box(text, BOTH)
@@ -75,41 +82,56 @@ def test_nothing_was_drawn() -> None:
         initial_box(None, BOTH, drawer(0, 0, 0, 0)[0])
 
 
-@pytest.fixture
-def _screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISPLAY", ":0")
+def chooser(image: Image) -> tuple[BoxChooser, Figure]:
+    figure = Figure(figsize=(8, 6))
+    FigureCanvasAgg(figure)
+    made = BoxChooser(figure, image)
+    figure.canvas.draw()
+    return made, figure
 
 
-@pytest.mark.usefixtures("_screen")
-def test_a_large_image_is_shown_smaller_and_the_box_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Image] = []
-
-    def select(_: str, image: Image, **__: object) -> tuple[int, int, int, int]:
-        shown.append(image)
-        return 100, 50, 40, 30
-
-    for name, fake in (("namedWindow", lambda _: None), ("selectROI", select), ("destroyWindow", lambda _: None)):
-        monkeypatch.setattr(cv2, name, fake)
-    image = np.zeros((1000, 3200, 3), np.uint8)
-    image[..., 0] = 200
-    np.testing.assert_allclose(select_with_mouse(image), [200, 100, 80, 60])
-    assert shown[0].shape == (500, 1600, 3)
-    assert shown[0][0, 0].tolist() == [0, 0, 200], "OpenCV shows BGR"
+def drag(figure: Figure, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag the mouse between two points in pixels of the image."""
+    transform = figure.axes[0].transData.transform
+    for name, point in (("button_press_event", start), ("motion_notify_event", end), ("button_release_event", end)):
+        x, y = transform(point)
+        figure.canvas.callbacks.process(name, MouseEvent(name, figure.canvas, x, y, button=1))
 
 
-def test_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.sys, "platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(DataError, match=r"^--init: there is no screen to draw the box on; give x,y,w,h or a file"):
-        initial_box(None, BOTH)
+def press(figure: Figure, key: str) -> None:
+    figure.canvas.callbacks.process("key_press_event", KeyEvent("key_press_event", figure.canvas, key))
 
 
-@pytest.mark.usefixtures("_screen")
-def test_an_opencv_without_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object) -> None:
-        raise cv2.error("The function is not implemented.\nRebuild the library")
+@pytest.mark.parametrize("size", [(60, 160), (1000, 3200)])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_box_drawn_with_the_mouse(size: tuple[int, int], back: bool) -> None:
+    made, figure = chooser(np.zeros((*size, 3), np.uint8))
+    scale = size[1] / 160
+    corners = (20 * scale, 10 * scale), (55 * scale, 40 * scale)
+    drag(figure, *(corners[::-1] if back else corners))
+    np.testing.assert_array_equal(made.box, np.zeros(4), "not taken before Enter")
+    press(figure, "enter")
+    np.testing.assert_allclose(made.box, np.array([20, 10, 35, 30]) * scale, atol=0.5 * scale)
 
-    monkeypatch.setattr(cv2, "namedWindow", missing)
-    with pytest.raises(DataError, match=r"^--init: this OpenCV has no windows .* install opencv-python in place"):
+
+@pytest.mark.parametrize("key", ["escape", "x"])
+def test_a_drawing_that_is_cancelled(key: str) -> None:
+    made, figure = chooser(np.zeros((60, 80, 3), np.uint8))
+    drag(figure, (10, 10), (40, 40))
+    press(figure, key)
+    np.testing.assert_array_equal(made.box, np.zeros(4))
+
+
+def test_enter_without_a_box() -> None:
+    made, figure = chooser(np.zeros((60, 80, 3), np.uint8))
+    press(figure, "enter")
+    assert made.box[2:].max() == 0
+
+
+def test_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(toolkit: str) -> None:
+        raise ImportError(f"Cannot load {toolkit}")
+
+    monkeypatch.setattr(plt, "switch_backend", missing)
+    with pytest.raises(DataError, match=r"^--init: no window .* give x,y,w,h or a file .*tkagg"):
         initial_box(None, BOTH)

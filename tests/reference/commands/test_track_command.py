@@ -17,11 +17,13 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.reference.cli import main
+from mmdistill.reference.commands import initial_box as box_module
 from mmdistill.reference.commands import track as module
 from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import student_settings
 
 FRAMES = 60
@@ -31,6 +33,7 @@ class FakeTracker:
     """Moves the box by a pixel a frame, and can be interrupted like any process."""
 
     signals: ClassVar[dict[int, int]] = {}
+    lost: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, *_: object, **__: object) -> None:
         self.frames, self.flag = 1, "normal"
@@ -52,6 +55,7 @@ class FakeTracker:
         if self.frames in self.signals:
             os.kill(os.getpid(), self.signals[self.frames])
         self.box = self.box + np.array([1, 0, 0, 0])
+        self.flag = "not_found" if self.frames in self.lost else "normal"
         return self.box, 0.5
 
 
@@ -62,6 +66,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_network", lambda _: network)
     monkeypatch.setattr(module, "ReferenceTracker", FakeTracker)
     monkeypatch.setattr(FakeTracker, "signals", {})
+    monkeypatch.setattr(FakeTracker, "lost", ())
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,7 @@ def test_every_frame_has_a_line_in_every_file(clip: Path, caplog: pytest.LogCapt
 def test_an_interruption_leaves_whole_files(clip: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     FakeTracker.signals[20] = number
     before = signal.getsignal(number)
-    assert run(clip, video="mp4") == 130
+    assert run(clip, video="mp4") == 128 + number
     assert capsys.readouterr().err.strip().splitlines()[-1] == "mmdistill: interrupted"
     assert len(boxes(clip)) == len(rows(clip)) == 20, "the frame under way was finished"
     assert summary(clip)["ended"] == "interrupted"
@@ -148,10 +153,13 @@ def test_an_unreadable_frame_stops_by_name(clip: Path, capsys: pytest.CaptureFix
     assert summary(clip)["ended"] == line.removeprefix("mmdistill: ")
 
 
-def test_an_unreadable_image_is_skipped_by_choice_and_named(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_image_is_skipped_by_choice_and_named(
+    clip: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     for side, name in (("tir", "0057.png"), ("tir", "0058.png"), ("rgb", "0058.png")):
         spoil(clip / side / name)
     assert run(clip, "--on-broken", "skip", video="mp4") == 0
+    assert f"lost in 0 of {FRAMES} frames, 1 without an image" in capsys.readouterr().out
     found = rows(clip)
     assert len(boxes(clip)) == FRAMES
     assert [found[56][name] for name in ("rgb", "tir", "flag")] == ["seen", "broken", "normal"]
@@ -187,20 +195,32 @@ def test_the_shorter_length_by_choice(clip: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_box_is_drawn_where_it_is_not_given(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISPLAY", ":0")
-    for name, result in (("namedWindow", None), ("selectROI", (64 + 5, 6, 20, 10)), ("destroyWindow", None)):
-        monkeypatch.setattr(cv2, name, lambda *_, result=result, **__: result)
+    monkeypatch.setattr(box_module, "select_with_mouse", lambda _: np.array([64 + 5, 6, 20, 10.0]))
     assert run(clip, init=None) == 0
     np.testing.assert_array_equal(boxes(clip)[0], [5, 6, 20, 10])
 
 
 def test_no_box_and_no_screen(clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
+    def none() -> None:
+        raise DataError("--init: no window can be opened")
+
+    monkeypatch.setattr(box_module, "_window", none)
     assert run(clip, init=None) == 1
-    assert "--init: there is no screen to draw the box on" in capsys.readouterr().err
+    assert "--init: no window can be opened" in capsys.readouterr().err
     assert not (clip.parent / "out").exists()
+
+
+@pytest.mark.parametrize(("lost", "hint"), [((), False), ((30, 31), False), (tuple(range(2, 60)), True)])
+def test_how_often_the_target_was_lost(
+    clip: Path, lost: tuple[int, ...], hint: bool, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeTracker.lost = lost
+    assert run(clip) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    first = f", first at {lost[0]}" if lost else ""
+    assert f": lost in {len(lost)} of {FRAMES} frames{first}, " in line
+    assert summary(clip)["lost"] == {"frames": len(lost), "first": lost[0] if lost else None}
+    assert ("--init" in caplog.text) is hint
 
 
 def test_a_first_frame_that_cannot_be_read(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

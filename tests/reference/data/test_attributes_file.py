@@ -22,11 +22,12 @@ def test_attributes_are_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1, 0]", r"expected \{name: .*got a list"),
+        ("[1, 0]", r"expected a JSON object .*got a list"),
         ('{"fast": [1, 0, 1]}', r"expected 2 flags 0 or 1 for 'fast'"),
         ('{"fast": [1, 2]}', r"expected 2 flags"),
         ('{"fast": 1}', r"expected 2 flags"),
         ('{"fast": [1,\n', r"line 2: not JSON"),
+        ('{"fast": ' + "[" * 100_000, r"nested too deep"),
     ],
 )
 def test_malformed_attributes_are_named(tmp_path: Path, content: str, message: str) -> None:

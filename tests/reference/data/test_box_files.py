@@ -26,9 +26,10 @@ from mmdistill.reference.errors import DataError
         "1,2,3,4\r\r\n5.5\t6\t7,80\r\r\n",
     ],
 )
-def test_separators(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_separators(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "boxes.txt"
-    path.write_bytes(text.encode())
+    path.write_bytes(text.removeprefix("\ufeff" if encoding != "utf-8" else "").encode(encoding))
     np.testing.assert_array_equal(read_boxes(path), [[1, 2, 3, 4], [5.5, 6, 7, 80]])
 
 
@@ -68,6 +69,10 @@ def test_a_failed_tracker_may_have_written_nan(tmp_path: Path) -> None:
         ("x,y,w,h\n1,2,3,4\n", "line 1: expected 4 numbers (x y w h) or 8 (corners), got 'x,y,w,h'"),
         ("1,2,3,4,5\n", "line 1"),
         ("\n \n", "empty file"),
+        ("1,234.5 20 30 40\n", "line 1"),
+        ("12,5;20,5;30,25;40,75\n13,5;20,5;30,25;40,75\n", "line 1: '12,5;20,5;30,25;40,75' may be 4 numbers"),
+        ("nan\tnan nan nan nan nan nan nan\n12,5\t20,5\t30,25\t40,75\n", "line 2: '12,5"),
+        ("1\n1,2,3,4\n", "line 1"),
     ],
 )
 def test_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -79,7 +84,7 @@ def test_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, messag
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00\x81"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00\xd8", b"1\xff", "1,2,3,4\n".encode("utf-16-le")])
 def test_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "absent.txt"
     if content is not None:

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.folders import FolderSequence, read_sequences, write_sequence
+from mmdistill.reference.data.folders import (
+    NO_SEQUENCE,
+    STRAY,
+    FolderSequence,
+    is_stray,
+    read_sequences,
+    write_sequence,
+)
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.sequence import Boxes, FramePair
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 
 def images(folder: Path, count: int) -> None:
@@ -106,6 +114,35 @@ def test_a_root_without_sequences_is_an_error(tmp_path: Path) -> None:
         read_sequences(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: expected a sequence's folder with groundtruth\.txt or"):
+        read_sequences(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "stray"),
+    [
+        *((name, True) for name in ("__MACOSX", ".DS_Store", "._car.txt", "Thumbs.db", "thumbs.DB", "@eaDir")),
+        *((name, True) for name in ("lost+found", ".ipynb_checkpoints", "#recycle", "desktop.ini", "a/b/.hidden")),
+        *((name, False) for name in ("car", "MACOSX", "thumbs", ".hidden/car", "__MACOSX/car", "recycle")),
+    ],
+)
+def test_what_is_stray_is_told_by_the_last_name(name: str, stray: bool) -> None:
+    assert is_stray(name) is stray
+    assert is_stray(Path("/data") / name) is stray
+
+
+def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path) -> None:
+    sequence_folder(tmp_path / "car", {"img": 2})
+    for name in ("__MACOSX", "@eaDir", ".ipynb_checkpoints"):
+        sequence_folder(tmp_path / name / "car", {"img": 2})
+        sequence_folder(tmp_path / name, {"img": 2})
+    (tmp_path / "notes" / "figures").mkdir(parents=True)
+    (tmp_path / "Thumbs.db").touch()
+    oddities = Oddities()
+    assert [sequence.name for sequence in read_sequences(tmp_path, oddities=oddities)] == ["car"]
+    listed = ["  .ipynb_checkpoints", "  @eaDir", "  Thumbs.db", "  __MACOSX"]
+    assert sorted(oddities.lines()) == sorted([f"{STRAY}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
+    images(tmp_path / "man" / "img", 1)  # frames without an annotation are meant as a sequence
+    with pytest.raises(DataError, match=r"man: expected a sequence's folder with groundtruth\.txt"):
         read_sequences(tmp_path)
 
 

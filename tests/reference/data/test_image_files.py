@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.data.image_files import ImageFiles, list_images, natural_order
+from mmdistill.reference.data.image_files import ImageFiles, list_images
+from mmdistill.reference.data.natural_order import natural_order
 
 # Few letters, so that names often differ in their digits alone; a decimal digit that is not ASCII among them.
 STEMS = st.lists(st.text("ab019\u0663", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)

@@ -17,6 +17,7 @@ from mmdistill.reference.data.synthetic.settings import SyntheticSettings
 from mmdistill.reference.data.synthetic.video import SyntheticSequence
 from mmdistill.reference.data.training_source import composed_sequences, training_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 SIDES = st.one_of(st.integers(1, MIN_SIDE + 2), st.sampled_from([30, 500]))
 
@@ -44,18 +45,17 @@ def test_two_folders_of_any_name_are_composed(tmp_path: Path) -> None:
     assert size(videos[0]) == (480, 360)
 
 
-def test_what_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     write_pairs(tmp_path, 4, (96, 72))
     (tmp_path / "rgb" / "00.png").unlink()
     (tmp_path / "tir" / "03.png").unlink()
     (tmp_path / "__MACOSX").mkdir()
-    training_sequences(str(tmp_path), count=1, seed=0)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert said[0].startswith(f"{tmp_path}: ")
-    assert ": 2, such as" in said[0]
-    assert "03.png" in said[0]
-    assert "__MACOSX" in said[1]
+    training_sequences(str(tmp_path), count=1, seed=0, oddities=(oddities := Oddities()))
+    lines = oddities.lines()
+    assert len(lines) == 5  # two kinds
+    assert f"{tmp_path / 'rgb' / '03.png'}: has no partner" in lines[1]
+    assert f"{tmp_path / 'tir' / '00.png'}: has no partner" in lines[2]
+    assert f"{tmp_path / '__MACOSX'}" in lines[4]
 
 
 def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,29 +56,68 @@ def test_a_part_of_the_sequences_scores_as_if_there_were_no_others(rule: str) ->
     assert set(alone.attributes) == {"OCC"}
 
 
+def written(folder: Path) -> tuple[Path, dict[str, object]]:
+    path = folder / "curves.json"
+    save_curves(path, scores("vot"))
+    return path, json.loads(path.read_text())
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda content: content.pop("rule"), "'rule'"),
         (lambda content: content.update(format="other"), "format 'other' instead of 'mmdistill-curves-1'"),
-        (lambda content: content["sequences"]["c"]["success"].pop(), "expected 21 counts"),
+        (lambda content: content["sequences"]["c"]["success"].pop(), "sequences.c.success: expected 21 counts"),
         (lambda content: content["sequences"]["c"].update(frames=1), "counts of up to 1 frames"),
+        (lambda content: content["sequences"]["c"].update(frames=0), "sequences.c.frames: expected 1 to"),
+        (lambda content: content["sequences"]["c"].update(frames=111.0), "sequences.c.frames: expected a whole number"),
+        (lambda content: content["sequences"]["c"]["success"].__setitem__(3, 1.5), "sequences.c.success"),
+        (lambda content: content["sequences"]["c"]["success"].__setitem__(3, float("nan")), "sequences.c.success"),
         (lambda content: content["sequences"].clear(), "no sequences"),
         (lambda content: content["rule"].update(colour="red"), "colour"),
+        (lambda content: content["rule"].update(success="median"), "rule.success: expected one of mean, trapezoids"),
+        (lambda content: content["rule"].update(precision_threshold=51), "rule.precision_threshold: expected 0 to 50"),
+        (lambda content: content["rule"].update(precision_threshold=True), "rule.precision_threshold"),
+        (lambda content: content["rule"].update(precision_strict=1), "rule.precision_strict"),
+        (lambda content: content["having"].update(OCC="c"), "having.OCC: expected a list"),
+        (lambda content: content["having"].update(OCC=["c", "c"]), "having.OCC"),
+        (lambda content: content["having"].update(OCC=["nobody"]), "having.OCC"),
+        (lambda content: content["sequences"].update(x="x" * 100_000), "sequences.x: expected an object"),
     ],
 )
-def test_a_file_that_is_something_else(change: object, says: str, tmp_path: Path) -> None:
-    path = tmp_path / "curves.json"
-    save_curves(path, scores("vot"))
-    content = json.loads(path.read_text())
-    change(content)  # type: ignore[operator]
+def test_a_file_that_is_something_else(change: Callable[[Any], object], says: str, tmp_path: Path) -> None:
+    path, content = written(tmp_path)
+    change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="expected curves as") as error:
         read_curves(path)
     assert str(error.value).startswith(f"{path}: ")
     assert says in str(error.value)
+    assert len(str(error.value)) < 300 + len(str(path))
+
+
+def test_every_missing_field_is_named(tmp_path: Path) -> None:
+    path, content = written(tmp_path)
+
+    def without(place: list[str]) -> None:
+        whole = json.loads(json.dumps(content))
+        inner = whole
+        for name in place[:-1]:
+            inner = inner[name]
+        del inner[place[-1]]
+        path.write_text(json.dumps(whole))
+
+    places = [[name] for name in content] + [["rule", name] for name in asdict(RULES["vot"])]
+    places += [["sequences", "c", name] for name in ("frames", "precision", "normalised", "success")]
+    for place in places:
+        without(place)
+        with pytest.raises(DataError, match=rf"curves\.json: .*{re.escape('.'.join(place))} is missing"):
+            read_curves(path)
+
+
+def test_a_file_that_is_no_curves_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "curves.json"
     path.write_text("[")
-    with pytest.raises(DataError, match="expected curves as"):
+    with pytest.raises(DataError, match=r"curves\.json.*not JSON"):
         read_curves(path)
     with pytest.raises(DataError, match="cannot read the file"):
         read_curves(tmp_path / "none.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,56 @@ def test_the_command_says_the_same(
     files = ["--annotations", place, "--results", place / "results" / tracker, "--json", out]
     assert main(["evaluate", "--benchmark", name, *map(str, files)]) == 0
     content = json.loads(out.read_text())
-    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"}
+    scored = {"scored", "split", "sequences_scored", "official_count", "sequences_missing"}
+    assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"} | scored
+    assert content["sequences_scored"] == content["official_count"] == len(content["sequences"])
     assert rounded(content["overall"], figures) == figures
+
+
+@pytest.fixture(scope="module")
+def toolkits(metrics: Path, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The benchmarks as their toolkits ship them: attributes, lists, notes; LasHeR with 979 sequences more."""
+    root = tmp_path_factory.mktemp("toolkits")
+    names = [path.stem for path in (metrics / "LasHeR245" / "annos").iterdir()]
+    more = [f"{'made_' * (1 + number // 245)}{names[number % 245]}" for number in range(979)]
+    shutil.copytree(metrics / "LasHeR245", root / "lasher")
+    for place in (root / "lasher" / "annos", *(root / "lasher" / "results").iterdir()):
+        for name in more:
+            (place / f"{name}.txt").write_text("10,20,30,40\n" * 20)
+    for tracker in ("APFNet", "MANet"):
+        for path in list((root / "lasher" / "results" / tracker).iterdir()):
+            path.rename(path.with_name(f"{tracker}_{path.name}"))
+    shutil.copytree(real_data / "attributes" / "LasHeR", root / "lasher" / "AttriSeqsTxt")
+    for place in ("annos", "AttriSeqsTxt"):
+        shutil.copy(real_data / "attributes" / "LasHeR_order.txt", root / "lasher" / place / "Attributes_order.txt")
+    (root / "lasher" / "testingsetList.txt").write_text("\r\n".join(names))
+    (root / "lasher" / "results" / "mfDiMP" / "train_sequence.txt").write_text("\n".join(more))
+    shutil.copytree(metrics / "RGBT234" / "gt", root / "rgbt234")
+    shutil.copytree(real_data / "attributes" / "RGBT234", root / "rgbt234" / "attr_txt")
+    shutil.copytree(root / "rgbt234" / "man5", root / "rgbt234" / "__MACOSX" / "man5")
+    shutil.copytree(metrics / "RGBT234" / "results", root / "rgbt234" / "results")
+    shutil.copytree(metrics / "GTOT" / "gt", root / "gtot")
+    shutil.copytree(metrics / "GTOT" / "results", root / "gtot" / "results")
+    rows = [f"{path.name}\t0\t1\t0\t0\t1\t0\t0\t0" for path in sorted((root / "gtot" / "groundtruth").iterdir())]
+    header = "\tOCC\tLSV\tFM\tLI\tHI\tTC\tSO\tDEF"
+    (root / "gtot" / "sequencesAttr.txt").write_text("\r\n".join([header, *rows]))
+    return root
+
+
+@pytest.mark.parametrize(("name", "tracker", "figures"), ANSWERS)
+def test_the_toolkits_own_folders(
+    toolkits: Path, tmp_path: Path, name: str, tracker: str, figures: tuple[float | None, ...]
+) -> None:
+    place, out = toolkits / name, tmp_path / "scores.json"
+    if name == "lasher" and tracker == "DAPNet":
+        place = place / "annos"
+    files = ["--annotations", place, "--results", toolkits / name / "results" / tracker, "--json", out]
+    assert main(["evaluate", "--benchmark", name, *map(str, files)]) == 0
+    content = json.loads(out.read_text())
+    assert rounded(content["overall"], figures) == figures
+    count, attributes = {"lasher": (245, 19), "rgbt234": (234, 12), "gtot": (50, 2)}[name]
+    assert content["sequences_scored"] == content["official_count"] == len(content["sequences"]) == count
+    assert len(content["attributes"]) == attributes
 
 
 def test_one_sequence_scored_zero_makes_the_published_figure(metrics: Path, benchmarks: dict[str, Benchmark]) -> None:

@@ -8,18 +8,23 @@ import pytest
 from mmdistill.reference.data.box_files import write_boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.results import (
+    CODES,
     CORNERS,
     EMPTY_LINES,
     LABELLED_ONLY,
     LONG,
     PREFIXED,
     RENAMED,
+    REPEATED,
+    RESTARTED,
     SHORT,
+    SUFFIXED,
     UNUSABLE,
     UNUSED,
     find_result,
     fit_length,
     read_results,
+    sequences_with_results,
 )
 from mmdistill.reference.oddities import Oddities
 
@@ -158,6 +163,7 @@ def test_results_in_a_folder_per_sequence(tmp_path: Path) -> None:
     boxes, lines = said(tmp_path, {"a": 1, "b": 1})
     assert boxes == {"a": [[1, 2, 3, 4]], "b": [[5, 6, 7, 8]]}
     assert lines[0] == f"{RENAMED}: 2"
+    assert lines[-2:] == [f"{REPEATED}: 1", "  a/a_001.txt: of 2"]
 
 
 def test_empty_lines_are_frames_if_their_number_says_so(tmp_path: Path) -> None:
@@ -180,3 +186,90 @@ def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "Mine_man.txt").unlink()
     with pytest.raises(DataError, match="no result for sequence man"):
         read_results(tmp_path, {"car": 2, "man": 2})
+
+
+@pytest.mark.parametrize(
+    ("files", "others", "present"),
+    [
+        (["girl", "boy", "blue_girl"], [], ["girl", "boy"]),
+        (["boy", "man", "blue_girl", "red_car"], [], ["boy", "man"]),  # more results than sequences
+        (["boy", "T_girl"], [], ["girl", "boy"]),
+        (["boy", "blue_girl"], ["blue_girl"], ["boy"]),
+        (["T_boy", "T_man", "T_blue_girl"], ["blue_girl"], ["boy", "man"]),
+        (["T_boy", "T_man", "T_girl", "T_blue_girl"], [], ["girl", "boy", "man"]),
+        (["T_girl"], [], ["girl"]),
+        (["boy", "T_GIRL", "T_man"], [], ["girl", "boy", "man"]),
+        ([], [], []),
+    ],
+)
+def test_the_file_of_another_sequence_is_no_prefixed_result(
+    tmp_path: Path, files: list[str], others: list[str], present: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / f"{name}.txt").write_text("1,2,3,4\n")
+    assert sequences_with_results(tmp_path, ["girl", "boy", "man"], others) == present
+
+
+def test_frames_with_a_code_of_vot_have_no_box(tmp_path: Path) -> None:
+    lines = ["1", "1,2,3,4", "5,6,7,8", "2", "0", "0.0", "1", "9,9,9,9"]
+    (tmp_path / "car" / "car_001.txt").parent.mkdir()
+    (tmp_path / "car" / "car_001.txt").write_text("\n".join(lines))
+    (tmp_path / "man.txt").write_text("1\n1 2 4 2 4 6 1 6\n2\n0\n")
+    boxes, said_lines = said(tmp_path, {"car": 8, "man": 4})
+    assert [box[0] for box in boxes["car"] if not np.isnan(box).all()] == [1, 5, 9]
+    assert np.isnan(np.array(boxes["car"])[[0, 3, 4, 5, 6]]).all()
+    assert boxes["man"][1] == [1, 2, 3, 4]
+    assert np.isnan(np.array(boxes["man"])[[0, 2, 3]]).all()
+    expected = [
+        f"{CODES}: 2",
+        "  car_001.txt: 5 of 8",
+        "  man.txt: 3 of 4",
+        f"{RESTARTED}: 1",
+        "  car_001.txt: 1 times",
+    ]
+    assert set(expected) <= set(said_lines)
+    assert not any(line.startswith(UNUSABLE) for line in said_lines)
+
+
+def test_codes_alone_are_no_boxes_and_other_numbers_no_codes(tmp_path: Path) -> None:
+    for text, line in (("1\n0\n2\n", "0, 1 and 2 alone"), ("1,2,3,4\n3\n", "line 2"), ("1,2,3,4\n-1\n", "line 2")):
+        (tmp_path / "car.txt").write_text(text)
+        with pytest.raises(DataError, match=rf"car\.txt.*{line}"):
+            read_results(tmp_path, {"car": text.count("\n")})
+
+
+def test_a_trackers_name_may_stand_behind(tmp_path: Path) -> None:
+    for name in ("man", "man_walking", "car"):
+        write_boxes(tmp_path / f"{name}_My_KCF.txt", [[len(name), 2, 3, 4]])
+    boxes, lines = said(tmp_path, {"man": 1, "man_walking": 1, "car": 1})
+    assert {name: box[0][0] for name, box in boxes.items()} == {"man": 3, "man_walking": 11, "car": 3}
+    assert lines == [f"{SUFFIXED}: 3"]
+    (tmp_path / "man_My_KCF.txt").unlink()
+    with pytest.raises(DataError, match="no result for sequence man,"):
+        read_results(tmp_path, {"man": 1})
+
+
+def test_a_folder_without_the_results_says_what_it_holds(tmp_path: Path) -> None:
+    for tracker in ("KCF", "APFNet"):
+        write_boxes(tmp_path / tracker / "car.txt", [[1, 2, 3, 4]])
+    with pytest.raises(DataError, match=r"no result for sequence car.*folders below it hold results: APFNet, KCF"):
+        read_results(tmp_path, {"car": 1})
+    (tmp_path / "raw" / "car").mkdir(parents=True)
+    (tmp_path / "raw" / "car" / "car_001.bin").touch()
+    (tmp_path / "raw" / "car.json").touch()
+    with pytest.raises(DataError, match=r"1 \.bin, 1 \.json"):
+        read_results(tmp_path / "raw", {"car": 1})
+
+
+@pytest.mark.parametrize("name", ["car.csv", "car.TXT", "Mine_car.csv"])
+def test_text_of_another_suffix_is_read(tmp_path: Path, name: str) -> None:
+    write_boxes(tmp_path / name, [[1, 2, 3, 4]])
+    assert read_results(tmp_path, {"car": 1})["car"].tolist() == [[1, 2, 3, 4]]
+
+
+def test_text_counts_before_other_kinds_and_those_are_named(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "car.csv", [[5, 6, 7, 8]])
+    write_boxes(tmp_path / "car.txt", [[1, 2, 3, 4]])
+    boxes, lines = said(tmp_path, {"car": 1})
+    assert boxes == {"car": [[1, 2, 3, 4]]}
+    assert lines == [f"{UNUSED}: 1", "  car.csv"]

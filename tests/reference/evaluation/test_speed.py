@@ -39,8 +39,18 @@ def test_results_without_times_have_no_speed(tmp_path: Path) -> None:
     assert read_speed(tmp_path, ["a", "b"]) is None
 
 
-@pytest.mark.parametrize("seconds", [[], "fast", None, [1, "x"]])
+@pytest.mark.parametrize("seconds", [[], "fast", None, [1, "x"], [1, float("nan")], [-1], [True]])
 def test_malformed_times_are_named(tmp_path: Path, seconds: object) -> None:
     write(tmp_path, "a", seconds)
-    with pytest.raises(DataError, match=r"a\.json: expected the seconds"):
+    with pytest.raises(DataError, match=r"a\.json: 'seconds': expected the seconds"):
         read_speed(tmp_path, ["a"])
+
+
+def test_times_are_read_only_from_a_file_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write(tmp_path, "b", [1.0])
+    for target, said in (("/dev/zero", "a character device"), (tmp_path / "b.json", "expected a file below")):
+        (tmp_path / "run" / "a.json").unlink(missing_ok=True)
+        (tmp_path / "run" / "a.json").symlink_to(target)
+        with pytest.raises(DataError, match=rf"a\.json.*{said}"):
+            read_speed(tmp_path / "run", ["a"])

@@ -70,29 +70,31 @@ UNREAD = "its network settings can't be read .*"
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"search_area": 0}, UNREAD + "search_area: expected a number above 0, got 0.0"),
+        ({"search_area": 0}, UNREAD + "search_area: expected a number from 1 to 100, got 0.0"),
         (
             {"search_area": float("nan")},
-            UNREAD + "search_area: expected a number above 0, got nan",
+            UNREAD + "search_area: expected a number from 1 to 100, got nan",
         ),
         (
             {"label_sigma": float("inf")},
-            UNREAD + "label_sigma: expected a number above 0, got inf",
+            UNREAD + "label_sigma: expected a number from 0.001 to 10, got inf",
         ),
         (
             {"label_sigma": -0.25},
-            UNREAD + "label_sigma: expected a number above 0, got -0.25",
+            UNREAD + "label_sigma: expected a number from 0.001 to 10, got -0.25",
         ),
         (
             {"optimiser_iterations": -1},
-            UNREAD + "optimiser_iterations: expected 0 or more, got -1",
+            UNREAD + "optimiser_iterations: expected a whole number from 0 to 1,000, got -1",
         ),
         ({"search_area": 10**400}, "its network settings can't be read"),
-        ({"width": 7}, "its network settings can't be read .*an even number"),
-        ({"width": 10**9}, "its network settings can't be: "),
-        ({"width": 10**30}, "its network settings can't be: "),
-        ({"crop_size": 16 * 10**400}, "its network settings can't be: "),
-        ({"width": 100_000}, "weights of another architecture: misshapen .* and 143 more"),  # of terabytes
+        ({"width": 7}, "its network settings can't be read .*width: expected a multiple of 2 from 2 to 256, got 7"),
+        ({"width": 10**9}, UNREAD + "width: expected .*, got 1000000000"),
+        ({"width": 10**30}, UNREAD + "width: expected .*, got 10{30}"),
+        ({"crop_size": 16 * 10**400}, UNREAD + "crop_size: expected "),
+        ({"crop_size": 1_000_000}, UNREAD + "crop_size: expected .*, got 1000000"),  # of terabytes
+        ({"width": 256}, "weights of another architecture: misshapen .* and 143 more"),
+        ({"filter_size": 1000}, UNREAD + "filter_size: expected .*, got 1000"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_built(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.report.looks import stretches
+from mmdistill.reference.report.looks import _unbroken, label_spacing, stretches
 
 
 @given(st.integers(1, 3000))
@@ -30,3 +30,29 @@ def test_frames_without_a_label_count_for_nothing() -> None:
     nan = np.nan
     _, means = stretches(np.array([nan, 0.5, 1.0, nan, nan, *[nan] * 5, *[0.25] * 5]))
     np.testing.assert_array_equal(means, [0.75, nan, 0.25])
+
+
+@pytest.mark.parametrize("length", [11, 95, 96, 200, 1199, 5000])
+@pytest.mark.parametrize("spacing", [1, 3, 10])
+def test_labels_of_every_tenth_frame_make_one_line(length: int, spacing: int) -> None:
+    values = np.full(length, np.nan)
+    values[::spacing] = np.linspace(0.2, 0.8, len(values[::spacing]))
+    assert label_spacing(values) == spacing
+    spans, means = stretches(values)
+    assert np.isfinite(means).all()
+    (line,) = _unbroken(means)
+    assert len(line.split()) == max(2, len(spans))
+    np.testing.assert_allclose(means, [np.nanmean(values[low - 1 : high]) for low, high in spans])
+
+
+def test_a_line_ends_where_the_target_is_away_for_longer_than_labels_are_apart() -> None:
+    values = np.full(300, np.nan)
+    values[::10] = 0.5
+    values[100:150] = np.nan
+    assert len(_unbroken(stretches(values)[1])) == 2
+
+
+def test_a_value_alone_is_drawn_as_wide_as_its_place() -> None:
+    nan = np.nan
+    assert _unbroken(np.array([nan, 0.25, nan, 0.5, 1.0, nan])) == ["1,75.0 2,75.0", "3.5,50.0 4.5,0.0"]
+    assert _unbroken(np.array([nan, nan])) == []

@@ -55,6 +55,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert written["tir"] == {"size": [40, 30], "seen": 2, "missing": 1, "black": 1, "broken": 1}
     assert written["rgb"] == {"size": [80, 60], "seen": 5, "missing": 0, "black": 0, "broken": 0}
     assert written["frames_per_second"]["tracking"] == pytest.approx(2)  # type: ignore[index]
+    assert written["lost"] == {"frames": 1, "first": 3}
     assert written["flags"] == {"initial": 1, "normal": 2, "not_found": 1, "skipped": 1}
 
 

@@ -17,6 +17,7 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import Interruption
 from mmdistill.reference.networks.branches import as_tir
 from mmdistill.reference.networks.settings import single_settings, student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -98,8 +99,11 @@ def _run(rank: int, folder: Path) -> None:
         for passes in PASSES:
             train(stage(name), sampler(), replace(WHOLE, accumulate=passes), folder / f"{name} {passes}")
     # Samples with odd numbers are the second process's.
-    done: dict[str, Progress] = {}
-    done["stopped"] = train(stage("alone"), Disturbed(signalling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
+    done: dict[str, Progress | int | str] = {}
+    try:
+        train(stage("alone"), Disturbed(signalling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
+    except Interruption as stopped:
+        done["stopped"] = stopped.number
     if rank == 0:
         shutil.copytree(folder / "stopped", folder / "handed on")
     done["again"] = train(stage("alone"), sampler(), LONG, folder / "stopped")
@@ -112,7 +116,7 @@ def _run(rank: int, folder: Path) -> None:
     try:
         train(stage("alone"), Disturbed(unreadable=3), replace(LONG, replaced_limit=0), folder / "refused")  # type: ignore[arg-type]
     except DataError as error:
-        done["refused"] = str(error)  # type: ignore[assignment]
+        done["refused"] = str(error)
     torch.save(done, folder / f"{rank}.pt")
     dist.barrier()
     leave()

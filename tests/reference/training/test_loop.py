@@ -13,9 +13,11 @@ from mmdistill import NotFiniteError
 from mmdistill.reference.data.batches import batches
 from mmdistill.reference.data.sampling import Sample, Sampler
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import SIGNALS, Interruption
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.ranges import unchecked
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
@@ -74,11 +76,13 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(
     assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(6))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 6, lambda: os.kill(os.getpid(), number))
-    stopped = train(stage(None), interrupting, SETTINGS, tmp_path)  # type: ignore[arg-type]
-    assert stopped.step in (3, 4)
+    with pytest.raises(Interruption) as stopped:
+        train(stage(None), interrupting, SETTINGS, tmp_path)  # type: ignore[arg-type]
+    assert stopped.value.number == number
+    assert 3 <= len((tmp_path / "log.jsonl").read_text().splitlines()) <= 4
     assert not (tmp_path / "network.safetensors").exists()
     assert train(stage(None), sampler, SETTINGS, tmp_path).step == 6
     assert (tmp_path / "network.safetensors").exists()
@@ -125,8 +129,9 @@ def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sampler: Sampler, tmp_path: Path) -> None:
-    rates = LearningRates(trunk=1e30, fusion=1e30)
-    settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=1, learning_rates=rates)
+    with unchecked():  # no such rates are allowed
+        rates = LearningRates(trunk=1e30, fusion=1e30)
+        settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=1, learning_rates=rates)
     with pytest.raises((DataError, NotFiniteError), match=r"step \d: the loss isn't finite in"):
         train(stage(None), sampler, settings, tmp_path)
     assert (tmp_path / "checkpoint.safetensors").exists()

@@ -8,5 +8,15 @@ from mmdistill.reference.data.benchmarks.opening import (
     open_usable,
 )
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
+from mmdistill.reference.data.benchmarks.splits import Coverage, Split
 
-__all__ = ["Benchmark", "BenchmarkName", "BenchmarkSequence", "LabelledSequence", "open_benchmark", "open_usable"]
+__all__ = [
+    "Benchmark",
+    "BenchmarkName",
+    "BenchmarkSequence",
+    "Coverage",
+    "LabelledSequence",
+    "Split",
+    "open_benchmark",
+    "open_usable",
+]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from mmdistill.reference.data.benchmarks.splits import match_names
 from mmdistill.reference.data.box_files import read_text
+from mmdistill.reference.data.folders import is_stray
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
 
 MALFORMED = "attributes that can't be read, the sequences go without"
+NO_FILE = "sequences that the folder of attributes has no file for"
+UNNAMED = "attributes without names, which are called by their column; --attribute-names gives them"
+
+NOTES = frozenset({"attributes_order", "list", "order", "readme", "sequencesname"})
+"""Names of text files beside those of attributes that hold none, in small letters."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,16 @@ def file_per_sequence(*folders: str, usual: Sequence[str] = ()) -> Attributes:
     def read(copy: Copy) -> Flags:
         folder = copy.find(*folders)
         flags: Flags = {}
-        for sequence in copy.sequences if folder else ():
-            assert folder is not None
-            path = folder / f"{sequence}.txt"
+        if folder is None:
+            return flags
+        there = {path.stem: path for path in folder.glob("*.txt") if not is_stray(path)}
+        files = {name: there[file] for file, name in match_names(copy.sequences, there).items()}
+        for sequence in copy.sequences:
+            if sequence not in files:
+                copy.oddities.add(NO_FILE, f"{folder.name}/{sequence}.txt")
+                continue
             try:
+                path = files[sequence]
                 flags[sequence] = _named(_flags(_lines(path), path), copy.attributes or usual, path)
             except DataError as error:
                 copy.oddities.add(MALFORMED, str(error))
@@ -84,18 +100,22 @@ def file_per_attribute(folder: str, order: str) -> Attributes:
             copy.oddities.add(MALFORMED, f"{where}: expected the sequences' names in {order} there, there is none")
             return {}
         sequences = _lines(listed)
+        meant = match_names(copy.sequences, sequences)
         flags: Flags = {sequence: {} for sequence in copy.sequences}
         for path in sorted(set(where.glob("*.txt")) - {listed}):
+            if is_stray(path) or path.stem.casefold() in NOTES:
+                continue
             try:
                 column = _flags(_lines(path), path)
                 if len(column) != len(sequences):
                     raise DataError(f"{path}: expected {len(sequences)} flags, one a sequence, got {len(column)}")
+                by_name = _unique(zip(sequences, column, strict=True), path)
             except DataError as error:
                 copy.oddities.add(MALFORMED, str(error))
                 continue
-            for sequence, flag in zip(sequences, column, strict=True):
-                if sequence in flags:
-                    flags[sequence][path.stem] = flag
+            for sequence, flag in by_name.items():
+                if sequence in meant:
+                    flags[meant[sequence]][path.stem] = flag
         return flags
 
     return read
@@ -105,7 +125,8 @@ def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
     """Return what reads a table with a row per sequence and a column per attribute.
 
     A first row that holds no flags names the attributes. A first column that holds no flags names the sequences;
-    without it the rows are in the order of a list of names, or of the names themselves.
+    without it the rows are in the order of a list of names, or of the names themselves. Columns that nothing names are
+    called ``attribute 1`` ... unless they are as many as usual.
 
     Args:
         file: relative to the sequences' folder, or to one above.
@@ -117,24 +138,74 @@ def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
         path = copy.find(file)
         if path is None:
             return {}
-        rows = [line.replace(",", " ").split() for line in _lines(path)]
-        header = [] if not rows or _is_flag(rows[0][-1]) else rows.pop(0)
-        titles = copy.attributes or header[-len(usual) :] or usual
-        named = bool(rows) and not _is_flag(rows[0][0])
-        listed = copy.find(order)
-        names = [row[0] for row in rows] if named else (_lines(listed) if listed else list(copy.sequences))
         try:
-            if len(names) != len(rows):
-                raise DataError(f"{path}: expected a row for each of {len(names)} sequences, got {len(rows)}")
-            flags = {
-                name: _named(_flags(row[named:], path), titles, path) for name, row in zip(names, rows, strict=True)
-            }
+            table = _Table(path)
+            listed = copy.find(order)
+            names = table.names or (_lines(listed) if listed else list(copy.sequences))
+            if len(names) != len(table.flags):
+                raise DataError(f"{path}: expected a row for each of {len(names)} sequences, got {len(table.flags)}")
+            titles = copy.attributes or table.titles or (usual if table.columns == len(usual) else ())
+            flags = _unique(
+                ((name, _named(row, titles, path)) for name, row in zip(names, table.flags, strict=True)), path
+            )
         except DataError as error:
             copy.oddities.add(MALFORMED, str(error))
             return {}
-        return {sequence: flags[sequence] for sequence in copy.sequences if sequence in flags}
+        if not titles:
+            copy.oddities.add(UNNAMED, f"{path}: {table.columns} columns, expected {len(usual)} or a row of names")
+        return {name: flags[row] for row, name in match_names(copy.sequences, flags).items()}
 
     return read
+
+
+class _Table:
+    """A table of flags in a text file, columns separated by tabs, commas or blanks.
+
+    Raises:
+        DataError: no row of flags, rows of different length, or some rows with a name and others without.
+
+    Attributes:
+        titles: the columns' names; empty without a first row of names.
+        names: the rows' names; empty without a first column of names.
+        flags: of each row.
+        columns: how many flags a row has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lines = [line.replace(",", " ") for line in _lines(path)]
+        header = lines.pop(0).split() if lines and not _is_flag(lines[0].split()[-1]) else []
+        rows = [line.split() for line in lines]
+        if not rows:
+            raise DataError(f"{path}: expected a row of flags 0 or 1 for each sequence, got none")
+        self.columns = min(_flags_at_end(row) for row in rows)
+        if header and len(header) < self.columns:
+            raise DataError(f"{path}: expected a name for each of {self.columns} columns of flags, got {len(header)}")
+        header = header[len(header) - self.columns :]
+        named = [len(row) > self.columns for row in rows]
+        if self.columns == 0 or (any(named) and not all(named)):
+            number = 1 + (named.index(False) if self.columns else 0)
+            raise DataError(f"{path}: expected a name and flags 0 or 1 in each row, got {lines[number - 1][:60]!r}")
+        self.titles = header
+        cut = -self.columns
+        self.names = [" ".join(row[:cut]) for row in rows] if all(named) else []
+        self.flags = [_flags(row[cut:], path) for row in rows]
+
+
+def _flags_at_end(row: Sequence[str]) -> int:
+    return next((count for count, word in enumerate(reversed(row)) if not _is_flag(word)), len(row))
+
+
+def _unique(pairs: Iterable[tuple[str, T]], path: Path) -> dict[str, T]:
+    """Return values by name.
+
+    Raises:
+        DataError: a name comes twice with different values.
+    """
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise DataError(f"{path}: sequence {name} comes twice with different flags")
+    return found
 
 
 def nearby(place: Path, root: Path, name: str) -> Path | None:
@@ -142,7 +213,7 @@ def nearby(place: Path, root: Path, name: str) -> Path | None:
     place, root = place.absolute(), root.absolute()  # "." has no folder above it
     above = [place, *place.parents]
     above = above[: above.index(root) + 2]
-    beside = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    beside = sorted(folder for folder in root.iterdir() if not is_stray(folder) and folder.is_dir())
     return next((path for folder in (*above, *beside) if (path := folder / name).exists()), None)
 
 

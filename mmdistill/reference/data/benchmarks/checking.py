@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.benchmarks.lasher import Split
 from mmdistill.reference.data.benchmarks.layout import SequenceFiles
 from mmdistill.reference.data.benchmarks.opening import UNUSABLE, BenchmarkName, LabelledSequence, open_benchmark
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
+from mmdistill.reference.data.benchmarks.splits import Coverage, Split
 from mmdistill.reference.data.boxes import check_initial
 from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.data.images import read_pixels
@@ -35,11 +35,13 @@ class Checked:
         sequences: how many sequences, or pairs, the copy has.
         usable: how many of them can be used.
         oddities: everything that is missing or odd.
+        coverage: how many sequences there are, of how many by the benchmark's publication; None for pairs.
     """
 
     sequences: int
     usable: int
     oddities: Oddities
+    coverage: Coverage | None = None
 
 
 def check_benchmark(
@@ -75,23 +77,25 @@ def check_benchmark(
         split=split,
         attribute_names=attribute_names,
         unusable="skip",
+        partial=True,
     )
     oddities, files = benchmark.oddities, {each.name: each for each in benchmark.files}
     published = benchmark.layout.attributes and benchmark.layout.count is not None  # folders of one's own may have none
     if published and not any(sequence.attributes for sequence in benchmark.sequences):
         oddities.add(NO_ATTRIBUTES)
-    usable = 0
+    unusable = list(benchmark.coverage.unusable)
     with progress_bar(len(benchmark.sequences), "checking", "sequence") as bar:
         for sequence in benchmark.sequences:
             try:
                 _check_boxes(sequence, oddities)
                 if images:
                     _check_images(sequence, files[sequence.name], decode, oddities)
-                usable += 1
             except DataError as error:
+                unusable.append(sequence.name)
                 oddities.add(UNUSABLE, str(error))
             bar.update()
-    return Checked(len(files), usable, oddities)
+    usable = len(files) - len(unusable)
+    return Checked(len(files), usable, oddities, replace(benchmark.coverage, used=usable, unusable=tuple(unusable)))
 
 
 def _check_boxes(sequence: LabelledSequence, oddities: Oddities) -> None:

@@ -10,7 +10,7 @@ from mmdistill.reference.data.benchmarks.attributes import one_table
 from mmdistill.reference.data.benchmarks.layout import Layout, paired_folders
 
 ATTRIBUTES = ("OCC", "LSV", "FM", "LI", "TC", "SO", "DEF")
-"""In the order in which the publication lists them."""
+"""In the order in which the publication lists them; a table with other columns names them in its first row."""
 
 GTOT = Layout(
     "gtot",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import Attributes
-from mmdistill.reference.data.folders import find_annotation
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.benchmarks.splits import Coverage
+from mmdistill.reference.data.folders import find_annotation, is_stray
+from mmdistill.reference.data.natural_order import sort_naturally
+from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 DEEPEST = 2
 """How many folders below the one that is named the sequences are looked for."""
@@ -20,6 +24,9 @@ LISTS = frozenset(
     | {"testingsetlist", "trainingsetlist"}
 )
 """Names of text files that are no sequence's, without suffix and in small letters."""
+
+_HEAD_BYTES = 4096
+_HEAD_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class SequenceFiles:
         init: the box to start from, where the benchmark has a file for it.
         corners: boxes are ``x1 y1 x2 y2``, not ``x y w h``.
         every: only each ``every``-th frame may have a box.
+        labels: the ground truth ``(T, 4)`` itself, a row for each image, where it was read from other files than
+            ``truths``; or why it can't be read.
     """
 
     name: str
@@ -41,6 +50,11 @@ class SequenceFiles:
     init: Path | None = None
     corners: bool = False
     every: int = 1
+    labels: Boxes | DataError | None = field(default=None, compare=False)
+
+
+Found = tuple[Path, list[SequenceFiles]]
+"""The folder in which sequences, or their annotations, lie; and their files."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +69,19 @@ class Layout:
         attributes: reads flags by sequence and attribute, where the benchmark has some.
         part: which part of the benchmark, where it has several.
         listed: the name of a text file with the sequences' names, a line each, which a copy may have.
+        search: looks for the sequences in a folder in place of ``find``; its flag says whether images are wanted.
+        select: returns the sequences of one part, of those that were found, with what the part covers; notes what
+            is odd.
     """
 
     benchmark: str
     count: int | None
-    find: tuple[Callable[[Path], list[SequenceFiles]], ...]
+    find: tuple[Callable[[Path], list[SequenceFiles]], ...] = ()
     attributes: Attributes | None = None
     part: str = ""
     listed: str = ""
+    search: Callable[[Path, bool], Found | None] | None = None
+    select: Callable[[Found, Path, Oddities], tuple[list[SequenceFiles], Coverage]] | None = None
 
     @property
     def title(self) -> str:
@@ -70,7 +89,7 @@ class Layout:
         return f"{self.benchmark} {self.part}".rstrip()
 
 
-def search(layout: Layout, root: Path) -> tuple[Path, list[SequenceFiles]]:
+def search(layout: Layout, root: Path, *, images: bool = True) -> Found:
     """Look for a benchmark's sequences in a folder, then in the folders below it.
 
     Returns:
@@ -81,20 +100,57 @@ def search(layout: Layout, root: Path) -> tuple[Path, list[SequenceFiles]]:
     """
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder with the sequences of {layout.title}, there is none")
+    found = _search_levels(layout, root) if layout.search is None else layout.search(root, images)
+    if found is None:
+        raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations, there are none")
+    place, files = found
+    return place, sort_naturally(files, lambda each: each.name, str(place))
+
+
+def _search_levels(layout: Layout, root: Path) -> Found | None:
     for find in layout.find:
-        level = [root]
-        for _ in range(DEEPEST + 1):
-            found = [(folder, files) for folder in level if (files := find(folder))]
-            if len(found) > 1:
-                places = " and ".join(str(place.relative_to(root)) for place, _ in found[:2])
-                raise DataError(
-                    f"{root}: {len(found)} folders hold sequences of {layout.title}, such as {places}; name one"
-                )
-            if found:
-                place, files = found[0]
-                return place, sorted(files, key=lambda each: natural_order(each.name))
-            level = [below for folder in level for below in sub_folders(folder)]
-    raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations, there are none")
+        found = first_level(find, root)
+        if len(found) > 1:
+            raise several_folders(root, layout.title, [place for place, _ in found])
+        if found:
+            return found[0]
+    return None
+
+
+def first_level(
+    find: Callable[[Path], list[SequenceFiles]], root: Path, *, skip: frozenset[Path] = frozenset()
+) -> list[Found]:
+    """Return the folders that hold sequences on the first level below ``root`` that has some.
+
+    Args:
+        find: returns the sequences in a folder itself.
+        root: the folder.
+        skip: folders that are not looked into.
+    """
+    level = [root]
+    for depth in range(DEEPEST + 1):
+        found = [(folder, files) for folder in level if (files := find(folder))]
+        if found or depth == DEEPEST:
+            return found
+        level = [below for folder in level for below in sub_folders(folder) if below not in skip]
+    return []
+
+
+def every_level(find: Callable[[Path], list[SequenceFiles]], root: Path) -> list[Found]:
+    """Return all folders that hold sequences; nothing is looked for below such a folder."""
+    found, level = [], [root]
+    for depth in range(DEEPEST + 1):
+        here = [(folder, find(folder)) for folder in level]
+        found += [each for each in here if each[1]]
+        if depth < DEEPEST:
+            level = [below for folder, files in here if not files for below in sub_folders(folder)]
+    return found
+
+
+def several_folders(root: Path, title: str, places: Sequence[Path]) -> DataError:
+    """Return the error for several folders that hold a benchmark's sequences."""
+    named = " and ".join(str(place.relative_to(root)) for place in places[:2])
+    return DataError(f"{root}: {len(places)} folders hold sequences of {title}, such as {named}; name one")
 
 
 def paired_folders(
@@ -104,6 +160,7 @@ def paired_folders(
     init: str | None = None,
     corners: bool = False,
     every: int = 1,
+    shared: Sequence[str] = (),
 ) -> Callable[[Path], list[SequenceFiles]]:
     """Return what finds sequence folders, each with a folder of frames per modality and files of boxes.
 
@@ -113,16 +170,17 @@ def paired_folders(
         init: the name of the file with the box to start from.
         corners: as in ``SequenceFiles``.
         every: as in ``SequenceFiles``.
+        shared: names of files with a box per frame that stand for all of ``truths`` where none of these is there.
     """
-    marks = (*truths, *images.rgb, *images.tir)
+    marks = (*truths, *shared, *images.rgb, *images.tir)
 
     def find(folder: Path) -> list[SequenceFiles]:
-        one = any((folder / name).is_file() for name in truths)
+        one = any((folder / name).is_file() for name in (*truths, *shared))
         folders = [folder] if one else [each for each in sub_folders(folder) if _holds_any(each, marks)]
         return [
             SequenceFiles(
                 each.resolve().name,
-                tuple(each / name for name in truths),
+                _truths(each, truths, shared),
                 Pair(*(first_there(each, names) for names in images)),
                 None if init is None else each / init,
                 corners=corners,
@@ -170,14 +228,25 @@ def annotations_only(folder: Path) -> list[SequenceFiles]:
 
 
 def box_files(folder: Path) -> list[Path]:
-    """Return a folder's text files, lists of sequences and the like aside."""
-    return [path for path in folder.glob("*.txt") if path.stem.casefold() not in LISTS and path.name[0] != "."]
+    """Return a folder's files of boxes: its text files without lists, notes and what a system left there."""
+    return [path for path in _texts(folder) if path.stem.casefold() not in LISTS and _may_hold_boxes(path)]
+
+
+def other_texts(folder: Path) -> list[Path]:
+    """Return a folder's text files that hold no boxes, known lists aside."""
+    return [path for path in _texts(folder) if path.stem.casefold() not in LISTS and not _may_hold_boxes(path)]
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, hidden ones aside, in natural order."""
-    found = [path for path in folder.iterdir() if path.name[0] != "." and path.is_dir()]
-    return sorted(found, key=lambda path: natural_order(path.name))
+    """Return the folders in a folder in natural order, without those that ``is_stray``."""
+    found = [path for path in folder.iterdir() if not is_stray(path) and path.is_dir()]
+    return sort_naturally(found, lambda path: path.name, str(folder))
+
+
+def stray_entries(folders: Iterable[Path]) -> list[Path]:
+    """Return what of the folders' entries ``is_stray``."""
+    unique = {folder.absolute(): folder for folder in folders}.values()
+    return [path for folder in unique for path in sorted(folder.iterdir()) if is_stray(path)]
 
 
 def first_there(folder: Path, names: Sequence[str]) -> Path:
@@ -187,3 +256,44 @@ def first_there(folder: Path, names: Sequence[str]) -> Path:
 
 def _holds_any(folder: Path, names: Sequence[str]) -> bool:
     return any((folder / name).exists() for name in names)
+
+
+def _texts(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.txt")) if not is_stray(path) and path.is_file()]
+
+
+def _may_hold_boxes(path: Path) -> bool:
+    """Return whether one of a file's first lines has numbers for the most part, or cannot be judged by its text.
+
+    Notes and lists of names have none. A damaged file of boxes must not pass for a note: reading it names the error.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if b"\0" in head:
+        return True
+    lines = [
+        line.split() for line in re.sub(r"[,;]", " ", head.decode("utf-8", "replace").lstrip("\ufeff")).splitlines()
+    ]
+    filled = [words for words in lines if words][:_HEAD_LINES]
+    return not filled or any(len(words) > 1 and 2 * sum(map(_is_number, words)) >= len(words) for words in filled)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _truths(folder: Path, names: Sequence[str], shared: Sequence[str]) -> tuple[Path, ...]:
+    """Return a sequence's files of boxes; the first of ``shared`` for all of them where it has no other."""
+    own = tuple(folder / name for name in names)
+    if not shared or any(path.is_file() for path in own):
+        return own
+    found = next((path for name in shared if (path := folder / name).is_file() and _boxes_in(path) > 1), None)
+    return own if found is None else (found,) * len(own)
+
+
+def _boxes_in(path: Path) -> int:
+    return sum(1 for line in path.read_bytes().splitlines() if line.strip())

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mmdistill.reference.data.benchmarks.attributes import Copy
 from mmdistill.reference.data.benchmarks.gtot import GTOT
-from mmdistill.reference.data.benchmarks.lasher import Split, lasher
-from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, search
-from mmdistill.reference.data.benchmarks.lsotb_tir import LSOTB_TIR
+from mmdistill.reference.data.benchmarks.lasher import lasher
+from mmdistill.reference.data.benchmarks.layout import (
+    LISTS,
+    Layout,
+    SequenceFiles,
+    other_texts,
+    search,
+    stray_entries,
+)
+from mmdistill.reference.data.benchmarks.lsotb_tir import LSOTB_TIR, LSOTB_TIR_TRAINING
 from mmdistill.reference.data.benchmarks.ptb_tir import PTB_TIR
 from mmdistill.reference.data.benchmarks.rgbt234 import RGBT210, RGBT234
 from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
+from mmdistill.reference.data.benchmarks.splits import Coverage, Split
 from mmdistill.reference.data.benchmarks.vot import vot
 from mmdistill.reference.data.benchmarks.vtuav import VTUAV
 from mmdistill.reference.data.box_files import read_text
-from mmdistill.reference.data.folders import FolderSequence
+from mmdistill.reference.data.folders import STRAY, FolderSequence
 from mmdistill.reference.data.sequence import Boxes, TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.oddities import Oddities
@@ -26,6 +34,7 @@ from mmdistill.reference.oddities import Oddities
 BenchmarkName = Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot"]
 
 UNUSABLE = "sequences that can't be used are left out"
+OTHER_TEXTS = "text files beside the sequences that hold no boxes, passed over"
 
 
 class LabelledSequence(TrackingSequence, Protocol):
@@ -47,6 +56,7 @@ class Benchmark:
         files: those of all sequences.
         sequences: all that can be used, in natural order of their names.
         oddities: what is odd about the copy.
+        coverage: how many sequences are used, of how many by the benchmark's publication.
     """
 
     layout: Layout
@@ -54,6 +64,7 @@ class Benchmark:
     files: list[SequenceFiles]
     sequences: list[LabelledSequence]
     oddities: Oddities
+    coverage: Coverage
 
 
 def open_benchmark(
@@ -65,25 +76,41 @@ def open_benchmark(
     split: Split = "test",
     attribute_names: Sequence[str] = (),
     unusable: Literal["stop", "skip"] = "stop",
+    partial: bool = False,
 ) -> Benchmark:
     """Read a copy of a benchmark.
 
     Args:
         name: which benchmark.
-        root: its folder, or one up to two levels above.
+        root: its folder, or one up to two levels above, or a list of its sequences in such a folder.
         images: whether frames are wanted; for scoring, annotations are enough.
         modality: what the images of single-modality VOT-style sequences are.
         split: which part of LasHeR.
         attribute_names: in the order of the files' flags, for benchmarks whose files don't say them.
         unusable: what a sequence that can't be used is: an error, or left out and noted as odd.
+        partial: whether a copy of LasHeR may have other sequences than the split has by the official list and count.
+            The other benchmarks have no list of names to compare with: ``coverage`` says their count.
 
     Raises:
-        DataError: there are no sequences, several folders hold some, or one can't be used.
+        DataError: there are no sequences, several folders hold some, one can't be used, or they are not the split's.
     """
     layout = choose_layout(name, modality=modality, split=split)
     oddities = Oddities()
-    place, files = search(layout, Path(root))
-    copy = Copy(Path(root), place, [each.name for each in files], attribute_names, oddities)
+    root = Path(root)
+    if root.is_file() and root.stem.casefold() in LISTS:
+        root = root.parent
+    place, found = search(layout, root, images=images)
+    files, coverage = _select(layout, place, found, root, oddities)
+    if not files:
+        outside = ", ".join(coverage.others[:3])
+        raise DataError(f"{root}: {coverage.line}; expected sequences of {layout.title}, got others such as {outside}")
+    if layout.select is not None and not (partial or coverage.matches_split):
+        raise DataError(f"{root}: {coverage.line}; with --partial what is there is used")
+    for entry in stray_entries((root, place)):
+        oddities.add(STRAY, entry.name)
+    for text in other_texts(place):
+        oddities.add(OTHER_TEXTS, text.name)
+    copy = Copy(root, place, [each.name for each in files], attribute_names, oddities)
     flags = {} if layout.attributes is None else layout.attributes(copy)
     sequences: list[LabelledSequence] = []
     for each in files:
@@ -99,15 +126,25 @@ def open_benchmark(
             oddities.add(UNUSABLE, str(error))
     for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
         oddities.add(f"sequences that {layout.listed} lists, but that are not there", absent)
-    if layout.count not in (None, len(sequences)):
-        oddities.add(f"{layout.title} has {layout.count} sequences, {len(sequences)} are used")
-    return Benchmark(layout, place, files, sequences, oddities)
+    names = {each.name for each in sequences}
+    coverage = replace(
+        coverage, used=len(sequences), unusable=tuple(each.name for each in files if each.name not in names)
+    )
+    return Benchmark(layout, place, files, sequences, oddities, coverage)
+
+
+def _select(
+    layout: Layout, place: Path, found: list[SequenceFiles], root: Path, oddities: Oddities
+) -> tuple[list[SequenceFiles], Coverage]:
+    if layout.select is None:
+        return found, Coverage(layout.benchmark, len(found), official=layout.count)
+    return layout.select((place, found), root, oddities)
 
 
 def open_usable(
     name: BenchmarkName, root: str | Path, oddities: Oddities, *, images: bool, **options: Any
-) -> list[LabelledSequence]:
-    """Return the sequences of a copy of a benchmark that can be used, at least one.
+) -> Benchmark:
+    """Return a copy of a benchmark with at least one sequence that can be used.
 
     Args:
         name: as ``open_benchmark`` takes it.
@@ -125,7 +162,7 @@ def open_usable(
         raise DataError(
             f"{opened.place}: none of {len(opened.files)} sequences can be used; evaluate --check lists why"
         )
-    return opened.sequences
+    return opened
 
 
 def _listed(copy: Copy, layout: Layout) -> set[str]:
@@ -139,4 +176,6 @@ def choose_layout(name: BenchmarkName, *, modality: Literal["rgb", "tir"] = "rgb
         return vot(modality)
     if name == "lasher":
         return lasher(split)
+    if name == "lsotb-tir" and split == "train":
+        return LSOTB_TIR_TRAINING
     return {each.benchmark: each for each in (GTOT, RGBT210, RGBT234, VTUAV, LSOTB_TIR, PTB_TIR)}[name]

@@ -11,7 +11,7 @@ from mmdistill.reference.data.benchmarks.attributes import file_per_attribute
 from mmdistill.reference.data.benchmarks.layout import Layout, paired_folders
 
 
-def _layout(benchmark: str, count: int) -> Layout:
+def _layout(benchmark: str, count: int, shared: tuple[str, ...] = ()) -> Layout:
     return Layout(
         benchmark,
         count,
@@ -20,6 +20,7 @@ def _layout(benchmark: str, count: int) -> Layout:
                 truths=("visible.txt", "infrared.txt"),
                 images=Pair(("visible",), ("infrared",)),
                 init="init.txt",
+                shared=shared,
             ),
         ),
         attributes=file_per_attribute("attr_txt", order="SequencesName.txt"),
@@ -30,5 +31,5 @@ def _layout(benchmark: str, count: int) -> Layout:
 RGBT234 = _layout("rgbt234", 234)
 """``<name>/{visible,infrared}/``, ``{visible,infrared,init}.txt``; ``attr_txt/<attribute>.txt``."""
 
-RGBT210 = _layout("rgbt210", 210)
-"""As RGBT234."""
+RGBT210 = _layout("rgbt210", 210, shared=("init.txt",))
+"""As RGBT234; or one ground truth for both modalities in ``init.txt``, a box per frame."""

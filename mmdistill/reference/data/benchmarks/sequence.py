@@ -60,6 +60,8 @@ class BenchmarkSequence:
         self._files = files
         self._flags = dict(attributes or {})
         self._oddities = oddities = Oddities() if oddities is None else oddities
+        if isinstance(files.labels, DataError):
+            raise files.labels
         labels = [_read_truth(path, files, oddities) for path in files.truths]
         frames = max(map(len, self.images)) if images else 0
         spread = [_spread(each, frames, path, files.every) for each, path in zip(labels, files.truths, strict=True)]
@@ -110,6 +112,8 @@ class BenchmarkSequence:
 
 
 def _read_truth(path: Path, files: SequenceFiles, oddities: Oddities) -> Boxes:
+    if isinstance(files.labels, np.ndarray):
+        return files.labels
     rows = read_rows(path, empty="nan")
     if not np.isfinite(rows).all():
         oddities.add(EMPTY_LINES, f"{path}: {(~np.isfinite(rows).all(axis=1)).sum()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +9,10 @@ from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import MALFORMED, Copy, Flags
 from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, annotations_only, first_there, sub_folders
 from mmdistill.reference.data.box_files import read_text
-from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation
-from mmdistill.reference.data.image_files import SUFFIXES
-from mmdistill.reference.data.modalities import NAMES, modality_folders
+from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation, is_sequence
+from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.json_files import parse_json
 
 
 def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
@@ -26,8 +25,9 @@ def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
     def find(folder: Path) -> list[SequenceFiles]:
         if find_annotation(folder) is not None:
             return [_one(folder, modality)]
-        folders = [_one(each, modality) for each in sub_folders(folder) if find_annotation(each) or _has_frames(each)]
-        return folders + annotations_only(folder)
+        folders = [_one(each, modality) for each in sub_folders(folder) if is_sequence(each)]
+        names = {each.name for each in folders}
+        return folders + [each for each in annotations_only(folder) if each.name not in names]
 
     return Layout("vot", count=None, find=(find,), attributes=_attributes)
 
@@ -39,8 +39,11 @@ def _attributes(copy: Copy) -> Flags:
         folder = copy.place if find_annotation(copy.place) is not None else copy.place / name
         if (path := folder / ATTRIBUTES).is_file():
             try:
-                flags[name] = {attribute: any(frames) for attribute, frames in json.loads(read_text(path)).items()}
-            except (AttributeError, TypeError, ValueError) as error:
+                content = parse_json(read_text(path), where=path)
+                flags[name] = {attribute: any(frames) for attribute, frames in content.items()}
+            except DataError as error:
+                copy.oddities.add(MALFORMED, str(error))
+            except TypeError as error:
                 copy.oddities.add(MALFORMED, f"{path}: {error}")
     return flags
 
@@ -54,8 +57,3 @@ def _one(folder: Path, modality: Literal["rgb", "tir"]) -> SequenceFiles:
     single = first_there(folder, ("img", "."))
     images: Pair[Path | None] = Pair(single, None) if modality == "rgb" else Pair(None, single)
     return SequenceFiles(folder.resolve().name, (annotation,), Pair(*both) if both else images)
-
-
-def _has_frames(folder: Path) -> bool:
-    places = {"img", *NAMES.rgb, *NAMES.tir}
-    return any(path.suffix.lower() in SUFFIXES or path.name in places for path in folder.iterdir())

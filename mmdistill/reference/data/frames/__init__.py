@@ -6,6 +6,7 @@ from mmdistill.reference.data.frames.live import LiveFrames
 from mmdistill.reference.data.frames.opening import open_frames, open_input
 from mmdistill.reference.data.frames.reading import OnBroken, Reading, State
 from mmdistill.reference.data.frames.recorded import Frames
+from mmdistill.reference.data.frames.times import PairBy
 from mmdistill.reference.data.frames.video_file import VideoFile
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ImageFolder",
     "LiveFrames",
     "OnBroken",
+    "PairBy",
     "Reading",
     "State",
     "VideoFile",

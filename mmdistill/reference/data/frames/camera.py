@@ -7,7 +7,7 @@ import threading
 import cv2
 
 from mmdistill.reference.data.frames.steady_range import SteadyRange
-from mmdistill.reference.data.images import Pixels, is_thermal, to_rgb
+from mmdistill.reference.data.images import Pixels, check_pixels, is_thermal, to_rgb
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
 
@@ -43,7 +43,7 @@ class Camera:
         """Wait for a frame that was not returned before, and return it as ``(H, W, 3)`` RGB.
 
         Raises:
-            DataError: the camera gives no more frames.
+            DataError: the camera gives no more frames, or its data as they come instead of images.
         """
         with self._change:
             self._change.wait_for(lambda: self._newest is not None or not self._running, self._patience)
@@ -51,6 +51,7 @@ class Camera:
         if pixels is None:
             self.close()  # whoever goes on without this camera need not wait for it again
             raise DataError(f"{self.name}: gave no frame for {self._patience:g} seconds, or was unplugged")
+        _check_frame(pixels, self.name)
         self._range.measure(self._seen, pixels)
         limits = self._range.at(self._seen, pixels) if is_thermal(pixels) else None
         self._seen += 1
@@ -69,6 +70,19 @@ class Camera:
                 self._newest = pixels if taken else self._newest
                 self._change.notify()
         self._capture.release()
+
+
+def _check_frame(pixels: Pixels, name: str) -> None:
+    """Refuse data that are no image: a row of undecoded bytes, or the two channels of raw YUYV.
+
+    Raises:
+        DataError: they are none.
+    """
+    if 1 in pixels.shape[:2] or (pixels.ndim == 3 and pixels.shape[2] == 2):
+        raise DataError(
+            f"{name}: expected images, got an array of shape {pixels.shape}: the camera's data, not decoded"
+        )
+    check_pixels(pixels, name)
 
 
 def _open(number: int, name: str) -> cv2.VideoCapture:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames.camera import Camera
-from mmdistill.reference.data.frames.one_size import OneSize
+from mmdistill.reference.data.frames.one_size import FixedSize, OneSize
 from mmdistill.reference.data.frames.reading import InputWarnings, Look, OnBroken, Reading, combine, look
 
 
@@ -23,6 +23,7 @@ class LiveFrames:
     """
 
     length = None
+    incomplete = ""
 
     def __init__(self, rgb: Camera | None, tir: Camera | None, *, on_broken: OnBroken = "stop") -> None:
         self._cameras = Pair(rgb, tir)
@@ -30,13 +31,19 @@ class LiveFrames:
         self._size = (0, 0)
         name = "" if tir is None else tir.name
         self.warnings = InputWarnings()
+        reference = rgb if rgb is not None else tir
+        self._fixed = None if reference is None else FixedSize(reference.name)
         self._one_size = OneSize(name, None if rgb is None else lambda: self._size, self.warnings)
 
     def __iter__(self) -> Iterator[Reading]:
+        number = 0
         looks = self._looks("stop")  # a camera must give at least one frame
         while any(each.image is not None for each in looks):
             if looks.rgb.image is not None:
                 self._size = looks.rgb.image.shape[1::-1]
+            number += 1
+            if self._fixed is not None:
+                self._fixed(looks.rgb.image if self._cameras.rgb is not None else looks.tir.image, number)
             yield combine(looks, self._one_size)
             looks = self._looks(self._on_broken)
 

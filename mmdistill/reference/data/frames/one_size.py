@@ -11,11 +11,15 @@ import numpy as np
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.sequence import FramePair, Image
+from mmdistill.reference.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 ASPECT_TOLERANCE = 0.02
 """Relative difference of two aspect ratios that is rounding: 1280 x 720 and 854 x 480 are both 16:9."""
+
+MAX_WARNINGS = 5
+"""Sizes of TIR that are warned of."""
 
 
 def aspect_warning(rgb_size: tuple[int, int], tir_size: tuple[int, int]) -> str | None:
@@ -44,8 +48,39 @@ def _aspect(width: int, height: int) -> str:
     return f"{width / height:.4g}:1"
 
 
+class FixedSize:
+    """Refuses an image of another size than the first: positions in it would mean something else.
+
+    Args:
+        where: what the frames are called.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, image: Image | None, number: int) -> Image | None:
+        """Return the image.
+
+        Args:
+            image: ``(H, W, 3)``, or None.
+            number: the frame's, from 1, for the error.
+
+        Raises:
+            DataError: it has another size than the first one.
+        """
+        if image is None:
+            return None
+        size = image.shape[1], image.shape[0]
+        self._size = self._size or size
+        if size != self._size:
+            first, this = (f"{width} x {height}" for width, height in (self._size, size))
+            raise DataError(f"{self._where}: frame {number} is {this}, expected the first frame's size of {first}")
+        return image
+
+
 class OneSize:
-    """Makes both images of each frame one size: TIR is resized to RGB's, with one warning.
+    """Makes both images of each frame one size: TIR is resized to RGB's, with one warning for each size of TIR.
 
     Args:
         where: what the TIR frames are called.
@@ -60,7 +95,7 @@ class OneSize:
         warn: Callable[[str], object] = logger.warning,
     ) -> None:
         self._where, self._usual, self._warn = where, usual, warn
-        self._warned = False
+        self._warned: set[tuple[int, int]] = set()
 
     def __call__(self, frame: FramePair) -> FramePair:
         """Return the frame with TIR at RGB's size."""
@@ -72,9 +107,9 @@ class OneSize:
     def _resized(self, tir: Image, width: int, height: int) -> Image:
         if tir.shape[:2] == (height, width):
             return tir
-        if not self._warned:
-            given = tir.shape[1], tir.shape[0]
+        given = tir.shape[1], tir.shape[0]
+        if given not in self._warned and len(self._warned) < MAX_WARNINGS:
             resized = f"TIR of {given[0]} x {given[1]} is resized to RGB's {width} x {height}"
             self._warn(f"{self._where}: {aspect_warning((width, height), given) or resized}")
-            self._warned = True
+            self._warned.add(given)
         return np.asarray(cv2.resize(tir, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

@@ -11,9 +11,11 @@ from mmdistill.reference.data.frames.camera import Camera
 from mmdistill.reference.data.frames.image_folder import ImageFolder
 from mmdistill.reference.data.frames.live import LiveFrames
 from mmdistill.reference.data.frames.pairing import pair_files
-from mmdistill.reference.data.frames.reading import OnBroken
+from mmdistill.reference.data.frames.reading import InputWarnings, OnBroken
 from mmdistill.reference.data.frames.recorded import Frames
 from mmdistill.reference.data.frames.source import Source
+from mmdistill.reference.data.frames.tiff_stack import TiffStack, is_tiff
+from mmdistill.reference.data.frames.times import PairBy, pair_by_time
 from mmdistill.reference.data.frames.video_file import VideoFile
 from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.errors import DataError
@@ -25,28 +27,35 @@ def open_frames(
     *,
     unequal: Literal["error", "shorter"] = "error",
     on_broken: OnBroken = "stop",
+    pair_by: PairBy = "auto",
 ) -> Frames:
-    """Open a recorded video of RGB, of TIR, or of both: for each a folder of images or a video file.
+    """Open a recorded video of RGB, of TIR, or of both: for each a folder of images, a video or a multi-page TIFF.
 
     Two folders are paired by the order of their names, or by the numbers in them where a file is lost; see
-    ``pair_files``.
+    ``pair_files``. By time, each RGB frame gets the TIR frame nearest to it; see ``pair_by_time``.
 
     Args:
         rgb: the RGB frames.
         tir: the TIR frames.
         unequal: what modalities of different length are: an error, or as long as the shorter.
         on_broken: what an image that cannot be read does: raise its DataError, or count as none.
+        pair_by: what makes two frames a pair. auto: their index, which is an error where rates are stated that differ.
 
     Raises:
-        DataError: neither is given, a source is missing or unreadable, or the frame counts differ.
+        DataError: neither is given, a source is missing or unreadable, or the rates or frame counts differ.
     """
-    sources: Pair[Source | None]
-    if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir():
-        files = pair_files(list_images(rgb), list_images(tir))
-        sources = Pair(ImageFolder(rgb, files.rgb), ImageFolder(tir, files.tir))
+    warnings, where = InputWarnings(), Pair(str(rgb), str(tir))
+    opened: Pair[Source | None]
+    if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
+        files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
+        opened = Pair(ImageFolder(rgb, files.rgb), ImageFolder(tir, files.tir))
     else:
-        sources = Pair(_open_source(rgb), _open_source(tir))
-    return Frames(*sources, where=Pair(str(rgb), str(tir)), unequal=unequal, on_broken=on_broken)
+        opened = Pair(_open_source(rgb, warnings), _open_source(tir, warnings))
+    if pair_by == "time":
+        if opened.rgb is None or opened.tir is None:
+            raise DataError(f"--pair-by time: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
+        opened = pair_by_time(Pair(opened.rgb, opened.tir), where, warnings, on_broken)
+    return Frames(*opened, where=where, unequal=unequal, on_broken=on_broken, pair_by=pair_by, warnings=warnings)
 
 
 def open_input(
@@ -55,6 +64,7 @@ def open_input(
     *,
     unequal: Literal["error", "shorter"] = "error",
     on_broken: OnBroken = "stop",
+    pair_by: PairBy = "auto",
 ) -> Frames | LiveFrames:
     """Open what ``open_frames`` does, or cameras: ``"0"`` is the first device (a folder of that name is ``./0``).
 
@@ -64,7 +74,9 @@ def open_input(
     given = Pair(rgb, tir)
     numbers = [name is not None and name.isdecimal() for name in given]
     if not any(numbers):
-        return open_frames(rgb, tir, unequal=unequal, on_broken=on_broken)
+        return open_frames(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)
+    if pair_by == "time":
+        raise DataError("--pair-by time: expected two recordings; cameras are paired as their frames come")
     if any(name is not None and not number for name, number in zip(given, numbers, strict=True)):
         raise DataError(f"frames: expected two cameras or two recordings, got {rgb} for RGB and {tir} for TIR")
     with ExitStack() as opened:
@@ -80,7 +92,10 @@ def _open_camera(number: int, opened: ExitStack) -> Camera:
     return camera
 
 
-def _open_source(path: str | Path | None) -> Source | None:
+def _open_source(path: str | Path | None, warnings: InputWarnings) -> Source | None:
     if path is None:
         return None
-    return ImageFolder(path) if Path(path).is_dir() else VideoFile(path)
+    path = Path(path)
+    if path.is_dir():
+        return ImageFolder(path, list_images(path, warnings))
+    return TiffStack(path) if is_tiff(path) else VideoFile(path)

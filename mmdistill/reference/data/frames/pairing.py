@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.image_files import ImageFiles
+from mmdistill.reference.data.natural_order import reads_as_decimals, split_numbers
 
 logger = logging.getLogger(__name__)
-
-_NUMBER = re.compile(r"\d+")
 
 SHOWN = 5
 """How many missing numbers a message lists."""
@@ -37,22 +36,27 @@ def pair_files(
         For each modality its frames, None for a frame without an image; of unequal length where the folders end
         differently.
     """
-    if _digits(rgb) == _digits(tir):
+    rgb_names, tir_names = _names(rgb), _names(tir)
+    if list(map(_digits, rgb_names)) == list(map(_digits, tir_names)):
         return Pair(rgb, tir)
-    rgb_numbers, tir_numbers = _by_number(rgb), _by_number(tir)
+    decimals = any(map(reads_as_decimals, (rgb_names, tir_names)))
+    rgb_numbers, tir_numbers = _by_number(rgb, decimals), _by_number(tir, decimals)
     if rgb_numbers is None or tir_numbers is None or not _lossy(rgb_numbers, tir_numbers):
         return Pair(rgb, tir)
     numbers = sorted(rgb_numbers.keys() | tir_numbers.keys())
     return Pair(_filled(rgb_numbers, numbers, tir[0].parent, say), _filled(tir_numbers, numbers, rgb[0].parent, say))
 
 
-def _digits(files: Sequence[Path]) -> list[list[str]]:
-    """Return the numbers in each file's name; where two folders have the same, nothing is lost."""
-    names = files.names if isinstance(files, ImageFiles) else [path.name for path in files]
-    return [_NUMBER.findall(name) for name in names]
+def _names(files: Sequence[Path]) -> Sequence[str]:
+    return files.names if isinstance(files, ImageFiles) else [path.name for path in files]
 
 
-def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:
+def _digits(name: str) -> list[str]:
+    """Return the numbers in a file's name; where two folders have the same, nothing is lost."""
+    return split_numbers(name)[1::2]
+
+
+def _lossy(first: dict[Decimal, Path], second: dict[Decimal, Path]) -> bool:
     """Whether two folders share one numbering of which files are lost."""
     shared = first.keys() & second.keys()
     same_start = min(first) == min(second)
@@ -60,7 +64,7 @@ def _lossy(first: dict[int, Path], second: dict[int, Path]) -> bool:
 
 
 def _filled(
-    files: dict[int, Path], numbers: Sequence[int], partner: Path, say: Callable[[str], object]
+    files: dict[Decimal, Path], numbers: Sequence[Decimal], partner: Path, say: Callable[[str], object]
 ) -> list[Path | None]:
     """Return the files in the order of all numbers, up to their own last; say which are lost."""
     own = [number for number in numbers if number <= max(files)]
@@ -73,12 +77,14 @@ def _filled(
     return [files.get(number) for number in own]
 
 
-def _by_number(files: Sequence[Path]) -> dict[int, Path] | None:
+def _by_number(files: Sequence[Path], decimals: bool) -> dict[Decimal, Path] | None:
     """Return files by the one number in which their names differ, or None if there is no such number."""
-    parts = [re.split(r"(\d+)", path.stem) for path in files]
+    parts = [split_numbers(path.stem, decimals=decimals) for path in files]
     if len({tuple(part[::2]) for part in parts}) > 1:
         return None
-    columns = [[int(digits) for digits in column] for column in zip(*(part[1::2] for part in parts), strict=True)]
+    texts = zip(*(part[1::2] for part in parts), strict=True)
+    texts = zip(*(part[1::2] for part in parts), strict=True)
+    columns = [[Decimal(digits.replace(",", ".")) for digits in column] for column in texts]
     different = [column for column in columns if len(set(column)) > 1]
     if len(different) != 1 or len(set(different[0])) < len(files):
         return None

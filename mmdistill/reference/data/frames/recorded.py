@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Literal
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.frames.one_size import OneSize
+from mmdistill.reference.data.frames.one_size import FixedSize, OneSize
 from mmdistill.reference.data.frames.reading import InputWarnings, OnBroken, Reading, combine, look
 from mmdistill.reference.data.frames.source import Source
-from mmdistill.reference.data.sequence import FramePair
+from mmdistill.reference.data.frames.times import PairBy, check_rates, warn_of_times
+from mmdistill.reference.data.sequence import FramePair, Image
 from mmdistill.reference.errors import DataError
 
 
@@ -23,9 +24,16 @@ class Frames:
         where: what the two are called in errors.
         unequal: what modalities of different length are: an error, or as long as the shorter, which is logged once.
         on_broken: what an image that cannot be read does: raise its DataError, or count as none.
+        pair_by: auto: by index, which is an error where two rates are stated that differ. index: by index whatever they
+            are. time: they are paired already.
+        warnings: takes what a user must know about the recordings.
+
+    Attributes:
+        warnings: what a user must know about the recordings.
+        incomplete: why not all stated frames of all recordings are read; empty if they are.
 
     Raises:
-        DataError: neither is given, or they differ in length.
+        DataError: neither is given, or they differ in rate or length.
     """
 
     def __init__(
@@ -36,19 +44,33 @@ class Frames:
         where: Pair[str],
         unequal: Literal["error", "shorter"] = "error",
         on_broken: OnBroken = "stop",
+        pair_by: PairBy = "auto",
+        warnings: InputWarnings | None = None,
     ) -> None:
-        self.warnings = InputWarnings()
-        lengths = [len(source) for source in (rgb, tir) if source is not None]
-        if not lengths:
+        self.warnings = InputWarnings() if warnings is None else warnings
+        given = [source for source in (rgb, tir) if source is not None]
+        if not given:
             raise DataError("frames: expected an RGB or a TIR source or both, got neither")
+        if rgb is not None and tir is not None and pair_by == "auto":
+            check_rates(Pair(rgb, tir), where)
+        cut = [source.shortfall for source in given if source.shortfall]
+        for each in cut:
+            self.warnings(each)
+        lengths = [len(source) for source in given]
         if lengths[0] != lengths[-1]:
             got = f"got {lengths[0]} in {where.rgb} and {lengths[-1]} in {where.tir}"
             if unequal == "error":
                 raise DataError(f"expected as many RGB as TIR frames, {got}")
-            self.warnings(f"{got}; the first {min(lengths)} are used")
+            cut.append(f"{got}; the first {min(lengths)} are used")
+            self.warnings(cut[-1])
+        if rgb is not None and tir is not None and pair_by == "auto":
+            warn_of_times(Pair(rgb, tir), where, self.warnings)
+        self.incomplete = "; ".join(cut)
         self._sources = Pair(rgb, tir)
         self._where = where
         self._length = min(lengths)
+        if on_broken == "skip":
+            self._length = min(self._length, max(source.available for source in given))
         self._on_broken = on_broken
         self._one_size = OneSize(where.tir, None if rgb is None else self._usual_size, self.warnings)
 
@@ -56,7 +78,11 @@ class Frames:
         return self._length
 
     def __iter__(self) -> Iterator[Reading]:
-        return map(self.read, range(len(self)))
+        """Read all frames in order; those of RGB (of TIR, where it is alone) must have one size."""
+        side = 0 if self._sources.rgb is not None else 1
+        fixed = FixedSize(self._where[side])
+        for index in range(len(self)):
+            yield self._read(index, partial(fixed, number=index + 1), side)
 
     @property
     def length(self) -> int:
@@ -73,9 +99,15 @@ class Frames:
         Raises:
             DataError: an image cannot be read, unless such images are to be skipped.
         """
-        looks = (
-            look(None if source is None else partial(source.frame, index), self._on_broken) for source in self._sources
-        )
+        return self._read(index)
+
+    def _read(self, index: int, check: Callable[[Image | None], Image | None] | None = None, side: int = 0) -> Reading:
+        looks = []
+        for each, source in enumerate(self._sources):
+            read = None if source is None else partial(source.frame, index)
+            if read is not None and check is not None and each == side:
+                read = partial(_checked, read, check)
+            looks.append(look(read, self._on_broken))
         return combine(Pair(*looks), self._one_size)
 
     @cached_property
@@ -95,3 +127,7 @@ class Frames:
 
     def close(self) -> None:
         """Nothing needs to be given back; live frames do."""
+
+
+def _checked(read: Callable[[], Image | None], check: Callable[[Image | None], Image | None]) -> Image | None:
+    return check(read())

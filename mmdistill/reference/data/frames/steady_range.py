@@ -1,4 +1,4 @@
-"""Which 16-bit values become black and white in a video of thermal images: a range that does not flicker."""
+"""Which thermal values become black and white in a video: a range that does not flicker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_CLIPPED = 0.25
 
 
 class SteadyRange:
-    """The range of values that a video's 16-bit images are stretched by.
+    """The range of values that a video's thermal images are stretched by; see ``is_thermal``.
 
     Stretched by its own percentiles, each frame would be brighter or darker than the one before whenever something hot
     or cold enters. Here the percentiles of every 25th frame are taken. The first 25 frames keep to those of frame 1;
@@ -41,7 +41,11 @@ class SteadyRange:
     def at(self, index: int, pixels: Pixels) -> Limits | None:
         """Return the range for a frame's pixels; None if there is none that fits, and they are to have their own."""
         limits = self._limits(index)
-        if limits is None or np.mean((pixels < limits[0]) | (pixels > limits[1])) > MOST_CLIPPED:
+        if limits is None:
+            return None
+        if pixels.dtype.kind == "f":
+            pixels = pixels[~np.isnan(pixels)]
+        if not pixels.size or np.mean((pixels < limits[0]) | (pixels > limits[1])) > MOST_CLIPPED:
             return None
         return limits
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdistill.reference.data.image_files import SUFFIXES, natural_order
+from mmdistill.reference.data.image_files import SUFFIXES
+from mmdistill.reference.data.natural_order import natural_order
 from mmdistill.reference.data.pairs.folder_matching import Layout
 from mmdistill.reference.data.pairs.scanning import Folder
 from mmdistill.reference.data.pairs.words import Side, side_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 from mmdistill.pair import Pair
 from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
+from mmdistill.reference.data.synthetic.settings import Aspect, GrayLevels, Length
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.ranges import LOW_TO_HIGH, Range, check_fields
+
+RelativeSide = Annotated[float, Range(0, 1, above=True)]
 
 CANDIDATES = 8
 """Regions that are looked at for each target; the one that differs most from what is around it is taken."""
@@ -37,14 +42,17 @@ class SceneSettings:
         noise: largest deviation of a view's noise, grey levels.
     """
 
-    length: int = 8
-    target_side: tuple[float, float] = (0.08, 0.35)
-    target_aspect: tuple[float, float] = (0.33, 2.0)
-    stretch: float = 0.1
-    gain: float = 0.2
-    shift: float = 12.0
-    blur: float = 1.5
-    noise: float = 6.0
+    length: Length = 8
+    target_side: Annotated[tuple[RelativeSide, RelativeSide], LOW_TO_HIGH] = (0.08, 0.35)
+    target_aspect: Annotated[tuple[Aspect, Aspect], LOW_TO_HIGH] = (0.33, 2.0)
+    stretch: Annotated[float, Range(0, 2)] = 0.1
+    gain: Annotated[float, Range(0, 5)] = 0.2
+    shift: GrayLevels = 12.0
+    blur: Annotated[float, Range(0, 100)] = 1.5
+    noise: GrayLevels = 6.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class SceneSequence:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.ranges import LOW_TO_HIGH, Probability, Range, RangeError, check_fields
+
+ImageSide = Annotated[int, Range(8, 16_384)]
+Length = Annotated[int, Range(1, 10**6)]
+TargetSide = Annotated[float, Range(4, 10_000)]
+Aspect = Annotated[float, Range(0, 100, above=True)]
+Speed = Annotated[float, Range(0, 1000, above=True)]
+Distractors = Annotated[int, Range(0, 1000)]
+GrayLevels = Annotated[float, Range(0, 255)]
 
 
 @dataclass(frozen=True)
@@ -27,41 +36,30 @@ class SyntheticSettings:
         noise: deviation of the sensors' noise, grey levels.
 
     Raises:
-        DataError: a setting is out of range.
+        RangeError: a setting is out of range.
     """
 
-    size: tuple[int, int] = (240, 180)
-    length: int = 100
-    target_size: tuple[float, float] = (20.0, 44.0)
-    target_aspect: tuple[float, float] = (0.5, 2.0)
-    scale_change: float = 1.6
-    speed: tuple[float, float] = (0.5, 3.5)
-    distractors: tuple[int, int] = (0, 3)
-    event_stretch: int = 30
-    low_illumination: float = 0.3
-    thermal_crossover: float = 0.3
-    occlusion: float = 0.2
-    camera_motion: float = 12.0
-    noise: tuple[float, float] = (1.5, 6.0)
+    size: tuple[ImageSide, ImageSide] = (240, 180)
+    length: Length = 100
+    target_size: Annotated[tuple[TargetSide, TargetSide], LOW_TO_HIGH] = (20.0, 44.0)
+    target_aspect: Annotated[tuple[Aspect, Aspect], LOW_TO_HIGH] = (0.5, 2.0)
+    scale_change: Annotated[float, Range(1, 100)] = 1.6
+    speed: Annotated[tuple[Speed, Speed], LOW_TO_HIGH] = (0.5, 3.5)
+    distractors: Annotated[tuple[Distractors, Distractors], LOW_TO_HIGH] = (0, 3)
+    event_stretch: Annotated[int, Range(1, 10**6)] = 30
+    low_illumination: Probability = 0.3
+    thermal_crossover: Probability = 0.3
+    occlusion: Probability = 0.2
+    camera_motion: Annotated[float, Range(0, 10_000)] = 12.0
+    noise: Annotated[tuple[GrayLevels, GrayLevels], LOW_TO_HIGH] = (1.5, 6.0)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple) and field.name != "size" and not 0 <= value[0] <= value[1]:
-                raise DataError(f"SyntheticSettings.{field.name}: expected a range from low to high, got {value}")
+        check_fields(self)
         largest = self.target_size[1] * self.scale_change
-        events = (self.low_illumination, self.thermal_crossover, self.occlusion)
-        requirements = {
-            "length": (self.length >= 1, "at least 1 frame"),
-            "event_stretch": (self.event_stretch >= 1, "at least 1 frame"),
-            "scale_change": (self.scale_change >= 1, "at least 1"),
-            "camera_motion": (self.camera_motion >= 0, "at least 0"),
-            "speed": (self.speed[0] > 0, "more than 0"),
-            "target_aspect": (self.target_aspect[0] > 0, "more than 0"),
-            "target_size": (self.target_size[0] >= 4, "at least 4 pixels"),
-            "size": (min(self.size) >= largest, f"an image larger than the largest target, {largest:g} pixels"),
-            "occlusion": (min(events) >= 0 and sum(events) <= 1, "events' probabilities of at most 1 together"),
-        }
-        for name, (met, expected) in requirements.items():
-            if not met:
-                raise DataError(f"SyntheticSettings.{name}: expected {expected}, got {getattr(self, name)}")
+        if min(self.size) < largest:
+            expected = f"an image larger than the largest target, {largest:g} pixels"
+            raise RangeError("SyntheticSettings.size", expected, self.size)
+        if self.low_illumination + self.thermal_crossover + self.occlusion > 1:
+            raise RangeError(
+                "SyntheticSettings.occlusion", "events' probabilities of at most 1 together", self.occlusion
+            )

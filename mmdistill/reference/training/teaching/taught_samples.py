@@ -29,9 +29,9 @@ from mmdistill.reference.data.sampling import Sample, Sampler, Samples
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
-from mmdistill.reference.interruption import interruption
+from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.weights import weights_digest
-from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.progress import progress_bar, tell
 from mmdistill.reference.training.loading import Loader, Share
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
@@ -119,7 +119,7 @@ def taught_samples(
     data: str = "",
     device: torch.device | str = "cpu",
     progress: bool = True,
-) -> TaughtSamples | None:
+) -> TaughtSamples:
     """Ask the teacher about each of a fixed number of samples that is not on disk yet, and return the samples.
 
     How much will be written is said before. What is there of the same teacher and samples is taken as it is; each set
@@ -136,10 +136,11 @@ def taught_samples(
         progress: whether to show a progress bar.
 
     Returns:
-        The samples; None after an interruption: the same call then goes on.
+        The samples.
 
     Raises:
         DataError: the disk has no room for them, or a sample can't be read.
+        Interruption: a signal asked to stop; the same call then goes on.
     """
     device, ranks = torch.device(device), Ranks.current()
     fixed, share = FixedSamples(sampler, count, settings), Share.of(settings, ranks)
@@ -153,7 +154,7 @@ def taught_samples(
     cache = FeatureCache(place, teacher=digest)
     asked = _Asked(cache, share, Loader(fixed, share, workers=settings.workers), count)
     todo = len(asked) * share.size
-    with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", show=progress) as bar:
+    with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", quiet=not progress) as bar:
         batches = asked.batches()
         batch = next(batches, None)
         taught = None if batch is None else _teach(stage, batch, settings, device)
@@ -164,11 +165,11 @@ def taught_samples(
             bar.update()
             batch = None if interrupted else next(batches, None)
             taught = None if batch is None else _teach(stage, batch, settings, device)
-        stopped = ranks.any(bool(interrupted))
+        stopped = ranks.signal(interrupted)
     if stopped:
         if ranks.first:
-            print("teacher: stopped; the same command goes on from here", file=sys.stderr)
-        return None
+            tell("teacher: stopped; the same command goes on from here")
+        raise Interruption(stopped)
     return TaughtSamples(fixed, cache)
 
 

@@ -16,6 +16,7 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.branches import BRANCHES, Role, parts
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.networks.weights import weights_digest
+from mmdistill.reference.ranges import Weight, check_fields
 from mmdistill.reference.training.loading import Share
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
@@ -39,11 +40,14 @@ class CrossModalSettings:
         layout: how RGB and TIR are mixed in the settings that mix them: by halves of the batch, or side by side.
     """
 
-    box: float = 1.0
-    mu: float = 1e-4
-    nu: float = 1e-5
+    box: Weight = 1.0
+    mu: Weight = 1e-4
+    nu: Weight = 1e-5
     residual: Literal["squared", "hinge"] = "hinge"
     layout: Literal["halves", "side-by-side"] = "halves"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class _Seen(NamedTuple):

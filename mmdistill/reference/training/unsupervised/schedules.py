@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from mmdistill.reference.data.sampling import SampleSettings
+from mmdistill.reference.ranges import PositiveInt, Range, check_fields
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.unsupervised import BranchSetting
+
+RateFactor = Annotated[float, Range(0, 10**9)]
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,15 @@ class Schedule:
             batches of five pairs what learns is then another function than what tracks (docs/tir.md has figures).
     """
 
-    steps: int
-    rate_factor: float = 1.0
-    halvings: float = 50 / 15
-    sequences: int = 5
-    checkpoint_every: int = 500
+    steps: PositiveInt
+    rate_factor: RateFactor = 1.0
+    halvings: Annotated[float, Range(0, 1000, above=True)] = 50 / 15
+    sequences: Annotated[int, Range(1, 10**6)] = 5
+    checkpoint_every: PositiveInt = 500
     kept_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
         """Return how a setting is trained; options go to the ``TrainingSettings``."""

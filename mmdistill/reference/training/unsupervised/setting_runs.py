@@ -53,25 +53,23 @@ class SettingRuns:
         self._settings, self._device, self._progress = settings, device, progress
         self._done: dict[str, TrackerNetwork] = {}
 
-    def network(self, name: str) -> TrackerNetwork | None:
-        """Return a setting's network, in evaluation mode; None where an interruption came first.
+    def network(self, name: str) -> TrackerNetwork:
+        """Return a setting's network, in evaluation mode.
 
         It is ``network.safetensors`` in the setting's folder too; A1, the start itself, has none.
 
         Raises:
             DataError: the setting has nothing to tune in this tracker, or its folder holds another run.
+            Interruption: a signal asked to stop; the same call then goes on.
         """
         if name not in self._done:
             updated_modules(self.start, SETTINGS[name])  # refused before its forerunners are trained
-            made = self._made(SETTINGS[name])
-            if made is None:
-                return None
-            self._done[name] = made
+            self._done[name] = self._made(SETTINGS[name])
         return self._done[name]
 
-    def _made(self, setting: BranchSetting) -> TrackerNetwork | None:
+    def _made(self, setting: BranchSetting) -> TrackerNetwork:
         start = self._start_of(setting)
-        if start is None or setting.origin is None:
+        if setting.origin is None:
             return start
         path = self.folder / setting.name / "network.safetensors"
         if not setting.trained:
@@ -82,7 +80,7 @@ class SettingRuns:
         stage = CrossModalStage(start.to(self._device), setting, self._settings)
         training = self._training(setting)
         sampler, data = self._samples(setting, training)
-        done = train(
+        train(
             stage,
             sampler,
             training,
@@ -92,17 +90,14 @@ class SettingRuns:
             title=setting.name,
             progress=self._progress,
         )
-        return load_network(path) if done.step == training.steps else None
+        return load_network(path)
 
-    def _start_of(self, setting: BranchSetting) -> TrackerNetwork | None:
+    def _start_of(self, setting: BranchSetting) -> TrackerNetwork:
         """Return a new network: the start of all, with the parts that the setting takes from others."""
         donors: dict[Role, TrackerNetwork] = {}
         for role in PARTS:
             name = getattr(setting.origin, "_".join(role), START)
             if name == START or (role[0] == "tcl" and self.start.classifier is None):
                 continue
-            donor = self.network(name)
-            if donor is None:
-                return None
-            donors[role] = donor
+            donors[role] = self.network(name)
         return assemble(self.start, donors)

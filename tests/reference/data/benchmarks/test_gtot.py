@@ -9,6 +9,7 @@ import pytest
 from benchmark_copies import FRAMES, NAMES, boxes, grey, gtot, names, write
 
 from mmdistill.reference.data.benchmarks import open_benchmark
+from mmdistill.reference.data.benchmarks.attributes import UNNAMED
 
 
 def test_gtot(tmp_path: Path) -> None:
@@ -17,7 +18,8 @@ def test_gtot(tmp_path: Path) -> None:
     write(root / "sequencesAttr.txt", "1\t0\t0\t0\t0\t0\t1\n" * 3 + "0\t1\t0\t0\t0\t0\t0\n")
     benchmark = open_benchmark("gtot", root)
     assert names(benchmark) == NAMES
-    assert benchmark.oddities.lines() == ["gtot has 50 sequences, 4 are used"]
+    assert benchmark.oddities.lines() == []
+    assert benchmark.coverage.line == "gtot: 4 of 50 sequences"
     sequence = benchmark.sequences[0]
     np.testing.assert_array_equal(sequence.truths, [boxes(10), boxes(12)])
     np.testing.assert_array_equal(sequence.boxes, boxes(10))
@@ -41,3 +43,47 @@ def test_gtots_attributes_with_a_header_and_by_name(tmp_path: Path, named: bool)
     )
     assert first == {**dict.fromkeys("ABCEF", False), "D": True, "G": True}
     assert second == {**first, "G": False}
+
+
+EIGHT = ["OCC", "LSV", "FM", "LI", "HI", "TC", "SO", "DEF"]
+
+
+def flags(root: Path, **options: object) -> dict[str, dict[str, bool]]:
+    found = open_benchmark("gtot", root, images=False, **options)  # type: ignore[arg-type]
+    return {each.name: {key: bool(value.all()) for key, value in each.attributes.items()} for each in found.sequences}
+
+
+@pytest.mark.parametrize("first", [["Sequence name"], ["name"], []])
+def test_gtots_eight_columns_are_named_by_the_first_row(tmp_path: Path, first: list[str]) -> None:
+    root = gtot(tmp_path, ["a b", "1"])
+    rows = ["\t".join(["A B", *"01001000"]), "\t".join(["1", *"10000001"])]
+    write(root / "sequencesAttr.txt", "\ufeff" + "\r\n".join(["\t".join([*first, *EIGHT]), *rows]) + "\r\n")
+    found = flags(root)
+    assert found["a b"] == {name: name in ("LSV", "HI") for name in EIGHT}
+    assert found["1"] == {name: name in ("OCC", "DEF") for name in EIGHT}
+
+
+def test_gtots_eight_columns_without_names(tmp_path: Path) -> None:
+    root = gtot(tmp_path, ["a", "b"])
+    write(root / "sequencesAttr.txt", "a\t0\t1\t0\t0\t1\t0\t0\t0\nb\t1\t0\t0\t0\t0\t0\t0\t1\n")
+    assert flags(root)["b"] == {f"attribute {k}": k in (1, 8) for k in range(1, 9)}
+    assert f"{UNNAMED}: 1" in open_benchmark("gtot", root, images=False).oddities.lines()
+    assert flags(root, attribute_names=EIGHT)["b"] == {name: name in ("OCC", "DEF") for name in EIGHT}
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("a\t1\t0\nb\t1\t0\n" + "a\t0\t0\n", "a comes twice with different flags"),
+        ("OCC\tLSV\na\t1\t0\n0\t1\n", "expected a name and flags 0 or 1 in each row, got '0\\t1'"),
+        ("OCC\tLSV\n", "expected a row of flags 0 or 1 for each sequence, got none"),
+        ("OCC\tLSV\na\t1\t2\n", "expected a name and flags 0 or 1 in each row, got 'a\\t1\\t2'"),
+        ("OCC\na\t1\t0\n", "expected a name for each of 2 columns of flags, got 1"),
+    ],
+)
+def test_a_damaged_table_of_attributes_is_said(tmp_path: Path, table: str, problem: str) -> None:
+    root = gtot(tmp_path, ["a", "b"])
+    write(root / "sequencesAttr.txt", table)
+    found = open_benchmark("gtot", root, images=False)
+    assert not any(each.attributes for each in found.sequences)
+    assert problem in "\n".join(found.oddities.lines())

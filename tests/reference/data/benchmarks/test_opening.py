@@ -13,11 +13,12 @@ from mmdistill.reference.data.benchmarks import BenchmarkSequence, open_benchmar
 from mmdistill.reference.errors import DataError
 
 
-@pytest.mark.parametrize("name", ["lasher", "lsotb-tir", "ptb-tir", "vot"])
+@pytest.mark.parametrize("name", ["lsotb-tir", "ptb-tir", "vot"])
 def test_annotations_alone(tmp_path: Path, name: str) -> None:
     for sequence in NAMES:
         write(tmp_path / "annos" / f"{sequence}.txt", lines(boxes(), ","))
     write(tmp_path / "annos" / "SequencesName.txt", "a\nb\n")
+    write(tmp_path / "annos" / "train_sequence.txt", "a\nb\n")
     for place in (tmp_path, tmp_path / "annos"):
         benchmark = open_benchmark(name, place, images=False)  # type: ignore[arg-type]
         assert names(benchmark) == NAMES

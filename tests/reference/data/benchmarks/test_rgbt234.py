@@ -122,3 +122,36 @@ def test_malformed_attributes_are_said_and_left_out(tmp_path: Path) -> None:
     said = "\n".join(benchmark.oddities.lines())
     assert "FM.txt: expected 4 flags, one a sequence, got 2" in said
     assert "LI.txt: expected flags 0 or 1, got 'no'" in said
+
+
+def test_rgbt210_with_one_ground_truth_in_init(tmp_path: Path) -> None:
+    root = rgbt234(tmp_path, ["car", "man"])
+    for name in ("car", "man"):
+        for file in ("visible.txt", "infrared.txt"):
+            (root / name / file).unlink()
+    write(root / "readme.txt", "of 2017")
+    benchmark = open_benchmark("rgbt210", root)
+    np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes(10), boxes(10)])
+    np.testing.assert_array_equal(benchmark.sequences[0].boxes, boxes(10))
+    assert grey(benchmark, "man", 2) == (40, 45)
+    assert benchmark.coverage.line == "rgbt210: 2 of 210 sequences"
+    with pytest.raises(DataError, match=r"car/visible\.txt: cannot read the file"):
+        open_benchmark("rgbt234", root)  # has one for each modality
+    write(root / "car" / "init.txt", "10,20,8,6\r\n")  # the box to start from alone is no ground truth
+    with pytest.raises(DataError, match=r"car/visible\.txt: cannot read the file"):
+        open_benchmark("rgbt210", root)
+
+
+def test_attributes_of_lists_with_other_capitals_repeated_names_and_notes(tmp_path: Path) -> None:
+    root = rgbt234(tmp_path, ["Car", "man"])
+    write(root / "attr_txt" / "SequencesName.txt", "\ufeffcar\r\nman\r\nman\r\n")
+    write(root / "attr_txt" / "PO.txt", "1\r\n0\r\n0\r\n")
+    write(root / "attr_txt" / "TC.txt", "1\r\n0\r\n1\r\n")
+    write(root / "attr_txt" / "README.txt", "0 or 1")
+    write(root / "attr_txt" / "._PO.txt", "Mac OS X")
+    benchmark = open_benchmark("rgbt234", root, images=False)
+    flags = {each.name: {key: bool(value[0]) for key, value in each.attributes.items()} for each in benchmark.sequences}
+    assert flags == {"Car": {"PO": True}, "man": {"PO": False}}
+    said = "\n".join(benchmark.oddities.lines())
+    assert "TC.txt: sequence man comes twice with different flags" in said
+    assert "README" not in said

@@ -166,3 +166,40 @@ def test_a_folder_named_like_a_camera(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     frames = open_input("./0")
     assert frames.length == 1
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, HEIGHT * WIDTH * 2), (HEIGHT * WIDTH * 2, 1), (HEIGHT, WIDTH, 2), (HEIGHT, WIDTH, 5)]
+)
+def test_a_camera_that_gives_undecoded_data_is_named(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    monkeypatch.setattr(FakeCapture, "read", lambda _: (time.sleep(0.001), (True, np.ones(shape, np.uint8)))[1])
+    frames = open_input("0", "1")
+    try:
+        with pytest.raises(DataError, match=r"camera 0: expected .*\(" + ", ".join(map(str, shape))):
+            next(iter(frames))
+    finally:
+        frames.close()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_camera_may_give_gray_color_or_color_with_alpha(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, channels)).astype(np.uint8)
+    monkeypatch.setattr(FakeCapture, "read", lambda _: (time.sleep(0.001), (True, data))[1])
+    camera = Camera(0)
+    try:
+        image = camera.frame()
+    finally:
+        camera.close()
+    np.testing.assert_array_equal(image, np.repeat(data, 3, axis=2) if channels == 1 else data[..., 2::-1])
+
+
+def test_a_camera_that_changes_its_size_is_named() -> None:
+    frames = open_input("0", "1")
+    readings = iter(frames)
+    try:
+        next(readings)
+        FakeCapture.devices[0].read = lambda: (time.sleep(0.001), (True, np.ones((9, 8, 3), np.uint8)))[1]  # type: ignore[method-assign]
+        with pytest.raises(DataError, match=rf"camera 0: .* is 8 x 9, .*{WIDTH} x {HEIGHT}"):
+            list(islice(readings, 5))
+    finally:
+        frames.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,9 +80,16 @@ def test_reading_on_opens_the_video_no_second_time(tmp_path: Path, monkeypatch: 
 def test_a_cut_off_video_ends_where_it_ends(tmp_path: Path) -> None:
     path = video(tmp_path / "x.avi", 40, "MJPG")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames = open_frames(path)
+    frames = open_frames(path, on_broken="skip")
     assert 5 < len(frames) < 35
     assert level(frames.frame(len(frames) - 1).rgb) == len(frames) - 1
+    assert frames.incomplete == f"{path}: states 40 frames, {len(frames)} can be decoded"
+    assert frames.warnings == [frames.incomplete]
+    readings = iter(open_frames(path))
+    for _ in range(len(frames)):
+        next(readings)
+    with pytest.raises(DataError, match=rf"x\.avi: states 40 frames, {len(frames)} can be decoded"):
+        next(readings)
 
 
 def test_different_lengths_are_an_error(tmp_path: Path) -> None:
@@ -272,3 +280,44 @@ def test_stretched_tir_is_a_warning_of_the_frames(tmp_path: Path) -> None:
     frames = open_frames(textured(tmp_path / "a", [1, 2], size=(64, 36)), textured(tmp_path / "b", [1, 2]))
     list(frames)
     assert frames.warnings == [f"{tmp_path / 'b'}: {aspect_warning((64, 36), (32, 24))}"]
+
+
+def test_frames_in_order_have_one_size(tmp_path: Path) -> None:
+    rgb, tir = textured(tmp_path / "rgb", [1, 2, 4]), textured(tmp_path / "tir", [1, 2, 3, 4])
+    textured(rgb, [3], size=(24, 32))
+    with pytest.raises(DataError, match=r"rgb: .*frame 3 is 24 x 32.*32 x 24"):
+        list(open_frames(rgb, tir))
+    readings = list(open_frames(rgb, tir, on_broken="skip"))
+    assert [reading.states.rgb for reading in readings] == ["seen", "seen", "broken", "seen"]
+    assert "frame 3 is 24 x 32" in readings[2].problem
+    assert readings[2].images.tir is not None
+
+
+def test_every_size_of_tir_is_warned_of(tmp_path: Path) -> None:
+    rgb, tir = textured(tmp_path / "rgb", [1, 2, 3]), textured(tmp_path / "tir", [1, 3], size=(16, 12))
+    textured(tir, [2], size=(32, 18))
+    frames = open_frames(rgb, tir)
+    assert all(reading.images.tir.shape == (24, 32, 3) for reading in frames)  # type: ignore[union-attr]
+    assert len(frames.warnings) == 2
+    assert "32 x 18 (16:9)" in frames.warnings[1]
+
+
+def test_frames_named_by_times_are_in_order_and_it_is_said(tmp_path: Path) -> None:
+    stems = ["1628087349.017", "1628087349.05", "1628087349.084", "1628087349.117", "1628087349.15", "1628087350"]
+    for index, stem in enumerate(stems):
+        write_image(tmp_path / f"{stem}.png", np.full((8, 8, 3), STEP * index, np.uint8))
+    frames = open_frames(tmp_path)
+    assert [level(reading.images.rgb) for reading in frames] == list(range(6))
+    assert "1628087349.05.png" in frames.warnings[0] or "1628087349.15.png" in frames.warnings[0]
+
+
+def test_a_named_pipe_among_images_is_refused(tmp_path: Path) -> None:
+    rgb = textured(tmp_path / "rgb", [1, 3])
+    os.mkfifo(rgb / "002.png")
+    with pytest.raises(DataError, match=r"002\.png: expected a regular file, found a named pipe"):
+        list(open_frames(rgb))
+    states = [reading.states.rgb for reading in open_frames(rgb, on_broken="skip")]
+    assert states == ["seen", "broken", "seen"]
+    os.mkfifo(tmp_path / "film.mp4")
+    with pytest.raises(DataError, match=r"film\.mp4: expected a regular file, found a named pipe"):
+        open_frames(tmp_path / "film.mp4")

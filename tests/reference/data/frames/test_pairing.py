@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdistill.reference.data.frames.pairing import pair_files
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.natural_order import natural_order
 
 
 def names(folder: str, stems: list[str]) -> list[Path]:
@@ -71,3 +71,10 @@ def test_half_the_frame_rate_is_paired_by_number() -> None:
 def test_long_lists_of_lost_numbers_are_cut(caplog: pytest.LogCaptureFixture) -> None:
     pair_files(numbered("a", list(range(1, 20))), numbered("b", [1, *range(9, 20)]))
     assert "b: 7 lost (number 2, 3, 4, 5, 6, ...) that a has" in caplog.text
+
+
+def test_times_of_different_precision_are_one_number(caplog: pytest.LogCaptureFixture) -> None:
+    rgb = names("a", ["1628087349.05", "1628087349.1", "1628087349.15", "1628087349.2"])
+    tir = names("b", ["1628087349.050", "1628087349.100", "1628087349.200"])
+    assert [b for _, b in pairs(rgb, tir)] == ["1628087349.050", "1628087349.100", None, "1628087349.200"]
+    assert "number 1628087349.15" in caplog.text

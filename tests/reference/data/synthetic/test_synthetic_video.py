@@ -217,9 +217,9 @@ def test_short_videos(length: int) -> None:
     [
         ("target_size", (40.0, 20.0), r"expected a range from low to high, got \(40\.0, 20\.0\)"),
         ("target_size", (20.0, 400.0), r"SyntheticSettings\.size: expected an image larger than the largest target"),
-        ("length", 0, r"expected at least 1 frame, got 0"),
+        ("length", 0, r"length: expected a whole number from 1 to 1,000,000, got 0"),
         ("occlusion", 0.9, r"expected events' probabilities of at most 1 together"),
-        ("speed", (0.0, 1.0), r"expected more than 0"),
+        ("speed", (0.0, 1.0), r"speed: expected a number above 0, at most 1,000, got 0.0"),
     ],
 )
 def test_settings_out_of_range_are_named(setting: str, value: object, message: str) -> None:

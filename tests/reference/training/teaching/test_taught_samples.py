@@ -18,6 +18,7 @@ from mmdistill.reference.cli import main
 from mmdistill.reference.data.batches import collate
 from mmdistill.reference.data.sampling import Sample, Sampler
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import Interruption
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
@@ -52,9 +53,7 @@ def stage(teacher: TrackerNetwork, distillation: DistillationSettings | None = N
 def filled(
     folder: Path, made: DistilledStage, sampler: Sampler, settings: TrainingSettings = SETTINGS, count: int = COUNT
 ) -> TaughtSamples:
-    samples = taught_samples(folder, made, sampler, count, settings, progress=False)
-    assert samples is not None
-    return samples
+    return taught_samples(folder, made, sampler, count, settings, progress=False)
 
 
 def files(folder: Path) -> dict[Path, int]:
@@ -184,7 +183,7 @@ def test_features_of_anything_else_are_not_used(
         sequences = sequences[:2]
     seed, drawn = sampler.seed + (what == "seed"), replace(sampler.settings, grey=0.9 if what == "samples" else 0.05)
     source = Sampler(sequences, 96, 5.0, drawn, seed=seed)
-    assert taught_samples(tmp_path, made, source, COUNT, settings, data=data, progress=False) is not None
+    taught_samples(tmp_path, made, source, COUNT, settings, data=data, progress=False)
     assert made.asked > asked
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -198,7 +197,8 @@ def test_an_interrupted_filling_goes_on(sampler: Sampler, teacher: TrackerNetwor
 
     stopped = stage(teacher)
     stopped.__class__ = Interrupted
-    assert taught_samples(tmp_path, stopped, sampler, 8, SETTINGS, progress=False) is None
+    with pytest.raises(Interruption):
+        taught_samples(tmp_path, stopped, sampler, 8, SETTINGS, progress=False)
     before = files(tmp_path)
     assert len(before) == 4
     last = stage(teacher)
@@ -226,7 +226,6 @@ def test_a_broken_or_missing_file_is_asked_about_again(
 def test_stand_ins_are_kept_under_their_own_number(sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path) -> None:
     made, broken = stage(teacher), Unreadable(sampler, 1)
     samples = taught_samples(tmp_path, made, broken, COUNT, SETTINGS, progress=False)  # type: ignore[arg-type]
-    assert samples is not None
     assert str(1 + BEYOND) in samples.cache
     assert "1" not in samples.cache
     made.asked = 0

@@ -12,6 +12,7 @@ import torch
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sampling import Sample, Sampler
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import Interruption
 from mmdistill.reference.networks.branches import PARTS
 from mmdistill.reference.networks.settings import Classifier, single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -134,7 +135,8 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(dies_in: str, noisy_pair
 
 def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs, "B2", interrupt)
-    assert runs(tmp_path, samples).network("D3") is None
+    with pytest.raises(Interruption):
+        runs(tmp_path, samples).network("D3")
     assert samples.asked == ["B1", "B2"]
     assert not (tmp_path / "B2" / "network.safetensors").exists()
     finished(runs(tmp_path, Recorded(noisy_pairs)).network("D3"))

@@ -1,0 +1,106 @@
+"""Names in natural order: by their text and the numbers in it, ``2`` before ``10``; times by their value.
+
+A number with a point between digits has two readings. In ``1628087349.05`` the digits after the point are a fraction:
+``.05``, ``.1``, ``.15`` is the order. In ``scene_1.10`` they are a number of their own: ``1.2``, ``1.9``, ``1.10``. One
+name does not tell, so all names of a folder decide together; see ``reads_as_decimals``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import PurePath
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Key = tuple[list[str | tuple[int, str]], str]
+
+_DECIMAL = r"\d+[.,]\d+(?![.,]?\d)"
+"""A number with a point; of ``1.2.3`` the last two numbers. A decimal comma counts as a point."""
+
+_WHOLE_NUMBERS = re.compile(r"(\d+)")
+_NUMBERS = re.compile(rf"({_DECIMAL}|\d+)")
+_FRACTIONS = re.compile(r"\d+[.,](\d+)(?![.,]?\d)")
+_ONLY_NUMBER = re.compile(r"\d+([.,]\d+)?")
+
+
+def natural_order(name: str, *, decimals: bool = False) -> Key:
+    """Return the key that sorts names by their text and the numbers in it.
+
+    Args:
+        name: a file's or folder's.
+        decimals: whether digits after a point are a fraction.
+    """
+    parts = split_numbers(name, decimals=decimals)
+    return [_number(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def split_numbers(name: str, *, decimals: bool = False) -> list[str]:
+    """Return a name's texts and numbers in turn: text, number, text and so on, beginning and ending with a text."""
+    return (_NUMBERS if decimals else _WHOLE_NUMBERS).split(name)
+
+
+def sort_naturally(
+    items: Iterable[Item], name: Callable[[Item], str], where: str, say: Callable[[str], object] = logger.warning
+) -> list[Item]:
+    """Return items in the natural order of their names.
+
+    Where the names have two readings that differ in order, the order taken is said.
+
+    Args:
+        items: files, folders or their names.
+        name: returns an item's name.
+        where: where they are found, for the message.
+        say: takes the message.
+    """
+    by_whole = sorted(items, key=lambda item: natural_order(name(item)))
+    names = [name(item) for item in by_whole]
+    if not any(map(_FRACTIONS.search, names)):
+        return by_whole
+    by_value = sorted(by_whole, key=lambda item: natural_order(name(item), decimals=True))
+    values = [name(item) for item in by_value]
+    if names == values:
+        return by_whole
+    decimals = reads_as_decimals(names)
+    chosen, other = (values, names) if decimals else (names, values)
+    place = {each: index for index, each in enumerate(other)}
+    first, second = next(pair for pair in pairwise(chosen) if place[pair[0]] > place[pair[1]])
+    reading = "are fractions" if decimals else "are whole numbers"
+    say(f"{where}: digits after a point in names {reading}: {first} comes before {second}")
+    return by_value if decimals else by_whole
+
+
+def reads_as_decimals(names: Sequence[str]) -> bool:
+    """Return whether the digits after a point in names are fractions, as of times, or whole numbers.
+
+    Digits can't be a whole number where some of a length begin with 0 and others are shorter: ``.05`` beside ``.5``.
+    They can't be a fraction where they end with 0 and others have another length: ``.10`` beside ``.9``; whoever
+    writes times of one length keeps all zeros, and whoever drops zeros drops all. Where both are possible, or neither,
+    they are fractions if all names are numbers and nothing else.
+
+    Args:
+        names: a folder's files or folders.
+    """
+    stems = [PurePath(name).stem if not _ONLY_NUMBER.fullmatch(name) else name for name in names]
+    found = [fractions for stem in stems if (fractions := _FRACTIONS.findall(stem))]
+    if not found:
+        return False
+    whole, decimal = True, True
+    for column in range(min(map(len, found))):
+        digits = [fractions[column] for fractions in found]
+        shortest, longest = min(map(len, digits)), max(map(len, digits))
+        whole &= all(len(each) == shortest or each[0] != "0" for each in digits)
+        decimal &= shortest == longest or all(each[-1] != "0" or not each.strip("0") for each in digits)
+    if whole != decimal:
+        return decimal
+    return all(map(_ONLY_NUMBER.fullmatch, stems))
+
+
+def _number(text: str) -> tuple[int, str]:
+    """Return a number as what it is sorted by: its whole part and the digits of its fraction."""
+    whole, _, fraction = text.replace(",", ".").partition(".")
+    return int(whole), "".join(str(int(digit)) for digit in fraction)
