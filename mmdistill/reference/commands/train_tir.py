@@ -99,8 +99,7 @@ def train_tir(
         loss: weights and options of the loss.
     """
     if setting not in SETTINGS:
-        rows = ", ".join(f"{name} ({row.title})" for name, row in SETTINGS.items())
-        raise DataError(f"--setting: expected one of {rows}; got {setting!r}")
+        raise DataError(f"--setting: expected one of {', '.join(SETTINGS)} (see --help); got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
     if pairs is None and rgb is None and tir is None:
