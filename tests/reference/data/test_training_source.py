@@ -74,6 +74,20 @@ def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None
     assert (video.name, len(video)) == ("car", 3)
 
 
+def test_labels_in_a_modality_folder_are_not_lost_either(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3, (96, 72))
+    (tmp_path / "rgb" / "groundtruth.txt").write_text("1,2,3,4\n" * 3)
+    with pytest.raises(DataError, match=r"rgb/groundtruth\.txt: boxes lie beside"):
+        training_sequences(str(tmp_path), count=1, seed=0)
+
+
+def test_a_sequence_may_be_named_for_a_modality(tmp_path: Path) -> None:
+    for name in ("thermal_01", "thermal_02"):
+        write_image(tmp_path / name / "1.png", np.zeros((20, 20, 3), np.uint8))
+        (tmp_path / name / "groundtruth.txt").write_text("1,2,3,4\n")
+    assert [video.name for video in training_sequences(str(tmp_path), count=1, seed=0)] == ["thermal_01", "thermal_02"]
+
+
 def test_a_folder_of_neither_names_both(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").touch()
