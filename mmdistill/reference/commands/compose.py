@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.settings import Length
 from mmdistill.reference.data.training_source import composed_sequences
+from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
 
@@ -48,7 +50,8 @@ def compose(
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
         found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        found.warn_of_left_out()
+        found.note_left_out(oddities := Oddities())
+        warn_of_oddities(oddities)
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length
         )

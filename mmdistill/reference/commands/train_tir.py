@@ -109,9 +109,9 @@ def train_tir(
     oddities = Oddities()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", oddities=oddities)
     found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+    found.note_left_out(oddities)
     if Ranks.current().first:
         warn_of_oddities(oddities)
-        found.warn_of_left_out()
     found = found[: -hold_out or None]
     samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
     plan = SCHEDULES[schedule]

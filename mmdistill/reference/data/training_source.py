@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import cast, get_args
 
@@ -11,7 +12,7 @@ from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
 from mmdistill.reference.data.folders import ANNOTATIONS, find_annotation, is_stray, read_sequences
 from mmdistill.reference.data.pairs import Pairs, open_pairs
 from mmdistill.reference.data.pairs.not_found import NoPairsError
-from mmdistill.reference.data.pairs.words import side_of
+from mmdistill.reference.data.pairs.words import is_modality
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.scenes import scene_sequences
@@ -20,6 +21,9 @@ from mmdistill.reference.oddities import Oddities
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
 """Video composed from real pairs: larger than the procedural default, because the pairs are."""
+
+MAX_TEXT_FILES = 20
+"""How many text files of a folder are looked into for boxes."""
 
 
 def training_sequences(
@@ -47,7 +51,7 @@ def training_sequences(
         rgb: folder of RGB images of pairs, with ``tir`` in place of ``data``.
         tir: folder of TIR images of pairs.
         side_by_side: whether each image of the folder holds both modalities.
-        oddities: where is noted what is odd about labelled sequences, and how many of a benchmark's are used.
+        oddities: where is noted what is odd about the data, and how many of a benchmark's sequences are used.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
@@ -75,7 +79,8 @@ def training_sequences(
     except NoPairsError as error:
         raise DataError(f"{error}; nor sequences: no folder in it has {' or '.join(ANNOTATIONS)}") from error
     _refuse_labels(pairs)
-    pairs.warn_of_left_out()
+    if oddities is not None:
+        pairs.note_left_out(oddities)
     pairs = pairs[: -hold_out or None]
     return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
 
@@ -94,22 +99,24 @@ def composed_sequences(
 
 
 def _holds_sequences(folder: Path) -> bool:
-    """Return whether a folder, or one in it that names no modality, has an annotation."""
+    """Return whether a folder, or one in it that is no modality's, has an annotation."""
     if find_annotation(folder) is not None:
         return True
-    children = (child for child in folder.iterdir() if not is_stray(child) and side_of(child.name) is None)
+    children = (child for child in folder.iterdir() if not is_stray(child) and not is_modality(child.name))
     return any(child.is_dir() and find_annotation(child) is not None for child in children)
 
 
 def _refuse_labels(pairs: Pairs) -> None:
     """Raise DataError where boxes lie beside the images of pairs: a benchmark's labels would be lost."""
     for folder in pairs.splits:
-        for path in sorted(folder.glob("*.txt")):
-            if path.is_file() and _starts_with_box(path):
-                names = ", ".join(f"{name}:" for name in get_args(BenchmarkName) if name != "vot")
-                raise DataError(
-                    f"{path}: boxes lie beside the images; a benchmark's copy is given by its name ({names}FOLDER)"
-                )
+        inside = [path for path in folder.iterdir() if is_modality(path.name) and path.is_dir()]
+        for place in (folder, *inside):
+            for path in islice(place.glob("*.txt"), MAX_TEXT_FILES):
+                if path.is_file() and _starts_with_box(path):
+                    names = ", ".join(f"{name}:" for name in get_args(BenchmarkName) if name != "vot")
+                    raise DataError(
+                        f"{path}: boxes lie beside the images; a benchmark's copy is given by its name ({names}FOLDER)"
+                    )
 
 
 def _starts_with_box(path: Path) -> bool:

@@ -17,6 +17,7 @@ from mmdistill.reference.data.synthetic.settings import SyntheticSettings
 from mmdistill.reference.data.synthetic.video import SyntheticSequence
 from mmdistill.reference.data.training_source import composed_sequences, training_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.oddities import Oddities
 
 SIDES = st.one_of(st.integers(1, MIN_SIDE + 2), st.sampled_from([30, 500]))
 
@@ -44,17 +45,17 @@ def test_two_folders_of_any_name_are_composed(tmp_path: Path) -> None:
     assert size(videos[0]) == (480, 360)
 
 
-def test_what_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     write_pairs(tmp_path, 4, (96, 72))
     (tmp_path / "rgb" / "00.png").unlink()
     (tmp_path / "tir" / "03.png").unlink()
     (tmp_path / "__MACOSX").mkdir()
-    training_sequences(str(tmp_path), count=1, seed=0)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert f"{tmp_path}: 2 files" in said[0]
-    assert "03.png" in said[0]
-    assert "__MACOSX" in said[1]
+    training_sequences(str(tmp_path), count=1, seed=0, oddities=(oddities := Oddities()))
+    lines = oddities.lines()
+    assert len(lines) == 5  # two kinds
+    assert f"{tmp_path / 'rgb' / '03.png'}: has no partner" in lines[1]
+    assert f"{tmp_path / 'tir' / '00.png'}: has no partner" in lines[2]
+    assert f"{tmp_path / '__MACOSX'}" in lines[4]
 
 
 def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None:
@@ -71,6 +72,20 @@ def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None
     (tmp_path / "train" / "car" / "visible.txt").rename(tmp_path / "train" / "car" / "groundtruth.txt")
     (video,) = training_sequences(str(tmp_path / "train"), count=1, seed=0)
     assert (video.name, len(video)) == ("car", 3)
+
+
+def test_labels_in_a_modality_folder_are_not_lost_either(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3, (96, 72))
+    (tmp_path / "rgb" / "groundtruth.txt").write_text("1,2,3,4\n" * 3)
+    with pytest.raises(DataError, match=r"rgb/groundtruth\.txt: boxes lie beside"):
+        training_sequences(str(tmp_path), count=1, seed=0)
+
+
+def test_a_sequence_may_be_named_for_a_modality(tmp_path: Path) -> None:
+    for name in ("thermal_01", "thermal_02"):
+        write_image(tmp_path / name / "1.png", np.zeros((20, 20, 3), np.uint8))
+        (tmp_path / name / "groundtruth.txt").write_text("1,2,3,4\n")
+    assert [video.name for video in training_sequences(str(tmp_path), count=1, seed=0)] == ["thermal_01", "thermal_02"]
 
 
 def test_a_folder_of_neither_names_both(tmp_path: Path) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmdistill.reference.data.benchmarks.checking import Checked
-from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.pairs.opening import open_pairs
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 
-ALONE = "files and folders that make no pair"
 UNREADABLE = "pairs that can't be read"
-PASSED_OVER = "folders with images that belong to no pair by their names, passed over"
 WARNINGS = "how pairs are read"
 
 
@@ -46,13 +43,7 @@ def check_pairs(
         oddities.add(WARNINGS, warning)
 
     pairs = open_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", memory=0, warn=warn)
-    for kind, lines in (
-        (ALONE, pairs.problems),
-        (PASSED_OVER, pairs.passed_over),
-        (STRAY, map(printable, pairs.stray)),
-    ):
-        for line in lines:
-            oddities.add(kind, line)
+    pairs.note_left_out(oddities)
     usable = 0
     with progress_bar(len(pairs), "checking", "pair") as bar:
         for index in range(len(pairs)):

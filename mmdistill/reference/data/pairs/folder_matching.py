@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.pairs.scanning import Folder
-from mmdistill.reference.data.pairs.words import holds_no_images, names_none, rest_of, side_of, weak_side_of
+from mmdistill.reference.data.pairs.words import (
+    holds_no_images,
+    may_be_partners,
+    names_none,
+    rest_of,
+    side_of,
+    weak_side_of,
+)
 from mmdistill.reference.errors import DataError
 
 
@@ -89,12 +96,7 @@ def _match(folder: Folder, sides: Pair[list[Folder]], layout: Layout) -> None:
         else:
             left.rgb.extend(group.rgb)
             left.tir.extend(group.tir)
-    alike = [
-        Pair(rgb, tir)
-        for rgb in left.rgb
-        for tir in left.tir
-        if (first := set(rest_of(rgb.name))) <= (second := set(rest_of(tir.name))) or second <= first
-    ]
+    alike = [Pair(rgb, tir) for rgb in left.rgb for tir in left.tir if may_be_partners(rgb.name, tir.name)]
     if alike:
         rgb = [each for each in left.rgb if any(each is pair.rgb for pair in alike)]
         tir = [each for each in left.tir if any(each is pair.tir for pair in alike)]

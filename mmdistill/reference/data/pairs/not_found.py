@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdistill.reference.data.image_files import SUFFIXES, natural_order
+from mmdistill.reference.data.image_files import SUFFIXES
+from mmdistill.reference.data.natural_order import natural_order
 from mmdistill.reference.data.pairs.folder_matching import Layout
 from mmdistill.reference.data.pairs.scanning import Folder
-from mmdistill.reference.data.pairs.words import Side, side_of
+from mmdistill.reference.data.pairs.words import Side, may_be_partners, side_of
 from mmdistill.reference.errors import DataError, printable
 
 LOOKED_FOR = (
@@ -39,7 +40,11 @@ def one_modality(root: Path) -> str | None:
         side = side_of(folder.name)
         if side is None:
             continue
-        partners = _folders_of("tir" if side == "rgb" else "rgb", folder.parent)
+        partners = [
+            name
+            for name in _folders_of("tir" if side == "rgb" else "rgb", folder.parent)
+            if may_be_partners(folder.name, name)
+        ]
         if partners:
             name, partner = printable(folder.name), printable(partners[0])
             return f"is {side.upper()} alone, as {name!r} says, beside {partner!r}; give {printable(folder.parent)}"

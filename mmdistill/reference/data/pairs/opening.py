@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.frames import OnBroken
-from mmdistill.reference.data.image_files import natural_order
+from mmdistill.reference.data.natural_order import natural_order, sort_naturally
 from mmdistill.reference.data.pairs.file_matching import Matched, match_files, match_mixed
 from mmdistill.reference.data.pairs.folder_matching import Layout, find_layout
 from mmdistill.reference.data.pairs.not_found import no_partners, not_found, one_modality, partner_missing
@@ -68,8 +67,7 @@ def open_pairs(
         found = _search(Path(root), warn)
     if found.problems and on_broken == "stop":
         raise DataError(found.problems[0])
-    names = sorted(found.sources, key=_natural_path)
-    sources = {name: found.sources[name] for name in names}
+    sources = {name: found.sources[name] for name in _in_order(found.sources, warn)}
     return Pairs(found.root, sources, found.problems, memory=memory, warn=warn, **found.about())
 
 
@@ -220,11 +218,10 @@ def _open_two(root: str | Path | None, rgb: str | Path | None, tir: str | Path |
     return found
 
 
-@lru_cache(maxsize=1024)
-def _natural_folder(folder: str) -> list[tuple[list[str | int], str]]:
-    return [natural_order(part) for part in folder.split("/")]
-
-
-def _natural_path(name: str) -> tuple[list[tuple[list[str | int], str]], tuple[list[str | int], str]]:
-    folder, _, file = name.rpartition("/")
-    return _natural_folder(folder), natural_order(os.fspath(file))
+def _in_order(names: Iterable[str], warn: Callable[[str], object]) -> Iterator[str]:
+    """Yield names in natural order, folder by folder."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folders[name.rpartition("/")[0]].append(name)
+    for folder in sorted(folders, key=lambda each: [natural_order(part) for part in each.split("/")]):
+        yield from sort_naturally(folders[folder], lambda name: name.rpartition("/")[2], printable(folder), warn)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.pair import Pair
+from mmdistill.reference.data.folders import STRAY
 from mmdistill.reference.data.frames.one_size import OneSize
 from mmdistill.reference.data.pairs.memory import PairMemory
 from mmdistill.reference.data.pairs.sources import Source
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError, printable
+from mmdistill.reference.oddities import Oddities
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +24,8 @@ MEMORY = 512 * 2**20
 MIN_SIDE = 9
 """Pixels of the shorter side of an image that video can be composed from: a target of 4 pixels and 2 around it."""
 
-MAX_SIZE_WARNINGS = 3
-"""How many combinations of sizes are warned of."""
+ALONE = "files and folders that make no pair, left out"
+PASSED_OVER = "folders with images that belong to no pair by their names, passed over"
 
 
 class Pairs:
@@ -64,9 +66,9 @@ class Pairs:
         self.root, self.names, self.problems = root, list(sources), list(problems)
         self.title = printable(root) if title is None else title
         self.passed_over, self.stray, self.splits = list(passed_over), list(stray), list(splits)
-        self._sources, self._memory, self._warn = sources, PairMemory(memory), warn
+        self._sources, self._memory = sources, PairMemory(memory)
         self._sizes: dict[str, tuple[Path, tuple[int, int]]] = {}
-        self._resized: dict[tuple[tuple[int, ...], ...], OneSize] = {}
+        self._one_size = OneSize(self.title, _no_usual_size, warn)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,15 +105,11 @@ class Pairs:
             )
         return pair
 
-    def warn_of_left_out(self) -> None:
-        """Warn of files without a partner and of folders that were passed over: how many, and the first."""
-        for found, what in (
-            (self.problems, "files and folders make no pair and are left out"),
-            (self.passed_over, "folders hold images that belong to no pair by their names and are passed over"),
-            (self.stray, "files and folders that a system left are passed over"),
-        ):
-            if found:
-                self._warn(f"{self.title}: {len(found):,} {what}, such as {printable(found[0])}")
+    def note_left_out(self, oddities: Oddities) -> None:
+        """Note files without a partner, folders that were passed over, and what a system left."""
+        for kind, found in ((ALONE, self.problems), (PASSED_OVER, self.passed_over), (STRAY, self.stray)):
+            for each in found:
+                oddities.add(kind, printable(each))
 
     def _read(self, name: str) -> Pair[Image]:
         source = self._sources[name]
@@ -120,21 +118,10 @@ class Pairs:
         sizes = [(image.shape[1], image.shape[0]) for image in pair]
         smallest = min((0, 1), key=lambda side: min(sizes[side]))
         self._sizes[name] = files[smallest if len(files) > 1 else 0], sizes[smallest]
-        if sizes[0] == sizes[1]:
-            return pair
-        one_size = self._resized.get(tuple(sizes))
-        if one_size is None:
-            quiet = len(self._resized) >= MAX_SIZE_WARNINGS
-            one_size = OneSize(printable(files[-1]), _no_usual_size, _nothing if quiet else self._warn)
-            self._resized[tuple(sizes)] = one_size
-        frame = one_size(Pair(pair.rgb, pair.tir))
+        frame = self._one_size(Pair(pair.rgb, pair.tir))
         assert frame.tir is not None
         return Pair(pair.rgb, frame.tir)
 
 
 def _no_usual_size() -> tuple[int, int]:
     raise AssertionError("every pair has an RGB image")
-
-
-def _nothing(warning: str) -> None:
-    """Take a warning and say nothing."""

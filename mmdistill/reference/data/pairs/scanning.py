@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmdistill.reference.data.folders import is_stray
-from mmdistill.reference.data.image_files import SUFFIXES, natural_order
+from mmdistill.reference.data.image_files import SUFFIXES
+from mmdistill.reference.data.natural_order import natural_order
 from mmdistill.reference.data.pairs.words import holds_no_images
 from mmdistill.reference.errors import DataError, printable
 

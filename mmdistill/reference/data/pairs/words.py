@@ -82,6 +82,11 @@ def weak_side_of(name: str) -> Side | None:
     return "rgb" if name in WEAK_WORDS.rgb else "tir" if name in WEAK_WORDS.tir else None
 
 
+def is_modality(name: str) -> bool:
+    """Return whether a folder's name says a modality and nothing else, such as ``rgb`` or ``thermal_8_bit``."""
+    return (side_of(name) is not None or weak_side_of(name) is not None) and not rest_of(name)
+
+
 def names_none(name: str) -> bool:
     """Return whether a folder's name says nothing of modalities, not even of both."""
     return weak_side_of(name) is None and (WORDS.rgb | WORDS.tir).isdisjoint(pieces(name))
@@ -96,6 +101,12 @@ def rest_of(name: str) -> tuple[str, ...]:
     known = WORDS.rgb | WORDS.tir | FILLERS
     rest = tuple(word for word in words if word not in known)
     return () if weak_side_of(name) else rest
+
+
+def may_be_partners(first: str, second: str) -> bool:
+    """Return whether all that one folder's name says besides its modality is in the other's name too."""
+    rests = set(rest_of(first)), set(rest_of(second))
+    return rests[0] <= rests[1] or rests[1] <= rests[0]
 
 
 @lru_cache(maxsize=4096)
