@@ -61,6 +61,7 @@ def evaluate(
     seed: Seed = 1_000_000,
     max_pixels: int | None = None,
     device: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, overall and by attribute.
 
@@ -110,6 +111,7 @@ def evaluate(
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
     """
     if max_pixels is not None:
         set_max_pixels(max_pixels)
@@ -144,7 +146,7 @@ def evaluate(
         claim(out, weights, source.title)
         save_cost(out / COST, read_cost(weights))
         with terminable():
-            boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
+            boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
     else:
         assert results is not None
