@@ -25,6 +25,7 @@ from mmdistill.reference.evaluation.toolkits import export_folder, export_result
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import Count, Range, Seed
+from mmdistill.reference.run_lock import run_lock
 
 
 def evaluate(
@@ -113,8 +114,8 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences = source.sequences(oddities, images=True)
-        claim(out, weights, source.title)
-        with terminable():
+        with run_lock(out), terminable():
+            claim(out, weights, source.title)
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
         report_speed(out, list(boxes))
     else:

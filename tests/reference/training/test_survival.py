@@ -251,6 +251,8 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
         train(stage(), Deadly(tmp_path / "deaths", 4, 100), replace(SHORT, workers=1), tmp_path / "run")  # type: ignore[arg-type]
     # A batch that was under way is lost with its worker, and made again between two deaths.
     assert len(list((tmp_path / "deaths").iterdir())) >= loading.DEATHS
+    # The remedy that the message names.
+    assert train(stage(), sampler(), SHORT, tmp_path / "run").step == 6
 
 
 class Broken:
