@@ -221,3 +221,17 @@ def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampl
     train(stage(None), sampler, replace(SETTINGS, steps=1), tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
         train(stage(None), sampler, replace(SETTINGS, **{"steps": 1, **change}), tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
+def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
+    change: dict[str, Any], sampler: Sampler, tmp_path: Path
+) -> None:
+    one = replace(SETTINGS, **{"sequences": 1, "steps": 1, **change})
+    with pytest.raises(
+        DataError, match=r"^training\.sequences: expected at least 2 in a pass, got 1 .*statistics-until 0"
+    ):
+        train(stage(None), sampler, one, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    # The remedy that the message names.
+    assert train(stage(None), sampler, replace(one, statistics_until=0), tmp_path).step == 1
