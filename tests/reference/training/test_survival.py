@@ -280,6 +280,17 @@ def test_a_batch_of_nan_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
     assert train(stage(), Broken(4, 5), SHORT, tmp_path / "six").step == 6  # type: ignore[arg-type]
 
 
+def test_a_second_pass_of_nan_takes_back_what_the_first_moved(tmp_path: Path) -> None:
+    passes = replace(SHORT, sequences=4, accumulate=2)
+    train(stage(), sampler(), replace(passes, steps=1), tmp_path / "one")
+    # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
+    done = train(stage(), Broken(5, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]
+    assert done.incidents == {"steps skipped": 1}
+    got, wanted = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
+    assert any("running_mean" in name for name in got)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
 def test_a_gradient_that_is_not_finite_moves_nothing_either(tmp_path: Path) -> None:
     train(stage(), sampler(), replace(SHORT, steps=2), tmp_path / "two")
     broken, calls = stage(), 0
