@@ -129,7 +129,7 @@ def check_options(command: Callable[..., object], values: Mapping[str, object], 
 
 
 @functools.cache
-def _hints(owner: Callable[..., object]) -> dict[str, Any]:
+def _hints(owner: Any) -> dict[str, Any]:
     return typing.get_type_hints(owner, include_extras=True)
 
 
@@ -178,8 +178,9 @@ def _check_number(kind: type, ranges: list[Range], value: Any, where: str) -> No
     if isinstance(value, bool) or not isinstance(value, wanted):
         first = ranges[0].describe(kind) if ranges else f"a number of type {kind.__name__}"
         raise RangeError(where, first, value)
+    number: Any = value
     for each in ranges:
-        if value not in each:
+        if number not in each:
             raise RangeError(where, each.describe(kind), value)
 
 

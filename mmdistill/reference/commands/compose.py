@@ -15,6 +15,7 @@ from mmdistill.reference.data.training_source import composed_sequences
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
+from mmdistill.reference.run_lock import run_lock
 
 
 def compose(
@@ -27,6 +28,7 @@ def compose(
     count: Count = 5,
     length: Length = 100,
     seed: Seed = 0,
+    quiet: bool = False,
 ) -> None:
     """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 
@@ -44,6 +46,7 @@ def compose(
         count: how many sequences.
         length: frames of a sequence.
         seed: of the sequences.
+        quiet: show no progress.
     """
     sequences: Sequence[TrackingSequence]
     if pairs is None and rgb is None and tir is None:
@@ -55,7 +58,7 @@ def compose(
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length
         )
-    with progress_bar(len(sequences), "composing", "video") as bar:
+    with run_lock(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
         for sequence in sequences:
             write_sequence(sequence, out / sequence.name, suffix=".jpg")
             bar.update()

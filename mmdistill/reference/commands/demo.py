@@ -8,9 +8,10 @@ from pathlib import Path
 from mmdistill.reference.demo.report import report
 from mmdistill.reference.demo.run import run_demo
 from mmdistill.reference.ranges import Seed
+from mmdistill.reference.run_lock import run_lock
 
 
-def demo(out: Path = Path("demo"), seed: Seed = 0) -> None:
+def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
     """Train a small teacher, a student alone and the same student distilled; score the three on held-out video.
 
     Takes a few minutes on two CPU cores and needs no data:
@@ -24,7 +25,9 @@ def demo(out: Path = Path("demo"), seed: Seed = 0) -> None:
     Args:
         out: folder for everything that is written.
         seed: of data, weights and tracking.
+        quiet: show no progress.
     """
-    logging.getLogger("mmdistill.reference.demo").setLevel(logging.INFO)
-    contenders = run_demo(out, seed=seed)
+    logging.getLogger("mmdistill.reference.demo").setLevel(logging.WARNING if quiet else logging.INFO)
+    with run_lock(out):
+        contenders = run_demo(out, seed=seed, progress=not quiet)
     print(f"\n{report(contenders)}\n\nPlots, video and figures: {out}")

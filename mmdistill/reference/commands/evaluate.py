@@ -29,6 +29,7 @@ from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.cost import COST, read_cost, save_cost
 from mmdistill.reference.report.words import several
+from mmdistill.reference.run_lock import run_lock
 
 
 def evaluate(
@@ -143,9 +144,9 @@ def evaluate(
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(oddities, images=True)
         print(coverage.line)
-        claim(out, weights, source.title)
-        save_cost(out / COST, read_cost(weights))
-        with terminable():
+        with run_lock(out), terminable():
+            claim(out, weights, source.title)
+            save_cost(out / COST, read_cost(weights))
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
     else:

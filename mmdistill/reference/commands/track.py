@@ -23,6 +23,7 @@ from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.ranges import Range, Seed
+from mmdistill.reference.run_lock import run_lock
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
 from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.track_output import TrackOutput
@@ -114,6 +115,7 @@ def track(
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
             interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
+            stack.enter_context(run_lock(out))
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))

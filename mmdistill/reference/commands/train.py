@@ -66,6 +66,7 @@ def train(
     fixed_samples: NonNegativeInt = 0,
     teacher_cache: Path | None = None,
     device: str = "auto",
+    quiet: bool = False,
     training: TrainingSettings = TrainingSettings(),
     tracking: TrackingLossSettings = TrackingLossSettings(),
     distillation: DistillationSettings = DistillationSettings(),
@@ -127,6 +128,7 @@ def train(
         fixed_samples: so many samples come again and again, a multiple of --training.sequences; 0 draws new ones.
         teacher_cache: folder for what the teacher says of the fixed samples; how much that is, is said before.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
         training: steps, batch, learning rates and samples.
         tracking: weights of the tracking loss.
         distillation: which parts of CMD, or which of its rivals, and their weights.
@@ -174,17 +176,35 @@ def train(
         samples = FixedSamples(sampler, fixed_samples, training)
         source += f", {fixed_samples} fixed samples"
     source += f", from {start}" if start is not None else ""
+    progress = not quiet
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
-        run(AloneStage(network, tracking), samples, training, out, data=source, device=place, title=stage)
+        run(
+            AloneStage(network, tracking),
+            samples,
+            training,
+            out,
+            data=source,
+            device=place,
+            title=stage,
+            progress=progress,
+        )
     else:
         distilled = DistilledStage(network, guide.to(place), tracking, distillation)
         if teacher_cache is not None:
             samples = taught_samples(
-                teacher_cache, distilled, sampler, fixed_samples, training, data=drawn, device=place
+                teacher_cache,
+                distilled,
+                sampler,
+                fixed_samples,
+                training,
+                data=drawn,
+                device=place,
+                progress=progress,
             )
-        run(distilled, samples, training, out, data=source, device=place, title="distilled student")
+        title = "distilled student"
+        run(distilled, samples, training, out, data=source, device=place, title=title, progress=progress)
     if Ranks.current().first:
         print(out / "network.safetensors")
     leave()

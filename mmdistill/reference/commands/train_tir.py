@@ -52,6 +52,7 @@ def train_tir(
     workers: Annotated[int, Range(0, 1024)] = 0,
     seed: Seed = 0,
     device: str = "auto",
+    quiet: bool = False,
     loss: CrossModalSettings = CrossModalSettings(),
 ) -> None:
     """Train a TIR tracker without labels, from an RGB tracker and aligned RGB-TIR pairs (TIR-CMD).
@@ -96,6 +97,7 @@ def train_tir(
         workers: processes that prepare batches; 0 for none.
         seed: of the samples.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
         loss: weights and options of the loss.
     """
     if setting not in SETTINGS:
@@ -113,7 +115,9 @@ def train_tir(
     if Ranks.current().first:
         warn_of_oddities(oddities)
     found = found[: -hold_out or None]
-    samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
+    samples = PatchSamples(
+        found, network.settings, boxes=None if boxes is None else BoxFiles(boxes), progress=not quiet
+    )
     plan = SCHEDULES[schedule]
     plan = replace(
         plan,
@@ -128,24 +132,29 @@ def train_tir(
         out,
         settings=loss,
         device=place,
+        progress=not quiet,
     )
     ranks = Ranks.current()
-    made = runs.network(setting)
-    leave()
-    if not ranks.first:
-        return
-    save_network(out / "network.safetensors", made)
-    for kind, patched in samples.patched.items():
-        print(f"{kind}: {patched}")
-    if sequences:
-        print(_compare({"start": as_tir(network).to(place), setting: made.to(place)}, sequences, out))
+    with ranks.hold(out):
+        made = runs.network(setting)
+        leave()
+        if not ranks.first:
+            return
+        save_network(out / "network.safetensors", made)
+        for kind, patched in samples.patched.items():
+            print(f"{kind}: {patched}")
+        if sequences:
+            networks = {"start": as_tir(network).to(place), setting: made.to(place)}
+            print(_compare(networks, sequences, out, progress=not quiet))
     print(out / "network.safetensors")
 
 
-def _compare(networks: Mapping[str, TrackerNetwork], sequences: Sequence[TrackingSequence], out: Path) -> str:
+def _compare(
+    networks: Mapping[str, TrackerNetwork], sequences: Sequence[TrackingSequence], out: Path, *, progress: bool
+) -> str:
     """Track by each network, write what they score to ``evaluation.json``, and return a table."""
     scores = {
-        name: score_network(network, sequences, RULES["vot"], title=f"tracking, {name}")
+        name: score_network(network, sequences, RULES["vot"], title=f"tracking, {name}", progress=progress)
         for name, network in networks.items()
     }
     content = {name: json.loads(each.to_json()) for name, each in scores.items()}

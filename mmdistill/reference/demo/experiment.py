@@ -64,10 +64,11 @@ class Experiment:
         out: folder for everything that is written; each network has a folder of its own in it.
         seed: of data, weights and tracking; the same seed gives the same scores.
         settings: how large.
+        progress: whether to show progress bars.
     """
 
-    def __init__(self, out: str | Path, seed: int, settings: DemoSettings) -> None:
-        self.out, self.seed, self.settings = Path(out), seed, settings
+    def __init__(self, out: str | Path, seed: int, settings: DemoSettings, *, progress: bool = True) -> None:
+        self.out, self.seed, self.settings, self.progress = Path(out), seed, settings, progress
         videos = synthetic_sequences(settings.train_sequences, seed=seed, settings=settings.video)
         self._sampler = Sampler(
             [CachedSequence(video) for video in videos],
@@ -105,14 +106,15 @@ class Experiment:
         if teacher is not None:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
         training = replace(self.settings.training, seed=self.seed)
-        progress = train(stage, self._sampler, training, folder, title=name)
+        progress = train(stage, self._sampler, training, folder, title=name, progress=self.progress)
         logger.info(
             "%s: trained for %d steps, tracking %d held-out sequences", name, training.steps, len(self.held_out)
         )
         return self._scored(name, network, progress, folder)
 
     def _scored(self, name: str, network: TrackerNetwork, progress: Progress, folder: Path) -> Contender:
-        boxes = run_benchmark(one_by_one(ReferenceTracker(network, seed=self.seed)), self.held_out, folder / "results")
+        run = one_by_one(ReferenceTracker(network, seed=self.seed))
+        boxes = run_benchmark(run, self.held_out, folder / "results", progress=self.progress)
         scores = score_sequences(boxes, self.held_out, RULES["synthetic"])
         save_scores(folder / "scores.json", scores)
         return Contender(name, network, progress, scores, boxes)

@@ -12,13 +12,16 @@ from mmdistill.reference.demo.speed import kept_frames_per_second
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 
 
-def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None) -> list[Contender]:
+def run_demo(
+    out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None, progress: bool = True
+) -> list[Contender]:
     """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
 
     Args:
         out: folder for everything that is written.
         seed: of data, weights and tracking.
         settings: how large.
+        progress: whether to show progress bars.
 
     Returns:
         Teacher, student alone and distilled student.
@@ -27,7 +30,7 @@ def run_demo(out: str | Path, *, seed: int = 0, settings: DemoSettings | None = 
         Interruption: a signal asked to stop; the same call then goes on.
         DataError: the folder holds a run with other settings.
     """
-    experiment = Experiment(out, seed, settings or DemoSettings())
+    experiment = Experiment(out, seed, settings or DemoSettings(), progress=progress)
     teacher = experiment.teacher()
     alone = experiment.student("student")
     contenders = [teacher, alone, experiment.student("distilled student", teacher.network)]

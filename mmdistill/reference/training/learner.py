@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.training.loading import Share
 from mmdistill.reference.training.optimiser import build_optimiser, learning_rate_factor
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
@@ -44,7 +46,7 @@ class Learner:
         ranks: the processes; each holds the same network, and gradients are averaged.
 
     Raises:
-        DataError: statistics are to be shared on a CPU.
+        DataError: statistics are to be shared on a CPU, or a pass has too few sequences for batch norm.
     """
 
     def __init__(self, stage: Stage, settings: TrainingSettings, device: torch.device, ranks: Ranks) -> None:
@@ -54,6 +56,7 @@ class Learner:
         # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
         stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stage, self.settings, self.device, self.ranks = stage, settings, device, ranks
+        _check_batch_norm(stage, settings, ranks)
         self.optimiser = build_optimiser(stage, settings)
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -128,6 +131,18 @@ class Learner:
             return
         with self._parallel.no_sync():
             yield
+
+
+def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: Ranks) -> None:
+    """Refuse passes of one sequence where the box estimation's batch norm learns: it gets one value a channel each."""
+    together = Share.of(settings, ranks).size * (ranks.count if settings.sync_batch_norm else 1)
+    learning = any(isinstance(module, _BatchNorm) and module.training for module in stage.network.iou_net.modules())
+    if together == 1 and learning and settings.statistics_until != 0:
+        raise DataError(
+            f"training.sequences: expected at least 2 in a pass, got 1 ({settings.sequences} in all, processes: "
+            f"{ranks.count}, passes of each: {settings.accumulate}): batch norm has no statistics of one; "
+            "give more, or --training.statistics-until 0, which keeps the start's statistics"
+        )
 
 
 def _share_statistics(stage: Stage, device: torch.device) -> None:

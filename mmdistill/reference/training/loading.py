@@ -121,7 +121,8 @@ class Loader:
                 self.deaths, in_a_row = self.deaths + 1, in_a_row + 1
                 if in_a_row == DEATHS:
                     raise DataError(
-                        f"training.workers: {DEATHS} times in a row a worker died ({error}); is memory short?"
+                        f"training.workers: {DEATHS} times in a row a worker died ({error}); is memory short? "
+                        "fewer training.workers need less, and the run goes on from its checkpoint"
                     ) from error
                 logger.warning("a process that prepared batches died and is started again (%s)", error)
 

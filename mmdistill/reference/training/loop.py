@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -72,42 +72,52 @@ def train(
         What the run has come to, all steps done.
 
     Raises:
-        DataError: the folder holds a run with other settings or a broken checkpoint, the batch can't be shared out, or
-            more goes wrong than the settings allow.
-        Interruption: a signal (Ctrl-C, SIGTERM, SIGHUP) asked to stop; the checkpoint is written, in all processes.
+        DataError: another process trains in the folder, it holds a run with other settings
+            (``TrainingSettings.identity``) or a broken checkpoint, the batch can't be shared out, or more goes wrong
+            than the settings allow.
         OSError: the last checkpoint, or the network, can't be written.
+        Interruption: a signal (Ctrl-C, SIGTERM, SIGHUP) asked to stop; the checkpoint is written.
     """
     device, ranks = torch.device(device), Ranks.current()
     share = Share.of(settings, ranks)
-    identity = json.dumps({"training": asdict(settings), "data": data, **stage.settings()})
+    identity = json.dumps({"training": settings.identity(), "data": data, **stage.settings()})
     learner = Learner(stage, settings, device, ranks)
     loader = Loader(sampler, share, workers=settings.workers)
     run = _Run(learner, loader, Path(folder), identity, title)
-    run.open()
-    quiet = not (progress and ranks.first)
-    forked = [device] if device.type == "cuda" else []
+    with ranks.hold(run.folder):
+        run.open()
+        _learn(run, quiet=not (progress and ranks.first))
+        run.close()
+    return run.state
+
+
+def _learn(run: _Run, *, quiet: bool) -> None:
+    """Do the steps that are left.
+
+    Raises:
+        Interruption: a signal asked to stop; the checkpoint is written.
+    """
+    ranks, device, steps = run.ranks, run.learner.device, run.settings.steps
     with (
-        torch.random.fork_rng(devices=forked),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         interruption() as interrupted,
         closing(StepLog(run.folder / "log.jsonl", run.state.step)) if ranks.first else nullcontext() as log,
-        progress_bar(settings.steps, title, "step", initial=run.state.step, quiet=quiet) as bar,
+        progress_bar(steps, run.title, "step", initial=run.state.step, quiet=quiet) as bar,
     ):
         run.log, run.bar = log, bar
         for number, batches in run.batches():
-            run.note(number, learner.step(number, batches))
+            run.note(number, run.learner.step(number, batches))
             terms = {name: f"{value:.3g}" for name, value in run.state.last.items()}
             bar.set_postfix({**terms, "waited": f"{run.waiting.share:.0%}"})
             bar.update()
             stopped = ranks.signal(interrupted)
-            run.save(must=bool(stopped) or run.state.step == settings.steps)
-            if stopped and run.state.step < settings.steps:
+            run.save(must=bool(stopped) or run.state.step == steps)
+            if stopped and run.state.step < steps:
                 bar.close()
                 if ranks.first:
-                    tell(f"{title}: stopped after step {run.state.step}; the same command goes on from here")
+                    tell(f"{run.title}: stopped after step {run.state.step}; the same command goes on from here")
                 run.report()
                 raise Interruption(stopped)
-    run.close()
-    return run.state
 
 
 class _Run:
@@ -192,7 +202,7 @@ class _Run:
             if self._skipped_in_a_row == self.settings.skipped_limit:
                 raise DataError(
                     f"step {number}: {outcome.skipped}, {self._skipped_in_a_row} steps in a row; "
-                    "the checkpoint is of before; try lower learning rates"
+                    "the checkpoint is of before; start anew with lower learning rates and another --out"
                 )
             if self.ranks.first:
                 logger.warning("step %d is skipped: %s", number, outcome.skipped)

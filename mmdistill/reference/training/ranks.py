@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,6 +15,7 @@ import torch.distributed as dist
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.interruption import SIGNALS
+from mmdistill.reference.run_lock import LOCK, acquire, release
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class Ranks:
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Return the means over all processes of values that all have by the same names."""
         return dict(zip(values, (total / self.count for total in self.total(*values.values())), strict=True))
+
+    @contextmanager
+    def hold(self, folder: Path) -> Iterator[None]:
+        """Keep other runs out of a folder until the block ends; the first process holds the lock for all.
+
+        Raises:
+            DataError: another run is writing there, in all processes.
+            OSError: the folder can't be written.
+        """
+        failure = self.write(lambda: acquire(folder / LOCK))
+        if failure is not None:
+            raise failure
+        try:
+            yield
+        finally:
+            if self.first:
+                release(folder / LOCK)
 
     def write(self, action: Callable[[], None]) -> OSError | None:
         """Let the first process write, and tell all why it could not.

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Literal
 
 from mmdistill.reference.data.sampling import SampleSettings
 from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_fields
 
 Rate = Annotated[float, Range(0, 100)]
+
+IDENTITY_FIELDS = frozenset(
+    {"steps", "sequences", "accumulate", "sync_batch_norm", "algorithm", "learning_rates", "weight_decay"}
+    | {"warmup_steps", "decay_every", "decay_factor", "gradient_limit", "frozen_statistics", "frozen_trunk"}
+    | {"statistics_until", "precision", "seed", "samples"}
+)
+"""The fields of ``TrainingSettings`` that change what is trained: a run goes on only with the same."""
+
+RUNTIME_FIELDS = frozenset({"checkpoint_every", "skipped_limit", "replaced_limit", "workers"})
+"""The fields that do not: a run may go on with others."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ class TrainingSettings:
         frozen_trunk: whether the trunk is not trained at all.
         statistics_until: from this step on the network's batch norm keeps its running statistics, as in tracking; None
             for never. A run with a few sequences a batch needs it for its last third or so.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints. Does not change results.
         skipped_limit: after how many steps in a row that were skipped, because their loss or gradient was not finite,
-            a run stops.
+            a run stops. Does not change results.
         replaced_limit: how many samples may be replaced by others, because their images can't be read, before a run
-            stops.
+            stops. Does not change results.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
-        workers: processes that prepare batches; 0 for none.
+        workers: processes that prepare batches; 0 for none. Does not change results.
         seed: of the samples and of the network's initial weights.
         samples: how samples are drawn.
     """
@@ -90,3 +100,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def identity(self) -> dict[str, object]:
+        """Return what changes the result, by name."""
+        return {name: value for name, value in asdict(self).items() if name in IDENTITY_FIELDS}

@@ -4,14 +4,16 @@ import os
 import signal
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.data.batches import batches
-from mmdistill.reference.data.sampling import Sample, Sampler
+from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.interruption import SIGNALS, Interruption
 from mmdistill.reference.networks.settings import student_settings
@@ -20,7 +22,7 @@ from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.ranges import unchecked
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import IDENTITY_FIELDS, RUNTIME_FIELDS, LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 from mmdistill.reference.training.statistics import keep_statistics
 
@@ -195,3 +197,41 @@ def test_who_watches_is_told_how_long_steps_wait_for_data(
         assert ("waited=" in stream.getvalue()) == shown
         assert ("student: waited for data" in stream.getvalue()) == shown
     assert "training.workers" in stream.getvalue().splitlines()[-1]
+
+
+def test_every_setting_is_the_runs_identity_or_is_not() -> None:
+    names = {each.name for each in fields(TrainingSettings)}
+    assert names == IDENTITY_FIELDS | RUNTIME_FIELDS
+    assert not IDENTITY_FIELDS & RUNTIME_FIELDS
+    assert set(TrainingSettings().identity()) == IDENTITY_FIELDS
+
+
+def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, SETTINGS, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(stage(None), Until(sampler, 7, die), SETTINGS, tmp_path / "died")  # type: ignore[arg-type]
+    other = replace(SETTINGS, checkpoint_every=3, workers=1, skipped_limit=2, replaced_limit=0)
+    assert train(stage(None), sampler, other, tmp_path / "died").step == 6
+    whole, resumed = (load_network(tmp_path / name / "network.safetensors") for name in ("whole", "died"))
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
+def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, replace(SETTINGS, steps=1), tmp_path)
+    with pytest.raises(DataError, match=r"a run with other settings \(training\."):
+        train(stage(None), sampler, replace(SETTINGS, **{"steps": 1, **change}), tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
+def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
+    change: dict[str, Any], sampler: Sampler, tmp_path: Path
+) -> None:
+    one = replace(SETTINGS, **{"sequences": 1, "steps": 1, **change})
+    with pytest.raises(
+        DataError, match=r"^training\.sequences: expected at least 2 in a pass, got 1 .*statistics-until 0"
+    ):
+        train(stage(None), sampler, one, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    # The remedy that the message names.
+    assert train(stage(None), sampler, replace(one, statistics_until=0), tmp_path).step == 1

@@ -251,6 +251,8 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
         train(stage(), Deadly(tmp_path / "deaths", 4, 100), replace(SHORT, workers=1), tmp_path / "run")  # type: ignore[arg-type]
     # A batch that was under way is lost with its worker, and made again between two deaths.
     assert len(list((tmp_path / "deaths").iterdir())) >= loading.DEATHS
+    # The remedy that the message names.
+    assert train(stage(), sampler(), SHORT, tmp_path / "run").step == 6
 
 
 class Broken:
@@ -276,6 +278,17 @@ def test_a_batch_of_nan_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "step 2 is skipped: the loss isn't finite in box, total" in caplog.text
     # And it goes on as if nothing had been.
     assert train(stage(), Broken(4, 5), SHORT, tmp_path / "six").step == 6  # type: ignore[arg-type]
+
+
+def test_a_second_pass_of_nan_takes_back_what_the_first_moved(tmp_path: Path) -> None:
+    passes = replace(SHORT, sequences=4, accumulate=2)
+    train(stage(), sampler(), replace(passes, steps=1), tmp_path / "one")
+    # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
+    done = train(stage(), Broken(5, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]
+    assert done.incidents == {"steps skipped": 1}
+    got, wanted = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
+    assert any("running_mean" in name for name in got)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_either(tmp_path: Path) -> None:
