@@ -8,8 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
+from mmdistill._transforms import channels_last
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_levels, check_map
+from mmdistill.errors import ShapeError, check_device, check_levels, check_map
 from mmdistill.precision import autocasting
 from mmdistill.sampling import Positions, Tile
 
@@ -29,6 +31,7 @@ class ABF(nn.Module):
 
     Raises:
         ShapeError: wrong channels or batch, or a deeper result missing or unexpected.
+        ValueError: channels out of their range.
 
     Example:
         >>> import torch
@@ -40,6 +43,9 @@ class ABF(nn.Module):
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
         super().__init__()
+        given = {"in_channels": in_channels, "mid_channels": mid_channels, "out_channels": out_channels}
+        in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
+        fuse = _checks.flag("ABF", "fuse", fuse)
         self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
         self.reduce = nn.Sequential(nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
@@ -68,7 +74,7 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(as_weighed(x, convolution.weight).contiguous(memory_format=torch.channels_last))
+        carried: Tensor = self.reduce(channels_last(as_weighed(x, convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
@@ -91,6 +97,8 @@ class ABF(nn.Module):
             if deeper.shape[0] != x.shape[0]:
                 expected = f"{x.shape[0]} as input"
                 raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
+            check_device("ABF", "deeper", deeper, x, "input")
+        check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
 
 
 class ABFChain(nn.Module):
@@ -114,7 +122,8 @@ class ABFChain(nn.Module):
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
         super().__init__()
-        check_levels("ABFChain", "teacher_channels", teacher_channels, len(student_channels))
+        student_channels, teacher_channels = _checks.channel_lists("ABFChain", student_channels, teacher_channels)
+        mid_channels = _checks.channels("ABFChain", "mid_channels", mid_channels)
         deepest = len(student_channels) - 1
         self.levels = nn.ModuleList(
             ABF(student, mid_channels, teacher, fuse=level != deepest)
@@ -123,7 +132,7 @@ class ABFChain(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the aligned levels ``(B, teacher channels, H, W)``, shallow to deep."""
-        check_levels("ABFChain", "input", features, len(self.levels))
+        self._check(features)
         aligned: list[Tensor] = []
         carried: Tensor | None = None
         for fusion, x in zip(reversed(self.levels), reversed(features), strict=True):
@@ -136,7 +145,7 @@ class ABFChain(nn.Module):
 
         Only the shallowest level may be given a ``Tile``: all of a deeper one is carried on.
         """
-        check_levels("ABFChain", "input", features, len(self.levels))
+        self._check(features)
         check_levels("ABFChain", "positions", positions, len(self.levels))
         aligned: list[Tensor] = []
         carried: Tensor | None = None
@@ -148,6 +157,18 @@ class ABFChain(nn.Module):
             carried = fusion.carry(x, carried)
             aligned.append(fusion.expand_at(carried, where))
         return aligned[::-1]
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        """Refuse what any level would refuse, before the deeper ones' batch norm has seen theirs."""
+        check_levels("ABFChain", "input", features, len(self.levels))
+        for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
+            side, fusion = f"level {number}", cast(ABF, level)
+            check_map("ABFChain", side, x, channels=fusion.in_channels)
+            if x.shape[0] != features[0].shape[0]:
+                expected = f"{features[0].shape[0]} as level 1"
+                raise ShapeError("ABFChain", side, "batch", expected=expected, got=x.shape[0])
+            check_device("ABFChain", side, x, features[0], "level 1")
+            check_device("ABFChain", "weights", cast(nn.Conv2d, fusion.reduce[0]).weight, x, side)
 
 
 def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
@@ -168,5 +189,9 @@ def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
     """Return the features in the weight's type, so that half-precision features meet a float32 loss.
 
     Under autocast they are left alone: it casts both as it sees fit.
+
+    Raises:
+        ShapeError: the loss's weights are on another device than the features.
     """
+    check_device("adaptor", "weights", weight, features, "the features; move the loss to the student's device")
     return features if autocasting(features.device.type) else features.to(weight.dtype)

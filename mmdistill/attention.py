@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmdistill._transforms import has_tangent, is_batched, transforming
 from mmdistill.reductions import widen
 
 BLOCK_BYTES = 2**20
@@ -41,11 +41,20 @@ def attend(own: Tensor, deeper: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # A strip is one row of the deeper result and all that it covers: no strip needs anything of another.
     strips = rearrange(own, "b c (h fh) (w fw) -> (b h) fh w fw c", h=h, w=w)
     covering = rearrange(deeper, "b c h w -> (b h) 1 w 1 c")
-    by_cache = own.device.type == "cpu" and not torch.compiler.is_compiling()
-    attend_strips = _AttendByCache.apply if by_cache else _attend_strips
     own_weight, deeper_weight = weight.flatten(1).chunk(2, dim=1)
-    attended = attend_strips(strips, covering, own_weight, deeper_weight, bias)
+    given = (strips, covering, own_weight, deeper_weight, bias)
+    if _by_cache(given):
+        attended: Tensor = _AttendByCache.apply(*(values.to(own.dtype) for values in given))
+    else:
+        attended = _attend_strips(*given)
     return rearrange(attended, "(b h) fh w fw c -> b c (h fh) (w fw)", b=batch)
+
+
+def _by_cache(given: tuple[Tensor, ...]) -> bool:
+    """Whether to go block by block: on a CPU, where neither a compiler, a transform nor forward mode must see it."""
+    if given[0].device.type != "cpu" or torch.compiler.is_compiling() or transforming():
+        return False
+    return not has_tangent(given)
 
 
 def _attend_strips(own: Tensor, deeper: Tensor, own_weight: Tensor, deeper_weight: Tensor, bias: Tensor) -> Tensor:
@@ -58,13 +67,14 @@ class _AttendByCache(torch.autograd.Function):
     """``_attend_strips`` block by block, forward and backward.
 
     Written out as whole maps, the steps between read and write main memory a dozen times; a block stays in the cache.
+    Where the gradient is itself to be differentiated (``create_graph=True``), or taken in a batch, it is computed from
+    whole maps, by operations that autograd knows.
     """
 
     @staticmethod
     def forward(
         ctx: Any, own: Tensor, deeper: Tensor, own_weight: Tensor, deeper_weight: Tensor, bias: Tensor
     ) -> Tensor:
-        own_weight, deeper_weight, bias = (p.to(own.dtype) for p in (own_weight, deeper_weight, bias))
         from_deeper = widen(F.linear(deeper, deeper_weight, bias))
         attention = own.new_empty((*own.shape[:-1], 2))
         attended = torch.empty_like(own, memory_format=torch.contiguous_format)
@@ -73,13 +83,15 @@ class _AttendByCache(torch.autograd.Function):
             attention[block] = logits
             a, b = attention[block].chunk(2, dim=-1)
             torch.mul(own[block], a, out=attended[block]).addcmul_(deeper[block], b)
-        ctx.save_for_backward(own, deeper, own_weight, deeper_weight, attention)
+        # The inputs as they came, so that a second derivative finds the way back to them.
+        ctx.save_for_backward(own, deeper, own_weight, deeper_weight, bias, attention)
         return attended
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        own, deeper, own_weight, deeper_weight, attention = ctx.saved_tensors
+        own, deeper, own_weight, deeper_weight, bias, attention = ctx.saved_tensors
+        if torch.is_grad_enabled() or is_batched(gradient):
+            return _gradients(gradient, own, deeper, own_weight, deeper_weight, bias)
         to_own = torch.empty_like(own, memory_format=torch.contiguous_format)
         to_deeper = torch.empty_like(deeper, memory_format=torch.contiguous_format)
         to_logits = widen(deeper.new_empty((*deeper.shape[:-1], 2)))
@@ -99,6 +111,26 @@ class _AttendByCache(torch.autograd.Function):
         to_deeper.flatten(0, -2).addmm_(flat, deeper_weight)
         to_deeper_weight = flat.t() @ deeper.flatten(0, -2)
         return to_own, to_deeper, to_own_weight, to_deeper_weight, to_logits.flatten(0, -2).sum(dim=0)
+
+
+def _gradients(
+    upstream: Tensor, own: Tensor, deeper: Tensor, own_weight: Tensor, deeper_weight: Tensor, bias: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the gradients of ``_attend_strips``'s inputs, differentiable in the upstream gradient and the inputs."""
+    attention = torch.sigmoid(F.linear(own, own_weight, bias) + F.linear(deeper, deeper_weight))
+    a, b = attention.chunk(2, dim=-1)
+    shares = torch.stack([_dot(upstream, own), _dot(upstream, deeper)], dim=-1)
+    wide = widen(attention)
+    logits = (shares * wide * (1 - wide)).to(own.dtype)
+    covered = logits.sum(dim=(1, 3), keepdim=True)
+    to_own = upstream * a + logits @ own_weight
+    to_deeper = (upstream * b).sum(dim=(1, 3), keepdim=True) + covered @ deeper_weight
+    # Not every operation takes gradients in a batch: reshape does, flatten and slices of a whole axis don't.
+    channels = own.shape[-1]
+    to_own_weight = logits.reshape(-1, 2).t() @ own.reshape(-1, channels)
+    flat = covered.reshape(-1, 2)
+    to_deeper_weight = flat.t() @ deeper.reshape(-1, channels)
+    return to_own, to_deeper, to_own_weight, to_deeper_weight, flat.sum(dim=0)
 
 
 def _blocks(strips: Tensor) -> list[slice]:

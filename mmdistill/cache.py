@@ -13,20 +13,34 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.errors import NotFiniteError, ShapeError
 
 try:
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from mmdistill.tensor_file import TensorFileError, digest_problem, pack, unpack
 except ModuleNotFoundError as error:
     raise ImportError("mmdistill.cache needs safetensors: pip install 'mmdistill[cache]'") from error
 
-FORMAT = "mmdistill-features-1"
+FORMAT = "mmdistill-features-2"
 SUFFIX = ".safetensors"
+
+_REMEDY = "delete it and put its sample again"
 
 
 class CacheError(ValueError):
     """A file of a feature cache is missing, broken, or another teacher's."""
+
+
+class DamagedFileError(CacheError):
+    """A file of a feature cache is truncated or damaged; its sample can be put again once the file is deleted.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}")
 
 
 class FeatureCache:
@@ -41,6 +55,7 @@ class FeatureCache:
         dtype: what floating point features are stored as, such as ``torch.bfloat16``; as they come, if not given.
 
     Raises:
+        ValueError: a folder, teacher or dtype that is none.
         CacheError: the folder holds another teacher's features; a file is missing, truncated or something else.
         ShapeError: samples to stack differ, or nothing is given; features that are not finite.
 
@@ -56,7 +71,11 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path, *, teacher: str, dtype: torch.dtype | None = None) -> None:
-        self.folder, self.teacher, self.dtype = Path(folder), teacher, dtype
+        if not isinstance(folder, str | Path) or not str(folder) or "\0" in str(folder):
+            raise _checks.refuse("FeatureCache", "folder", "the path of a folder", folder)
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise _checks.refuse("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
+        self.folder, self.teacher, self.dtype = Path(folder), _checks.text("FeatureCache", "teacher", teacher), dtype
         for path in self.folder.glob(f"*{SUFFIX}"):
             self._read(path)
             break
@@ -81,7 +100,8 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}")
         try:
-            save_file(stored, temporary, {"format": FORMAT, "teacher": self.teacher, "key": key})
+            with temporary.open("wb") as file:
+                file.writelines(pack(stored, {"format": FORMAT, "teacher": self.teacher, "key": key}))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -93,7 +113,7 @@ class FeatureCache:
         for key in keys:
             if key not in self:
                 raise CacheError(f"{self.folder}: no features are cached for {key!r} of teacher {self.teacher!r}")
-        samples = [self._read(self._path(key)) for key in keys]
+        samples = [self._read(self._path(key), key) for key in keys]
         for key, sample in zip(keys, samples, strict=True):
             _check_alike(key, sample, keys[0], samples[0])
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
@@ -112,20 +132,20 @@ class FeatureCache:
             raise NotFiniteError("FeatureCache", f"{key!r} {name}", "values", expected=expected, got=got)
         return stored
 
-    def _read(self, path: Path) -> dict[str, Tensor]:
+    def _read(self, path: Path, key: str | None = None) -> dict[str, Tensor]:
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = dict(file.metadata() or {})
-                features = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CacheError(
-                f"{path}: not a whole file of features; delete it and put its sample again ({error})"
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise CacheError(f"{path}: expected features {FORMAT!r}, got {metadata.get('format', 'no format')!r}")
+            features, metadata = unpack(path)
+        except TensorFileError as error:
+            raise DamagedFileError(path, f"not a whole file of features; {_REMEDY} ({error})") from error
+        if (found := metadata.get("format", "no format")) != FORMAT:
+            raise CacheError(f"{path}: expected features {FORMAT!r}, got {found[:100]!r}")
+        if problem := digest_problem(features, metadata, required=True):
+            raise DamagedFileError(path, f"damaged, or changed after it was written: {problem}; {_REMEDY}")
         if metadata.get("teacher") != self.teacher:
-            came = f"features of teacher {metadata.get('teacher')!r}, expected those of {self.teacher!r}"
+            came = f"features of teacher {metadata.get('teacher', '')[:100]!r}, expected those of {self.teacher!r}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")
+        if key is not None and (found := metadata.get("key", "")) != key:
+            raise CacheError(f"{path}: features of {found[:100]!r}, expected those of {key[:100]!r}; {_REMEDY}")
         return features
 
 

@@ -8,23 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mmdistill._transforms import has_tangent, has_values
+
 
 class ShapeError(ValueError):
-    """A tensor given to a loss or block has not the shape its contract states.
+    """A tensor given to a loss or block has not the shape, number type or device its contract states.
 
     The message names the loss, the side (which argument), the axis, what was expected and what came.
 
     Attributes:
         where: the loss or block that was called.
         side: which input, such as ``"teacher rgb level 2"``.
-        axis: which axis, such as ``"height"``; what is counted where no axis fits, such as ``"levels"``.
+        axis: which axis, such as ``"height"``; where no axis fits, what is wrong: ``"levels"``, ``"dtype"``,
+            ``"device"``.
         expected: what the contract asks for.
         got: what came.
     """
 
     def __init__(self, where: str, side: str, axis: str, *, expected: object, got: object) -> None:
         self.where, self.side, self.axis, self.expected, self.got = where, side, axis, expected, got
-        super().__init__(f"{where}: {side}: {axis}: expected {expected}, got {got}")
+        # Not by super().__init__, in which torch.compile(fullgraph=True) would stop before it comes to the raise.
+        self.args = (f"{where}: {side}: {axis}: expected {expected}, got {got}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Go from process to process as it is: the message alone would not make another."""
+        return _rebuilt, (type(self), self.where, self.side, self.axis, self.expected, self.got)
 
 
 class NotFiniteError(ShapeError):
@@ -38,11 +46,18 @@ class DeadTermWarning(UserWarning):
     """A loss was given inputs from which no student can learn."""
 
 
+def _rebuilt(kind: type[ShapeError], where: str, side: str, axis: str, expected: object, got: object) -> ShapeError:
+    return kind(where, side, axis, expected=expected, got=got)
+
+
 AXES = ("batch", "channels", "height", "width")
 
 
-def check_map(where: str, side: str, features: Tensor, *, channels: int | None = None) -> None:
-    """Refuse what is no feature map ``(B, C, H, W)`` with at least one element, of ``channels`` channels."""
+def check_map(where: str, side: str, features: Tensor, *, channels: int | None = None, floating: bool = True) -> None:
+    """Refuse what is no feature map ``(B, C, H, W)`` with at least one element, of ``channels`` channels.
+
+    ``floating=False`` also takes whole numbers, where only the shape is looked at.
+    """
     if not isinstance(features, Tensor):
         raise ShapeError(where, side, "type", expected="a tensor (B, C, H, W)", got=type(features).__name__)
     if features.ndim != 4:
@@ -52,6 +67,22 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
     if channels is not None and features.shape[1] != channels:
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
+    if floating:
+        check_floating(where, side, features)
+
+
+def check_floating(where: str, side: str, values: Tensor) -> None:
+    """Refuse whole, boolean and complex numbers, and tensors that are sparse or otherwise not laid out by strides."""
+    if not values.dtype.is_floating_point:
+        raise ShapeError(where, side, "dtype", expected="floating point, such as torch.float32", got=values.dtype)
+    if values.layout is not torch.strided:
+        raise ShapeError(where, side, "layout", expected=torch.strided, got=values.layout)
+
+
+def check_device(where: str, side: str, values: Tensor, like: Tensor, like_side: str) -> None:
+    """Refuse a tensor on another device; nothing is moved."""
+    if values.device != like.device:
+        raise ShapeError(where, side, "device", expected=f"{like.device} as {like_side}", got=values.device)
 
 
 def check_axes(
@@ -83,8 +114,10 @@ def check_axes(
     return values
 
 
-def check_scores(where: str, side: str, scores: Tensor, axes: int, contract: str) -> None:
-    """Refuse scores of fewer than ``axes`` axes, or of none at all."""
+def check_scores(where: str, side: str, scores: object, axes: int, contract: str) -> None:
+    """Refuse what is no tensor, or one of fewer than ``axes`` axes, or without elements."""
+    if not isinstance(scores, Tensor):
+        raise ShapeError(where, side, "type", expected=f"a tensor {contract}", got=type(scores).__name__)
     if scores.ndim < axes:
         raise ShapeError(where, side, "axes", expected=contract, got=_shape(scores))
     for axis, size in enumerate(scores.shape):
@@ -94,6 +127,8 @@ def check_scores(where: str, side: str, scores: Tensor, axes: int, contract: str
 
 def check_same_shape(where: str, side: str, got: Tensor, like: Tensor, like_side: str) -> None:
     """Refuse ``got`` where its shape is not exactly that of ``like``; nothing is broadcast."""
+    if not isinstance(got, Tensor):
+        raise ShapeError(where, side, "type", expected=f"a tensor {_shape(like)}", got=type(got).__name__)
     if got.ndim != like.ndim:
         raise ShapeError(where, side, "axes", expected=f"{_shape(like)} as {like_side}", got=_shape(got))
     names = AXES if got.ndim == 4 else tuple(f"axis {index}" for index in range(got.ndim))
@@ -125,31 +160,50 @@ def check_pair(where: str, side: str, pair: object) -> None:
         raise ShapeError(where, side, "type", expected="Pair(rgb, tir)", got=type(pair).__name__)
 
 
-def check_finite(where: str, total: Tensor, inputs: Mapping[str, Tensor]) -> None:
-    """Name the first input that holds NaN or infinity, if the loss's total does.
+def check_inputs(where: str, inputs: Mapping[str, Tensor], *, finite: bool) -> None:
+    """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
-    Only the scalar total is looked at while all is well: one small read per call. Inputs that are all finite
-    pass, whatever the total is: an overflow is then the loss's own and AMP's gradient scaler deals with it.
-    Nothing is checked inside ``torch.compile`` and ``torch.export``, where a read would break the graph.
+    Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay.
+
+    Args:
+        where: the loss that was called.
+        inputs: every tensor that the loss reads, by the name that an error calls it.
+        finite: whether to look at the values: one sum over each input, and one small read per call. Nothing is read
+            inside ``torch.compile`` and the like, see ``has_values``.
     """
-    if torch.compiler.is_compiling() or bool(torch.isfinite(total)):
-        return
+    first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
-        broken = ~torch.isfinite(values)
-        if bool(broken.any()):
-            count = int(broken.sum())
+        check_floating(where, side, values)
+        check_device(where, side, values, first, first_side)
+    if not finite or not has_values(inputs.values()) or _sums_are_finite(inputs.values()):
+        return
+    # The sum of finite numbers may overflow, so each input is looked at by itself.
+    for side, values in inputs.items():
+        count = int((~torch.isfinite(values)).sum())
+        if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
+
+
+def _sums_are_finite(inputs: Iterable[Tensor]) -> bool:
+    """Whether the sum of all elements is finite; it never is where one of them is not."""
+    sums = [values.detach().sum(dtype=torch.float32 if _is_narrow(values) else values.dtype) for values in inputs]
+    return bool(torch.isfinite(torch.stack(sums).sum()))
+
+
+def _is_narrow(values: Tensor) -> bool:
+    """Whether sums would overflow in the tensor's own type; bfloat16 has float32's range."""
+    return values.dtype == torch.float16 or values.dtype.itemsize == 1
 
 
 def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:
     """Warn where this loss can teach nobody: no student input carries gradient, or the teacher is given twice.
 
-    Nothing is said where gradients are off, as in validation, nor inside ``torch.compile`` and ``torch.export``.
+    Nothing is said where gradients are off, as in validation, nor inside ``torch.compile`` and the like.
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return
     student = tuple(student)
-    if not any(features.requires_grad for features in student):
+    if not torch.is_grad_enabled() or not has_values(student):
+        return
+    if not any(features.requires_grad for features in student) and not has_tangent(student):
         _warn(f"{where}: no student input requires gradient, so no student learns from this loss; is it the teacher's?")
     given = {_memory(features) for features in student}
     if any(_memory(features) in given for features in teacher):
@@ -158,7 +212,7 @@ def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]
 
 def check_different(where: str, side: str, rgb: Tensor, tir: Tensor) -> None:
     """Warn where one tensor is given as both modalities: a network called twice, of which one call was taken."""
-    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and _memory(rgb) == _memory(tir):
+    if torch.is_grad_enabled() and has_values((rgb, tir)) and _memory(rgb) == _memory(tir):
         _warn(f"{where}: {side}: RGB and TIR are the same tensor, so what is specific to either is lost")
 
 
@@ -169,7 +223,7 @@ def _warn(message: str) -> None:
 
 def _memory(tensor: Tensor) -> object:
     """Return what two views of the same values have in common."""
-    if tensor.is_meta or type(tensor) is not Tensor:
+    if type(tensor) is not Tensor:
         return id(tensor)
     return tensor.data_ptr(), tensor.shape, tensor.stride()
 

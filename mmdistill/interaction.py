@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mmdistill.errors import check_map, check_pair, check_same_shape
+from mmdistill.errors import check_device, check_map, check_pair, check_same_shape
 from mmdistill.pair import Pair
 
 Interaction = Literal["sem", "cem", "add"]
@@ -79,3 +79,4 @@ def check_modalities(where: str, pair: Pair[Tensor]) -> None:
     check_map(where, "rgb", pair[0])
     check_map(where, "tir", pair[1])
     check_same_shape(where, "tir", pair[1], pair[0], "rgb")
+    check_device(where, "tir", pair[1], pair[0], "rgb")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from mmdistill.errors import check_levels, check_map, check_pair, check_same_shape
+from mmdistill.errors import check_device, check_levels, check_map, check_pair, check_same_shape
 
 T = TypeVar("T")
 
@@ -58,7 +58,8 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
     check_levels("stacked", "rgb", pair[0], len(pair[0]))
     check_levels("stacked", "tir", pair[1], len(pair[0]))
     for number, (rgb, tir) in enumerate(zip(*pair, strict=True), start=1):
-        check_map("stacked", f"rgb level {number}", rgb)
-        check_map("stacked", f"tir level {number}", tir)
+        check_map("stacked", f"rgb level {number}", rgb, floating=False)
+        check_map("stacked", f"tir level {number}", tir, floating=False)
         check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
+        check_device("stacked", f"tir level {number}", tir, rgb, "rgb")
     return [torch.cat(level) for level in zip(*pair, strict=True)]

@@ -45,7 +45,7 @@ def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear"
         tensor([[[[2., 6.]]]])
     """
     check_map("resize_like", "features", features)
-    check_map("resize_like", "like", like)
+    check_map("resize_like", "like", like, floating=False)
     if mode not in INTERPOLATIONS:
         raise ValueError(f"resize_like: mode must be of {INTERPOLATIONS}; got {mode!r}")
     (h, w), (H, W) = features.shape[-2:], like.shape[-2:]

@@ -16,6 +16,9 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
+MAX_STEPS = 4096
+"""Of how many positions one is the fewest that are taken; on small maps always two along each axis."""
+
 
 class Positions(Protocol):
     """Some of a map's positions."""
@@ -56,7 +59,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class TracedGrid:
-    """A ``Grid`` inside ``torch.compile``: the phase stays a tensor, so that one graph serves every draw.
+    """A ``Grid`` where no value can be read, as inside ``torch.compile``: the phase stays a tensor.
+
+    So one graph serves every draw.
 
     The step must divide the map's size.
 
@@ -145,11 +150,11 @@ def steps(share: float) -> Size:
     """Return two factors of ``1 / share``, as equal as they can be.
 
     Raises:
-        ValueError: the share is not one over a whole number.
+        ValueError: the share is not one over a whole number, which is at most ``MAX_STEPS``.
     """
-    whole = round(1 / share) if 0 < share <= 1 else 0
-    if whole < 1 or abs(whole * share - 1) > 1e-6:
-        raise ValueError(f"sampling must be 1, 1/2, 1/3, 1/4 and so on; got {share!r}")
+    whole = round(1 / share) if 0.5 / MAX_STEPS < share <= 1 else 0
+    if not 1 <= whole <= MAX_STEPS or abs(whole * share - 1) > 1e-6:
+        raise ValueError(f"SCFDLoss: sampling must be 1, 1/2, 1/3, 1/4 and so on to 1/{MAX_STEPS}; got {share!r}")
     rows = max(factor for factor in range(1, math.isqrt(whole) + 1) if whole % factor == 0)
     return rows, whole // rows
 
@@ -161,7 +166,7 @@ def draw_grid(size: Size, step: Size) -> Grid:
 
 
 def trace_grid(size: Size, step: Size, device: torch.device) -> Positions:
-    """Return the same for a graph; along an axis that the step doesn't divide, all positions."""
+    """Return the same where no value can be read; along an axis that the step doesn't divide, all positions."""
     step = _at_most(step, size)
     step = (step[0] if size[0] % step[0] == 0 else 1), (step[1] if size[1] % step[1] == 0 else 1)
     return TracedGrid(step, torch.stack([torch.randint(count, (), device=device) for count in step]))
@@ -185,4 +190,5 @@ def _at_most(step: Size, size: Size) -> Size:
 
 
 def _draw(count: int) -> int:
-    return int(torch.randint(count, ()).item())
+    # On the processor whatever the default device is: its value is read here.
+    return int(torch.randint(count, (), device="cpu").item())

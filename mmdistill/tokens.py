@@ -14,7 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill.errors import ShapeError, check_map
+from mmdistill import _checks
+from mmdistill.errors import ShapeError, check_device, check_map
 
 AXES = ("batch", "tokens", "channels")
 
@@ -59,7 +60,7 @@ def map_to_tokens(features: Tensor) -> Tensor:
         >>> tuple(map_to_tokens(torch.zeros(2, 192, 8, 12)).shape)
         (2, 96, 192)
     """
-    check_map("map_to_tokens", "input", features)
+    check_map("map_to_tokens", "input", features, floating=False)
     return rearrange(features, "b c h w -> b (h w) c")
 
 
@@ -77,7 +78,7 @@ class TokenLayout:
         parts: each part's name and sides, ``(n,)`` or ``(H, W)``, in order.
 
     Raises:
-        ValueError: a part of no tokens, a map asked of what is no grid, or parts to join that are not these.
+        ValueError: a part of no or too many tokens, a map asked of what is no grid, or other parts to join.
         ShapeError: a sequence or part of another shape than the layout states.
 
     Example:
@@ -142,14 +143,15 @@ class TokenLayout:
                 if piece.shape[axis] != wanted:
                     expected = f"{wanted} as {names[0]}"
                     raise ShapeError("TokenLayout", name, AXES[axis], expected=expected, got=piece.shape[axis])
+            check_device("TokenLayout", name, piece, pieces[0], names[0])
         return torch.cat(pieces, dim=1)
 
 
 def _sides(name: str, part: int | Sequence[int]) -> tuple[int, ...]:
-    sides = (part,) if isinstance(part, int) else tuple(part)
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), at least 1, got {part}")
-    return sides
+    sides = tuple(part) if isinstance(part, Sequence) and not isinstance(part, str) else (part,)
+    if len(sides) not in (1, 2):
+        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), got {_checks.shown(part)}")
+    return tuple(_checks.whole("TokenLayout", name, side) for side in sides)
 
 
 def _text(sides: tuple[int, ...]) -> str:

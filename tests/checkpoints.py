@@ -39,26 +39,46 @@ def published_layout(network: TrackerNetwork) -> dict[str, tuple[int, ...]]:
     return {published_name(name): published_shape(name, value.shape) for name, value in network.state_dict().items()}
 
 
-def save_tracker(path: pathlib.Path, net: Mapping[str, Tensor], *, stream: bool = False) -> None:
-    """Write a tracker's training checkpoint; its foreign classes are gone when this returns."""
+def save_tracker(
+    path: pathlib.Path,
+    net: Mapping[str, Tensor],
+    *,
+    stream: bool = False,
+    top: Mapping[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
+    constructor: Mapping[str, object] | None = None,
+) -> None:
+    """Write a tracker's training checkpoint; its foreign classes are gone when this returns.
+
+    Args:
+        path: the file.
+        net: the weights.
+        stream: the container before PyTorch 1.6.
+        top: entries of the checkpoint itself, or others instead of those it has.
+        settings: more attributes of its settings.
+        constructor: more attributes of its constructor.
+    """
     with foreign_module() as module:
         optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, 3))])
         optimiser.param_groups[0]["params"][0].grad = torch.ones(2, 3)
         optimiser.step()
-        settings = module.Thing(device=torch.device("cpu"), folder=pathlib.PurePosixPath("/runs"), sizes=(18, 18))
-        settings.itself = settings
+        own = {"device": torch.device("cpu"), "folder": pathlib.PurePosixPath("/runs"), "sizes": (18, 18)}
+        stored = module.Thing(**own, **(settings or {}))
+        stored.itself = stored
+        built = {"function": module.build, "arguments": ["resnet"], "fun_name": "dimpnet18", "kwds": {"filter_size": 4}}
         content = {
             "epoch": 50,
-            "actor_type": "Actor",
-            "net_type": "Net",
+            "actor_type": "DiMPActor",
+            "net_type": "DiMPnet",
             "net": net,
             "net_info": None,
-            "constructor": module.Thing(function=module.build, arguments=["resnet"], keywords={"filter_size": 4}),
+            "constructor": module.Thing(**(built | dict(constructor or {}))),
             "optimizer": optimiser.state_dict(),
             "stats": OrderedDict(train=OrderedDict(loss=module.Meter([0.5, float("nan")])), val=None),
-            "settings": settings,
+            "settings": stored,
             "extra": [np.float64(0.25), np.arange(3), {1, 2}, slice(1, 2), module.Kind.ONE, defaultdict(list, a=[1])],
             "odd keys": {(1, 2): 3, module.Kind.ONE: 4},
+            **(top or {}),
         }
         save(path, content, stream=stream)
 

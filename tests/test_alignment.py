@@ -90,7 +90,7 @@ def test_wrong_inputs_are_named() -> None:
     chain = ABFChain((8, 16), (4, 5), 6)
     with pytest.raises(ShapeError, match="ABFChain: input: levels: expected 2, got 3"):
         chain(pyramid((8, 16, 16)))
-    with pytest.raises(ShapeError, match="ABF: input: channels: expected 16, got 8"):
+    with pytest.raises(ShapeError, match="ABFChain: level 2: channels: expected 16, got 8"):
         chain(pyramid((8, 8)))
     with pytest.raises(ShapeError, match=r"ABF: deeper: input: expected a map \(fuse=True\), got none"):
         ABF(8, 6, 4)(torch.zeros(1, 8, 4, 4))

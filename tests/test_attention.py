@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from helpers import pyramid, pyramids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdistill import attention
+from mmdistill import SCFDLoss, attention
 from mmdistill.attention import attend
+from mmdistill.losses import ReviewKDLoss
+
+# Forward mode loads formulas by way of what PyTorch itself calls deprecated.
+FORWARD_MODE = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
 
 def random_inputs(size: tuple[int, int], deeper: tuple[int, int], dtype: torch.dtype) -> list[torch.Tensor]:
@@ -35,11 +41,58 @@ def test_value_is_the_published_attention(h: int, w: int, height: int, width: in
 
 @pytest.mark.parametrize(("size", "deeper"), [((4, 6), (2, 3)), ((3, 5), (2, 2)), ((3, 4), (1, 4)), ((2, 2), (2, 2))])
 @pytest.mark.parametrize("block_bytes", [1, 2**20])
+@FORWARD_MODE
 def test_gradients_are_right(
     size: tuple[int, int], deeper: tuple[int, int], block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
-    assert torch.autograd.gradcheck(attend, random_inputs(size, deeper, torch.float64))
+    inputs = random_inputs(size, deeper, torch.float64)
+    # Forward mode and batches of gradients too.
+    assert torch.autograd.gradcheck(attend, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True)
+    assert torch.autograd.gradcheck(attend, inputs)
+
+
+@pytest.mark.parametrize(("size", "deeper"), [((4, 6), (2, 3)), ((3, 5), (2, 2)), ((2, 2), (2, 2))])
+@pytest.mark.parametrize("block_bytes", [1, 2**20])
+@FORWARD_MODE
+def test_second_derivatives_are_right(
+    size: tuple[int, int], deeper: tuple[int, int], block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
+    inputs = random_inputs(size, deeper, torch.float64)
+    assert torch.autograd.gradgradcheck(
+        attend, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True
+    )
+
+
+def straightforward(own: torch.Tensor, deeper: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """The attention as published, by operations that autograd knows."""
+    deeper = F.interpolate(deeper, size=own.shape[2:], mode="nearest")
+    share = torch.sigmoid(F.conv2d(torch.cat([own, deeper], dim=1), weight, bias))
+    return own * share[:, :1] + deeper * share[:, 1:]
+
+
+def penalty_gradients(loss: torch.nn.Module, student: object, teacher: object) -> list[torch.Tensor]:
+    """What a penalty on the gradient at the student's shallowest level sends to every parameter of the loss."""
+    shallowest = student[0][0] if isinstance(student, tuple) else student[0]  # type: ignore[index]
+    (gradient,) = torch.autograd.grad(loss(student, teacher).total, shallowest, create_graph=True)
+    return list(torch.autograd.grad(gradient.square().sum(), list(loss.parameters()), materialize_grads=True))
+
+
+@pytest.mark.parametrize("name", ["SCFDLoss", "ReviewKDLoss"])
+def test_a_gradient_penalty_is_that_of_plain_autograd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = pyramids if name == "SCFDLoss" else pyramid
+    student, teacher = (make(widths, (4, 8), dtype=torch.float64) for widths in ((2, 3), (4, 5)))
+    for level in [*student[0], *student[1]] if name == "SCFDLoss" else student:
+        level.requires_grad_()
+    options = {"interaction": ("sem", "cem")} if name == "SCFDLoss" else {}
+    loss = {"SCFDLoss": SCFDLoss, "ReviewKDLoss": ReviewKDLoss}[name]((2, 3), (4, 5), **options).double()
+    found = penalty_gradients(loss, student, teacher)
+    monkeypatch.setattr("mmdistill.alignment.attend", straightforward)
+    expected = penalty_gradients(loss, student, teacher)
+    assert any(bool(value.any()) for value in expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

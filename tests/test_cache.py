@@ -2,6 +2,7 @@ import importlib
 import json
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill import NotFiniteError, ShapeError
-from mmdistill.cache import CacheError, FeatureCache
+from mmdistill.cache import CacheError, DamagedFileError, FeatureCache
 
 
 def features(seed: int = 0, **options: object) -> dict[str, Tensor]:
@@ -115,12 +116,34 @@ def test_a_truncated_file_names_itself(cache: FeatureCache, part: float) -> None
     assert cache.get(["a"])
 
 
+def test_a_damaged_or_exchanged_file_names_itself(cache: FeatureCache) -> None:
+    for seed, key in enumerate("ab"):
+        cache.put(key, features(seed))
+    first, second = (cache._path(key) for key in "ab")
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedFileError, match=f"{first}: damaged, or changed after it was written: ") as raised:
+        cache.get(["a"])
+    assert raised.value.path == first
+    second.replace(first)
+    with pytest.raises(CacheError, match=f"{first}: features of 'b', expected those of 'a'; delete it"):
+        cache.get(["a"])
+
+
+def test_the_same_features_have_the_same_bytes(cache: FeatureCache) -> None:
+    contents = set()
+    for _ in range(8):
+        cache.put("a", features())
+        contents.add(the_file(cache).read_bytes())
+    assert len(contents) == 1
+
+
 def test_other_safetensors_files_are_no_features(cache: FeatureCache) -> None:
     cache.folder.mkdir(parents=True)
     header = json.dumps({}).encode()
     (cache.folder / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(
-        CacheError, match=r"weights\.safetensors: expected features 'mmdistill-features-1', got 'no format'"
+        CacheError, match=r"weights\.safetensors: expected features 'mmdistill-features-2', got 'no format'"
     ):
         FeatureCache(cache.folder, teacher=cache.teacher)
 
@@ -133,11 +156,11 @@ def test_a_missing_key_is_named_before_anything_is_read(cache: FeatureCache) -> 
 def test_an_interrupted_put_leaves_what_was_there(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.put("a", features(1))
 
-    def interrupted(_tensors: object, path: Path, _metadata: object) -> None:
-        path.write_bytes(b"half")
+    def interrupted(_tensors: object, _metadata: object) -> Iterator[bytes]:
+        yield b"half"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmdistill.cache.save_file", interrupted)
+    monkeypatch.setattr("mmdistill.cache.pack", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache.put("a", features(2))
     assert the_file(cache).name.endswith(".safetensors")
@@ -170,7 +193,8 @@ def test_wrong_arguments_are_named(cache: FeatureCache) -> None:
 
 
 def test_without_safetensors_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "mmdistill.cache")
+    for module in ("mmdistill.cache", "mmdistill.tensor_file"):
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"mmdistill.cache needs safetensors: pip install 'mmdistill\[cache\]'"):
         importlib.import_module("mmdistill.cache")

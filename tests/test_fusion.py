@@ -246,5 +246,5 @@ def test_unknown_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="MPSDFusion: weighting must be one of path, channel; got 'level'"):
         MPSDFusion(8, weighting="level")  # type: ignore[arg-type]
     for reduction in (0, 9):
-        with pytest.raises(ValueError, match=f"reduction must be from 1 to 8; got {reduction}"):
+        with pytest.raises(ValueError, match=f"reduction must be a whole number from 1 to 8; got {reduction}"):
             ChannelAttentionFusion(8, reduction=reduction)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.gate import gated_sum, modality_gate
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -38,15 +41,17 @@ class ChannelAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 1) -> None:
         super().__init__()
-        if not 1 <= reduction <= channels:
-            raise ValueError(f"ChannelAttentionFusion: reduction must be from 1 to {channels}; got {reduction}")
+        channels = _checks.channels("ChannelAttentionFusion", "channels", channels)
+        reduction = _checks.whole("ChannelAttentionFusion", "reduction", reduction, high=channels)
         self.channels, self.reduction = channels, reduction
         hidden = channels // reduction
         self.channel_scores = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * channels))
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ChannelAttentionFusion", pair, self.channels)
+        weight = cast(nn.Linear, self.channel_scores[0]).weight
+        check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
+        check_fusion_dtype("ChannelAttentionFusion", pair, weight)
         means = torch.cat([member.mean(dim=(-2, -1)) for member in pair], dim=1)
         scores = rearrange(self.channel_scores(means), "b (m c) -> b m c", m=2)
         return one_path(gated_sum(pair, modality_gate(scores)))

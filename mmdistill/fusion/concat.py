@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill import _checks
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -29,10 +30,12 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        channels = _checks.channels("ConcatFusion", "channels", channels)
         self.channels = channels
         self.convolution = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ConcatFusion", pair, self.channels)
+        check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
+        check_fusion_dtype("ConcatFusion", pair, self.convolution.weight)
         return one_path(self.convolution(torch.cat(pair, dim=1)))

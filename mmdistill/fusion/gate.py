@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.pair import Pair
 
 Gate = Literal["softmax", "sigmoid"]
@@ -48,5 +49,4 @@ def position_scores(convolution: nn.Conv2d, pair: Pair[Tensor]) -> Tensor:
 
 def check_gate(where: str, gate: Gate) -> None:
     """Refuse a gate that is none."""
-    if gate not in get_args(Gate):
-        raise ValueError(f"{where}: gate must be one of {', '.join(get_args(Gate))}; got {gate!r}")
+    _checks.one_of(where, "gate", gate, get_args(Gate))

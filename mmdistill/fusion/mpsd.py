@@ -8,6 +8,7 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.gate import Gate, check_gate, gated_sum, modality_gate, position_scores
 from mmdistill.fusion.paths import FusedPaths, check_fusion_input
 from mmdistill.pair import Pair
@@ -63,9 +64,9 @@ class MPSDFusion(nn.Module):
         self, channels: int, *, gate: Gate = "softmax", weighting: Literal["path", "channel"] = "path"
     ) -> None:
         super().__init__()
+        channels = _checks.channels("MPSDFusion", "channels", channels)
         check_gate("MPSDFusion", gate)
-        if weighting not in ("path", "channel"):
-            raise ValueError(f"MPSDFusion: weighting must be one of path, channel; got {weighting!r}")
+        _checks.one_of("MPSDFusion", "weighting", weighting, ("path", "channel"))
         self.channels, self.gate, self.weighting = channels, gate, weighting
         self.gate_convolution = nn.Conv2d(2 * channels, 2, 1)
         self.path_weights = nn.Sequential(
@@ -76,7 +77,7 @@ class MPSDFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map, its paths and their weights."""
-        check_fusion_input("MPSDFusion", pair, self.channels)
+        check_fusion_input("MPSDFusion", pair, self.channels, self.gate_convolution.weight)
         with without_float16(pair[0].device.type):
             dtype = torch.promote_types(pair[0].dtype, self.gate_convolution.weight.dtype)
             pair = Pair(*(member.to(dtype) for member in pair))

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mmdistill.errors import ShapeError, check_map
+from mmdistill.errors import ShapeError, check_device, check_map
 from mmdistill.interaction import check_modalities
 from mmdistill.pair import Pair
+from mmdistill.precision import autocasting
 
 
 class FusedPaths(NamedTuple):
@@ -32,10 +33,18 @@ def one_path(fused: Tensor) -> FusedPaths:
     return FusedPaths(fused, fused[None], fused.new_ones(fused.shape[0], 1))
 
 
-def check_fusion_input(where: str, pair: Pair[Tensor], channels: int) -> None:
-    """Refuse a pair whose members are not maps of one shape with ``channels`` channels."""
+def check_fusion_input(where: str, pair: Pair[Tensor], channels: int, weight: Tensor) -> None:
+    """Refuse a pair whose members are not maps of one shape with ``channels`` channels, on the weight's device."""
     check_modalities(where, pair)
     check_map(where, "rgb", pair[0], channels=channels)
+    check_device(where, "weights", weight, pair[0], "rgb")
+
+
+def check_fusion_dtype(where: str, pair: Pair[Tensor], weight: Tensor) -> None:
+    """Refuse members of another number type than the weight's, but under autocast, which casts all alike."""
+    for side, member in zip(Pair._fields, pair, strict=True):
+        if member.dtype != weight.dtype and not autocasting(member.device.type):
+            raise ShapeError(where, side, "dtype", expected=f"{weight.dtype} as the weights", got=member.dtype)
 
 
 def check_fused_paths(where: str, side: str, fused: FusedPaths, channels: int) -> None:
@@ -44,6 +53,10 @@ def check_fused_paths(where: str, side: str, fused: FusedPaths, channels: int) -
         raise ShapeError(where, side, "type", expected="FusedPaths", got=type(fused).__name__)
     check_map(where, f"{side} fused", fused.fused, channels=channels)
     shape = tuple(fused.fused.shape)
+    for part in ("paths", "weights"):
+        if not isinstance(getattr(fused, part), Tensor):
+            got = type(getattr(fused, part)).__name__
+            raise ShapeError(where, f"{side} {part}", "type", expected="a tensor", got=got)
     if fused.paths.ndim != 5 or fused.paths.shape[0] == 0 or fused.paths.shape[1:] != shape:
         expected = f"(P, {', '.join(map(str, shape))})"
         raise ShapeError(where, f"{side} paths", "shape", expected=expected, got=tuple(fused.paths.shape))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion.gate import Gate, check_gate, gated_sum, modality_gate, position_scores
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input, one_path
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
 
@@ -32,12 +33,14 @@ class SpatialAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "softmax") -> None:
         super().__init__()
+        channels = _checks.channels("SpatialAttentionFusion", "channels", channels)
         check_gate("SpatialAttentionFusion", gate)
         self.channels, self.gate = channels, gate
         self.gate_convolution = nn.Conv2d(2 * channels, 2, 1)
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("SpatialAttentionFusion", pair, self.channels)
+        check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
+        check_fusion_dtype("SpatialAttentionFusion", pair, self.gate_convolution.weight)
         gate = modality_gate(position_scores(self.gate_convolution, pair), self.gate)
         return one_path(gated_sum(pair, gate))

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
 from mmdistill.losses.mpsd import MPSDLoss
@@ -57,10 +58,13 @@ class CMDLoss(nn.Module):
         beta: float = 100.0,
     ) -> None:
         super().__init__()
+        for name, part in (("scfd", scfd), ("mpsd", mpsd), ("hfrd", hfrd)):
+            _checks.part("CMDLoss", name, part)
         if scfd is None and mpsd is None and hfrd is None:
             raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distil")
         self.scfd, self.mpsd, self.hfrd = scfd, mpsd, hfrd
-        self.alpha, self.beta = alpha, beta
+        self.alpha = _checks.number("CMDLoss", "alpha", alpha, low=0, high=_checks.MAX_WEIGHT)
+        self.beta = _checks.number("CMDLoss", "beta", beta, low=0, high=_checks.MAX_WEIGHT)
 
     def forward(
         self,
@@ -85,17 +89,18 @@ class CMDLoss(nn.Module):
             gaussian: the Gaussian label, the same shape.
         """
         weighted: list[tuple[float, Terms]] = []
-        if self.scfd is not None:
-            student = _given("scfd", "student_features", student_features)
-            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
-        if self.mpsd is not None:
-            fused = _given("mpsd", "student_fused", student_fused)
-            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+        # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace.
         if self.hfrd is not None:
             response = _given("hfrd", "student_response", student_response)
             teacher = _given("hfrd", "teacher_response", teacher_response)
             weighted.append((self.beta, self.hfrd(response, teacher, _given("hfrd", "gaussian", gaussian))))
-        return Terms.weighted(*weighted)
+        if self.mpsd is not None:
+            fused = _given("mpsd", "student_fused", student_fused)
+            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+        if self.scfd is not None:
+            student = _given("scfd", "student_features", student_features)
+            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
+        return Terms.weighted(*reversed(weighted))
 
 
 def _given(part: str, name: str, value: T | None) -> T:

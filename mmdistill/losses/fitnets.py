@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_finite
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.errors import check_alive, check_inputs
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
+
+MAX_KERNEL = 255
+"""Wider than the maps that are compared."""
 
 
 class FitNetsLoss(nn.Module):
@@ -27,7 +31,7 @@ class FitNetsLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         kernel: the regressor's kernel, an odd number; 1 leaves a level as it is where the channels agree.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -52,11 +56,12 @@ class FitNetsLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("FitNetsLoss", student_channels, teacher_channels)
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"FitNetsLoss: kernel must be an odd number such as 1 or 3; got {kernel!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.check_values = check_values
+        student_channels, teacher_channels = _checks.channel_lists("FitNetsLoss", student_channels, teacher_channels)
+        kernel = _checks.whole("FitNetsLoss", "kernel", kernel, high=MAX_KERNEL)
+        if kernel % 2 == 0:
+            raise _checks.refuse("FitNetsLoss", "kernel", "an odd number such as 1 or 3", kernel)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
             adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)
@@ -70,10 +75,8 @@ class FitNetsLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("FitNetsLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("FitNetsLoss", student, teacher)
         levels = zip(self.regressors, student, teacher, strict=True)
         hints = [mean_squared_error(adapted(regress, ours), theirs.detach()) for regress, ours, theirs in levels]
-        terms = Terms.summed(hint=add(hints))
-        if self.check_values:
-            check_finite("FitNetsLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(hint=add(hints))

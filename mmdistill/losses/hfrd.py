@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import check_alive, check_finite, check_same_shape, check_scores
+from mmdistill import _checks
+from mmdistill.errors import check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
@@ -38,7 +39,7 @@ class HFRDLoss(nn.Module):
         residual: ``"mse"``, or ``"hinge"`` for DiMP's hinge-like residual.
         threshold: below which label the hinge counts only positive scores; as in DiMP's loss.
         clamp: whether the teacher's negative responses count as 0.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: the three maps differ in shape, or are empty; NaN in an input.
@@ -60,10 +61,10 @@ class HFRDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if residual not in ("mse", "hinge"):
-            raise ValueError(f"HFRDLoss: residual must be one of mse, hinge; got {residual!r}")
-        self.residual, self.threshold, self.clamp = residual, threshold, clamp
-        self.check_values = check_values
+        self.residual = _checks.one_of("HFRDLoss", "residual", residual, ("mse", "hinge"))
+        self.threshold = _checks.number("HFRDLoss", "threshold", threshold)
+        self.clamp = _checks.flag("HFRDLoss", "clamp", clamp)
+        self.check_values = _checks.flag("HFRDLoss", "check_values", check_values)
 
     def forward(self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor) -> Terms:
         """Return the term ``response``.
@@ -71,19 +72,17 @@ class HFRDLoss(nn.Module):
         Args:
             student_response: ``(..., H, W)``.
             teacher_response: the same shape; detached here.
-            gaussian: the ground truth's Gaussian label, the same shape.
+            gaussian: the ground truth's Gaussian label, the same shape; detached here.
         """
         check_scores("HFRDLoss", "student_response", student_response, 2, "(..., H, W)")
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")
+        check_inputs("HFRDLoss", {"student_response": student_response, **sides}, finite=self.check_values)
         check_alive("HFRDLoss", [student_response], [teacher_response])
-        label = widen(gaussian)
+        label = widen(gaussian.detach())
         corrected = corrected_response(widen(teacher_response.detach()), label, clamp=self.clamp)
         masked = widen(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
-        terms = Terms.summed(response=residual.square().mean())
-        if self.check_values:
-            check_finite("HFRDLoss", terms.total, {"student_response": student_response, **sides})
-        return terms
+        return Terms.summed(response=residual.square().mean())

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmdistill.errors import DeadTermWarning, check_alive, check_finite, check_same_shape, check_scores
+from mmdistill import _checks
+from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
@@ -48,10 +49,10 @@ class KDLoss(nn.Module):
     at 0.1 mainly its peaks.
 
     Args:
-        temperature: T, above 0.
+        temperature: T, from 1e-6 to 1e6.
         over: ``"logits"`` for scores ``(..., K)``, softmax over the last axis;
             ``"response"`` for maps ``(..., H, W)``, softmax over all positions of a map.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: the two differ in shape, or are empty; NaN in an input.
@@ -73,11 +74,9 @@ class KDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if over not in ("logits", "response"):
-            raise ValueError(f"KDLoss: over must be one of logits, response; got {over!r}")
-        if not temperature > 0:
-            raise ValueError(f"KDLoss: temperature must be above 0; got {temperature!r}")
-        self.temperature, self.over, self.check_values = temperature, over, check_values
+        self.temperature = _checks.number("KDLoss", "temperature", temperature, low=1 / _checks.MAX_NUMBER)
+        self.over = _checks.one_of("KDLoss", "over", over, ("logits", "response"))
+        self.check_values = _checks.flag("KDLoss", "check_values", check_values)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Terms:
         """Return the term ``distillation``.
@@ -87,16 +86,14 @@ class KDLoss(nn.Module):
             teacher: the same shape; detached here.
         """
         self._check(student, teacher)
+        check_inputs("KDLoss", {"student": student, "teacher": teacher}, finite=self.check_values)
         check_alive("KDLoss", [student], [teacher])
         target = teacher.detach()
         if self.over == "response":
             divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature)
         else:
             divergence = softened_divergence(student, target, self.temperature)
-        terms = Terms.summed(distillation=divergence.mean())
-        if self.check_values:
-            check_finite("KDLoss", terms.total, {"student": student, "teacher": teacher})
-        return terms
+        return Terms.summed(distillation=divergence.mean())
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")

@@ -6,15 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmdistill.errors import ShapeError, check_aligned, check_levels, check_map
-
-
-def check_channels(where: str, student_channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
-    """Refuse channels that are not given for each of at least one level, as many of the teacher as of the student."""
-    for side, channels in (("student_channels", student_channels), ("teacher_channels", teacher_channels)):
-        if not isinstance(channels, Sequence) or not channels:
-            raise ShapeError(where, side, "levels", expected="the channels of at least 1", got=channels)
-    check_levels(where, "teacher_channels", teacher_channels, len(student_channels))
+from mmdistill.errors import check_aligned, check_levels, check_map
 
 
 def check_pyramids(

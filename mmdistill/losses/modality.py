@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_finite
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.errors import check_alive, check_inputs
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
@@ -62,7 +63,7 @@ class ModalityDistillationLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         exponent: of the focus, at least 0; 0 weighs all positions alike.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -85,10 +86,11 @@ class ModalityDistillationLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("ModalityDistillationLoss", student_channels, teacher_channels)
-        if not exponent >= 0:
-            raise ValueError(f"ModalityDistillationLoss: exponent must be at least 0; got {exponent!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        student_channels, teacher_channels = _checks.channel_lists(
+            "ModalityDistillationLoss", student_channels, teacher_channels
+        )
+        exponent = _checks.number("ModalityDistillationLoss", "exponent", exponent, low=0)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.exponent, self.check_values = exponent, check_values
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
@@ -100,12 +102,10 @@ class ModalityDistillationLoss(nn.Module):
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("ModalityDistillationLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("ModalityDistillationLoss", student, teacher)
         levels = zip(self.adaptors, student, teacher, strict=True)
         errors = [
             focused_squared_error(adapted(adapt, x), target.detach(), self.exponent) for adapt, x, target in levels
         ]
-        terms = Terms.summed(distillation=add(errors))
-        if self.check_values:
-            check_finite("ModalityDistillationLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(distillation=add(errors))

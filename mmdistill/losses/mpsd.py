@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_aligned, check_alive, check_finite, check_levels, check_map
+from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
-from mmdistill.losses.levels import check_channels
 from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
@@ -47,7 +47,7 @@ class MPSDLoss(nn.Module):
         student_channels: channels of the student's fused map per level.
         teacher_channels: channels of the teacher's fused map per level.
         detach_path_loss: whether L_lambda only scales the penalty; otherwise shrinking it is rewarded too.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -70,9 +70,10 @@ class MPSDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("MPSDLoss", student_channels, teacher_channels)
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.detach_path_loss, self.check_values = detach_path_loss, check_values
+        student_channels, teacher_channels = _checks.channel_lists("MPSDLoss", student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.detach_path_loss = _checks.flag("MPSDLoss", "detach_path_loss", detach_path_loss)
+        self.check_values = _checks.flag("MPSDLoss", "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
     def forward(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> Terms:
@@ -83,29 +84,26 @@ class MPSDLoss(nn.Module):
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
         self._check(student, teacher)
+        check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values)
         check_alive("MPSDLoss", [level.fused for level in student], teacher)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
-        looked_at: list[Tensor] = []
         with without_float16(teacher[0].device.type):
             for adapt, level, attached in zip(self.adaptors, student, teacher, strict=True):
                 target = attached.detach()
                 fusion.append(mean_squared_error(adapted(adapt, level.fused), target))
                 if level.paths.shape[0] > 1:
                     errors = self._path_errors(adapt, level.paths, target)
-                    looked_at.append(errors.detach().sum())
                     penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
-        terms = Terms.summed(**{name: add(levels) for name, levels in parts.items() if levels})
-        if self.check_values:
-            # The penalty ignores the paths that aren't the best; their gradient would still be NaN.
-            check_finite("MPSDLoss", add([terms.total, *looked_at]), _named(student, teacher))
-        return terms
+        return Terms.summed(**{name: add(levels) for name, levels in parts.items() if levels})
 
     def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor) -> Tensor:
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
-            return torch.stack([mean_squared_error_per_sample(adapted(adapt, path), target) for path in paths.unbind()])
+            errors = [mean_squared_error_per_sample(adapted(adapt, path), target) for path in paths.unbind()]
+        # Forward mode goes on where gradients are off.
+        return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)
 
     def _check(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> None:
         check_levels("MPSDLoss", "student", student, len(self.student_channels))
@@ -113,7 +111,7 @@ class MPSDLoss(nn.Module):
         for number, (fused, target) in enumerate(zip(student, teacher, strict=True), start=1):
             side = f"student level {number}"
             check_fused_paths("MPSDLoss", side, fused, self.student_channels[number - 1])
-            side = f"teacher level {number}"
+            side = f"teacher fused level {number}"
             check_map("MPSDLoss", side, target, channels=self.teacher_channels[number - 1])
             check_aligned("MPSDLoss", side, target, fused.fused, "student")
 
@@ -123,9 +121,10 @@ def _per_path(weights: Tensor) -> Tensor:
 
 
 def _named(student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return what is read of each level; of a single path, which is the fused map, nothing more."""
     names: dict[str, Tensor] = {}
     for number, (level, target) in enumerate(zip(student, teacher, strict=True), start=1):
-        for part, values in zip(FusedPaths._fields, level, strict=True):
-            names[f"student {part} level {number}"] = values
+        read = FusedPaths._fields if level.paths.shape[0] > 1 else ("fused",)
+        names |= {f"student {part} level {number}": getattr(level, part) for part in read}
         names[f"teacher fused level {number}"] = target
     return names

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_alive, check_finite
-from mmdistill.losses.levels import check_channels, check_pyramids, named_levels
+from mmdistill.errors import check_alive, check_inputs
+from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
@@ -54,7 +55,7 @@ class ReviewKDLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -78,10 +79,10 @@ class ReviewKDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("ReviewKDLoss", student_channels, teacher_channels)
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.check_values = check_values
-        mid_channels = student_channels[-1] if mid_channels is None else mid_channels
+        student_channels, teacher_channels = _checks.channel_lists("ReviewKDLoss", student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.check_values = _checks.flag("ReviewKDLoss", "check_values", check_values)
+        mid_channels = _checks.mid_channels("ReviewKDLoss", mid_channels, student_channels)
         self.chain = ABFChain(student_channels, teacher_channels, mid_channels)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
@@ -92,9 +93,7 @@ class ReviewKDLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
+        check_inputs("ReviewKDLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("ReviewKDLoss", student, teacher)
         levels = zip(self.chain(student), teacher, strict=True)
-        terms = Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))
-        if self.check_values:
-            check_finite("ReviewKDLoss", terms.total, named_levels(student, teacher))
-        return terms
+        return Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import cast, get_args
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mmdistill import _checks
+from mmdistill._transforms import channels_last, has_values
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
     ShapeError,
     check_aligned,
     check_alive,
     check_different,
-    check_finite,
+    check_inputs,
     check_levels,
     check_map,
     check_pair,
     check_same_shape,
 )
 from mmdistill.interaction import Interaction, interact
-from mmdistill.losses.levels import check_channels
 from mmdistill.pair import Pair, stacked
 from mmdistill.reductions import mean_squared_error, widen
-from mmdistill.sampling import Positions, Size, draw_grid, draw_tile, steps, trace_grid
+from mmdistill.sampling import MAX_STEPS, Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill.terms import Terms, add
 
 Levels = Pair[Sequence[Tensor]]
@@ -50,7 +50,7 @@ class SCFDLoss(nn.Module):
         shared: one ABF chain for both modalities (stacked on the batch axis) instead of one for each.
         sampling: the share of positions, 1/n, at which the chain's 3x3 convolutions and the errors are evaluated in
             training mode, drawn anew at each call: an estimate without bias for given batch norm statistics.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -80,17 +80,17 @@ class SCFDLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        check_channels("SCFDLoss", student_channels, teacher_channels)
+        student_channels, teacher_channels = _checks.channel_lists("SCFDLoss", student_channels, teacher_channels)
+        interaction = _checks.each("SCFDLoss", "interaction", interaction, _interaction)
         if len(interaction) != len(student_channels):
             expected = f"{len(student_channels)}, one for each level, such as interaction=('sem', ..., 'cem')"
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
-        for name in interaction:
-            if name not in get_args(Interaction):
-                raise ValueError(f"SCFDLoss: interaction must be of {get_args(Interaction)}; got {name!r}")
-        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
-        self.interaction, self.shared, self.check_values = tuple(interaction), shared, check_values
-        self.sampling, self.steps = sampling, steps(sampling)
-        mid_channels = student_channels[-1] if mid_channels is None else mid_channels
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.interaction, self.shared = interaction, _checks.flag("SCFDLoss", "shared", shared)
+        self.check_values = _checks.flag("SCFDLoss", "check_values", check_values)
+        self.sampling = _checks.number("SCFDLoss", "sampling", sampling, low=1 / MAX_STEPS, high=1)
+        self.steps = steps(self.sampling)
+        mid_channels = _checks.mid_channels("SCFDLoss", mid_channels, student_channels)
         names = ("both",) if shared else Pair._fields
         self.chains = nn.ModuleDict(
             {name: ABFChain(student_channels, teacher_channels, mid_channels) for name in names}
@@ -104,6 +104,7 @@ class SCFDLoss(nn.Module):
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
         """
         self._check(student, teacher)
+        check_inputs("SCFDLoss", dict(_named(student, teacher)), finite=self.check_values)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
@@ -118,15 +119,12 @@ class SCFDLoss(nn.Module):
             if where is not None:
                 error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
-        terms = Terms.summed(**{name: add(errors) for name, errors in parts.items()})
-        if self.check_values:
-            check_finite("SCFDLoss", terms.total, dict(_named(student, teacher)))
-        return terms
+        return Terms.summed(**{name: add(errors) for name, errors in parts.items()})
 
     def _draw(self, student: Levels) -> list[Positions]:
         """Return the positions of each level, the same for both modalities."""
         sizes = [_size(features) for features in student[0]]
-        if torch.compiler.is_compiling():
+        if not has_values(student[0]):
             return [trace_grid(size, self.steps, student[0][0].device) for size in sizes]
         positions: list[Positions] = [draw_grid(size, self.steps) for size in sizes]
         # A tile spares the shallowest level's 1x1 part as well.
@@ -160,11 +158,15 @@ class SCFDLoss(nn.Module):
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
 
 
+def _interaction(where: str, name: str, value: object) -> Interaction:
+    return cast(Interaction, _checks.one_of(where, name, value, get_args(Interaction)))
+
+
 def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair[Tensor]:
     """Return both modalities' maps at a level and at these positions, detached, wide, laid out as the chain's."""
     maps = (modality[level].detach() for modality in teacher)
     taken = maps if where is None else map(where.take, maps)
-    return Pair(*(widen(features.contiguous(memory_format=torch.channels_last)) for features in taken))
+    return Pair(*(widen(channels_last(features)) for features in taken))
 
 
 def _size(features: Tensor) -> Size:

@@ -110,6 +110,18 @@ def read_text(path: str | Path, *, below: str | Path | None = None) -> str:
     return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def opencv_name(path: str | Path) -> str:
+    """Return a path as OpenCV takes it, which ends the whole process at bytes that are no UTF-8.
+
+    Raises:
+        DataError: a path with such bytes.
+    """
+    try:
+        return Path(path).as_posix().encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: expected a name in UTF-8, for OpenCV opens no other; rename it") from error
+
+
 def _check_kind(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: expected a regular file, found {_KINDS.get(stat.S_IFMT(mode), 'something else')}")

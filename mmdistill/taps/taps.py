@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
+from mmdistill import _checks
 from mmdistill.taps.compiled import skips_hooks
 from mmdistill.taps.layers import TapError, find_layers, listed
 
@@ -41,6 +42,7 @@ class FeatureTaps(Mapping[str, Tensor]):
             and time. Without it a feature that was overwritten is refused on access. Compiled code always copies.
 
     Raises:
+        ValueError: at construction, no module, or a ``select`` or ``copy`` that is none.
         TapError: at construction, no such layer; at enter, a layer that already ran compiled, or taps already
             entered; in the model's call, an output that is no tensor; on access, a layer that did not run, or a
             feature that was overwritten in place.
@@ -71,7 +73,12 @@ class FeatureTaps(Mapping[str, Tensor]):
         select: Mapping[str, Callable[[Any], Tensor]] | None = None,
         copy: bool = True,
     ) -> None:
-        names, select = _checked(names), select or {}
+        if not isinstance(model, nn.Module):
+            raise _checks.refuse("FeatureTaps", "model", "a module", model)
+        copy = _checks.flag("FeatureTaps", "copy", copy)
+        names, select = _checked(names), {} if select is None else select
+        if not isinstance(select, Mapping) or not all(callable(value) for value in select.values()):
+            raise _checks.refuse("FeatureTaps", "select", "a mapping from names to what can be called", select)
         unknown = sorted(select.keys() - set(names))
         if unknown:
             raise TapError(f"FeatureTaps: select: expected names that are tapped, got {unknown}")
@@ -206,6 +213,8 @@ def _checked(names: Sequence[str]) -> list[str]:
     """Refuse what is no sequence of different names, at least one."""
     if isinstance(names, str):
         raise TapError(f"FeatureTaps: names: expected a sequence of names, got the string {names!r}")
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TapError(f"FeatureTaps: names: expected a sequence of names, got {_checks.shown(names)}")
     if not names:
         raise TapError("FeatureTaps: names: expected at least one")
     twice = sorted({name for name in names if list(names).count(name) > 1})

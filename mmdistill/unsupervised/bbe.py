@@ -8,10 +8,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mmdistill.errors import ShapeError, check_alive, check_finite, check_scores
+from mmdistill import _checks
+from mmdistill.errors import ShapeError, check_alive, check_device, check_inputs, check_scores
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
-from mmdistill.unsupervised.box_targets import as_predicted, overlaps, states
+from mmdistill.unsupervised.box_targets import as_constant, as_predicted, overlaps, states
 
 Predictor = Callable[[Any, Any, Any], Tensor]
 """The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
@@ -51,7 +52,7 @@ class BBEDistiller(nn.Module):
             IoU-Net has it. Targets are given from 0 to 1 with either. Not read for ``"state"``.
         detach: the side that teaches, ``"modulation"`` or ``"features"``; None if its owner has seen to it, or both
             learn.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: proposals, target and prediction don't fit together; the modulation's parts differ in their batch;
@@ -82,19 +83,13 @@ class BBEDistiller(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if not callable(predictor):
-            raise ValueError(f"BBEDistiller: predictor must be callable; got {type(predictor).__name__}")
-        if target not in ("iou", "state"):
-            raise ValueError(f"BBEDistiller: target must be one of iou, state; got {target!r}")
-        if scale not in ("unit", "signed"):
-            raise ValueError(f"BBEDistiller: scale must be one of unit, signed; got {scale!r}")
-        if detach not in (None, "modulation", "features"):
-            raise ValueError(f"BBEDistiller: detach must be None, 'modulation' or 'features'; got {detach!r}")
-        if not nu >= 0:
-            raise ValueError(f"BBEDistiller: nu must be at least 0; got {nu!r}")
+        _checks.called("BBEDistiller", "predictor", predictor)
         self._predictor = (predictor,)  # in a tuple, so that it is not registered
-        self.nu, self.target, self.scale = nu, target, scale
-        self.detach, self.check_values = detach, check_values
+        self.nu = _checks.number("BBEDistiller", "nu", nu, low=0, high=_checks.MAX_WEIGHT)
+        self.target = _checks.one_of("BBEDistiller", "target", target, ("iou", "state"))
+        self.scale = _checks.one_of("BBEDistiller", "scale", scale, ("unit", "signed"))
+        self.detach = _checks.one_of("BBEDistiller", "detach", detach, (None, "modulation", "features"))
+        self.check_values = _checks.flag("BBEDistiller", "check_values", check_values)
 
     @property
     def predictor(self) -> Predictor:
@@ -110,13 +105,19 @@ class BBEDistiller(nn.Module):
             modulation: the reference branch's ``(B, C, ...)``, or a (nested) sequence of such.
             features: the test branch's, which saw the other modality; whatever the predictor takes.
             proposals: boxes to be judged ``(..., P, 4)``, ``x y w h`` in crop pixels; None where the predictor of
-                states needs none.
+                states needs none. Detached here.
             target: the patch's box ``(..., 4)`` or ``(..., 1, 4)``, ``x y w h`` in crop pixels. For ``"iou"`` also the
                 proposals' overlaps with it, 0 to 1, ``(..., P)`` or ``(..., P, 1)``. With four proposals the shorter
-                forms can't be told apart and are refused.
+                forms can't be told apart and are refused. Detached here.
         """
         named = _parts(modulation)
+        proposals = None if proposals is None else as_constant("proposals", proposals)
+        target = as_constant("target", target)
+        for side, boxes in (("proposals", proposals), ("target", target)):
+            if boxes is not None:
+                check_device("BBEDistiller", side, boxes, next(iter(named.values())), "modulation")
         goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
+        self._check(named, features, proposals, target, goal)
         if self.target == "iou" and self.scale == "signed":
             goal = 2 * goal - 1
         if self.detach == "modulation":
@@ -129,14 +130,19 @@ class BBEDistiller(nn.Module):
         parts = {"box": mean_squared_error(prediction, goal)}
         if self.nu > 0 and self.detach != "modulation":
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
-        terms = Terms.summed(**parts)
-        if self.check_values:
-            inputs = {**named, **_tensors("features", features)}
-            inputs |= {} if proposals is None else {"proposals": proposals}
-            inputs |= {"target": target}
-            inputs |= {"target's state, whose w and h must be above 0": goal} if self.target == "state" else {}
-            check_finite("BBEDistiller", terms.total, inputs)
-        return terms
+        return Terms.summed(**parts)
+
+    def _check(
+        self, modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor, goal: Tensor
+    ) -> None:
+        inputs = {**modulation}
+        # The predictor may be given more than maps, such as their sizes in whole numbers.
+        maps = _tensors("features", features).items()
+        inputs |= {side: values for side, values in maps if values.ndim > 1 or values.is_floating_point()}
+        inputs |= {} if proposals is None else {"proposals": proposals}
+        inputs |= {"target": target}
+        inputs |= {"target's state, whose w and h must be above 0": goal} if self.target == "state" else {}
+        check_inputs("BBEDistiller", inputs, finite=self.check_values)
 
 
 def _parts(modulation: object) -> dict[str, Tensor]:

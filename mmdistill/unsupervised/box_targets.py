@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mmdistill.boxes import box_state, intersection_over_union
-from mmdistill.errors import ShapeError, check_scores
+from mmdistill.errors import ShapeError, check_floating, check_scores
 from mmdistill.reductions import widen
 
 WHERE = "BBEDistiller"
+
+
+def as_constant(side: str, values: Tensor) -> Tensor:
+    """Return boxes or overlaps without gradient; those in whole pixels in floating point.
+
+    Raises:
+        ShapeError: no tensor, or one of boolean or complex numbers.
+    """
+    if not isinstance(values, Tensor):
+        raise ShapeError(WHERE, side, "type", expected="a tensor", got=type(values).__name__)
+    if not (values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool):
+        values = values.to(torch.get_default_dtype())
+    check_floating(WHERE, side, values)
+    return values.detach()
 
 
 def overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
@@ -25,14 +40,14 @@ def overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
     *leading, count, _ = proposals.shape
     shape, box, scores = _shape("target", target), (*leading, 4), (*leading, count)
     if shape == (*leading, 1, 4):
-        return intersection_over_union(proposals, target).detach()
+        return intersection_over_union(proposals, target)
     if shape == (*scores, 1):
         return widen(target[..., 0])
     if shape == box == scores:
         expected = f"boxes as {(*leading, 1, 4)} or overlaps as {(*scores, 1)}, as there are 4 proposals"
         raise ShapeError(WHERE, "target", "axes", expected=expected, got=shape)
     if shape == box:
-        return intersection_over_union(proposals, target[..., None, :]).detach()
+        return intersection_over_union(proposals, target[..., None, :])
     if shape == scores:
         return widen(target)
     raise ShapeError(WHERE, "target", "axes", expected=f"boxes {box} or overlaps {scores}", got=shape)
@@ -56,7 +71,7 @@ def states(proposals: Tensor | None, target: Tensor) -> Tensor:
         if tuple(target.shape) != (*leading, 4):
             expected = f"{(*leading, 4)} as proposals"
             raise ShapeError(WHERE, "target", "axes", expected=expected, got=tuple(target.shape))
-    return box_state(target).detach()
+    return box_state(target)
 
 
 def as_predicted(goal: Tensor, prediction: Tensor, proposals: Tensor | None, *, repeat: bool) -> Tensor:

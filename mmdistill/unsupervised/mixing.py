@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.errors import check_pair, check_same_shape, check_scores
 from mmdistill.pair import Pair
 
@@ -50,11 +51,10 @@ def mix(
     rgb, tir = pair
     check_scores("mix", "rgb", rgb, 1, "(S, ...)")
     check_same_shape("mix", "tir", tir, rgb, "rgb")
-    if layout not in ("halves", "side-by-side"):
-        raise ValueError(f"mix: layout must be one of halves, side-by-side; got {layout!r}")
+    _checks.one_of("mix", "layout", layout, ("halves", "side-by-side"))
     orders = {"rgb": (rgb,), "tir": (tir,), "rgb-tir": (rgb, tir), "tir-rgb": (tir, rgb)}
-    if seen not in orders:
-        raise ValueError(f"mix: seen must be one of {', '.join(orders)}; got {seen!r}")
+    _checks.one_of("mix", "seen", seen, orders)
+    dim = _checks.whole("mix", "dim", dim, low=-rgb.ndim, high=rgb.ndim - 1)
     members = orders[seen]
     if len(members) == 1:
         return members[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
+from mmdistill import _checks
 from mmdistill.unsupervised.mixing import Seen
 
 Module = Literal["bbe", "tcl"]
@@ -29,6 +30,11 @@ class Origin:
     tcl_reference: str = "A1"
     tcl_test: str = "A1"
 
+    def __post_init__(self) -> None:
+        """Refuse what is no name."""
+        for name in ("bbe_reference", "bbe_test", "tcl_reference", "tcl_test"):
+            _checks.text("Origin", name, getattr(self, name))
+
 
 @dataclass(frozen=True)
 class LearningRates:
@@ -36,6 +42,12 @@ class LearningRates:
 
     bbe: float | None = None
     tcl: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no learning rate."""
+        for name, value in (("bbe", self.bbe), ("tcl", self.tcl)):
+            if value is not None:
+                _checks.number("LearningRates", name, value, low=0)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,22 @@ class BranchSetting:
     patches: Literal["center", "random", "detection"] | None = "center"
     learning_rates: LearningRates = LearningRates()
     origin: Origin | None = Origin()
+
+    def __post_init__(self) -> None:
+        """Refuse what no branch sees, no module and no branch."""
+        for name, choices in (("updated", get_args(Module)), ("fine_tuned", get_args(Branch))):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(
+                isinstance(value, str) and value in choices for value in values
+            ):
+                raise _checks.refuse("BranchSetting", name, f"a tuple of {' and '.join(choices)}", values)
+        _checks.one_of("BranchSetting", "reference", self.reference, get_args(Seen))
+        _checks.one_of("BranchSetting", "test", self.test, get_args(Seen))
+        _checks.one_of("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
+        for name, kind in (("learning_rates", LearningRates), ("origin", Origin | None), ("name", str), ("title", str)):
+            if not isinstance(getattr(self, name), kind):
+                expected = kind.__name__ if isinstance(kind, type) else "Origin, or None"
+                raise _checks.refuse("BranchSetting", name, expected, getattr(self, name))
 
     @property
     def trained(self) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from mmdistill import _checks
 from mmdistill.correlation import correlate, score_size
-from mmdistill.errors import check_alive, check_axes, check_finite
+from mmdistill.errors import check_alive, check_axes, check_inputs
 from mmdistill.precision import without_autocast
 from mmdistill.reductions import widen
 from mmdistill.residual import hinge_residual
@@ -38,7 +40,7 @@ class TCLDistiller(nn.Module):
         residual: ``"squared"``, the paper's; ``"hinge"`` for DiMP's, which counts background scores only above 0.
         threshold: below which label the hinge takes a cell as background; as in DiMP's loss.
         detach: the side that teaches, ``"filters"`` or ``"features"``; None if its owner has seen to it, or both learn.
-        check_values: whether NaN and infinity in the inputs are looked for when the loss isn't finite.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
         ShapeError: sequences, channels or frames that differ between the inputs, or a label that is not of the scores'
@@ -65,14 +67,11 @@ class TCLDistiller(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        if residual not in ("squared", "hinge"):
-            raise ValueError(f"TCLDistiller: residual must be one of squared, hinge; got {residual!r}")
-        if detach not in (None, "filters", "features"):
-            raise ValueError(f"TCLDistiller: detach must be None, 'filters' or 'features'; got {detach!r}")
-        if not mu >= 0:
-            raise ValueError(f"TCLDistiller: mu must be at least 0; got {mu!r}")
-        self.mu, self.residual, self.threshold = mu, residual, threshold
-        self.detach, self.check_values = detach, check_values
+        self.mu = _checks.number("TCLDistiller", "mu", mu, low=0, high=_checks.MAX_WEIGHT)
+        self.residual = _checks.one_of("TCLDistiller", "residual", residual, ("squared", "hinge"))
+        self.threshold = _checks.number("TCLDistiller", "threshold", threshold)
+        self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, "filters", "features"))
+        self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
 
     def forward(self, filters: Tensor, features: Tensor, label: Tensor) -> Terms:
         """Return the terms ``classification`` and ``regularisation``, mu in it, and their sum.
@@ -81,9 +80,11 @@ class TCLDistiller(nn.Module):
             filters: the reference branch's filter iterates ``(I, S, C, h, w)``: I of each of S sequences.
             features: the test branch's, which saw the other modality, ``(N, S, C, H, W)``: N frames of each sequence.
             label: Gaussians at the patches' centres ``(N, S, H', W')``; ``H' = H + 1`` for an even h, ``H`` for an odd
-                one, the width likewise.
+                one, the width likewise; detached here.
         """
         self._check(filters, features, label)
+        inputs = {"filters": filters, "features": features, "label": label}
+        check_inputs("TCLDistiller", inputs, finite=self.check_values)
         learning = {"filters": filters, "features": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
         check_alive("TCLDistiller", learning.values(), teaching)
@@ -91,18 +92,17 @@ class TCLDistiller(nn.Module):
             widen(values.detach() if side == self.detach else values)
             for side, values in (("filters", filters), ("features", features))
         )
+        dtype = torch.promote_types(filters.dtype, features.dtype)
+        filters, features = filters.to(dtype), features.to(dtype)
         with without_autocast(features.device.type):
             scores = correlate(features, filters)
-        target = widen(label)
+        target = widen(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
         parts = {"classification": residual.square().mean()}
         if self.mu > 0 and self.detach != "filters":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
-        terms = Terms.summed(**parts)
-        if self.check_values:
-            check_finite("TCLDistiller", terms.total, {"filters": filters, "features": features, "label": label})
-        return terms
+        return Terms.summed(**parts)
 
     def _check(self, filters: Tensor, features: Tensor, label: Tensor) -> None:
         axes = ("sequences", "channels", "height", "width")

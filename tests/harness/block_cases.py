@@ -18,7 +18,7 @@ PAIR = {"rgb": Input("B C H W"), "tir": Input("B C H W")}
 PRODUCT = {"large float16": "the product of two features of 1e3 is no float16 number; a loss widens first"}
 
 STATED = {"every size": "its height and width are stated where it is made"}
-LIKE = {"nan in like": "only its height and width are read"}
+LIKE = {"nan in like": "only its height and width are read", "another device": "only its height and width are read"}
 
 
 class Function(nn.Module):

@@ -16,11 +16,12 @@ from mmdistill import DeadTermWarning, Terms
 
 @every_case
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-def test_gradients_agree_with_finite_differences(case: Case, train: bool) -> None:
+def test_first_and_second_derivatives_agree_with_finite_differences(case: Case, train: bool) -> None:
     case.applies("finite differences")
     sizes = Sizes(height=4, width=6)
     module, tensors = case.module(sizes, train=train), case.tensors(sizes)
-    if train and not any(hasattr(part, "running_mean") for part in module.modules()):
+    normalizes = any(hasattr(part, "running_mean") for part in module.modules())
+    if train and not normalizes:
         pytest.skip(f"{case.name} is the same in training: it has no batch norm")
     learners = case.learners(module, tensors)
     learners = {name: values for name, values in learners.items() if re.fullmatch(case.differentiable, name)}
@@ -35,16 +36,18 @@ def test_gradients_agree_with_finite_differences(case: Case, train: bool) -> Non
         return case.scalar(case.call(replaced, {name: given.get(name, tensors[name]) for name in tensors}))
 
     assert torch.autograd.gradcheck(scalar, tuple(learners.values()), fast_mode=True)
+    if train or not normalizes:
+        assert torch.autograd.gradgradcheck(scalar, tuple(learners.values()), fast_mode=True)
 
 
 @every_loss
-def test_each_term_teaches_what_it_should_and_no_teacher(case: Case) -> None:
+def test_each_term_teaches_what_it_should_and_neither_teacher_nor_label(case: Case) -> None:
     sizes = Sizes(batch=4)
     module, tensors = case.module(sizes, train=True), case.tensors(sizes)
-    teachers = {name: tensors[name].requires_grad_() for name in case.teachers}
+    constants = {name: tensors[name].requires_grad_() for name in tensors if name not in case.students}
     terms = case.call(module, tensors)
     assert isinstance(terms, Terms)
-    watched = case.learners(module, tensors) | teachers
+    watched = case.learners(module, tensors) | constants
     for term, value in terms.items():
         gradients = torch.autograd.grad(value, list(watched.values()), retain_graph=True, allow_unused=True)
         reached = {name for name, gradient in zip(watched, gradients, strict=True) if _teaches(gradient)}

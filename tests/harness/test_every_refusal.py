@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import pickle
 import re
 from collections.abc import Iterator
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 from harness.case import Case, Sizes, assert_finite, named
 from harness.cases import BLOCKS, CASES, LOSSES, every_case
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdistill import NotFiniteError, ShapeError
 
@@ -73,21 +76,84 @@ def test_the_number_of_axes_is_checked(case: Case, name: str, more: bool) -> Non
 
 
 @each_input(LOSSES)
-def test_nan_is_named(case: Case, name: str) -> None:
+def test_what_is_not_finite_is_named_and_leaves_no_trace(case: Case, name: str) -> None:
+    count = case.tensors()[name].numel()
+    for bad, position in itertools.product((torch.nan, torch.inf, -torch.inf), {0, count // 2, count - 1}):
+        spoilt = _spoilt(case, name, bad, position)
+        if f"nan in {name}" in case.exempt:
+            assert_finite(case.step(case.module(), spoilt))
+            continue
+        module = case.module(train=True)
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(NotFiniteError, match=name.replace(" ", ".*")):
+            case.call(module, spoilt)
+        _assert_same_state(module, before)
+
+
+@each_input([case for case in CASES if any(True for _ in case.module().buffers())])
+def test_a_refused_shape_leaves_no_trace(case: Case, name: str) -> None:
+    module, tensors = case.module(SIZES, train=True), case.tensors(SIZES)
+    before = copy.deepcopy(module.state_dict())
+    values = tensors[name]
+    for wrong in (values[None], values[:, :1], values[:1] if "B" not in case.inputs[name].independent else values[0]):
+        with pytest.raises(ShapeError):
+            case.call(module, tensors | {name: wrong})
+        _assert_same_state(module, before)
+
+
+@each_input(CASES)
+def test_other_numbers_than_floating_point_are_refused_or_taken_for_them(case: Case, name: str) -> None:
     case.applies(f"nan in {name}")
-    with pytest.raises(NotFiniteError, match=name.replace(" ", ".*")):
-        case.call(case.module(), _spoilt(case, name, torch.nan))
+    module, tensors = case.module(), case.tensors()
+    whole = tensors[name].detach().abs().long()
+    for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex128):
+        refusal = None
+        try:
+            outputs = named(case.call(module, tensors | {name: whole.to(dtype)}))
+        except ShapeError as error:
+            refusal = error
+        if refusal is not None:
+            assert (refusal.axis, refusal.got) == ("dtype", dtype)
+            assert not case.is_loss or re.search(name.replace(" ", ".*"), refusal.side)
+        elif dtype in (torch.int64, torch.uint8):
+            # Only moved about, or boxes in whole pixels.
+            floating = named(case.call(module, tensors | {name: whole.to(torch.float64)}))
+            for value, expected in zip(outputs.values(), floating.values(), strict=True):
+                torch.testing.assert_close(value.to(torch.float64), expected)
+        else:
+            assert not case.is_loss
 
 
-@each_input(LOSSES)
-@pytest.mark.parametrize("bad", [torch.inf, -torch.inf], ids=str)
-def test_infinity_is_named_or_does_no_harm(case: Case, name: str, bad: float) -> None:
-    refused = ""
+@each_input(CASES)
+def test_another_device_is_refused(case: Case, name: str) -> None:
+    module, tensors = case.module(), case.tensors()
+    tensors[name] = tensors[name].to("meta")
+    alone = len(case.inputs) == 1 and not any(True for _ in module.parameters())
+    if alone or "another device" in case.exempt or f"nan in {name}" in case.exempt:
+        case.call(module, tensors)
+        return
+    with pytest.raises(ShapeError) as caught:
+        case.call(module, tensors)
+    assert caught.value.axis == "device"
+
+
+@each_input(CASES)
+def test_mixed_floating_point_types_are_refused_or_finite(case: Case, name: str) -> None:
+    case.applies("mixed types")
+    tensors = case.tensors()
+    tensors[name] = tensors[name].detach().to(torch.bfloat16).requires_grad_(name in case.students)
+    refusal = None
     try:
-        assert_finite(case.step(case.module(), _spoilt(case, name, bad)))
-    except NotFiniteError as error:
-        refused = str(error)
-    assert not refused or re.search(name.replace(" ", ".*"), refused)
+        assert_finite(case.step(case.module(), tensors))
+    except ShapeError as error:
+        refusal = error
+    assert refusal is None or refusal.axis == "dtype"
+
+
+def test_an_error_goes_from_process_to_process() -> None:
+    error = NotFiniteError("HFRDLoss", "gaussian", "values", expected="finite", got="1 NaN or infinite")
+    twin = pickle.loads(pickle.dumps(error))
+    assert (type(twin), str(twin), twin.side) == (NotFiniteError, str(error), "gaussian")
 
 
 @each_input(BLOCKS)
@@ -97,9 +163,15 @@ def test_nan_passes_through_a_block(case: Case, name: str) -> None:
     assert any(bool(output.isnan().any()) for output in outputs.values())
 
 
-def _spoilt(case: Case, name: str, bad: float) -> dict[str, Tensor]:
+def _assert_same_state(module: nn.Module, before: dict[str, Tensor]) -> None:
+    state = module.state_dict()
+    assert state.keys() == before.keys()
+    assert all(torch.equal(values, before[name]) for name, values in state.items())
+
+
+def _spoilt(case: Case, name: str, bad: float, position: int = -1) -> dict[str, Tensor]:
     """Return the inputs with one element of one of them spoilt."""
     tensors = case.tensors()
     values = tensors[name].detach().clone()
-    values.view(-1)[-1] = bad
+    values.view(-1)[position] = bad
     return tensors | case.attached({name: values})

@@ -149,5 +149,5 @@ def test_wrong_inputs_are_named() -> None:
     with pytest.raises(ValueError, match="over must be one of logits, response; got 'maps'"):
         KDLoss(over="maps")  # type: ignore[arg-type]
     for temperature in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="temperature must be above 0"):
+        with pytest.raises(ValueError, match="KDLoss: temperature must be a number from 1e-06 to 1e"):
             KDLoss(temperature=temperature)

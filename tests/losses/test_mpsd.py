@@ -98,7 +98,7 @@ def test_gradients_are_right_and_the_teacher_gets_none() -> None:
 def test_wrong_inputs_are_named() -> None:
     block, pair = fused_level(2, 2, 4)
     fused, loss = block(pair), MPSDLoss((2,), (3,)).double()
-    with pytest.raises(ShapeError, match="MPSDLoss: teacher level 1: height: expected 4 as student, got 5"):
+    with pytest.raises(ShapeError, match="MPSDLoss: teacher fused level 1: height: expected 4 as student, got 5"):
         loss([fused], [torch.zeros(2, 3, 5, 4)])
     with pytest.raises(ShapeError, match="MPSDLoss: teacher: levels: expected 1, got 2"):
         loss([fused], [torch.zeros(2, 3, 4, 4)] * 2)

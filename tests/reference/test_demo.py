@@ -38,6 +38,8 @@ def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -
         assert one.progress == two.progress
         for name in one.boxes:
             np.testing.assert_array_equal(one.boxes[name], two.boxes[name])
+    speed = json.loads((tmp_path / "first" / "speed.json").read_text())["frames_per_second"]
+    assert {each.name: each.frames_per_second for each in first} == speed
     figures = json.loads((tmp_path / "first" / "demo.json").read_text())
     assert list(figures) == ["teacher", "student", "distilled student"]
     assert set(figures["student"]["terms"]["first"]) == {"box", "last", "first", "middle", "total"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.errors import MAX_MESSAGE, one_line, printable
+from mmdistill.reference.cli import main
+from mmdistill.reference.data.box_files import write_boxes
+from mmdistill.reference.data.frames import open_frames
+from mmdistill.reference.drawing.video_writer import VideoWriter
+from mmdistill.reference.errors import MAX_MESSAGE, DataError, one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,41 @@ def test_errors_of_the_command_line_are_short_clean_and_never_a_traceback(tmp_pa
     assert len(line) <= MAX_MESSAGE + len("mmdistill: ")
     assert rb"\xff\x1b[31mnnn" in line
     assert b"\x1b" not in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_of_any_bytes_are_scored_and_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    names = [os.fsdecode(b"car\xff"), "m\x1b[31man", "line\nend", "\u81ea\u8ee2\u8eca"]
+    tracker = tmp_path / os.fsdecode(b"tracker\xfe\x1b[1m")
+    for name in names:
+        for folder in (tmp_path / "annos", tracker):
+            write_boxes(folder / f"{name}.txt", [[10, 20, 30, 40]] * 10)
+    (tracker / "\x1b[2Jstray.txt").touch()
+    given = ["--benchmark", "vot", "--annotations", str(tmp_path / "annos")]
+    scored = tmp_path / os.fsdecode(b"scored\xff")
+    export = ["--per-sequence", "--export", str(scored / "export"), "--plot-format", "svg"]
+    assert main(["evaluate", *given, "--results", str(tracker), "--out", str(scored), *export]) == 0
+    assert main(["report", str(tracker), *given, "--out", str(scored / "report.html")]) == 0
+    assert main(["report", str(scored), "--out", str(tmp_path / "report.html")]) == 0
+    out, error = capfd.readouterr()
+    assert error == ""
+    assert "\x1b" not in out
+    for name in (r"car\xff ", r"m\x1b[31man ", r"line\nend ", names[3], r"\x1b[2Jstray.txt", r"tracker\xfe\x1b[1m"):
+        assert name in out
+    content = json.loads((scored / "scores.json").read_text("utf-8"))
+    assert set(content["sequences"]) == set(names)
+    for page in (scored / "report.html", tmp_path / "report.html"):
+        assert names[3] in page.read_text("utf-8")
+
+
+def test_videos_whose_name_opencv_cannot_take_are_refused(tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"video\xff.mp4")
+    with pytest.raises(DataError, match="expected a name in UTF-8"):
+        VideoWriter(name, 25)
+    try:
+        name.write_bytes(b"video")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match="expected a name in UTF-8"):
+        open_frames(name)
+    assert list(tmp_path.iterdir()) == [name]

@@ -285,7 +285,7 @@ def test_wrong_settings_are_named() -> None:
     for name, value in {"target": "box", "scale": "percent", "detach": "predictor", "nu": -1.0}.items():
         with pytest.raises(ValueError, match=f"BBEDistiller: {name} must be .*; got {value!r}"):
             BBEDistiller(states, **{name: value})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="predictor must be callable; got str"):
+    with pytest.raises(ValueError, match="predictor must be callable; got 'predictor'"):
         BBEDistiller("predictor")  # type: ignore[arg-type]
 
 

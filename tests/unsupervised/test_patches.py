@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmdistill import Pair, ShapeError
+from mmdistill import NotFiniteError, Pair, ShapeError
 from mmdistill.unsupervised import CenterArea, Detection, Patches, RandomSampling, cut_patches
 
 lengths = st.integers(8, 400)
@@ -93,16 +93,16 @@ def test_images_that_do_not_fit_are_named(patches: Patches) -> None:
 
 def test_wrong_settings_are_named() -> None:
     for make, message in (
-        (lambda: CenterArea(0.0), "CenterArea: fraction must be above 0 and at most 1; got 0.0"),
+        (lambda: CenterArea(0.0), "CenterArea: fraction must be a number from 1e-06 to 1; got 0.0"),
         (lambda: CenterArea(1.5), "CenterArea: fraction"),
-        (lambda: RandomSampling(count=0), "RandomSampling: count must be at least 1; got 0"),
+        (lambda: RandomSampling(count=0), "RandomSampling: count must be a whole number from 1 to .*; got 0"),
         (lambda: RandomSampling(share=2.0), "RandomSampling: share"),
-        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect must be at least 1; got 0.5"),
+        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect must be a number from 1 to .*; got 0.5"),
         (lambda: Detection(maximum=0), "Detection: maximum"),
-        (lambda: Detection(duplicate=1.5), "Detection: duplicate must be from 0 to 1; got 1.5"),
+        (lambda: Detection(duplicate=1.5), "Detection: duplicate must be a number from 0 to 1; got 1.5"),
         (lambda: Detection(minimum_side=0.0), "Detection: minimum_side"),
         (lambda: Detection(modalities=()), "Detection: modalities"),
-        (lambda: Detection(modalities=("depth",)), "Detection: modalities must be of 'rgb' and 'tir'"),  # type: ignore[arg-type]
+        (lambda: Detection(modalities=("depth",)), r"Detection: modalities\[0\] must be one of rgb, tir; got 'depth'"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=message):
             make()
@@ -158,9 +158,43 @@ def test_patches_show_the_same_region_and_keep_the_images_types() -> None:
     assert cut_patches(Pair(rgb, tir), boxes[:0]).tir.shape == (0, 1, 100, 100)
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 9), st.floats(-9, 9), st.floats(-9, 9), st.floats(0.5, 14), st.floats(0.5, 14))
+def test_beyond_the_image_its_border_goes_on(size: int, x: float, y: float, width: float, height: float) -> None:
+    image = torch.rand(1, 6, 8, dtype=torch.float64)
+    box = torch.tensor([[x, y, width, height]], dtype=torch.float64)
+    if not (x < 8 and y < 6 and x + width > 0 and y + height > 0):
+        with pytest.raises(ShapeError, match="cut_patches: box 0: x y w h: expected .* a part inside the image of 6x8"):
+            cut_patches(Pair(image, image), box, size)
+        return
+    if not (x < 0 or x + width > 8):
+        box[:, 0], box[:, 2] = -1.0, 10.0  # leaves the image on all sides, so that the border is nowhere left out
+    if not (y < 0 or y + height > 6):
+        box[:, 1], box[:, 3] = -1.0, 8.0
+    padded = torch.nn.functional.pad(image[None], (40, 40, 40, 40), mode="replicate")[0]
+    inside = box + torch.tensor([40, 40, 0, 0])
+    expected = cut_patches(Pair(padded, padded), inside, size).rgb
+    torch.testing.assert_close(cut_patches(Pair(image, image), box, size).rgb, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_patch_partly_outside_is_neither_black_nor_nan() -> None:
+    bright = torch.full((1, 20, 30), 200, dtype=torch.uint8)
+    boxes = torch.tensor([[-5.0, -5.0, 10.0, 10.0], [25.0, 15.0, 1e4, 1e4], [-1e4, -1e4, 3e4, 3e4]])
+    patches = cut_patches(Pair(bright, bright.float()), boxes, size=16)
+    assert (patches.rgb == 200).all()
+    torch.testing.assert_close(patches.tir, torch.full_like(patches.tir, 200), rtol=1e-4, atol=0)
+
+
 def test_what_cannot_be_cut_is_named() -> None:
     pair = pair_of(20, 30)
+    for box in ([5.0, 5.0, 0.0, 3.0], [5.0, 5.0, 3.0, -1.0], [31.0, 5.0, 3.0, 3.0], [-4.0, 5.0, 3.0, 3.0]):
+        with pytest.raises(ShapeError, match="cut_patches: box 1: x y w h: expected w and h above 0"):
+            cut_patches(pair, torch.tensor([[1.0, 1.0, 2.0, 2.0], box]))
+    with pytest.raises(NotFiniteError, match="cut_patches: boxes: values: expected finite, got 1 NaN"):
+        cut_patches(pair, torch.tensor([[1.0, torch.nan, 2.0, 2.0]]))
+    with pytest.raises(ShapeError, match="cut_patches: boxes: type: expected a tensor"):
+        cut_patches(pair, [[1.0, 1.0, 2.0, 2.0]])  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"cut_patches: boxes: axes: expected \(P, 4\), got \(4,\)"):
         cut_patches(pair, torch.ones(4))
-    with pytest.raises(ShapeError, match="cut_patches: size: pixels: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"cut_patches: size must be a whole number from 1 to .*; got 0"):
         cut_patches(pair, torch.ones(1, 4), 0)

@@ -6,16 +6,18 @@ comparable only where the same teacher taught it, so the teacher is trained anew
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import torch
 from parts.ablation.choice import CHOICE, chosen_of
 from parts.ablation.rows import TEACHER
 from parts.ablation.runs import NETWORK, TAUGHT, Experiment, finished, row_run, teacher_tracks, write_scores
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.weights import load_network, weights_digest
+from mmdistill.reference.networks.weights import load_network
 
 EXPECTED = "teacher.json"
 
@@ -43,9 +45,15 @@ def lay(file: Path, root: Path, experiment: Experiment) -> None:
 
 
 def teacher_digest(root: Path) -> str | None:
-    """Return what tells the teacher's weights from others; None where it is not trained yet."""
+    """Return a digest of the teacher's weights, as the kept reports have it; None where it is not trained yet."""
     network = root / TAUGHT / NETWORK
-    return weights_digest(load_network(network)) if network.exists() else None
+    if not network.exists():
+        return None
+    digest = hashlib.sha256()
+    for name, value in load_network(network).state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_teacher(root: Path) -> None:

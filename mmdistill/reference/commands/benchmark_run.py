@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -16,15 +15,16 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.processes import in_processes
 from mmdistill.reference.evaluation.run import Run
 from mmdistill.reference.evaluation.speed import read_speed
-from mmdistill.reference.files import write_text
+from mmdistill.reference.files import read_text, write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.networks.weights import load_network, network_digest
 from mmdistill.reference.tracking.track_batch import each_tracked
 
 RESULTS = "results"
 """The folder below ``--out`` that gets the boxes and times of each sequence."""
 
 _MARK = "weights.sha256"
+"""The file that names the weights and holds their ``network_digest``, which a file saved again keeps."""
 
 _SEQUENCES = "sequences.mark"
 
@@ -89,12 +89,12 @@ def claim(out: Path, weights: Path, sequences: str) -> None:
     Raises:
         DataError: it holds the results of other weights, or on other sequences.
     """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = network_digest(load_network(weights))
     mark = out / RESULTS / _MARK
-    if mark.exists() and mark.read_text("utf-8").partition(" ")[0] != digest:
+    if mark.exists() and read_text(mark).partition(" ")[0] != digest:
         raise DataError(f"{out}: holds the results of other weights; give another --out, or remove it")
     kind = out / RESULTS / _SEQUENCES
-    if kind.exists() and (earlier := kind.read_text("utf-8").strip()) != sequences:
+    if kind.exists() and (earlier := read_text(kind).strip()) != sequences:
         raise DataError(f"{out}: holds results on {earlier}, not on {sequences}; give another --out, or remove it")
     write_text(kind, f"{sequences}\n")
     write_text(mark, f"{digest}  {weights}\n")

@@ -12,7 +12,7 @@ from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split, 
 from mmdistill.reference.data.benchmarks.checking import Checked, check_benchmark
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.results import missing_result, sequences_with_results
 from mmdistill.reference.oddities import Oddities
 
@@ -129,12 +129,12 @@ class BenchmarkSource:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
 
 
-def print_checked(checked: Checked, folder: Path, what: str) -> None:
+def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     if checked.coverage is not None:
         print(checked.coverage.line)
     print_oddities(checked.oddities, most=None)
-    print(f"{folder}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
+    print(f"{printable(folder)}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")
 

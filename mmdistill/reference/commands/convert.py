@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +13,19 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.published import is_published, published_network
 from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.importing.trunks import save_trunk, trunk_of
+from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.weights import FORMAT, save_network, some
 
+logger = logging.getLogger(__name__)
+
 _TRACKERS = {"dimp": "DiMP", "atom": "ATOM"}
+
+_SIZES = (
+    ("crop_size", "crop", " px"),
+    ("search_area", "search area", ""),
+    ("filter_size", "filter", " cells"),
+    ("refinement_steps", "refinement steps", ""),
+)
 
 
 def convert(
@@ -34,6 +45,9 @@ def convert(
 
       mmdistill convert resnet18.pth --out resnet18.safetensors
       mmdistill train teacher --data PAIRS --trunk resnet18.safetensors --depth 18 --out runs/teacher
+
+    A checkpoint's own settings are applied: crop size, search area, filter size and refinement steps. What our trackers
+    can't do is refused: SuperDiMP and PrDiMP, whose boxes were trained by KL divergence, ToMP, KYS and others.
 
     A checkpoint is a pickle, which can run anything when it is loaded the usual way. Here it is only read: classes in
     it are named, never imported. Entries that are missing, unknown or misshapen are listed by name.
@@ -62,10 +76,19 @@ def convert(
 def _convert_tracker(state: State, out: Path, modality: Literal["rgb", "tir"] | None) -> str:
     network, left_out = published_network(state, modality or "rgb")
     save_network(out, network)
+    if note := state.record.note():
+        logger.warning("%s: %s", state.path, note)
     settings = network.settings
     kind = f"{_TRACKERS[settings.classifier]} with ResNet-{settings.depth}"
     count = sum(parameter.numel() for parameter in network.parameters())
-    return f"{kind} for {settings.modality.upper()}, {count:,} parameters{_unused(left_out)}"
+    sizes = ", ".join(_sizes(settings, {name: where for name, (_, where) in state.record.sizes().items()}))
+    return f"{kind} for {settings.modality.upper()}, {count:,} parameters{_unused(left_out)}\n{sizes}"
+
+
+def _sizes(settings: NetworkSettings, stated: Mapping[str, str]) -> Iterator[str]:
+    """Yield the sizes that a network tracks with, and where each is from."""
+    for name, title, unit in _SIZES:
+        yield f"{title} {getattr(settings, name):g}{unit} ({stated.get(name, 'default')})"
 
 
 def _convert_trunk(state: State, out: Path, modality: str | None) -> str:

@@ -12,8 +12,9 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Bench
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
+from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import PlotFormat, check_formats, plot_curves
 from mmdistill.reference.evaluation.results import read_results_for
@@ -35,6 +36,9 @@ def evaluate(
     annotations: Path | None = None,
     results: Path | None = None,
     root: Path | None = None,
+    rgb: Path | None = None,
+    tir: Path | None = None,
+    side_by_side: bool = False,
     weights: Path | None = None,
     out: Path | None = None,
     json: Path | None = None,
@@ -55,7 +59,9 @@ def evaluate(
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
+    max_pixels: int | None = None,
     device: str = "auto",
+    quiet: bool = False,
 ) -> None:
     """Score a tracker on a benchmark by the benchmark's own rule: PR, NPR and SR, overall and by attribute.
 
@@ -79,6 +85,9 @@ def evaluate(
         results: folder of raw result files, <sequence>.txt or <tracker>_<sequence>.txt: 4 columns x,y,w,h or 8 of
             corners, separated by commas, tabs or spaces. VOT's raw results and .mat files are read too.
         root: folder of the benchmark, images and all; a run takes its ground truth from there too.
+        rgb: folder of RGB images to check as pairs, with --tir in place of --root.
+        tir: folder of TIR images to check as pairs.
+        side_by_side: check every image of --root as a pair, RGB in the left half, TIR in the right.
         weights: a trained network.safetensors.
         out: folder for results, scores.json, curves.json, speed.json, cost.json and plots.
         json: file for the scores.
@@ -98,15 +107,22 @@ def evaluate(
         unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
         partial: score what is there of a benchmark's sequences and of the results. The first line of the output says
             how many these are. Without it missing ones are an error.
+        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
         count: how many synthetic sequences.
         seed: of the synthetic sequences; far from the seeds one trains on.
         device: cpu, cuda, or auto.
+        quiet: show no progress.
     """
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
     if benchmark == "pairs":
-        if root is None or not (check or check_images):
+        if (root is None and rgb is None and tir is None) or not (check or check_images):
             raise DataError("--benchmark: pairs have no labels to score by; they can be checked, --root and --check")
-        print_checked(check_pairs(root, decode=check_images), root, "pairs")
+        checked = check_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, decode=check_images)
+        print_checked(checked, root or f"{rgb} and {tir}", "pairs")
         return
+    if rgb is not None or tir is not None or side_by_side:
+        raise DataError("--rgb, --tir, --side-by-side: are for --benchmark pairs")
     source = BenchmarkSource(
         benchmark, annotations, root, split, modality, attribute_names, unusable, partial, count, seed
     )
@@ -130,7 +146,7 @@ def evaluate(
         claim(out, weights, source.title)
         save_cost(out / COST, read_cost(weights))
         with terminable():
-            boxes = run_benchmark(run, sequences, out / RESULTS, how=how)
+            boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
     else:
         assert results is not None
@@ -147,7 +163,7 @@ def evaluate(
     print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
     print_oddities(oddities)
     if export is not None:
-        print(export_results(export, boxes, benchmark, name))
+        print(printable(export_results(export, boxes, benchmark, name)))
 
 
 def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:

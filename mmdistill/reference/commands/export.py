@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.export.calibration import calibration_crops
 from mmdistill.reference.export.files import Written, write_files
+from mmdistill.reference.export.saturation import instructions
+from mmdistill.reference.export.session import REMEDY
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.ranges import Range, Seed
 
@@ -28,6 +30,9 @@ def export(
 
       mmdistill export --weights runs/student/network.safetensors --out deployed/model.onnx
       --precision int8 --calibration clip
+
+    On x86 processors without VNNI (AVX2, AVX-512), onnxruntime's int8 sums saturate. The command prints the error with
+    and without saturation, and the file's metadata holds both. Remedy: session option session.x64quantprecision=1.
 
     Writes model.onnx (images to features), and beside it model.scores.onnx, model.initialiser.onnx,
     model.optimiser.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
@@ -53,4 +58,11 @@ def export(
 def describe(written: Written) -> str:
     """Return a line on a file: its name, size, contents, and how far it is from PyTorch."""
     size = written.path.stat().st_size / 1e6
-    return f"{written.path}  {size:.1f} MB  {written.summary}; differs by {max(written.errors.values()):.0e} at most"
+    line = f"{written.path}  {size:.1f} MB  {written.summary}; differs by "
+    if not written.saturated:
+        return line + f"{max(written.errors.values()):.0e} at most"
+    exact, saturated = (max(errors.values()) for errors in (written.errors, written.saturated))
+    return line + (
+        f"{exact:.1e} at most; on x86 processors without VNNI by {saturated:.1e} unless onnxruntime's session option "
+        f"{REMEDY} is set (this machine: {instructions()})"
+    )

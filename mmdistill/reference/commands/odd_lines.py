@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from mmdistill.reference.errors import printable
 from mmdistill.reference.oddities import Oddities
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ def print_oddities(oddities: Oddities, most: int | None = SHOWN, *, whose: str |
     """Print what was odd, at most so many details of a kind, or nothing where nothing was."""
     lines = oddities.lines(most)
     if lines:
-        print(f"\nOdd{f' in {whose}' if whose else ''}, and what is made of it:")
+        print(f"\nOdd{f' in {printable(whose)}' if whose else ''}, and what is made of it:")
         print("\n".join(f"  {line}" for line in lines))
 
 

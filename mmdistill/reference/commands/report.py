@@ -14,7 +14,7 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Unusa
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import BenchmarkName, Coverage, Split
 from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.plots import PlotFormat, check_formats
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
@@ -161,4 +161,4 @@ def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, C
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:
     trackers, sequences = several(len(contents.trackers), "tracker"), several(len(contents.sequences), "sequence")
     pictures = several(len(paths) - 1, "picture")
-    return f"{out}: {trackers}, {sequences}, {out.stat().st_size / 2**20:.1f} MiB; {pictures} beside it"
+    return f"{printable(out)}: {trackers}, {sequences}, {out.stat().st_size / 2**20:.1f} MiB; {pictures} beside it"

@@ -17,6 +17,7 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.reference.drawing.video_writer import VideoWriter
+from mmdistill.reference.errors import printable
 from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
@@ -125,7 +126,7 @@ def track(
                 bar.update()
                 if interrupted:
                     raise Interruption(interrupted[0])
-    print(f"{out}: {_outcome(frame.number, output)}, {output.tracking_rate:.1f} frames per second")
+    print(f"{printable(out)}: {_outcome(frame.number, output)}, {output.tracking_rate:.1f} frames per second")
 
 
 def _outcome(frames: int, output: TrackOutput) -> str:

@@ -46,8 +46,11 @@ logger = logging.getLogger(__name__)
 def train(
     stage: Annotated[Stage, tyro.conf.Positional],
     /,
-    data: str,
     out: Path,
+    data: str | None = None,
+    rgb: Path | None = None,
+    tir: Path | None = None,
+    side_by_side: bool = False,
     teacher: Path | None = None,
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     trunk: Path | None = None,
@@ -101,9 +104,12 @@ def train(
 
     Args:
         stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
-        data: "synthetic", a folder of aligned pairs (rgb/ and tir/), a folder of labelled sequences, or a benchmark's
-            copy, such as lasher:FOLDER.
         out: where the run lives.
+        data: "synthetic", a folder of aligned pairs (rgb and tir, train/visible and train/infrared, ...), a folder of
+            labelled sequences, or a benchmark's copy, such as lasher:FOLDER.
+        rgb: folder of the RGB images of pairs, whatever its name, with --tir in place of --data.
+        tir: folder of the TIR images of pairs, whatever its name.
+        side_by_side: take every image of --data as RGB in the left half, TIR in the right.
         teacher: the trained teacher's network.safetensors; without it a student is trained alone.
         start: a network.safetensors to go on from, built as this one.
         trunk: trained weights to start the trunk from: torchvision's .pth, what `convert` wrote, a tracker's, or an
@@ -125,6 +131,8 @@ def train(
         tracking: weights of the tracking loss.
         distillation: which parts of CMD, or which of its rivals, and their weights.
     """
+    if data is None and rgb is None and tir is None:
+        raise DataError("--data: expected 'synthetic', a folder or a benchmark's copy; or --rgb and --tir")
     place = join(device)
     if stage != "student":
         for option, value in (
@@ -145,12 +153,21 @@ def train(
         training = dataclasses.replace(training, frozen_statistics=True)
     oddities = Oddities()
     sequences = training_sequences(
-        data, count=videos, seed=training.seed, hold_out=hold_out, scenes=scenes, oddities=oddities
+        data,
+        count=videos,
+        seed=training.seed,
+        hold_out=hold_out,
+        scenes=scenes,
+        rgb=rgb,
+        tir=tir,
+        side_by_side=side_by_side,
+        oddities=oddities,
     )
     if Ranks.current().first:
         warn_of_oddities(oddities)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
-    source = f"{data}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
+    given = data if data is not None else f"{rgb} and {tir}"
+    source = f"{given}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
     samples: Samples = sampler
     drawn = source
     if fixed_samples:

@@ -35,9 +35,12 @@ from mmdistill.unsupervised import SETTINGS
 
 def train_tir(
     setting: str,
-    pairs: Path,
     start: Annotated[Path, tyro.conf.arg(name="from")],
     out: Path,
+    pairs: Path | None = None,
+    rgb: Path | None = None,
+    tir: Path | None = None,
+    side_by_side: bool = False,
     schedule: Literal["paper", "short"] = "paper",
     steps: PositiveInt | None = None,
     rate_factor: RateFactor | None = None,
@@ -70,8 +73,13 @@ def train_tir(
         setting: a row of the paper's Table 1. A1: the start as it is. B1, B2: box estimation (BBE), on either branch.
             B3: B1 and B2 put together. C1: target centre location (TCL). D1, D2: both, on either branch. D3: both, on
             both branches, the paper's best. D4: D3 with random patches. D5: D3 with detected ones.
-        pairs: folder of aligned pairs without labels: rgb/ and tir/ with the same file names, KAIST's
-            setXX/VYYY/{visible,lwir}, or images with RGB in the left half and TIR in the right.
+        pairs: folder of aligned pairs without labels: folders named for RGB and TIR at any depth (rgb and tir,
+            train/visible and train/infrared, vi/train and ir/train, KAIST's setXX/VYYY/{visible,lwir}), file names
+            (1_rgb.png and 1_ir.png), or images with RGB in the left half and TIR in the right.
+        rgb: folder of RGB images, whatever its name, with --tir in place of --pairs.
+        tir: folder of TIR images, whatever its name.
+        side_by_side: take every image of --pairs as RGB in the left half, TIR in the right. Without it, this is done
+            only where all right halves are gray and most left halves have color.
         start: the tracker to start from: a network.safetensors of `train rgb`, or what `convert` made of a DiMP or an
             ATOM. Of an ATOM the box estimation alone is trained.
         out: where the runs live, and in the end network.safetensors.
@@ -91,17 +99,20 @@ def train_tir(
         loss: weights and options of the loss.
     """
     if setting not in SETTINGS:
-        rows = ", ".join(f"{name} ({row.title})" for name, row in SETTINGS.items())
-        raise DataError(f"--setting: expected one of {rows}; got {setting!r}")
+        raise DataError(f"--setting: expected one of {', '.join(SETTINGS)} (see --help); got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
         raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
+    if pairs is None and rgb is None and tir is None:
+        raise DataError("--pairs: expected a folder of pairs, or --rgb and --tir")
     place = join(device)
     network = load_network(start)
     oddities = Oddities()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", oddities=oddities)
+    found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+    found.note_left_out(oddities)
     if Ranks.current().first:
         warn_of_oddities(oddities)
-    found = open_pairs(pairs, on_broken="skip")[: -hold_out or None]
+    found = found[: -hold_out or None]
     samples = PatchSamples(found, network.settings, boxes=None if boxes is None else BoxFiles(boxes))
     plan = SCHEDULES[schedule]
     plan = replace(

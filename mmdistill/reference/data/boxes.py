@@ -29,14 +29,18 @@ def from_centre(centre: ArrayLike, size: ArrayLike) -> Array:
 
 
 def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast, NaN boxes give NaN, empty ones 0."""
+    """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast, NaN boxes give NaN, empty ones 0.
+
+    Boxes so large that their area is beyond what numbers hold have an IoU of 0 with others.
+    """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
-    areas = [np.prod(np.maximum(boxes[..., 2:], 0), axis=-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - intersection
-    return np.asarray(np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+        intersection = np.prod(np.maximum(high - low, 0), axis=-1)
+        areas = [np.prod(np.maximum(boxes[..., 2:], 0), axis=-1) for boxes in (first, second)]
+        union = areas[0] + areas[1] - intersection
+        return np.asarray(np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union)))
 
 
 def clipped(boxes: ArrayLike, width: float, height: float) -> Array:

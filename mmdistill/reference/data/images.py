@@ -42,7 +42,7 @@ def max_pixels() -> int:
         DataError: the environment variable is no positive whole number.
     """
     value = os.environ.get(MAX_PIXELS_VARIABLE, str(DEFAULT_MAX_PIXELS))
-    if not (value.isascii() and value.isdecimal() and int(value)):
+    if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value)):
         raise DataError(f"{MAX_PIXELS_VARIABLE}: expected a positive whole number, got {value!r}")
     return int(value)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdistill.pair import Pair
 from mmdistill.reference.data.pairs import Pairs
 from mmdistill.reference.data.sequence import Boxes, FramePair, Image
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.progress import progress_bar
 from mmdistill.unsupervised import Patches
 
@@ -82,7 +82,7 @@ class PatchedPairs:
 
     def __str__(self) -> str:
         lines = [f"{self.used} pairs used, {len(self.sequences)} patches; {len(self.skipped)} pairs skipped"]
-        lines += [f"  {reason}" for reason in self.skipped[:SHOWN]]
+        lines += [f"  {printable(reason)}" for reason in self.skipped[:SHOWN]]
         if len(self.skipped) > SHOWN:
             lines.append(f"  and {len(self.skipped) - SHOWN} more")
         return "\n".join(lines)
@@ -91,8 +91,8 @@ class PatchedPairs:
 def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress: bool = True) -> PatchedPairs:
     """Return a sequence for every patch of every pair.
 
-    Every pair is read once, in order to find its patches and to know that it can be read. One that can't, whose images
-    differ in size, or in which there is no patch is left out, and so are files without a partner.
+    Every pair is read once, in order to find its patches and to know that it can be read. A pair that can't be read, is
+    smaller than 9 x 9 pixels, or has no patch is left out, and so are files without a partner.
 
     Args:
         pairs: opened with ``on_broken="skip"``.
@@ -120,7 +120,7 @@ def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress
         pool.shutdown(cancel_futures=True)
     if not sequences:
         reason = f"; {skipped[0]}" if skipped else ""
-        raise DataError(f"{pairs.root}: no pair with a patch is left of {len(skipped)}{reason}")
+        raise DataError(f"{pairs.title}: no pair with a patch is left of {len(skipped)}{reason}")
     return PatchedPairs(sequences, used, skipped)
 
 
@@ -128,12 +128,12 @@ def _boxes(pairs: Pairs, index: int, patches: PatchesOf, seed: int) -> NDArray[n
     """Return a pair's patches ``(P, 4)``, or why there are none."""
     state = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])
     try:
-        images = Pair(*map(_as_tensor, pairs.pair(index)))
+        images = Pair(*map(_as_tensor, pairs.large_pair(index)))
         boxes = patches(pairs.names[index])(images, torch.Generator().manual_seed(state))
     except DataError as error:
         return str(error)
     if not len(boxes):
-        return f"{pairs.root / pairs.names[index]}: no patch was found in it"
+        return f"{pairs.files(index)[0]}: no patch was found in it"
     return boxes.double().numpy()
 
 

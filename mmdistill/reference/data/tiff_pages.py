@@ -124,4 +124,6 @@ class _Layout:
         return struct.unpack_from(f"{self.order}{count}{kind}", self._data, at)
 
     def _number(self, kind: str, at: int) -> int:
+        if at > len(self._data):
+            raise struct.error("a number lies beyond the file's end")
         return int(struct.unpack_from(self.order + kind, self._data, at)[0])

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.demo.experiment import Contender
+from mmdistill.reference.demo.speed import HOW
 from mmdistill.reference.drawing.annotate import annotate
 from mmdistill.reference.drawing.video_writer import VideoWriter
 from mmdistill.reference.evaluation.plots import plot_curves
@@ -68,7 +69,7 @@ def report(contenders: Sequence[Contender]) -> str:
             for term in contender.progress.first
         ],
     )
-    return f"{scores}\n\n{terms}\n\n{verdict(contenders[1].scores, contenders[2].scores)}"
+    return f"{scores}\n\n{HOW}\n\n{terms}\n\n{verdict(contenders[1].scores, contenders[2].scores)}"
 
 
 def verdict(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:

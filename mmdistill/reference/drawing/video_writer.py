@@ -12,7 +12,7 @@ import numpy as np
 
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import temporary_beside
+from mmdistill.reference.files import opencv_name, temporary_beside
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ class VideoWriter:
         fps: frames shown per second.
 
     Raises:
-        DataError: another suffix, a frame rate out of range, frames of unequal size, or an OpenCV that
-            can't write the format.
+        DataError: another suffix, a name that is no UTF-8, a frame rate out of range, frames of unequal size, or an
+            OpenCV that can't write the format.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -43,6 +43,7 @@ class VideoWriter:
             raise DataError(f"{path}: expected the name of a video, .mp4 or .gif")
         if not 0 < fps <= FASTEST:
             raise DataError(f"{path}: expected frames per second above 0, at most {FASTEST}; got {fps}")
+        opencv_name(self._path)
         self._temporary = temporary_beside(self._path)
         self._encoder: _Encoder = encoders[self._path.suffix.lower()](self._temporary, fps)
         self._shape: tuple[int, ...] | None = None

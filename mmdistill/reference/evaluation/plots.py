@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,15 @@ from mmdistill.reference.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+_INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
+
 PlotFormat = Literal["png", "svg", "pdf"]
 """What a plot may be written as: pixels, or lines that stay sharp at any size."""
 
 # The same plot gives the same bytes: no date, and SVG's names drawn from a fixed salt. Text in PDF stays text.
 _METADATA: Mapping[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-_SETTINGS = {"svg.hashsalt": "mmdistill", "pdf.fonttype": 42}
-
-_DASHES = ("-", "--", "-.", ":")
-_INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
+_SVG_SALT, _PDF_TRUETYPE = "mmdistill", 42
 
 
 def check_formats(formats: Sequence[PlotFormat]) -> None:
@@ -115,7 +116,9 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[PlotFormat]) -> li
         formats: see ``plot_curves``.
     """
     paths = [path.with_name(f"{path.name}.{each}") for each in dict.fromkeys(formats)]
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context({"svg.hashsalt": _SVG_SALT, "pdf.fonttype": _PDF_TRUETYPE}), warnings.catch_warnings():
+        # A name in letters that the font has not is drawn as boxes; the figures are right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for each in paths:
             with atomic_path(each) as temporary:
                 figure.savefig(temporary, dpi=160, metadata=_METADATA[each.suffix[1:]])

@@ -145,11 +145,12 @@ def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
 
 def _centre_error(boxes: Boxes, truth: Boxes, rule: Rule, *, normalised: bool) -> Array:
     """Return errors ``(T,)``: infinite where there is no usable prediction, NaN where there is no label."""
-    offset = centres(boxes) - centres(truth)
-    if normalised:
-        with np.errstate(divide="ignore", invalid="ignore"):
+    # A box at 1e300 is infinitely far away.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        offset = centres(boxes) - centres(truth)
+        if normalised:
             offset = offset / truth[:, 2:]
-    error = np.nan_to_num(np.linalg.norm(offset, axis=1), nan=np.inf, posinf=np.inf)
+        error = np.nan_to_num(np.linalg.norm(offset, axis=1), nan=np.inf, posinf=np.inf)
     return _where_valid(error, truth, rule)
 
 

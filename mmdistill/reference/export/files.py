@@ -14,7 +14,8 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.export.conversion import as_onnx
 from mmdistill.reference.export.extra import import_extra
 from mmdistill.reference.export.graphs import Graph, graphs
-from mmdistill.reference.export.quantisation import write_int8
+from mmdistill.reference.export.quantisation import write_errors, write_int8
+from mmdistill.reference.export.saturation import Int8Graph
 from mmdistill.reference.export.verification import check, largest_errors, random_inputs
 from mmdistill.reference.files import atomic_path
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -32,11 +33,13 @@ class Written(NamedTuple):
         path: where it is.
         summary: what it computes.
         errors: for each output the largest difference to PyTorch in float32, relative to the largest value.
+        saturated: for int8, the same on x86 processors without VNNI and without onnxruntime's remedy.
     """
 
     path: Path
     summary: str
     errors: dict[str, float]
+    saturated: dict[str, float] = {}  # noqa: RUF012  a NamedTuple's default, never changed
 
 
 def write_files(
@@ -70,12 +73,16 @@ def write_files(
                 inputs = [_images(graph, crop) for crop in crops]
                 kept = [crop for number, crop in enumerate(inputs) if number % HELD_OUT]
                 write_int8(model, graph, settings, kept, temporary)
-                errors = largest_errors(graph, temporary, inputs[::HELD_OUT])
+                held_out = inputs[::HELD_OUT]
+                errors = largest_errors(graph, temporary, held_out)
+                saturated = largest_errors(graph, Int8Graph(temporary, saturating=True), held_out)
+                write_errors(temporary, errors, saturated)
+                written.append(Written(path, graph.summary, errors, saturated))
             else:
                 onnx.save(model, temporary)
                 errors = largest_errors(graph, temporary, random_inputs(graph, settings.crop_size))
                 check(errors, path)
-            written.append(Written(path, graph.summary, errors))
+                written.append(Written(path, graph.summary, errors))
     return written
 
 

@@ -8,8 +8,9 @@ float32, as do inputs and outputs.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from mmdistill.reference.export.conversion import metadata, set_metadata
 from mmdistill.reference.export.extra import import_extra
 from mmdistill.reference.export.graphs import Graph
 from mmdistill.reference.export.quiet import quiet
+from mmdistill.reference.export.saturation import instructions
+from mmdistill.reference.export.session import REMEDY
 from mmdistill.reference.networks.settings import NetworkSettings
 
 PARTS = (".trunks.", ".extractor.")
@@ -61,6 +64,29 @@ def write_int8(
     written = onnx.load(path)
     set_metadata(written, metadata(graph, settings) | {"precision": "int8"})
     onnx.save(written, path)
+
+
+def write_errors(path: Path, exact: Mapping[str, float], saturated: Mapping[str, float]) -> None:
+    """Add to an int8 file's metadata how far it is from float32, on which processors, and the remedy.
+
+    Args:
+        path: the file.
+        exact: for each output the error where products are summed in 32 bits.
+        saturated: the error where sums of two products are cut to 16 bits.
+    """
+    onnx = import_extra("onnx")
+    model = onnx.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    errors = {
+        "int8_errors": json.dumps({"exact": exact, "saturated": saturated}),
+        "int8_errors_are": "the largest difference to float32 of each output, relative to its largest value",
+        "int8_exact_on": "x86 processors with VNNI, other processors, and all with int8_remedy",
+        "int8_saturated_on": "x86 processors with AVX2 or AVX-512 but without VNNI",
+        "int8_remedy": f"onnxruntime session option {REMEDY}; slower, without effect on processors with VNNI",
+        "int8_measured_on": f"a processor with {instructions()}; saturated: computed with cut sums",
+    }
+    set_metadata(model, kept | errors)
+    onnx.save(model, path)
 
 
 def quantised_nodes(model: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -23,13 +23,20 @@ def random_inputs(graph: Graph, crop_size: int) -> list[tuple[Tensor, ...]]:
     return [graph.draw(sizes, crop_size, seed) for seed, sizes in enumerate(SIZES)]
 
 
-def largest_errors(graph: Graph, path: str | Path, inputs: Iterable[tuple[Tensor, ...]]) -> dict[str, float]:
+def largest_errors(
+    graph: Graph, exported: str | Path | Callable[..., tuple[Tensor, ...]], inputs: Iterable[tuple[Tensor, ...]]
+) -> dict[str, float]:
     """Return for each of a file's outputs the largest difference, relative to the largest value PyTorch gives.
+
+    Args:
+        graph: what the file was made of.
+        exported: the file, run by onnxruntime; or another function of the graph's inputs.
+        inputs: what to compare on.
 
     Raises:
         DataError: onnxruntime can't load the file.
     """
-    exported = OnnxGraph(path)
+    exported = OnnxGraph(exported) if isinstance(exported, str | Path) else exported
     errors = dict.fromkeys(graph.outputs, 0.0)
     for values in inputs:
         for name, mine, theirs in zip(graph.outputs, graph.run(*values), exported(*values), strict=True):

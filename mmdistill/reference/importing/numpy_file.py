@@ -37,8 +37,8 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
     Raises:
         DataError: it is broken, has arrays of something else than numbers, or far more of them than fit in such a file.
     """
-    content = Path(path).read_bytes()
     try:
+        content = Path(path).read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             size = sum(entry.file_size for entry in file.infolist())
             if size > ALWAYS_ALLOWED + MOST_COMPRESSED * len(content):

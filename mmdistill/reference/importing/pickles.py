@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 LONGEST_TEXT = 300
@@ -19,18 +19,31 @@ LONGEST_TEXT = 300
 LARGEST_KEY = 1000
 """Whoever chooses the integers in a dictionary can make them collide, but not many in so few."""
 
+MAX_PICKLE_BYTES = 4 << 20
+"""Reading takes some 70 bytes of memory and a microsecond for each byte; a tracker's pickle has under a megabyte."""
+
 _NOTHING = object()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """What stands for a class, a function, or an object made by one.
 
     Attributes:
         name: the class's or function's, as ``module.name``.
+        states: what the file would set an object's attributes or entries from, as data.
     """
 
     name: str
+    states: list[object] = field(default_factory=list, compare=False, repr=False)
+
+    def attributes(self) -> Iterator[tuple[str, object]]:
+        """Yield the names and values that the object would have as attributes or entries, the later ones last."""
+        for state in self.states:
+            # An object with __slots__ has a pair of dictionaries.
+            for part in state[:2] if isinstance(state, tuple) else (state,):
+                if isinstance(part, dict):
+                    yield from ((name, value) for name, value in part.items() if isinstance(name, str))
 
 
 class PickleReader:
@@ -45,6 +58,7 @@ class PickleReader:
             are, and may walk through each list and tuple among them once.
         persistent: called with each persistent id; returns the object that is meant. Without it there may be none. It
             may walk through a tuple once.
+        limit: bytes that the stream may have up to the end of its last pickle.
 
     Attributes:
         foreign: the names of all that was met and has no stand-in.
@@ -54,7 +68,9 @@ class PickleReader:
         self,
         functions: Mapping[str, Callable[..., object]] | None = None,
         persistent: Callable[[object], object] | None = None,
+        limit: int = MAX_PICKLE_BYTES,
     ) -> None:
+        self.limit = limit
         self.functions, self.persistent = functions or {}, persistent or _no_persistent_id
         self.foreign: set[str] = set()
 
@@ -70,6 +86,8 @@ class PickleReader:
                 warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in texts
                 for opcode, argument, position in pickletools.genops(stream):
                     machine.position = position or 0
+                    if machine.position > self.limit:
+                        raise ValueError(f"its pickle has more than {self.limit:,} bytes")
                     machine.step(opcode.name, argument)
             return machine.stack.pop()
         except (IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
@@ -172,7 +190,9 @@ class _Machine:
                 arguments = self.since_mark()
                 self.stack.append(self.called(self.named(argument.replace(" ", ".", 1)), tuple(arguments)))
             case "BUILD":
-                stack.pop()  # what has a state is foreign, or a container with attributes that nobody asks for
+                state = stack.pop()
+                if stack and isinstance(stack[-1], Foreign):
+                    stack[-1].states.append(state)
             case "PERSID":
                 stack.append(self.identified(argument))
             case "BINPERSID":
@@ -210,6 +230,8 @@ class _Machine:
         entries = plain_dictionary(zip(items[::2], items[1::2], strict=True))
         if isinstance(self.stack[-1], dict):
             self.stack[-1].update(entries)
+        elif isinstance(self.stack[-1], Foreign):
+            self.stack[-1].states.append(entries)
 
     def named(self, name: str) -> Foreign:
         if len(name) > LONGEST_TEXT:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from mmdistill.reference.importing.trunks import depth_of, width_of, with_batch_
 from mmdistill.reference.networks.settings import single_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import check_fit
+from mmdistill.reference.ranges import RangeError
 
 TRUNK = "feature_extractor."
 
@@ -89,21 +91,30 @@ def is_published(state: State) -> bool:
 def published_network(state: State, modality: Literal["rgb", "tir"] = "rgb") -> tuple[TrackerNetwork, list[str]]:
     """Return the network of a public checkpoint, in evaluation mode, and what was left out of it.
 
-    Depth and width are found from the tensors. A checkpoint without any classifier is one of ATOM.
+    Depth and width are found from the tensors, sizes from what the checkpoint says of its training, where it does. A
+    checkpoint without any classifier is one of ATOM.
 
     Args:
         state: the file's tensors.
         modality: what the network is to see.
 
     Raises:
-        DataError: entries are missing, unknown, misshapen or no numbers, listed by their published names.
+        DataError: it is another tracker, or trained for what our networks don't do; or entries are missing, unknown,
+            misshapen or no numbers, listed by their published names.
     """
     tensors, left_out = without_unused(state.tensors, TRUNK)
+    if reasons := state.record.unsupported(tensors):
+        raise DataError(f"{state.path}: not supported: {'; '.join(reasons)}")
     classified = any(name.startswith("classifier.") for name in tensors)
     try:
         settings = single_settings(
             modality, depth_of(tensors, TRUNK), width_of(tensors, TRUNK), classifier="dimp" if classified else "atom"
         )
+        stated: dict[str, Any] = {name: number for name, (number, _) in state.record.sizes().items()}
+        settings = replace(settings, **stated)
+    except RangeError as error:
+        _, where = state.record.sizes().get(error.name.rpartition(".")[2], ("", ""))
+        raise DataError(f"{state.path}: {where and f'{where}: '}{error}") from error
     except ValueError as error:
         raise DataError(f"{state.path}: {error}") from error
     with torch.device("meta"):  # nothing is allocated before the file's shapes are known to be right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from mmdistill.reference.importing.numpy_file import read_npz
 from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import BROKEN, read_torch_file
-from mmdistill.reference.networks.weights import read_tensors, some
+from mmdistill.reference.importing.training_record import TrainingRecord, read_record
+from mmdistill.reference.networks.weights import check_file, read_tensors, some
 
 WRAPPERS = ("net", "state_dict")
 """Under which entry of a checkpoint its network's tensors may stand: DiMP's custom, and the common one."""
@@ -29,12 +30,14 @@ class State:
         tensors: by the file's names.
         foreign: the classes and functions that stand around them in a pickle, by name; none of them was run.
         format: what the metadata of a safetensors file say of its format, if anything.
+        record: what the file says of its training.
     """
 
     path: str
     tensors: dict[str, Tensor]
     foreign: tuple[str, ...] = ()
     format: str = ""
+    record: TrainingRecord = field(default_factory=TrainingRecord)
 
 
 def read_state(path: str | Path) -> State:
@@ -45,17 +48,19 @@ def read_state(path: str | Path) -> State:
     Raises:
         DataError: it is missing, truncated, or nothing of these.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
+    check_file(path)
     with Path(path).open("rb") as stream:
         start = stream.read(9)
+    # First, because a header may have a length whose bytes begin as the other formats do.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") < Path(path).stat().st_size:
+        tensors, metadata = read_tensors(path)
+        return State(str(path), _without_wrapper(tensors), format=metadata.get("format", ""))
     if start.startswith(b"PK") and _is_npz(path):
         return State(str(path), _without_wrapper(read_npz(path)))
     if start.startswith((b"PK", b"\x80")):
         return _read_torch(path)
     if start[8:] == b"{":
-        tensors, metadata = read_tensors(path)
-        return State(str(path), _without_wrapper(tensors), format=metadata.get("format", ""))
+        read_tensors(path)  # says what is wrong with it
     raise DataError(f"{path}: expected a PyTorch checkpoint, an .npz or a safetensors file, got none of them")
 
 
@@ -78,7 +83,11 @@ def _read_torch(path: str | Path) -> State:
     stored = {str(name): entry for name, entry in entries.items() if isinstance(entry, StoredTensor)}
     if others := entries.keys() - stored.keys():
         raise DataError(f"{path}: expected tensors only, got something else under {some(map(str, others))}")
-    return State(str(path), _without_wrapper(file.tensors(stored)), file.foreign)
+    try:
+        record = read_record(file.content)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    return State(str(path), _without_wrapper(file.tensors(stored)), file.foreign, record=record)
 
 
 def _entries(content: object) -> dict[Any, Any] | None:

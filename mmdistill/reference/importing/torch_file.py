@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES
 from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
-from mmdistill.reference.networks.weights import some
+from mmdistill.reference.networks.weights import check_file, some
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -86,11 +87,10 @@ def read_torch_file(path: str | Path) -> TorchFile:
     Raises:
         DataError: it is missing, truncated or broken, or isn't such a file.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
-    content = Path(path).read_bytes()
-    read = _read_zip if content.startswith(b"PK") else _read_stream
+    check_file(path)
     try:
+        content = Path(path).read_bytes()
+        read = _read_zip if content.startswith(b"PK") else _read_stream
         return read(str(path), content)
     except BROKEN as error:
         raise DataError(f"{path}: not a whole PyTorch checkpoint, truncated perhaps ({error})") from error
@@ -107,6 +107,8 @@ def _read_zip(path: str, content: bytes) -> TorchFile:
     pickled = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickled) != 1:
         raise ValueError(f"expected one data.pkl in it, got {len(pickled)}")
+    if (size := file.getinfo(pickled[0]).file_size) > MAX_PICKLE_BYTES:
+        raise ValueError(f"its data.pkl has {size:,} bytes, the limit is {MAX_PICKLE_BYTES:,}")
     folder = pickled[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in names and file.read(f"{folder}byteorder") != b"little":
         raise ValueError("its values are not little-endian")

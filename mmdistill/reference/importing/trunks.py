@@ -17,9 +17,9 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.networks.resnet import Depth, ResNetTrunk
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import check_fit, load_state, write_tensors
+from mmdistill.reference.networks.weights import FORMAT_PREFIX, check_fit, load_state, write_tensors
 
-FORMAT = "mmdistill-trunk-1"
+FORMAT = f"{FORMAT_PREFIX}trunk-2"
 
 _UNUSED = ("layer4.", "fc.")
 _PLACES = ("", "feature_extractor.", "trunks.one.")

@@ -36,6 +36,7 @@ class NetworkSettings:
         label_sigma: the label's deviation relative to the target's side, for a search area of 5 times that side.
         crop_size: side of the square crops the network is made for, pixels; a multiple of 16.
         search_area: the crop's side relative to the target's.
+        refinement_steps: gradient steps of box refinement in tracking.
 
     Raises:
         RangeError: a value out of its range, a filter larger than the feature map, or a fusion or streams that do not
@@ -53,6 +54,7 @@ class NetworkSettings:
     label_sigma: Annotated[float, Range(0.001, 10)] = 0.25
     crop_size: CropSize = 288
     search_area: Annotated[float, Range(1, 100)] = 5.0
+    refinement_steps: Annotated[int, Range(1, 1000)] = 5
 
     def __post_init__(self) -> None:
         check_fields(self)

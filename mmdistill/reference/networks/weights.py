@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import atomic_path
+from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.files import atomic_path, check_regular
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.settings import from_json, to_json
+from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors_digest, unpack
 
-FORMAT = "mmdistill-network-1"
+FORMAT_PREFIX = "mmdistill-"
+FORMAT = f"{FORMAT_PREFIX}network-2"
+
+MAX_NAME = 120
+"""Characters of a name from a file in an error."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def weights_digest(network: nn.Module) -> str:
-    """Return 64 hexadecimal digits that tell a network's weights and statistics from others."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def network_digest(network: TrackerNetwork) -> str:
+    """Return 64 hexadecimal digits that identify a network by its weights, statistics and settings.
+
+    A file's bytes don't count: a network that is saved again keeps its digest.
+    """
+    return tensors_digest(network.state_dict(), {"network": to_json(network.settings)})
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata to a safetensors file, whole or not at all."""
-    content = save({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, dict(metadata))
+    """Write tensors and metadata to a safetensors file, whole or not at all.
+
+    The same content gives the same bytes. A digest in the metadata lets ``read_tensors`` notice damage.
+    """
+    parts = pack(tensors, metadata)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())  # so that even after a power cut the name stands for a whole file
 
@@ -46,16 +50,34 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a safetensors file's tensors and metadata.
 
     Raises:
-        DataError: it is missing, truncated, or no safetensors file.
+        DataError: it is missing, truncated, no safetensors file, or a file of ours that was damaged.
     """
-    if not Path(path).is_file():
+    check_file(path)
+    tensors, metadata = _read_unchecked(path)
+    ours = metadata.get("format", "").startswith(FORMAT_PREFIX)
+    if problem := digest_problem(tensors, metadata, required=ours):
+        raise DataError(f"{path}: damaged, or changed after it was written: {problem}")
+    return tensors, metadata
+
+
+def check_file(path: str | Path) -> None:
+    """Refuse a path without a regular file, before it is opened: a pipe or a device could be read without end.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not Path(path).exists():
         raise DataError(f"{path}: there is no such file")
+    check_regular(path)
+
+
+def _read_unchecked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        return unpack(path)
+    except TensorFileError as error:
         with Path(path).open("rb") as file:
-            if file.read(2) in (b"PK", b"\x80\x02"):
+            start = file.read(9)
+            if start[:2] in (b"PK", b"\x80\x02") and start[8:] != b"{":  # a header may have such a length
                 raise DataError(f"{path}: from PyTorch, it seems; import it with `mmdistill convert`") from error
         raise DataError(f"{path}: not a whole safetensors file, truncated perhaps ({error})") from error
 
@@ -88,7 +110,7 @@ def network_settings(path: str | Path, metadata: Mapping[str, str]) -> NetworkSe
         DataError: they are missing or broken.
     """
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format")
+        found = one_line(metadata.get("format", "no format"), MAX_NAME)
         raise DataError(f"{path}: expected a network of format {FORMAT!r}, got {found!r}")
     try:
         return from_json(NetworkSettings, metadata["network"])
@@ -152,7 +174,7 @@ def _refuse(what: str, problems: Mapping[str, Iterable[str]]) -> None:
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
-    """Return the first few names and how many more there are; what can't be printed is escaped."""
+    """Return the first few names and how many more there are; long ones are cut, unprintable ones escaped."""
     listed = sorted(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(name if name.isprintable() else ascii(name) for name in listed[:limit]) + more
+    return ", ".join(one_line(name, MAX_NAME) for name in listed[:limit]) + more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from mmdistill.reference.networks.settings import NetworkSettings
@@ -160,5 +160,6 @@ PUBLISHED_ATOM = TrackingSettings(
 
 
 def published_settings(network: NetworkSettings) -> TrackingSettings:
-    """Return the published constants of a network's kind."""
-    return PUBLISHED if network.classifier == "dimp" else PUBLISHED_ATOM
+    """Return the published constants of a network's kind, with the refinement steps that the network is made for."""
+    published = PUBLISHED if network.classifier == "dimp" else PUBLISHED_ATOM
+    return replace(published, refinement=replace(published.refinement, steps=network.refinement_steps))

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.weights import load_state, read_tensors, some, write_tensors
+from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.networks.weights import (
+    FORMAT_PREFIX,
+    MAX_NAME,
+    check_fit,
+    read_tensors,
+    some,
+    write_tensors,
+)
+from mmdistill.reference.settings import from_json
 
-FORMAT = "mmdistill-training-2"
+FORMAT = f"{FORMAT_PREFIX}training-3"
+
+_ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -67,40 +78,89 @@ def save_checkpoint(
     write_tensors(path, tensors, metadata)
 
 
-def load_checkpoint(path: str | Path, stage: nn.Module, optimiser: torch.optim.Optimizer, identity: str) -> Progress:
+def load_checkpoint(
+    path: str | Path, stage: nn.Module, optimiser: torch.optim.Optimizer, identity: str, *, steps: int
+) -> Progress:
     """Load a run's state into its stage and optimiser and return how far it had come.
 
+    Nothing is changed before the whole file is checked.
+
+    Args:
+        path: the file.
+        stage: network and training-only modules.
+        optimiser: Adam or AdamW over parameters of the stage.
+        identity: the run's settings as text.
+        steps: how many steps the run has in all.
+
     Raises:
-        DataError: the file is missing or truncated, no checkpoint, or one of a run with other settings.
+        DataError: the file is missing, truncated or damaged, no checkpoint, of a run with other settings, or its
+            tensors or progress don't fit the run.
     """
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
+    if (found := metadata.get("format", "no format")) != FORMAT:
         raise DataError(
-            f"{path}: expected a training checkpoint {FORMAT!r}, got {metadata.get('format', 'no format')!r}; "
+            f"{path}: expected a training checkpoint {FORMAT!r}, got {one_line(found, MAX_NAME)!r}; "
             "one of another version can't be gone on from"
         )
     if metadata.get("identity") != identity:
         difference = _difference(metadata.get("identity", "{}"), identity)
         raise DataError(f"{path}: a run with other settings ({difference}); give the same, or another --out")
-    load_state(stage, _under("stage.", tensors), where=str(path))
+    try:
+        progress = from_json(Progress, metadata.get("progress", ""))
+    except ValueError as error:
+        raise DataError(f"{path}: its progress can't be read ({error})") from error
+    if not 0 <= progress.step <= steps:
+        raise DataError(f"{path}: expected a step from 0 to {steps}, the run's last, got {progress.step}")
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    expected = {f"stage.{name}": value for name, value in stage.state_dict().items()}
+    moments = _moments(parameters, tensors)
+    check_fit(expected | moments, tensors, where=str(path))
+    if mistyped := _mistyped(expected | moments, tensors):
+        raise DataError(f"{path}: its tensors are of other types than the run's: {some(mistyped)}")
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimiser.", tensors).items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+    for name in moments:
+        index, _, key = name.removeprefix("optimiser.").partition(".")
+        state.setdefault(int(index), {})[key] = tensors[name]
+    stage.load_state_dict(_under("stage.", tensors))
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Progress(**json.loads(metadata["progress"]))
+    return progress
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _moments(parameters: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the optimiser's state as it must be: whole for each parameter that has any entry in the file.
+
+    A parameter that never had a gradient has none.
+    """
+    expected: dict[str, Tensor] = {}
+    for index, parameter in enumerate(parameters):
+        names = {key: f"optimiser.{index}.{key}" for key in _ADAM_STATE}
+        if not names.values() & tensors.keys():
+            continue
+        step, *moments = names.values()
+        expected[step] = torch.tensor(0.0)
+        expected |= dict.fromkeys(moments, parameter.detach())
+    return expected
+
+
+def _mistyped(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    types = {name: (tensors[name].dtype, value.dtype) for name, value in expected.items()}
+    return [f"{name} {got} instead of {wanted}" for name, (got, wanted) in types.items() if got != wanted]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _difference(before: str, now: str) -> str:
     """Name the first setting that differs."""
-    old, new = _flat(json.loads(before)), _flat(json.loads(now))
+    try:
+        old, new = _flat(json.loads(before)), _flat(json.loads(now))
+    except (ValueError, RecursionError):
+        return "unreadable ones"
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            return f"{name} was {old.get(name)}, now {new.get(name)}"
+            was, is_now = (one_line(values.get(name), MAX_NAME) for values in (old, new))
+            return f"{one_line(name, MAX_NAME)} was {was}, now {is_now}"
     return "unknown"
 
 

@@ -127,7 +127,13 @@ class _Run:
     def open(self) -> None:
         """Load the checkpoint, if there is one."""
         if self._checkpoint.exists():
-            self.state = load_checkpoint(self._checkpoint, self.learner.stage, self.learner.optimiser, self._identity)
+            self.state = load_checkpoint(
+                self._checkpoint,
+                self.learner.stage,
+                self.learner.optimiser,
+                self._identity,
+                steps=self.settings.steps,
+            )
         total, squares = self.ranks.total(self.state.step, self.state.step**2)
         if squares * self.ranks.count != total**2:
             raise DataError(f"{self.folder}: all processes must see the same folder, but their checkpoints differ")

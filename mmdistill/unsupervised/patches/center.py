@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.pair import Pair
 from mmdistill.unsupervised.patches.protocol import check_images
 
@@ -37,8 +38,7 @@ class CenterArea:
 
     def __post_init__(self) -> None:
         """Refuse a fraction that is none."""
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"CenterArea: fraction must be above 0 and at most 1; got {self.fraction!r}")
+        _checks.share("CenterArea", "fraction", self.fraction)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Return the box ``(1, 4)``, ``x y w h`` in pixels."""

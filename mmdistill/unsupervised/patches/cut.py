@@ -5,28 +5,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdistill.errors import ShapeError
+from mmdistill._checks import whole
+from mmdistill._transforms import has_values
+from mmdistill.errors import ShapeError, check_inputs
 from mmdistill.pair import Pair
 from mmdistill.reductions import widen
 from mmdistill.unsupervised.patches.protocol import check_images
+
+TOLERANCE = 1e-3
+"""By how much rounding may bring a box over the image's border, pixels."""
+
+MAX_SIZE = 2**13
+"""The largest height and width of a patch, pixels."""
 
 
 def cut_patches(pair: Pair[Tensor], boxes: Tensor, size: int = 100) -> Pair[Tensor]:
     """Return the regions of both images as patches of one size, for trackers that take patches.
 
     Bilinear with antialiasing: where a region shrinks, every pixel of it counts. Boxes need not lie on whole pixels;
-    the pixels next to a region have their part in its border, as they should between pixels.
+    the pixels next to a region have their part in its border, as they should between pixels. Where a box leaves the
+    image, the image's border goes on.
 
     Args:
         pair: images ``(C, H, W)`` of one size.
-        boxes: ``(P, 4)``, ``x y w h`` in pixels, inside the image.
+        boxes: ``(P, 4)``, ``x y w h`` in pixels, each with an area and at least partly inside the image.
         size: the patches' height and width, pixels; 100 in the paper.
 
     Returns:
         Patches ``(P, C, size, size)`` of the images' own types; rounded where those are integers.
 
     Raises:
-        ShapeError: images that are none or differ in size, or what is no boxes.
+        ShapeError: images that are none or differ in size, what is no boxes, a box without area or outside the image;
+            a ``NotFiniteError`` where the boxes hold NaN or infinity.
+        ValueError: a size that is no whole number from 1 on.
 
     Example:
         >>> import torch
@@ -38,14 +49,31 @@ def cut_patches(pair: Pair[Tensor], boxes: Tensor, size: int = 100) -> Pair[Tens
                 [2.5000, 4.5000]])
     """
     height, width = check_images("cut_patches", pair)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ShapeError("cut_patches", "boxes", "axes", expected="(P, 4)", got=tuple(boxes.shape))
-    if size < 1:
-        raise ShapeError("cut_patches", "size", "pixels", expected="at least 1", got=size)
-    boxes = widen(boxes).to(pair[0].device)
+    size = whole("cut_patches", "size", size, high=MAX_SIZE)
+    boxes = _checked(boxes, height, width).to(pair[0].device)
     rows = _shares(boxes[:, 1], boxes[:, 3], height, size)
     columns = _shares(boxes[:, 0], boxes[:, 2], width, size)
     return Pair(*(_resampled(image, rows, columns) for image in pair))
+
+
+def _checked(boxes: object, height: int, width: int) -> Tensor:
+    """Return the boxes in float32 at least; refuse what is none and boxes that show nothing of the image."""
+    if not isinstance(boxes, Tensor):
+        raise ShapeError("cut_patches", "boxes", "type", expected="a tensor (P, 4)", got=type(boxes).__name__)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ShapeError("cut_patches", "boxes", "axes", expected="(P, 4)", got=tuple(boxes.shape))
+    if boxes.dtype.is_complex or boxes.dtype == torch.bool:
+        raise ShapeError("cut_patches", "boxes", "dtype", expected="floating point or whole pixels", got=boxes.dtype)
+    boxes = widen(boxes)
+    check_inputs("cut_patches", {"boxes": boxes}, finite=True)
+    ends = boxes[:, :2] + boxes[:, 2:]
+    sides = torch.tensor([width, height], device=boxes.device)
+    shown = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < sides).all(dim=1) & (ends > 0).all(dim=1)
+    if has_values([boxes]) and not bool(shown.all()):
+        number = int((~shown).nonzero()[0])
+        expected = f"w and h above 0, and a part inside the image of {height}x{width}"
+        raise ShapeError("cut_patches", f"box {number}", "x y w h", expected=expected, got=boxes[number].tolist())
+    return boxes
 
 
 def _shares(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
@@ -53,9 +81,27 @@ def _shares(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
     step = (length / size)[:, None]
     places = start[:, None] + step * (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5)
     centres = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
-    distance = (places[..., None] - centres).abs() / step[..., None].clamp(min=1)
-    share = (1 - distance).clamp(min=0)
+    reach = step.clamp(min=1)
+    share = (1 - (places[..., None] - centres).abs() / reach[..., None]).clamp(min=0)
+    # Of a box that leaves the image, what lies beyond the border is as the border.
+    leaves = ((start < -TOLERANCE) | (start + length > pixels + TOLERANCE))[:, None]
+    share[..., 0] += torch.where(leaves, _share_beyond(places, reach), 0.0)
+    share[..., -1] += torch.where(leaves, _share_beyond(pixels - places, reach), 0.0)
     return share / share.sum(dim=-1, keepdim=True)
+
+
+def _share_beyond(places: Tensor, reach: Tensor) -> Tensor:
+    """Return the share of all pixels below 0, were there any: the triangle around a place, at their centres."""
+
+    def tail(distance: Tensor) -> Tensor:
+        """Return the sum of ``1 - d / reach`` over d from a distance on, in steps of 1, while it is positive."""
+        count = (torch.floor(reach - distance) + 1).clamp(min=0)
+        return count - (count * distance + count * (count - 1) / 2) / reach
+
+    fraction = (places - 0.5) - torch.floor(places - 0.5)
+    everywhere = tail(fraction) + tail(1 - fraction)
+    inside = tail((0.5 - places).clamp(min=0))
+    return torch.where(places >= -0.5, tail((places + 0.5).clamp(min=0)), (everywhere - inside).clamp(min=0))
 
 
 def _resampled(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.errors import NotFiniteError, ShapeError
 from mmdistill.pair import Pair
 from mmdistill.reductions import widen
@@ -65,14 +66,12 @@ class Detection:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        if not self.minimum_side > 0:
-            raise ValueError(f"Detection: minimum_side must be above 0; got {self.minimum_side!r}")
-        if not self.maximum >= 1:
-            raise ValueError(f"Detection: maximum must be at least 1; got {self.maximum!r}")
-        if not 0 <= self.duplicate <= 1:
-            raise ValueError(f"Detection: duplicate must be from 0 to 1; got {self.duplicate!r}")
-        if not self.modalities or not set(self.modalities) <= set(Pair._fields):
-            raise ValueError(f"Detection: modalities must be of 'rgb' and 'tir'; got {self.modalities!r}")
+        _checks.called("Detection", "detector", self.detector)
+        _checks.number("Detection", "minimum_score", self.minimum_score)
+        _checks.number("Detection", "minimum_side", self.minimum_side, low=1 / _checks.MAX_NUMBER)
+        _checks.whole("Detection", "maximum", self.maximum)
+        _checks.number("Detection", "duplicate", self.duplicate, low=0, high=1)
+        _checks.each("Detection", "modalities", self.modalities, _modality)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Return the boxes ``(P, 4)``, ``x y w h`` in pixels, the best first; P may be 0."""
@@ -85,6 +84,10 @@ class Detection:
         order = scores[kept].argsort(descending=True, stable=True)
         best_first = boxes[kept][order]
         return best_first[without_duplicates(best_first, self.duplicate, self.maximum)]
+
+
+def _modality(where: str, name: str, value: object) -> object:
+    return _checks.one_of(where, name, value, Pair._fields)
 
 
 def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:

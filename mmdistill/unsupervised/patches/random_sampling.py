@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.pair import Pair
 from mmdistill.unsupervised.patches.protocol import check_images
 
@@ -48,12 +48,9 @@ class RandomSampling:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        if not self.count >= 1:
-            raise ValueError(f"RandomSampling: count must be at least 1; got {self.count!r}")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"RandomSampling: share must be above 0 and at most 1; got {self.share!r}")
-        if not 1 <= self.aspect < math.inf:
-            raise ValueError(f"RandomSampling: aspect must be at least 1; got {self.aspect!r}")
+        _checks.whole("RandomSampling", "count", self.count)
+        _checks.share("RandomSampling", "share", self.share)
+        _checks.number("RandomSampling", "aspect", self.aspect, low=1)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Return the boxes ``(count, 4)``, ``x y w h`` in pixels."""

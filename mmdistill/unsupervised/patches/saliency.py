@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.errors import check_axes
 from mmdistill.reductions import widen
 from mmdistill.unsupervised.patches.contrast import contrast, integral
@@ -34,6 +35,7 @@ class SaliencyDetector:
         floor: added to the variances inside and beside a box, as a part of the whole image's.
 
     Raises:
+        ValueError: a setting out of its range.
         ShapeError: when called, what is no image ``(C, H, W)``.
 
     Example:
@@ -52,6 +54,15 @@ class SaliencyDetector:
     overlap: float = 0.3
     maximum: int = 16
     floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        _checks.whole("SaliencyDetector", "side", self.side, low=4, high=4096)
+        _checks.each("SaliencyDetector", "sizes", self.sizes, _checks.share)
+        _checks.each("SaliencyDetector", "aspects", self.aspects, _aspect)
+        _checks.number("SaliencyDetector", "overlap", self.overlap, low=0, high=1)
+        _checks.whole("SaliencyDetector", "maximum", self.maximum)
+        _checks.number("SaliencyDetector", "floor", self.floor, low=0)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels (all 0), best first.
@@ -84,6 +95,10 @@ class SaliencyDetector:
             for aspect in self.aspects
         }
         return sorted(shapes)
+
+
+def _aspect(where: str, name: str, value: object) -> float:
+    return _checks.number(where, name, value, low=0.01, high=100)
 
 
 def _reduced(image: Tensor, side: int) -> Tensor:

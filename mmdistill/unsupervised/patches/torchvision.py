@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmdistill import _checks
 from mmdistill.reductions import widen
 
 
@@ -24,7 +25,7 @@ class TorchvisionDetector:
         model: a torchvision model, or what is called alike.
 
     Raises:
-        ValueError: when called, a model in training mode.
+        ValueError: no callable; when called, a model in training mode.
 
     Example:
         >>> import torch
@@ -37,6 +38,10 @@ class TorchvisionDetector:
     """
 
     model: Callable[[list[Tensor]], Sequence[Mapping[str, Tensor]]]
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be called."""
+        _checks.called("TorchvisionDetector", "model", self.model)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h``, scores and labels ``(K,)`` of an image ``(C, H, W)``."""

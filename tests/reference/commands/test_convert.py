@@ -49,9 +49,11 @@ def test_a_converted_tracker_tracks(
 ) -> None:
     out = tmp_path / "made" / "dimp18.safetensors"
     assert run("convert", dimp, "--out", out, "--modality", modality) == 0
-    summary, passed, last = capsys.readouterr().out.splitlines()
+    summary, sizes, passed, last = capsys.readouterr().out.splitlines()
     assert f"{dimp}: DiMP with ResNet-18 for {modality.upper()}, " in summary
     assert "left out layer4 and fc, which trackers have no use for (2 entries)" in summary
+    stated = "filter 4 cells (constructor.kwds.filter_size)"
+    assert sizes == f"crop 288 px (default), search area 5 (default), {stated}, refinement steps 5 (default)"
     assert passed.startswith("read past, never run: ")
     assert checkpoints.FOREIGN in passed
     assert last == str(out)

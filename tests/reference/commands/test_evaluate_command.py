@@ -235,7 +235,7 @@ def test_results_of_other_weights_are_not_gone_on_from(
 
 
 def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = np.zeros((6, 8, 3), np.uint8)
+    image = np.zeros((9, 12, 3), np.uint8)
     for side in ("visible", "lwir"):
         for name in ("I0", "I1", "I2"):
             write_image(tmp_path / "set00" / "V000" / side / f"{name}.png", image)
@@ -252,7 +252,7 @@ def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
     for option, usable in (("--check", 1), ("--check-images", 0)):
         assert main([*command, option]) == 1
         captured = capsys.readouterr()
-        assert "files and folders that make no pair: 1\n" in captured.out
+        assert "files and folders that make no pair, left out: 1\n" in captured.out
         assert f"pairs that can't be read: {2 - usable}\n" in captured.out
         assert "I0.png: has no partner" in captured.out
         assert f"{lwir / 'I1.png'}: " in captured.out

@@ -21,7 +21,7 @@ from mmdistill.reference.commands import initial_box as box_module
 from mmdistill.reference.commands import track as module
 from mmdistill.reference.data.box_files import read_boxes
 from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.data.images import write_image
+from mmdistill.reference.data.images import MAX_PIXELS_VARIABLE, write_image
 from mmdistill.reference.data.sequence import FramePair
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.settings import student_settings
@@ -268,3 +268,67 @@ def test_cameras_are_tracked_until_they_end(tmp_path: Path, monkeypatch: pytest.
     assert main([*arguments, "--on-broken", "skip", "--out", str(tmp_path / "out")]) == 0
     assert summary(tmp_path / "clip")["frames"] is None
     assert 3 <= len(boxes(tmp_path / "clip")) <= 10
+
+
+def test_a_cut_video_is_told_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for number in range(30):
+        writer.write(np.random.default_rng(number).integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    arguments = ["track", "--weights", "w", "--rgb", str(path), "--init", "5,6,20,10", "--video", "none"]
+    for options, status in (([], 1), (["--on-broken", "skip"], 0)):
+        assert main([*arguments, "--out", str(tmp_path / "out"), *options]) == status
+        written = summary(tmp_path / "clip")
+        count = len(boxes(tmp_path / "clip"))
+        assert 5 < count < 25
+        assert written["ended"] == f"{path}: states 30 frames, {count} can be decoded"
+        assert written["input_warnings"] == [written["ended"]]
+        assert written["frames"] == (count if status == 0 else 30)
+    assert "30 frames" in capsys.readouterr().err
+
+
+def test_what_is_odd_about_inputs_is_in_the_summary(tmp_path: Path) -> None:
+    for side, size in (("rgb", (64, 36)), ("tir", (32, 24))):
+        for stem in ("7.05", "7.1", "7.15"):
+            picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+            write_image(tmp_path / "clip" / side / f"{stem}.png", picture)
+    assert run(tmp_path / "clip", "--pair-by", "time") == 0
+    warnings = "\n".join(summary(tmp_path / "clip")["input_warnings"])  # type: ignore[arg-type]
+    assert "3 of 3 RGB frames have a TIR frame" in warnings
+    assert "32 x 24 (4:3)" in warnings
+    assert "64 x 36 (16:9)" in warnings
+    assert summary(tmp_path / "clip")["ended"] == "complete"
+
+
+def test_the_shorter_of_two_is_not_complete(clip: Path) -> None:
+    (clip / "tir" / f"{FRAMES:04d}.png").unlink()
+    assert run(clip, "--unequal", "shorter") == 0
+    assert "the first 59 are used" in str(summary(clip)["ended"])
+
+
+def test_names_that_are_no_utf8_or_hold_terminal_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "clip" / "rgb"
+    write_image(folder / "1.png", np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    for name in (b"2\xff.png", b"3\x1b[31m.png"):
+        (folder / os.fsdecode(name)).write_bytes(b"no image")
+    arguments = ["track", "--weights", "w", "--rgb", str(folder), "--init", "5,6,20,10", "--video", "none"]
+    assert main([*arguments, "--on-broken", "skip", "--out", str(tmp_path / "out")]) == 0
+    assert [row["rgb"] for row in rows(tmp_path / "clip")] == ["seen", "broken", "broken"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "2\\xff.png" in error.splitlines()[-1]
+    assert "\x1b" not in error
+    assert len(boxes(tmp_path / "clip")) == 1
+
+
+def test_the_pixel_limit_is_an_option(
+    clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "9999")  # put back after the test
+    assert run(clip, "--max-pixels", 64 * 48 - 1) == 1
+    assert "64 x 48 = 3,072 pixels" in capsys.readouterr().err
+    assert run(clip, "--max-pixels", 64 * 48) == 0
+    assert run(clip, "--max-pixels", 0) == 1
+    assert "--max-pixels: expected a positive number, got 0" in capsys.readouterr().err

@@ -163,6 +163,11 @@ def test_tiny_images_are_read(tmp_path: Path, suffix: str, shape: tuple[int, int
     assert read_image(saved(tmp_path, encoded(suffix, NOISE[: shape[0], : shape[1]]), suffix)).shape == (*shape, 3)
 
 
+def test_a_tiff_whose_first_page_is_beyond_any_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cut off"):
+        read_image(saved(tmp_path, b"II+\0\x08\0\0\0" + b"\xff" * 8, ".tif"))
+
+
 @given(data=st.binary(max_size=60), start=st.sampled_from([b"", *(encoded(suffix)[:12] for suffix in SUFFIXES)]))
 def test_no_bytes_end_in_another_error(tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes) -> None:
     path = saved(tmp_path_factory.getbasetemp(), start + data, ".png")

@@ -74,7 +74,7 @@ def test_both_modalities_are_cut_alike_and_each_branch_by_itself(root: Path) -> 
 
 def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
     write_image(root / "rgb" / "5.png", np.zeros((64, 96, 3), np.uint8))  # no partner
-    write_image(root / "tir" / "1.png", np.zeros((64, 90, 3), np.uint8))  # another size
+    write_image(root / "tir" / "1.png", np.zeros((8, 12, 3), np.uint8))  # too small
     broken = root / "rgb" / "3.png"
     broken.write_bytes(broken.read_bytes()[:-100])
 
@@ -92,9 +92,9 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
     assert len(found.skipped) == 4
     for reason in (
         f"{root}/rgb/5.png: has no partner of the same name",
-        "got 96 x 64 and 90 x 64",
+        "1.png: expected an image of at least 9 x 9 pixels, got 12 x 8",
         "3.png: the image is cut off",
-        f"{root}/4.png: no patch was found in it",
+        f"{root}/rgb/4.png: no patch was found in it",
     ):
         assert reason in reasons
     lines = str(found).splitlines()

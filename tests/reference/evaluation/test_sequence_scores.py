@@ -31,6 +31,25 @@ def test_worst_tracker(rule: Rule) -> None:
     assert (scores.PR, scores.NPR, scores.SR) == (0, 0, 0)
 
 
+@EVERY_RULE
+@pytest.mark.parametrize(
+    "box",
+    [
+        [1e300, 20, 30, 40],
+        [10, 20, 1e300, 1e300],
+        [1e308, 1e308, 1e308, 1e308],
+        [-1e308, 0, 1e308, 1e308],
+        [1e-320, 1e-320, 1e-320, 1e-320],
+    ],
+)
+def test_a_box_of_numbers_beyond_reason_is_one_miss(rule: Rule, box: list[float]) -> None:
+    predicted = moving()
+    predicted[5] = box
+    scores = score_sequence(predicted, truths_for(rule, moving()), rule)
+    perfect = 97.5 if rule.benchmark == "gtot" else 100 * 20 / 21
+    assert (scores.PR, scores.NPR, scores.SR) == pytest.approx((100 * 11 / 12, 100 * 11 / 12, perfect * 11 / 12))
+
+
 def test_centre_error_on_the_threshold() -> None:
     truth = np.tile([100.0, 100, 400, 400], (2, 1))
     predicted = truth + [[0, 0, 0, 0], [20, 0, 0, 0]]

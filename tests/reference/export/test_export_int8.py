@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mmdistill.reference.commands.export import describe
 from mmdistill.reference.data.images import write_image
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.export import files
 from mmdistill.reference.export.calibration import calibration_crops
 from mmdistill.reference.export.graphs import features_graph
-from mmdistill.reference.export.session import OnnxGraph
+from mmdistill.reference.export.saturation import Int8Graph, instructions, int8_sums
+from mmdistill.reference.export.session import REMEDY, OnnxGraph
 from mmdistill.reference.networks.folded import folded
 from mmdistill.reference.networks.settings import single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -73,16 +78,18 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
         calibration_crops(tmp_path, SETTINGS, 4)
 
 
-@pytest.fixture
-def quantised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[TrackerNetwork, files.Written, Any]:
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, files.Written, Any]:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
     torch.manual_seed(0)
     network = TrackerNetwork(student_settings(width=8, crop_size=96)).eval()
-    monkeypatch.setattr(files, "graphs", lambda network: [features_graph(folded(network))])
     crops = calibration_crops(None, network.settings, 12)
-    (written,) = files.write_files(network, tmp_path / "model.onnx", "int8", crops)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "graphs", lambda network: [features_graph(folded(network))])
+        path = tmp_path_factory.mktemp("int8") / "model.onnx"
+        (written,) = files.write_files(network, path, "int8", crops)
     return network, written, onnx.load(written.path)
 
 
@@ -108,3 +115,92 @@ def test_int8_is_near_and_small(quantised: tuple[TrackerNetwork, files.Written, 
     assert "DequantizeLinear" not in {source for name, source in bits.items() if name not in inside}
     floats = [held for held in model.graph.initializer if held.data_type == 1 and "trunks" in held.name and held.dims]
     assert max(np.prod(held.dims) for held in floats) <= 32  # scales, one per channel
+
+
+def test_both_errors_are_measured_and_kept(quantised: tuple[TrackerNetwork, files.Written, Any]) -> None:
+    network, written, model = quantised
+    metadata = OnnxGraph(written.path).metadata
+    assert json.loads(metadata["int8_errors"]) == {"exact": written.errors, "saturated": written.saturated}
+    assert written.saturated.keys() == written.errors.keys()
+    assert written.saturated != written.errors  # these weights do saturate
+    assert "VNNI" in metadata["int8_saturated_on"]
+    assert REMEDY in metadata["int8_remedy"]
+    assert (metadata["format"], metadata["precision"]) == ("mmdistill-onnx-1", "int8")
+    line = describe(written)
+    assert all(f"by {max(errors.values()):.1e}" in line for errors in (written.errors, written.saturated))
+    assert REMEDY in line
+
+    # Without saturation it is what onnxruntime computes, but for rounding: a step of 8 bits at most.
+    crop = calibration_crops(None, network.settings, 1, seed=9)[0]
+    for got, expected in zip(
+        Int8Graph(written.path, saturating=False)(*crop), OnnxGraph(written.path)(*crop), strict=True
+    ):
+        assert (got - expected).abs().max() <= 0.02 * expected.abs().max()
+    sizes = {held.name: list(held.dims) for held in model.graph.initializer}
+    assert any(dims == [8, 3, 7, 7] for dims in sizes.values())  # an odd number of products
+
+
+def test_sessions_use_the_remedy(quantised: tuple[TrackerNetwork, files.Written, Any]) -> None:
+    options = OnnxGraph(quantised[1].path)._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
+@pytest.mark.parametrize(
+    ("values", "weights", "exact", "saturated"),
+    [
+        ([255, 255], [127, 127], 64770, 32767),
+        ([255, 255], [-128, -128], -65280, -32768),
+        ([255, 255], [127, -127], 0, 0),
+        ([255, 255, 255], [64, 64, 127], 65025, 32640 + 32385),  # the third has no neighbor
+        ([255, 255, 255, 255], [0, 127, 127, 0], 64770, 64770),  # neighbors are (0, 1) and (2, 3)
+        ([255, 255, 255, 255], [100, 100, -100, -100], 0, -1),
+    ],
+)
+def test_sums_of_two_products_are_cut(values: list[int], weights: list[int], exact: int, saturated: int) -> None:
+    image, weight = torch.tensor(values).view(1, -1, 1, 1), torch.tensor(weights, dtype=torch.int8).view(1, -1, 1, 1)
+    sums = [int(int8_sums(image, weight, (1, 1), (1, 1), saturating=cut)) for cut in (False, True)]
+    assert sums == [exact, saturated]
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    channels=st.integers(1, 5),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+)
+@settings(max_examples=30)
+def test_cut_sums_are_those_of_a_loop(
+    seed: int, channels: int, kernel: tuple[int, int], stride: int, dilation: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    image = draw.integers(0, 256, (2, channels, 6, 5))
+    weight = draw.integers(-128, 128, (3, channels, *kernel))
+    got = int8_sums(
+        torch.tensor(image), torch.tensor(weight), (stride, stride), (dilation, dilation), saturating=True
+    ).numpy()
+    for batch, output, row, column in np.ndindex(*got.shape):
+        products = [
+            int(image[batch, channel, row * stride + y * dilation, column * stride + x * dilation])
+            * int(weight[output, channel, y, x])
+            for y in range(kernel[0])
+            for x in range(kernel[1])
+            for channel in range(channels)
+        ]
+        pairs = [sum(products[start : start + 2]) for start in range(0, len(products), 2)]
+        assert got[batch, output, row, column] == sum(min(max(each, -32768), 32767) for each in pairs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "best"),
+    [
+        ("fpu sse4_1 avx2", "avx2"),
+        ("avx2 avx512bw avx512_vnni", "avx512_vnni"),
+        ("avx2 avx_vnni", "avx_vnni"),
+        ("avx512bw avx2", "avx512bw"),
+    ],
+)
+def test_the_machines_instructions_are_read(tmp_path: Path, flags: str, best: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    assert instructions(tmp_path / "cpuinfo") == best
+    assert instructions(tmp_path / "none")

@@ -89,6 +89,48 @@ def test_objects_are_named_and_known_functions_stood_in_for(protocol: int) -> No
     assert reader.foreign == {path.name, number.name}
 
 
+class Holder:
+    """Has attributes."""
+
+
+class Slots:
+    __slots__ = ("second",)
+
+
+class SlotsAndMore(Slots):
+    """Has a slot and attributes."""
+
+
+class Entries(OrderedDict):  # type: ignore[type-arg]
+    """Has entries and attributes."""
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_attributes_and_entries_of_objects_are_kept_as_data(protocol: int) -> None:
+    holder, slots, entries = Holder(), SlotsAndMore(), Entries(first=1)
+    holder.first, holder.itself, holder.inner = 1, holder, entries  # type: ignore[attr-defined]
+    slots.first, slots.second = 1, "two"  # type: ignore[attr-defined]
+    entries.second = "two"  # type: ignore[attr-defined]
+    found = read(pickle.dumps([holder, slots, entries], protocol))
+    assert [type(each) for each in found] == [Foreign] * 3
+    attributes = dict(found[0].attributes())
+    assert attributes == {"first": 1, "itself": found[0], "inner": found[2]}
+    assert attributes["inner"] is found[2]
+    for each in found[1:]:
+        assert sorted(each.attributes()) == [("first", 1), ("second", "two")]
+
+
+def test_the_later_state_of_an_object_comes_last() -> None:
+    found = read(b"\x80\x02cx\ny\n)\x81}X\x01\x00\x00\x00aK\x01sb}X\x01\x00\x00\x00aK\x02sbNb.")
+    assert list(found.attributes()) == [("a", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"}", b"]\x94", b"N0"])
+def test_a_pickle_beyond_the_limit_is_not_read_on(opcode: bytes) -> None:
+    with pytest.raises(ValueError, match="its pickle has more than 1,000 bytes"):
+        PickleReader(limit=1000).read(io.BytesIO(b"\x80\x04" + opcode * 1000 + b"."))
+
+
 class Does:
     """Pickles as a call."""
 

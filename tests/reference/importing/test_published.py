@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_listed_by_its_published_name(net: dict[str, Tensor
 @pytest.mark.parametrize(
     ("shape", "says"),
     [
-        ((5, 3, 7, 7), "width: expected an even number"),
+        ((5, 3, 7, 7), "width: expected .* got 5"),
         ((1 << 30, 0), "misshapen"),
         ((), "misshapen"),
         (None, "missing"),
@@ -146,7 +146,7 @@ def test_a_first_convolution_of_any_shape_costs_nothing(
 
 def test_a_name_cannot_write_to_the_terminal(net: dict[str, Tensor]) -> None:
     net["bb_regressor.\x1b[2J"] = torch.zeros(1)
-    with pytest.raises(DataError, match=r"unknown 'bb_regressor.\\x1b\[2J'"):
+    with pytest.raises(DataError, match=r"unknown bb_regressor.\\x1b\[2J$"):
         published_network(State("other.pth", net))
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.importing.pickles import Foreign
+from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import TorchFile, read_torch_file
 
@@ -258,6 +258,17 @@ def test_a_zip_with_a_part_missing_or_damaged_is_refused(zipped: Path) -> None:
     zipped.write_bytes(flipped)
     with pytest.raises(DataError, match=r"weight: its values can't be read .*CRC"):
         tensors_of(read_torch_file(zipped))
+
+
+@CONTAINERS
+def test_a_pickle_beyond_the_limit_is_refused_with_its_size(tmp_path: Path, stream: bool) -> None:
+    path = tmp_path / "large.pth"
+    checkpoints.save(path, {"weight": torch.zeros(2), "text": "x" * MAX_PICKLE_BYTES}, stream=stream)
+    says = r"more than 4,194,304 bytes" if stream else r"its data.pkl has 4,194,\d\d\d bytes, the limit is 4,194,304"
+    with pytest.raises(DataError, match=rf"{path}: .*{says}"):
+        read_torch_file(path)
+    checkpoints.save(path, {"weight": torch.zeros(2), "text": "x" * (MAX_PICKLE_BYTES - 2000)}, stream=stream)
+    assert read_torch_file(path).content["weight"].shape == (2,)
 
 
 def test_a_storage_of_two_kinds_is_refused(tmp_path: Path) -> None:

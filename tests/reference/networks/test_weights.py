@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing.safetensors: there is no such file"):
         load_network(tmp_path / "missing.safetensors")
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(DataError, match="expected a network of format 'mmdistill-network-1', got 'no format'"):
+    with pytest.raises(DataError, match="expected a network of format 'mmdistill-network-2', got 'no format'"):
         load_network(tmp_path / "other.safetensors")
 
 
@@ -153,3 +154,62 @@ def test_twenty_of_each_are_listed_by_name() -> None:
             with pytest.raises(DataError) as raised:
                 check_fit(expected, tensors, where="file")
             assert str(raised.value).endswith(f"{what} {', '.join(told)}{more}")
+
+
+def test_no_regular_file_is_no_network(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for path, kind in (
+        (tmp_path / "pipe", "a named pipe"),
+        (tmp_path / "link", "a character device"),
+        (tmp_path, "a folder"),
+    ):
+        with pytest.raises(DataError, match=f"{path}: expected a regular file, found {kind}"):
+            load_network(path)
+
+
+def test_a_file_without_a_digest_is_refused(saved: tuple[TrackerNetwork, Path]) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    save_file(tensors, path, {name: value for name, value in metadata.items() if name != "digest"})
+    with pytest.raises(DataError, match=rf"{path}: damaged, or changed .*: it has no digest"):
+        load_network(path)
+    save_file(tensors | {"iou_net.predictor.bias": torch.ones(1)}, path, metadata)
+    with pytest.raises(
+        DataError, match=rf"{path}: damaged, or changed .*: its content has the digest [0-9a-f]{{12}}, "
+    ):
+        load_network(path)
+
+
+def test_settings_with_names_and_values_without_end_are_cut(saved: tuple[TrackerNetwork, Path]) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    settings = json.loads(metadata["network"])
+    for change in (
+        {"w" * 50_000: 1},
+        {"fusion": "\x1b[2J" * 5_000},
+        {"width": [[[]] * 5_000] * 2},
+        {"depth": "9" * 10**6},
+    ):
+        write_tensors(path, tensors, metadata | {"network": json.dumps(settings | change)})
+        with pytest.raises(DataError, match=f"{path}: its network settings can't be read") as raised:
+            load_network(path)
+        assert len(str(raised.value)) < len(str(path)) + 300
+        assert str(raised.value).isprintable()
+    write_tensors(path, tensors | {"w" * 10**6: torch.zeros(1)}, metadata)
+    with pytest.raises(DataError, match="unknown www") as raised:
+        load_network(path)
+    assert len(str(raised.value)) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize(
+    "change", [{"streams": True}, {"width": 4.0}, {"depth": 18.0}, {"crop_size": None}, {"fusion": ["mpsd"]}]
+)
+def test_settings_of_another_type_are_refused(saved: tuple[TrackerNetwork, Path], change: dict[str, Any]) -> None:
+    _, path = saved
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata | {"network": json.dumps(json.loads(metadata["network"]) | change)})
+    with pytest.raises(
+        DataError, match=rf"{path}: its network settings can't be read .*{next(iter(change))}: expected"
+    ):
+        load_network(path)

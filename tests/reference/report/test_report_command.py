@@ -190,7 +190,8 @@ def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.C
     (tmp_path / "empty").mkdir()
     assert fails(capsys, *out) == "report: expected a folder for each tracker, got none"
     assert fails(capsys, results[0], *vot, "--out", tmp_path / "report.pdf").startswith("--out: expected a name")
-    assert fails(capsys, results[0], *vot, *out, "--looks", -1) == "--looks: expected 0 or more, got -1"
+    assert run("report", results[0], *vot, *out, "--looks", -1) == 2
+    assert "--looks: expected a whole number from 0" in capsys.readouterr().err
     assert "has no curves.json" in fails(capsys, results[0], *out)
     assert "has no curves.json" in fails(capsys, results[0], "--root", sequences, *out)
     assert fails(capsys, results[0], "--benchmark", "vot", *out).startswith("--annotations: expected")

@@ -326,9 +326,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-1"})
+    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-2"})
     with pytest.raises(
-        DataError, match=r"expected .* 'mmdistill-training-2', got 'mmdistill-training-1'; one of another"
+        DataError, match=r"expected .* 'mmdistill-training-3', got 'mmdistill-training-2'; one of another"
     ):
         train(stage(), sampler(), SHORT, tmp_path)
 

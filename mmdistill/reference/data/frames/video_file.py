@@ -16,7 +16,7 @@ from mmdistill.reference.data.image_files import SUFFIXES
 from mmdistill.reference.data.images import Pixels, check_pixels, is_thermal, to_rgb
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import check_regular
+from mmdistill.reference.files import check_regular, opencv_name
 
 
 class VideoFile:
@@ -110,7 +110,7 @@ class VideoFile:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        capture = cv2.VideoCapture(str(self.path))
+        capture = cv2.VideoCapture(opencv_name(self.path))
         cv2.utils.logging.setLogLevel(level)
         if not capture.isOpened():
             raise DataError(f"{self.path}: cannot open the video")

@@ -1,6 +1,6 @@
 """Aligned RGB-T still images without labels, however they lie on disk."""
 
 from mmdistill.reference.data.pairs.opening import open_pairs
-from mmdistill.reference.data.pairs.pairs import Pairs
+from mmdistill.reference.data.pairs.pairs import MIN_SIDE, Pairs
 
-__all__ = ["Pairs", "open_pairs"]
+__all__ = ["MIN_SIDE", "Pairs", "open_pairs"]

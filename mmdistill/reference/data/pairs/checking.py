@@ -6,19 +6,29 @@ from pathlib import Path
 
 from mmdistill.reference.data.benchmarks.checking import Checked
 from mmdistill.reference.data.pairs.opening import open_pairs
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 
-ALONE = "files and folders that make no pair"
 UNREADABLE = "pairs that can't be read"
+WARNINGS = "how pairs are read"
 
 
-def check_pairs(root: str | Path, *, decode: bool = False) -> Checked:
+def check_pairs(
+    root: str | Path | None = None,
+    *,
+    rgb: str | Path | None = None,
+    tir: str | Path | None = None,
+    side_by_side: bool = False,
+    decode: bool = False,
+) -> Checked:
     """Walk a folder of pairs, as ``open_pairs`` reads it.
 
     Args:
         root: the folder.
+        rgb: as in ``open_pairs``.
+        tir: as there.
+        side_by_side: as there.
         decode: whether each image is decoded, which takes its time; otherwise no file may be empty.
 
     Returns:
@@ -27,20 +37,24 @@ def check_pairs(root: str | Path, *, decode: bool = False) -> Checked:
     Raises:
         DataError: the folder is missing or holds no pair.
     """
-    pairs, oddities = open_pairs(root, on_broken="skip", memory=0), Oddities()
-    for problem in pairs.problems:
-        oddities.add(ALONE, problem)
+    oddities = Oddities()
+
+    def warn(warning: str) -> None:
+        oddities.add(WARNINGS, warning)
+
+    pairs = open_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", memory=0, warn=warn)
+    pairs.note_left_out(oddities)
     usable = 0
     with progress_bar(len(pairs), "checking", "pair") as bar:
         for index in range(len(pairs)):
             try:
                 if decode:
-                    pairs.pair(index)
+                    pairs.large_pair(index)
                 for path in pairs.files(index):
                     if not path.stat().st_size:
                         raise DataError(f"{path}: expected an image, the file is empty")
                 usable += 1
             except DataError as error:
-                oddities.add(UNREADABLE, str(error))
+                oddities.add(UNREADABLE, printable(error))
             bar.update()
     return Checked(len(pairs) + len(pairs.problems), usable, oddities)

@@ -31,7 +31,7 @@ class PairTextures:
 
     def __init__(self, pairs: Pairs) -> None:
         if len(pairs) < 2:
-            raise DataError(f"{pairs.root}: expected at least 2 pairs to make video of, got {len(pairs)}")
+            raise DataError(f"{pairs.title}: expected at least 2 pairs to make video of, got {len(pairs)}")
         self.pairs = pairs
 
     def background(self, generator: np.random.Generator, size: tuple[int, int]) -> Texture:
@@ -65,7 +65,7 @@ class PairTextures:
     def _draw(self, generator: np.random.Generator, *, first: int) -> Texture:
         """Return a random one of the pairs ``first``, ``first + 2`` ..., mirrored half of the time."""
         index = first + 2 * generator.integers((len(self.pairs) - first + 1) // 2)
-        rgb, tir = self.pairs.pair(int(index))
+        rgb, tir = self.pairs.large_pair(int(index))
         step = generator.choice([-1, 1])
         return Pair(rgb[:, ::step], tir[:, ::step, 0])
 

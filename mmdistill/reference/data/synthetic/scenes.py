@@ -106,7 +106,7 @@ class SceneSequence:
 
     def _image(self) -> Pair[Image]:
         step = -1 if self._mirrored else 1
-        return Pair(*(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.pair(self._index)))
+        return Pair(*(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.large_pair(self._index)))
 
 
 def scene_sequences(
@@ -118,7 +118,7 @@ def scene_sequences(
         DataError: there are no pairs.
     """
     if count and not len(pairs):
-        raise DataError(f"{pairs.root}: expected pairs to make scenes of, got none")
+        raise DataError(f"{pairs.title}: expected pairs to make scenes of, got none")
     return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
 
 

@@ -19,18 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from mmdistill import NotFiniteError, __version__
-from mmdistill.cache import CacheError, FeatureCache
+from mmdistill.cache import CacheError, DamagedFileError, FeatureCache
 from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.data.sampling import Sample, Sampler, Samples
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.interruption import Interruption, interruption
-from mmdistill.reference.networks.weights import weights_digest
+from mmdistill.reference.networks.weights import network_digest
 from mmdistill.reference.progress import progress_bar, tell
 from mmdistill.reference.training.loading import Loader, Share
 from mmdistill.reference.training.ranks import Ranks
@@ -94,7 +93,7 @@ def contents(
         ranks: the processes that share out a batch.
     """
     return {
-        "teacher": weights_digest(stage.teacher),
+        "teacher": network_digest(stage.teacher),
         "network": asdict(stage.teacher.settings),
         "parts": sorted(stage.parts.parts),
         "data": data,
@@ -139,7 +138,7 @@ def taught_samples(
         The samples.
 
     Raises:
-        DataError: the disk has no room for them, or a sample can't be read.
+        DataError: the disk has no room for them, a sample can't be read, or the cache's folder holds other files.
         Interruption: a signal asked to stop; the same call then goes on.
     """
     device, ranks = torch.device(device), Ranks.current()
@@ -151,7 +150,7 @@ def taught_samples(
         write_text(place / "contents.json", json.dumps(about, indent=2) + "\n")
         _remove_leftovers(place)
     ranks.any(False)  # the others wait for that
-    cache = FeatureCache(place, teacher=digest)
+    cache = _open(place, digest)
     asked = _Asked(cache, share, Loader(fixed, share, workers=settings.workers), count)
     todo = len(asked) * share.size
     with interruption() as interrupted, progress_bar(len(asked), "teacher", "batch", quiet=not progress) as bar:
@@ -197,6 +196,22 @@ class _Asked:
         return all(str(self._share.number(index)) in cache for index in range(step * size, (step + 1) * size))
 
 
+def _open(place: Path, teacher: str) -> FeatureCache:
+    """Open a cache; what is damaged in it is removed, so that the teacher is asked again.
+
+    Raises:
+        DataError: a file in it is no file of this cache.
+    """
+    while True:
+        try:
+            return FeatureCache(place, teacher=teacher)
+        except DamagedFileError as error:
+            logger.warning("the teacher is asked again: %s", error)
+            error.path.unlink(missing_ok=True)
+        except CacheError as error:
+            raise DataError(f"--teacher-cache: {error}") from error
+
+
 def _teach(stage: DistilledStage, batch: Batch, settings: TrainingSettings, device: torch.device) -> dict[str, Tensor]:
     """Ask as the learner does."""
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
@@ -234,7 +249,7 @@ def _keep(cache: FeatureCache, batch: Batch, taught: dict[str, Tensor]) -> None:
             cache.put(str(number), {name: values[:, index] for name, values in taught.items()})
         except NotFiniteError as error:
             logger.warning("sample %d is not kept, and will skip its step: %s", number, error)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise DataError(
                 f"{cache.folder}: can't be written ({error}); what is there is whole, and the same command goes on"
             ) from error

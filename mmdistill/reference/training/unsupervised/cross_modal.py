@@ -15,7 +15,7 @@ from mmdistill.reference.data.batches import Batch
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.networks.branches import BRANCHES, Role, parts
 from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.networks.weights import weights_digest
+from mmdistill.reference.networks.weights import network_digest
 from mmdistill.reference.ranges import Weight, check_fields
 from mmdistill.reference.training.loading import Share
 from mmdistill.reference.training.ranks import Ranks
@@ -92,7 +92,7 @@ class CrossModalStage(Stage):
         self.setting, self.cross_modal = setting, settings or CrossModalSettings()
         self.roles: list[Role] = [(module, branch) for module in self.updated for branch in setting.fine_tuned]
         self.network = network
-        self._start = weights_digest(network)[:16]
+        self._start = network_digest(network)[:16]
         teacher = copy.deepcopy(network).eval().requires_grad_(False)
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.tcl = TCLDistiller(mu=self.cross_modal.mu, residual=self.cross_modal.residual)

@@ -58,7 +58,7 @@ class PatchSamples:
             seed=training.seed,
         )
         found = "saliency" if self.boxes is None else str(self.boxes.folder)
-        words = f"{self.pairs.root}, {len(self.pairs)} pairs, {kind}"
+        words = f"{self.pairs.title}, {len(self.pairs)} pairs, {kind}"
         return SettingSamples(sampler, f"{words} by {found}" if kind == "detection" else words)
 
     def _patches_of(self, kind: str) -> PatchesOf:

@@ -49,18 +49,6 @@ def test_any_name_will_do(tmp_path: Path) -> None:
     assert values(pairs) == [(50, 50)] * 4
 
 
-def test_images_side_by_side(tmp_path: Path) -> None:
-    for number in (2, 10):
-        write_image(tmp_path / f"{number}.png", np.concatenate([grey(number), grey(number + 100)], axis=1))
-    write_image(tmp_path / "11.png", grey(0, width=9))
-    pairs = open_pairs(tmp_path)
-    assert pairs.names == ["2.png", "10.png", "11.png"]
-    assert values(pairs[:-1]) == [(2, 102), (10, 110)]
-    assert pairs.pair(0).rgb.shape == (6, 8, 3)
-    with pytest.raises(DataError, match=r"11\.png: expected RGB and TIR of one size side by side, got an odd width"):
-        pairs.pair(2)
-
-
 def test_the_tree_of_kaist(tmp_path: Path) -> None:
     for place, numbers in (("set00/V000", [1, 2]), ("set00/V010", [3]), ("set00/V002", [4]), ("set10/V000", [5])):
         write_pairs(tmp_path / place, numbers, numbers, ("visible", "lwir"))
@@ -104,19 +92,49 @@ def test_a_name_without_partner_is_named_or_left_out(tmp_path: Path) -> None:
         str(tmp_path / "c" / "rgb" / "7.png"),
         str(tmp_path / "c" / "tir" / "8.png"),
     ]
-    with pytest.raises(DataError, match="has no partner"):
+    with pytest.raises(DataError, match=r"1 RGB images \(7\.png\) has a partner .* 1 TIR images \(8\.png\)"):
         open_pairs(write_pairs(tmp_path / "d", [7], [8]), on_broken="skip")
 
 
-def test_missing_folders_and_unequal_sizes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected two folders with the same file names .* or images with RGB in the"):
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected images \(.*\.png.*\), none"):
         open_pairs(tmp_path)
     with pytest.raises(DataError, match="none: expected a folder of pairs, there is none"):
         open_pairs(tmp_path / "none")
-    root = write_pairs(tmp_path, [1], [1])
-    write_image(root / "tir" / "1.png", np.zeros((6, 9, 3), np.uint8))
-    with pytest.raises(DataError, match=r"rgb/1\.png: expected the size of .*tir/1\.png, got 8 x 6 and 9 x 6"):
-        open_pairs(root).pair(0)
+
+
+def test_tir_is_resized_to_rgb_with_a_warning_for_each_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pairs(tmp_path, list(range(4)), [0])
+    for number, width in ((1, 12), (2, 12), (3, 16)):
+        write_image(tmp_path / "tir" / f"{number}.png", grey(100 + number, width, 6))
+    pairs = open_pairs(tmp_path)
+    assert values(pairs) == [(number, 100 + number) for number in range(4)]
+    assert all(pairs.pair(index).tir.shape == (6, 8, 3) for index in range(4))
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert str(tmp_path) in messages[0]
+    assert "12 x 6 (2:1)" in messages[0]
+    assert "8 x 6 (4:3)" in messages[0]
+    assert pickle.loads(pickle.dumps(pairs)).pair(1).tir.shape == (6, 8, 3)
+    assert len(caplog.records) == 2  # another process says no more
+
+
+def test_pairs_named_by_times_are_in_their_order(tmp_path: Path) -> None:
+    names = ["1628087349.017", "1628087349.05", "1628087349.1", "1628087350"]
+    for side in ("rgb", "tir"):
+        for name in names:
+            write_image(tmp_path / side / f"{name}.png", grey(0))
+    assert open_pairs(tmp_path).names == [f"{name}.png" for name in names]
+
+
+def test_an_image_smaller_than_asked_for_is_named_by_its_own_size(tmp_path: Path) -> None:
+    write_image(tmp_path / "rgb" / "1.png", grey(0, 20, 12))
+    write_image(tmp_path / "tir" / "1.png", grey(0, 10, 8))
+    pairs = open_pairs(tmp_path)
+    for _ in range(2):  # read, and kept
+        with pytest.raises(DataError, match=r"tir/1\.png: expected an image of at least 9 x 9 pixels, got 10 x 8"):
+            pairs.large_pair(0)
+        assert pairs.pair(0).tir.shape == (12, 20, 3)
 
 
 class Counted:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdistill.reference.cli import main
@@ -131,6 +132,27 @@ def test_what_is_there_is_taken_as_it_is_and_more_is_added(
     assert len(after) == COUNT + 2
     assert before.items() <= after.items()
     assert "for 2 samples of" in capsys.readouterr().err
+
+
+def test_damaged_files_are_named_and_made_again(
+    sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, stage(teacher), sampler)
+    whole = {path: path.read_bytes() for path in files(tmp_path)}
+    for path, content in whole.items():
+        path.write_bytes(content[: len(content) // 2])
+    again = stage(teacher)
+    filled(tmp_path, again, sampler)
+    assert again.asked == COUNT // SETTINGS.sequences
+    assert {path: path.read_bytes() for path in files(tmp_path)} == whole
+    for path in whole:
+        assert f"the teacher is asked again: {path}: not a whole file of features" in caplog.text
+    other = next(iter(whole)).with_name("other.safetensors")
+    for path in whole:
+        path.unlink()
+    save_file({"w": torch.zeros(1)}, other)
+    with pytest.raises(DataError, match=f"--teacher-cache: {other}: expected features .*, got 'no format'"):
+        filled(tmp_path, stage(teacher), sampler)
 
 
 def test_features_come_back_as_they_lay_in_memory(sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path) -> None:
