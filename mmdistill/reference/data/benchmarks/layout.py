@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -259,7 +260,8 @@ def _holds_any(folder: Path, names: Sequence[str]) -> bool:
 
 
 def _texts(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.txt")) if not is_stray(path) and path.is_file()]
+    found = [path for path in folder.iterdir() if path.suffix.lower() == ".txt" and not is_stray(path)]
+    return sorted(path for path in found if path.is_file())
 
 
 def _may_hold_boxes(path: Path) -> bool:
@@ -269,13 +271,12 @@ def _may_hold_boxes(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if b"\0" in head:
+    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in head and not utf16:
         return True
-    lines = [
-        line.split() for line in re.sub(r"[,;]", " ", head.decode("utf-8", "replace").lstrip("\ufeff")).splitlines()
-    ]
-    filled = [words for words in lines if words][:_HEAD_LINES]
-    return not filled or any(len(words) > 1 and 2 * sum(map(_is_number, words)) >= len(words) for words in filled)
+    text = re.sub(r"[,;]", " ", head.decode("utf-16" if utf16 else "utf-8", "replace").lstrip("\ufeff"))
+    filled = [line.split() for line in text.splitlines() if line.strip()][:_HEAD_LINES]
+    return not filled or any(len(words) > 1 and 2 * sum(map(_is_number, words)) > len(words) for words in filled)
 
 
 def _is_number(word: str) -> bool:

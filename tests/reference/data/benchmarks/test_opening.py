@@ -10,6 +10,7 @@ import pytest
 from benchmark_copies import NAMES, boxes, gtot, lines, names, rgbt234, write
 
 from mmdistill.reference.data.benchmarks import BenchmarkSequence, open_benchmark
+from mmdistill.reference.data.benchmarks.opening import OTHER_TEXTS
 from mmdistill.reference.errors import DataError
 
 
@@ -24,6 +25,27 @@ def test_annotations_alone(tmp_path: Path, name: str) -> None:
         assert names(benchmark) == NAMES
         assert benchmark.place == tmp_path / "annos"
         np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes()])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_notes_beside_annotations_are_told_from_damaged_annotations(tmp_path: Path, encoding: str) -> None:
+    notes = {
+        "train_sequence": "car\nman 2\n",
+        "Attributes_order": "NO, PO, TO, HO",
+        "numbers": "1\n2\n3\n",
+        "about": "\n\n1. Boxes are x, y, w, h.\n2. Send mail to 2 people.\n",
+    }
+    for name, text in {**notes, "car": "10,20,8,6\n11,20,8,6\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding=encoding)
+    (tmp_path / "man.TXT").write_text("10 20 8 6\n")
+    found = open_benchmark("ptb-tir", tmp_path, images=False)
+    assert names(found) == ["car", "man"]
+    assert found.coverage.line == "ptb-tir: 2 of 60 sequences"
+    assert found.oddities.lines()[:5] == [f"{OTHER_TEXTS}: 4", *(f"  {name}.txt" for name in sorted(notes))]
+    for damaged in ("", "10,20,8\n", "10,20,8,6,1\n", "10,20,eight,6\n", "x,y,w,h\n10,20,8,6\n", "1 2 3 4\0"):
+        (tmp_path / "car.txt").write_text(damaged, encoding=encoding)
+        with pytest.raises(DataError, match=r"car\.txt"):
+            open_benchmark("ptb-tir", tmp_path, images=False)
 
 
 def test_a_folder_without_the_benchmark(tmp_path: Path) -> None:
