@@ -36,7 +36,7 @@ def sample_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_sample_of_synthetic_video_shows_every_part_of_a_report(sample_report: ModuleType) -> None:
     html = DRAWN.read_text("utf-8")
     assert len(html.encode()) < 1_000_000
-    assert "/tmp" not in re.sub("base64,[^\"]*", "", html)
+    assert "/tmp" not in re.sub('base64,[^"]*', "", html)
     tree = parse(html)
     assert len(tree.one("section", id="attributes").all("table")[0].all("tr")) == 2 + 6  # head, six attributes, all
     assert len(tree.one("section", id="overall").one("table").all("tr")) == 1 + len(sample_report.TRACKERS)
