@@ -7,7 +7,6 @@ import unicodedata
 MAX_MESSAGE = 300
 """Characters of an error or warning on the command line."""
 
-_KEPT_AT_END = 100
 _GAP = " ... "
 
 
@@ -19,7 +18,7 @@ class DataError(ValueError):
     """
 
 
-def printable(text: object) -> str:
+def printable(text: object, limit: int | None = None) -> str:
     r"""Return a text in which characters that a terminal acts on are visible; for names of files and of what they hold.
 
     Control characters, terminal escapes, characters that change the direction of text, line ends, and bytes of a name
@@ -27,9 +26,19 @@ def printable(text: object) -> str:
 
     >>> print(printable("car\x1b[31m\udcff.txt"))
     car\x1b[31m\xff.txt
+
+    Args:
+        text: any.
+        limit: how many characters are kept, a third of them from the end; at least 20. All if not given.
     """
     text = str(text)
-    return text if text.isprintable() else "".join(map(_visible, text))
+    if limit is not None and len(text) > 20 * limit:  # megabytes are not walked character by character
+        text = text[: 10 * limit] + _GAP + text[-10 * limit :]
+    text = text if text.isprintable() else "".join(map(_visible, text))
+    if limit is None or len(text) <= limit:
+        return text
+    at_end = limit // 3
+    return text[: limit - at_end - len(_GAP)] + _GAP + text[-at_end:]
 
 
 def one_line(text: object, limit: int = MAX_MESSAGE) -> str:
@@ -37,15 +46,9 @@ def one_line(text: object, limit: int = MAX_MESSAGE) -> str:
 
     Args:
         text: the message; runs of spaces and line ends become a space.
-        limit: how many characters are kept, at least 120.
+        limit: as ``printable`` takes it.
     """
-    text = str(text)
-    if len(text) > 100 * limit:  # megabytes are not walked character by character
-        text = text[: 10 * limit] + _GAP + text[-10 * limit :]
-    text = printable(" ".join(text.split()))
-    if len(text) <= limit:
-        return text
-    return text[: limit - _KEPT_AT_END - len(_GAP)] + _GAP + text[-_KEPT_AT_END:]
+    return printable(" ".join(str(text).split()), limit)
 
 
 def _visible(character: str) -> str:

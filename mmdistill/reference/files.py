@@ -38,10 +38,11 @@ def check_regular(path: str | Path, *, below: str | Path | None = None) -> Path:
     """
     path = Path(path)
     try:
-        _check_kind(path, path.stat().st_mode)
+        mode = path.stat().st_mode
         inside = below is None or path.resolve().is_relative_to(Path(below).resolve())
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+    _check_kind(path, mode)
     if not inside:
         raise DataError(f"{path}: expected a file below {below}, it lies at {path.resolve()}")
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmdistill.reference.errors import one_line
+from mmdistill.reference.errors import MAX_MESSAGE, printable
 
 
 class Oddities:
@@ -44,7 +44,7 @@ class Oddities:
         for kind, found in self._found.items():
             lines.append(kind if found == [""] else f"{kind}: {len(found):,}")
             details = [detail for detail in found if detail]
-            lines += [f"  {one_line(detail)}" for detail in details[:most]]
+            lines += [f"  {printable(detail, MAX_MESSAGE)}" for detail in details[:most]]
             if most is not None and len(details) > most:
                 lines.append(f"  and {len(details) - most:,} more")
         return lines

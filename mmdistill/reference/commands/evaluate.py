@@ -14,7 +14,7 @@ from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
 from mmdistill.reference.data.images import set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
-from mmdistill.reference.errors import DataError, printable
+from mmdistill.reference.errors import MAX_MESSAGE, DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
 from mmdistill.reference.evaluation.plots import PlotFormat, check_formats, plot_curves
 from mmdistill.reference.evaluation.results import read_results_for
@@ -184,4 +184,7 @@ def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:
 
 def _table(title: str, named: Mapping[str, Scores]) -> str:
     worst_first = sorted(named.items(), key=lambda each: each[1].SR)
-    return format_table([title, "PR", "NPR", "SR"], [[name, each.PR, each.NPR, each.SR] for name, each in worst_first])
+    return format_table(
+        [title, "PR", "NPR", "SR"],
+        [[printable(name, MAX_MESSAGE), each.PR, each.NPR, each.SR] for name, each in worst_first],
+    )

@@ -64,7 +64,7 @@ def read_curves(path: str | Path) -> BenchmarkScores:
     content = read_json(path)
     try:
         if (found := _field(content, "format", str)) != _FORMAT:
-            raise ValueError(f"format {printable(found)[:40]!r} instead of {_FORMAT!r}")
+            raise ValueError(f"format {printable(found, 40)!r} instead of {_FORMAT!r}")
         rule = _rule(_field(content, "rule", dict))
         sequences = {
             name: _scores(_typed(hits, dict, _named("sequences", name)), rule, _named("sequences", name))
@@ -87,12 +87,12 @@ def _field(content: Mapping[str, Any], name: str, kind: type[T], where: str = ""
 
 def _typed(value: Any, kind: type[T], where: str) -> T:
     if type(value) is not kind:  # True is no number
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {printable(repr(value))[:40]}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {printable(repr(value), 40)}")
     return value
 
 
 def _named(where: str, name: str) -> str:
-    return f"{where}.{printable(name)[:60]}"
+    return f"{where}.{printable(name, 60)}"
 
 
 def _rule(content: dict[str, Any]) -> Rule:
@@ -105,7 +105,7 @@ def _rule(content: dict[str, Any]) -> Rule:
         choices = get_args(kind)
         value = _field(content, name, str if choices else kind, "rule")
         if choices and value not in choices:
-            raise ValueError(f"rule.{name}: expected one of {', '.join(choices)}, got {printable(value)[:40]!r}")
+            raise ValueError(f"rule.{name}: expected one of {', '.join(choices)}, got {printable(value, 40)!r}")
     if not 0 <= content["precision_threshold"] < len(PRECISION_THRESHOLDS):
         raise ValueError(f"rule.precision_threshold: expected 0 to 50, got {content['precision_threshold']}")
     return Rule(**content)

@@ -25,6 +25,7 @@ from mmdistill.reference.files import atomic_path
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
+_MAX_NAME = 80  # characters of a tracker's or an attribute's name
 _INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
 
 PlotFormat = Literal["png", "svg", "pdf"]
@@ -173,5 +174,5 @@ def _draw(plot: _Plot) -> Figure:
 
 
 def plain(text: str) -> str:
-    """Return a text that Matplotlib shows as it is, not as mathematics, and without what no font has."""
-    return printable(text).replace("$", r"\$")
+    """Return a text that Matplotlib shows as it is, not as mathematics, cut where it is too long to draw."""
+    return printable(text, _MAX_NAME).replace("$", r"\$")

@@ -82,7 +82,7 @@ def read_speed(folder: str | Path, names: Iterable[str]) -> Speed | None:
         frames, seconds = frames + len(rest), seconds + sum(rest)
         first_frames, first_seconds = first_frames + 1, first_seconds + first
         if "how" in times:
-            ways[printable(times["how"])[:MAX_MESSAGE]] = None
+            ways[printable(times["how"], MAX_MESSAGE)] = None
     return Speed(frames, seconds, first_frames, first_seconds, tuple(ways))
 
 

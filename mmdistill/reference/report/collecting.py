@@ -54,7 +54,7 @@ def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Co
     """
     scores: dict[str, BenchmarkScores] = {}
     for name, folder in folders.items():
-        if not (folder / CURVES).is_file():
+        if not (folder / CURVES).exists():
             hint = "to score raw results give --benchmark and --annotations"
             raise DataError(f"{folder}: has no {CURVES}, as `mmdistill evaluate --out` writes it; {hint}")
         scores[name] = read_curves(folder / CURVES)

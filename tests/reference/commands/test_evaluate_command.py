@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,6 +128,21 @@ def test_plots_are_written_as_asked_for_and_the_same_again(
         assert (tmp_path / "one" / name).read_bytes()[:5] in (b"%PDF-", b"<?xml")
     assert run(*arguments, "--out", tmp_path / "none") == 1
     assert "--plot-format" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_among_the_files_is_refused_and_not_waited_for(
+    rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = perfect(rgbt234, tmp_path / "Some")
+    for path in (results / "Some_car.txt", rgbt234 / "car" / "infrared.txt"):
+        kept = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        assert run("--annotations", rgbt234, "--results", results) == 1
+        assert f"{path}: expected a regular file, found a named pipe" in capsys.readouterr().err
+        path.unlink()
+        path.write_bytes(kept)
 
 
 def test_whole_pixels_are_offered(rgbt234: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
