@@ -12,7 +12,7 @@ import torch
 from mmdistill.reference.cli import main
 from mmdistill.reference.commands.benchmark_run import claim
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
-from mmdistill.reference.data.images import write_image
+from mmdistill.reference.data.images import MAX_PIXELS_VARIABLE, write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.networks.settings import student_settings
@@ -253,3 +253,12 @@ def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
     rgb, tir = sequences[1].frame(2)
     assert rgb is not None
     assert tir is not None
+
+
+def test_the_pixel_limit_is_an_option(
+    rgbt234: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "9999999")  # put back after the test
+    command = ["--root", rgbt234, "--weights", weights, "--out", tmp_path / "out"]
+    assert run(*command, "--max-pixels", 10) == 1
+    assert "more than the limit of 10; --max-pixels" in capsys.readouterr().err
