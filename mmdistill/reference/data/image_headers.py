@@ -18,6 +18,7 @@ from mmdistill.reference.data.tiff_pages import TIFF_STARTS, first_directory, re
 
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of a JPEG's frame header
 _INVALID_MARKERS = frozenset({*range(0x02, 0xC0), 0xC8, 0xD8, *range(0xF0, 0xFE)})
+_PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN, _END = 0xDA, 0xD9
 
 _PNM_HEADER = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
@@ -84,20 +85,49 @@ def _png(data: bytes) -> ImageHeader:
 def _jpeg(data: bytes) -> ImageHeader:
     """Walk the segments to the image's own end; thumbnails lie inside a segment, and what follows is no part of it."""
     width = height = 0
-    position, scans = 2, 0
+    position, scans, progressive = 2, 0, None
     markers = _jpeg_markers(data)
     while (each := bisect_left(markers, position)) < len(markers):
         position = markers[each] + 2
         marker = data[position - 1]
         if marker == _END:
-            return ImageHeader("JPEG", width, height, scans > 0, position)
+            whole = scans > 0 and (progressive is None or progressive.complete)
+            return ImageHeader("JPEG", width, height, whole, position)
         if marker in _INVALID_MARKERS:
             break  # a second image, or no image at all: the own end is missing
         if marker in _SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 3)
-        scans += marker == _SCAN
+            progressive = _Progressive(data, position) if marker in _PROGRESSIVE_MARKERS else None
+        if marker == _SCAN:
+            scans += 1
+            if progressive is not None:
+                progressive.add(data, position)
         position += struct.unpack_from(">H", data, position)[0]
     return ImageHeader("JPEG", width, height, whole=False)
+
+
+class _Progressive:
+    """Which coefficients of a progressive JPEG have come to their last bit.
+
+    A file that was cut off and then given an end marker lacks its last scans.
+    """
+
+    def __init__(self, data: bytes, frame: int) -> None:
+        count = data[frame + 7]
+        self._lacking = {data[frame + 8 + 3 * each]: set(range(64)) for each in range(count)}
+
+    def add(self, data: bytes, scan: int) -> None:
+        """Take a scan's header."""
+        count = data[scan + 2]
+        first, last, bits = data[scan + 3 + 2 * count : scan + 6 + 2 * count]
+        if bits & 0xF == 0:
+            for each in range(count):
+                self._lacking.get(data[scan + 3 + 2 * each], set()).difference_update(range(first, last + 1))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all have."""
+        return not any(self._lacking.values())
 
 
 def _jpeg_markers(data: bytes) -> NDArray[np.int64]:

@@ -31,8 +31,7 @@ DEFAULT_MAX_PIXELS = 100_000_000
 MAX_PIXELS_VARIABLE = "MMDISTILL_MAX_PIXELS"
 """The environment variable that raises or lowers the limit; processes that this one starts inherit it."""
 
-_GRAY_OF_BGR = np.array([0.114, 0.587, 0.299])
-_JPEG_FILL, _FILL_TOLERANCE, _BLOCK = 128.0, 2, 8
+_JPEG_FILL, _BLOCK = 128, 8
 
 
 def max_pixels() -> int:
@@ -203,18 +202,14 @@ def _decoded(encoded: NDArray[np.uint8]) -> Pixels | None:
 def _is_filled(pixels: Pixels, encoded: NDArray[np.uint8]) -> bool:
     """Whether the decoder filled up a JPEG whose pixels end before its end marker.
 
-    The filling is gray 128, which may also be the image's own color. So where the block at a corner is of it, the file
-    is decoded once more with other data behind its pixels: this is ignored if all pixels are there.
+    The filling is gray 128, which may also be the image's own color. So where the last block is of it, the file is
+    decoded once more with other data behind its pixels: this is ignored if all pixels are there.
     """
     height, width = ((side - 1) % _BLOCK + 1 for side in pixels.shape[:2])
-    # The last block is elsewhere if an orientation tag has turned the image.
-    blocks = (
-        pixels[rows, columns]
-        for rows in (slice(-height, None), slice(height))
-        for columns in (slice(-width, None), slice(width))
-    )
-    grays = (block if block.ndim == 2 else block[..., :3] @ _GRAY_OF_BGR for block in blocks)
-    if not any((np.abs(gray - _JPEG_FILL) <= _FILL_TOLERANCE).all() for gray in grays):
+    corners = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])  # an orientation tag may have turned it
+    # Colors bleed into the block's first row and column.
+    blocks = (corner[: max(height - 1, 1), : max(width - 1, 1)] for corner in corners)
+    if not any((block == _JPEG_FILL).all() for block in blocks):
         return False
     more = np.full(4096, 0x55, np.uint8)
     other = _decoded(np.concatenate([encoded[:-2], more, encoded[-2:]]))

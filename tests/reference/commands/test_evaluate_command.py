@@ -17,7 +17,7 @@ from mmdistill.reference.commands.benchmark_run import claim
 from mmdistill.reference.data.benchmarks.lasher import official_test_names
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.folders import STRAY
-from mmdistill.reference.data.images import write_image
+from mmdistill.reference.data.images import MAX_PIXELS_VARIABLE, write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.networks.settings import student_settings
@@ -428,3 +428,12 @@ def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tm
     assert [sequence.name for sequence in sequences] == ["made_1"]
     line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
     assert oddities.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]
+
+
+def test_the_pixel_limit_is_an_option(
+    rgbt234: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "9999999")  # put back after the test
+    command = ["--root", rgbt234, "--weights", weights, "--out", tmp_path / "out"]
+    assert run(*command, "--max-pixels", 10) == 1
+    assert "more than the limit of 10; --max-pixels" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from contextlib import suppress
@@ -99,6 +100,17 @@ def test_a_jpeg_whose_pixels_end_before_its_end_marker_is_cut_off(tmp_path: Path
     for removed in (200, 400):
         with pytest.raises(DataError, match="cut off"):
             read_pixels(saved(tmp_path, data[:-removed].rstrip(b"\xff") + b"\xff\xd9", ".jpg"))
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_cut_off(tmp_path: Path) -> None:
+    data = jpegs()["progressive"]
+    scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    assert len(scans) > 5
+    for scan in scans[1:]:
+        with pytest.raises(DataError, match="cut off"):
+            read_pixels(saved(tmp_path, data[:scan] + b"\xff\xd9", ".jpg"))
+    gray = encoded(".jpg", NOISE[..., 0], PROGRESSIVE)
+    assert read_pixels(saved(tmp_path, gray, ".jpg")).shape == NOISE.shape[:2]
 
 
 @pytest.mark.parametrize("options", [(), PROGRESSIVE, RESTARTS])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mmdistill.reference.data.frames import open_frames
 from mmdistill.reference.data.frames.steady_range import SteadyRange
+from tests.reference.data.tiff_files import tiff
 
 
 def spread(low: int, high: int) -> np.ndarray:
@@ -100,3 +101,23 @@ def test_a_frame_that_the_range_does_not_fit_has_its_own(tmp_path: Path) -> None
     cv2.imwrite(str(folder / "012.png"), image + 2000)
     frames = open_frames(tir=folder)
     np.testing.assert_array_equal(frames.frame(12).tir, frames.frame(0).tir)
+
+
+@pytest.mark.parametrize(("dtype", "factor", "offset"), [("float32", 0.01, -100.0), ("int16", 1, -9000)])
+def test_values_below_zero_have_the_range_of_16_bits(tmp_path: Path, dtype: str, factor: float, offset: float) -> None:
+    deep = open_frames(tir=thermal(tmp_path / "deep", 30, 10))
+    (tmp_path / "other").mkdir()
+    for index in range(30):
+        values = cv2.imread(str(tmp_path / "deep" / f"{index:03d}.png"), cv2.IMREAD_UNCHANGED) * float(factor) + offset
+        pixels = values.astype(dtype)
+        if dtype == "float32":
+            pixels[2, 3] = np.nan  # a dead pixel
+        (tmp_path / "other" / f"{index:03d}.tif").write_bytes(tiff(pixels))
+    other = open_frames(tir=tmp_path / "other")
+    for index in (0, 9, 12, 29):
+        got, expected = other.frame(index).tir, deep.frame(index).tir
+        assert got is not None
+        assert expected is not None
+        if dtype == "float32":
+            assert got[2, 3].tolist() == [0, 0, 0]
+        assert np.abs(got.astype(int) - expected)[3:].max() <= 2
