@@ -98,7 +98,8 @@ class FeatureCache:
             raise ShapeError("FeatureCache", "keys", "batch", expected="a sequence of at least 1 key", got=repr(keys))
         for key in keys:
             if key not in self:
-                raise CacheError(f"{self.folder}: no features are cached for {key!r} of teacher {self.teacher!r}")
+                wanted = f"{_checks.shown(key)} of teacher {_checks.shown(self.teacher)}"
+                raise CacheError(f"{self.folder}: no features are cached for {wanted}")
         samples = [self._read(self._path(key)) for key in keys]
         for key, sample in zip(keys, samples, strict=True):
             _check_alike(key, sample, keys[0], samples[0])
@@ -128,9 +129,11 @@ class FeatureCache:
                 f"{path}: not a whole file of features; delete it and put its sample again ({error})"
             ) from error
         if metadata.get("format") != FORMAT:
-            raise CacheError(f"{path}: expected features {FORMAT!r}, got {metadata.get('format', 'no format')!r}")
+            came = _checks.shown(metadata.get("format", "no format"))
+            raise CacheError(f"{path}: expected features {FORMAT!r}, got {came}")
         if metadata.get("teacher") != self.teacher:
-            came = f"features of teacher {metadata.get('teacher')!r}, expected those of {self.teacher!r}"
+            given, expected = _checks.shown(metadata.get("teacher")), _checks.shown(self.teacher)
+            came = f"features of teacher {given}, expected those of {expected}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")
         return features
 
