@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Sequence
 from numbers import Real
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
@@ -110,9 +110,13 @@ def part(where: str, name: str, value: nn.Module | None) -> None:
 
 def each(where: str, name: str, values: object, check: Callable[[str, str, object], T]) -> tuple[T, ...]:
     """Return a sequence of at least one value, each as ``check(where, name, value)`` returns it."""
-    if isinstance(values, str | Tensor) or not isinstance(values, Sequence) or not values:
+    if not _is_sequence(values):
         raise refuse(where, name, "a sequence of at least 1", values)
     return tuple(check(where, f"{name}[{index}]", value) for index, value in enumerate(values))
+
+
+def _is_sequence(values: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
 
 
 def channels(where: str, name: str, value: object) -> int:
@@ -129,7 +133,7 @@ def channel_lists(where: str, student: object, teacher: object) -> tuple[tuple[i
     """Return both sides' channels per level, as many of the teacher as of the student, of at least one level."""
     sides = {"student_channels": student, "teacher_channels": teacher}
     for name, values in sides.items():
-        if isinstance(values, str | Tensor) or not isinstance(values, Sequence) or not values:
+        if not _is_sequence(values):
             raise ShapeError(where, name, "levels", expected="the channels of at least 1", got=shown(values))
     ours, theirs = (each(where, name, values, channels) for name, values in sides.items())
     if len(theirs) != len(ours):

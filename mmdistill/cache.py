@@ -112,7 +112,8 @@ class FeatureCache:
             raise ShapeError("FeatureCache", "keys", "batch", expected="a sequence of at least 1 key", got=repr(keys))
         for key in keys:
             if key not in self:
-                raise CacheError(f"{self.folder}: no features are cached for {key!r} of teacher {self.teacher!r}")
+                wanted = f"{_checks.shown(key)} of teacher {_checks.shown(self.teacher)}"
+                raise CacheError(f"{self.folder}: no features are cached for {wanted}")
         samples = [self._read(self._path(key), key) for key in keys]
         for key, sample in zip(keys, samples, strict=True):
             _check_alike(key, sample, keys[0], samples[0])
@@ -138,11 +139,12 @@ class FeatureCache:
         except TensorFileError as error:
             raise DamagedFileError(path, f"not a whole file of features; {_REMEDY} ({error})") from error
         if (found := metadata.get("format", "no format")) != FORMAT:
-            raise CacheError(f"{path}: expected features {FORMAT!r}, got {found[:100]!r}")
+            raise CacheError(f"{path}: expected features {FORMAT!r}, got {_checks.shown(found)}")
         if problem := digest_problem(features, metadata, required=True):
             raise DamagedFileError(path, f"damaged, or changed after it was written: {problem}; {_REMEDY}")
         if metadata.get("teacher") != self.teacher:
-            came = f"features of teacher {metadata.get('teacher', '')[:100]!r}, expected those of {self.teacher!r}"
+            given, expected = _checks.shown(metadata.get("teacher")), _checks.shown(self.teacher)
+            came = f"features of teacher {given}, expected those of {expected}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")
         if key is not None and (found := metadata.get("key", "")) != key:
             raise CacheError(f"{path}: features of {found[:100]!r}, expected those of {key[:100]!r}; {_REMEDY}")

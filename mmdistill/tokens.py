@@ -33,6 +33,7 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
 
     Raises:
         ShapeError: no such sequence, or one of another length.
+        ValueError: a size that is none, or a start below 0.
 
     Example:
         >>> import torch
@@ -40,6 +41,9 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
         >>> tuple(tokens_to_map(torch.zeros(2, 1 + 8 * 12, 192), (8, 12), start=1).shape)
         (2, 192, 8, 12)
     """
+    if not torch.compiler.is_compiling():  # where the numbers may be symbols
+        start = _checks.whole("tokens_to_map", "start", start, low=0)
+        size = _checked_size(size)
     height, width = size
     _check_tokens("tokens_to_map", "tokens", tokens)
     if tokens.shape[1] != start + height * width:
@@ -145,6 +149,13 @@ class TokenLayout:
                     raise ShapeError("TokenLayout", name, AXES[axis], expected=expected, got=piece.shape[axis])
             check_device("TokenLayout", name, piece, pieces[0], names[0])
         return torch.cat(pieces, dim=1)
+
+
+def _checked_size(size: object) -> tuple[int, int]:
+    sides = _checks.each("tokens_to_map", "size", size, _checks.whole)
+    if len(sides) != 2:
+        raise _checks.refuse("tokens_to_map", "size", "(H, W)", size)
+    return sides[0], sides[1]
 
 
 def _sides(name: str, part: int | Sequence[int]) -> tuple[int, ...]:

@@ -86,12 +86,11 @@ class ModalityDistillationLoss(nn.Module):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        student_channels, teacher_channels = _checks.channel_lists(
-            "ModalityDistillationLoss", student_channels, teacher_channels
-        )
-        exponent = _checks.number("ModalityDistillationLoss", "exponent", exponent, low=0)
+        where = "ModalityDistillationLoss"
+        student_channels, teacher_channels = _checks.channel_lists(where, student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
-        self.exponent, self.check_values = exponent, check_values
+        self.exponent = _checks.number(where, "exponent", exponent, low=0)
+        self.check_values = _checks.flag(where, "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmdistill._checks import shown
 from mmdistill.taps.compiled import is_compiler
 
 WRAPPERS = ("module", "_orig_mod")
@@ -29,7 +30,7 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
         bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         path = name if name in modules else plain.get(name, plain.get(bare))
         if path is None:
-            raise TapError(f"FeatureTaps: names: no layer {name!r}; {_suggestion(name, list(plain)[::-1])}")
+            raise TapError(f"FeatureTaps: names: no layer {shown(name)}; {_suggestion(name, list(plain)[::-1])}")
         # Code compiled around a compiled layer runs the original and none of the wrapper's hooks.
         while is_compiler(modules[path]):
             path = f"{path}._orig_mod" if path else "_orig_mod"

@@ -212,7 +212,7 @@ class _Tap:
 def _checked(names: Sequence[str]) -> list[str]:
     """Refuse what is no sequence of different names, at least one."""
     if isinstance(names, str):
-        raise TapError(f"FeatureTaps: names: expected a sequence of names, got the string {names!r}")
+        raise TapError(f"FeatureTaps: names: expected a sequence of names, got {_checks.shown(names)}")
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise TapError(f"FeatureTaps: names: expected a sequence of names, got {_checks.shown(names)}")
     if not names:

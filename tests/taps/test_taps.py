@@ -256,7 +256,7 @@ def test_an_unknown_name_is_refused_with_close_ones_or_with_a_few() -> None:
 
 def test_names_are_a_sequence_of_different_names() -> None:
     model = nn.Sequential(nn.Identity())
-    with pytest.raises(TapError, match="expected a sequence of names, got the string '0'"):
+    with pytest.raises(TapError, match="expected a sequence of names, got '0'"):
         FeatureTaps(model, "0")
     with pytest.raises(TapError, match="names: expected at least one"):
         FeatureTaps(model, [])

@@ -164,12 +164,14 @@ def test_beyond_the_image_its_border_goes_on(size: int, x: float, y: float, widt
     image = torch.rand(1, 6, 8, dtype=torch.float64)
     box = torch.tensor([[x, y, width, height]], dtype=torch.float64)
     if not (x < 8 and y < 6 and x + width > 0 and y + height > 0):
-        with pytest.raises(ShapeError, match="cut_patches: box 0: x y w h: expected .* a part inside the image of 6x8"):
+        with pytest.raises(
+            ShapeError, match=r"cut_patches: box 0: x y w h: expected .* a part inside the image of 6x8"
+        ):
             cut_patches(Pair(image, image), box, size)
         return
-    if not (x < 0 or x + width > 8):
+    if not (x < -0.01 or x + width > 8.01):
         box[:, 0], box[:, 2] = -1.0, 10.0  # leaves the image on all sides, so that the border is nowhere left out
-    if not (y < 0 or y + height > 6):
+    if not (y < -0.01 or y + height > 6.01):
         box[:, 1], box[:, 3] = -1.0, 8.0
     padded = torch.nn.functional.pad(image[None], (40, 40, 40, 40), mode="replicate")[0]
     inside = box + torch.tensor([40, 40, 0, 0])

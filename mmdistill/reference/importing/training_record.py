@@ -74,7 +74,11 @@ _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"(^|[._/])(tomp|tamos)", "ToMP or TaMOs", "a transformer predicts its filter and boxes"),
     (r"(^|[._/])(lwt?l|rts)(?![a-z])|(^|[._/])(lwt?l|rts)(net|actor|_)", "LWL or RTS", "it segments the target"),
     (r"keep_?track|target_?candid?i?ate?_?matching", "KeepTrack", "it matches candidates by a second network"),
-    (r"dimp_?simple_?actor|dimpnet\d+_simple", "the simple DiMP", "its filter optimiser has no learned label, mask and weights"),
+    (
+        r"dimp_?simple_?actor|dimpnet\d+_simple",
+        "the simple DiMP",
+        "its filter optimiser has no learned label, mask and weights",
+    ),
 )
 """Patterns of identifiers, the tracker, and why it can't be converted."""
 
