@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,28 @@ def test_the_scripts_are_sound(script: str) -> None:
     assert "set -euo pipefail" in path.read_text().splitlines()
     assert path.stat().st_mode & 0o100
     subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_the_lowest_step_says_which_bounds_it_does_not_test(tmp_path: Path) -> None:
+    def report(root: Path) -> list[set[str]]:
+        script = [sys.executable, ROOT / ".ci/bounds.py", root]
+        lines = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
+        assert [line.partition(": ")[0] for line in lines] == ["Lower bounds tested", "Lower bounds NOT tested"]
+        return [set(line.partition(": ")[2].split(", ")) for line in lines]
+
+    tested, untested = report(ROOT)
+    bounds = dict(lower_bounds())
+    assert f"torch {bounds['torch']} (tested with {pins('constraints-lowest.txt')['torch']})" in untested
+    assert {each.split()[0] for each in untested} <= NEVER_LOWERED
+    found = tested | {" ".join(each.split()[:2]) for each in untested}
+    assert found == {f"{name} {bound}" for name, bound in lower_bounds()}
+
+    # Where torch's bound can be installed, it counts as tested.
+    (tmp_path / ".ci").mkdir()
+    for name in ("pyproject.toml", ".ci/lowest", "constraints-lowest.txt"):
+        text = re.sub(r"^torch==.*", f"torch=={bounds['torch']}.0", (ROOT / name).read_text(), flags=re.MULTILINE)
+        (tmp_path / name).write_text(text)
+    assert f"torch {bounds['torch']}" in report(tmp_path)[0]
+    lines = (ROOT / ".ci/lowest").read_text().splitlines()
+    assert [line for line in lines if line.endswith(".ci/bounds.py")] == ["python3 .ci/bounds.py"] * 2
+    assert lines[-1] == "python3 .ci/bounds.py"

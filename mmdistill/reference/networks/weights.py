@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError, one_line
 from mmdistill.reference.files import atomic_path, check_regular
+from mmdistill.reference.networks.file_kinds import refuse_other_kinds
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.settings import from_json, to_json
@@ -95,6 +96,7 @@ def load_network(path: str | Path) -> TrackerNetwork:
         DataError: the file is missing, truncated, not one of ours, or its weights don't fit its settings. Nothing is
             allocated for the network before they do.
     """
+    refuse_other_kinds(path, FORMAT)
     tensors, metadata = read_tensors(path)
     settings = network_settings(path, metadata)
     check_fit(_layout(path, settings), tensors, where=str(path))
