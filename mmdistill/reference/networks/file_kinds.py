@@ -107,7 +107,7 @@ def _of_text(start: bytes) -> str:
         except UnicodeDecodeError:
             continue
         line = text.strip().partition("\n")[0].strip()
-        if line.isprintable() and all(character.isprintable() or character.isspace() for character in text):
+        if line and line.isprintable() and all(character.isprintable() or character.isspace() for character in text):
             return f"a text file that starts with {line[:40]!r}; give a network.safetensors"
         return ""
     return ""

@@ -160,11 +160,11 @@ def test_no_regular_file_is_no_network(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for path, kind in (
-        (tmp_path / "pipe", "a named pipe"),
-        (tmp_path / "link", "a character device"),
+        (tmp_path / "pipe", "expected a regular file, found a named pipe"),
+        (tmp_path / "link", "expected a regular file, found a character device"),
         (tmp_path, "a folder"),
     ):
-        with pytest.raises(DataError, match=f"{path}: expected a regular file, found {kind}"):
+        with pytest.raises(DataError, match=f"{path}: {kind}"):
             load_network(path)
 
 
