@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -255,11 +255,18 @@ def _taken(results: ResultFolder, names: Iterable[str]) -> dict[Path, str]:
 def _missing(folder: str | Path, names: list[str]) -> DataError:
     more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     expected = f"expected {names[0]}.txt or <tracker>_{names[0]}.txt"
-    return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}{_instead(Path(folder), names)}")
+    return DataError(
+        f"{folder}: no result for sequence {names[0]}{more}, {expected}{found_instead(Path(folder), names)}"
+    )
 
 
-def _instead(folder: Path, names: list[str]) -> str:
-    """Return what a folder without the right results holds instead, where that tells what to give."""
+def found_instead(folder: Path, names: Collection[str]) -> str:
+    """Return the end of an error: what a folder without the right results holds, where that tells what to give.
+
+    Args:
+        folder: where results were looked for.
+        names: of the sequences.
+    """
     below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     trackers = [path.name for path in below if path.name not in names and _result_files(path)]
     if trackers:
