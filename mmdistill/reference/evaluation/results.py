@@ -98,8 +98,11 @@ class ResultFolder:
         alike = _alike(name)
         yield list(self._alike.get(alike, []))
         yield [stem for key, stems in self._alike.items() if key.endswith(f"_{alike}") for stem in stems]
-        # As OTB's toolkit has it. Of man_KCF and man_walking_KCF, the tracker is what all files end with.
+        # As OTB's toolkit has it. Of man_KCF and man_walking_KCF, the tracker is what all files end with; a text alone,
+        # man_walking, is rather another sequence.
+        single = len(self._stems) == 1
         after = [stem for stem in self._stems if stem.startswith(f"{name}_")]
+        after = [stem for stem in after if not single or self._stems[stem].suffix.lower() == ".mat"]
         yield [stem for stem in after if all(each.endswith(stem[len(name) :]) for each in self._stems)]
 
 
