@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +99,11 @@ class ResultFolder:
         alike = _alike(name)
         yield list(self._alike.get(alike, []))
         yield [stem for key, stems in self._alike.items() if key.endswith(f"_{alike}") for stem in stems]
-        # As OTB's toolkit has it. Of man_KCF and man_walking_KCF, the tracker is what all files end with.
+        # As OTB's toolkit has it. Of man_KCF and man_walking_KCF, the tracker is what all files end with; a text alone,
+        # man_walking, is rather another sequence.
+        single = len(self._stems) == 1
         after = [stem for stem in self._stems if stem.startswith(f"{name}_")]
+        after = [stem for stem in after if not single or self._stems[stem].suffix.lower() == ".mat"]
         yield [stem for stem in after if all(each.endswith(stem[len(name) :]) for each in self._stems)]
 
 
@@ -277,11 +280,18 @@ def missing_result(folder: str | Path, names: Sequence[str]) -> DataError:
     """Return the error for sequences that have no result in a folder, with what it holds instead."""
     more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     expected = f"expected {names[0]}.txt or <tracker>_{names[0]}.txt"
-    return DataError(f"{folder}: no result for sequence {names[0]}{more}, {expected}{_instead(Path(folder), names)}")
+    return DataError(
+        f"{folder}: no result for sequence {names[0]}{more}, {expected}{found_instead(Path(folder), names)}"
+    )
 
 
-def _instead(folder: Path, names: Sequence[str]) -> str:
-    """Return what a folder without the right results holds instead, where that tells what to give."""
+def found_instead(folder: Path, names: Collection[str]) -> str:
+    """Return the end of an error: what a folder without the right results holds, where that tells what to give.
+
+    Args:
+        folder: where results were looked for.
+        names: of the sequences.
+    """
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_stray(path))
     trackers = [path.name for path in below if path.name not in names and _result_files(path)]
     if trackers:

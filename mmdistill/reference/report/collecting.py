@@ -8,7 +8,7 @@ from pathlib import Path
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.evaluation.curve_file import CURVES, read_curves
-from mmdistill.reference.evaluation.results import read_results_for, sequences_with_results
+from mmdistill.reference.evaluation.results import found_instead, read_results_for, sequences_with_results
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.evaluation.scores import BenchmarkScores, gather
 from mmdistill.reference.evaluation.scoring import as_counted, score_benchmark
@@ -106,7 +106,10 @@ def collect_raw(
     present = {name: sequences_with_results(place, every, others) for name, place in places.items()}
     for name, found in present.items():
         if not found:
-            raise DataError(f"{places[name]}: no result for any of {len(every)} sequences, such as {every[0]}.txt")
+            instead = found_instead(places[name], every)
+            raise DataError(
+                f"{places[name]}: no result for any of {len(every)} sequences, such as {every[0]}.txt{instead}"
+            )
     common = {each: truths[each] for each in _common(every, present)}
     trackers = [
         Tracker(

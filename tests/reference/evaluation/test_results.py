@@ -244,9 +244,10 @@ def test_a_trackers_name_may_stand_behind(tmp_path: Path) -> None:
     boxes, lines = said(tmp_path, {"man": 1, "man_walking": 1, "car": 1})
     assert {name: box[0][0] for name, box in boxes.items()} == {"man": 3, "man_walking": 11, "car": 3}
     assert lines == [f"{SUFFIXED}: 3"]
-    (tmp_path / "man_My_KCF.txt").unlink()
-    with pytest.raises(DataError, match="no result for sequence man,"):
-        read_results(tmp_path, {"man": 1})
+    for name in ("man", "car"):  # what is left may be another sequence's
+        (tmp_path / f"{name}_My_KCF.txt").unlink()
+        with pytest.raises(DataError, match="no result for sequence man,"):
+            read_results(tmp_path, {"man": 1})
 
 
 def test_a_folder_without_the_results_says_what_it_holds(tmp_path: Path) -> None:
