@@ -139,7 +139,7 @@ _Join = Callable[[str, str], str]
 def _check_dataclass(kind: type[Any], value: object, where: str, join: _Join) -> None:
     if not isinstance(value, kind):
         raise RangeError(where, f"a {kind.__name__}", value)
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):
         _check(hints[field.name], getattr(value, field.name), join(where, field.name), join)
 

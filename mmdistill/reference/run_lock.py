@@ -49,6 +49,8 @@ def acquire(path: Path) -> None:
         DataError: another process holds it, or a file is where its folder should be.
         OSError: it can't be written.
     """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise DataError(f"{path.parent}: expected a folder to write, there is a file")
     for _ in range(3):
         if _create(path):
             return

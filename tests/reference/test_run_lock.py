@@ -16,10 +16,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from pair_folders import write_pairs
 
 from mmdistill.reference import run_lock as locks
 from mmdistill.reference.cli import main
+from mmdistill.reference.data.folders import write_sequence
+from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.networks.settings import single_settings
+from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.weights import save_network
 from mmdistill.reference.run_lock import LOCK, run_lock
 
 FORK = multiprocessing.get_context("fork")
@@ -83,26 +89,39 @@ def test_the_lock_goes_after_an_error(error: type[BaseException], tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def commands(folder: Path) -> Iterator[list[str]]:
+    """Every command that writes a folder."""
+    weights, clips = folder / "rgb.safetensors", folder / "clips"
+    save_network(weights, TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+    [clip] = synthetic_sequences(1, seed=0, settings=SyntheticSettings(length=2))
+    write_sequence(clip, clips / clip.name)
+    pairs = write_pairs(folder / "pairs", 4, size=(160, 120))
+    yield ["compose", "--count=1", "--length=1"]
+    yield ["demo"]
+    yield ["train", "rgb", "--data=synthetic", "--videos=1", "--width=4", "--crop-size=96", "--device=cpu"]
+    yield ["train", "tir", "--setting=B2", f"--pairs={pairs}", f"--from={weights}", "--device=cpu"]
+    yield ["track", f"--weights={weights}", f"--rgb={clips / clip.name / 'rgb'}", "--init=50,50,20,20", "--device=cpu"]
+    yield ["evaluate", "--benchmark=vot", f"--root={clips}", f"--weights={weights}", "--device=cpu"]
+
+
 def test_a_second_process_is_refused_by_the_number_of_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with holder(tmp_path) as other:
-        before = (tmp_path / LOCK).read_bytes()
-        with pytest.raises(DataError, match=rf"{tmp_path}: process {other.pid} is writing here"), run_lock(tmp_path):
+    out = tmp_path / "out"
+    with holder(out) as other:
+        before = (out / LOCK).read_bytes()
+        with pytest.raises(DataError, match=rf"{out}: process {other.pid} is writing here"), run_lock(out):
             pass
-        for arguments in (
-            ["compose", "--count", "1", "--length", "1"],
-            ["demo"],
-            ["train", "rgb", "--data=synthetic", "--videos=1", "--width=4", "--crop-size=96", "--device=cpu"],
-        ):
-            assert main([*arguments, "--out", str(tmp_path)]) == 1
+        for arguments in commands(tmp_path):
+            assert main([*arguments, f"--out={out}"]) == 1, arguments
             output, errors = capsys.readouterr()
             assert output == ""
-            assert f"{tmp_path}: process {other.pid} is writing here" in errors
-            assert errors.count("\n") == 1
-        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
-        assert (tmp_path / LOCK).read_bytes() == before
-    assert list(tmp_path.iterdir()) == []
+            assert errors == (
+                f"mmdistill: {out}: process {other.pid} is writing here; wait for it, or give another folder\n"
+            )
+        assert [path.name for path in out.iterdir()] == [LOCK]
+        assert (out / LOCK).read_bytes() == before
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.usefixtures("created")
@@ -206,4 +225,4 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["compose", "--out", str(tmp_path / "file")]) == 1
-    assert f"{tmp_path / 'file'} is a file and no folder" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'}: expected a folder to write, there is a file" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from mmdistill.reference.data.folders import read_sequences, write_sequence
 from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.interruption import Interruption, exit_status
 from mmdistill.reference.networks import weights
 from mmdistill.reference.networks.weights import read_tensors, write_tensors
 from mmdistill.reference.training import loading
@@ -139,6 +140,30 @@ def test_a_disk_that_stays_full_ends_the_run_and_leaves_the_last_good_checkpoint
             train(stage(), sampler(), SETTINGS, tmp_path)
     assert step_of(tmp_path) == 2 * EVERY
     assert len(log(tmp_path)) == 5 * EVERY
+    train(stage(), sampler(), SETTINGS, tmp_path)
+    assert_same_to_the_bit(tmp_path, whole)
+
+
+def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, written = os.fsync, 0
+
+    def impatient(file: int) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        sync(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(weights.os, "fsync", impatient)  # type: ignore[attr-defined]
+        with pytest.raises(Interruption) as raised:
+            train(stage(), sampler(), SETTINGS, tmp_path)
+    assert exit_status(raised.value) == 143
+    assert step_of(tmp_path) == EVERY
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, "log.jsonl"]
     train(stage(), sampler(), SETTINGS, tmp_path)
     assert_same_to_the_bit(tmp_path, whole)
 
