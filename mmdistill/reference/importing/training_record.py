@@ -66,26 +66,27 @@ FIXED: Mapping[str, object] = {
 
 _KL_BOXES = "its box head was trained by KL divergence, and mmdistill refines boxes by a predicted IoU"
 
+_SECOND_NETWORK = "its scores come from a second network that follows the scene"
+_TRANSFORMER = "a transformer predicts its filter and boxes"
+_SEGMENTATION = "it segments the target"
+_NO_LEARNED_MAPS = "its filter optimiser has no learned label, mask and weights"
+
 _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"super_?dimp", "SuperDiMP", _KL_BOXES),
     (r"prdimp|klcedimp", "PrDiMP", _KL_BOXES),
     (r"^kl(?=dimp|atom)|KL(?=[A-Z])|prob_?ml", "a tracker with KL-trained boxes", _KL_BOXES),
-    (r"(^|[._/])kys", "KYS", "its scores come from a second network that follows the scene"),
-    (r"(^|[._/])(tomp|tamos)", "ToMP or TaMOs", "a transformer predicts its filter and boxes"),
-    (r"(^|[._/])(lwt?l|rts)(?![a-z])|(^|[._/])(lwt?l|rts)(net|actor|_)", "LWL or RTS", "it segments the target"),
+    (r"(^|[._/])kys", "KYS", _SECOND_NETWORK),
+    (r"(^|[._/])(tomp|tamos)", "ToMP or TaMOs", _TRANSFORMER),
+    (r"(^|[._/])(lwt?l|rts)(?![a-z])|(^|[._/])(lwt?l|rts)(net|actor|_)", "LWL or RTS", _SEGMENTATION),
     (r"keep_?track|target_?candid?i?ate?_?matching", "KeepTrack", "it matches candidates by a second network"),
-    (
-        r"dimp_?simple_?actor|dimpnet\d+_simple",
-        "the simple DiMP",
-        "its filter optimiser has no learned label, mask and weights",
-    ),
+    (r"dimp_?simple_?actor|dimpnet\d+_simple", "the simple DiMP", _NO_LEARNED_MAPS),
 )
 """Patterns of identifiers, the tracker, and why it can't be converted."""
 
 _LAYERS: tuple[tuple[str, str, str], ...] = (
-    (r"(backbone_feature_extractor|dimp_classifier|motion_feat_extractor)\.", "KYS", _FAMILIES[3][2]),
-    (r"head\.", "ToMP or TaMOs", _FAMILIES[4][2]),
-    (r"(target_model|decoder|label_encoder)\.", "LWL or RTS", _FAMILIES[5][2]),
+    (r"(backbone_feature_extractor|dimp_classifier|motion_feat_extractor)\.", "KYS", _SECOND_NETWORK),
+    (r"head\.", "ToMP or TaMOs", _TRANSFORMER),
+    (r"(target_model|decoder|label_encoder)\.", "LWL or RTS", _SEGMENTATION),
 )
 """The same of names of layers, for files that hold the weights alone."""
 
@@ -207,7 +208,7 @@ def _unsupported_layers(names: Iterable[str]) -> Iterator[str]:
             return
     learned = tuple(f"classifier.filter_optimizer.{name}" for name in ("label_map", "target_mask", "spatial_weight"))
     if any(name.startswith("classifier.") for name in names) and not any(name.startswith(learned) for name in names):
-        yield "PrDiMP or another variant of DiMP: its filter optimiser has no learned label, mask and weights"
+        yield f"PrDiMP or another variant of DiMP: {_NO_LEARNED_MAPS}"
 
 
 def _single_number(where: str, value: object) -> float:
