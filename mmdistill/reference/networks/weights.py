@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import atomic_path
-from mmdistill.reference.networks.file_kinds import refuse_other_kinds
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.wrong_files import refuse_other_kinds
 from mmdistill.reference.settings import from_json, to_json
 
 FORMAT = "mmdistill-network-1"
