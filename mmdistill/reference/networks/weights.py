@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mmdistill.reference.errors import DataError, one_line
 from mmdistill.reference.files import atomic_path, check_regular
-from mmdistill.reference.networks.file_kinds import refuse_other_kinds
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.wrong_files import refuse_other_kinds
 from mmdistill.reference.settings import from_json, to_json
 from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors_digest, unpack
 
