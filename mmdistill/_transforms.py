@@ -24,7 +24,7 @@ def is_batched(gradient: Tensor) -> bool:
 
 def has_tangent(tensors: Iterable[Tensor]) -> bool:
     """Whether forward-mode differentiation goes through one of these tensors."""
-    return any(unpack_dual(values).tangent is not None for values in tensors)
+    return any(unpack_dual(values).tangent is not None for values in tensors)  # type: ignore[no-untyped-call]
 
 
 def channels_last(features: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def attend(own: Tensor, deeper: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     own_weight, deeper_weight = weight.flatten(1).chunk(2, dim=1)
     given = (strips, covering, own_weight, deeper_weight, bias)
     if _by_cache(given):
-        attended: Tensor = _AttendByCache.apply(*(values.to(own.dtype) for values in given))
+        attended: Tensor = _AttendByCache.apply(*(x.to(own.dtype) for x in given))  # type: ignore[no-untyped-call]
     else:
         attended = _attend_strips(*given)
     return rearrange(attended, "(b h) fh w fw c -> b c (h fh) (w fw)", b=batch)

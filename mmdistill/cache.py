@@ -75,7 +75,8 @@ class FeatureCache:
             raise _checks.refuse("FeatureCache", "folder", "the path of a folder", folder)
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise _checks.refuse("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
-        self.folder, self.teacher, self.dtype = Path(folder), _checks.text("FeatureCache", "teacher", teacher), dtype
+        teacher = _readable(_checks.text("FeatureCache", "teacher", teacher))
+        self.folder, self.teacher, self.dtype = Path(folder), teacher, dtype
         for path in self.folder.glob(f"*{SUFFIX}"):
             self._read(path)
             break
@@ -101,7 +102,7 @@ class FeatureCache:
         temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}")
         try:
             with temporary.open("wb") as file:
-                file.writelines(pack(stored, {"format": FORMAT, "teacher": self.teacher, "key": key}))
+                file.writelines(pack(stored, {"format": FORMAT, "teacher": self.teacher, "key": _readable(key)}))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -121,7 +122,10 @@ class FeatureCache:
 
     def _path(self, key: str) -> Path:
         # A digest: keys may hold slashes, differ in case only, or be longer than a file name may be.
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}{SUFFIX}"
+        if not isinstance(key, str):
+            raise _checks.refuse("FeatureCache", "key", "a string", key)
+        name = key.encode("utf-8", "surrogatepass")  # file names need be no UTF-8
+        return self.folder / f"{hashlib.sha256(name).hexdigest()}{SUFFIX}"
 
     def _stored(self, key: str, name: str, value: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype and value.is_floating_point() else value.dtype
@@ -146,9 +150,13 @@ class FeatureCache:
             given, expected = _checks.shown(metadata.get("teacher")), _checks.shown(self.teacher)
             came = f"features of teacher {given}, expected those of {expected}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")
-        if key is not None and (found := metadata.get("key", "")) != key:
+        if key is not None and (found := metadata.get("key", "")) != _readable(key):
             raise CacheError(f"{path}: features of {found[:100]!r}, expected those of {key[:100]!r}; {_REMEDY}")
         return features
+
+
+def _readable(key: str) -> str:
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_alike(key: str, sample: Mapping[str, Tensor], first: str, like: Mapping[str, Tensor]) -> None:

@@ -145,12 +145,14 @@ def check_aligned(where: str, side: str, got: Tensor, like: Tensor, like_side: s
             raise ShapeError(where, side, AXES[axis], expected=expected, got=got.shape[axis])
 
 
-def check_levels(where: str, side: str, levels: Sequence[object], expected: int) -> None:
-    """Refuse a pyramid with another number of levels."""
+def check_levels(where: str, side: str, levels: Sequence[object], expected: int | None = None) -> None:
+    """Refuse what is no pyramid, or one with another number of levels, of at least one."""
     if isinstance(levels, Tensor) or not isinstance(levels, Sequence):
         got = type(levels).__name__
         raise ShapeError(where, side, "type", expected="a sequence of maps, shallow to deep", got=got)
-    if len(levels) != expected:
+    if expected is None and not levels:
+        raise ShapeError(where, side, "levels", expected="at least 1", got=0)
+    if expected is not None and len(levels) != expected:
         raise ShapeError(where, side, "levels", expected=expected, got=len(levels))
 
 

@@ -55,7 +55,7 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         [[1.0, 1.0, 0.0, 0.0]]
     """
     check_pair("stacked", "input", pair)
-    check_levels("stacked", "rgb", pair[0], len(pair[0]))
+    check_levels("stacked", "rgb", pair[0])
     check_levels("stacked", "tir", pair[1], len(pair[0]))
     for number, (rgb, tir) in enumerate(zip(*pair, strict=True), start=1):
         check_map("stacked", f"rgb level {number}", rgb, floating=False)

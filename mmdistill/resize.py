@@ -75,6 +75,6 @@ def resize_levels(features: Sequence[Tensor], like: Sequence[Tensor], mode: Inte
         >>> [tuple(level.shape) for level in resize_levels(student, teacher)]
         [(2, 8, 8, 12), (2, 16, 8, 12)]
     """
-    check_levels("resize_levels", "like", like, len(like))
+    check_levels("resize_levels", "like", like)
     check_levels("resize_levels", "features", features, len(like))
     return [resize_like(level, other, mode) for level, other in zip(features, like, strict=True)]

@@ -198,3 +198,11 @@ def test_without_safetensors_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"mmdistill.cache needs safetensors: pip install 'mmdistill\[cache\]'"):
         importlib.import_module("mmdistill.cache")
+
+
+def test_keys_that_are_no_utf8_are_kept_and_others_named(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, teacher="teacher\udcff")
+    cache.put("frame\udcff", {"layer": torch.ones(2)})
+    assert FeatureCache(tmp_path, teacher="teacher\udcff").get(["frame\udcff"])["layer"].shape == (1, 2)
+    with pytest.raises(ValueError, match="FeatureCache: key must be"):
+        cache.put(3, {"layer": torch.ones(2)})  # type: ignore[arg-type]

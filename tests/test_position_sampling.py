@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,18 @@ from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss
 from mmdistill.losses import scfd
-from mmdistill.sampling import Grid, Positions, Size, Tile, TracedGrid, draw_grid, draw_tile, steps, trace_grid
+from mmdistill.sampling import (
+    MAX_STEPS,
+    Grid,
+    Positions,
+    Size,
+    Tile,
+    TracedGrid,
+    draw_grid,
+    draw_tile,
+    steps,
+    trace_grid,
+)
 
 SIZES = [(8, 12), (9, 7), (1, 5), (6, 6)]
 
@@ -182,3 +194,18 @@ def test_half_precision_is_finite(dtype: torch.dtype, scale: float) -> None:
     assert total.isfinite()
     gradients = torch.autograd.grad(total * 2**-12, [*student.rgb, *student.tir, *loss.parameters()])
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (8, 8)])
+def test_the_fewest_positions_are_some(size: Size) -> None:
+    loss = SCFDLoss((2,), (3,), interaction=("add",), sampling=1 / MAX_STEPS)
+    student, teacher = (Pair([torch.randn(4, c, *size)], [torch.randn(4, c, *size)]) for c in (2, 3))
+    total = loss(student, teacher).total
+    assert bool(total.isfinite())
+    assert total > 0
+
+
+@pytest.mark.parametrize("sampling", [1e-40, 1 / (MAX_STEPS + 1), 0.0, -0.25, 1.5, float("nan"), 10**23, "1/4", None])
+def test_a_share_out_of_range_is_refused_at_once(sampling: Any) -> None:
+    with pytest.raises(ValueError, match="SCFDLoss: sampling must be"):
+        SCFDLoss((2,), (3,), interaction=("add",), sampling=sampling)

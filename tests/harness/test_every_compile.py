@@ -7,7 +7,7 @@ import torch
 from harness.case import Case, Sizes, assert_same
 from harness.cases import CASES, over, variants_are_slow
 
-from mmdistill import CMDLoss
+from mmdistill import CMDLoss, ShapeError
 from mmdistill.losses.review import ReviewKDLoss
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
@@ -40,6 +40,18 @@ def test_one_graph_serves_every_size(case: Case) -> None:
 def test_the_default_compiler_agrees_too(case: Case) -> None:
     module = case.module(FIRST)
     _assert_as_eager(case, module, torch.compile(module, fullgraph=True), FIRST)
+
+
+@over([case for case in CASES if case.name in ("SCFDLoss-sem-cem", "BBEDistiller-both", "BBEDistiller-state-features")])
+def test_a_wrong_shape_is_named_by_compiled_code_too(case: Case) -> None:
+    module, tensors = case.module(FIRST), case.tensors(FIRST)
+    name = next(name for name, given in case.inputs.items() if given.role in ("teacher", "label"))
+    for wrong in (tensors[name][:1], tensors[name][None]):
+        with pytest.raises(ShapeError) as eager:
+            case.call(module, tensors | {name: wrong})
+        with pytest.raises(ShapeError) as compiled:
+            case.call(torch.compile(module, backend="eager"), tensors | {name: wrong})
+        assert str(compiled.value) == str(eager.value)
 
 
 def _assert_as_eager(case: Case, module: torch.nn.Module, compiled: object, sizes: Sizes) -> None:

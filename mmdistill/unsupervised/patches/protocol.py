@@ -30,13 +30,15 @@ def check_images(where: str, pair: Pair[Tensor]) -> tuple[int, int]:
     """Return the height and width of a pair's images.
 
     Raises:
-        ShapeError: no images ``(1 or 3, H, W)``, or of two sizes.
+        ShapeError: no images ``(1 or 3, H, W)``, or of two sizes, or of complex numbers.
     """
     check_pair(where, "pair", pair)
     for side, image in zip(Pair._fields, pair, strict=True):
         check_axes(where, side, image, ("channels", "height", "width"))
         if image.shape[0] not in (1, 3):
             raise ShapeError(where, side, "channels", expected="1 or 3", got=image.shape[0])
+        if image.dtype.is_complex:
+            raise ShapeError(where, side, "dtype", expected="floating point or whole numbers", got=image.dtype)
     rgb, tir = pair
     for axis, name in ((1, "height"), (2, "width")):
         if rgb.shape[axis] != tir.shape[axis]:
