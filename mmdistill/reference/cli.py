@@ -135,7 +135,7 @@ def option_names(command: Callable[..., object], prefix: str = "") -> Iterator[s
         command: a function, or a settings dataclass.
         prefix: the name of the option that holds these, with a dot.
     """
-    hints = get_type_hints(command.__init__ if isinstance(command, type) else command, include_extras=True)
+    hints = get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
         kind = hints[name]
         for metadata in getattr(kind, "__metadata__", ()):
