@@ -84,7 +84,7 @@ class Ranks:
         """Let the first process write, and tell all why it could not.
 
         Raises:
-            DataError: there is nothing to write that could be read again, in all processes.
+            DataError: the first process refused to write, in all processes.
         """
         failed: OSError | None = None
         refused: DataError | None = None
@@ -97,7 +97,7 @@ class Ranks:
                 refused = error
         failures, refusals = self.total(failed is not None, refused is not None)
         if refusals:
-            raise refused or DataError("the first process has nothing that can be saved")
+            raise refused or DataError("the first process could not write, as it says")
         return failed or (OSError("the first process could not write") if failures else None)
 
 

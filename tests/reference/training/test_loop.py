@@ -18,7 +18,7 @@ from mmdistill.reference.errors import DataError
 from mmdistill.reference.interruption import SIGNALS, Interruption
 from mmdistill.reference.networks.settings import student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.networks.weights import load_network, read_tensors
 from mmdistill.reference.ranges import unchecked
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.loop import train
@@ -216,7 +216,7 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
+@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"sequences": 4}, {"samples": SampleSettings(gap=2)}])
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, replace(SETTINGS, steps=1), tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
@@ -235,3 +235,49 @@ def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
     assert list(tmp_path.iterdir()) == []
     # The remedy that the message names.
     assert train(stage(None), sampler, replace(one, statistics_until=0), tmp_path).step == 1
+
+
+class BrokenAt:
+    """A sampler whose sample ``number`` has overlaps that are no numbers."""
+
+    def __init__(self, sampler: Sampler, number: int) -> None:
+        self.sampler, self.number = sampler, number
+
+    def sample(self, number: int) -> Sample:
+        found = self.sampler.sample(number)
+        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.number else found
+
+
+def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, tmp_path: Path) -> None:
+    passes = replace(SETTINGS, sequences=4, accumulate=2)
+    train(stage(None), sampler, replace(passes, steps=1), tmp_path / "one")
+    # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
+    done = train(stage(None), BrokenAt(sampler, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]
+    assert done.incidents == {"steps skipped": 1}
+    got, wanted = (read_tensors(tmp_path / name / "checkpoint.safetensors")[0] for name in ("two", "one"))
+    assert any("running_mean" in name for name in got)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
+    sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, written = os.fsync, 0
+
+    def impatient(file: int) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        sync(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", impatient)
+        with pytest.raises(Interruption) as raised:
+            train(stage(None), sampler, SETTINGS, tmp_path)
+    assert raised.value.number == signal.SIGTERM
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
+    progress = json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["progress"])
+    assert progress["step"] == SETTINGS.checkpoint_every
+    assert train(stage(None), sampler, SETTINGS, tmp_path).step == 6

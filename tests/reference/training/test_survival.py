@@ -22,7 +22,6 @@ from mmdistill.reference.data.folders import read_sequences, write_sequence
 from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.interruption import Interruption, exit_status
 from mmdistill.reference.networks import weights
 from mmdistill.reference.networks.weights import read_tensors, write_tensors
 from mmdistill.reference.training import loading
@@ -140,30 +139,6 @@ def test_a_disk_that_stays_full_ends_the_run_and_leaves_the_last_good_checkpoint
             train(stage(), sampler(), SETTINGS, tmp_path)
     assert step_of(tmp_path) == 2 * EVERY
     assert len(log(tmp_path)) == 5 * EVERY
-    train(stage(), sampler(), SETTINGS, tmp_path)
-    assert_same_to_the_bit(tmp_path, whole)
-
-
-def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync, written = os.fsync, 0
-
-    def impatient(file: int) -> None:
-        nonlocal written
-        written += 1
-        if written == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-        sync(file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(weights.os, "fsync", impatient)  # type: ignore[attr-defined]
-        with pytest.raises(Interruption) as raised:
-            train(stage(), sampler(), SETTINGS, tmp_path)
-    assert exit_status(raised.value) == 143
-    assert step_of(tmp_path) == EVERY
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, "log.jsonl"]
     train(stage(), sampler(), SETTINGS, tmp_path)
     assert_same_to_the_bit(tmp_path, whole)
 
@@ -303,17 +278,6 @@ def test_a_batch_of_nan_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "step 2 is skipped: the loss isn't finite in box, total" in caplog.text
     # And it goes on as if nothing had been.
     assert train(stage(), Broken(4, 5), SHORT, tmp_path / "six").step == 6  # type: ignore[arg-type]
-
-
-def test_a_second_pass_of_nan_takes_back_what_the_first_moved(tmp_path: Path) -> None:
-    passes = replace(SHORT, sequences=4, accumulate=2)
-    train(stage(), sampler(), replace(passes, steps=1), tmp_path / "one")
-    # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
-    done = train(stage(), Broken(5, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]
-    assert done.incidents == {"steps skipped": 1}
-    got, wanted = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
-    assert any("running_mean" in name for name in got)
-    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_either(tmp_path: Path) -> None:
