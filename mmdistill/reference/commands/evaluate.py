@@ -26,7 +26,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
-from mmdistill.reference.ranges import Count, Range, Seed
+from mmdistill.reference.ranges import Count, PixelCount, Range, Seed
 from mmdistill.reference.report.cost import COST, read_cost, save_cost
 from mmdistill.reference.report.words import several
 from mmdistill.reference.run_lock import run_lock
@@ -60,7 +60,7 @@ def evaluate(
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
-    max_pixels: int | None = None,
+    max_pixels: PixelCount | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> None:
