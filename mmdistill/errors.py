@@ -73,8 +73,8 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
 
 
 def check_floating(where: str, side: str, values: Tensor) -> None:
-    """Refuse whole, boolean and complex numbers, and tensors that are sparse or otherwise not laid out by strides."""
-    if not values.dtype.is_floating_point:
+    """Refuse whole, boolean, complex and 8-bit numbers, and tensors that are sparse or not laid out by strides."""
+    if not values.dtype.is_floating_point or values.dtype.itemsize == 1:
         raise ShapeError(where, side, "dtype", expected="floating point, such as torch.float32", got=values.dtype)
     if values.layout is not torch.strided:
         raise ShapeError(where, side, "layout", expected=torch.strided, got=values.layout)
@@ -217,7 +217,7 @@ def _sum(inputs: Iterable[Tensor]) -> Tensor:
 
 def _is_narrow(values: Tensor) -> bool:
     """Whether sums would overflow in the tensor's own type; bfloat16 has float32's range."""
-    return values.dtype == torch.float16 or values.dtype.itemsize == 1
+    return values.dtype == torch.float16
 
 
 def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:
