@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from mmdistill._transforms import has_tangent, has_values
 
@@ -72,8 +73,8 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
 
 
 def check_floating(where: str, side: str, values: Tensor) -> None:
-    """Refuse whole, boolean and complex numbers, and tensors that are sparse or otherwise not laid out by strides."""
-    if not values.dtype.is_floating_point:
+    """Refuse whole, boolean, complex and 8-bit numbers, and tensors that are sparse or not laid out by strides."""
+    if not values.dtype.is_floating_point or values.dtype.itemsize == 1:
         raise ShapeError(where, side, "dtype", expected="floating point, such as torch.float32", got=values.dtype)
     if values.layout is not torch.strided:
         raise ShapeError(where, side, "layout", expected=torch.strided, got=values.layout)
@@ -162,7 +163,9 @@ def check_pair(where: str, side: str, pair: object) -> None:
         raise ShapeError(where, side, "type", expected="Pair(rgb, tir)", got=type(pair).__name__)
 
 
-def check_inputs(where: str, inputs: Mapping[str, Tensor], *, finite: bool) -> None:
+def check_inputs(
+    where: str, inputs: Mapping[str, Tensor], *, finite: bool, synchronized: nn.SyncBatchNorm | None = None
+) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
     Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay.
@@ -172,29 +175,49 @@ def check_inputs(where: str, inputs: Mapping[str, Tensor], *, finite: bool) -> N
         inputs: every tensor that the loss reads, by the name that an error calls it.
         finite: whether to look at the values: one sum over each input, and one small read per call. Nothing is read
             inside ``torch.compile`` and the like, see ``has_values``.
+        synchronized: batch norm that other processes wait for. All of them then refuse what one refuses.
     """
     first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
         check_floating(where, side, values)
         check_device(where, side, values, first, first_side)
-    if not finite or not has_values(inputs.values()) or _sums_are_finite(inputs.values()):
+    if not finite or not has_values(inputs.values()):
+        return
+    # The sum of all elements is not finite where one of them is not.
+    if bool(torch.isfinite(_over_processes(_sum(inputs.values()), synchronized))):
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
-    for side, values in inputs.items():
-        count = int((~torch.isfinite(values)).sum())
+    counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
+    found = _over_processes(torch.tensor(float(sum(counts.values())), device=first.device), synchronized)
+    for side, count in counts.items():
         if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
+    if bool(found):
+        got = "NaN or infinite"
+        raise NotFiniteError(where, "the inputs of another process", "values", expected="finite", got=got)
 
 
-def _sums_are_finite(inputs: Iterable[Tensor]) -> bool:
-    """Whether the sum of all elements is finite; it never is where one of them is not."""
+def synchronized_statistics(module: nn.Module) -> nn.SyncBatchNorm | None:
+    """Return the batch norm, if there is one, that shares its statistics with other processes in this call."""
+    if not module.training or not (dist.is_available() and dist.is_initialized()):
+        return None
+    return next((part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)), None)
+
+
+def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Tensor:
+    if synchronized is not None:
+        dist.all_reduce(value, group=synchronized.process_group)
+    return value
+
+
+def _sum(inputs: Iterable[Tensor]) -> Tensor:
     sums = [values.detach().sum(dtype=torch.float32 if _is_narrow(values) else values.dtype) for values in inputs]
-    return bool(torch.isfinite(torch.stack(sums).sum()))
+    return torch.stack(sums).sum()
 
 
 def _is_narrow(values: Tensor) -> bool:
     """Whether sums would overflow in the tensor's own type; bfloat16 has float32's range."""
-    return values.dtype == torch.float16 or values.dtype.itemsize == 1
+    return values.dtype == torch.float16
 
 
 def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill.errors import synchronized_statistics
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
 from mmdistill.losses.mpsd import MPSDLoss
@@ -88,19 +89,28 @@ class CMDLoss(nn.Module):
             teacher_response: the same of the teacher.
             gaussian: the Gaussian label, the same shape.
         """
+
+        def run_scfd(scfd: SCFDLoss) -> Terms:
+            student = _given("scfd", "student_features", student_features)
+            terms: Terms = scfd(student, _given("scfd", "teacher_features", teacher_features))
+            return terms
+
+        # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace. But first
+        # where processes share that state: one that refuses would leave the others waiting.
+        first = self.scfd is not None and synchronized_statistics(self.scfd) is not None
         weighted: list[tuple[float, Terms]] = []
-        # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace.
+        if self.scfd is not None and first:
+            weighted.append((self.alpha, run_scfd(self.scfd)))
+        if self.mpsd is not None:
+            fused = _given("mpsd", "student_fused", student_fused)
+            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
         if self.hfrd is not None:
             response = _given("hfrd", "student_response", student_response)
             teacher = _given("hfrd", "teacher_response", teacher_response)
             weighted.append((self.beta, self.hfrd(response, teacher, _given("hfrd", "gaussian", gaussian))))
-        if self.mpsd is not None:
-            fused = _given("mpsd", "student_fused", student_fused)
-            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
-        if self.scfd is not None:
-            student = _given("scfd", "student_features", student_features)
-            weighted.append((self.alpha, self.scfd(student, _given("scfd", "teacher_features", teacher_features))))
-        return Terms.weighted(*reversed(weighted))
+        if self.scfd is not None and not first:
+            weighted.insert(0, (self.alpha, run_scfd(self.scfd)))
+        return Terms.weighted(*weighted)
 
 
 def _given(part: str, name: str, value: T | None) -> T:

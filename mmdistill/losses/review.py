@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_alive, check_inputs
+from mmdistill.errors import check_alive, check_inputs, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
@@ -93,7 +93,8 @@ class ReviewKDLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
-        check_inputs("ReviewKDLoss", named_levels(student, teacher), finite=self.check_values)
+        inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
+        check_inputs("ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized)
         check_alive("ReviewKDLoss", student, teacher)
         levels = zip(self.chain(student), teacher, strict=True)
         return Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))

@@ -21,6 +21,7 @@ from mmdistill.errors import (
     check_map,
     check_pair,
     check_same_shape,
+    synchronized_statistics,
 )
 from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair, stacked
@@ -104,7 +105,8 @@ class SCFDLoss(nn.Module):
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
         """
         self._check(student, teacher)
-        check_inputs("SCFDLoss", dict(_named(student, teacher)), finite=self.check_values)
+        inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
+        check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
