@@ -33,17 +33,23 @@ def channels_last(features: Tensor) -> Tensor:
 
 
 def has_values(tensors: Iterable[Tensor]) -> bool:
-    """Whether the values can be read here.
+    """Whether the values can be read here: where code ``runs_eagerly``, and not of meta tensors."""
+    given = tuple(tensors)
+    return runs_eagerly(given) and not any(values.is_meta for values in given)
 
-    Not inside ``torch.compile``, ``torch.export`` and the transforms of ``torch.func``, not of meta or fake tensors,
-    and not while a CUDA graph is captured.
+
+def runs_eagerly(tensors: Iterable[Tensor]) -> bool:
+    """Whether each call computes its own numbers, so that what is drawn at random may be a plain number.
+
+    Not inside ``torch.compile``, ``torch.export`` and the transforms of ``torch.func``, not of fake tensors, and not
+    while a CUDA graph is captured.
     """
     if torch.compiler.is_compiling() or transforming():
         return False
-    return not any(_hides_values(values) for values in tensors)
+    return not any(_is_traced(values) for values in tensors)
 
 
-def _hides_values(values: Tensor) -> bool:
-    if values.is_meta or type(values).__name__ == "FakeTensor":
+def _is_traced(values: Tensor) -> bool:
+    if type(values).__name__ == "FakeTensor":
         return True
     return values.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill._transforms import channels_last, has_values
+from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
     ShapeError,
@@ -126,7 +126,7 @@ class SCFDLoss(nn.Module):
     def _draw(self, student: Levels) -> list[Positions]:
         """Return the positions of each level, the same for both modalities."""
         sizes = [_size(features) for features in student[0]]
-        if not has_values(student[0]):
+        if not runs_eagerly(student[0]):
             return [trace_grid(size, self.steps, student[0][0].device) for size in sizes]
         positions: list[Positions] = [draw_grid(size, self.steps) for size in sizes]
         # A tile spares the shallowest level's 1x1 part as well.

@@ -47,10 +47,13 @@ def holder(folder: Path) -> Iterator[BaseProcess]:
     process.start()
     its.close()
     assert ours.recv() == "held"
-    yield process
-    with suppress(OSError):  # it may have been killed
-        ours.send("end")
-    process.join()
+    try:
+        yield process
+    finally:  # a test that fails leaves no process behind
+        with suppress(OSError):  # it may have been killed
+            ours.send("end")
+        process.join(timeout=10)
+        process.kill()
 
 
 @pytest.fixture(params=["linked", "in place"])
