@@ -1,6 +1,7 @@
 """What every test shares: a fixed seed, one thread, and where the golden values and real data are."""
 
 import gc
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # before fixtures of modules compute anything, too
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hangup() -> None:
+    """Let SIGHUP through where whoever started the tests ignores it, as nohup does: the code then ignores it too."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
