@@ -12,7 +12,7 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Bench
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
-from mmdistill.reference.data.images import set_max_pixels
+from mmdistill.reference.data.images import MaxPixels, set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import MAX_MESSAGE, DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
@@ -60,7 +60,7 @@ def evaluate(
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
-    max_pixels: int | None = None,
+    max_pixels: MaxPixels | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> None:

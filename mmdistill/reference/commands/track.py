@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from mmdistill.reference.commands.initial_box import initial_box
 from mmdistill.reference.data.frames import PairBy, Reading, open_input
-from mmdistill.reference.data.images import set_max_pixels
+from mmdistill.reference.data.images import MaxPixels, set_max_pixels
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
@@ -44,7 +44,7 @@ def track(
     on_broken: Literal["stop", "skip"] = "stop",
     unequal: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
-    max_pixels: int | None = None,
+    max_pixels: MaxPixels | None = None,
     response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,
