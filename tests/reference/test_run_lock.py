@@ -47,10 +47,12 @@ def holder(folder: Path) -> Iterator[BaseProcess]:
     process.start()
     its.close()
     assert ours.recv() == "held"
-    yield process
-    with suppress(OSError):  # it may have been killed
-        ours.send("end")
-    process.join()
+    try:
+        yield process
+    finally:
+        with suppress(OSError):  # it may have been killed
+            ours.send("end")
+        process.join()
 
 
 @pytest.fixture(params=["linked", "in place"])

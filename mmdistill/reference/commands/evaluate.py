@@ -143,9 +143,9 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(oddities, images=True)
-        print(coverage.line)
         with run_lock(out), terminable():
             claim(out, weights, source.title)
+            print(coverage.line)
             save_cost(out / COST, read_cost(weights))
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
