@@ -16,8 +16,8 @@ from mmdistill.reference.data.image_headers import ImageHeader, read_header
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.tiff_pages import select_page
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.ranges import Range
 from mmdistill.reference.files import atomic_path, read_regular
+from mmdistill.reference.ranges import Range
 
 Pixels = NDArray[Any]
 """An image as it is stored: ``(H, W)`` or ``(H, W, C)`` in BGR order, of 1, 3 or 4 channels. uint8 or uint16; thermal
