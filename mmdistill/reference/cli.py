@@ -10,6 +10,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Annotated, Any, Union, get_type_hints
 
 import tyro
@@ -25,7 +26,7 @@ from mmdistill.reference.commands.report import report
 from mmdistill.reference.commands.track import track
 from mmdistill.reference.commands.train import train
 from mmdistill.reference.commands.train_tir import train_tir
-from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.errors import MAX_MESSAGE, DataError, one_line
 from mmdistill.reference.interruption import exit_status, terminable
 from mmdistill.reference.progress import tell
 from mmdistill.reference.ranges import RangeError, check_options, unchecked
@@ -92,7 +93,7 @@ def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> 
 
     parse: Any = bind
     try:
-        with unchecked():
+        with unchecked(), _safe_errors(arguments):
             bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
     except SystemExit as stop:
         if stop.code == 2:
@@ -119,13 +120,30 @@ def _prepare_output() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
+@contextmanager
+def _safe_errors(arguments: Sequence[str]) -> Iterator[None]:
+    """Make printable, and cut, what tyro quotes of arguments that a terminal acts on or that are very long."""
+    if all(argument.isprintable() and len(argument) <= MAX_MESSAGE for argument in arguments):
+        yield
+        return
+    errors = io.StringIO()
+    try:
+        with redirect_stderr(errors):
+            yield
+    finally:
+        # The box that tyro draws breaks lines at any character.
+        text = " ".join(line.strip("│╭╮╰╯─ ") for line in errors.getvalue().splitlines())
+        if text.strip():
+            print(f"mmdistill: {one_line(text)}", file=sys.stderr)
+
+
 def _name_nearest_options(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
     """Name, below what tyro prints, the nearest option of each one that there is not."""
     known = [f"--{name}" for name in option_names(command)]
     for argument in arguments:
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in (*known, "--", "--help"):
-            _name_nearest(f"{prog} has no option {option}", option, known)
+            _name_nearest(f"{prog} has no option {one_line(option)}", option, known)
 
 
 def option_names(command: Callable[..., object], prefix: str = "") -> Iterator[str]:
@@ -168,8 +186,9 @@ def _overview(arguments: Sequence[str]) -> None:
     description = "Distil compact RGB-T trackers from heavy ones, track with them, score them."
     union: Any = Union[tuple(choices)]  # noqa: UP007
     try:
-        tyro.cli(union, prog="mmdistill", description=description, args=arguments)
+        with _safe_errors(arguments):
+            tyro.cli(union, prog="mmdistill", description=description, args=arguments)
     except SystemExit:
         if arguments:
-            _name_nearest(f"there is no {arguments[0]}", arguments[0], [*COMMANDS, "--help", "--version"])
+            _name_nearest(f"there is no {one_line(arguments[0])}", arguments[0], [*COMMANDS, "--help", "--version"])
         raise

@@ -139,9 +139,12 @@ def temporary_beside(path: str | Path) -> Path:
     The name keeps the suffix, because image and video writers choose their format by it.
 
     Raises:
-        DataError: a file is where that folder should be.
+        DataError: a file is where that folder should be, or ``path`` is a device, a pipe or the like, which the file
+            would take the place of.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        _check_kind(path, path.stat().st_mode)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -162,7 +165,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         The path to write to, of the same folder and suffix.
 
     Raises:
-        DataError: a folder is where the file should be, or a file where its folder should be.
+        DataError: a folder, a device or the like is where the file should be, or a file where its folder should be.
     """
     if Path(path).is_dir():
         raise DataError(f"{path}: expected the name of a file to write, there is a folder")

@@ -83,7 +83,6 @@ Probability = Annotated[float, Range(0, 1)]
 PositiveInt = Annotated[int, Range(1, 10**9)]
 NonNegativeInt = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**6)]
-PixelCount = Annotated[int, Range(1, 10**12)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Weight = Annotated[float, Range(0, 10**9)]
 """Of a term of a loss."""

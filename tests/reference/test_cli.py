@@ -155,6 +155,11 @@ def test_compose_writes_sequences_that_evaluate_reads(weights: Path, tmp_path: P
     assert run("evaluate", "--benchmark", "vot", "--root", tmp_path / "made", "--weights", weights, "--out", out) == 0
 
 
+def test_a_folder_with_a_terminal_escape_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compose", "--count", 1, "--length", 1, "--out", tmp_path / "\x1b[31mred", "--quiet") == 0
+    assert capsys.readouterr() == (f"{tmp_path}/\\x1b[31mred\n", "")
+
+
 def test_every_subcommand_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         with pytest.raises(SystemExit) as status:
@@ -189,6 +194,27 @@ def test_a_mistyped_name_is_told_the_nearest(
         main(arguments)
     assert status.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"did you mean {nearest}?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["track", "--fps=\x1b[31mred"], r"--fps: could not convert string to float: '\x1b[31mred'"),
+        (["track", f"--fps={'x' * 100_000}"], "Error parsing --fps"),
+        (["track", "--we\x1b[31mights=a"], r"no option --we\x1b[31mights; did you mean --weights?"),
+        (["tra\x1b[31mck"], r"there is no tra\x1b[31mck; did you mean track?"),
+    ],
+)
+def test_what_is_quoted_of_wrong_arguments_is_safe_to_print(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as status:
+        main([*arguments, "--weights", "a", "--out", "b"] if "=" in arguments[-1] else arguments)
+    assert status.value.code == 2
+    errors = capsys.readouterr().err
+    assert says in errors
+    assert "\x1b" not in errors
+    assert max(map(len, errors.splitlines())) <= 320
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "train tir"])

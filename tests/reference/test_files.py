@@ -74,6 +74,17 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe.json", tmp_path / "link.json"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path, kind in ((pipe, "a named pipe"), (link, "a named pipe"), (Path("/dev/null"), "a character device")):
+        with pytest.raises(DataError, match=rf"{path}: expected a regular file, found {kind}"):
+            write_text(path, "text")
+    assert pipe.is_fifo()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.json", "pipe.json"]
+
+
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "run[1].json"
     temporary_beside(path).touch()

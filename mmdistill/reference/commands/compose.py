@@ -12,6 +12,7 @@ from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.settings import Length
 from mmdistill.reference.data.training_source import composed_sequences
+from mmdistill.reference.errors import printable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
@@ -62,4 +63,4 @@ def compose(
         for sequence in sequences:
             write_sequence(sequence, out / sequence.name, suffix=".jpg")
             bar.update()
-    print(out)
+    print(printable(out))

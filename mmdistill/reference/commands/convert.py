@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.importing.published import is_published, published_network
 from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.importing.trunks import save_trunk, trunk_of
@@ -66,11 +66,11 @@ def convert(
     if state.format == FORMAT:
         raise DataError(f"{checkpoint}: is a network of mmdistill already; there is nothing to convert")
     summary = _convert_tracker(state, out, modality) if is_published(state) else _convert_trunk(state, out, modality)
-    print(f"{checkpoint}: {summary}")
+    print(f"{printable(checkpoint)}: {summary}")
     if state.foreign:
         packages = {name.partition(".")[0] for name in state.foreign}
         print(f"read past, never run: {len(state.foreign)} classes and functions of {some(packages, limit=8)}")
-    print(out)
+    print(printable(out))
 
 
 def _convert_tracker(state: State, out: Path, modality: Literal["rgb", "tir"] | None) -> str:

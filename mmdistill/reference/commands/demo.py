@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmdistill.reference.demo.report import report
 from mmdistill.reference.demo.run import run_demo
+from mmdistill.reference.errors import printable
 from mmdistill.reference.ranges import Seed
 from mmdistill.reference.run_lock import run_lock
 
@@ -30,4 +31,4 @@ def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
     logging.getLogger("mmdistill.reference.demo").setLevel(logging.WARNING if quiet else logging.INFO)
     with run_lock(out):
         contenders = run_demo(out, seed=seed, progress=not quiet)
-    print(f"\n{report(contenders)}\n\nPlots, video and figures: {out}")
+    print(f"\n{report(contenders)}\n\nPlots, video and figures: {printable(out)}")

@@ -12,7 +12,7 @@ from mmdistill.reference.commands.benchmark_source import BenchmarkChoice, Bench
 from mmdistill.reference.commands.odd_lines import print_oddities
 from mmdistill.reference.data.benchmarks import Split
 from mmdistill.reference.data.frames import OnBroken
-from mmdistill.reference.data.images import set_max_pixels
+from mmdistill.reference.data.images import MaxPixels, set_max_pixels
 from mmdistill.reference.data.pairs.checking import check_pairs
 from mmdistill.reference.errors import MAX_MESSAGE, DataError, printable
 from mmdistill.reference.evaluation.curve_file import CURVES, save_curves
@@ -26,7 +26,7 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
-from mmdistill.reference.ranges import Count, PixelCount, Range, Seed
+from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.cost import COST, read_cost, save_cost
 from mmdistill.reference.report.words import several
 from mmdistill.reference.run_lock import run_lock
@@ -60,7 +60,7 @@ def evaluate(
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
-    max_pixels: PixelCount | None = None,
+    max_pixels: MaxPixels | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> None:
@@ -144,8 +144,8 @@ def evaluate(
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(oddities, images=True)
         with run_lock(out), terminable():
-            print(coverage.line)
             claim(out, weights, source.title)
+            print(coverage.line)
             save_cost(out / COST, read_cost(weights))
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.export.calibration import calibration_crops
 from mmdistill.reference.export.files import Written, write_files
 from mmdistill.reference.export.saturation import instructions
@@ -58,7 +58,7 @@ def export(
 def describe(written: Written) -> str:
     """Return a line on a file: its name, size, contents, and how far it is from PyTorch."""
     size = written.path.stat().st_size / 1e6
-    line = f"{written.path}  {size:.1f} MB  {written.summary}; differs by "
+    line = f"{printable(written.path)}  {size:.1f} MB  {written.summary}; differs by "
     if not written.saturated:
         return line + f"{max(written.errors.values()):.0e} at most"
     exact, saturated = (max(errors.values()) for errors in (written.errors, written.saturated))

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from mmdistill.reference.commands.initial_box import initial_box
 from mmdistill.reference.data.frames import PairBy, Reading, open_input
-from mmdistill.reference.data.images import set_max_pixels
+from mmdistill.reference.data.images import MaxPixels, set_max_pixels
 from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.drawing.annotate import Panel, annotate, choose_panels
@@ -22,7 +22,7 @@ from mmdistill.reference.interruption import Interruption, interruption
 from mmdistill.reference.networks.settings import Modality
 from mmdistill.reference.networks.weights import load_network
 from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.ranges import PixelCount, Range, Seed
+from mmdistill.reference.ranges import Range, Seed
 from mmdistill.reference.run_lock import run_lock
 from mmdistill.reference.tracking.follow import TrackedFrame, check_first, follow
 from mmdistill.reference.tracking.settings import published_settings
@@ -44,7 +44,7 @@ def track(
     on_broken: Literal["stop", "skip"] = "stop",
     unequal: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
-    max_pixels: PixelCount | None = None,
+    max_pixels: MaxPixels | None = None,
     response: bool = True,
     video: Literal["mp4", "gif", "none"] = "mp4",
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,

@@ -13,7 +13,7 @@ import tyro
 from mmdistill.reference.commands.odd_lines import warn_of_oddities
 from mmdistill.reference.data.sampling import Sampler, Samples
 from mmdistill.reference.data.training_source import training_sequences
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.networks.resnet import Depth
 from mmdistill.reference.networks.settings import (
@@ -206,7 +206,7 @@ def train(
         title = "distilled student"
         run(distilled, samples, training, out, data=source, device=place, title=title, progress=progress)
     if Ranks.current().first:
-        print(out / "network.safetensors")
+        print(printable(out / "network.safetensors"))
     leave()
 
 

@@ -15,7 +15,7 @@ from mmdistill.reference.data.box_detector import BoxFiles
 from mmdistill.reference.data.folders import read_sequences
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.evaluation.run import score_network
 from mmdistill.reference.evaluation.table import format_table
@@ -146,7 +146,7 @@ def train_tir(
         if sequences:
             networks = {"start": as_tir(network).to(place), setting: made.to(place)}
             print(_compare(networks, sequences, out, progress=not quiet))
-    print(out / "network.safetensors")
+    print(printable(out / "network.safetensors"))
 
 
 def _compare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.data.tiff_pages import select_page
 from mmdistill.reference.errors import DataError
 from mmdistill.reference.files import atomic_path, read_regular
+from mmdistill.reference.ranges import Range
 
 Pixels = NDArray[Any]
 """An image as it is stored: ``(H, W)`` or ``(H, W, C)`` in BGR order, of 1, 3 or 4 channels. uint8 or uint16; thermal
@@ -24,6 +25,9 @@ images of one channel also of other integers or of floats."""
 
 Limits = tuple[float, float]
 """The thermal values that become black and white."""
+
+MaxPixels = Annotated[int, Range(1, 10**15)]
+"""What the limit of an image's pixels may be."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is read, unless the environment says otherwise: 10000 x 10000."""
@@ -46,14 +50,8 @@ def max_pixels() -> int:
     return int(value)
 
 
-def set_max_pixels(count: int) -> None:
-    """Set the number of pixels of the largest image that is read, for this process and those it starts.
-
-    Raises:
-        DataError: it is not positive.
-    """
-    if count < 1:
-        raise DataError(f"--max-pixels: expected a positive number, got {count}")
+def set_max_pixels(count: MaxPixels) -> None:
+    """Set the number of pixels of the largest image that is read, for this process and those it starts."""
     os.environ[MAX_PIXELS_VARIABLE] = str(count)
 
 

@@ -331,4 +331,4 @@ def test_the_pixel_limit_is_an_option(
     assert "64 x 48 = 3,072 pixels" in capsys.readouterr().err
     assert run(clip, "--max-pixels", 64 * 48) == 0
     assert run(clip, "--max-pixels", 0) == 2
-    assert "--max-pixels: expected a whole number from 1" in capsys.readouterr().err
+    assert "--max-pixels: expected a whole number from 1 to 1,000,000,000,000,000, got 0" in capsys.readouterr().err
