@@ -40,7 +40,7 @@ def test_everything_required_is_pinned_for_the_tests() -> None:
 
 
 def test_the_whole_check_has_the_lowest_step() -> None:
-    assert ".ci/lowest" in (ROOT / ".ci/run").read_text().splitlines()
+    assert any(line.split()[:1] == [".ci/lowest"] for line in (ROOT / ".ci/run").read_text().splitlines())
 
 
 @pytest.mark.parametrize("script", ["run", "lowest", "nightly"])
