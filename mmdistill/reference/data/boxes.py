@@ -40,7 +40,9 @@ def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
         intersection = np.prod(np.maximum(high - low, 0), axis=-1)
         areas = [np.prod(np.maximum(boxes[..., 2:], 0), axis=-1) for boxes in (first, second)]
         union = areas[0] + areas[1] - intersection
-        return np.asarray(np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union)))
+        quotient = np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union))
+    # Rounding makes some equal boxes overlap by more than 1, which counts as above the last threshold of SR.
+    return np.asarray(np.minimum(quotient, 1.0))
 
 
 def clipped(boxes: ArrayLike, width: float, height: float) -> Array:

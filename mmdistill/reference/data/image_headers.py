@@ -38,6 +38,7 @@ class ImageHeader(NamedTuple):
         images: how many images the file holds: pages of a TIFF, frames of an animation.
         white_is_zero: whether a TIFF stores bright as small values.
         directory: where a TIFF's first page is described, if a thumbnail comes before it, bytes; else 0.
+        problem: why the pixels would be decoded wrongly; else empty.
     """
 
     format: str
@@ -48,6 +49,7 @@ class ImageHeader(NamedTuple):
     images: int = 1
     white_is_zero: bool = False
     directory: int = 0
+    problem: str = ""
 
 
 def read_header(data: bytes) -> ImageHeader | None:
@@ -220,7 +222,8 @@ def _tiff(data: bytes) -> ImageHeader:
     first = pages[0]
     whole = not cut and all(page.end <= len(data) for page in pages)
     directory = 0 if first.directory == first_directory(data) else first.directory
-    return ImageHeader("TIFF", first.width, first.height, whole, 0, len(pages), first.white_is_zero, directory)
+    shape = first.width, first.height
+    return ImageHeader("TIFF", *shape, whole, 0, len(pages), first.white_is_zero, directory, first.problem)
 
 
 _READERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], ImageHeader]], ...] = (

@@ -104,6 +104,8 @@ def decode(data: bytes | bytearray | mmap, header: ImageHeader, where: str) -> P
         DataError: it is too large, damaged, or of a depth or number of channels that is not read.
     """
     check_size(header.width, header.height, where)
+    if header.problem:
+        raise DataError(f"{where}: {header.format} image of {header.problem}")
     encoded = np.frombuffer(data, np.uint8)
     if header.end:
         encoded = encoded[: header.end]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import PurePath
 from typing import TypeVar
@@ -18,6 +19,12 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Key = tuple[list[str | tuple[int, str]], str]
+
+MIN_TIMES = 4
+"""How many names it takes to see that their numbers are evenly spaced."""
+
+STEP_TOLERANCE = Decimal("1.1")
+"""The largest of evenly spaced steps, of the smallest."""
 
 _DECIMAL = r"\d+[.,]\d+(?![.,]?\d)"
 """A number with a point; of ``1.2.3`` the last two numbers. A decimal comma counts as a point."""
@@ -80,7 +87,7 @@ def reads_as_decimals(names: Sequence[str]) -> bool:
     Digits can't be a whole number where some of a length begin with 0 and others are shorter: ``.05`` beside ``.5``.
     They can't be a fraction where they end with 0 and others have another length: ``.10`` beside ``.9``; whoever
     writes times of one length keeps all zeros, and whoever drops zeros drops all. Where both are possible, or neither,
-    they are fractions if all names are numbers and nothing else.
+    they are fractions if all names are numbers and nothing else, or if by their values they are evenly spaced.
 
     Args:
         names: a folder's files or folders.
@@ -97,7 +104,20 @@ def reads_as_decimals(names: Sequence[str]) -> bool:
         decimal &= shortest == longest or all(each[-1] != "0" or not each.strip("0") for each in digits)
     if whole != decimal:
         return decimal
-    return all(map(_ONLY_NUMBER.fullmatch, stems))
+    return all(map(_ONLY_NUMBER.fullmatch, stems)) or _evenly_spaced(stems)
+
+
+def _evenly_spaced(stems: Sequence[str]) -> bool:
+    """Whether names that differ in one number alone, read with its fraction, are like the times of a video."""
+    parts = [split_numbers(stem, decimals=True) for stem in stems]
+    if len(stems) < MIN_TIMES or len({tuple(part[::2]) for part in parts}) > 1:
+        return False
+    different = [column for column in zip(*(part[1::2] for part in parts), strict=True) if len(set(column)) > 1]
+    if len(different) != 1:
+        return False
+    values = sorted(Decimal(number.replace(",", ".")) for number in different[0])
+    steps = [after - before for before, after in pairwise(values)]
+    return max(steps) <= min(steps) * STEP_TOLERANCE
 
 
 def _number(text: str) -> tuple[int, str]:

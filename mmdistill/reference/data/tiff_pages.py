@@ -13,6 +13,7 @@ MAX_PAGES = 1_000_000
 
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 256, 257, 258, 262, 339
+_SAMPLES, _PLANES = 277, 284
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 
 
@@ -25,6 +26,7 @@ class TiffPage(NamedTuple):
         height: pixels.
         white_is_zero: whether bright is stored as small values.
         end: where the last of its pixels ends, bytes from the file's start.
+        problem: why its pixels would be decoded wrongly; else empty.
     """
 
     directory: int
@@ -32,6 +34,7 @@ class TiffPage(NamedTuple):
     height: int
     white_is_zero: bool
     end: int
+    problem: str = ""
 
 
 def read_pages(data: Any) -> tuple[list[TiffPage], bool]:
@@ -103,7 +106,16 @@ class _Layout:
             ends += [offset + count for offset, count in stored]
         white_is_zero = _PHOTOMETRIC in fields and self._value(fields, _PHOTOMETRIC) == 0
         width, height = self._value(fields, _WIDTH), self._value(fields, _HEIGHT)
-        return TiffPage(position, width, height, white_is_zero, max(ends)), following
+        return TiffPage(position, width, height, white_is_zero, max(ends), self._problem(fields)), following
+
+    def _problem(self, fields: dict[int, int]) -> str:
+        """Return why the decoder, which does not say so, would give other values than the page has."""
+        samples, bits = self._value(fields, _SAMPLES), max(self._values(fields, _BITS), default=1)
+        if samples < 2 or bits <= 8:
+            return ""
+        if self._value(fields, _PLANES) == 2:
+            return f"{samples} channels of {bits} bits that are stored one after the other; store them interleaved"
+        return f"2 channels of {bits} bits, expected 1, 3 or 4" if samples == 2 else ""
 
     def _value(self, fields: dict[int, int], tag: int) -> int:
         values = self._values(fields, tag)

@@ -23,11 +23,13 @@ class Stated(NamedTuple):
         counts: whether it counts its frames; else decoders compute their number from the duration, which is not exact.
         duration: seconds, where that is another one than the frames' number times their rate, as after trimming.
         cut: whether the file is smaller than it states.
+        one_more: whether the count may be one too many: AVI files count chunks, the last of which may show no picture.
     """
 
     counts: bool = False
     duration: float | None = None
     cut: bool = False
+    one_more: bool = False
 
 
 def read_container(path: Path) -> Stated:
@@ -37,7 +39,7 @@ def read_container(path: Path) -> Stated:
         size = path.stat().st_size
         try:
             if start[:4] == b"RIFF":
-                return Stated(counts=True)
+                return Stated(counts=True, one_more=8 + struct.unpack_from("<I", start, 4)[0] <= size)
             if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
                 return _read_mp4(file, size)
             if start[:4] == b"\x1a\x45\xdf\xa3":
@@ -60,6 +62,8 @@ def shortfall(path: Path, stated: int, counted: int, last: float, rate: float) -
     if counted >= stated:
         return ""
     container = read_container(path)
+    if container.one_more and counted == stated - 1:
+        return ""
     if container.counts:
         return f"{path}: states {stated} frames, {counted} can be decoded"
     duration = stated / rate if container.duration is None else container.duration

@@ -68,7 +68,7 @@ class TiffStack:
             raise DataError(self.shortfall)
         page = self._pages[index]
         select_page(self._data, page.directory)
-        header = ImageHeader("TIFF", page.width, page.height, white_is_zero=page.white_is_zero)
+        header = ImageHeader("TIFF", page.width, page.height, white_is_zero=page.white_is_zero, problem=page.problem)
         return decode(self._data, header, f"{self.path}: page {index + 1}")
 
     def _readable(self, index: int) -> Pixels | None:
