@@ -83,8 +83,10 @@ def _lines(path: str | Path) -> list[str]:
 
 def _parse(lines: list[str], path: str | Path, empty: Literal["refused", "nan"]) -> Array:
     if empty == "nan":
-        blank = " ".join(["nan"] * len(_words(next(filter(str.strip, lines)))))
-        lines = [line if line.strip() else blank for line in lines]
+        empty_lines = [line.strip().casefold() in ("", "nan") for line in lines]
+        widths = (len(_words(line)) for line, blank in zip(lines, empty_lines, strict=True) if not blank)
+        row = " ".join(["nan"] * next((width for width in widths if width in (4, 8)), 4))
+        lines = [row if blank else line for line, blank in zip(lines, empty_lines, strict=True)]
     rows = _rows(lines)
     if rows is not None:
         return rows

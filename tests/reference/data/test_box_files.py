@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmdistill.reference.data.box_files import read_boxes, read_rows, write_boxes
+from mmdistill.reference.data.box_files import read_boxes, read_result_rows, read_rows, write_boxes
 from mmdistill.reference.errors import DataError
 
 
@@ -119,3 +119,14 @@ def test_boxes_are_written_exactly(tmp_path_factory: pytest.TempPathFactory, box
     boxes[1] = np.nan
     write_boxes(path, boxes)
     np.testing.assert_array_equal(read_boxes(path), boxes)
+
+
+def test_a_lone_nan_and_lines_of_masks(tmp_path: Path) -> None:
+    path = tmp_path / "car.txt"
+    path.write_text("1,2,3,4\nnan\nNaN\n5,6,7,8\n")
+    rows, codes = read_result_rows(path)
+    np.testing.assert_array_equal(rows, [[1, 2, 3, 4], [np.nan] * 4, [np.nan] * 4, [5, 6, 7, 8]])
+    assert codes == []
+    path.write_text("1\nm10,10,5,5,3,4\n")
+    with pytest.raises(DataError, match=r"car.txt, line 2: .*'m10,10,5,5,3,4'"):
+        read_result_rows(path)

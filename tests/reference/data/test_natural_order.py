@@ -51,6 +51,13 @@ def test_counters_after_a_point_stay_whole_numbers(numbers: list[tuple[int, int]
         (["1.2.png", "1.15.png"], ["1.15.png", "1.2.png"], "fractions"),
         (["a1.2.png", "a1.15.png"], ["a1.2.png", "a1.15.png"], "whole numbers"),
         (["1.2.3.png", "1.2.15.png"], ["1.2.3.png", "1.2.15.png"], "whole numbers"),
+        # Evenly spaced by value: times; else counters.
+        (
+            ["t0.5s.png", "t0.25s.png", "t1s.png", "t0.75s.png"],
+            ["t0.25s.png", "t0.5s.png", "t0.75s.png", "t1s.png"],
+            "fractions",
+        ),
+        (["a1.5.png", "a1.15.png", "a1.25.png"], ["a1.5.png", "a1.15.png", "a1.25.png"], "whole numbers"),
     ],
 )
 def test_the_reading_of_a_point_is_decided_by_all_names_and_said(

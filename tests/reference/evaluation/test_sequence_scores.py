@@ -243,3 +243,9 @@ def test_against_a_naive_implementation() -> None:
         scores = score_sequence(predicted, (truth,), RULES["lasher"])
         expected = naive_scores(predicted.tolist(), truth.tolist())
         assert (scores.PR, scores.NPR, scores.SR) == pytest.approx(expected)
+
+
+def test_a_perfect_tracker_of_fractional_boxes_gains_nothing_by_rounding() -> None:
+    """x + w - x is not always w: without a limit a third of equal boxes would overlap by more than 1."""
+    boxes = np.random.default_rng(0).uniform(1, 500, (300, 4)).round(4)
+    assert score_sequence(boxes, [boxes], RULES["vot"]).SR == pytest.approx(100 * 20 / 21)

@@ -23,6 +23,7 @@ GTOT = Layout(
             corners=True,
         ),
     ),
+    expects="<sequence>/groundTruth_v.txt and groundTruth_i.txt",
     attributes=one_table("sequencesAttr.txt", ATTRIBUTES, order="SequencesName.txt"),
     listed="SequencesName.txt",
 )

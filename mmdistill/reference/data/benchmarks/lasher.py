@@ -73,6 +73,7 @@ def lasher(split: Split = "test") -> Layout:
         "lasher",
         COUNTS[split],
         attributes=file_per_sequence(ATTRIBUTES_FOLDER, usual=ATTRIBUTES),
+        expects="<sequence>/visible.txt, or <sequence>.txt",
         part="" if split == "all" else f"({split})",
         search=_search,
         select=partial(_select, split=split),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class Layout:
             is named and in those below it.
         attributes: reads flags by sequence and attribute, where the benchmark has some.
         part: which part of the benchmark, where it has several.
+        expects: the files by which a sequence is found, for the error where there are none.
         listed: the name of a text file with the sequences' names, a line each, which a copy may have.
         search: looks for the sequences in a folder in place of ``find``; its flag says whether images are wanted.
         select: returns the sequences of one part, of those that were found, with what the part covers; notes what
@@ -80,6 +82,7 @@ class Layout:
     find: tuple[Callable[[Path], list[SequenceFiles]], ...] = ()
     attributes: Attributes | None = None
     part: str = ""
+    expects: str = ""
     listed: str = ""
     search: Callable[[Path, bool], Found | None] | None = None
     select: Callable[[Found, Path, Oddities], tuple[list[SequenceFiles], Coverage]] | None = None
@@ -103,7 +106,8 @@ def search(layout: Layout, root: Path, *, images: bool = True) -> Found:
         raise DataError(f"{root}: expected a folder with the sequences of {layout.title}, there is none")
     found = _search_levels(layout, root) if layout.search is None else layout.search(root, images)
     if found is None:
-        raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations, there are none")
+        files = f" ({layout.expects})" if layout.expects else ""
+        raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations{files}, there are none")
     place, files = found
     return place, sort_naturally(files, lambda each: each.name, str(place))
 
@@ -176,18 +180,20 @@ def paired_folders(
     marks = (*truths, *shared, *images.rgb, *images.tir)
 
     def find(folder: Path) -> list[SequenceFiles]:
-        one = any((folder / name).is_file() for name in (*truths, *shared))
-        folders = [folder] if one else [each for each in sub_folders(folder) if _holds_any(each, marks)]
+        here = _entries(folder)
+        one = any(first_there(folder, (name,), here).is_file() for name in (*truths, *shared) if _has(here, name))
+        folders = {each: _entries(each) for each in ([folder] if one else sub_folders(folder))}
         return [
             SequenceFiles(
                 each.resolve().name,
-                _truths(each, truths, shared),
-                Pair(*(first_there(each, names) for names in images)),
-                None if init is None else each / init,
+                _truths(each, truths, shared, entries),
+                Pair(*(first_there(each, names, entries) for names in images)),
+                None if init is None else first_there(each, (init,), entries),
                 corners=corners,
                 every=every,
             )
-            for each in folders
+            for each, entries in folders.items()
+            if any(_has(entries, name) for name in marks)
         ]
 
     return find
@@ -250,13 +256,30 @@ def stray_entries(folders: Iterable[Path]) -> list[Path]:
     return [path for folder in unique for path in sorted(folder.iterdir()) if is_stray(path)]
 
 
-def first_there(folder: Path, names: Sequence[str]) -> Path:
-    """Return the first of several entries of a folder that is there; the first of all if none is."""
-    return next((path for name in names if (path := folder / name).exists()), folder / names[0])
+def first_there(folder: Path, names: Sequence[str], entries: Mapping[str, str] | None = None) -> Path:
+    """Return the first of several entries of a folder that is there, in any letter case; the first of all if none is.
+
+    Args:
+        folder: where they may be.
+        names: of the entries.
+        entries: what ``_entries`` returns of the folder, where it is known.
+    """
+    entries = _entries(folder) if entries is None else entries
+    found = (name if name == "." else entries.get(name) or entries.get(name.casefold()) for name in names)
+    return folder / (next(filter(None, found), None) or names[0])
 
 
-def _holds_any(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / name).exists() for name in names)
+def _has(entries: Mapping[str, str], name: str) -> bool:
+    return name in entries or name.casefold() in entries
+
+
+def _entries(folder: Path) -> dict[str, str]:
+    """Return the names of a folder's entries by themselves, and by themselves in small letters."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as found:
+        names = [each.name for each in found if not is_stray(each.name)]
+    return {**{name.casefold(): name for name in names}, **{name: name for name in names}}
 
 
 def _texts(folder: Path) -> list[Path]:
@@ -287,12 +310,13 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _truths(folder: Path, names: Sequence[str], shared: Sequence[str]) -> tuple[Path, ...]:
+def _truths(folder: Path, names: Sequence[str], shared: Sequence[str], entries: Mapping[str, str]) -> tuple[Path, ...]:
     """Return a sequence's files of boxes; the first of ``shared`` for all of them where it has no other."""
-    own = tuple(folder / name for name in names)
+    own = tuple(first_there(folder, (name,), entries) for name in names)
     if not shared or any(path.is_file() for path in own):
         return own
-    found = next((path for name in shared if (path := folder / name).is_file() and _boxes_in(path) > 1), None)
+    others = (first_there(folder, (name,), entries) for name in shared)
+    found = next((path for path in others if path.is_file() and _boxes_in(path) > 1), None)
     return own if found is None else (found,) * len(own)
 
 

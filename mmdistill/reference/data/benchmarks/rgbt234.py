@@ -23,6 +23,7 @@ def _layout(benchmark: str, count: int, shared: tuple[str, ...] = ()) -> Layout:
                 shared=shared,
             ),
         ),
+        expects="<sequence>/visible.txt and infrared.txt",
         attributes=file_per_attribute("attr_txt", order="SequencesName.txt"),
         listed="SequencesName.txt",
     )

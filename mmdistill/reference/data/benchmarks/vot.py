@@ -29,7 +29,13 @@ def vot(modality: Literal["rgb", "tir"] = "rgb") -> Layout:
         names = {each.name for each in folders}
         return folders + [each for each in annotations_only(folder) if each.name not in names]
 
-    return Layout("vot", count=None, find=(find,), attributes=_attributes)
+    return Layout(
+        "vot",
+        count=None,
+        find=(find,),
+        attributes=_attributes,
+        expects=f"<sequence>/{ANNOTATIONS[0]}, or <sequence>.txt",
+    )
 
 
 def _attributes(copy: Copy) -> Flags:

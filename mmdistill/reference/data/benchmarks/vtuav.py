@@ -20,5 +20,6 @@ VTUAV = Layout(
             every=10,
         ),
     ),
+    expects="<sequence>/rgb.txt and ir.txt",
 )
 """``<name>/{rgb,ir}/`` (or ``ir_gray/``), ``{rgb,ir}.txt``."""

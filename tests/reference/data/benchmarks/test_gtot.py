@@ -87,3 +87,16 @@ def test_a_damaged_table_of_attributes_is_said(tmp_path: Path, table: str, probl
     found = open_benchmark("gtot", root, images=False)
     assert not any(each.attributes for each in found.sequences)
     assert problem in "\n".join(found.oddities.lines())
+
+
+def test_files_and_folders_in_other_letter_case(tmp_path: Path) -> None:
+    root = gtot(tmp_path / "GTOT")
+    for name in NAMES:
+        (root / name / "groundTruth_v.txt").rename(root / name / "groundTruth_v.TXT")
+        (root / name / "groundTruth_i.txt").rename(root / name / "groundtruth_i.txt")
+        (root / name / "init.txt").rename(root / name / "INIT.TXT")
+        (root / name / "v").rename(root / name / "V")
+    benchmark = open_benchmark("gtot", root)
+    assert names(benchmark) == NAMES
+    np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes(10), boxes(12)])
+    assert grey(benchmark, "1boy`s", 2) == (40, 45)

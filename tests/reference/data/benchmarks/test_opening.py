@@ -51,7 +51,7 @@ def test_notes_beside_annotations_are_told_from_damaged_annotations(tmp_path: Pa
 def test_a_folder_without_the_benchmark(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a folder with the sequences of gtot, there is none"):
         open_benchmark("gtot", tmp_path / "nowhere")
-    with pytest.raises(DataError, match="expected the sequences of gtot or their annotations, there are none"):
+    with pytest.raises(DataError, match=r"expected the sequences of gtot .*groundTruth_v\.txt.*, there are none"):
         open_benchmark("gtot", tmp_path)
 
 

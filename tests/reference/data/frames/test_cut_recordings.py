@@ -152,3 +152,29 @@ def test_pages_of_another_size_are_refused(tmp_path: Path) -> None:
         list(open_frames(tir=tmp_path / "x.tif"))
     readings = list(open_frames(tir=tmp_path / "x.tif", on_broken="skip"))
     assert [reading.states.tir for reading in readings] == ["seen", "broken"]
+
+
+@pytest.mark.parametrize(("more", "lacking"), [(1, False), (2, True)])
+def test_an_avi_may_count_one_frame_too_many(tmp_path: Path, more: int, lacking: bool) -> None:
+    path = film(tmp_path / "x.avi")
+    data = bytearray(path.read_bytes())
+    for place in (data.index(b"avih") + 8 + 16, data.index(b"strh") + 8 + 32):
+        struct.pack_into("<I", data, place, 40 + more)
+    path.write_bytes(data)
+    frames = open_frames(path, on_broken="skip")
+    assert len(list(frames)) == 40
+    assert bool(frames.incomplete) == lacking
+
+
+@pytest.mark.parametrize(("samples", "planes"), [(2, 1), (2, 2), (3, 2)])
+def test_a_tiff_that_the_decoder_would_read_wrongly_is_refused(tmp_path: Path, samples: int, planes: int) -> None:
+    """16-bit values are lost of two channels, and mixed of channels one after the other."""
+    plane = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    content = bytearray(tiff(np.tile(plane, (samples, 1))))
+    entries = {struct.unpack_from("<H", content, at)[0]: at for at in range(10, 10 + 12 * 11, 12)}
+    for tag, value in ((257, 48), (278, 48), (277, samples)):
+        struct.pack_into("<H", content, entries[tag] + 8, value)
+    struct.pack_into("<HHIHH", content, entries[254], 284, 3, 1, planes, 0)
+    (path := tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(DataError, match=rf"x\.tif: TIFF image of {samples} channels of 16 bits"):
+        read_image(path)
