@@ -104,6 +104,15 @@ def test_a_finished_run_is_not_run_again(sampler: Sampler, tmp_path: Path) -> No
     assert set(done.first) == set(done.last) == {"box", "last", "first", "middle", "total"}
 
 
+def test_a_damaged_line_of_the_log_stops_no_run(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, replace(SETTINGS, steps=2), tmp_path)
+    log = tmp_path / "log.jsonl"
+    lines = log.read_bytes().splitlines()
+    log.write_bytes(lines[0] + b"\n" + lines[1][:9] + b"\xff" + lines[1][10:] + b"\n")
+    train(stage(None), sampler, replace(SETTINGS, steps=2), tmp_path)
+    assert log.read_bytes() == lines[0] + b"\n" + lines[1][:9] + rb"\xff" + lines[1][10:] + b"\n"
+
+
 def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, SETTINGS, tmp_path)
     other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
