@@ -227,9 +227,10 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
 
 @pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
-    train(stage(None), sampler, replace(SETTINGS, steps=1), tmp_path)
+    settings = replace(SETTINGS, steps=1, sequences=4)  # two in each pass of two
+    train(stage(None), sampler, settings, tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
-        train(stage(None), sampler, replace(SETTINGS, **{"steps": 1, **change}), tmp_path)
+        train(stage(None), sampler, replace(settings, **change), tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
