@@ -10,6 +10,9 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"mmdistill: the command line needs {error.name}: pip install 'mmdistill[tracker]'", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # Ctrl-C while PyTorch is imported, which takes seconds
+        print("mmdistill: interrupted", file=sys.stderr)
+        return 130
     return run()
 
 

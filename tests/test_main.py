@@ -19,3 +19,18 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without_tyro)
     assert main() == 1
     assert capsys.readouterr().err == "mmdistill: the command line needs tyro: pip install 'mmdistill[tracker]'\n"
+
+
+def test_ctrl_c_while_modules_are_imported_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = builtins.__import__
+
+    def interrupted(name: str, *arguments: Any) -> Any:
+        if name == "mmdistill.reference.cli":
+            raise KeyboardInterrupt
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert main() == 130
+    assert capsys.readouterr() == ("", "mmdistill: interrupted\n")

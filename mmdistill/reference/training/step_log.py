@@ -18,7 +18,7 @@ class StepLog:
 
     def __init__(self, path: Path, steps: int) -> None:
         lines = path.read_bytes().splitlines(keepends=True)[:steps] if path.exists() else []
-        write_text(path, b"".join(lines).decode())
+        write_text(path, b"".join(lines).decode("utf-8", "backslashreplace"))  # a damaged line stops no run
         self._file = path.open("ab", buffering=0)
         self._waiting = b""
 

@@ -104,6 +104,15 @@ def test_a_finished_run_is_not_run_again(sampler: Sampler, tmp_path: Path) -> No
     assert set(done.first) == set(done.last) == {"box", "last", "first", "middle", "total"}
 
 
+def test_a_damaged_line_of_the_log_stops_no_run(sampler: Sampler, tmp_path: Path) -> None:
+    train(stage(None), sampler, replace(SETTINGS, steps=2), tmp_path)
+    log = tmp_path / "log.jsonl"
+    lines = log.read_bytes().splitlines()
+    log.write_bytes(lines[0] + b"\n" + lines[1][:9] + b"\xff" + lines[1][10:] + b"\n")
+    train(stage(None), sampler, replace(SETTINGS, steps=2), tmp_path)
+    assert log.read_bytes() == lines[0] + b"\n" + lines[1][:9] + rb"\xff" + lines[1][10:] + b"\n"
+
+
 def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, SETTINGS, tmp_path)
     other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
@@ -218,9 +227,10 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
 
 @pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"sequences": 4}, {"samples": SampleSettings(gap=2)}])
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
-    train(stage(None), sampler, replace(SETTINGS, steps=1), tmp_path)
+    settings = replace(SETTINGS, steps=1, sequences=4)  # two in each pass of two
+    train(stage(None), sampler, settings, tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
-        train(stage(None), sampler, replace(SETTINGS, **{"steps": 1, **change}), tmp_path)
+        train(stage(None), sampler, replace(settings, **change), tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
