@@ -106,8 +106,8 @@ def search(layout: Layout, root: Path, *, images: bool = True) -> Found:
         raise DataError(f"{root}: expected a folder with the sequences of {layout.title}, there is none")
     found = _search_levels(layout, root) if layout.search is None else layout.search(root, images)
     if found is None:
-        files = f" ({layout.expects})" if layout.expects else ""
-        raise DataError(f"{root}: expected the sequences of {layout.title} or their annotations{files}, there are none")
+        of = f"{layout.title} or their annotations{f' ({layout.expects})' if layout.expects else ''}"
+        raise DataError(f"{root}: expected the sequences of {of}, there are none")
     place, files = found
     return place, sort_naturally(files, lambda each: each.name, str(place))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from mmdistill.pair import Pair
@@ -25,7 +26,8 @@ def pair_files(
     By order is the rule, since many data sets number their modalities differently. By number is right where a file of
     one folder is lost: the frames after it must stay aligned. So the numbers count if the names of each folder differ
     in one number only, both begin with the same one, and the folders share at least half of the numbers of the smaller.
-    What was lost is logged once.
+    Two folders of as many files, one numbered 0, 1, 2 ... and one 0, 2, 4 ..., lost nothing. What was lost is logged
+    once.
 
     Args:
         rgb: the images of one folder.
@@ -59,8 +61,15 @@ def _digits(name: str) -> list[str]:
 def _lossy(first: dict[Decimal, Path], second: dict[Decimal, Path]) -> bool:
     """Whether two folders share one numbering of which files are lost."""
     shared = first.keys() & second.keys()
+    if len(first) == len(second) and _evenly_numbered(first) and _evenly_numbered(second):
+        return False
     same_start = min(first) == min(second)
     return same_start and first.keys() != second.keys() and 2 * len(shared) >= min(len(first), len(second))
+
+
+def _evenly_numbered(files: dict[Decimal, Path]) -> bool:
+    numbers = sorted(files)
+    return len({after - before for before, after in pairwise(numbers)}) == 1
 
 
 def _filled(

@@ -68,6 +68,12 @@ def test_half_the_frame_rate_is_paired_by_number() -> None:
     assert [b for _, b in found] == [f"{n:04d}" if n % 2 else None for n in range(1, 12)]
 
 
+def test_as_many_files_of_another_step_are_paired_by_order(caplog: pytest.LogCaptureFixture) -> None:
+    found = pairs(numbered("a", list(range(0, 20, 2))), numbered("b", list(range(10))))
+    assert found == [(f"{2 * n:04d}", f"{n:04d}") for n in range(10)]
+    assert not caplog.records
+
+
 def test_long_lists_of_lost_numbers_are_cut(caplog: pytest.LogCaptureFixture) -> None:
     pair_files(numbered("a", list(range(1, 20))), numbered("b", [1, *range(9, 20)]))
     assert "b: 7 lost (number 2, 3, 4, 5, 6, ...) that a has" in caplog.text
