@@ -180,15 +180,20 @@ def read_record(content: object) -> TrainingRecord:
 
 
 def _entries(root: object, where: str) -> Iterator[tuple[str, str, object]]:
-    """Yield the entries of an object or dictionary and of those in it: path, name, value."""
+    """Yield the entries of an object or dictionary and of those in it, each object once: path, name, value."""
     count, waiting = 0, [(where, root, 0)]
+    visited: dict[int, object] = {}  # holds them, so that no number is used again
     while waiting:
         path, owner, depth = waiting.pop()
+        if id(owner) in visited:  # an object that holds itself
+            continue
         entries: Iterable[tuple[object, object]] = ()
         if isinstance(owner, Foreign):
             entries = owner.attributes()
         elif isinstance(owner, dict):
             entries = owner.items()
+        if isinstance(owner, Foreign | dict):
+            visited[id(owner)] = owner
         for name, value in entries:
             count += 1
             if count > MAX_ENTRIES:

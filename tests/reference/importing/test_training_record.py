@@ -238,6 +238,14 @@ def test_sizes_that_cannot_be_are_named(
         settings_of(path)
 
 
+def test_an_object_that_holds_itself_is_read_once(net: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"  # its settings hold themselves
+    checkpoints.save_tracker(path, net, settings={"box_refinement_step_length": 0.0025})
+    said = f"{path}: not supported: settings.box_refinement_step_length: expected 1, got 0.0025"
+    with pytest.raises(DataError, match=f"^{re.escape(said)}$"):
+        settings_of(path)
+
+
 def test_settings_without_end_are_refused(net: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "endless.pth"
     deep: dict[str, Any] = {}
