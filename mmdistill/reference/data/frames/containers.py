@@ -23,12 +23,14 @@ class Stated(NamedTuple):
         counts: whether it counts its frames; else decoders compute their number from the duration, which is not exact.
         duration: seconds, where that is another one than the frames' number times their rate, as after trimming.
         cut: whether the file is smaller than it states.
+        whole: whether the file has the size that it states; its duration may then be that of longer sound.
         one_more: whether the count may be one too many: AVI files count chunks, the last of which may show no picture.
     """
 
     counts: bool = False
     duration: float | None = None
     cut: bool = False
+    whole: bool = False
     one_more: bool = False
 
 
@@ -43,7 +45,8 @@ def read_container(path: Path) -> Stated:
             if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
                 return _read_mp4(file, size)
             if start[:4] == b"\x1a\x45\xdf\xa3":
-                return Stated(cut=_matroska_end(start) > size)
+                end = _matroska_end(start)
+                return Stated(cut=end > size, whole=0 < end <= size)
         except (struct.error, IndexError, ValueError):
             pass
     return Stated()
@@ -62,7 +65,7 @@ def shortfall(path: Path, stated: int, counted: int, last: float, rate: float) -
     if counted >= stated:
         return ""
     container = read_container(path)
-    if container.one_more and counted == stated - 1:
+    if container.whole or (container.one_more and counted == stated - 1):
         return ""
     if container.counts:
         return f"{path}: states {stated} frames, {counted} can be decoded"

@@ -91,6 +91,17 @@ def test_a_trimmed_recording_is_whole(tmp_path: Path, start: int, end: int) -> N
     assert shown <= len(frames) <= shown + 1 or (start, len(frames)) == (5, end)
 
 
+def test_sound_that_is_longer_than_the_pictures_is_no_cut(tmp_path: Path) -> None:
+    path = film(tmp_path / "x.mkv")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88") + 3  # the duration of the longest track, milliseconds
+    assert struct.unpack_from(">d", data, at)[0] == pytest.approx(1600, abs=50)
+    struct.pack_into(">d", data, at, 4100.0)
+    path.write_bytes(data)
+    frames = open_frames(path)
+    assert (len(list(frames)), frames.incomplete) == (40, "")
+
+
 def test_a_file_smaller_than_its_container_states(tmp_path: Path) -> None:
     path = film(tmp_path / "x.mkv", 5)
     assert not read_container(path).cut
