@@ -6,6 +6,7 @@ import codecs
 import glob
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,7 +182,10 @@ def remove_leftovers(path: str | Path) -> None:
     """Remove what writers of ``path`` left beside it when they were killed; nobody may be writing it now."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"):
-        left.unlink(missing_ok=True)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.reference.commands.odd_lines import warn_of_oddities
-from mmdistill.reference.data.folders import write_sequence
+from mmdistill.reference.data.folders import find_annotation, write_sequence
 from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.data.synthetic.settings import Length
 from mmdistill.reference.data.training_source import composed_sequences
-from mmdistill.reference.errors import printable
+from mmdistill.reference.errors import DataError, printable
+from mmdistill.reference.files import write_text
+from mmdistill.reference.json_files import read_json
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.progress import progress_bar
 from mmdistill.reference.ranges import Count, NonNegativeInt, Seed
 from mmdistill.reference.run_lock import run_lock
+
+OPTIONS = "compose.json"
+"""The file in ``--out`` that tells with which options its sequences were composed."""
 
 
 def compose(
@@ -34,6 +40,8 @@ def compose(
     """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 
       mmdistill compose --pairs PAIRS --last 30 --count 10 --out held_out
+
+    Interrupted, the same command goes on: sequences that are there already are kept.
 
     Args:
         out: where the sequence folders are made.
@@ -59,8 +67,29 @@ def compose(
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length
         )
+    options = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
+    options |= {"count": count, "length": length, "seed": seed}
     with run_lock(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
+        goes_on = _claim(out, options)
         for sequence in sequences:
-            write_sequence(sequence, out / sequence.name, suffix=".jpg")
+            folder = out / sequence.name
+            if not (goes_on and find_annotation(folder)):
+                write_sequence(sequence, folder, suffix=".jpg")
             bar.update()
     print(printable(out))
+
+
+def _claim(out: Path, options: Mapping[str, object]) -> bool:
+    """Mark a folder as made with these options; return whether it was so already.
+
+    Raises:
+        DataError: it was made with others.
+    """
+    mark = out / OPTIONS
+    own = {name: value if value is None else str(value) for name, value in options.items()}
+    if not mark.exists():
+        write_text(mark, json.dumps(own, indent=2) + "\n")
+        return False
+    if read_json(mark) != own:
+        raise DataError(f"{out}: holds sequences that were composed with other options; give another --out")
+    return True

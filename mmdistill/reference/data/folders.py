@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from mmdistill.reference.data.modalities import NAMES, modality_folders
 from mmdistill.reference.data.natural_order import sort_naturally
 from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import remove_leftovers, temporary_beside
 from mmdistill.reference.oddities import Oddities
 
 ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
@@ -138,7 +140,7 @@ def read_sequences(
 def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
     """Write a sequence so that ``FolderSequence`` reads it; PNG keeps every pixel, ``.jpg`` is smaller.
 
-    Both modalities go to ``rgb`` and ``tir``, a single one to ``img``.
+    Both modalities go to ``rgb`` and ``tir``, a single one to ``img``. The folder is there when all is written.
 
     Raises:
         DataError: the folder holds something already.
@@ -146,6 +148,18 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected a new or empty folder to write the sequence to")
+    remove_leftovers(folder)
+    temporary = temporary_beside(folder)
+    try:
+        _write_files(sequence, temporary, suffix)
+        if folder.exists():
+            folder.rmdir()  # empty; not every system replaces it
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_files(sequence: TrackingSequence, folder: Path, suffix: str) -> None:
     for index in range(len(sequence)):
         rgb, tir = sequence.frame(index)
         places = Pair("rgb" if tir is not None else "img", "tir" if rgb is not None else "img")
@@ -154,7 +168,6 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
                 write_image(folder / place / f"{index + 1:08d}{suffix}", image)
     if sequence.attributes:
         write_attributes(folder / ATTRIBUTES, sequence.attributes)
-    # Last, because a folder with an annotation is taken for a whole sequence.
     write_boxes(folder / ANNOTATIONS[0], sequence.boxes)
 
 
