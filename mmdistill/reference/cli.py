@@ -8,6 +8,7 @@ import functools
 import inspect
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -46,6 +47,10 @@ OPTION_NAMES = {"start": "from"}
 """Options of parameters whose names are words of Python."""
 
 
+PIPE_SIGNAL = 13
+"""SIGPIPE's number, which not every system has: shells show 128 and it where output was no longer read."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit status: 0 success, 1 bad data, 2 wrong arguments.
 
@@ -65,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RangeError as error:
         print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output wants no more of it, as ``| head`` does; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + PIPE_SIGNAL
     except (DataError, ShapeError, OSError) as error:
         print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 1
@@ -81,7 +90,7 @@ def _run(name: str, rest: list[str]) -> None:
     elif name in COMMANDS:
         _call(COMMANDS[name], f"mmdistill {name}", rest)
     else:
-        _overview([name, *rest] if name else [])
+        _overview([name] if name else [])
 
 
 def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
@@ -188,7 +197,7 @@ def _overview(arguments: Sequence[str]) -> None:
     try:
         with _safe_errors(arguments):
             tyro.cli(union, prog="mmdistill", description=description, args=arguments)
-    except SystemExit:
-        if arguments:
+    except SystemExit as stop:
+        if stop.code == 2 and arguments:
             _name_nearest(f"there is no {one_line(arguments[0])}", arguments[0], [*COMMANDS, "--help", "--version"])
         raise

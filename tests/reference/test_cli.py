@@ -13,9 +13,11 @@ import torch
 from mmdistill import __version__
 from mmdistill.reference.cli import COMMANDS, main, option_names
 from mmdistill.reference.commands.train_tir import train_tir
+from mmdistill.reference.data import folders
 from mmdistill.reference.data.box_files import read_boxes, write_boxes
 from mmdistill.reference.data.folders import write_sequence
 from mmdistill.reference.data.image_files import list_images
+from mmdistill.reference.data.images import write_image
 from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.networks.settings import student_settings, teacher_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -160,6 +162,47 @@ def test_a_folder_with_a_terminal_escape_is_printed_safely(tmp_path: Path, capsy
     assert capsys.readouterr() == (f"{tmp_path}/\\x1b[31mred\n", "")
 
 
+def test_compose_goes_on_where_it_was_interrupted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    options = ["compose", "--count", 2, "--length", 3, "--out"]
+    assert run(*options, whole) == 0
+
+    written = []
+
+    def stop_in_the_second(path: Path, image: object) -> None:
+        written.append(path)
+        if len(written) == 10:
+            raise KeyboardInterrupt
+        write_image(path, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "write_image", stop_in_the_second)
+        assert run(*options, out) == 130
+    assert sorted(path.name for path in out.iterdir()) == ["compose.json", "synthetic_0000"]
+    first = out / "synthetic_0000" / "groundtruth.txt"
+    before = first.stat().st_mtime_ns
+    for _ in range(2):
+        assert run(*options, out) == 0
+    assert first.stat().st_mtime_ns == before, "what is there is kept"
+    for path in whole.rglob("*.jpg"):
+        assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    assert "composed with other options" in fails(capsys, *options, out, "--seed", 7)
+
+
+def test_output_that_is_no_longer_read_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m mmdistill compose --count 1 --length 1 --quiet --out {tmp_path / 'out'}"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | (exec <&-; cat < /dev/null); echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_every_subcommand_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         with pytest.raises(SystemExit) as status:
@@ -224,6 +267,18 @@ def test_the_names_of_options_are_those_of_the_help(name: str, capsys: pytest.Ca
     shown = set(re.findall(r"^[│ ]*(?:-h, )?--([a-z][a-z0-9.-]*[a-z0-9])\b", capsys.readouterr().out, re.MULTILINE))
     command = train_tir if name == "train tir" else COMMANDS[name]
     assert shown - {"help"} <= set(option_names(command))
+
+
+def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["-h"], ["track", "--help"]):
+        with pytest.raises(SystemExit) as status:
+            main(arguments)
+        assert status.value.code == 0
+        assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit) as status:
+        main(["trakc", "--help"])
+    assert status.value.code == 2
+    assert capsys.readouterr().err.endswith("did you mean track?\n")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
