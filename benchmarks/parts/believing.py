@@ -9,4 +9,6 @@ from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
 
 def believing() -> TrackingSettings:
     """Return the published settings, but for a tracker that believes every frame."""
-    return replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1e9, rival=1e9, distractor=1e9))
+    return replace(
+        PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-100.0, rival=100.0, distractor=100.0)
+    )
