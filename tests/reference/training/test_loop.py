@@ -225,7 +225,7 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"sequences": 4}, {"samples": SampleSettings(gap=2)}])
+@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=1, sequences=4)  # two in each pass of two
     train(stage(None), sampler, settings, tmp_path)
