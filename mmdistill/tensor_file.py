@@ -32,7 +32,7 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[byt
     The same tensors and metadata give the same bytes. The digest is added to the metadata.
 
     Args:
-        tensors: of any shape and dtype; they must not share memory.
+        tensors: of any shape, real; they must not share memory. Older versions of the library store no complex ones.
         metadata: any texts.
     """
     plain = {name: _plain(value) for name, value in tensors.items()}
@@ -95,4 +95,4 @@ def digest_problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *
 
 
 def _plain(value: Tensor) -> Tensor:
-    return value.detach().cpu().resolve_conj().contiguous()
+    return value.detach().cpu().contiguous()
