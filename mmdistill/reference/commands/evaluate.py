@@ -24,7 +24,6 @@ from mmdistill.reference.evaluation.scores import BenchmarkScores, Scores, save_
 from mmdistill.reference.evaluation.scoring import score_sequences, truths_of
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
-from mmdistill.reference.interruption import terminable
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.cost import COST, read_cost, save_cost
@@ -143,7 +142,7 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(oddities, images=True)
-        with run_lock(out), terminable():
+        with run_lock(out):
             claim(out, weights, source.title)
             print(coverage.line)
             save_cost(out / COST, read_cost(weights))

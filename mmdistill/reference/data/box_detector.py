@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 
 Detections = tuple[Tensor, Tensor, Tensor]
 """Boxes ``(P, 4)`` as ``x y w h`` in pixels, scores and labels ``(P,)``."""

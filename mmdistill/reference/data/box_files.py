@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from mmdistill.reference.data.boxes import Array, enclosing
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import read_text as read_text
-from mmdistill.reference.files import write_text
+from mmdistill.reference.files import read_text, write_text
 
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 _CODE = re.compile(r"\s*([012])(\.0*)?\s*[,;]?\s*")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmdistill.reference.data.benchmarks.splits import match_names
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import is_stray
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 from mmdistill.reference.oddities import Oddities
 
 MALFORMED = "attributes that can't be read, the sequences go without"

@@ -25,8 +25,8 @@ from mmdistill.reference.data.benchmarks.layout import (
     several_folders,
 )
 from mmdistill.reference.data.benchmarks.splits import Coverage, Split, match_names
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 from mmdistill.reference.oddities import Oddities
 
 COUNTS = {"test": 245, "train": 979, "all": 1224}

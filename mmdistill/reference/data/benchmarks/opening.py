@@ -25,10 +25,10 @@ from mmdistill.reference.data.benchmarks.sequence import BenchmarkSequence
 from mmdistill.reference.data.benchmarks.splits import Coverage, Split
 from mmdistill.reference.data.benchmarks.vot import vot
 from mmdistill.reference.data.benchmarks.vtuav import VTUAV
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import STRAY, FolderSequence
 from mmdistill.reference.data.sequence import Boxes, TrackingSequence
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 from mmdistill.reference.oddities import Oddities
 
 BenchmarkName = Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot"]

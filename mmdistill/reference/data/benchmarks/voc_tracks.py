@@ -10,13 +10,13 @@ import numpy as np
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.layout import SequenceFiles, sub_folders
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.boxes import Array
 from mmdistill.reference.data.folders import is_stray
 from mmdistill.reference.data.image_files import list_images
 from mmdistill.reference.data.natural_order import natural_order
 from mmdistill.reference.data.sequence import Boxes
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 
 ANNOTATIONS = "annotations"
 """The folder of the XML files, in small letters."""

@@ -8,10 +8,10 @@ from typing import Literal
 from mmdistill.pair import Pair
 from mmdistill.reference.data.benchmarks.attributes import MALFORMED, Copy, Flags
 from mmdistill.reference.data.benchmarks.layout import Layout, SequenceFiles, annotations_only, first_there, sub_folders
-from mmdistill.reference.data.box_files import read_text
 from mmdistill.reference.data.folders import ANNOTATIONS, ATTRIBUTES, find_annotation, is_sequence
 from mmdistill.reference.data.modalities import modality_folders
 from mmdistill.reference.errors import DataError
+from mmdistill.reference.files import read_text
 from mmdistill.reference.json_files import parse_json
 
 
