@@ -27,6 +27,22 @@ def has_tangent(tensors: Iterable[Tensor]) -> bool:
     return any(unpack_dual(values).tangent is not None for values in tensors)  # type: ignore[no-untyped-call]
 
 
+def detached(values: Tensor) -> Tensor:
+    """Return a teacher's tensor, a label or a mask without gradient, as autograd can save it: see ``savable``."""
+    return savable(values.detach())
+
+
+def savable(values: Tensor) -> Tensor:
+    """Return the tensor as autograd can save it for a gradient: a copy where it was made in ``torch.inference_mode``.
+
+    Such a tensor is a constant. Nothing is copied where gradients are off, nor inside ``torch.compile``, which can't
+    tell which tensors these are: there PyTorch's own error asks for ``torch.no_grad`` instead.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not values.is_inference():
+        return values
+    return values.clone()
+
+
 def channels_last(features: Tensor) -> Tensor:
     """Return a map ``(B, C, H, W)`` laid out channels last; as it is inside a transform, which knows no layouts."""
     return features if transforming() else features.contiguous(memory_format=torch.channels_last)

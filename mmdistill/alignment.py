@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill._transforms import channels_last
+from mmdistill._transforms import channels_last, savable
 from mmdistill.attention import attend
 from mmdistill.errors import ShapeError, check_device, check_levels, check_map
 from mmdistill.precision import autocasting
@@ -74,11 +74,11 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(channels_last(as_weighed(x, convolution.weight)))
+        carried: Tensor = self.reduce(channels_last(as_weighed(savable(x), convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
-        return attend(carried, deeper, self.attention.weight, self.attention.bias)
+        return attend(carried, savable(deeper), self.attention.weight, self.attention.bias)
 
     def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
         """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
@@ -181,7 +181,7 @@ def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
 def adapted(adapt: nn.Module, features: Tensor) -> Tensor:
     """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
     weight = getattr(adapt, "weight", None)
-    result: Tensor = adapt(features if weight is None else as_weighed(features, weight))
+    result: Tensor = adapt(features if weight is None else as_weighed(savable(features), weight))
     return result
 
 

@@ -50,7 +50,7 @@ class ChannelAttentionFusion(nn.Module):
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
         weight = cast(nn.Linear, self.channel_scores[0]).weight
-        check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
+        pair = check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
         check_fusion_dtype("ChannelAttentionFusion", pair, weight)
         means = torch.cat([member.mean(dim=(-2, -1)) for member in pair], dim=1)
         scores = rearrange(self.channel_scores(means), "b (m c) -> b m c", m=2)

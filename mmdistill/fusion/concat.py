@@ -36,6 +36,6 @@ class ConcatFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
+        pair = check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
         check_fusion_dtype("ConcatFusion", pair, self.convolution.weight)
         return one_path(self.convolution(torch.cat(pair, dim=1)))

@@ -77,7 +77,7 @@ class MPSDFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map, its paths and their weights."""
-        check_fusion_input("MPSDFusion", pair, self.channels, self.gate_convolution.weight)
+        pair = check_fusion_input("MPSDFusion", pair, self.channels, self.gate_convolution.weight)
         with without_float16(pair[0].device.type):
             dtype = torch.promote_types(pair[0].dtype, self.gate_convolution.weight.dtype)
             pair = Pair(*(member.to(dtype) for member in pair))

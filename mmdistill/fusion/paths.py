@@ -33,11 +33,15 @@ def one_path(fused: Tensor) -> FusedPaths:
     return FusedPaths(fused, fused[None], fused.new_ones(fused.shape[0], 1))
 
 
-def check_fusion_input(where: str, pair: Pair[Tensor], channels: int, weight: Tensor) -> None:
-    """Refuse a pair whose members are not maps of one shape with ``channels`` channels, on the weight's device."""
-    check_modalities(where, pair)
+def check_fusion_input(where: str, pair: Pair[Tensor], channels: int, weight: Tensor) -> Pair[Tensor]:
+    """Return a pair, ``savable``, of maps of one shape with ``channels`` channels, on the weight's device.
+
+    Others are refused.
+    """
+    pair = check_modalities(where, pair)
     check_map(where, "rgb", pair[0], channels=channels)
     check_device(where, "weights", weight, pair[0], "rgb")
+    return pair
 
 
 def check_fusion_dtype(where: str, pair: Pair[Tensor], weight: Tensor) -> None:

@@ -40,7 +40,7 @@ class SpatialAttentionFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
+        pair = check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
         check_fusion_dtype("SpatialAttentionFusion", pair, self.gate_convolution.weight)
         gate = modality_gate(position_scores(self.gate_convolution, pair), self.gate)
         return one_path(gated_sum(pair, gate))
