@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,7 +14,7 @@ from mmdistill._transforms import has_tangent, has_values
 
 
 class ShapeError(ValueError):
-    """A tensor given to a loss or block has not the shape, number type or device its contract states.
+    """A tensor given to a loss or block has not the shape, number type, device or range its contract states.
 
     The message names the loss, the side (which argument), the axis, what was expected and what came.
 
@@ -21,7 +22,7 @@ class ShapeError(ValueError):
         where: the loss or block that was called.
         side: which input, such as ``"teacher rgb level 2"``.
         axis: which axis, such as ``"height"``; where no axis fits, what is wrong: ``"levels"``, ``"dtype"``,
-            ``"device"``.
+            ``"device"``, ``"values"``.
         expected: what the contract asks for.
         got: what came.
     """
@@ -163,8 +164,31 @@ def check_pair(where: str, side: str, pair: object) -> None:
         raise ShapeError(where, side, "type", expected="Pair(rgb, tir)", got=type(pair).__name__)
 
 
+class Bounds(NamedTuple):
+    """The range of some small input's values, both ends included, and how an error calls it."""
+
+    values: Tensor
+    low: float
+    high: float
+    expected: str
+
+    def outside(self) -> Tensor:
+        """Return where a value is out of range; NaN is not."""
+        return (self.values < self.low) | (self.values > self.high)
+
+    def found(self) -> str:
+        """Return the smallest and the largest value."""
+        low, high = (bound.item() for bound in self.values.detach().aminmax())
+        return f"{low:.4g} to {high:.4g}"
+
+
 def check_inputs(
-    where: str, inputs: Mapping[str, Tensor], *, finite: bool, synchronized: nn.SyncBatchNorm | None = None
+    where: str,
+    inputs: Mapping[str, Tensor],
+    *,
+    finite: bool,
+    synchronized: nn.SyncBatchNorm | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
@@ -176,24 +200,33 @@ def check_inputs(
         finite: whether to look at the values: one sum over each input, and one small read per call. Nothing is read
             inside ``torch.compile`` and the like, see ``has_values``.
         synchronized: batch norm that other processes wait for. All of them then refuse what one refuses.
+        bounds: ranges of values, by the name of the input; looked at with ``finite``, in the same read.
     """
+    bounds = bounds or {}
     first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
         check_floating(where, side, values)
         check_device(where, side, values, first, first_side)
     if not finite or not has_values(inputs.values()):
         return
-    # The sum of all elements is not finite where one of them is not.
-    if bool(torch.isfinite(_over_processes(_sum(inputs.values()), synchronized))):
+    # The sum of all elements is not finite where one of them is not; nor is it where a value is out of range.
+    total = _sum(inputs.values())
+    for bound in bounds.values():
+        total = torch.where(bound.outside().any(), torch.nan, total)
+    if bool(torch.isfinite(_over_processes(total, synchronized))):
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
     counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
-    found = _over_processes(torch.tensor(float(sum(counts.values())), device=first.device), synchronized)
+    beyond = {side: bound for side, bound in bounds.items() if bool(bound.outside().any())}
+    refused = float(sum(counts.values()) + len(beyond))
+    found = _over_processes(torch.tensor(refused, device=first.device), synchronized)
     for side, count in counts.items():
         if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
+    for side, bound in beyond.items():
+        raise ShapeError(where, side, "values", expected=bound.expected, got=bound.found())
     if bool(found):
-        got = "NaN or infinite"
+        got = "NaN, infinite or out of range" if bounds else "NaN or infinite"
         raise NotFiniteError(where, "the inputs of another process", "values", expected="finite", got=got)
 
 

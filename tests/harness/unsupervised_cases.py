@@ -20,6 +20,7 @@ MODULATION = {"modulation 1": Input("B C 1 1", scaled=False), "modulation 2": In
 MAPS = {"features 1": Input("B C H W"), "features 2": Input("B 2C H/2 W/2")}
 PROPOSALS = Input("B 9 4", "label", boxes, scaled=False, independent="9")
 BOX = Input("B 4", "label", boxes, scaled=False)
+NO_AREA = {"constant maps": "a target box without area is refused"}
 
 
 def teaching(inputs: Mapping[str, Input]) -> dict[str, Input]:
@@ -28,6 +29,10 @@ def teaching(inputs: Mapping[str, Input]) -> dict[str, Input]:
 
 def call_tcl(loss: Any, x: Tensors) -> object:
     return loss(x["filters"], x["features"], x["label"])
+
+
+def call_tcl_of_list(loss: Any, x: Tensors) -> object:
+    return loss(list(x["filters"].unbind()), x["features"], x["label"])
 
 
 def call_bbe(loss: Any, x: Tensors) -> object:
@@ -47,7 +52,7 @@ UNSUPERVISED = [
     ),
     Case(
         TCLDistiller,
-        lambda _: TCLDistiller(residual="hinge", detach="features"),
+        lambda _: TCLDistiller(residual="hinge", detach="test"),
         {"filters": REFERENCE, **teaching({"features": TEST}), "label": LABEL},
         call_tcl,
         variant="hinge-filters",
@@ -55,11 +60,19 @@ UNSUPERVISED = [
     ),
     Case(
         TCLDistiller,
-        lambda _: TCLDistiller(detach="filters"),
+        lambda _: TCLDistiller(detach="reference"),
         {**teaching({"filters": REFERENCE}), "features": TEST, "label": LABEL},
         call_tcl,
         variant="features",
         reaches={"classification": "features"},
+    ),
+    Case(
+        TCLDistiller,
+        lambda _: TCLDistiller(detach="test"),
+        {"filters": REFERENCE, **teaching({"features": TEST}), "label": LABEL},
+        call_tcl_of_list,
+        variant="list-of-iterates",
+        reaches={"classification": "filters", "regularisation": "filters"},
     ),
     Case(
         BBEDistiller,
@@ -70,13 +83,14 @@ UNSUPERVISED = [
         reaches={"box": r"modulation \d|features \d|predictor\..*", "regularisation": r"modulation \d"},
         exempt={
             **BOTH_LEARN,
+            **NO_AREA,
             "dead inputs": "its predictor, which is the tracker's, learns too",
             "mixed types": "what the predictor takes is its own",
         },
     ),
     Case(
         BBEDistiller,
-        lambda _: BBEDistiller(overlaps, scale="signed", detach="features"),
+        lambda _: BBEDistiller(overlaps, scale="signed", detach="test"),
         {
             **MODULATION,
             **teaching(MAPS),
@@ -89,11 +103,11 @@ UNSUPERVISED = [
     ),
     Case(
         BBEDistiller,
-        lambda _: BBEDistiller(states, target="state", detach="modulation"),
+        lambda _: BBEDistiller(states, scale=None, target="state", detach="reference"),
         {**teaching(MODULATION), **MAPS, "target": BOX},
         call_bbe,
         variant="state-features",
         reaches={"box": r"features \d"},
-        exempt={"constant maps": "a box of no width or height has no state, and is refused"},
+        exempt=NO_AREA,
     ),
 ]
