@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +99,7 @@ class TCLDistiller(nn.Module):
             label: Gaussians at the patches' centers, from 0 to 1, ``(N, S, H', W')``; ``H' = H + 1`` for an even h,
                 ``H`` for an odd one, the width likewise; detached here.
         """
-        if isinstance(filters, list | tuple):
-            filters = _stacked(filters)
+        filters = _stacked(filters)
         self._check(filters, features, label)
         inputs = {"filters": filters, "features": features, "label": label}
         check_inputs("TCLDistiller", inputs, finite=self.check_values)
@@ -139,8 +138,10 @@ class TCLDistiller(nn.Module):
         check_axes("TCLDistiller", "label", label, ("frames", "sequences", "height", "width"), like)
 
 
-def _stacked(filters: Sequence[Tensor]) -> Tensor:
-    """Return the iterates ``(I, S, C, h, w)`` of a list of filters ``(S, C, h, w)``, all of one shape and device."""
+def _stacked(filters: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the iterates ``(I, S, C, h, w)`` of a list or tuple of filters ``(S, C, h, w)``; all else as it came."""
+    if not isinstance(filters, list | tuple):
+        return cast(Tensor, filters)  # or what is refused as none
     if not filters:
         raise ShapeError("TCLDistiller", "filters", "iterates", expected="at least 1", got=0)
     like: dict[str, tuple[int, str]] = {}

@@ -100,6 +100,7 @@ UNSUPERVISED = [
         call_bbe,
         variant="signed-modulation",
         reaches={"box": r"modulation \d", "regularisation": r"modulation \d"},
+        exempt={"constant maps": "overlaps of -2 are refused"},
     ),
     Case(
         BBEDistiller,
