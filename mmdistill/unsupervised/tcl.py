@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill._transforms import detached, savable
+from mmdistill._transforms import savable
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import (
     ShapeError,
@@ -114,7 +114,7 @@ class TCLDistiller(nn.Module):
         filters, features = filters.to(dtype), features.to(dtype)
         with without_autocast(features.device.type):
             scores = correlate(features, filters)
-        target = widen(detached(label))
+        target = widen(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
         parts = {"classification": residual.square().mean()}

@@ -1,7 +1,8 @@
-"""Tensors made in ``torch.inference_mode`` are constants, and a list of maps may be a tuple."""
+"""Tensors made in ``torch.inference_mode`` are constants, a list of maps may be a tuple, and other types are named."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,22 @@ def test_a_student_made_in_inference_mode_is_one_without_gradient(case: Case, na
     assert found[0].keys() == found[1].keys()
     for key, values in found[0].items():
         torch.testing.assert_close(values, found[1][key], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "other", [lambda x: [x], lambda x: {"x": x}, lambda x: x.detach().numpy()], ids=["list", "dict", "numpy"]
+)
+@every_case
+def test_another_type_where_a_tensor_is_expected_is_refused_by_name(case: Case, other: Callable[..., object]) -> None:
+    # Iterates may come as a list; what a predictor takes is its own.
+    own = {TCLDistiller: "filters", BBEDistiller: "modulation|features"}.get(case.subject, "none")
+    for name in case.inputs:
+        if not re.match(own, name):
+            tensors: dict[str, Any] = case.tensors()
+            tensors[name] = other(tensors[name])
+            with pytest.raises(ShapeError, match=type(tensors[name]).__name__) as caught:
+                case.call(case.module(), tensors)
+            assert caught.value.axis == "type"
 
 
 def lists(arguments: object, replace: Callable[[list[Any]], object]) -> object:
