@@ -56,14 +56,14 @@ class LearningRates:
 class BranchSetting:
     """One row of Table 1: what is trained, what each branch sees, and where it begins.
 
-    It names roles, the two modules and the two branches; which parameters of a tracker play them is the tracker's to
-    say. Hashable, and plain JSON by ``dataclasses.asdict``.
+    It names modules and branches; the tracker's owner says which parameters belong to each. Give ``teacher`` to a
+    distiller's ``detach``. Hashable, and plain JSON by ``dataclasses.asdict``.
 
     Example:
         >>> from mmdistill.unsupervised import SETTINGS
         >>> row = SETTINGS["D1"]
-        >>> row.updated, row.reference, row.test, row.fine_tuned, row.learning_rates.tcl
-        (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 2e-08)
+        >>> row.updated, row.reference, row.test, row.fine_tuned, row.teacher, row.learning_rates.tcl
+        (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 'reference', 2e-08)
         >>> SETTINGS["B3"].trained, SETTINGS["B3"].origin.bbe_reference, SETTINGS["B3"].origin.bbe_test
         (False, 'B1', 'B2')
 
