@@ -164,7 +164,12 @@ def check_pair(where: str, side: str, pair: object) -> None:
 
 
 def check_inputs(
-    where: str, inputs: Mapping[str, Tensor], *, finite: bool, synchronized: nn.SyncBatchNorm | None = None
+    where: str,
+    inputs: Mapping[str, Tensor],
+    *,
+    finite: bool,
+    synchronized: nn.SyncBatchNorm | None = None,
+    counts: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
@@ -176,24 +181,32 @@ def check_inputs(
         finite: whether to look at the values: one sum over each input, and one small read per call. Nothing is read
             inside ``torch.compile`` and the like, see ``has_values``.
         synchronized: batch norm that other processes wait for. All of them then refuse what one refuses.
+        counts: of each mask, how many positions count in each sample; refused where none does in any. Looked at, and
+            read, together with the inputs' values.
     """
+    counts = counts or {}
     first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
         check_floating(where, side, values)
         check_device(where, side, values, first, first_side)
-    if not finite or not has_values(inputs.values()):
+    if not finite or not has_values([*inputs.values(), *counts.values()]):
         return
-    # The sum of all elements is not finite where one of them is not.
-    if bool(torch.isfinite(_over_processes(_sum(inputs.values()), synchronized))):
+    # The sum of all elements is not finite where one of them is not; a mask without positions adds NaN.
+    empty = {side: (count == 0).all() for side, count in counts.items()}
+    sums = [_sum(inputs.values()), *(torch.where(none, torch.nan, 0.0) for none in empty.values())]
+    if bool(torch.isfinite(_over_processes(torch.stack(sums).sum() if empty else sums[0], synchronized))):
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
-    counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
-    found = _over_processes(torch.tensor(float(sum(counts.values())), device=first.device), synchronized)
-    for side, count in counts.items():
+    broken = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
+    unset = [side for side, none in empty.items() if bool(none)]
+    found = _over_processes(torch.tensor(float(sum(broken.values()) + len(unset)), device=first.device), synchronized)
+    for side, count in broken.items():
         if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
+    for side in unset:
+        raise ShapeError(where, side, "values", expected="at least one position that counts", got="none")
     if bool(found):
-        got = "NaN or infinite"
+        got = "NaN or infinite, or masks without positions" if empty else "NaN or infinite"
         raise NotFiniteError(where, "the inputs of another process", "values", expected="finite", got=got)
 
 
