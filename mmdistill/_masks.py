@@ -47,7 +47,7 @@ class Mask(NamedTuple):
         return Mask(taken, self.counts, part[0] * part[1] / (whole[0] * whole[1]))
 
     def pooled(self, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Mask]:
-        """Return each cell's average of values ``(B, C, H, W)`` over its positions that count, and which cells have any.
+        """Return each cell's average of values ``(B, C, H, W)`` over positions that count, and which cells have any.
 
         Args:
             values: zero where the mask is not set.

@@ -228,7 +228,7 @@ class TokenLayout:
             check_device("TokenLayout", name, piece, pieces[0], names[0])
         return torch.cat(pieces, dim=1)
 
-    def _index(self, method: str, kept: object, name: str | None) -> dict[str, Tensor]:
+    def _index(self, method: str, kept: Kept | _NotGiven, name: str | None) -> dict[str, Tensor]:
         """Return the index of each part that lost tokens, by name."""
         where, may_drop = f"TokenLayout: {method}", ", ".join(self.may_drop)
         if isinstance(kept, _NotGiven):

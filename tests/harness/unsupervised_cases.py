@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.case import Case, Input, Tensors, boxes, uniform
+from harness.case import Case, Input, Tensors, boxes, counting, marked, uniform
 from harness.predictors import WithPredictor, overlaps, states
 
 from mmdistill import BBEDistiller, TCLDistiller
@@ -28,6 +28,10 @@ def teaching(inputs: Mapping[str, Input]) -> dict[str, Input]:
 
 def call_tcl(loss: Any, x: Tensors) -> object:
     return loss(x["filters"], x["features"], x["label"])
+
+
+def call_masked_tcl(loss: Any, x: Tensors) -> object:
+    return loss(x["filters"], x["features"], x["label"], mask=counting(x["mask"]))
 
 
 def call_bbe(loss: Any, x: Tensors) -> object:
@@ -60,6 +64,15 @@ UNSUPERVISED = [
         call_tcl,
         variant="features",
         reaches={"classification": "features"},
+    ),
+    Case(
+        TCLDistiller,
+        lambda _: TCLDistiller(),
+        {"filters": REFERENCE, "features": TEST, "label": LABEL, "mask": replace(LABEL, draw=marked)},
+        call_masked_tcl,
+        variant="masked",
+        reaches={"classification": "filters|features", "regularisation": "filters"},
+        exempt={**BOTH_LEARN, "nan in mask": "a mask is of booleans"},
     ),
     Case(
         BBEDistiller,
