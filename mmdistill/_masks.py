@@ -36,9 +36,9 @@ class Mask(NamedTuple):
     share: float = 1.0
 
     @classmethod
-    def of(cls, positions: Tensor) -> Mask:
-        """Return the mask of these positions ``(..., 1, H, W)``."""
-        return cls(positions, positions.sum(dim=(-3, -2, -1)))
+    def of(cls, positions: Tensor | Mask) -> Mask:
+        """Return the mask of these positions ``(..., 1, H, W)``, booleans; a mask as it is."""
+        return positions if isinstance(positions, Mask) else cls(positions, positions.sum(dim=(-3, -2, -1)))
 
     def at(self, where: Positions) -> Mask:
         """Return the mask at some positions: a sum over them is divided by how many are expected to count there."""

@@ -13,8 +13,11 @@ def widen(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def mean_squared_error(first: Tensor, second: Tensor, mask: Mask | None = None) -> Tensor:
-    """Return the mean over all elements, or those that count, of the squared difference, a scalar; shapes are equal."""
+def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
+    """Return the mean over all elements of the squared difference, a scalar; shapes are equal.
+
+    With a mask ``(B, 1, H, W)`` of the positions that count, of maps ``(B, C, H, W)``: the mean of the samples' means.
+    """
     if mask is not None:
         return mean_squared_error_per_sample(first, second, mask).mean()
     difference = widen(first) - widen(second)
@@ -22,11 +25,12 @@ def mean_squared_error(first: Tensor, second: Tensor, mask: Mask | None = None) 
     return difference.square().sum() / difference.numel()
 
 
-def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Mask | None = None) -> Tensor:
+def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
     """Return ``(..., B)`` from maps ``(..., B, C, H, W)``: the mean over each sample's own elements that count."""
     difference = widen(first) - widen(second)
     if mask is None:
         return difference.square().mean(dim=(-3, -2, -1))
+    mask = Mask.of(mask)
     # Masked before it is squared, so that what stands at the other positions reaches no gradient either.
     return mask.mean(mask.applied(difference).square())
 

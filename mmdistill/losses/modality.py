@@ -16,7 +16,7 @@ from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
 
-def focus(disagreement: Tensor, exponent: float, mask: Mask | None = None) -> Tensor:
+def focus(disagreement: Tensor, exponent: float, mask: Tensor | Mask | None = None) -> Tensor:
     """Return the disagreement to the power of ``exponent``, divided by its mean over a sample's positions.
 
     Detached: it weighs an error and is not itself something to learn. Where a sample agrees everywhere it is 1.
@@ -24,7 +24,7 @@ def focus(disagreement: Tensor, exponent: float, mask: Mask | None = None) -> Te
     Args:
         disagreement: ``(B, H, W)``, nowhere below 0.
         exponent: 0 for no focus, larger for a sharper one.
-        mask: the positions that count; the disagreement is 0 at the others.
+        mask: the positions that count, ``(B, 1, H, W)``; the disagreement is 0 at the others.
 
     Returns:
         ``(B, H, W)``, of mean 1 over each sample's positions that count, 0 at the others.
@@ -34,22 +34,26 @@ def focus(disagreement: Tensor, exponent: float, mask: Mask | None = None) -> Te
     # Relative to the peak, no power overflows and no mean vanishes, whatever the scale of the features.
     relative = torch.where(peak > 0, values / peak, 1.0) ** exponent
     if mask is not None:
+        mask = Mask.of(mask)
         relative = mask.applied(relative[:, None])
         mean = mask.mean(relative)[:, None, None]
         return relative[:, 0] / torch.where(mean > 0, mean, 1.0)
     return relative / relative.mean(dim=(1, 2), keepdim=True)
 
 
-def focused_squared_error(student: Tensor, teacher: Tensor, exponent: float, mask: Mask | None = None) -> Tensor:
+def focused_squared_error(
+    student: Tensor, teacher: Tensor, exponent: float, mask: Tensor | Mask | None = None
+) -> Tensor:
     """Return the squared error, weighted by its own focus per position, averaged, a scalar.
 
     Args:
         student: ``(B, C, H, W)``.
         teacher: the same shape.
         exponent: of the focus; 0 gives the mean squared error.
-        mask: the positions that count.
+        mask: the positions that count, ``(B, 1, H, W)``.
     """
     difference = widen(student) - widen(teacher)
+    mask = None if mask is None else Mask.of(mask)
     if mask is not None:
         difference = mask.applied(difference)
     disagreement = difference.square().mean(dim=1)

@@ -19,7 +19,7 @@ CONTEXT_SIZES = (4, 2, 1)
 """Positions per axis of the average-pooled maps, fine to coarse."""
 
 
-def hierarchical_context_error(student: Tensor, teacher: Tensor, mask: Mask | None = None) -> Tensor:
+def hierarchical_context_error(student: Tensor, teacher: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
     """Return the hierarchical context loss (HCL) of Chen et al. for one level, a scalar.
 
     The mean squared error of the maps, and of the maps average-pooled to 4x4, 2x2 and 1x1, each with half the weight
@@ -31,15 +31,16 @@ def hierarchical_context_error(student: Tensor, teacher: Tensor, mask: Mask | No
     Args:
         student: ``(B, C, H, W)``.
         teacher: the same shape.
-        mask: the positions that count. A cell of a pooled map is the average over those in it; one without any is left
-            out.
+        mask: the positions that count, ``(B, 1, H, W)``. A cell of a pooled map is the average over those in it; one
+            without any is left out.
     """
     # Pooling is linear: the difference of the pooled maps is the pooled difference.
     difference = widen(student) - widen(teacher)
     height, width = difference.shape[-2:]
+    mask = None if mask is None else Mask.of(mask)
     if mask is not None:
         difference = mask.applied(difference)
-    contexts: list[tuple[Tensor, Mask | None]] = [(difference, mask)]
+    contexts = [(difference, mask)]
     for size in CONTEXT_SIZES:
         if size < max(height, width):
             cells = min(size, height), min(size, width)
