@@ -189,6 +189,7 @@ def check_inputs(
     finite: bool,
     synchronized: nn.SyncBatchNorm | None = None,
     bounds: Mapping[str, Bounds] | None = None,
+    counts: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
@@ -201,32 +202,38 @@ def check_inputs(
             inside ``torch.compile`` and the like, see ``has_values``.
         synchronized: batch norm that other processes wait for. All of them then refuse what one refuses.
         bounds: ranges of values, by the name of the input; looked at with ``finite``, in the same read.
+        counts: of each mask, how many positions count in each sample; refused where none does in any. Looked at with
+            ``finite``, in the same read.
     """
-    bounds = bounds or {}
+    bounds, counts = bounds or {}, counts or {}
     first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
         check_floating(where, side, values)
         check_device(where, side, values, first, first_side)
-    if not finite or not has_values(inputs.values()):
+    if not finite or not has_values([*inputs.values(), *counts.values()]):
         return
-    # The sum of all elements is not finite where one of them is not; nor is it where a value is out of range.
-    total = _sum(inputs.values())
-    for bound in bounds.values():
-        total = torch.where(bound.outside().any(), torch.nan, total)
+    # The sum of all elements is not finite where one of them is not. A value out of range and a mask without positions
+    # add NaN.
+    empty = {side: (count == 0).all() for side, count in counts.items()}
+    refused = [bound.outside().any() for bound in bounds.values()] + list(empty.values())
+    total = torch.stack([_sum(inputs.values()), *(torch.where(one, torch.nan, 0.0) for one in refused)]).sum()
     if bool(torch.isfinite(_over_processes(total, synchronized))):
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
-    counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
+    broken = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
     beyond = {side: bound for side, bound in bounds.items() if bool(bound.outside().any())}
-    refused = float(sum(counts.values()) + len(beyond))
-    found = _over_processes(torch.tensor(refused, device=first.device), synchronized)
-    for side, count in counts.items():
+    unset = [side for side, none in empty.items() if bool(none)]
+    faults = torch.tensor(float(sum(broken.values()) + len(beyond) + len(unset)), device=first.device)
+    found = _over_processes(faults, synchronized)
+    for side, count in broken.items():
         if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
     for side, bound in beyond.items():
         raise ShapeError(where, side, "values", expected=bound.expected, got=bound.found())
+    for side in unset:
+        raise ShapeError(where, side, "values", expected="at least one position that counts", got="none")
     if bool(found):
-        got = "NaN, infinite or out of range" if bounds else "NaN or infinite"
+        got = "NaN, infinite or out of range, or masks without positions" if refused else "NaN or infinite"
         raise NotFiniteError(where, "the inputs of another process", "values", expected="finite", got=got)
 
 

@@ -8,11 +8,13 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks
 from mmdistill.errors import synchronized_statistics
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
 from mmdistill.losses.mpsd import MPSDLoss
 from mmdistill.losses.scfd import Levels, SCFDLoss
+from mmdistill.pair import Pair
 from mmdistill.terms import Terms
 
 T = TypeVar("T")
@@ -77,6 +79,10 @@ class CMDLoss(nn.Module):
         student_response: Tensor | None = None,
         teacher_response: Tensor | None = None,
         gaussian: Tensor | None = None,
+        mask: Tensor | None = None,
+        feature_mask: LevelMasks | Pair[LevelMasks | None] | None = None,
+        fused_mask: LevelMasks | None = None,
+        response_mask: Tensor | None = None,
     ) -> Terms:
         """Return every part's terms, unweighted, with the weighted total.
 
@@ -88,13 +94,23 @@ class CMDLoss(nn.Module):
             student_response: ``(..., H, W)``, for HFRD.
             teacher_response: the same of the teacher.
             gaussian: the Gaussian label, the same shape.
+            mask: the positions that count, ``(B, 1, H, W)``, for every part that has no mask of its own below. For a
+                tracker whose maps and response all have one size, such as a ViT.
+            feature_mask: SCFD's ``mask``.
+            fused_mask: MPSD's ``mask``.
+            response_mask: HFRD's ``mask``.
         """
 
         def run_scfd(scfd: SCFDLoss) -> Terms:
             student = _given("scfd", "student_features", student_features)
-            terms: Terms = scfd(student, _given("scfd", "teacher_features", teacher_features))
+            teacher = _given("scfd", "teacher_features", teacher_features)
+            terms: Terms = scfd(student, teacher, mask=mask if feature_mask is None else feature_mask)
             return terms
 
+        masks = {"scfd": ("feature_mask", feature_mask), "mpsd": ("fused_mask", fused_mask)}
+        for part, (name, given) in {**masks, "hfrd": ("response_mask", response_mask)}.items():
+            if given is not None and getattr(self, part) is None:
+                raise ValueError(f"CMDLoss: {name} was given, but there is no {part}, whose mask it would be")
         # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace. But first
         # where processes share that state: one that refuses would leave the others waiting.
         first = self.scfd is not None and synchronized_statistics(self.scfd) is not None
@@ -103,11 +119,15 @@ class CMDLoss(nn.Module):
             weighted.append((self.alpha, run_scfd(self.scfd)))
         if self.mpsd is not None:
             fused = _given("mpsd", "student_fused", student_fused)
-            weighted.append((self.alpha, self.mpsd(fused, _given("mpsd", "teacher_fused", teacher_fused))))
+            target = _given("mpsd", "teacher_fused", teacher_fused)
+            terms = self.mpsd(fused, target, mask=mask if fused_mask is None else fused_mask)
+            weighted.append((self.alpha, terms))
         if self.hfrd is not None:
             response = _given("hfrd", "student_response", student_response)
             teacher = _given("hfrd", "teacher_response", teacher_response)
-            weighted.append((self.beta, self.hfrd(response, teacher, _given("hfrd", "gaussian", gaussian))))
+            label = _given("hfrd", "gaussian", gaussian)
+            terms = self.hfrd(response, teacher, label, mask=mask if response_mask is None else response_mask)
+            weighted.append((self.beta, terms))
         if self.scfd is not None and not first:
             weighted.insert(0, (self.alpha, run_scfd(self.scfd)))
         return Terms.weighted(*weighted)

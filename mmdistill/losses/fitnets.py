@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
@@ -67,16 +68,23 @@ class FitNetsLoss(nn.Module):
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)
         )
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None) -> Terms:
         """Return the term ``hint``.
 
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
         """
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
-        check_inputs("FitNetsLoss", named_levels(student, teacher), finite=self.check_values)
+        masks = level_masks("FitNetsLoss", mask, student)
+        inputs = named_levels(student, teacher)
+        check_inputs("FitNetsLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
         check_alive("FitNetsLoss", student, teacher)
-        levels = zip(self.regressors, student, teacher, strict=True)
-        hints = [mean_squared_error(adapted(regress, ours), theirs.detach()) for regress, ours, theirs in levels]
+        levels = zip(self.regressors, student, teacher, masks, strict=True)
+        hints = [
+            mean_squared_error(adapted(regress, ours), theirs.detach(), where)
+            for regress, ours, theirs, where in levels
+        ]
         return Terms.summed(hint=add(hints))

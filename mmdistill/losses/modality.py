@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
@@ -15,7 +16,7 @@ from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
 
-def focus(disagreement: Tensor, exponent: float) -> Tensor:
+def focus(disagreement: Tensor, exponent: float, mask: Tensor | Mask | None = None) -> Tensor:
     """Return the disagreement to the power of ``exponent``, divided by its mean over a sample's positions.
 
     Detached: it weighs an error and is not itself something to learn. Where a sample agrees everywhere it is 1.
@@ -23,27 +24,41 @@ def focus(disagreement: Tensor, exponent: float) -> Tensor:
     Args:
         disagreement: ``(B, H, W)``, nowhere below 0.
         exponent: 0 for no focus, larger for a sharper one.
+        mask: the positions that count, ``(B, 1, H, W)``; the disagreement is 0 at the others.
 
     Returns:
-        ``(B, H, W)``, of mean 1 over each sample.
+        ``(B, H, W)``, of mean 1 over each sample's positions that count, 0 at the others.
     """
     values = disagreement.detach()
     peak = values.amax(dim=(1, 2), keepdim=True)
     # Relative to the peak, no power overflows and no mean vanishes, whatever the scale of the features.
     relative = torch.where(peak > 0, values / peak, 1.0) ** exponent
+    if mask is not None:
+        mask = Mask.of(mask)
+        relative = mask.applied(relative[:, None])
+        mean = mask.mean(relative)[:, None, None]
+        return relative[:, 0] / torch.where(mean > 0, mean, 1.0)
     return relative / relative.mean(dim=(1, 2), keepdim=True)
 
 
-def focused_squared_error(student: Tensor, teacher: Tensor, exponent: float) -> Tensor:
+def focused_squared_error(
+    student: Tensor, teacher: Tensor, exponent: float, mask: Tensor | Mask | None = None
+) -> Tensor:
     """Return the squared error, weighted by its own focus per position, averaged, a scalar.
 
     Args:
         student: ``(B, C, H, W)``.
         teacher: the same shape.
         exponent: of the focus; 0 gives the mean squared error.
+        mask: the positions that count, ``(B, 1, H, W)``.
     """
-    disagreement = (widen(student) - widen(teacher)).square().mean(dim=1)
-    return (focus(disagreement, exponent) * disagreement).mean()
+    difference = widen(student) - widen(teacher)
+    mask = None if mask is None else Mask.of(mask)
+    if mask is not None:
+        difference = mask.applied(difference)
+    disagreement = difference.square().mean(dim=1)
+    focused = focus(disagreement, exponent, mask) * disagreement
+    return focused.mean() if mask is None else mask.mean(focused[:, None]).mean()
 
 
 class ModalityDistillationLoss(nn.Module):
@@ -93,18 +108,23 @@ class ModalityDistillationLoss(nn.Module):
         self.check_values = _checks.flag(where, "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None) -> Terms:
         """Return the term ``distillation``.
 
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
         """
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
-        check_inputs("ModalityDistillationLoss", named_levels(student, teacher), finite=self.check_values)
+        masks = level_masks("ModalityDistillationLoss", mask, student)
+        inputs = named_levels(student, teacher)
+        check_inputs("ModalityDistillationLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
         check_alive("ModalityDistillationLoss", student, teacher)
-        levels = zip(self.adaptors, student, teacher, strict=True)
+        levels = zip(self.adaptors, student, teacher, masks, strict=True)
         errors = [
-            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent) for adapt, x, target in levels
+            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, where)
+            for adapt, x, target, where in levels
         ]
         return Terms.summed(distillation=add(errors))

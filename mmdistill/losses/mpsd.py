@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
@@ -76,32 +77,38 @@ class MPSDLoss(nn.Module):
         self.check_values = _checks.flag("MPSDLoss", "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
-    def forward(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> Terms:
+    def forward(
+        self, student: Sequence[FusedPaths], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None
+    ) -> Terms:
         """Return the terms ``fusion`` and ``penalty``; the penalty is left out where no level has several paths.
 
         Args:
             student: per level, what its MPSD block, or another fusion, returned.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
+                Fused map and paths are compared there only; the fusion itself saw the maps whole.
         """
         self._check(student, teacher)
-        check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values)
+        masks = level_masks("MPSDLoss", mask, [level.fused for level in student], like_side="student fused")
+        check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values, counts=mask_counts(masks))
         check_alive("MPSDLoss", [level.fused for level in student], teacher)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
         with without_float16(teacher[0].device.type):
-            for adapt, level, attached in zip(self.adaptors, student, teacher, strict=True):
+            for adapt, level, attached, where in zip(self.adaptors, student, teacher, masks, strict=True):
                 target = attached.detach()
-                fusion.append(mean_squared_error(adapted(adapt, level.fused), target))
+                fusion.append(mean_squared_error(adapted(adapt, level.fused), target, where))
                 if level.paths.shape[0] > 1:
-                    errors = self._path_errors(adapt, level.paths, target)
+                    errors = self._path_errors(adapt, level.paths, target, where)
                     penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
         return Terms.summed(**{name: add(levels) for name, levels in parts.items() if levels})
 
-    def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor) -> Tensor:
+    def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor, mask: Mask | None) -> Tensor:
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
-            errors = [mean_squared_error_per_sample(adapted(adapt, path), target) for path in paths.unbind()]
+            errors = [mean_squared_error_per_sample(adapted(adapt, path), target, mask) for path in paths.unbind()]
         # Forward mode goes on where gradients are off.
         return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)
 

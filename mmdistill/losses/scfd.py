@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
 from mmdistill.errors import (
@@ -97,16 +98,23 @@ class SCFDLoss(nn.Module):
             {name: ABFChain(student_channels, teacher_channels, mid_channels) for name in names}
         )
 
-    def forward(self, student: Levels, teacher: Levels) -> Terms:
+    def forward(
+        self, student: Levels, teacher: Levels, *, mask: LevelMasks | Pair[LevelMasks | None] | None = None
+    ) -> Terms:
         """Return the terms ``specific`` (SEM levels) and ``common`` (the others); a kind no level has is left out.
 
         Args:
             student: both modalities' levels, maps ``(B, C_student, H, W)``.
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
+                A ``Pair`` of these where RGB and TIR differ. The interaction is position by position; the chain sees
+                the student's maps whole.
         """
         self._check(student, teacher)
+        masks, counts = _masks(mask, student)
         inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
-        check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized)
+        check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized, counts=counts)
         check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
@@ -116,8 +124,9 @@ class SCFDLoss(nn.Module):
         for level, interaction in enumerate(self.interaction):
             where = positions[level] if positions else None
             target = interact(interaction, _teacher_level(teacher, level, where))
-            error = mean_squared_error(target.rgb, aligned.rgb[level])
-            error = error + mean_squared_error(target.tir, aligned.tir[level])
+            rgb, tir = (_at(modality[level], where) for modality in masks)
+            error = mean_squared_error(target.rgb, aligned.rgb[level], rgb)
+            error = error + mean_squared_error(target.tir, aligned.tir[level], tir)
             if where is not None:
                 error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
@@ -169,6 +178,27 @@ def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair
     maps = (modality[level].detach() for modality in teacher)
     taken = maps if where is None else map(where.take, maps)
     return Pair(*(widen(channels_last(features)) for features in taken))
+
+
+def _masks(
+    mask: LevelMasks | Pair[LevelMasks | None] | None, student: Levels
+) -> tuple[Pair[list[Mask | None]], dict[str, Tensor]]:
+    """Return both modalities' masks, checked, and their counts."""
+    if not isinstance(mask, Pair):
+        both = level_masks("SCFDLoss", mask, student[0])
+        return Pair(both, both), mask_counts(both)
+    sides = {f"mask {name}": (given, levels) for name, given, levels in zip(Pair._fields, mask, student, strict=True)}
+    masks = [level_masks("SCFDLoss", given, levels, side=side) for side, (given, levels) in sides.items()]
+    named = {
+        name: count
+        for side, found in zip(sides, masks, strict=True)
+        for name, count in mask_counts(found, side).items()
+    }
+    return Pair(*masks), named
+
+
+def _at(mask: Mask | None, where: Positions | None) -> Mask | None:
+    return mask if mask is None or where is None else mask.at(where)
 
 
 def _size(features: Tensor) -> Size:

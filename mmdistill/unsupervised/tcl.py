@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import response_mask
 from mmdistill._transforms import savable
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import (
@@ -20,7 +21,7 @@ from mmdistill.errors import (
     check_inputs,
 )
 from mmdistill.precision import without_autocast
-from mmdistill.reductions import widen
+from mmdistill.reductions import mean_square, widen
 from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 from mmdistill.unsupervised.settings import BRANCHES, Branch
@@ -87,7 +88,14 @@ class TCLDistiller(nn.Module):
         self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, *BRANCHES))
         self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
 
-    def forward(self, filters: Tensor | Sequence[Tensor], features: Tensor, label: Tensor) -> Terms:
+    def forward(
+        self,
+        filters: Tensor | Sequence[Tensor],
+        features: Tensor,
+        label: Tensor,
+        *,
+        mask: Tensor | None = None,
+    ) -> Terms:
         """Return the terms ``classification`` and ``regularisation``, mu in it, and their sum.
 
         A tensor made in ``torch.inference_mode``, as a teacher's may be, is taken as a constant.
@@ -98,11 +106,15 @@ class TCLDistiller(nn.Module):
             features: the test branch's, which saw the other modality, ``(N, S, C, H, W)``: N frames of each sequence.
             label: Gaussians at the patches' centers, from 0 to 1, ``(N, S, H', W')``; ``H' = H + 1`` for an even h,
                 ``H`` for an odd one, the width likewise; detached here.
+            mask: the cells of the scores that count, booleans ``(N, S, H', W')``. The first mean is then each score
+                map's own over its cells that count, and the mean of these.
         """
         filters = _stacked(filters)
         self._check(filters, features, label)
         inputs = {"filters": filters, "features": features, "label": label}
-        check_inputs("TCLDistiller", inputs, finite=self.check_values)
+        where = response_mask("TCLDistiller", mask, label, "label")
+        counts = None if where is None else {"mask": where.counts}
+        check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts)
         learning = {"reference": filters, "test": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
         check_alive("TCLDistiller", learning.values(), teaching)
@@ -117,7 +129,7 @@ class TCLDistiller(nn.Module):
         target = widen(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
-        parts = {"classification": residual.square().mean()}
+        parts = {"classification": mean_square(residual.unsqueeze(-3), where)}
         if self.mu > 0 and self.detach != "reference":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
         return Terms.summed(**parts)

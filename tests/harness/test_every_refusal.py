@@ -95,6 +95,8 @@ def test_a_refused_shape_leaves_no_trace(case: Case, name: str) -> None:
     before = copy.deepcopy(module.state_dict())
     values = tensors[name]
     for wrong in (values[None], values[:, :1], values[:1] if "B" not in case.inputs[name].independent else values[0]):
+        if wrong.shape == values.shape:  # a mask has one channel
+            continue
         with pytest.raises(ShapeError):
             case.call(module, tensors | {name: wrong})
         _assert_same_state(module, before)
@@ -129,7 +131,8 @@ def test_another_device_is_refused(case: Case, name: str) -> None:
     module, tensors = case.module(), case.tensors()
     tensors[name] = tensors[name].to("meta")
     alone = len(case.inputs) == 1 and not any(True for _ in module.parameters())
-    if alone or "another device" in case.exempt or f"nan in {name}" in case.exempt:
+    unread = f"nan in {name}" in case.exempt and not name.startswith(("mask", "order"))
+    if alone or "another device" in case.exempt or unread:
         case.call(module, tensors)
         return
     with pytest.raises(ShapeError) as caught:

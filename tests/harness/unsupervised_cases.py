@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.case import Case, Input, Tensors, boxes, uniform
+from harness.case import Case, Input, Tensors, boxes, counting, marked, uniform
 from harness.predictors import WithPredictor, overlaps, states
 
 from mmdistill import BBEDistiller, TCLDistiller
@@ -33,6 +33,10 @@ def call_tcl(loss: Any, x: Tensors) -> object:
 
 def call_tcl_of_list(loss: Any, x: Tensors) -> object:
     return loss(list(x["filters"].unbind()), x["features"], x["label"])
+
+
+def call_masked_tcl(loss: Any, x: Tensors) -> object:
+    return loss(x["filters"], x["features"], x["label"], mask=counting(x["mask"]))
 
 
 def call_bbe(loss: Any, x: Tensors) -> object:
@@ -73,6 +77,15 @@ UNSUPERVISED = [
         call_tcl_of_list,
         variant="list-of-iterates",
         reaches={"classification": "filters", "regularisation": "filters"},
+    ),
+    Case(
+        TCLDistiller,
+        lambda _: TCLDistiller(),
+        {"filters": REFERENCE, "features": TEST, "label": LABEL, "mask": replace(LABEL, draw=marked)},
+        call_masked_tcl,
+        variant="masked",
+        reaches={"classification": "filters|features", "regularisation": "filters"},
+        exempt={**BOTH_LEARN, "nan in mask": "a mask is of booleans"},
     ),
     Case(
         BBEDistiller,
