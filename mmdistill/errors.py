@@ -1,4 +1,4 @@
-"""ShapeError, NotFiniteError, DeadTermWarning, and the few checks that raise or give them."""
+"""ShapeError, NotFiniteError, the warnings of losses, and the few checks that raise or give them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ class NotFiniteError(ShapeError):
 
 class DeadTermWarning(UserWarning):
     """A loss was given inputs from which no student can learn."""
+
+
+class UnchangedParametersWarning(UserWarning):
+    """A loss's own parameters did not change while it trained a student."""
 
 
 def _rebuilt(kind: type[ShapeError], where: str, side: str, axis: str, expected: object, got: object) -> ShapeError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import synchronized_statistics
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
@@ -18,7 +19,7 @@ from mmdistill.terms import Terms
 T = TypeVar("T")
 
 
-class CMDLoss(nn.Module):
+class CMDLoss(DistillationLoss):
     """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
     The tracker's own loss, L_original, is the caller's to add. The weights are for one such as DiMP's, whose
@@ -89,6 +90,7 @@ class CMDLoss(nn.Module):
             teacher_response: the same of the teacher.
             gaussian: the Gaussian label, the same shape.
         """
+        self.watch_parameters()
 
         def run_scfd(scfd: SCFDLoss) -> Terms:
             student = _given("scfd", "student_features", student_features)

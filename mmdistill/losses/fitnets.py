@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
@@ -17,7 +18,7 @@ MAX_KERNEL = 255
 """Wider than the maps that are compared."""
 
 
-class FitNetsLoss(nn.Module):
+class FitNetsLoss(DistillationLoss):
     """Hint-based distillation, Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
 
         L = sum over levels of MSE(regressor(student), teacher)
@@ -74,6 +75,7 @@ class FitNetsLoss(nn.Module):
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
+        self.watch_parameters()
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
         check_inputs("FitNetsLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("FitNetsLoss", student, teacher)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
@@ -46,7 +47,7 @@ def focused_squared_error(student: Tensor, teacher: Tensor, exponent: float) -> 
     return (focus(disagreement, exponent) * disagreement).mean()
 
 
-class ModalityDistillationLoss(nn.Module):
+class ModalityDistillationLoss(DistillationLoss):
     """Modality Distillation, after Zhang et al., "Low-cost Multispectral Scene Analysis ...", WACV 2022.
 
         d = mean over channels of (adaptor(student) - teacher)^2, at each position
@@ -100,6 +101,7 @@ class ModalityDistillationLoss(nn.Module):
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
+        self.watch_parameters()
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
         check_inputs("ModalityDistillationLoss", named_levels(student, teacher), finite=self.check_values)
         check_alive("ModalityDistillationLoss", student, teacher)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.alignment import adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.precision import without_float16
@@ -33,7 +34,7 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
     return (error * (preferred_weight - best_weight)).abs().mean()
 
 
-class MPSDLoss(nn.Module):
+class MPSDLoss(DistillationLoss):
     """Multi-Path Selection Distillation, CMD eq. 7-11.
 
         L_fus = sum over levels of MSE(teacher fused, student fused)
@@ -83,6 +84,7 @@ class MPSDLoss(nn.Module):
             student: per level, what its MPSD block, or another fusion, returned.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
         """
+        self.watch_parameters()
         self._check(student, teacher)
         check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values)
         check_alive("MPSDLoss", [level.fused for level in student], teacher)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill.alignment import ABFChain
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
@@ -43,7 +44,7 @@ def hierarchical_context_error(student: Tensor, teacher: Tensor) -> Tensor:
     return add(errors) / sum(weights)
 
 
-class ReviewKDLoss(nn.Module):
+class ReviewKDLoss(DistillationLoss):
     """Knowledge Review, Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021.
 
         L = sum over levels of HCL(ABF chain(student), teacher)
@@ -92,6 +93,7 @@ class ReviewKDLoss(nn.Module):
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
+        self.watch_parameters()
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
         inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
         check_inputs("ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized)

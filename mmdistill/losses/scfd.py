@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import (
     ShapeError,
     check_aligned,
@@ -33,7 +34,7 @@ Levels = Pair[Sequence[Tensor]]
 """Both modalities' feature maps ``(B, C, H, W)``, shallow to deep."""
 
 
-class SCFDLoss(nn.Module):
+class SCFDLoss(DistillationLoss):
     """Specific-Common Feature Distillation, CMD eq. 3.
 
     At each level the teacher's two modalities interact (SEM keeps what is specific to each, CEM and addition
@@ -104,6 +105,7 @@ class SCFDLoss(nn.Module):
             student: both modalities' levels, maps ``(B, C_student, H, W)``.
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
         """
+        self.watch_parameters()
         self._check(student, teacher)
         inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
         check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mmdistill import _checks
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError, check_alive, check_device, check_inputs, check_scores
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
@@ -18,7 +19,7 @@ Predictor = Callable[[Any, Any, Any], Tensor]
 """The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
 
 
-class BBEDistiller(nn.Module):
+class BBEDistiller(DistillationLoss):
     """Bounding box estimation (BBE) distillation, TIR-CMD eq. 3.
 
         L = mean of (psi(modulation, features) - target)^2 + nu mean of |modulation|^2

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import check_alive, check_axes, check_inputs
 from mmdistill.precision import without_autocast
@@ -16,7 +17,7 @@ from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 
 
-class TCLDistiller(nn.Module):
+class TCLDistiller(DistillationLoss):
     """Target centre location (TCL) distillation, TIR-CMD eq. 2.
 
         L = mean of r(filter * features, label)^2 + mu mean of |filter|^2
