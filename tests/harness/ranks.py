@@ -1,8 +1,9 @@
-"""What each of two processes does: its half of the batch of every case, under DistributedDataParallel."""
+"""What each of two processes does: its half of the batch of every case, and of a tracker in every wrapping."""
 
 from __future__ import annotations
 
 import datetime
+import gc
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from harness.case import Case, Sizes, named, samples
 from harness.cases import CASES
+from harness.tracker import FIND_UNUSED, WRAPPINGS, watched, wrapped
 from torch import Tensor, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -41,8 +43,11 @@ def _run(rank: int, folder: Path) -> None:
         timeout=datetime.timedelta(seconds=60),
     )
     results = {f"{case.name} {search}": _result(case, rank, search) for case in CASES for search in SEARCHES}
+    results |= {wrapping.name: wrapped(wrapping, rank, RANKS) for wrapping in [*WRAPPINGS, FIND_UNUSED]}
+    results |= dict(watched())
     torch.save(results, folder / f"{rank}.pt")
     dist.barrier()
+    gc.collect()  # wrapped models go before their group
     dist.destroy_process_group()
 
 
