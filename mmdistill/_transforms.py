@@ -22,6 +22,19 @@ def is_batched(gradient: Tensor) -> bool:
     return transforming() or bool(legacy is not None and legacy(gradient))
 
 
+def vmap_levels(values: Tensor) -> set[int]:
+    """Return the nested ``vmap`` calls, by their levels, over which this tensor has one value each."""
+    private, levels = getattr(torch._C, "_functorch", None), set[int]()
+    try:
+        while private is not None and private.is_functorch_wrapped_tensor(values):
+            if private.is_batchedtensor(values):
+                levels.add(private.maybe_get_level(values))
+            values = private.get_unwrapped(values)
+    except AttributeError:  # another PyTorch: its own error comes instead
+        return set()
+    return levels
+
+
 def has_tangent(tensors: Iterable[Tensor]) -> bool:
     """Whether forward-mode differentiation goes through one of these tensors."""
     return any(unpack_dual(values).tangent is not None for values in tensors)  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._transforms import channels_last
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_device, check_levels, check_map
+from mmdistill.errors import ShapeError, check_device, check_levels, check_map, check_one_batch
 from mmdistill.precision import autocasting
 from mmdistill.sampling import Positions, Tile
 
@@ -99,6 +99,7 @@ class ABF(nn.Module):
                 raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
             check_device("ABF", "deeper", deeper, x, "input")
         check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
+        check_one_batch("ABF", "input", self, (x,) if deeper is None else (x, deeper))
 
 
 class ABFChain(nn.Module):
@@ -169,6 +170,7 @@ class ABFChain(nn.Module):
                 raise ShapeError("ABFChain", side, "batch", expected=expected, got=x.shape[0])
             check_device("ABFChain", side, x, features[0], "level 1")
             check_device("ABFChain", "weights", cast(nn.Conv2d, fusion.reduce[0]).weight, x, side)
+            check_one_batch("ABFChain", side, fusion, (x,))
 
 
 def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:

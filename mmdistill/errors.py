@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmdistill._transforms import has_tangent, has_values
+from mmdistill._transforms import has_tangent, has_values, transforming, vmap_levels
 
 
 class ShapeError(ValueError):
@@ -206,6 +206,21 @@ def synchronized_statistics(module: nn.Module) -> nn.SyncBatchNorm | None:
     if not module.training or not (dist.is_available() and dist.is_initialized()):
         return None
     return next((part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)), None)
+
+
+def check_one_batch(where: str, side: str, module: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Refuse several batches at once, by ``vmap``, where batch norm in training mode has one state for all of them."""
+    if torch.compiler.is_compiling() or not transforming():
+        return
+    several = set[int]().union(*map(vmap_levels, [*inputs, *module.parameters()]))
+    for part in module.modules():
+        statistics = getattr(part, "running_mean", None)
+        if part.training and statistics is not None and not several <= vmap_levels(statistics):
+            expected = (
+                "one batch for one state of batch norm in training mode; call .eval(), "
+                "or give one state for each by torch.func.stack_module_state"
+            )
+            raise ShapeError(where, side, "vmap", expected=expected, got="several batches for one state")
 
 
 def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Tensor:
