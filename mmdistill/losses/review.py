@@ -93,6 +93,7 @@ class ReviewKDLoss(nn.Module):
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
         """
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
+        self.chain.check_statistics("ReviewKDLoss", "student", student)
         inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
         check_inputs("ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized)
         check_alive("ReviewKDLoss", student, teacher)
