@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill._transforms import has_tangent, has_values, transforming, vmap_levels
 
@@ -161,6 +163,17 @@ def check_levels(where: str, side: str, levels: Sequence[object], expected: int 
         raise ShapeError(where, side, "levels", expected=expected, got=len(levels))
 
 
+def check_batch_norm(where: str, side: str, norm: nn.Module, features: Tensor) -> None:
+    """Refuse features with one value per channel where a batch norm in training takes its statistics of them."""
+    if not (isinstance(norm, _BatchNorm) and norm.training) or features.shape[0] * features.shape[2:].numel() > 1:
+        return
+    if isinstance(norm, nn.SyncBatchNorm) and dist.is_available() and dist.is_initialized():
+        if dist.get_world_size(norm.process_group) > 1:
+            return
+    expected = "at least 2 for batch norm in training (a larger batch, larger maps, or eval() of the loss)"
+    raise ShapeError(where, side, "values per channel", expected=expected, got=1)
+
+
 def check_pair(where: str, side: str, pair: object) -> None:
     """Refuse what is not two members, RGB and TIR."""
     if not isinstance(pair, tuple) or len(pair) != 2:
@@ -172,7 +185,8 @@ def check_inputs(
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
-    Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay.
+    Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay. An input
+    whose name begins with ``teacher`` is reported where it is 0 everywhere: nothing of the teacher is taught.
 
     Args:
         where: the loss that was called.
@@ -187,8 +201,15 @@ def check_inputs(
         check_device(where, side, values, first, first_side)
     if not finite or not has_values(inputs.values()):
         return
-    # The sum of all elements is not finite where one of them is not.
-    if bool(torch.isfinite(_over_processes(_sum(inputs.values()), synchronized))):
+    # One read of all sums. The sum of all elements is not finite where one of them is not.
+    sums: list[float] = _over_processes(_sums(inputs.values()), synchronized).tolist()
+    if all(map(math.isfinite, sums)):
+        for (side, values), total in zip(inputs.items(), sums, strict=True):
+            # Of other numbers too the sum may be 0, so the few inputs of which it is are looked at once more.
+            if total == 0 and side.startswith("teacher") and torch.is_grad_enabled() and not bool(values.any()):
+                _warn(
+                    f"{where}: {side}: 0 everywhere, so the student learns nothing of the teacher; did its layer run?"
+                )
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
     counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
@@ -208,11 +229,11 @@ def synchronized_statistics(module: nn.Module) -> nn.SyncBatchNorm | None:
     return next((part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)), None)
 
 
-def check_one_batch(where: str, side: str, module: nn.Module, inputs: Iterable[Tensor]) -> None:
+def check_one_batch(where: str, side: str, module: nn.Module, values: Tensor) -> None:
     """Refuse several batches at once, by ``vmap``, where batch norm in training mode has one state for all of them."""
     if torch.compiler.is_compiling() or not transforming():
         return
-    several = set[int]().union(*map(vmap_levels, [*inputs, *module.parameters()]))
+    several = set[int]().union(*map(vmap_levels, [values, *module.parameters()]))
     for part in module.modules():
         statistics = getattr(part, "running_mean", None)
         if part.training and statistics is not None and not several <= vmap_levels(statistics):
@@ -229,14 +250,10 @@ def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Ten
     return value
 
 
-def _sum(inputs: Iterable[Tensor]) -> Tensor:
-    sums = [values.detach().sum(dtype=torch.float32 if _is_narrow(values) else values.dtype) for values in inputs]
-    return torch.stack(sums).sum()
-
-
-def _is_narrow(values: Tensor) -> bool:
-    """Whether sums would overflow in the tensor's own type; bfloat16 has float32's range."""
-    return values.dtype == torch.float16
+def _sums(inputs: Iterable[Tensor]) -> Tensor:
+    """Return each input's sum, in float32 at least: float16 would overflow, and autocast stacks no bfloat16 beside it."""
+    sums = [values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)) for values in inputs]
+    return torch.stack(sums)
 
 
 def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:

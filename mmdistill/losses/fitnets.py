@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill.alignment import adapted, adaptor
+from mmdistill.alignment import Convolution, adapted, adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
@@ -64,7 +64,7 @@ class FitNetsLoss(DistillationLoss):
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
-            adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
+            adaptor(ours, theirs) if kernel == 1 else Convolution(ours, theirs, kernel, padding=kernel // 2)
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)
         )
 

@@ -73,7 +73,7 @@ class ModalityDistillationLoss(DistillationLoss):
     Example:
         >>> import torch
         >>> from mmdistill.losses import ModalityDistillationLoss
-        >>> student, teacher = torch.tensor([[[[3.0, 1.0]]]]), torch.zeros(1, 1, 1, 2)
+        >>> student, teacher = torch.tensor([[[[4.0, 2.0]]]]), torch.ones(1, 1, 1, 2)
         >>> ModalityDistillationLoss((1,), (1,))([student], [teacher])["distillation"]  # (9*9 + 1*1) / 5 / 2
         tensor(8.2000)
     """

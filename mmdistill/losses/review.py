@@ -95,6 +95,7 @@ class ReviewKDLoss(DistillationLoss):
         """
         self.watch_parameters()
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
+        self.chain.check_statistics("ReviewKDLoss", "student", student)
         inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
         check_inputs("ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized)
         check_alive("ReviewKDLoss", student, teacher)

@@ -160,6 +160,9 @@ class SCFDLoss(DistillationLoss):
             for side, pair in (("student", student), ("teacher", teacher)):
                 check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
+        if not self.shared:
+            for name, levels in zip(Pair._fields, student, strict=True):
+                cast(ABFChain, self.chains[name]).check_statistics("SCFDLoss", f"student {name}", levels)
 
 
 def _interaction(where: str, name: str, value: object) -> Interaction:

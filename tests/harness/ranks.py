@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from harness.cases import CASES
 from harness.tracker import FIND_UNUSED, WRAPPINGS, watched, wrapped
 from torch import Tensor, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from mmdistill import DeadTermWarning
 
 RANKS = 2
 JOINED = Sizes(batch=2 * RANKS)
@@ -54,6 +57,9 @@ def _run(rank: int, folder: Path) -> None:
 def _result(case: Case, rank: int, search: bool) -> dict[str, dict[str, Tensor]] | str:
     """Return the second step's outputs and gradients: DDP finds parameters without gradient at the second only."""
     try:
+        # Such as of gradients that are not laid out as the buckets they are copied to.
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeadTermWarning)
         module, tensors = case.module(JOINED), shard(case, case.tensors(JOINED), rank)
         call = _wrapped(module, search)
         for _ in range(2):

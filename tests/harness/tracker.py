@@ -220,17 +220,23 @@ WRAPPINGS = [
 def wrapped(wrapping: Wrapping, rank: int, ranks: int) -> dict[str, Gradients] | str:
     """Return the third step's total and gradients: DDP decides in the first two what has none."""
     try:
-        student, loss = student_and_loss(wrapping.parts)
-        share = SAMPLES // ranks
-        step, batch = wrapping.wrap(student, loss), batch_of(slice(rank * share, (rank + 1) * share))
-        for _ in range(3):
-            for parameter in [*student.parameters(), *loss.parameters()]:
-                parameter.grad = None
-            total = step(batch).total
-            total.backward()
-        return {"outputs": {"total": total.detach()}, "gradients": gradients(student, loss)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own, of static graphs and of views
+            return _third_step(wrapping, rank, ranks)
     except Exception:
         return traceback.format_exc()
+
+
+def _third_step(wrapping: Wrapping, rank: int, ranks: int) -> dict[str, Gradients]:
+    student, loss = student_and_loss(wrapping.parts)
+    share = SAMPLES // ranks
+    step, batch = wrapping.wrap(student, loss), batch_of(slice(rank * share, (rank + 1) * share))
+    for _ in range(3):
+        for parameter in [*student.parameters(), *loss.parameters()]:
+            parameter.grad = None
+        total = step(batch).total
+        total.backward()
+    return {"outputs": {"total": total.detach()}, "gradients": gradients(student, loss)}
 
 
 def watched() -> Iterator[tuple[str, dict[str, Gradients]]]:
