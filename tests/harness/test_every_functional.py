@@ -16,7 +16,11 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, stack_mod
 from mmdistill import CEM, SEM, ABFChain, Pair, SCFDLoss, ShapeError
 
 # Forward mode loads formulas by way of what PyTorch itself calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
+    # Some of PyTorch's own functions are slow under vmap.
+    pytest.mark.filterwarnings("ignore:There is a performance drop because:UserWarning"),
+]
 
 SIZES = Sizes(batch=2, height=2, width=3)
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
@@ -34,7 +38,7 @@ def constants(case: Case) -> dict[str, Tensor]:
 @variants_are_slow(with_parameters())
 def test_parameters_may_come_from_outside(case: Case) -> None:
     module = case.module(SIZES)
-    given = {name: values.detach() for name, values in module.named_parameters()}
+    given, tensors = {name: values.detach() for name, values in module.named_parameters()}, constants(case)
     other = case.module(SIZES)
     with torch.no_grad():
         for values in other.parameters():
@@ -44,7 +48,7 @@ def test_parameters_may_come_from_outside(case: Case) -> None:
         def call(*args: object, **kwargs: object) -> object:
             return functional_call(other, parameters, args, kwargs)
 
-        return case.scalar(case.call(call, constants(case)))
+        return case.scalar(case.call(call, tensors))
 
     expected = case.step(module, case.tensors(SIZES)).gradients
     for name, gradient in grad(total)(given).items():
@@ -82,16 +86,16 @@ def test_several_losses_at_once(case: Case, train: bool) -> None:
             for values in module.parameters():
                 values.mul_(1 + 0.1 * number)
     parameters, buffers = stack_module_state(modules)
-    skeleton = copy.deepcopy(modules[0]).to("meta")
+    skeleton, tensors = copy.deepcopy(modules[0]).to("meta"), constants(case)
 
     def total(own: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
         def call(*args: object, **kwargs: object) -> object:
             return functional_call(skeleton, (own, state), args, kwargs)
 
-        return case.scalar(case.call(call, constants(case)))
+        return case.scalar(case.call(call, tensors))
 
     found = vmap(total)(parameters, buffers)
-    expected = torch.stack([case.scalar(case.call(module, constants(case))) for module in modules])
+    expected = torch.stack([case.scalar(case.call(module, tensors)) for module in modules])
     torch.testing.assert_close(found, expected, **CLOSE)
     for name, values in buffers.items():
         own = torch.stack([dict(module.named_buffers())[name] for module in modules])
@@ -172,7 +176,7 @@ def test_several_batches_for_one_state_are_refused_in_training_mode() -> None:
 
     before = {name: buffer.clone() for name, buffer in loss.named_buffers()}
     for transform in (vmap(total), vmap(grad(total)), grad(lambda x, y: vmap(total)(x, y).sum())):
-        with pytest.raises(ShapeError, match=r"ABFChain: level 1: vmap: .*\.eval\(\).*stack_module_state"):
+        with pytest.raises(ShapeError, match=r"SCFDLoss: student rgb level 1: vmap: .*\.eval\(\).*stack_module_state"):
             transform(student, teacher)
     assert all(torch.equal(buffer, before[name]) for name, buffer in loss.named_buffers())
     # The teacher's side meets no batch norm.
