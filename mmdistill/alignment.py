@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._transforms import channels_last
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_batch_norm, check_device, check_levels, check_map, check_one_batch
+from mmdistill.errors import ShapeError, check_batch_norm, check_device, check_levels, check_map, check_transforms
 from mmdistill.precision import autocasting, cast_by_autocast
 from mmdistill.sampling import Positions, Tile
 
@@ -23,7 +23,7 @@ class Convolution(nn.Conv2d):
     from a contiguous weight's. DDP would warn that gradient and bucket don't match.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution."""
         return self._conv_forward(input, self.weight_for_gradient(), self.bias)
 
@@ -128,11 +128,11 @@ class ABF(nn.Module):
         check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
         self.check_statistics("ABF", "input", x)
         if deeper is not None:
-            check_one_batch("ABF", "deeper", self, deeper)
+            check_transforms("ABF", "deeper", self, deeper)
 
     def check_statistics(self, where: str, side: str, x: Tensor) -> None:
         """Refuse a single value per channel, of which batch norm in training can take no statistics."""
-        check_one_batch(where, side, self, x)
+        check_transforms(where, side, self, x)
         for norm in (self.reduce[1], self.expand[1]):
             check_batch_norm(where, side, norm, x)
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdistill._transforms import has_tangent, has_values, transforming, vmap_levels
+from mmdistill._transforms import has_tangent, has_values, nesting, transforming
 
 
 class ShapeError(ValueError):
@@ -229,19 +229,24 @@ def synchronized_statistics(module: nn.Module) -> nn.SyncBatchNorm | None:
     return next((part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)), None)
 
 
-def check_one_batch(where: str, side: str, module: nn.Module, values: Tensor) -> None:
-    """Refuse several batches at once, by ``vmap``, where batch norm in training mode has one state for all of them."""
+def check_transforms(where: str, side: str, module: nn.Module, values: Tensor) -> None:
+    """Refuse what no transform of ``torch.func`` can do with batch norm in training mode, which changes its state."""
     if torch.compiler.is_compiling() or not transforming():
         return
-    several = set[int]().union(*map(vmap_levels, [values, *module.parameters()]))
+    active = nesting().derivative
+    several = frozenset[int]().union(*(nesting(given).vmap for given in (values, *module.parameters())))
     for part in module.modules():
         statistics = getattr(part, "running_mean", None)
-        if part.training and statistics is not None and not several <= vmap_levels(statistics):
-            expected = (
-                "one batch for one state of batch norm in training mode; call .eval(), "
-                "or give one state for each by torch.func.stack_module_state"
-            )
+        if not part.training or statistics is None:
+            continue
+        own = nesting(statistics)
+        remedy = "call .eval(), or give a copy of the buffers by torch.func.functional_call"
+        if not several <= own.vmap:
+            expected = f"one batch for one state of batch norm in training mode; {remedy}, stacked"
             raise ShapeError(where, side, "vmap", expected=expected, got="several batches for one state")
+        if not active <= own.derivative:
+            expected = f"a state of batch norm that may change here; {remedy}, made inside the transform"
+            raise ShapeError(where, side, "torch.func", expected=expected, got="the module's own, in training mode")
 
 
 def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -176,7 +177,7 @@ def test_several_batches_for_one_state_are_refused_in_training_mode() -> None:
 
     before = {name: buffer.clone() for name, buffer in loss.named_buffers()}
     for transform in (vmap(total), vmap(grad(total)), grad(lambda x, y: vmap(total)(x, y).sum())):
-        with pytest.raises(ShapeError, match=r"SCFDLoss: student rgb level 1: vmap: .*\.eval\(\).*stack_module_state"):
+        with pytest.raises(ShapeError, match=r"SCFDLoss: student rgb level 1: vmap: .*\.eval\(\).*functional_call"):
             transform(student, teacher)
     assert all(torch.equal(buffer, before[name]) for name, buffer in loss.named_buffers())
     # The teacher's side meets no batch norm.
@@ -197,3 +198,23 @@ def test_several_batches_for_several_states_but_not_for_each_are_refused() -> No
     assert each(parameters, buffers, x[0]).shape == (2, 2, 3, 3, 3)
     with pytest.raises(ShapeError, match="ABFChain: level 1: vmap"):
         vmap(each, in_dims=(None, None, 0))(parameters, buffers, x)
+
+
+@pytest.mark.parametrize("transform", [grad, jacrev, jacfwd, hessian], ids=lambda transform: transform.__name__)
+def test_derivatives_that_would_change_batch_norms_state_are_refused(transform: Callable[..., object]) -> None:
+    loss = SCFDLoss((2,), (3,), interaction=("sem",))
+    x, y = torch.rand(2, 2, 4, 4), torch.rand(2, 3, 4, 4)
+    before = {name: buffer.clone() for name, buffer in loss.named_buffers()}
+
+    def total(values: Tensor, *, copied: bool = False) -> Tensor:
+        given = (([values], [values + 1]), ([y], [y + 1]))
+        state = {name: buffer.clone() for name, buffer in loss.named_buffers()} if copied else {}
+        result: Tensor = functional_call(loss, state, given).total
+        return result
+
+    with pytest.raises(ShapeError, match=r"SCFDLoss: student rgb level 1: torch.func: .*\.eval\(\).*functional_call"):
+        transform(total)(x)  # type: ignore[operator]
+    assert bool(transform(partial(total, copied=True))(x).isfinite().all())  # type: ignore[operator]
+    assert all(torch.equal(buffer, before[name]) for name, buffer in loss.named_buffers())
+    loss.eval()
+    assert bool(transform(total)(x).isfinite().all())  # type: ignore[operator]
