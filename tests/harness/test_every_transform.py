@@ -82,7 +82,8 @@ def test_vmap_gives_each_its_own_value(case: Case) -> None:
 def test_shapes_alone_go_through(case: Case) -> None:
     tensors = case.tensors(SIZES)
     on_meta = {name: values.to("meta") for name, values in tensors.items()}
-    assert case.scalar(case.call(case.module(SIZES).to("meta"), on_meta)).is_meta
+    for train in (False, True):
+        assert case.scalar(case.call(case.module(SIZES, train=train).to("meta"), on_meta)).is_meta
     module = case.module(SIZES)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         outcome = case.call(module, {name: mode.from_tensor(x) for name, x in tensors.items()})
