@@ -23,7 +23,7 @@ class Convolution(nn.Conv2d):
     from a contiguous weight's. DDP would warn that gradient and bucket don't match.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution."""
         return self._conv_forward(input, self.weight_for_gradient(), self.bias)
 
