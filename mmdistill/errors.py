@@ -170,8 +170,8 @@ def check_batch_norm(where: str, side: str, norm: nn.Module, features: Tensor) -
     """Refuse features with one value per channel where a batch norm in training takes its statistics of them."""
     if not (isinstance(norm, _BatchNorm) and norm.training) or features.shape[0] * features.shape[2:].numel() > 1:
         return
-    shared = isinstance(norm, nn.SyncBatchNorm) and dist.is_available() and dist.is_initialized()
-    if shared and dist.get_world_size(norm.process_group) > 1:
+    in_processes = dist.is_available() and dist.is_initialized()
+    if in_processes and isinstance(norm, nn.SyncBatchNorm) and dist.get_world_size(norm.process_group) > 1:
         return
     expected = "at least 2 for batch norm in training (a larger batch, larger maps, or eval() of the loss)"
     raise ShapeError(where, side, "values per channel", expected=expected, got=1)
