@@ -25,7 +25,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution."""
-        return self._conv_forward(input, self.weight_for_gradient(), self.bias)
+        result: Tensor = self._conv_forward(input, self.weight_for_gradient(), self.bias)
+        return result
 
     def weight_for_gradient(self) -> Tensor:
         """Return the weight to convolve with."""
@@ -53,7 +54,8 @@ class ABF(nn.Module):
 
     A 1x1 convolution brings this level to ``mid_channels``; the deeper result is resized to this level
     (nearest) and a two-channel sigmoid attention over both weighs them; a 3x3 convolution gives the
-    ``out_channels`` that the teacher has.
+    ``out_channels`` that the teacher has. Both start from
+    ``kaiming_uniform_(a=1)``, as in Knowledge Review.
 
     Args:
         in_channels: channels of this level in the student.
@@ -62,7 +64,8 @@ class ABF(nn.Module):
         fuse: whether a deeper result comes in; false for the deepest level.
 
     Raises:
-        ShapeError: wrong channels or batch, or a deeper result missing or unexpected.
+        ShapeError: wrong channels or batch, a deeper result missing or unexpected, or, in training, a single value per
+            channel, of which batch norm takes no statistics.
         ValueError: channels out of their range.
 
     Example:
@@ -146,7 +149,8 @@ class ABFChain(nn.Module):
         mid_channels: channels carried from level to level.
 
     Raises:
-        ShapeError: channel lists of different length, wrong number of levels, or wrong maps.
+        ShapeError: channel lists of different length, wrong number of levels, wrong maps, or, in training, a level
+            with a single value per channel.
 
     Example:
         >>> import torch

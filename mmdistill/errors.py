@@ -74,6 +74,7 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
     if channels is not None and features.shape[1] != channels:
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
+    check_strided(where, side, features)
     if floating:
         check_floating(where, side, features)
 
@@ -82,6 +83,11 @@ def check_floating(where: str, side: str, values: Tensor) -> None:
     """Refuse whole, boolean, complex and 8-bit numbers, and tensors that are sparse or not laid out by strides."""
     if not values.dtype.is_floating_point or values.dtype.itemsize == 1:
         raise ShapeError(where, side, "dtype", expected="floating point, such as torch.float32", got=values.dtype)
+    check_strided(where, side, values)
+
+
+def check_strided(where: str, side: str, values: Tensor) -> None:
+    """Refuse sparse tensors."""
     if values.layout is not torch.strided:
         raise ShapeError(where, side, "layout", expected=torch.strided, got=values.layout)
 
@@ -118,6 +124,7 @@ def check_axes(
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
         if size != wanted:
             raise ShapeError(where, side, axis, expected=f"{wanted} as {whose}", got=size)
+    check_strided(where, side, values)
     return values
 
 
@@ -167,9 +174,9 @@ def check_batch_norm(where: str, side: str, norm: nn.Module, features: Tensor) -
     """Refuse features with one value per channel where a batch norm in training takes its statistics of them."""
     if not (isinstance(norm, _BatchNorm) and norm.training) or features.shape[0] * features.shape[2:].numel() > 1:
         return
-    if isinstance(norm, nn.SyncBatchNorm) and dist.is_available() and dist.is_initialized():
-        if dist.get_world_size(norm.process_group) > 1:
-            return
+    in_processes = dist.is_available() and dist.is_initialized()
+    if in_processes and isinstance(norm, nn.SyncBatchNorm) and dist.get_world_size(norm.process_group) > 1:
+        return
     expected = "at least 2 for batch norm in training (a larger batch, larger maps, or eval() of the loss)"
     raise ShapeError(where, side, "values per channel", expected=expected, got=1)
 
@@ -207,9 +214,7 @@ def check_inputs(
         for (side, values), total in zip(inputs.items(), sums, strict=True):
             # Of other numbers too the sum may be 0, so the few inputs of which it is are looked at once more.
             if total == 0 and side.startswith("teacher") and torch.is_grad_enabled() and not bool(values.any()):
-                _warn(
-                    f"{where}: {side}: 0 everywhere, so the student learns nothing of the teacher; did its layer run?"
-                )
+                _warn(f"{where}: {side}: 0 everywhere, so nothing is learned of the teacher; did its layer run?")
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
     counts = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
@@ -256,7 +261,7 @@ def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Ten
 
 
 def _sums(inputs: Iterable[Tensor]) -> Tensor:
-    """Return each input's sum, in float32 at least: float16 would overflow, and autocast stacks no bfloat16 beside it."""
+    """Return each input's sum in float32 at least: float16 overflows, float16's autocast stacks no bfloat16."""
     sums = [values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)) for values in inputs]
     return torch.stack(sums)
 

@@ -59,7 +59,8 @@ class ReviewKDLoss(DistillationLoss):
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
-        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input; in training, a level with
+            a single value per channel.
 
     Example:
         >>> import torch
