@@ -62,7 +62,7 @@ class DistillationLoss(nn.Module):
 
 
 class ParameterWatch:
-    """Counts a loss's training calls, and compares its parameters at the first and at the last of them.
+    """Counts a loss's training calls, and compares its parameters at the second and at the last of them.
 
     Copies and pickles start anew: a copy's parameters are other ones.
     """
@@ -77,21 +77,23 @@ class ParameterWatch:
 
     def count(self, loss: nn.Module) -> None:
         """Count one call of this loss."""
-        if 0 < self.calls < WATCHED_CALLS - 1:
+        if 1 < self.calls < WATCHED_CALLS - 1:
             self.calls += 1
             return
         parameters = trainable(loss)
         if not parameters or not has_values(parameters):
             return
         self.calls += 1
-        if self.first is None:
-            self.first = _state(parameters)
+        if self.calls == 1:  # a loss that is tried out once reads nothing of a GPU
             for part in loss.modules():
                 if isinstance(part, DistillationLoss) and part is not loss:
                     part._watch.on = False  # the whole speaks for its parts
             return
+        if self.calls < WATCHED_CALLS:
+            self.first = _state(parameters)
+            return
         self.on = False
-        if _state(parameters) == self.first:
+        if _have_gradients(loss, parameters) and _state(parameters) == self.first:
             message = (
                 f"{type(loss).__name__}: none of its {len(parameters)} parameters changed in {self.calls} training "
                 "calls; give them to the optimizer: loss.param_groups(lr)"
@@ -106,6 +108,12 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     What ``torch.func.functional_call`` and DataParallel put in their places is no parameter.
     """
     return [each for each in module.parameters() if isinstance(each, nn.Parameter) and each.requires_grad]
+
+
+def _have_gradients(loss: nn.Module, parameters: list[nn.Parameter]) -> bool:
+    """Whether ``backward`` came to the parameters, and is not just tried out or timed."""
+    # Of a loss given to fully_shard the gradients are at parameters that are not here in forward.
+    return hasattr(loss, "unshard") or any(parameter.grad is not None for parameter in parameters)
 
 
 def _state(parameters: list[nn.Parameter]) -> tuple[list[int], list[float]]:

@@ -77,6 +77,22 @@ def test_several_teachers_at_once(case: Case) -> None:
             torch.testing.assert_close(got[number], expected, **CLOSE)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore")
+@variants_are_slow([case for case in LOSSES if case.name in ("FitNetsLoss-kernel-1", "SCFDLoss-sem-cem")], SCFDLoss)
+def test_several_teachers_at_once_compiled(case: Case) -> None:
+    module, tensors = case.module(SIZES), constants(case)
+    names = list(tensors)
+
+    def total(*values: Tensor) -> Tensor:
+        return case.scalar(case.call(module, dict(zip(names, values, strict=True))))
+
+    both = [torch.stack([x, 0.5 * x]) if name in case.teachers else x for name, x in tensors.items()]
+    function = vmap(grad(total), in_dims=tuple(0 if name in case.teachers else None for name in names))
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*both), function(*both), **CLOSE)
+
+
 @variants_are_slow(with_parameters())
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_several_losses_at_once(case: Case, train: bool) -> None:

@@ -258,6 +258,6 @@ def watched() -> Iterator[tuple[str, dict[str, Gradients]]]:
                     call(features, [torch.randn(2, 4, 2, 2)]).total.backward()  # type: ignore[operator]
                     if trained:
                         optimizer.step()
-                    optimizer.zero_grad()
+                        optimizer.zero_grad()
             number = sum(each.category is UnchangedParametersWarning for each in given)
             yield f"watch {name} {trained}", {"outputs": {"warnings": torch.tensor(number)}}

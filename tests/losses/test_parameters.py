@@ -136,7 +136,7 @@ def test_calls_that_train_no_parameter_are_not_counted(how: str) -> None:
             warnings.simplefilter("error", UnchangedParametersWarning)
             for _ in range(WATCHED_CALLS):
                 x, y = [torch.randn(1, 2, 2, 2, requires_grad=True)], [torch.randn(1, 3, 2, 2)]
-                functional_call(own, state, (x, y))
+                functional_call(own, state, (x, y)).total.backward()
     elif how == "compiled":
         torch.compiler.reset()
         assert called(torch.compile(loss, fullgraph=True, backend="eager")) == ""  # type: ignore[arg-type]
@@ -147,6 +147,11 @@ def test_calls_that_train_no_parameter_are_not_counted(how: str) -> None:
     loss.requires_grad_(True).train()
     assert called(loss, calls=WATCHED_CALLS - 1) == ""
     assert called(loss, calls=1) != ""
+
+
+def test_a_loss_that_is_only_timed_is_not_warned_of() -> None:
+    """Nor one that gradcheck calls: backward never came to its parameters."""
+    assert called(FitNetsLoss((2,), (3,)), calls=2 * WATCHED_CALLS, step=lambda _: None) == ""
 
 
 def test_a_copy_starts_anew_and_the_state_stays_what_it_was() -> None:
@@ -168,12 +173,13 @@ def test_the_whole_speaks_for_its_parts() -> None:
         for _ in range(WATCHED_CALLS):
             rgb, tir = torch.randn(2, 1, 2, 2, 2, requires_grad=True)
             teacher = torch.randn(2, 1, 3, 2, 2)
-            loss(
+            terms = loss(
                 student_features=Pair([rgb], [tir]),
                 teacher_features=Pair([teacher[0]], [teacher[1]]),
                 student_fused=[fusion(Pair(rgb, tir))],
                 teacher_fused=[teacher[0]],
             )
+            terms.total.backward()
     said = [str(warning.message) for warning in given if warning.category is UnchangedParametersWarning]
     number = len(list(loss.parameters()))
     assert len(said) == 1
