@@ -1,7 +1,8 @@
-"""ShapeError, NotFiniteError, DeadTermWarning, and the few checks that raise or give them."""
+"""ShapeError, NotFiniteError, the warnings of losses, and the few checks that raise or give them."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,8 +10,9 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdistill._transforms import has_tangent, has_values
+from mmdistill._transforms import has_tangent, has_values, nesting, transforming
 
 
 class ShapeError(ValueError):
@@ -48,6 +50,10 @@ class DeadTermWarning(UserWarning):
     """A loss was given inputs from which no student can learn."""
 
 
+class UnchangedParametersWarning(UserWarning):
+    """A loss's own parameters did not change while it trained a student."""
+
+
 def _rebuilt(kind: type[ShapeError], where: str, side: str, axis: str, expected: object, got: object) -> ShapeError:
     return kind(where, side, axis, expected=expected, got=got)
 
@@ -69,6 +75,7 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
     if channels is not None and features.shape[1] != channels:
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
+    check_strided(where, side, features)
     if floating:
         check_floating(where, side, features)
 
@@ -77,6 +84,11 @@ def check_floating(where: str, side: str, values: Tensor) -> None:
     """Refuse whole, boolean, complex and 8-bit numbers, and tensors that are sparse or not laid out by strides."""
     if not values.dtype.is_floating_point or values.dtype.itemsize == 1:
         raise ShapeError(where, side, "dtype", expected="floating point, such as torch.float32", got=values.dtype)
+    check_strided(where, side, values)
+
+
+def check_strided(where: str, side: str, values: Tensor) -> None:
+    """Refuse sparse tensors."""
     if values.layout is not torch.strided:
         raise ShapeError(where, side, "layout", expected=torch.strided, got=values.layout)
 
@@ -113,6 +125,7 @@ def check_axes(
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
         if size != wanted:
             raise ShapeError(where, side, axis, expected=f"{wanted} as {whose}", got=size)
+    check_strided(where, side, values)
     return values
 
 
@@ -158,6 +171,17 @@ def check_levels(where: str, side: str, levels: Sequence[object], expected: int 
         raise ShapeError(where, side, "levels", expected=expected, got=len(levels))
 
 
+def check_batch_norm(where: str, side: str, norm: nn.Module, features: Tensor) -> None:
+    """Refuse features with one value per channel where a batch norm in training takes its statistics of them."""
+    if not (isinstance(norm, _BatchNorm) and norm.training) or features.shape[0] * features.shape[2:].numel() > 1:
+        return
+    in_processes = dist.is_available() and dist.is_initialized()
+    if in_processes and isinstance(norm, nn.SyncBatchNorm) and dist.get_world_size(norm.process_group) > 1:
+        return
+    expected = "at least 2 for batch norm in training (a larger batch, larger maps, or eval() of the loss)"
+    raise ShapeError(where, side, "values per channel", expected=expected, got=1)
+
+
 def check_pair(where: str, side: str, pair: object) -> None:
     """Refuse what is not two members, RGB and TIR."""
     if not isinstance(pair, tuple) or len(pair) != 2:
@@ -193,7 +217,8 @@ def check_inputs(
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
-    Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay.
+    Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay. An input
+    whose name begins with ``teacher`` is reported where it is 0 everywhere: nothing of the teacher is taught.
 
     Args:
         where: the loss that was called.
@@ -212,12 +237,17 @@ def check_inputs(
         check_device(where, side, values, first, first_side)
     if not finite or not has_values([*inputs.values(), *counts.values()]):
         return
-    # The sum of all elements is not finite where one of them is not. A value out of range and a mask without positions
-    # add NaN.
+    # One read of all sums. The sum of all elements is not finite where one of them is not. A value out of range and a
+    # mask without positions give NaN.
     empty = {side: (count == 0).all() for side, count in counts.items()}
     refused = [bound.outside().any() for bound in bounds.values()] + list(empty.values())
-    total = torch.stack([_sum(inputs.values()), *(torch.where(one, torch.nan, 0.0) for one in refused)]).sum()
-    if bool(torch.isfinite(_over_processes(total, synchronized))):
+    sums = _sums(inputs.values(), refused)
+    totals: list[float] = _over_processes(sums, synchronized).tolist()
+    if all(map(math.isfinite, totals)):
+        for (side, values), total in zip(inputs.items(), totals, strict=False):
+            # Of other numbers too the sum may be 0, so the few inputs of which it is are looked at once more.
+            if total == 0 and side.startswith("teacher") and torch.is_grad_enabled() and not bool(values.any()):
+                _warn(f"{where}: {side}: 0 everywhere, so nothing is learned of the teacher; did its layer run?")
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
     broken = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
@@ -244,20 +274,39 @@ def synchronized_statistics(module: nn.Module) -> nn.SyncBatchNorm | None:
     return next((part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)), None)
 
 
+def check_transforms(where: str, side: str, module: nn.Module, values: Tensor) -> None:
+    """Refuse what no transform of ``torch.func`` can do with batch norm in training mode, which changes its state."""
+    if torch.compiler.is_compiling() or not transforming():
+        return
+    active = nesting().derivative
+    several = frozenset[int]().union(*(nesting(given).vmap for given in (values, *module.parameters())))
+    for part in module.modules():
+        statistics = getattr(part, "running_mean", None)
+        if not part.training or statistics is None:
+            continue
+        own = nesting(statistics)
+        remedy = "call .eval(), or give a copy of the buffers by torch.func.functional_call"
+        if not several <= own.vmap:
+            expected = f"one batch for one state of batch norm in training mode; {remedy}, stacked"
+            raise ShapeError(where, side, "vmap", expected=expected, got="several batches for one state")
+        if not active <= own.derivative:
+            expected = f"a state of batch norm that may change here; {remedy}, made inside the transform"
+            raise ShapeError(where, side, "torch.func", expected=expected, got="the module's own, in training mode")
+
+
 def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Tensor:
     if synchronized is not None:
         dist.all_reduce(value, group=synchronized.process_group)
     return value
 
 
-def _sum(inputs: Iterable[Tensor]) -> Tensor:
-    sums = [values.detach().sum(dtype=torch.float32 if _is_narrow(values) else values.dtype) for values in inputs]
-    return torch.stack(sums).sum()
+def _sums(inputs: Iterable[Tensor], refused: Iterable[Tensor]) -> Tensor:
+    """Return each input's sum in float32 at least, and NaN for what is refused, else 0.
 
-
-def _is_narrow(values: Tensor) -> bool:
-    """Whether sums would overflow in the tensor's own type; bfloat16 has float32's range."""
-    return values.dtype == torch.float16
+    Not in a narrower type: float16 overflows, and float16's autocast stacks no bfloat16.
+    """
+    sums = [values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)) for values in inputs]
+    return torch.stack([*sums, *(torch.where(one, torch.nan, 0.0) for one in refused)])
 
 
 def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:

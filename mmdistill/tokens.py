@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._kept import check_index, gather_kept, scatter_kept
-from mmdistill.errors import ShapeError, check_device, check_map
+from mmdistill.errors import ShapeError, check_device, check_map, check_strided
 
 AXES = ("batch", "tokens", "channels")
 
@@ -325,3 +325,4 @@ def _check_tokens(where: str, side: str, tokens: Tensor) -> None:
     for axis, size in zip(AXES, tokens.shape, strict=True):
         if size == 0:
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
+    check_strided(where, side, tokens)

@@ -27,7 +27,8 @@ class ChannelAttentionFusion(nn.Module):
         reduction: how many times narrower than C the hidden layer is.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
         ValueError: the reduction leaves no channel.
 
     Example:

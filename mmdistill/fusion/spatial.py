@@ -20,7 +20,8 @@ class SpatialAttentionFusion(nn.Module):
         gate: ``"softmax"`` over the two modalities, or ``"sigmoid"``.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
 
     Example:
         >>> import torch

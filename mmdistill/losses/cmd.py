@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import synchronized_statistics
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
@@ -20,7 +21,7 @@ from mmdistill.terms import Terms
 T = TypeVar("T")
 
 
-class CMDLoss(nn.Module):
+class CMDLoss(DistillationLoss):
     """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
     The tracker's own loss, L_original, is the caller's to add. The weights are for one such as DiMP's, whose
@@ -100,6 +101,7 @@ class CMDLoss(nn.Module):
             fused_mask: MPSD's ``mask``.
             response_mask: HFRD's ``mask``.
         """
+        self.watch_parameters()
 
         def run_scfd(scfd: SCFDLoss) -> Terms:
             student = _given("scfd", "student_features", student_features)

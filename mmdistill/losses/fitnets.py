@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks, level_masks, mask_counts
-from mmdistill.alignment import adapted, adaptor
+from mmdistill.alignment import Convolution, adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
@@ -18,7 +19,7 @@ MAX_KERNEL = 255
 """Wider than the maps that are compared."""
 
 
-class FitNetsLoss(nn.Module):
+class FitNetsLoss(DistillationLoss):
     """Hint-based distillation, Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
 
         L = sum over levels of MSE(regressor(student), teacher)
@@ -64,7 +65,7 @@ class FitNetsLoss(nn.Module):
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
-            adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
+            adaptor(ours, theirs) if kernel == 1 else Convolution(ours, theirs, kernel, padding=kernel // 2)
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)
         )
 
@@ -77,6 +78,7 @@ class FitNetsLoss(nn.Module):
             mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
                 level, with None for all positions of a level.
         """
+        self.watch_parameters()
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
         masks = level_masks("FitNetsLoss", mask, student)
         inputs = named_levels(student, teacher)

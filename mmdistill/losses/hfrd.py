@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import response_mask
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import mean_square, widen
 from mmdistill.residual import hinge_residual
@@ -28,7 +29,7 @@ def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True)
     return torch.where(corrected >= 1, gaussian, corrected)
 
 
-class HFRDLoss(nn.Module):
+class HFRDLoss(DistillationLoss):
     """Hard-focused Response Distillation, CMD eq. 12-13.
 
         R_c = R_t + R_g where that is below 1, else R_g;    L_HFRD = r(R_s * R_c, R_g)

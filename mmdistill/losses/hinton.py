@@ -6,10 +6,11 @@ import warnings
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import Mask, response_mask
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
@@ -45,7 +46,7 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float, ma
     return divergence if mask is None else torch.where(some.squeeze(-1), divergence, 0.0)
 
 
-class KDLoss(nn.Module):
+class KDLoss(DistillationLoss):
     """Knowledge distillation, Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
 
         L = mean over samples of T^2 KL(softmax(teacher / T) || softmax(student / T))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
@@ -61,7 +62,7 @@ def focused_squared_error(
     return focused.mean() if mask is None else mask.mean(focused[:, None]).mean()
 
 
-class ModalityDistillationLoss(nn.Module):
+class ModalityDistillationLoss(DistillationLoss):
     """Modality Distillation, after Zhang et al., "Low-cost Multispectral Scene Analysis ...", WACV 2022.
 
         d = mean over channels of (adaptor(student) - teacher)^2, at each position
@@ -87,7 +88,7 @@ class ModalityDistillationLoss(nn.Module):
     Example:
         >>> import torch
         >>> from mmdistill.losses import ModalityDistillationLoss
-        >>> student, teacher = torch.tensor([[[[3.0, 1.0]]]]), torch.zeros(1, 1, 1, 2)
+        >>> student, teacher = torch.tensor([[[[4.0, 2.0]]]]), torch.ones(1, 1, 1, 2)
         >>> ModalityDistillationLoss((1,), (1,))([student], [teacher])["distillation"]  # (9*9 + 1*1) / 5 / 2
         tensor(8.2000)
     """
@@ -117,6 +118,7 @@ class ModalityDistillationLoss(nn.Module):
             mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
                 level, with None for all positions of a level.
         """
+        self.watch_parameters()
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
         masks = level_masks("ModalityDistillationLoss", mask, student)
         inputs = named_levels(student, teacher)

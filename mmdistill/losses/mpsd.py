@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.precision import without_float16
@@ -34,7 +35,7 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
     return (error * (preferred_weight - best_weight)).abs().mean()
 
 
-class MPSDLoss(nn.Module):
+class MPSDLoss(DistillationLoss):
     """Multi-Path Selection Distillation, CMD eq. 7-11.
 
         L_fus = sum over levels of MSE(teacher fused, student fused)
@@ -89,6 +90,7 @@ class MPSDLoss(nn.Module):
                 level, with None for all positions of a level.
                 Fused map and paths are compared there only; the fusion itself saw the maps whole.
         """
+        self.watch_parameters()
         self._check(student, teacher)
         masks = level_masks("MPSDLoss", mask, [level.fused for level in student], like_side="student fused")
         check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values, counts=mask_counts(masks))

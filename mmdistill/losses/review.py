@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import ABFChain
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_square, widen
@@ -53,7 +54,7 @@ def hierarchical_context_error(student: Tensor, teacher: Tensor, mask: Tensor | 
     return add(errors) / sum(weights)
 
 
-class ReviewKDLoss(nn.Module):
+class ReviewKDLoss(DistillationLoss):
     """Knowledge Review, Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021.
 
         L = sum over levels of HCL(ABF chain(student), teacher)
@@ -68,7 +69,8 @@ class ReviewKDLoss(nn.Module):
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
-        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input; in training, a level with
+            a single value per channel.
 
     Example:
         >>> import torch
@@ -105,8 +107,10 @@ class ReviewKDLoss(nn.Module):
                 level, with None for all positions of a level.
                 The chain sees the maps whole.
         """
+        self.watch_parameters()
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
         masks = level_masks("ReviewKDLoss", mask, student)
+        self.chain.check_statistics("ReviewKDLoss", "student", student)
         inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
         check_inputs(
             "ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized, counts=mask_counts(masks)

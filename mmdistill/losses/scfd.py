@@ -12,6 +12,7 @@ from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import (
     ShapeError,
     check_aligned,
@@ -34,7 +35,7 @@ Levels = Pair[Sequence[Tensor]]
 """Both modalities' feature maps ``(B, C, H, W)``, shallow to deep."""
 
 
-class SCFDLoss(nn.Module):
+class SCFDLoss(DistillationLoss):
     """Specific-Common Feature Distillation, CMD eq. 3.
 
     At each level the teacher's two modalities interact (SEM keeps what is specific to each, CEM and addition
@@ -55,7 +56,8 @@ class SCFDLoss(nn.Module):
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
-        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input; in training, a level with
+            a single value per channel.
         ValueError: an unknown interaction; a sampling that is not one over a whole number.
 
     Example:
@@ -111,6 +113,7 @@ class SCFDLoss(nn.Module):
                 A ``Pair`` of these where RGB and TIR differ. The interaction is position by position; the chain sees
                 the student's maps whole.
         """
+        self.watch_parameters()
         self._check(student, teacher)
         masks, counts = _masks(mask, student)
         inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
@@ -167,6 +170,9 @@ class SCFDLoss(nn.Module):
             for side, pair in (("student", student), ("teacher", teacher)):
                 check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
+        if not self.shared:
+            for name, levels in zip(Pair._fields, student, strict=True):
+                cast(ABFChain, self.chains[name]).check_statistics("SCFDLoss", f"student {name}", levels)
 
 
 def _interaction(where: str, name: str, value: object) -> Interaction:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mmdistill import _checks
 from mmdistill._transforms import detached, savable
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError, check_alive, check_device, check_inputs, check_scores
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
@@ -23,7 +24,7 @@ Predictor = Callable[[Any, Any, Any], Tensor]
 SCALE = "'unit' for a predictor of IoU from 0 to 1, or 'signed' for one of 2 IoU - 1, as DiMP's"
 
 
-class BBEDistiller(nn.Module):
+class BBEDistiller(DistillationLoss):
     """Bounding box estimation (BBE) distillation, TIR-CMD eq. 3.
 
         L = mean of (psi(modulation, features) - target)^2 + nu mean of |modulation|^2

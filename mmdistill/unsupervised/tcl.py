@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import response_mask
 from mmdistill._transforms import savable
+from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import (
     ShapeError,
@@ -29,7 +30,7 @@ from mmdistill.unsupervised.settings import BRANCHES, Branch
 FILTER_AXES = ("sequences", "channels", "height", "width")
 
 
-class TCLDistiller(nn.Module):
+class TCLDistiller(DistillationLoss):
     """Target centre location (TCL) distillation, TIR-CMD eq. 2.
 
         L = mean of r(filter * features, label)^2 + mu mean of |filter|^2

@@ -107,6 +107,7 @@ CMD = [
             call_scfd,
             variant=variant,
             reaches=reaches,
+            exempt={"one value per channel": "both modalities together have two"} if shared else {},
         )
         for variant, interaction, shared, reaches in (
             ("sem-cem", ("sem", "cem"), False, {"specific": CARRIED, "common": DEEPEST}),

@@ -64,8 +64,8 @@ def test_a_student_made_in_inference_mode_is_one_without_gradient(case: Case, na
 )
 @every_case
 def test_another_type_where_a_tensor_is_expected_is_refused_by_name(case: Case, other: Callable[..., object]) -> None:
-    # Iterates and a pyramid's masks may come as a list; what a predictor takes is its own.
-    own = {TCLDistiller: "filters|mask", BBEDistiller: "modulation|features"}.get(case.subject, "mask|kept")
+    # Iterates and masks of a pyramid may be a list; a predictor takes what it likes; an order makes an index.
+    own = {TCLDistiller: "filters|mask", BBEDistiller: "modulation|features"}.get(case.subject, "mask|order")
     for name in case.inputs:
         if not re.match(own, name):
             tensors: dict[str, Any] = case.tensors()
