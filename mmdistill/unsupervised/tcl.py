@@ -164,4 +164,5 @@ def _stacked(filters: Tensor | Sequence[Tensor]) -> Tensor:
         check_floating("TCLDistiller", side, values)
         check_device("TCLDistiller", side, values, filters[0], "iterate 1")
         like = {axis: (size, "iterate 1") for axis, size in zip(FILTER_AXES, values.shape, strict=True)}
-    return torch.stack(list(filters))
+    with without_autocast(filters[0].device.type):  # of float16 stacks no bfloat16
+        return torch.stack(list(filters))

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.case import Case, Input, Tensors, boxes, counting, marked, uniform
 from harness.predictors import WithPredictor, overlaps, states
+from torch import Tensor
 
 from mmdistill import BBEDistiller, TCLDistiller
 
@@ -32,7 +33,8 @@ def call_tcl(loss: Any, x: Tensors) -> object:
 
 
 def call_tcl_of_list(loss: Any, x: Tensors) -> object:
-    return loss(list(x["filters"].unbind()), x["features"], x["label"])
+    iterates = x["filters"]
+    return loss(list(iterates.unbind()) if isinstance(iterates, Tensor) else iterates, x["features"], x["label"])
 
 
 def call_masked_tcl(loss: Any, x: Tensors) -> object:
