@@ -137,7 +137,7 @@ class FeatureTaps(Mapping[str, Any]):
         rgb: Sequence[str] | None = None,
         tir: Sequence[str] | None = None,
         calls: int | tuple[int, int] | None = None,
-        split: Literal["batch"] | Callable[[Any], tuple[Any, Any]] | None = None,
+        split: Literal["batch"] | Callable[[Any], Sequence[Any]] | None = None,
         keep: bool = False,
     ) -> Pair[list[Any]]:
         """Hand over one feature per level and modality, as losses take them; the taps then hold nothing.
@@ -209,7 +209,7 @@ class FeatureTaps(Mapping[str, Any]):
             raise TapError(f"FeatureTaps: {name!r} {self._gone}")
         raise TapError(
             f"FeatureTaps: {name!r} did not run since the taps were entered: the model was not called in the block, "
-            "its forward goes past this layer, or another copy of it or another thread was called"
+            "its forward goes past this layer, or it was another copy of it, or another thread, that ran"
         )
 
     def _sides(
@@ -258,16 +258,16 @@ class FeatureTaps(Mapping[str, Any]):
         return recorded[number].checked(name)
 
     def _split(
-        self, name: str, number: int | None, split: Literal["batch"] | Callable[[Any], tuple[Any, Any]]
+        self, name: str, number: int | None, split: Literal["batch"] | Callable[[Any], Sequence[Any]]
     ) -> tuple[Any, Any]:
         feature = self._call(name, number)
         if split != "batch":
             halves = split(feature)
-            if not isinstance(halves, tuple) or len(halves) != 2:
+            if not isinstance(halves, tuple | list) or len(halves) != 2:
                 raise TapError(
                     f"FeatureTaps: pair: split: expected (rgb, tir) of {name!r}, got {type(halves).__name__}"
                 )
-            return halves
+            return halves[0], halves[1]
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
                 f"FeatureTaps: pair: split: expected {name!r} to be a tensor whose batch is RGB and as many TIR, "

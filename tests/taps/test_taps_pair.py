@@ -86,7 +86,7 @@ def test_both_modalities_in_one_call(images: Pair[Tensor]) -> None:
     model = Residual().eval()
     stacked = torch.cat(images)
     taps = recorded(model, stacked)
-    for split in ("batch", lambda feature: (feature[:2], feature[2:])):
+    for split in ("batch", lambda feature: [feature[:2], feature[2:]]):
         pair = taps.pair(split=split, keep=True)
         assert isinstance(pair, Pair)
         for levels, modality in zip(pair, images, strict=True):
