@@ -105,7 +105,7 @@ class Tap:
 
     def _selected(self, output: Any) -> Any:
         if self.select is None:
-            if isinstance(output, Tensor | FusedPaths):
+            if isinstance(output, (Tensor, FusedPaths)):
                 return output
             raise TapError(
                 f"FeatureTaps: {self.name!r} gives no tensor but a {type(output).__name__}; "
@@ -115,8 +115,7 @@ class Tap:
             feature = self.select(output)
         except (LookupError, TypeError, AttributeError) as error:
             raise TapError(
-                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: "
-                f"{type(error).__name__}: {shown(error)}"
+                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: {shown(error)}"
             ) from error
         if not _tensors(feature):
             raise TapError(f"FeatureTaps: select[{self.name!r}] gives no tensor but a {type(feature).__name__}")
