@@ -85,4 +85,4 @@ class HFRDLoss(nn.Module):
         masked = widen(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
-        return Terms.summed(response=residual.square().mean())
+        return Terms.summed("hfrd", response=residual.square().mean())

@@ -93,7 +93,7 @@ class KDLoss(nn.Module):
             divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature)
         else:
             divergence = softened_divergence(student, target, self.temperature)
-        return Terms.summed(distillation=divergence.mean())
+        return Terms.summed("kd", distillation=divergence.mean())
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")

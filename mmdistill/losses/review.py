@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.alignment import ABFChain
-from mmdistill.errors import check_alive, check_inputs, synchronized_statistics
+from mmdistill.errors import check_alive, check_inputs, of_side, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
@@ -55,6 +55,8 @@ class ReviewKDLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -76,11 +78,13 @@ class ReviewKDLoss(nn.Module):
         teacher_channels: Sequence[int],
         *,
         mid_channels: int | None = None,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
         student_channels, teacher_channels = _checks.channel_lists("ReviewKDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.frozen_levels = _checks.frozen_levels("ReviewKDLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("ReviewKDLoss", "check_values", check_values)
         mid_channels = _checks.mid_channels("ReviewKDLoss", mid_channels, student_channels)
         self.chain = ABFChain(student_channels, teacher_channels, mid_channels)
@@ -95,6 +99,10 @@ class ReviewKDLoss(nn.Module):
         check_pyramids("ReviewKDLoss", student, teacher, self.student_channels, self.teacher_channels)
         inputs, synchronized = named_levels(student, teacher), synchronized_statistics(self)
         check_inputs("ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized)
-        check_alive("ReviewKDLoss", student, teacher)
+        check_alive(
+            "ReviewKDLoss", of_side("student", inputs), of_side("teacher", inputs).values(), frozen=self.frozen_levels
+        )
         levels = zip(self.chain(student), teacher, strict=True)
-        return Terms.summed(review=add([hierarchical_context_error(x, target.detach()) for x, target in levels]))
+        return Terms.summed(
+            "review", review=add([hierarchical_context_error(x, target.detach()) for x, target in levels])
+        )

@@ -102,7 +102,7 @@ class TCLDistiller(nn.Module):
         parts = {"classification": residual.square().mean()}
         if self.mu > 0 and self.detach != "filters":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
-        return Terms.summed(**parts)
+        return Terms.summed("tcl", **parts)
 
     def _check(self, filters: Tensor, features: Tensor, label: Tensor) -> None:
         axes = ("sequences", "channels", "height", "width")
