@@ -188,10 +188,10 @@ class Terms(_Base):
     def _names(self) -> list[TermName]:
         return [_term_name(name, weight, self.name) for name, weight in self._weights.items()]
 
-    def __delitem__(self, name: str) -> NoReturn:
+    def _refuse_removal(self, *_: object) -> NoReturn:
         raise TypeError("Terms: no part can be taken out of the total; make Terms of those that are wanted")
 
-    pop = popitem = clear = __delitem__  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = _refuse_removal  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Terms({self.parts}, weights={self._weights})"

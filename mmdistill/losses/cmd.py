@@ -19,6 +19,9 @@ from mmdistill.terms import Terms
 
 T = TypeVar("T")
 
+LOSSES = ("mmdistill.losses.", "mmdistill.unsupervised.")
+"""Where this library's losses are defined."""
+
 
 class CMDLoss(nn.Module):
     """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
@@ -92,7 +95,6 @@ class CMDLoss(nn.Module):
             teacher_response: the same of the teacher.
             gaussian: the Gaussian label, the same shape.
         """
-
         self._warn_unused("scfd", student_features=student_features, teacher_features=teacher_features)
         self._warn_unused("mpsd", student_fused=student_fused, teacher_fused=teacher_fused)
         self._warn_unused(
@@ -134,7 +136,7 @@ class CMDLoss(nn.Module):
 
 
 def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> None:
-    """Refuse what is no module, and another loss or block of this library, as where parts are swapped.
+    """Refuse what is no module, and another loss of this library, as where parts are swapped.
 
     Any other module may stand for a part, if it is called alike: one's own, or what wraps a part.
     """
@@ -142,7 +144,7 @@ def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> Non
     inner: object = part
     while isinstance(inner, nn.Module) and type(inner).__name__ in ("OptimizedModule", "DistributedDataParallel"):
         inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
-    ours = any(each.__module__.startswith("mmdistill.") for each in type(inner).__mro__)
+    ours = any(each.__module__.startswith(LOSSES) for each in type(inner).__mro__)
     if ours and not isinstance(inner, kind):
         raise ValueError(
             f"CMDLoss: {name} must be {kind.__name__}, or a module called alike; got {type(inner).__name__}"

@@ -128,7 +128,7 @@ class CrossModalStage(Stage):
         }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of TCL and of BBE; where both have a ``regularisation``, it is ``tcl.`` and ``bbe.`` that."""
+        """Return the terms of TCL and of BBE; both together have ``tcl.regularisation`` and ``bbe.regularisation``."""
         known, seen = self._extract(batch)
         weighted = []
         if "tcl" in self.updated:
