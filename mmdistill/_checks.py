@@ -131,7 +131,7 @@ def mid_channels(where: str, value: object, student: Sequence[int]) -> int:
 
 def frozen_levels(where: str, value: object, levels: int) -> tuple[int, ...]:
     """Return levels counted from 1; none by default."""
-    if value == ():
+    if isinstance(value, tuple | list) and not value:
         return ()
     return each(where, "frozen_levels", value, lambda where, name, level: whole(where, name, level, high=levels))
 

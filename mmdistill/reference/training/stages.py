@@ -135,7 +135,10 @@ class DistilledStage(Stage):
                 "hfrd": {"student_response": own.response, "teacher_response": taught.response, "gaussian": label},
             }
             given = {
-                name: value for part in inputs.keys() & {*self.parts.parts} for name, value in inputs[part].items()
+                name: value
+                for part in inputs
+                if getattr(self.distillation, part)
+                for name, value in inputs[part].items()
             }
             weighted.append((1.0, self.distillation(**given)))
         for name, rival in self.rivals.items():
