@@ -132,7 +132,7 @@ class CMDLoss(nn.Module):
             self._unused.add(part)
             message = f"CMDLoss: {', '.join(given)}: given, but not used, because {part} is left out"
             # Past _warn_unused, forward and the two frames of nn.Module: the line that called the loss.
-            warnings.warn(message, UnusedInputWarning, stacklevel=4)
+            warnings.warn(message, UnusedInputWarning, stacklevel=5)
 
 
 def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> None:
