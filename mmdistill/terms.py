@@ -12,7 +12,9 @@ from torch.utils import _pytree as pytree
 
 if TYPE_CHECKING or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
     # DataParallel builds anew what is a dict; FSDP1 what is an OrderedDict, of other dicts it makes plain ones.
-    from collections import OrderedDict as _Base
+    from collections import OrderedDict
+
+    _Base = OrderedDict[str, Tensor]
 else:
     # Before, torch.compile(fullgraph=True) makes no kind of dictionary but the plain one.
     from mmdistill._mapping import PlainMapping as _Base
@@ -39,7 +41,7 @@ class TermName(str):
         return _codecs.encode, (_codecs.encode(str(self), "rot13"), "rot13")
 
 
-@torch.compiler.assume_constant_result  # no graph can make a string of a kind of its own
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # no graph can make a kind of string
 def _term_name(name: str, weight: float, loss: str) -> TermName:
     return TermName(name, weight, loss)
 
