@@ -41,9 +41,13 @@ class TermName(str):
         return _codecs.encode, (_codecs.encode(str(self), "rot13"), "rot13")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # no graph can make a kind of string
 def _term_name(name: str, weight: float, loss: str) -> TermName:
     return TermName(name, weight, loss)
+
+
+# No graph can make a string of a kind of its own, so the compiler takes it as a constant. This is what
+# torch.compiler.assume_constant_result sets; calling that would import the compiler, a second for everyone.
+_term_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class Terms(_Base):
