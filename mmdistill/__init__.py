@@ -1,7 +1,13 @@
 """Cross-modal (RGB and thermal infrared) distillation losses and blocks for anyone's tracker."""
 
 from mmdistill.alignment import ABF, ABFChain
-from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, UnchangedParametersWarning
+from mmdistill.errors import (
+    DeadTermWarning,
+    NotFiniteError,
+    ShapeError,
+    UnchangedParametersWarning,
+    UnusedInputWarning,
+)
 from mmdistill.fusion import FusedPaths, MPSDFusion
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
@@ -35,6 +41,7 @@ __all__ = [
     "Terms",
     "TokenLayout",
     "UnchangedParametersWarning",
+    "UnusedInputWarning",
     "dead_terms",
     "map_to_tokens",
     "reach",

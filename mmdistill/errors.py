@@ -47,7 +47,15 @@ class NotFiniteError(ShapeError):
 
 
 class DeadTermWarning(UserWarning):
-    """A loss was given inputs from which no student can learn."""
+    """A loss was given inputs from which no student can learn, or one level or modality from which none can."""
+
+
+class UnusedInputWarning(UserWarning):
+    """A loss was given inputs that it does not use, because the part that would use them is left out.
+
+    A warning and no error: a script for an ablation passes everything and leaves parts out. Such a script ignores it by
+    ``warnings.filterwarnings("ignore", category=UnusedInputWarning)``.
+    """
 
 
 class UnchangedParametersWarning(UserWarning):
@@ -309,16 +317,42 @@ def _sums(inputs: Iterable[Tensor], refused: Iterable[Tensor]) -> Tensor:
     return torch.stack([*sums, *(torch.where(one, torch.nan, 0.0) for one in refused)])
 
 
-def check_alive(where: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> None:
-    """Warn where this loss can teach nobody: no student input carries gradient, or the teacher is given twice.
+def of_side(side: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs of one side, ``"student"`` or ``"teacher"``, by which their names begin."""
+    return {name: values for name, values in inputs.items() if name.startswith(side)}
 
-    Nothing is said where gradients are off, as in validation, nor inside ``torch.compile`` and the like.
+
+def check_alive(
+    where: str,
+    student: Mapping[str, Tensor] | Iterable[Tensor],
+    teacher: Iterable[Tensor],
+    *,
+    frozen: Iterable[int] = (),
+) -> None:
+    """Warn where this loss can teach nobody, or not all: no student input carries gradient, or some named ones do not.
+
+    Also where the teacher is given twice. Nothing is said where gradients are off, as in validation, nor inside
+    ``torch.compile`` and the like.
+
+    Args:
+        where: the loss that was called.
+        student: what is to learn; by name, such as ``"student tir level 2"``, where all of it is to.
+        teacher: what teaches.
+        frozen: levels, counted from 1, that need not learn.
     """
-    student = tuple(student)
+    named = student if isinstance(student, Mapping) else {}
+    student = tuple(student.values() if isinstance(student, Mapping) else student)
     if not torch.is_grad_enabled() or not has_values(student):
         return
-    if not any(features.requires_grad for features in student) and not has_tangent(student):
+    alive = any(features.requires_grad for features in student)
+    if not alive and not has_tangent(student):
         _warn(f"{where}: no student input requires gradient, so no student learns from this loss; is it the teacher's?")
+    dead = [name for name, features in named.items() if alive and not features.requires_grad]
+    for name in dead if not has_tangent(student) else ():
+        if not any(name.endswith(f"level {level}") for level in frozen):
+            cause = "is it detached, or made under no_grad or by a reentrant checkpoint?"
+            remedy = "if its layers are frozen, give the loss frozen_levels"
+            _warn(f"{where}: {name} requires no gradient but other student inputs do; {cause} {remedy}")
     given = {_memory(features) for features in student}
     if any(_memory(features) in given for features in teacher):
         _warn(f"{where}: the student and the teacher are the same tensor; the teacher's features were given twice")

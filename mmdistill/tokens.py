@@ -18,6 +18,7 @@ from torch import Tensor
 from mmdistill import _checks
 from mmdistill._kept import check_index, gather_kept, scatter_kept
 from mmdistill.errors import ShapeError, check_device, check_map, check_strided
+from mmdistill.precision import without_autocast
 
 AXES = ("batch", "tokens", "channels")
 
@@ -226,7 +227,9 @@ class TokenLayout:
                     expected = f"{wanted} as {names[0]}"
                     raise ShapeError("TokenLayout", name, AXES[axis], expected=expected, got=piece.shape[axis])
             check_device("TokenLayout", name, piece, pieces[0], names[0])
-        return torch.cat(pieces, dim=1)
+        # Autocast to one half precision knows no concatenation of the other.
+        with without_autocast(pieces[0].device.type):
+            return torch.cat(pieces, dim=1)
 
     def _index(self, method: str, kept: Kept | _NotGiven, name: str | None) -> dict[str, Tensor]:
         """Return the index of each part that lost tokens, by name."""

@@ -94,4 +94,4 @@ class HFRDLoss(DistillationLoss):
         masked = widen(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
-        return Terms.summed(response=mean_square(residual.unsqueeze(-3), where))
+        return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), where))

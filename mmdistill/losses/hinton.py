@@ -113,7 +113,7 @@ class KDLoss(DistillationLoss):
             divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature, inside)
         else:
             divergence = softened_divergence(student, target, self.temperature)
-        return Terms.summed(distillation=divergence.mean())
+        return Terms.summed("kd", distillation=divergence.mean())
 
     def _mask(self, mask: Tensor | None, student: Tensor) -> Mask | None:
         if mask is not None and self.over != "response":

@@ -11,7 +11,7 @@ from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_alive, check_inputs
+from mmdistill.errors import check_alive, check_inputs, of_side
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
@@ -79,6 +79,8 @@ class ModalityDistillationLoss(DistillationLoss):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         exponent: of the focus, at least 0; 0 weighs all positions alike.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -99,6 +101,7 @@ class ModalityDistillationLoss(DistillationLoss):
         teacher_channels: Sequence[int],
         *,
         exponent: float = 1.0,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -106,6 +109,7 @@ class ModalityDistillationLoss(DistillationLoss):
         student_channels, teacher_channels = _checks.channel_lists(where, student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.exponent = _checks.number(where, "exponent", exponent, low=0)
+        self.frozen_levels = _checks.frozen_levels(where, frozen_levels, len(student_channels))
         self.check_values = _checks.flag(where, "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
@@ -123,10 +127,10 @@ class ModalityDistillationLoss(DistillationLoss):
         masks = level_masks("ModalityDistillationLoss", mask, student)
         inputs = named_levels(student, teacher)
         check_inputs("ModalityDistillationLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
-        check_alive("ModalityDistillationLoss", student, teacher)
+        check_alive("ModalityDistillationLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.adaptors, student, teacher, masks, strict=True)
         errors = [
             focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, where)
             for adapt, x, target, where in levels
         ]
-        return Terms.summed(distillation=add(errors))
+        return Terms.summed("md", distillation=add(errors))

@@ -11,7 +11,7 @@ from mmdistill import _checks
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import ABFChain
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_alive, check_inputs, synchronized_statistics
+from mmdistill.errors import check_alive, check_inputs, of_side, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_square, widen
 from mmdistill.terms import Terms, add
@@ -66,6 +66,8 @@ class ReviewKDLoss(DistillationLoss):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -88,11 +90,13 @@ class ReviewKDLoss(DistillationLoss):
         teacher_channels: Sequence[int],
         *,
         mid_channels: int | None = None,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
         student_channels, teacher_channels = _checks.channel_lists("ReviewKDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.frozen_levels = _checks.frozen_levels("ReviewKDLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("ReviewKDLoss", "check_values", check_values)
         mid_channels = _checks.mid_channels("ReviewKDLoss", mid_channels, student_channels)
         self.chain = ABFChain(student_channels, teacher_channels, mid_channels)
@@ -115,7 +119,7 @@ class ReviewKDLoss(DistillationLoss):
         check_inputs(
             "ReviewKDLoss", inputs, finite=self.check_values, synchronized=synchronized, counts=mask_counts(masks)
         )
-        check_alive("ReviewKDLoss", student, teacher)
+        check_alive("ReviewKDLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.chain(student), teacher, masks, strict=True)
         errors = [hierarchical_context_error(x, target.detach(), where) for x, target, where in levels]
-        return Terms.summed(review=add(errors))
+        return Terms.summed("review", review=add(errors))

@@ -23,6 +23,7 @@ from mmdistill.errors import (
     check_map,
     check_pair,
     check_same_shape,
+    of_side,
     synchronized_statistics,
 )
 from mmdistill.interaction import Interaction, interact
@@ -53,6 +54,8 @@ class SCFDLoss(DistillationLoss):
         shared: one ABF chain for both modalities (stacked on the batch axis) instead of one for each.
         sampling: the share of positions, 1/n, at which the chain's 3x3 convolutions and the errors are evaluated in
             training mode, drawn anew at each call: an estimate without bias for given batch norm statistics.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -81,6 +84,7 @@ class SCFDLoss(DistillationLoss):
         interaction: Sequence[Interaction] = ("sem", "sem", "sem", "cem"),
         shared: bool = False,
         sampling: float = 1.0,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -91,6 +95,7 @@ class SCFDLoss(DistillationLoss):
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.interaction, self.shared = interaction, _checks.flag("SCFDLoss", "shared", shared)
+        self.frozen_levels = _checks.frozen_levels("SCFDLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("SCFDLoss", "check_values", check_values)
         self.sampling = _checks.number("SCFDLoss", "sampling", sampling, low=1 / MAX_STEPS, high=1)
         self.steps = steps(self.sampling)
@@ -118,7 +123,9 @@ class SCFDLoss(DistillationLoss):
         masks, counts = _masks(mask, student)
         inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
         check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized, counts=counts)
-        check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
+        check_alive(
+            "SCFDLoss", of_side("student", inputs), of_side("teacher", inputs).values(), frozen=self.frozen_levels
+        )
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
         positions = self._draw(student) if self.sampling < 1 and self.training else None
@@ -133,7 +140,7 @@ class SCFDLoss(DistillationLoss):
             if where is not None:
                 error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
-        return Terms.summed(**{name: add(errors) for name, errors in parts.items()})
+        return Terms.summed("scfd", **{name: add(errors) for name, errors in parts.items()})
 
     def _draw(self, student: Levels) -> list[Positions]:
         """Return the positions of each level, the same for both modalities."""

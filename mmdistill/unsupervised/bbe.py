@@ -144,7 +144,7 @@ class BBEDistiller(DistillationLoss):
         parts = {"box": mean_squared_error(prediction, goal)}
         if self.nu > 0 and self.detach != "reference":
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
-        return Terms.summed(**parts)
+        return Terms.summed("bbe", **parts)
 
     def _check(self, modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor) -> None:
         inputs = {**modulation}

@@ -133,7 +133,7 @@ class TCLDistiller(DistillationLoss):
         parts = {"classification": mean_square(residual.unsqueeze(-3), where)}
         if self.mu > 0 and self.detach != "reference":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
-        return Terms.summed(**parts)
+        return Terms.summed("tcl", **parts)
 
     def _check(self, filters: Tensor, features: Tensor, label: Tensor) -> None:
         check_axes("TCLDistiller", "filters", filters, ("iterates", *FILTER_AXES))

@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss, ShapeError, TCLDistiller, Terms
+from mmdistill import (
+    CMDLoss,
+    FusedPaths,
+    HFRDLoss,
+    MPSDLoss,
+    Pair,
+    SCFDLoss,
+    ShapeError,
+    TCLDistiller,
+    Terms,
+    UnusedInputWarning,
+)
 from mmdistill._masks import Mask
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.losses.review import hierarchical_context_error
@@ -317,7 +328,7 @@ def test_cmd_hands_each_part_its_mask() -> None:
     torch.testing.assert_close(cmd(**inputs, **each).total, expected(feature_mask, fused_mask, response_mask))
     got = cmd(**inputs, mask=feature_mask, response_mask=response_mask).total
     torch.testing.assert_close(got, expected(feature_mask, feature_mask, response_mask))
-    with pytest.raises(ValueError, match="CMDLoss: fused_mask was given, but there is no mpsd"):
+    with pytest.warns(UnusedInputWarning, match="CMDLoss: fused_mask: .* mpsd is left out"):
         CMDLoss(hfrd=HFRDLoss())(
             student_response=response, teacher_response=target, gaussian=label, fused_mask=[fused_mask]
         )
