@@ -13,12 +13,6 @@ from torch import Tensor, nn
 from mmdistill import HFRDLoss, Terms
 from mmdistill.losses import FitNetsLoss, KDLoss
 
-pytestmark = [
-    # Third parties' own deprecations, at import and in use, are not ours to answer for.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-
 WEIGHTS = {"hint": 0.5, "distillation": 100.0, "response": 3.0}
 
 
@@ -93,8 +87,10 @@ def test_a_lightning_module_logs_the_terms(tmp_path: Path) -> None:
     trainer = lightning.Trainer(
         max_steps=1, accelerator="cpu", devices=1, default_root_dir=tmp_path, enable_model_summary=False, **options
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")  # few workers, few batches
+    with warnings.catch_warnings():  # Lightning's own, of PyTorch and of so small a data set
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", ".*does not have many workers")
+        warnings.filterwarnings("ignore", ".*number of training batches")
         trainer.fit(module, torch.utils.data.DataLoader(images(), batch_size=2))
     expected = module.model(images()).as_dict()
     for name, value in expected.items():
