@@ -144,6 +144,6 @@ def _named(student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> dict[str
     names: dict[str, Tensor] = {}
     for number, (level, target) in enumerate(zip(student, teacher, strict=True), start=1):
         read = FusedPaths._fields if level.paths.shape[0] > 1 else ("fused",)
-        names |= {f"student {part} level {number}": getattr(level, part) for part in read}
+        names.update({f"student {part} level {number}": getattr(level, part) for part in read})  # 2.6 traces no |=
         names[f"teacher fused level {number}"] = target
     return names

@@ -52,7 +52,7 @@ def eliminated(s: Sizes) -> nn.Module:
     layout = TokenLayout(cls=1, search=(s.height, s.width), may_drop=("search",))
 
     def there_and_back(cls: Tensor, search: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        kept = order.argsort(dim=-1)[..., : order.shape[-1] // 2]
+        kept = order.argsort(dim=-1)[..., : (order.shape[-1] + 1) // 2]
         tokens = layout.join({"cls": cls, "search": search}, kept=kept)
         features, mask = layout.map(tokens, "search", kept=kept)
         return features, mask.to(features.dtype), layout.join({"cls": cls, "search": features}, kept={"search": kept})
