@@ -2,7 +2,7 @@
 
 from mmdistill.alignment import ABF, ABFChain
 from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError
-from mmdistill.fusion import FusedPaths, MPSDFusion
+from mmdistill.fusion import FusedPaths, MPSDFusion, PathSelection, path_entropy, path_selection
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
 from mmdistill.pair import Pair
@@ -27,6 +27,7 @@ __all__ = [
     "MPSDLoss",
     "NotFiniteError",
     "Pair",
+    "PathSelection",
     "SCFDLoss",
     "ShapeError",
     "TCLDistiller",
@@ -36,6 +37,8 @@ __all__ = [
     "TokenLayout",
     "dead_terms",
     "map_to_tokens",
+    "path_entropy",
+    "path_selection",
     "reach",
     "tokens_to_map",
 ]
