@@ -2,7 +2,7 @@
 
 from mmdistill.alignment import ABF, ABFChain
 from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError
-from mmdistill.fusion import FusedPaths, MPSDFusion, PathSelection, path_entropy, path_selection
+from mmdistill.fusion import FusedPaths, MPSDFusion, path_entropy, path_selection
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
 from mmdistill.pair import Pair
@@ -27,7 +27,6 @@ __all__ = [
     "MPSDLoss",
     "NotFiniteError",
     "Pair",
-    "PathSelection",
     "SCFDLoss",
     "ShapeError",
     "TCLDistiller",

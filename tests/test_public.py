@@ -8,7 +8,7 @@ import mmdistill.losses
 
 PROMISED = {
     "ABF", "ABFChain", "BBEDistiller", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss",
-    "MPSDFusion", "MPSDLoss", "NotFiniteError", "Pair", "PathSelection", "SCFDLoss", "SEM", "ShapeError",
+    "MPSDFusion", "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError",
     "TCLDistiller", "TapError", "TapWarning", "Terms", "TokenLayout", "dead_terms", "map_to_tokens", "path_entropy",
     "path_selection", "reach", "tokens_to_map",
 }  # fmt: skip

@@ -41,8 +41,8 @@ def weighted_paths(paths: Tensor, weights: Tensor) -> Tensor:
 Normalize = Literal["paths", "layer_norm"]
 """How the paths' maxima are normalized before they are weighed."""
 
-MIN_RMS = 1e-6
-"""A path of a smaller rms is divided by this."""
+MIN_RMS = 1e-3
+"""A path of a smaller rms is divided by this; with less, float16 gradients would overflow."""
 
 
 def path_rms(paths: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class MPSDFusion(nn.Module):
         """Return each path's share, softmax over the paths."""
         maxima = paths.amax(dim=(-2, -1))
         if self.normalize == "paths":
-            maxima = maxima / path_rms(paths).to(maxima.dtype)[..., None]
+            maxima = (maxima / path_rms(paths)[..., None]).to(maxima.dtype)
         maxima = rearrange(maxima, "p b c -> b (p c)")
         if self.maxima_norm is not None:
             maxima = self.maxima_norm(maxima)

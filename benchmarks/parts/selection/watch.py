@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmdistill import FusedPaths, MPSDFusion, PathSelection, path_selection
+from mmdistill import FusedPaths, MPSDFusion, path_selection
+from mmdistill.fusion import PathSelection
 from mmdistill.fusion.mpsd import path_rms
 from mmdistill.reference.data.batches import collate
 from mmdistill.reference.data.sampling import Sampler, SampleSettings
