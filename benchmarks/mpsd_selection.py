@@ -40,8 +40,8 @@ def changed(size: Size, arguments: argparse.Namespace) -> Size:
     student, teacher = (replace(training, workers=arguments.workers) for training in (student, teacher))
     if arguments.precision is not None:
         student, teacher = (replace(training, precision=arguments.precision) for training in (student, teacher))
-    videos = {} if arguments.videos is None else {"validation": (arguments.videos, arguments.videos // 3)}
-    return replace(size, student=student, teacher=teacher, **videos, together=arguments.batch_size)
+    videos = size.validation if arguments.videos is None else (arguments.videos, arguments.videos // 3)
+    return replace(size, student=student, teacher=teacher, validation=videos, together=arguments.batch_size)
 
 
 def claim(root: Path, about: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder of the runs")
     parser.add_argument("--out", type=Path, required=True, help="file for the report")
     parser.add_argument("--only", nargs="+", choices=names, default=names[:4], help="these students, in this order")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="2 to 10 seeds, of training and tracking")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and tracking, 2 to 10")
     parser.add_argument("--alpha", type=float, default=1000.0, help="weight of SCFD and MPSD, as the ablation chose it")
     parser.add_argument("--beta", type=float, default=100.0, help="weight of HFRD, as the ablation chose it")
     parser.add_argument("--steps", type=int, help="training steps of a student, in place of the size's")
@@ -103,12 +103,12 @@ def main() -> None:
     blocks = [block for name in arguments.only for block in BLOCKS if f"{block.start}-{block.taught_by}" == name]
     device = choose_device(arguments.device).type
     end = start + 60 * arguments.stage_minutes
-    places = {}
+    places: dict[str, Place] = {}
     for name, preset in SIZE_OF.items():
         experiment = Experiment(changed(SIZES[preset], arguments), arguments.pairs, arguments.trunk)
         places[name] = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
     places[TEACHER] = places["random"]
-    about = {name: places[name].experiment.described() for name in SIZE_OF}
+    about: dict[str, Any] = {name: places[name].experiment.described() for name in SIZE_OF}
     claim(arguments.runs, about)
     runs = [
         run_of(block, variant, seed, places[block.start].experiment.size, chosen_of(arguments, SIZE_OF[block.start]))

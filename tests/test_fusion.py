@@ -46,7 +46,8 @@ def mpsd_by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[n
     paths = np.stack([gated_by_hand(block, rgb, tir), rgb * tir, rgb - tir])
     pooled = [path.max(axis=(2, 3)) for path in paths]
     if block.normalize == "paths":
-        pooled = [each / np.sqrt((path**2).mean(axis=(1, 2, 3)))[:, None] for each, path in zip(pooled, paths, strict=True)]
+        scales = [np.sqrt((path**2).mean(axis=(1, 2, 3)))[:, None] for path in paths]
+        pooled = [each / scale for each, scale in zip(pooled, scales, strict=True)]
     maxima = np.concatenate(pooled, axis=1)
     if block.normalize == "layer_norm":
         centered = maxima - maxima.mean(axis=1, keepdims=True)
@@ -67,9 +68,7 @@ def mpsd_by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[n
 @pytest.mark.parametrize("weighting", ["path", "channel"])
 @pytest.mark.parametrize("normalize", [None, "paths", "layer_norm"])
 @pytest.mark.parametrize("size", [(8, 12), (1, 1)])
-def test_mpsd_is_equations_four_to_six(
-    gate: str, weighting: str, normalize: str | None, size: tuple[int, int]
-) -> None:
+def test_mpsd_is_equations_four_to_six(gate: str, weighting: str, normalize: str | None, size: tuple[int, int]) -> None:
     block = MPSDFusion(6, gate=gate, weighting=weighting, normalize=normalize).double()  # type: ignore[arg-type]
     if block.maxima_norm is not None:
         for parameter in block.maxima_norm.parameters():

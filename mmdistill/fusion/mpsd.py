@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -52,7 +53,8 @@ def path_rms(paths: Tensor) -> Tensor:
     """
     wide = torch.promote_types(paths.dtype, torch.float32)
     norm = torch.linalg.vector_norm(paths, dim=(2, 3, 4), dtype=wide)
-    return (norm / (paths.shape[2] * paths.shape[3] * paths.shape[4]) ** 0.5).clamp(min=MIN_RMS)
+    rms: Tensor = norm / math.sqrt(paths.shape[2] * paths.shape[3] * paths.shape[4])
+    return rms.clamp(min=MIN_RMS)
 
 
 class MPSDFusion(nn.Module):

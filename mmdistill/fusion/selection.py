@@ -59,7 +59,7 @@ def path_entropy(weights: Tensor) -> Tensor:
         tensor([0.0000, 0.6309])
     """
     _check("path_entropy", weights)
-    entropy = torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1])
+    entropy: Tensor = torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1])
     return entropy if entropy.ndim == 1 else entropy.mean(dim=1)
 
 

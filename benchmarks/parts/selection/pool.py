@@ -43,12 +43,11 @@ def measured(run: Run, place: Place) -> dict[str, Any] | None:
     if scores is None or not file.exists():
         return None
     kept = ("PR", "NPR", "SR", "parameters", "loss, first and last steps", "machine")
-    return {name: scores[name] for name in kept} | json.loads(file.read_text())
+    selection: dict[str, Any] = json.loads(file.read_text())
+    return {name: scores[name] for name in kept} | selection
 
 
-def carry_out_all(
-    runs: Sequence[Run], places: Mapping[str, Place], jobs: int, told: Callable[[], object]
-) -> list[str]:
+def carry_out_all(runs: Sequence[Run], places: Mapping[str, Place], jobs: int, told: Callable[[], object]) -> list[str]:
     """Carry out runs in this order, distilled ones once their teacher is there; return what is left, in words.
 
     Args:

@@ -67,7 +67,8 @@ def selection_table(report: Mapping[str, Any]) -> list[str]:
     for block, variant, row in _rows(report):
         for level in LEVELS:
             found = row[level]
-            spread = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in (found["entropy"], found["entropy of mean"])]
+            entropies = (found["entropy"], found["entropy of mean"])
+            spread = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in entropies]
             of = len(row["seeds"])
             counts = [f"{found[name]} of {of}" for name in ("collapsed", "low entropy")]
             cells = [block, variant, level[-1], *counts, *spread, _shares(found["mean weights"])]

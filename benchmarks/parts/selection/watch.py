@@ -92,7 +92,8 @@ def measure(network_file: Path, sequences: Sequence[TrackingSequence], device: s
     """Return by level how a trained network selects on samples of these sequences, and each path's rms."""
     network: TrackerNetwork = load_network(network_file).to(device)
     settings = network.settings
-    sampler = Sampler(sequences, settings.crop_size, settings.search_area, SampleSettings(train_frames=2, test_frames=2), seed=1)
+    frames = SampleSettings(train_frames=2, test_frames=2)
+    sampler = Sampler(sequences, settings.crop_size, settings.search_area, frames, seed=1)
     weights: list[list[torch.Tensor]] = [[], []]
     rms: list[list[torch.Tensor]] = [[], []]
     for first in range(0, SAMPLES, BATCH):
