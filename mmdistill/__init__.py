@@ -8,7 +8,7 @@ from mmdistill.errors import (
     UnchangedParametersWarning,
     UnusedInputWarning,
 )
-from mmdistill.fusion import FusedPaths, MPSDFusion
+from mmdistill.fusion import FusedPaths, MPSDFusion, path_entropy, path_selection
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
 from mmdistill.pair import Pair
@@ -44,6 +44,8 @@ __all__ = [
     "UnusedInputWarning",
     "dead_terms",
     "map_to_tokens",
+    "path_entropy",
+    "path_selection",
     "reach",
     "tokens_to_map",
 ]

@@ -44,7 +44,15 @@ def mpsd_by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[n
     """CMD eq. 4-6 in NumPy."""
     values, channels = parameters(block), rgb.shape[1]
     paths = np.stack([gated_by_hand(block, rgb, tir), rgb * tir, rgb - tir])
-    maxima = np.concatenate([path.max(axis=(2, 3)) for path in paths], axis=1)
+    pooled = [path.max(axis=(2, 3)) for path in paths]
+    if block.normalize == "paths":
+        scales = [np.sqrt((path**2).mean(axis=(1, 2, 3)))[:, None] for path in paths]
+        pooled = [each / scale for each, scale in zip(pooled, scales, strict=True)]
+    maxima = np.concatenate(pooled, axis=1)
+    if block.normalize == "layer_norm":
+        centered = maxima - maxima.mean(axis=1, keepdims=True)
+        maxima = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + 1e-5)
+        maxima = maxima * values["maxima_norm.weight"] + values["maxima_norm.bias"]
     hidden = np.maximum(maxima @ values["path_weights.0.weight"].T + values["path_weights.0.bias"], 0)
     logits = hidden @ values["path_weights.2.weight"].T + values["path_weights.2.bias"]
     if block.weighting == "path":
@@ -58,12 +66,37 @@ def mpsd_by_hand(block: MPSDFusion, rgb: np.ndarray, tir: np.ndarray) -> tuple[n
 
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("weighting", ["path", "channel"])
+@pytest.mark.parametrize("normalize", [None, "paths", "layer_norm"])
 @pytest.mark.parametrize("size", [(8, 12), (1, 1)])
-def test_mpsd_is_equations_four_to_six(gate: str, weighting: str, size: tuple[int, int]) -> None:
-    block = MPSDFusion(6, gate=gate, weighting=weighting).double()  # type: ignore[arg-type]
+def test_mpsd_is_equations_four_to_six(gate: str, weighting: str, normalize: str | None, size: tuple[int, int]) -> None:
+    block = MPSDFusion(6, gate=gate, weighting=weighting, normalize=normalize).double()  # type: ignore[arg-type]
+    if block.maxima_norm is not None:
+        for parameter in block.maxima_norm.parameters():
+            nn.init.normal_(parameter)
     pair = random_pair(6, size, dtype=torch.float64)
     for got, expected in zip(block(pair), mpsd_by_hand(block, *(member.numpy() for member in pair)), strict=True):
         np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-1, 1e2])
+def test_paths_normalized_by_their_rms_are_weighed_alike_at_any_scale(scale: float) -> None:
+    block = MPSDFusion(6, normalize="paths").double()
+    nn.init.zeros_(block.gate_convolution.weight)  # the gate too would see the scale
+    pair = random_pair(6, dtype=torch.float64)
+    scaled = block(Pair(*(scale * member for member in pair)))
+    torch.testing.assert_close(scaled.weights, block(pair).weights)
+    torch.testing.assert_close(scaled.paths[1], scale**2 * block(pair).paths[1])
+
+
+@pytest.mark.parametrize("normalize", ["paths", "layer_norm"])
+def test_maps_without_any_value_are_weighed_too(normalize: str) -> None:
+    block = MPSDFusion(4, normalize=normalize)  # type: ignore[arg-type]
+    zeros = torch.zeros(2, 4, 3, 3, requires_grad=True)
+    output = block(Pair(zeros, zeros))
+    output.fused.sum().backward()
+    assert output.weights.isfinite().all()
+    assert zeros.grad is not None
+    assert zeros.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
@@ -117,8 +150,12 @@ def test_the_only_path_is_the_fused_map_itself(fusion: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize(
     "fusion",
-    [MPSDFusion, partial(MPSDFusion, weighting="channel"), *VARIANTS],
-    ids=["MPSDFusion", "MPSDFusion-channel", *(fusion.__name__ for fusion in VARIANTS)],
+    [
+        *(partial(MPSDFusion, normalize=normalize) for normalize in ("layer_norm", None, "paths")),
+        partial(MPSDFusion, weighting="channel"),
+        *VARIANTS,
+    ],
+    ids=["layer_norm", "published", "paths", "channel", *(fusion.__name__ for fusion in VARIANTS)],
 )
 def test_gradients_are_right_and_reach_every_parameter(fusion: Callable[[int], nn.Module]) -> None:
     block = fusion(3).double()
@@ -131,13 +168,14 @@ def test_gradients_are_right_and_reach_every_parameter(fusion: Callable[[int], n
 @pytest.mark.parametrize(
     ("fusion", "expected"),
     [
-        (MPSDFusion, 248_842),
+        (MPSDFusion, 248_842 + 6 * (128 + 256)),
+        (partial(MPSDFusion, normalize=None), 248_842),
         (SpatialAttentionFusion, 4 * (128 + 256) + 4),
         (ChannelAttentionFusion, 4 * (128**2 + 256**2) + 3 * (128 + 256)),
         (ConcatFusion, 19_810_135 - 19_645_911),  # the plain student, less DiMP-18
     ],
 )
-def test_parameters_are_counted_as_stated(fusion: type[nn.Module], expected: int) -> None:
+def test_parameters_are_counted_as_stated(fusion: Callable[[int], nn.Module], expected: int) -> None:
     assert sum(parameter.numel() for channels in (128, 256) for parameter in fusion(channels).parameters()) == expected
 
 
@@ -245,6 +283,8 @@ def test_unknown_choices_are_refused() -> None:
         SpatialAttentionFusion(8, gate="relu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="MPSDFusion: weighting must be one of path, channel; got 'level'"):
         MPSDFusion(8, weighting="level")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="MPSDFusion: normalize must be one of None, paths, layer_norm; got 'rms'"):
+        MPSDFusion(8, normalize="rms")  # type: ignore[arg-type]
     for reduction in (0, 9):
         with pytest.raises(ValueError, match=f"reduction must be a whole number from 1 to 8; got {reduction}"):
             ChannelAttentionFusion(8, reduction=reduction)

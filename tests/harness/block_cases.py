@@ -111,6 +111,18 @@ MODULES = [
         for gate in ("softmax", "sigmoid")
         for weighting in ("path", "channel")
     ),
+    *(
+        Case(
+            MPSDFusion,
+            lambda s, normalize=normalize: MPSDFusion(s.student, normalize=normalize),
+            PAIR,
+            call_pair,
+            variant=f"normalize-{normalize}",
+            outputs=("B C H W", "3 B C H W", "B 3"),
+            exempt={"large float16 module": "the product of two features of 1e3 is no float16 number"},
+        )
+        for normalize in (None, "paths")
+    ),
 ]
 
 FUNCTIONS = [

@@ -26,6 +26,8 @@ NO_SUBJECTS = {
     "weighted_paths": "part of a fusion block",
     "one_path": "part of a fusion block",
     "check_fused_paths": "a check",
+    "path_entropy": "looks at a fusion's weights",
+    "path_selection": "looks at a fusion's weights",
     "stacked": "gives twice the batch",
     "cut_patches": "cuts images, before any network sees them",
     "mix": "arranges images, before any network sees them",

@@ -57,7 +57,7 @@ def train(
     depth: Depth | None = None,
     width: Width = 64,
     crop_size: CropSize | None = None,
-    fusion: Literal["mpsd", "concat", "spatial", "channel", "mdc-frs"] | None = None,
+    fusion: Literal["mpsd", "mpsd-paths", "mpsd-layer-norm", "concat", "spatial", "channel", "mdc-frs"] | None = None,
     streams: Literal[1, 2] | None = None,
     classifier: Classifier = "dimp",
     videos: Annotated[int, Range(0, 10**6)] = 500,
@@ -118,8 +118,8 @@ def train(
         depth: the trunk's depth; 50 for a teacher and 18 for a student by default.
         width: channels of the trunk's first convolution.
         crop_size: side of the search area in pixels, a multiple of 16; the teacher's, or 288.
-        fusion: how a student fuses: mpsd, concat, spatial (SAF), channel (CAF) or mdc-frs (the teacher's); mpsd by
-            default.
+        fusion: how a student fuses: mpsd (the published block), mpsd-layer-norm or mpsd-paths (its maxima normalized),
+            concat, spatial (SAF), channel (CAF) or mdc-frs (the teacher's); mpsd by default.
         streams: a student's trunks: 1 for both modalities, or 2; 1 by default.
         classifier: dimp, or atom: then the box estimation alone is trained, for the classifier is learned online.
         videos: how many videos are synthesised or composed.

@@ -9,7 +9,7 @@ from mmdistill.reference.networks.resnet import Depth
 from mmdistill.reference.ranges import Range, RangeError, check_fields
 
 Modality = Literal["rgbt", "rgb", "tir"]
-Fusion = Literal["mpsd", "concat", "spatial", "channel", "mdc-frs", "none"]
+Fusion = Literal["mpsd", "mpsd-paths", "mpsd-layer-norm", "concat", "spatial", "channel", "mdc-frs", "none"]
 Classifier = Literal["dimp", "atom"]
 Width = Annotated[int, Range(2, 256, step=2)]
 CropSize = Annotated[int, Range(64, 1024, step=16)]
@@ -25,7 +25,8 @@ class NetworkSettings:
         depth: the trunk's depth, 18 or 50.
         streams: trunks: 1 that all modalities share, stacked on the batch axis, or 2, one for each.
         modality: what the network sees: ``"rgbt"`` both, ``"rgb"`` or ``"tir"`` that one alone.
-        fusion: ``"mpsd"`` (CMD's student), ``"mdc-frs"`` (the teacher's; in a student "TF" of CMD Table 3),
+        fusion: ``"mpsd"`` (CMD's student, its blocks as published), ``"mpsd-layer-norm"`` and ``"mpsd-paths"`` (blocks
+            of ``MPSDFusion(normalize=...)``), ``"mdc-frs"`` (the teacher's; in a student "TF" of CMD Table 3),
             ``"concat"`` (the plain student), ``"spatial"`` or ``"channel"`` attention (SAF, CAF of Table 3), or
             ``"none"`` for a single modality.
         classifier: ``"dimp"``, a learned initialiser and optimiser of the target filter, or ``"atom"``, a classifier

@@ -7,6 +7,7 @@ RGB or on TIR alone, ATOM.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,9 @@ FUSED_LEVELS = (2, 3)
 
 
 _STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
-    "mpsd": MPSDFusion,
+    "mpsd": partial(MPSDFusion, normalize=None),
+    "mpsd-paths": partial(MPSDFusion, normalize="paths"),
+    "mpsd-layer-norm": partial(MPSDFusion, normalize="layer_norm"),
     "concat": ConcatFusion,
     "spatial": SpatialAttentionFusion,
     "channel": ChannelAttentionFusion,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -30,10 +30,12 @@ class Outcome(NamedTuple):
     Attributes:
         values: each term's value and the total, of the whole batch; none where the step was skipped.
         skipped: why the step was skipped; empty where it was not.
+        logged: the stage's ``logged`` of this process's last pass.
     """
 
     values: dict[str, float]
     skipped: str = ""
+    logged: Mapping[str, float] = {}
 
 
 class Learner:
@@ -88,7 +90,8 @@ class Learner:
         if not bool(norm.isfinite()):
             return self._skip(before, "the gradient isn't finite")
         self.optimiser.step()
-        return Outcome(self.ranks.mean({name: value / len(batches) for name, value in sums.items()}))
+        mean = self.ranks.mean({name: value / len(batches) for name, value in sums.items()})
+        return Outcome(mean, logged=self._logged())
 
     def _pass(self, batch: Batch, passes: int) -> tuple[dict[str, float], str]:
         """Add a pass's part to the gradient; return its values, and what was not finite in any process."""
@@ -110,6 +113,11 @@ class Learner:
         assert total is not None
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
         return values, ""
+
+    def _logged(self) -> dict[str, float]:
+        """Return what the stage wants logged; one read for all."""
+        logged = self.stage.logged
+        return dict(zip(logged, torch.stack(list(logged.values())).tolist(), strict=True)) if logged else {}
 
     def _skip(self, before: Sequence[Tensor], why: str) -> Outcome:
         with torch.no_grad():

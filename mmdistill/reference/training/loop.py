@@ -52,8 +52,9 @@ def train(
 ) -> Progress:
     """Train a stage's network; a run that was stopped goes on from its checkpoint.
 
-    In the folder: ``checkpoint.safetensors`` (everything), ``log.jsonl`` (each step's terms by name) and at the end
-    ``network.safetensors`` (the network and its settings, what trackers load).
+    In the folder: ``checkpoint.safetensors`` (everything), ``log.jsonl`` (each step's terms by name, and the entropy of
+    MPSD blocks' path weights) and at the end ``network.safetensors`` (the network and its settings, what trackers
+    load).
 
     Where PyTorch has a process group, all its processes must call this with the same arguments; each computes a part
     of every batch, and the first alone writes. What goes wrong on the way is dealt with as docs/reference.md says.
@@ -191,7 +192,7 @@ class _Run:
         Raises:
             DataError: too many in a row were skipped.
         """
-        line: dict[str, object] = {"step": number, **outcome.values}
+        line: dict[str, object] = {"step": number, **outcome.values, **outcome.logged}
         line |= {"replaced": self._replaced} if self._replaced else {}
         line |= {"skipped": outcome.skipped} if outcome.skipped else {}
         if self.log is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping, Sequence
 
-from mmdistill import Terms
+from torch import Tensor, nn
+
+from mmdistill import FusedPaths, Terms, path_entropy
 from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.training.optimiser import prepare_network
 from mmdistill.reference.training.settings import TrainingSettings
 
@@ -16,9 +18,11 @@ class Stage(nn.Module):
 
     Attributes:
         network: what is trained, and saved at the end.
+        logged: of the last forward pass, scalars by name that the log has beside the terms.
     """
 
     network: TrackerNetwork
+    logged: Mapping[str, Tensor] = {}
 
     def prepare(self, settings: TrainingSettings) -> None:
         """Put into training mode what learns, and freeze the rest; called once, before the optimiser is made."""
@@ -31,3 +35,11 @@ class Stage(nn.Module):
     def forward(self, batch: Batch) -> Terms:
         """Return the loss's terms on a batch."""
         raise NotImplementedError
+
+    def log_selection(self, levels: Sequence[FusedPaths]) -> None:
+        """Have the entropy of the path weights logged, mean over samples, for each level with several paths."""
+        self.logged = {
+            f"entropy level {number + 1}": path_entropy(level.weights.detach()).mean()
+            for number, level in zip(FUSED_LEVELS, levels, strict=True)
+            if level.paths.shape[0] > 1
+        }

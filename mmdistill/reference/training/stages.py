@@ -71,6 +71,7 @@ class AloneStage(Stage):
     def forward(self, batch: Batch) -> Terms:
         """Return the tracking loss's terms on a batch."""
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
+        self.log_selection(predictions.test.paths)
         return tracking_loss(predictions, batch, labels(batch.test_boxes, self.network.settings), self.tracking)
 
 
@@ -124,6 +125,7 @@ class DistilledStage(Stage):
         """Return the terms of the tracking loss and of CMD on a batch."""
         taught = Shown.unpacked(batch.taught or self.teach(batch))
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
+        self.log_selection(predictions.test.paths)
         own = Shown.of(predictions)
         label = labels(batch.test_boxes, self.network.settings)
         tracking = tracking_loss(predictions, batch, label, self.tracking)

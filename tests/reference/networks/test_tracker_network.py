@@ -9,6 +9,8 @@ SMALL = {
     "student": student_settings(width=4, crop_size=96),
     "teacher": teacher_settings(depth=18, width=4, crop_size=96),
     "deep teacher": teacher_settings(depth=50, width=4, crop_size=96),
+    "student, layer norm": NetworkSettings(fusion="mpsd-layer-norm", width=4, crop_size=96),
+    "student, paths' rms": NetworkSettings(fusion="mpsd-paths", width=4, crop_size=96),
     "plain": NetworkSettings(fusion="concat", width=4, crop_size=96),
     "spatial": NetworkSettings(fusion="spatial", width=4, crop_size=96),
     "channel": NetworkSettings(fusion="channel", width=4, crop_size=96),
@@ -26,6 +28,8 @@ def count(settings: NetworkSettings) -> int:
 
 def test_parameters_are_counted_as_stated() -> None:
     assert count(student_settings()) == 10_988_025
+    assert count(NetworkSettings(fusion="mpsd-paths")) == 10_988_025
+    assert count(NetworkSettings(fusion="mpsd-layer-norm")) == 10_988_025 + 6 * (128 + 256)
     assert count(NetworkSettings(fusion="concat")) == 10_903_407
     assert count(single_settings("tir")) == 10_739_183  # DiMP-18
     assert count(single_settings("rgb", classifier="atom")) == 10_739_183 - 590_080 - 302 - 1_770_496
@@ -54,7 +58,7 @@ def test_shapes_of_a_training_pass(name: str) -> None:
     assert predictions.iou.shape == (2, 2, 5)
     assert [level.shape[0] for level in predictions.test.levels.rgb] == [4] * 4
     assert len(predictions.test.fused) == 2
-    paths = 3 if SMALL[name].fusion == "mpsd" else 1
+    paths = 3 if SMALL[name].fusion.startswith("mpsd") else 1
     assert [len(level.paths) for level in predictions.test.paths] == [paths] * 2
     for level, fused in zip(predictions.test.paths, predictions.test.fused, strict=False):
         assert isinstance(level, FusedPaths)

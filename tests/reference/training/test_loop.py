@@ -75,7 +75,9 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "died")]
     assert logs[0] == logs[1]
-    assert [json.loads(line)["step"] for line in logs[0].splitlines()] == list(range(6))
+    lines = [json.loads(line) for line in logs[0].splitlines()]
+    assert [line["step"] for line in lines] == list(range(6))
+    assert all(0 < line["entropy level 4"] <= 1 for line in lines)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

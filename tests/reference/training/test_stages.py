@@ -128,6 +128,22 @@ def test_the_teacher_is_no_part_of_the_stage(student: TrackerNetwork, teacher: T
     assert not any(name.startswith("teacher") for name in stage.state_dict())
 
 
+@pytest.mark.parametrize("distilled", [False, True])
+def test_the_path_weights_entropy_is_logged(
+    distilled: bool, batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork
+) -> None:
+    stage = DistilledStage(student, teacher) if distilled else AloneStage(student)
+    stage(batch)
+    test = student(batch.train, batch.train_boxes, batch.test, batch.proposals).test
+    for name, level in zip(("entropy level 3", "entropy level 4"), test.paths, strict=True):
+        expected = -(level.weights * level.weights.log()).sum(dim=1).mean() / math.log(3)
+        torch.testing.assert_close(stage.logged[name], expected.detach())
+        assert not stage.logged[name].requires_grad
+    plain = AloneStage(teacher)
+    plain(batch)
+    assert not plain.logged
+
+
 def test_a_network_alone_has_the_tracking_terms(batch: Batch, teacher: TrackerNetwork) -> None:
     assert list(AloneStage(teacher)(batch)) == ["box", "last", "first", "middle"]
 
