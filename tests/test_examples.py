@@ -129,3 +129,18 @@ def test_the_table_has_each_example_and_its_lines() -> None:
         lines = path.read_text().splitlines()
         counted[path.stem] = (sum(line.endswith("# distil") for line in lines), len(lines))
     assert {name: (int(marked), int(lines)) for name, marked, lines in rows} == counted
+
+
+def code(line: str) -> str:
+    return line.strip().removesuffix("# distil").rstrip()
+
+
+@pytest.mark.parametrize("page", sorted((FOLDER.parent / "docs").glob("in_*.md")), ids=lambda page: page.stem)
+def test_a_page_quotes_its_examples(page: Path) -> None:
+    """A block ``python NAME`` holds lines of that example; ``...`` stands for lines left out."""
+    quoted = re.findall(r"^```python (\w+)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert quoted
+    for name, block in quoted:
+        source = "\n".join(code(line) for line in (FOLDER / f"{name}.py").read_text().splitlines())
+        for part in block.split("...\n"):
+            assert "\n".join(code(line) for line in part.splitlines()) in source, f"{page.name}: {part}"
