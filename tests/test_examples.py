@@ -89,9 +89,9 @@ def test_two_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "packages"),
     [
-        ("lightning_module", ["lightning"]),
         ("accelerate_loop", ["accelerate"]),
-        ("hf_trainer", ["accelerate", "transformers"]),
+        pytest.param("lightning_module", ["lightning"], marks=pytest.mark.slow),  # imports for seconds
+        pytest.param("hf_trainer", ["accelerate", "transformers"], marks=pytest.mark.slow),
     ],
 )
 def test_frameworks(name: str, packages: Sequence[str], tmp_path: Path) -> None:
