@@ -1,7 +1,13 @@
 """Cross-modal (RGB and thermal infrared) distillation losses and blocks for anyone's tracker."""
 
 from mmdistill.alignment import ABF, ABFChain
-from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError
+from mmdistill.errors import (
+    DeadTermWarning,
+    NotFiniteError,
+    ShapeError,
+    UnchangedParametersWarning,
+    UnusedInputWarning,
+)
 from mmdistill.fusion import FusedPaths, MPSDFusion
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss
@@ -34,6 +40,8 @@ __all__ = [
     "TapWarning",
     "Terms",
     "TokenLayout",
+    "UnchangedParametersWarning",
+    "UnusedInputWarning",
     "dead_terms",
     "map_to_tokens",
     "reach",

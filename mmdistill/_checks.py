@@ -129,6 +129,13 @@ def mid_channels(where: str, value: object, student: Sequence[int]) -> int:
     return student[-1] if value is None else channels(where, "mid_channels", value)
 
 
+def frozen_levels(where: str, value: object, levels: int) -> tuple[int, ...]:
+    """Return levels counted from 1; none by default."""
+    if isinstance(value, tuple | list) and not value:
+        return ()
+    return each(where, "frozen_levels", value, lambda where, name, level: whole(where, name, level, high=levels))
+
+
 def channel_lists(where: str, student: object, teacher: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return both sides' channels per level, as many of the teacher as of the student, of at least one level."""
     sides = {"student_channels": student, "teacher_channels": teacher}

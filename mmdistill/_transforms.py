@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +23,57 @@ def is_batched(gradient: Tensor) -> bool:
     return transforming() or bool(legacy is not None and legacy(gradient))
 
 
+class Nesting(NamedTuple):
+    """Transforms nested in one another, by their levels."""
+
+    vmap: frozenset[int]
+    derivative: frozenset[int]
+
+
+def nesting(values: Tensor | None = None) -> Nesting:
+    """Return the active transforms, or those that this tensor is made inside of.
+
+    A ``vmap`` is among a tensor's where the tensor has one value for each of its calls.
+    """
+    try:
+        levels = _active() if values is None else _around(values)
+    except (AttributeError, ImportError):  # PyTorch tells it only in private; without it its own errors come
+        levels = []
+    return Nesting(*(frozenset(level for level, batched in levels if batched is kind) for kind in (True, False)))
+
+
+def _active() -> list[tuple[int, bool]]:
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    return [(each.level(), each.key() == torch._C._functorch.TransformType.Vmap) for each in stack]
+
+
+def _around(values: Tensor) -> list[tuple[int, bool]]:
+    functorch, levels = torch._C._functorch, []
+    while functorch.is_functorch_wrapped_tensor(values):
+        levels.append((functorch.maybe_get_level(values), functorch.is_batchedtensor(values)))
+        values = functorch.get_unwrapped(values)
+    return levels
+
+
 def has_tangent(tensors: Iterable[Tensor]) -> bool:
     """Whether forward-mode differentiation goes through one of these tensors."""
     return any(unpack_dual(values).tangent is not None for values in tensors)  # type: ignore[no-untyped-call]
+
+
+def detached(values: Tensor) -> Tensor:
+    """Return a teacher's tensor, a label or a mask without gradient, as autograd can save it: see ``savable``."""
+    return savable(values.detach())
+
+
+def savable(values: Tensor) -> Tensor:
+    """Return the tensor as autograd can save it for a gradient: a copy where it was made in ``torch.inference_mode``.
+
+    Such a tensor is a constant. Nothing is copied where gradients are off, nor inside ``torch.compile``, which can't
+    tell which tensors these are: there PyTorch's own error asks for ``torch.no_grad`` instead.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not values.is_inference():
+        return values
+    return values.clone()
 
 
 def channels_last(features: Tensor) -> Tensor:

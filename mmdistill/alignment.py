@@ -9,11 +9,44 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill._transforms import channels_last
+from mmdistill._transforms import channels_last, savable
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_device, check_levels, check_map
-from mmdistill.precision import autocasting
+from mmdistill.errors import ShapeError, check_batch_norm, check_device, check_levels, check_map, check_transforms
+from mmdistill.precision import autocasting, cast_by_autocast
 from mmdistill.sampling import Positions, Tile
+
+
+class Convolution(nn.Conv2d):
+    """A convolution whose weight's gradient has the weight's own strides, whatever the layout of the features.
+
+    PyTorch gives the gradient of channels-last features channels-last strides also along axes of length 1, which differ
+    from a contiguous weight's. DDP would warn that gradient and bucket don't match.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution."""
+        result: Tensor = self._conv_forward(input, self.weight_for_gradient(), self.bias)
+        return result
+
+    def weight_for_gradient(self) -> Tensor:
+        """Return the weight to convolve with."""
+        weight = self.weight
+        # Laid out channels last by the caller, it gets such a gradient by itself.
+        if weight.stride(-1) != 1 or (self.kernel_size != (1, 1) and self.in_channels > 1):
+            return weight
+        # The gradient comes back through two reshapes, so it is contiguous.
+        return weight.flatten(1).view(weight.shape)
+
+
+class _AlignmentConvolution(Convolution):
+    """A convolution of an ABF, without bias, initialized as in Knowledge Review."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the weight anew."""
+        nn.init.kaiming_uniform_(self.weight, a=1)
 
 
 class ABF(nn.Module):
@@ -21,7 +54,8 @@ class ABF(nn.Module):
 
     A 1x1 convolution brings this level to ``mid_channels``; the deeper result is resized to this level
     (nearest) and a two-channel sigmoid attention over both weighs them; a 3x3 convolution gives the
-    ``out_channels`` that the teacher has.
+    ``out_channels`` that the teacher has. Both start from
+    ``kaiming_uniform_(a=1)``, as in Knowledge Review.
 
     Args:
         in_channels: channels of this level in the student.
@@ -30,7 +64,8 @@ class ABF(nn.Module):
         fuse: whether a deeper result comes in; false for the deepest level.
 
     Raises:
-        ShapeError: wrong channels or batch, or a deeper result missing or unexpected.
+        ShapeError: wrong channels or batch, a deeper result missing or unexpected, or, in training, a single value per
+            channel, of which batch norm takes no statistics.
         ValueError: channels out of their range.
 
     Example:
@@ -47,14 +82,9 @@ class ABF(nn.Module):
         in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
         fuse = _checks.flag("ABF", "fuse", fuse)
         self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
-        self.reduce = nn.Sequential(nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
+        self.reduce = nn.Sequential(_AlignmentConvolution(in_channels, mid_channels, 1), nn.BatchNorm2d(mid_channels))
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
-        self.expand = nn.Sequential(
-            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
-        )
-        for part in (self.reduce, self.expand):
-            # As the maps will be; otherwise each step lays the weights and their gradients out anew.
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.expand = nn.Sequential(_AlignmentConvolution(mid_channels, out_channels, 3), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return this level aligned, and what is carried on to the next shallower level.
@@ -74,16 +104,16 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(channels_last(as_weighed(x, convolution.weight)))
+        carried: Tensor = self.reduce(channels_last(as_weighed(savable(x), convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
-        return attend(carried, deeper, self.attention.weight, self.attention.bias)
+        return attend(carried, savable(deeper), self.attention.weight, self.attention.bias)
 
     def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
         """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
-        convolution, normalisation = cast(nn.Conv2d, self.expand[0]), self.expand[1]
-        aligned: Tensor = normalisation(positions.convolve(carried, convolution.weight))
+        convolution, normalisation = cast(Convolution, self.expand[0]), self.expand[1]
+        aligned: Tensor = normalisation(positions.convolve(carried, convolution.weight_for_gradient()))
         return aligned
 
     def _check(self, x: Tensor, deeper: Tensor | None) -> None:
@@ -99,6 +129,15 @@ class ABF(nn.Module):
                 raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
             check_device("ABF", "deeper", deeper, x, "input")
         check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
+        self.check_statistics("ABF", "input", x)
+        if deeper is not None:
+            check_transforms("ABF", "deeper", self, deeper)
+
+    def check_statistics(self, where: str, side: str, x: Tensor) -> None:
+        """Refuse a single value per channel, of which batch norm in training can take no statistics."""
+        check_transforms(where, side, self, x)
+        for norm in (self.reduce[1], self.expand[1]):
+            check_batch_norm(where, side, norm, x)
 
 
 class ABFChain(nn.Module):
@@ -110,7 +149,8 @@ class ABFChain(nn.Module):
         mid_channels: channels carried from level to level.
 
     Raises:
-        ShapeError: channel lists of different length, wrong number of levels, or wrong maps.
+        ShapeError: channel lists of different length, wrong number of levels, wrong maps, or, in training, a level
+            with a single value per channel.
 
     Example:
         >>> import torch
@@ -169,29 +209,43 @@ class ABFChain(nn.Module):
                 raise ShapeError("ABFChain", side, "batch", expected=expected, got=x.shape[0])
             check_device("ABFChain", side, x, features[0], "level 1")
             check_device("ABFChain", "weights", cast(nn.Conv2d, fusion.reduce[0]).weight, x, side)
+        self.check_statistics("ABFChain", "", features)
+
+    def check_statistics(self, where: str, side: str, features: Sequence[Tensor]) -> None:
+        """Refuse levels of which batch norm in training can take no statistics; ``side`` is whose they are."""
+        for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
+            cast(ABF, level).check_statistics(where, f"{side} level {number}".lstrip(), x)
 
 
 def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
     """Return a training-only 1x1 convolution to the teacher's channels, or the identity where they agree."""
     if student_channels == teacher_channels:
         return nn.Identity()
-    return nn.Conv2d(student_channels, teacher_channels, 1)
+    return Convolution(student_channels, teacher_channels, 1)
 
 
 def adapted(adapt: nn.Module, features: Tensor) -> Tensor:
     """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
     weight = getattr(adapt, "weight", None)
-    result: Tensor = adapt(features if weight is None else as_weighed(features, weight))
+    result: Tensor = adapt(features if weight is None else as_weighed(savable(features), weight))
     return result
 
 
 def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
     """Return the features in the weight's type, so that half-precision features meet a float32 loss.
 
-    Under autocast they are left alone: it casts both as it sees fit.
+    Under autocast they are left alone: it casts both as it sees fit, but for float64.
 
     Raises:
-        ShapeError: the loss's weights are on another device than the features.
+        ShapeError: the loss's weights are on another device than the features, or in another half precision than
+            autocast's.
     """
     check_device("adaptor", "weights", weight, features, "the features; move the loss to the student's device")
-    return features if autocasting(features.device.type) else features.to(weight.dtype)
+    device = features.device.type
+    if not autocasting(device) or weight.dtype == torch.float64:
+        return features.to(weight.dtype)
+    types = cast_by_autocast(device)
+    if weight.dtype not in types:
+        expected = f"{' or '.join(map(str, types))} under this autocast"
+        raise ShapeError("adaptor", "weights", "dtype", expected=expected, got=weight.dtype)
+    return features.to(weight.dtype) if features.dtype == torch.float64 else features

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mmdistill._transforms import savable
 from mmdistill.errors import check_device, check_map, check_pair, check_same_shape
 from mmdistill.pair import Pair
 
@@ -50,8 +51,7 @@ class SEM(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> Pair[Tensor]:
         """Return the specific-enhanced pair."""
-        check_modalities("SEM", pair)
-        return specific_enhanced(*pair)
+        return specific_enhanced(*check_modalities("SEM", pair))
 
 
 class CEM(nn.Module):
@@ -69,14 +69,14 @@ class CEM(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> Tensor:
         """Return the one consistence-enhanced map."""
-        check_modalities("CEM", pair)
-        return consistence_enhanced(*pair)
+        return consistence_enhanced(*check_modalities("CEM", pair))
 
 
-def check_modalities(where: str, pair: Pair[Tensor]) -> None:
-    """Refuse a pair whose members are not maps of one shape."""
+def check_modalities(where: str, pair: Pair[Tensor]) -> Pair[Tensor]:
+    """Return a pair, ``savable``, whose members are maps of one shape; refuse others."""
     check_pair(where, "input", pair)
     check_map(where, "rgb", pair[0])
     check_map(where, "tir", pair[1])
     check_same_shape(where, "tir", pair[1], pair[0], "rgb")
     check_device(where, "tir", pair[1], pair[0], "rgb")
+    return Pair(*map(savable, pair))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.errors import check_device, check_levels, check_map, check_pair, check_same_shape
+from mmdistill.precision import without_autocast
 
 T = TypeVar("T")
 
@@ -62,4 +63,6 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         check_map("stacked", f"tir level {number}", tir, floating=False)
         check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
         check_device("stacked", f"tir level {number}", tir, rgb, "rgb")
-    return [torch.cat(level) for level in zip(*pair, strict=True)]
+    # Autocast to one half precision knows no concatenation of the other.
+    with without_autocast(pair[0][0].device.type):
+        return [torch.cat(level) for level in zip(*pair, strict=True)]

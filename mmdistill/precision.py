@@ -12,6 +12,11 @@ def autocasting(device: str) -> bool:
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
+def cast_by_autocast(device: str) -> tuple[torch.dtype, ...]:
+    """Return the number types that autocast casts to its own: float32 and its own; float64 stays float64."""
+    return torch.float32, torch.get_autocast_dtype(device)
+
+
 def without_float16(device: str) -> AbstractContextManager[object]:
     """Return a context in which autocast to float16 is off; bfloat16, which has float32's range, stays.
 

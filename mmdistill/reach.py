@@ -36,13 +36,16 @@ def reach(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[
         {'response': {'weight': 5.0, 'bias': 1.0}, 'box': {'weight': 0.0, 'bias': 0.0}}
     """
     named = _learning(parameters)
-    return {term: dict(zip(named, _norms(value, list(named.values())), strict=True)) for term, value in terms.items()}
+    learning = list(named.values())
+    return {term: dict(zip(named, _norms(value, learning), strict=True)) for term, value in terms.parts.items()}
 
 
 def dead_terms(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
     """Return the names of the terms that reach none of the parameters, or only with a gradient of 0.
 
     Give the student's parameters alone: a term that reaches only the loss's own adaptors teaches the student nothing.
+    A term is a sum over levels and modalities: one level without gradient among others leaves it alive. Of that a
+    ``DeadTermWarning`` tells where the loss is called.
 
     Args:
         terms: a loss's terms, not yet backpropagated.

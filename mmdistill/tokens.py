@@ -9,15 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from mmdistill import _checks
-from mmdistill.errors import ShapeError, check_device, check_map
+from mmdistill._kept import check_index, gather_kept, scatter_kept
+from mmdistill.errors import ShapeError, check_device, check_map, check_strided
+from mmdistill.precision import without_autocast
 
 AXES = ("batch", "tokens", "channels")
+
+Kept = Tensor | Mapping[str, Tensor | None] | None
+"""Which tokens candidate elimination left: the index ``(B, n)`` of one part, or of several by name; None for all."""
+
+
+class _NotGiven:
+    """Says that ``kept`` was not given, where None says that all tokens are there."""
+
+
+_NOT_GIVEN = _NotGiven()
 
 
 def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> Tensor:
@@ -48,7 +61,8 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
     _check_tokens("tokens_to_map", "tokens", tokens)
     if tokens.shape[1] != start + height * width:
         expected = f"{start + height * width} ({start} before the grid + {height}x{width})"
-        raise ShapeError("tokens_to_map", "tokens", "tokens", expected=expected, got=tokens.shape[1])
+        got = _with_hint(tokens.shape[1], start + height * width, "TokenLayout.map and its kept=")
+        raise ShapeError("tokens_to_map", "tokens", "tokens", expected=expected, got=got)
     return _grid(tokens[:, start:], size)
 
 
@@ -75,15 +89,27 @@ class TokenLayout:
     Each keyword names a part: a grid as ``(H, W)``, or a plain number of tokens that are no grid. In a one-stream
     tracker template and search region share the sequence, and maybe both modalities do.
 
+    **Candidate elimination.** OSTrack, ViPT and others drop search tokens inside the network, often from some epoch
+    on only: 320 tokens become 244, 190, 153. A sequence with fewer tokens than the layout states is refused, so a run
+    that begins with all tokens would fail at that epoch. So name the parts that can lose tokens when the layout is
+    made: ``may_drop=("search",)``. From the first step on, ``map``, ``split`` and ``join`` then refuse a call without
+    ``kept``: the index ``(B, n)`` of the tokens that are left, in their order in the sequence, or None where all are
+    there.
+
     Args:
+        may_drop: names of the parts that can lose tokens.
+        check_values: whether ``map`` and ``join`` look for numbers outside the part and for doubled ones in
+            ``kept``, by one small read per call. Nothing is read inside ``torch.compile`` and the like; there
+            PyTorch itself refuses numbers outside, and doubled ones stay unnoticed.
         **parts: the parts in the sequence's order, each a number of tokens or ``(H, W)``.
 
     Attributes:
         parts: each part's name and sides, ``(n,)`` or ``(H, W)``, in order.
 
     Raises:
-        ValueError: a part of no or too many tokens, a map asked of what is no grid, or other parts to join.
-        ShapeError: a sequence or part of another shape than the layout states.
+        ValueError: a part of no or too many tokens, a map asked of what is no grid, other parts to join, or no
+            ``kept`` although ``may_drop`` is given.
+        ShapeError: a sequence, part or index of another shape than the layout states; an index with wrong numbers.
 
     Example:
         >>> import torch
@@ -94,53 +120,106 @@ class TokenLayout:
         >>> search = Pair(layout.map(tokens, "search_rgb"), layout.map(tokens, "search_tir"))
         >>> layout.count, tuple(search.rgb.shape)
         (577, (2, 192, 16, 16))
+
+        With candidate elimination, here of all but three tokens of a row of four:
+
+        >>> layout = TokenLayout(template=(1, 1), search=(1, 4), may_drop=("search",))
+        >>> tokens = torch.tensor([[[9.0], [1.0], [2.0], [3.0]]])  # the template, then the search tokens left
+        >>> search, mask = layout.map(tokens, "search", kept=torch.tensor([[3, 0, 1]]))
+        >>> search.flatten().tolist(), mask.flatten().tolist()
+        ([2.0, 3.0, 0.0, 1.0], [True, True, False, True])
     """
 
     parts: tuple[tuple[str, tuple[int, ...]], ...]
+    may_drop: tuple[str, ...]
+    check_values: bool
 
-    def __init__(self, **parts: int | Sequence[int]) -> None:
+    def __init__(
+        self, *, may_drop: Sequence[str] = (), check_values: bool = True, **parts: int | Sequence[int]
+    ) -> None:
         if not parts:
             raise ValueError("TokenLayout: expected at least one part, such as search=(16, 16), got none")
         object.__setattr__(self, "parts", tuple((name, _sides(name, part)) for name, part in parts.items()))
+        if may_drop != ():
+
+            def part_name(where: str, name: str, value: object) -> str:
+                return str(_checks.one_of(where, name, value, tuple(parts)))
+
+            may_drop = _checks.each("TokenLayout", "may_drop", may_drop, part_name)
+        object.__setattr__(self, "may_drop", tuple(may_drop))
+        object.__setattr__(self, "check_values", _checks.flag("TokenLayout", "check_values", check_values))
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{name}={sides if len(sides) == 2 else sides[0]}" for name, sides in self.parts)
-        return f"TokenLayout({parts})"
+        parts = [f"{name}={sides if len(sides) == 2 else sides[0]}" for name, sides in self.parts]
+        parts += [f"may_drop={self.may_drop}"] if self.may_drop else []
+        parts += [] if self.check_values else ["check_values=False"]
+        return f"TokenLayout({', '.join(parts)})"
 
     @property
     def count(self) -> int:
-        """How many tokens the whole sequence has."""
+        """How many tokens the whole sequence has, none dropped."""
         return sum(math.prod(sides) for _, sides in self.parts)
 
-    def split(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Return every part ``(B, n, C)`` of a sequence ``(B, count, C)`` by name; views, nothing is copied."""
-        _check_tokens("TokenLayout", "tokens", tokens)
-        if tokens.shape[1] != self.count:
-            stated = " + ".join(f"{name} {_text(sides)}" for name, sides in self.parts)
-            expected = f"{self.count} ({stated})"
-            raise ShapeError("TokenLayout", "tokens", "tokens", expected=expected, got=tokens.shape[1])
-        pieces = torch.split(tokens, [math.prod(sides) for _, sides in self.parts], dim=1)
-        return {name: piece for (name, _), piece in zip(self.parts, pieces, strict=True)}
+    def split(self, tokens: Tensor, *, kept: Kept | _NotGiven = _NOT_GIVEN) -> dict[str, Tensor]:
+        """Return every part ``(B, n, C)`` of a sequence by name; views, nothing is copied or put back.
 
-    def map(self, tokens: Tensor, name: str) -> Tensor:
-        """Return the map ``(B, C, H, W)`` of one grid in a sequence ``(B, count, C)``, a view."""
+        Args:
+            tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
+            kept: the index ``(B, n)`` of the tokens that are left by part; a part left out, or None, is all there. A
+                plain index is that of the only part that may drop.
+        """
+        return self._split("split", tokens, self._index("split", kept, None))
+
+    @overload
+    def map(self, tokens: Tensor, name: str) -> Tensor: ...
+
+    @overload
+    def map(self, tokens: Tensor, name: str, *, kept: Kept) -> tuple[Tensor, Tensor]: ...
+
+    def map(self, tokens: Tensor, name: str, *, kept: Kept | _NotGiven = _NOT_GIVEN) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the map ``(B, C, H, W)`` of one grid in a sequence, a view; with ``kept`` the map and its mask.
+
+        Args:
+            tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
+            name: the grid.
+            kept: the index ``(B, n)``, int64, of the tokens that are left of this grid: the k-th of its tokens in the
+                sequence stands at row ``kept[:, k] // W``, column ``kept[:, k] % W``. Where other parts lost tokens
+                too, a mapping from names to indices. None where all are there.
+
+        Returns:
+            Without ``kept`` the map. With it, even if None, the map, zero at dropped positions, and the mask
+            ``(B, 1, H, W)``, true where a token is; the losses take it as ``mask``. Gradient flows to the tokens left.
+        """
         grids = {part: sides for part, sides in self.parts if len(sides) == 2}
         if name not in grids:
             raise ValueError(
                 f"TokenLayout: map: expected a grid, {' or '.join(grids) or 'of which it has none'}; got {name!r}"
             )
-        return _grid(self.split(tokens)[name], grids[name])
+        height, width = grids[name]
+        indices = self._index("map", kept, name)
+        piece = self._split("map", tokens, indices)[name]
+        if isinstance(kept, _NotGiven):
+            return _grid(piece, (height, width))
+        if name not in indices:
+            return _grid(piece, (height, width)), piece.new_ones(piece.shape[0], 1, height, width, dtype=torch.bool)
+        values, mask = scatter_kept(
+            f"kept {name}", piece, indices[name], height * width, check_values=self.check_values
+        )
+        return _grid(values, (height, width)), rearrange(mask, "b (h w) -> b 1 h w", h=height)
 
-    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return the sequence ``(B, count, C)`` of its parts, in the layout's order whatever the mapping's.
+    def join(self, parts: Mapping[str, Tensor], *, kept: Kept | _NotGiven = _NOT_GIVEN) -> Tensor:
+        """Return the sequence of its parts, in the layout's order whatever the mapping's.
 
         Args:
-            parts: every part by name, as tokens ``(B, n, C)`` or, for grids, as a map ``(B, C, H, W)``.
+            parts: every part by name, as tokens ``(B, n, C)`` or, for grids, as a map ``(B, C, H, W)``. Of a part in
+                ``kept``, tokens are those left, as ``split`` gives them; of a map, the tokens left are taken.
+            kept: as in ``split``.
         """
+        indices = self._index("join", kept, None)
         names = [name for name, _ in self.parts]
         if set(parts) != set(names):
             raise ValueError(f"TokenLayout: join: expected {', '.join(names)}; got {', '.join(parts) or 'nothing'}")
-        pieces = [_piece(name, parts[name], sides) for name, sides in self.parts]
+        pieces = [self._piece(name, parts[name], sides, indices.get(name)) for name, sides in self.parts]
         for name, piece in zip(names, pieces, strict=True):
             for axis in (0, 2):
                 wanted = pieces[0].shape[axis]
@@ -148,7 +227,68 @@ class TokenLayout:
                     expected = f"{wanted} as {names[0]}"
                     raise ShapeError("TokenLayout", name, AXES[axis], expected=expected, got=piece.shape[axis])
             check_device("TokenLayout", name, piece, pieces[0], names[0])
-        return torch.cat(pieces, dim=1)
+        # Autocast to one half precision knows no concatenation of the other.
+        with without_autocast(pieces[0].device.type):
+            return torch.cat(pieces, dim=1)
+
+    def _index(self, method: str, kept: Kept | _NotGiven, name: str | None) -> dict[str, Tensor]:
+        """Return the index of each part that lost tokens, by name."""
+        where, may_drop = f"TokenLayout: {method}", ", ".join(self.may_drop)
+        if isinstance(kept, _NotGiven):
+            if self.may_drop:
+                message = f"{where}: {may_drop} may drop tokens; give kept=index, or kept=None where all are there"
+                raise ValueError(message)
+            return {}
+        if kept is None:
+            return {}
+        if not isinstance(kept, Mapping):
+            if name is None and len(self.may_drop) != 1:
+                raise ValueError(f"{where}: kept must be a mapping from part to index, such as {{'search': index}}")
+            kept = {self.may_drop[0] if name is None else name: kept}
+        allowed = self.may_drop or tuple(part for part, _ in self.parts)
+        for part in kept:
+            if part not in allowed:
+                raise ValueError(f"{where}: kept: expected {' or '.join(allowed)}; got {part!r}")
+        return {part: index for part, index in kept.items() if index is not None}
+
+    def _split(self, method: str, tokens: Tensor, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        _check_tokens("TokenLayout", "tokens", tokens)
+        counts = {name: math.prod(sides) for name, sides in self.parts}
+        for name, index in indices.items():
+            counts[name] = check_index(f"kept {name}", index, counts[name], tokens, "tokens")
+        count = sum(counts.values())
+        if tokens.shape[1] != count:
+            stated = " + ".join(
+                f"{name} {counts[name]} kept of {_text(sides)}" if name in indices else f"{name} {_text(sides)}"
+                for name, sides in self.parts
+            )
+            got: object = tokens.shape[1]
+            if not indices:
+                got = _with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
+            raise ShapeError("TokenLayout", "tokens", "tokens", expected=f"{count} ({stated})", got=got)
+        pieces = torch.split(tokens, list(counts.values()), dim=1)
+        return dict(zip(counts, pieces, strict=True))
+
+    def _piece(self, name: str, values: Tensor, sides: tuple[int, ...], index: Tensor | None) -> Tensor:
+        """Return one part as tokens, of a map those that are left, refused where it has not the stated sides."""
+        is_map = len(sides) == 2 and isinstance(values, Tensor) and values.ndim == 4
+        if is_map:
+            for axis, wanted, got in zip(("height", "width"), sides, values.shape[2:], strict=True):
+                if got != wanted:
+                    raise ShapeError("TokenLayout", name, axis, expected=wanted, got=got)
+            values = map_to_tokens(values)
+        _check_tokens("TokenLayout", name, values)
+        if index is None:
+            if values.shape[1] != math.prod(sides):
+                raise ShapeError("TokenLayout", name, "tokens", expected=_text(sides), got=values.shape[1])
+            return values
+        count = check_index(f"kept {name}", index, math.prod(sides), values, name)
+        if is_map:
+            return gather_kept(f"kept {name}", values, index, check_values=self.check_values)
+        if values.shape[1] != count:
+            expected = f"{count} kept of {_text(sides)}"
+            raise ShapeError("TokenLayout", name, "tokens", expected=expected, got=values.shape[1])
+        return values
 
 
 def _checked_size(size: object) -> tuple[int, int]:
@@ -173,17 +313,11 @@ def _grid(tokens: Tensor, size: Sequence[int]) -> Tensor:
     return rearrange(tokens, "b (h w) c -> b c h w", h=size[0], w=size[1])
 
 
-def _piece(name: str, values: Tensor, sides: tuple[int, ...]) -> Tensor:
-    """Return one part as tokens, refused where it has not the stated sides."""
-    if len(sides) == 2 and isinstance(values, Tensor) and values.ndim == 4:
-        for axis, wanted, got in zip(("height", "width"), sides, values.shape[2:], strict=True):
-            if got != wanted:
-                raise ShapeError("TokenLayout", name, axis, expected=wanted, got=got)
-        values = map_to_tokens(values)
-    _check_tokens("TokenLayout", name, values)
-    if values.shape[1] != math.prod(sides):
-        raise ShapeError("TokenLayout", name, "tokens", expected=_text(sides), got=values.shape[1])
-    return values
+def _with_hint(got: int, wanted: int, remedy: str) -> object:
+    """Return a number of tokens, and what to do where tokens are missing."""
+    if got > wanted:
+        return got
+    return f"{got}; does candidate elimination drop tokens? then say which are left: {remedy}"
 
 
 def _check_tokens(where: str, side: str, tokens: Tensor) -> None:
@@ -194,3 +328,4 @@ def _check_tokens(where: str, side: str, tokens: Tensor) -> None:
     for axis, size in zip(AXES, tokens.shape, strict=True):
         if size == 0:
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
+    check_strided(where, side, tokens)

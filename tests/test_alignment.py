@@ -6,7 +6,7 @@ import torch
 from helpers import pyramid
 
 from mmdistill import ABF, ABFChain, ShapeError
-from mmdistill.alignment import adaptor
+from mmdistill.alignment import Convolution, adaptor
 
 PUBLISHED_NAMES = {"conv1": "reduce", "att_conv.0": "attention", "conv2": "expand"}
 
@@ -102,3 +102,47 @@ def test_the_adaptor_is_the_identity_where_channels_agree() -> None:
     x = torch.randn(2, 4, 3, 3)
     assert adaptor(4, 4)(x) is x
     assert adaptor(4, 6)(x).shape == (2, 6, 3, 3)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "last"])
+@pytest.mark.parametrize("features", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "last"])
+def test_a_weight_and_its_gradient_are_laid_out_alike(
+    kernel: int, channels: int, weights: torch.memory_format, features: torch.memory_format
+) -> None:
+    convolution = Convolution(channels, 3, kernel, padding=kernel // 2).to(memory_format=weights)
+    convolution(torch.randn(2, channels, 5, 6).to(memory_format=features)).square().sum().backward()
+    weight = convolution.weight
+    assert weight.grad is not None
+    assert weight.grad.is_contiguous(memory_format=weights)
+    if weights == torch.contiguous_format or channels > 1:
+        assert weight.grad.stride() == weight.stride()
+
+
+def test_the_convolutions_of_an_abf_start_as_in_knowledge_review() -> None:
+    """Uniform up to sqrt(3 / fan in): kaiming_uniform with a = 1, a gain of sqrt(2 / (1 + a^2)) = 1."""
+    abf = ABF(40, 50, 60)
+    for _ in range(2):
+        for part, fan_in in ((abf.reduce, 40), (abf.expand, 9 * 50)):
+            weight, bound = part[0].weight.detach(), (3 / fan_in) ** 0.5
+            assert part[0].bias is None
+            assert 0.95 * bound < weight.abs().max() <= bound
+            assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+            part[0].reset_parameters()
+
+
+def test_an_abf_in_training_needs_two_values_per_channel() -> None:
+    chain = ABFChain((8, 16), (4, 5), 6)
+    before = {name: values.clone() for name, values in chain.state_dict().items()}
+    features = [torch.randn(1, 8, 2, 2), torch.randn(1, 16, 1, 1)]
+    with pytest.raises(ShapeError, match=r"ABFChain: level 2: values per channel: expected at least 2 .*, got 1$"):
+        chain(features)
+    with pytest.raises(ShapeError, match=r"ABF: input: values per channel: expected at least 2 .*, got 1$"):
+        chain.levels[1](features[1])
+    assert all(torch.equal(values, before[name]) for name, values in chain.state_dict().items())
+    chain([torch.cat([x, x]) for x in features])
+    chain([features[0], torch.randn(1, 16, 1, 2)])
+    for part in chain.modules():  # frozen statistics, as in the middle of a training run
+        part.train(not isinstance(part, torch.nn.BatchNorm2d))
+    chain(features)

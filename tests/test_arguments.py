@@ -157,7 +157,7 @@ ALL = [
     Made(ReviewKDLoss, dict(CHANNELS), use_pyramids),
     Made(ModalityDistillationLoss, dict(CHANNELS), use_pyramids),
     Made(TCLDistiller, {}, use_tcl),
-    Made(BBEDistiller, {"predictor": predictor}, use_bbe),
+    Made(BBEDistiller, {"predictor": predictor, "scale": "unit"}, use_bbe),
     Made(CenterArea, {}, sample),
     Made(RandomSampling, {}, sample),
     Made(Detection, {}, sample),

@@ -1,4 +1,5 @@
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -6,8 +7,9 @@ import torch.distributed as dist
 from helpers import pyramids
 from torch import nn
 
-from mmdistill import DeadTermWarning, HFRDLoss, MPSDFusion, MPSDLoss, NotFiniteError, Pair, SCFDLoss
+from mmdistill import DeadTermWarning, HFRDLoss, MPSDFusion, MPSDLoss, NotFiniteError, Pair, SCFDLoss, ShapeError
 from mmdistill.errors import check_inputs, synchronized_statistics
+from mmdistill.losses import FitNetsLoss, KDLoss, ReviewKDLoss
 
 
 def test_a_student_without_gradient_is_reported() -> None:
@@ -49,6 +51,72 @@ def test_finite_inputs_pass_though_their_sum_overflows() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert not HFRDLoss()(large.clone().requires_grad_(), large, large).total.isfinite()
+
+
+def dead(name: str, call: Callable[[], object]) -> None:
+    with pytest.warns(DeadTermWarning, match=f"{name}: 0 everywhere") as caught:
+        call()
+    assert caught[0].filename == __file__
+
+
+def test_a_teacher_of_zeros_is_reported() -> None:
+    response, label = torch.rand(2, 5, 5, requires_grad=True), torch.rand(2, 5, 5)
+    dead("HFRDLoss: teacher_response", lambda: HFRDLoss()(response, torch.zeros(2, 5, 5), label))
+    dead("KDLoss: teacher", lambda: KDLoss(over="response")(response, torch.zeros(2, 5, 5)))
+    student, teacher = pyramids((3, 4), requires_grad=True), pyramids((3, 4))
+    teacher.tir[1].zero_()
+    scfd = SCFDLoss((3, 4), (3, 4), interaction=("sem", "cem"))
+    dead("SCFDLoss: teacher tir level 2", lambda: scfd(student, teacher))
+    review, fitnets = ReviewKDLoss((3, 4), (3, 4)), FitNetsLoss((3, 4), (3, 4))
+    dead("ReviewKDLoss: teacher level 2", lambda: review(student.rgb, teacher.tir))
+    dead("FitNetsLoss: teacher level 2", lambda: fitnets(student.rgb, teacher.tir))
+    fused, mpsd = MPSDFusion(3)(Pair(student.rgb[0], student.tir[0])), MPSDLoss((3,), (3,))
+    dead("MPSDLoss: teacher fused level 1", lambda: mpsd([fused], [torch.zeros(2, 3, 16, 24)]))
+
+
+def test_zeros_of_the_student_or_the_label_and_sums_of_zero_say_nothing() -> None:
+    response, label = torch.rand(2, 5, 5, requires_grad=True), torch.zeros(2, 5, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        HFRDLoss()(response, torch.rand(2, 5, 5), label)
+        HFRDLoss()(torch.zeros(2, 5, 5, requires_grad=True), torch.rand(2, 5, 5), label)
+        KDLoss()(response, torch.tensor([-1.0, 1.0, 0.0, 2.0, -2.0]).expand(2, 5, 5))
+        HFRDLoss(check_values=False)(response, label.clone(), label)
+        with torch.no_grad():
+            KDLoss()(response, torch.zeros(2, 5, 5))
+
+
+def test_the_values_of_all_inputs_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read makes the host wait for the GPU."""
+    reads: list[str] = []
+
+    def counted(name: str) -> None:
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda tensor, *args: (reads.append(name), original(tensor, *args))[1])
+
+    for name in ("tolist", "item", "__bool__", "__float__", "__int__"):
+        counted(name)
+    loss = SCFDLoss((3, 4), (3, 4), interaction=("sem", "cem"))
+    loss(pyramids((3, 4), requires_grad=True), pyramids((3, 4)))
+    assert reads == ["tolist"]
+
+
+@pytest.mark.parametrize("loss", ["SCFDLoss", "ReviewKDLoss"])
+@pytest.mark.parametrize("sampling", [1.0, 0.25])
+def test_one_value_per_channel_in_training_is_refused_by_the_losses_name(loss: str, sampling: float) -> None:
+    student, teacher = pyramids((3, 4), (2, 2), 1, requires_grad=True), pyramids((3, 4), (2, 2), 1)
+    module: nn.Module
+    if loss == "SCFDLoss":
+        module, side = SCFDLoss((3, 4), (3, 4), interaction=("sem", "cem"), sampling=sampling), "student rgb"
+        inputs: tuple[object, object] = (student, teacher)
+    else:
+        module, side = ReviewKDLoss((3, 4), (3, 4)), "student"
+        inputs = (student.rgb, teacher.rgb)
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+    with pytest.raises(ShapeError, match=rf"^{loss}: {side} level 2: values per channel: expected at least 2 .*eval"):
+        module(*inputs)
+    assert all(torch.equal(values, before[name]) for name, values in module.state_dict().items())
+    assert module.eval()(*inputs).total.isfinite()
 
 
 @pytest.mark.usefixtures("one_process")

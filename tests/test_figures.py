@@ -61,6 +61,13 @@ def test_the_documents_variance_is_what_was_measured() -> None:
     assert figures("docs/features.md", "sampling_variance")[2:] == expected
 
 
+def test_the_overlap_of_kept_tokens_is_what_was_measured() -> None:
+    report = measured("token_overlap")
+    assert figures("docs/distil_a_vit_tracker.md", "token_overlap") == importlib.import_module("token_overlap").table(
+        report
+    )
+
+
 def test_the_documents_step_times_are_what_was_measured() -> None:
     report = measured("loss_step")
     assert figures("docs/features.md", "loss_step") == importlib.import_module("loss_step").table(report)

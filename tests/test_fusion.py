@@ -248,3 +248,43 @@ def test_unknown_choices_are_refused() -> None:
     for reduction in (0, 9):
         with pytest.raises(ValueError, match=f"reduction must be a whole number from 1 to 8; got {reduction}"):
             ChannelAttentionFusion(8, reduction=reduction)
+
+
+FUSIONS = [SpatialAttentionFusion, ChannelAttentionFusion, ConcatFusion, MPSDFusion]
+FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("weights", FLOATS, ids=str)
+@pytest.mark.parametrize("side", ["rgb", "tir"])
+def test_another_number_type_than_the_weights_is_refused(
+    fusion: type[nn.Module], weights: torch.dtype, side: str
+) -> None:
+    block, pair = fusion(4).to(weights), random_pair(4, dtype=weights)
+    assert {values.dtype for values in block(pair)} == {weights}
+    for other in FLOATS:
+        if other != weights:
+            with pytest.raises(ShapeError) as caught:
+                block(pair._replace(**{side: getattr(pair, side).to(other)}))
+            assert str(caught.value) == (
+                f"{fusion.__name__}: {side}: dtype: expected {weights} as the weights, got {other}"
+            )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_takes_float32_and_its_own_type_only(fusion: type[nn.Module], autocast: torch.dtype) -> None:
+    for weights in FLOATS:
+        for rgb in FLOATS:
+            for tir in FLOATS:
+                block, pair = fusion(4).to(weights), random_pair(4)
+                with torch.no_grad():
+                    expected = block.double()(Pair(*(member.double() for member in pair))).fused
+                given, types = Pair(pair.rgb.to(rgb), pair.tir.to(tir)), {weights, rgb, tir}
+                with torch.autocast("cpu", dtype=autocast):
+                    if types <= {torch.float32, autocast} or types == {torch.float64}:
+                        fused = block.to(weights)(given).fused
+                        torch.testing.assert_close(fused.double(), expected, rtol=0.05, atol=0.05)
+                    else:
+                        with pytest.raises(ShapeError, match=rf"{fusion.__name__}: (weights|rgb|tir): dtype: expected"):
+                            block.to(weights)(given)

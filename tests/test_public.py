@@ -9,7 +9,8 @@ import mmdistill.losses
 PROMISED = {
     "ABF", "ABFChain", "BBEDistiller", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss",
     "MPSDFusion", "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "TCLDistiller", "TapError",
-    "TapWarning", "Terms", "TokenLayout", "dead_terms", "map_to_tokens", "reach", "tokens_to_map",
+    "TapWarning", "Terms", "TokenLayout", "UnchangedParametersWarning", "UnusedInputWarning", "dead_terms",
+    "map_to_tokens", "reach", "tokens_to_map",
 }  # fmt: skip
 
 # Run in a process of its own: nothing but what `import mmdistill` itself brings in is there to be seen.
@@ -43,6 +44,8 @@ def test_every_public_name_is_documented_with_an_example_where_it_is_called() ->
         "DeadTermWarning",
         "TapError",
         "TapWarning",
+        "UnchangedParametersWarning",
+        "UnusedInputWarning",
     }:
         assert ">>> " in (getattr(mmdistill, name).__doc__ or ""), name
 

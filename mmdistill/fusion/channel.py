@@ -27,7 +27,8 @@ class ChannelAttentionFusion(nn.Module):
         reduction: how many times narrower than C the hidden layer is.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
         ValueError: the reduction leaves no channel.
 
     Example:
@@ -50,7 +51,7 @@ class ChannelAttentionFusion(nn.Module):
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
         weight = cast(nn.Linear, self.channel_scores[0]).weight
-        check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
+        pair = check_fusion_input("ChannelAttentionFusion", pair, self.channels, weight)
         check_fusion_dtype("ChannelAttentionFusion", pair, weight)
         means = torch.cat([member.mean(dim=(-2, -1)) for member in pair], dim=1)
         scores = rearrange(self.channel_scores(means), "b (m c) -> b m c", m=2)

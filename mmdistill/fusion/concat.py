@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill.alignment import Convolution
 from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input, one_path
 from mmdistill.pair import Pair
 
@@ -17,7 +18,8 @@ class ConcatFusion(nn.Module):
         channels: channels C of either modality, and of the fused map.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -32,10 +34,10 @@ class ConcatFusion(nn.Module):
         super().__init__()
         channels = _checks.channels("ConcatFusion", "channels", channels)
         self.channels = channels
-        self.convolution = nn.Conv2d(2 * channels, channels, 1)
+        self.convolution = Convolution(2 * channels, channels, 1)
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
+        pair = check_fusion_input("ConcatFusion", pair, self.channels, self.convolution.weight)
         check_fusion_dtype("ConcatFusion", pair, self.convolution.weight)
         return one_path(self.convolution(torch.cat(pair, dim=1)))

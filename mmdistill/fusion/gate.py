@@ -43,7 +43,8 @@ def position_scores(convolution: nn.Conv2d, pair: Pair[Tensor]) -> Tensor:
         pair: two maps ``(B, C, H, W)``.
     """
     rgb, tir = pair
-    weight_rgb, weight_tir = convolution.weight.chunk(2, dim=1)
+    # Flattened, so that the weight's gradient is contiguous as the weight is, whatever the layout of the maps.
+    weight_rgb, weight_tir = (half[..., None, None] for half in convolution.weight.flatten(1).chunk(2, dim=1))
     return F.conv2d(rgb, weight_rgb, convolution.bias) + F.conv2d(tir, weight_tir)
 
 

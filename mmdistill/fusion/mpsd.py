@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill.fusion.gate import Gate, check_gate, gated_sum, modality_gate, position_scores
-from mmdistill.fusion.paths import FusedPaths, check_fusion_input
+from mmdistill.fusion.paths import FusedPaths, check_fusion_dtype, check_fusion_input
 from mmdistill.pair import Pair
 from mmdistill.precision import without_float16
 
@@ -50,7 +50,8 @@ class MPSDFusion(nn.Module):
         weighting: ``"path"``, one weight per path and sample, or ``"channel"``, one per channel as well.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -77,10 +78,10 @@ class MPSDFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map, its paths and their weights."""
-        check_fusion_input("MPSDFusion", pair, self.channels, self.gate_convolution.weight)
+        pair = check_fusion_input("MPSDFusion", pair, self.channels, self.gate_convolution.weight)
+        check_fusion_dtype("MPSDFusion", pair, self.gate_convolution.weight)
         with without_float16(pair[0].device.type):
-            dtype = torch.promote_types(pair[0].dtype, self.gate_convolution.weight.dtype)
-            pair = Pair(*(member.to(dtype) for member in pair))
+            pair = Pair(*(member.to(self.gate_convolution.weight.dtype) for member in pair))
             gate = modality_gate(position_scores(self.gate_convolution, pair), self.gate)
             paths = fusion_paths(pair, gate)
             weights = self._weigh(paths)

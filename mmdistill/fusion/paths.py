@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmdistill.errors import ShapeError, check_device, check_map
 from mmdistill.interaction import check_modalities
 from mmdistill.pair import Pair
-from mmdistill.precision import autocasting
+from mmdistill.precision import autocasting, cast_by_autocast
 
 
 class FusedPaths(NamedTuple):
@@ -33,18 +34,31 @@ def one_path(fused: Tensor) -> FusedPaths:
     return FusedPaths(fused, fused[None], fused.new_ones(fused.shape[0], 1))
 
 
-def check_fusion_input(where: str, pair: Pair[Tensor], channels: int, weight: Tensor) -> None:
-    """Refuse a pair whose members are not maps of one shape with ``channels`` channels, on the weight's device."""
-    check_modalities(where, pair)
+def check_fusion_input(where: str, pair: Pair[Tensor], channels: int, weight: Tensor) -> Pair[Tensor]:
+    """Return a pair, ``savable``, of maps of one shape with ``channels`` channels, on the weight's device.
+
+    Others are refused.
+    """
+    pair = check_modalities(where, pair)
     check_map(where, "rgb", pair[0], channels=channels)
     check_device(where, "weights", weight, pair[0], "rgb")
+    return pair
 
 
 def check_fusion_dtype(where: str, pair: Pair[Tensor], weight: Tensor) -> None:
-    """Refuse members of another number type than the weight's, but under autocast, which casts all alike."""
-    for side, member in zip(Pair._fields, pair, strict=True):
-        if member.dtype != weight.dtype and not autocasting(member.device.type):
-            raise ShapeError(where, side, "dtype", expected=f"{weight.dtype} as the weights", got=member.dtype)
+    """Refuse members of another number type than the weight's, but under autocast, which casts all alike.
+
+    Autocast leaves float64 as it is, and some of its operations know no other half precision than its own.
+    """
+    given = {"weights": weight, **dict(zip(Pair._fields, pair, strict=True))}
+    device, expected = pair[0].device.type, f"{weight.dtype} as the weights"
+    types: tuple[torch.dtype, ...] = (weight.dtype,)
+    if autocasting(device) and any(values.dtype != torch.float64 for values in given.values()):
+        types = cast_by_autocast(device)
+        expected = f"{' or '.join(map(str, types))} under this autocast"
+    for side, values in given.items():
+        if values.dtype not in types:
+            raise ShapeError(where, side, "dtype", expected=expected, got=values.dtype)
 
 
 def check_fused_paths(where: str, side: str, fused: FusedPaths, channels: int) -> None:

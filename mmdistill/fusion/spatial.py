@@ -20,7 +20,8 @@ class SpatialAttentionFusion(nn.Module):
         gate: ``"softmax"`` over the two modalities, or ``"sigmoid"``.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels.
+        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
+            (under autocast: float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -40,7 +41,7 @@ class SpatialAttentionFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> FusedPaths:
         """Return the fused map as its only path."""
-        check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
+        pair = check_fusion_input("SpatialAttentionFusion", pair, self.channels, self.gate_convolution.weight)
         check_fusion_dtype("SpatialAttentionFusion", pair, self.gate_convolution.weight)
         gate = modality_gate(position_scores(self.gate_convolution, pair), self.gate)
         return one_path(gated_sum(pair, gate))

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_inputs
+from mmdistill._masks import LevelMasks, level_masks, mask_counts
+from mmdistill.alignment import Convolution, adapted, adaptor
+from mmdistill.base import DistillationLoss
+from mmdistill.errors import check_alive, check_inputs, of_side
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
@@ -17,7 +19,7 @@ MAX_KERNEL = 255
 """Wider than the maps that are compared."""
 
 
-class FitNetsLoss(nn.Module):
+class FitNetsLoss(DistillationLoss):
     """Hint-based distillation, Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
 
         L = sum over levels of MSE(regressor(student), teacher)
@@ -31,6 +33,8 @@ class FitNetsLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         kernel: the regressor's kernel, an odd number; 1 leaves a level as it is where the channels agree.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -53,6 +57,7 @@ class FitNetsLoss(nn.Module):
         teacher_channels: Sequence[int],
         *,
         kernel: int = 1,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -61,22 +66,31 @@ class FitNetsLoss(nn.Module):
         if kernel % 2 == 0:
             raise _checks.refuse("FitNetsLoss", "kernel", "an odd number such as 1 or 3", kernel)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.frozen_levels = _checks.frozen_levels("FitNetsLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
-            adaptor(ours, theirs) if kernel == 1 else nn.Conv2d(ours, theirs, kernel, padding=kernel // 2)
+            adaptor(ours, theirs) if kernel == 1 else Convolution(ours, theirs, kernel, padding=kernel // 2)
             for ours, theirs in zip(student_channels, teacher_channels, strict=True)
         )
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None) -> Terms:
         """Return the term ``hint``.
 
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
         """
+        self.watch_parameters()
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
-        check_inputs("FitNetsLoss", named_levels(student, teacher), finite=self.check_values)
-        check_alive("FitNetsLoss", student, teacher)
-        levels = zip(self.regressors, student, teacher, strict=True)
-        hints = [mean_squared_error(adapted(regress, ours), theirs.detach()) for regress, ours, theirs in levels]
-        return Terms.summed(hint=add(hints))
+        masks = level_masks("FitNetsLoss", mask, student)
+        inputs = named_levels(student, teacher)
+        check_inputs("FitNetsLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
+        check_alive("FitNetsLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
+        levels = zip(self.regressors, student, teacher, masks, strict=True)
+        hints = [
+            mean_squared_error(adapted(regress, ours), theirs.detach(), where)
+            for regress, ours, theirs, where in levels
+        ]
+        return Terms.summed("fitnets", hint=add(hints))

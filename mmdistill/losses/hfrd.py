@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill._masks import response_mask
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import check_alive, check_inputs, check_same_shape, check_scores
-from mmdistill.reductions import widen
+from mmdistill.reductions import mean_square, widen
 from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 
@@ -27,7 +29,7 @@ def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True)
     return torch.where(corrected >= 1, gaussian, corrected)
 
 
-class HFRDLoss(nn.Module):
+class HFRDLoss(DistillationLoss):
     """Hard-focused Response Distillation, CMD eq. 12-13.
 
         R_c = R_t + R_g where that is below 1, else R_g;    L_HFRD = r(R_s * R_c, R_g)
@@ -66,23 +68,30 @@ class HFRDLoss(nn.Module):
         self.clamp = _checks.flag("HFRDLoss", "clamp", clamp)
         self.check_values = _checks.flag("HFRDLoss", "check_values", check_values)
 
-    def forward(self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor) -> Terms:
+    def forward(
+        self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor, *, mask: Tensor | None = None
+    ) -> Terms:
         """Return the term ``response``.
 
         Args:
             student_response: ``(..., H, W)``.
             teacher_response: the same shape; detached here.
             gaussian: the ground truth's Gaussian label, the same shape; detached here.
+            mask: the positions that count, booleans of the same shape, or ``(B, 1, H, W)`` for responses ``(B, H, W)``.
+                The mean is then each map's own over its positions that count, and the mean of these.
         """
         check_scores("HFRDLoss", "student_response", student_response, 2, "(..., H, W)")
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")
-        check_inputs("HFRDLoss", {"student_response": student_response, **sides}, finite=self.check_values)
+        where = response_mask("HFRDLoss", mask, student_response, "student_response")
+        counts = None if where is None else {"mask": where.counts}
+        inputs = {"student_response": student_response, **sides}
+        check_inputs("HFRDLoss", inputs, finite=self.check_values, counts=counts)
         check_alive("HFRDLoss", [student_response], [teacher_response])
         label = widen(gaussian.detach())
         corrected = corrected_response(widen(teacher_response.detach()), label, clamp=self.clamp)
         masked = widen(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
-        return Terms.summed(response=residual.square().mean())
+        return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), where))

@@ -6,36 +6,47 @@ import warnings
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill._masks import Mask, response_mask
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
 
-def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def softened_divergence(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return ``T^2 KL(softmax(teacher / T) || softmax(student / T))`` over the last axis.
 
     Args:
         student: scores ``(..., K)``.
         teacher: scores, the same shape.
         temperature: T.
+        mask: which scores the softmax is over, booleans of the same shape; all where it has none along the axis.
 
     Returns:
-        ``(...)``, never below zero.
+        ``(...)``, never below zero; 0 where the mask has none.
     """
-    log_p = torch.log_softmax(widen(teacher) / temperature, dim=-1)
-    log_q = torch.log_softmax(widen(student) / temperature, dim=-1)
+    student, teacher = widen(student), widen(teacher)
+    if mask is not None:
+        some = mask.any(dim=-1, keepdim=True)
+        mask = mask | ~some
+        student, teacher = (torch.where(mask, scores, -torch.inf) for scores in (student, teacher))
+    log_p = torch.log_softmax(teacher / temperature, dim=-1)
+    log_q = torch.log_softmax(student / temperature, dim=-1)
     p, log_ratio = log_p.exp(), log_q - log_p
+    if mask is not None:
+        log_ratio = torch.where(mask, log_ratio, 0.0)
     # Each entry of p log(p/q) gets q - p added, which sums to zero over the axis: the entries are then all positive
     # and, for close distributions, keep the digits that p log(p/q) loses in cancelling. expm1 would overflow beyond 1.
     close = log_ratio.clamp(max=1)
     entries = torch.where(log_ratio < 1, p * (close.expm1() - close), log_q.exp() - p - p * log_ratio)
-    return temperature**2 * entries.sum(dim=-1)
+    divergence = temperature**2 * entries.sum(dim=-1)
+    return divergence if mask is None else torch.where(some.squeeze(-1), divergence, 0.0)
 
 
-class KDLoss(nn.Module):
+class KDLoss(DistillationLoss):
     """Knowledge distillation, Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
 
         L = mean over samples of T^2 KL(softmax(teacher / T) || softmax(student / T))
@@ -78,22 +89,36 @@ class KDLoss(nn.Module):
         self.over = _checks.one_of("KDLoss", "over", over, ("logits", "response"))
         self.check_values = _checks.flag("KDLoss", "check_values", check_values)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Terms:
+    def forward(self, student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Terms:
         """Return the term ``distillation``.
 
         Args:
             student: logits ``(..., K)`` or response maps ``(..., H, W)``.
             teacher: the same shape; detached here.
+            mask: of response maps, the positions that the softmax is over, booleans of the same shape, or
+                ``(B, 1, H, W)`` for responses ``(B, H, W)``; at least one in each map.
+
+        Raises:
+            ValueError: a mask with logits of classes.
         """
         self._check(student, teacher)
-        check_inputs("KDLoss", {"student": student, "teacher": teacher}, finite=self.check_values)
+        where = self._mask(mask, student)
+        # Each map needs a position: there is no softmax over none.
+        counts = None if where is None else {"mask of one map": where.counts.min()}
+        check_inputs("KDLoss", {"student": student, "teacher": teacher}, finite=self.check_values, counts=counts)
         check_alive("KDLoss", [student], [teacher])
         target = teacher.detach()
         if self.over == "response":
-            divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature)
+            inside = None if where is None else where.positions.squeeze(-3).flatten(-2)
+            divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature, inside)
         else:
             divergence = softened_divergence(student, target, self.temperature)
-        return Terms.summed(distillation=divergence.mean())
+        return Terms.summed("kd", distillation=divergence.mean())
+
+    def _mask(self, mask: Tensor | None, student: Tensor) -> Mask | None:
+        if mask is not None and self.over != "response":
+            raise ValueError("KDLoss: a mask is of positions, so it needs over='response'; these are logits of classes")
+        return response_mask("KDLoss", mask, student, "student")
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         axes, contract = (2, "(..., H, W)") if self.over == "response" else (1, "(..., K)")

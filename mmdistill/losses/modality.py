@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_alive, check_inputs
+from mmdistill.base import DistillationLoss
+from mmdistill.errors import check_alive, check_inputs, of_side
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add
 
 
-def focus(disagreement: Tensor, exponent: float) -> Tensor:
+def focus(disagreement: Tensor, exponent: float, mask: Tensor | Mask | None = None) -> Tensor:
     """Return the disagreement to the power of ``exponent``, divided by its mean over a sample's positions.
 
     Detached: it weighs an error and is not itself something to learn. Where a sample agrees everywhere it is 1.
@@ -23,30 +25,44 @@ def focus(disagreement: Tensor, exponent: float) -> Tensor:
     Args:
         disagreement: ``(B, H, W)``, nowhere below 0.
         exponent: 0 for no focus, larger for a sharper one.
+        mask: the positions that count, ``(B, 1, H, W)``; the disagreement is 0 at the others.
 
     Returns:
-        ``(B, H, W)``, of mean 1 over each sample.
+        ``(B, H, W)``, of mean 1 over each sample's positions that count, 0 at the others.
     """
     values = disagreement.detach()
     peak = values.amax(dim=(1, 2), keepdim=True)
     # Relative to the peak, no power overflows and no mean vanishes, whatever the scale of the features.
     relative = torch.where(peak > 0, values / peak, 1.0) ** exponent
+    if mask is not None:
+        mask = Mask.of(mask)
+        relative = mask.applied(relative[:, None])
+        mean = mask.mean(relative)[:, None, None]
+        return relative[:, 0] / torch.where(mean > 0, mean, 1.0)
     return relative / relative.mean(dim=(1, 2), keepdim=True)
 
 
-def focused_squared_error(student: Tensor, teacher: Tensor, exponent: float) -> Tensor:
+def focused_squared_error(
+    student: Tensor, teacher: Tensor, exponent: float, mask: Tensor | Mask | None = None
+) -> Tensor:
     """Return the squared error, weighted by its own focus per position, averaged, a scalar.
 
     Args:
         student: ``(B, C, H, W)``.
         teacher: the same shape.
         exponent: of the focus; 0 gives the mean squared error.
+        mask: the positions that count, ``(B, 1, H, W)``.
     """
-    disagreement = (widen(student) - widen(teacher)).square().mean(dim=1)
-    return (focus(disagreement, exponent) * disagreement).mean()
+    difference = widen(student) - widen(teacher)
+    mask = None if mask is None else Mask.of(mask)
+    if mask is not None:
+        difference = mask.applied(difference)
+    disagreement = difference.square().mean(dim=1)
+    focused = focus(disagreement, exponent, mask) * disagreement
+    return focused.mean() if mask is None else mask.mean(focused[:, None]).mean()
 
 
-class ModalityDistillationLoss(nn.Module):
+class ModalityDistillationLoss(DistillationLoss):
     """Modality Distillation, after Zhang et al., "Low-cost Multispectral Scene Analysis ...", WACV 2022.
 
         d = mean over channels of (adaptor(student) - teacher)^2, at each position
@@ -63,6 +79,8 @@ class ModalityDistillationLoss(nn.Module):
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
         exponent: of the focus, at least 0; 0 weighs all positions alike.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -72,7 +90,7 @@ class ModalityDistillationLoss(nn.Module):
     Example:
         >>> import torch
         >>> from mmdistill.losses import ModalityDistillationLoss
-        >>> student, teacher = torch.tensor([[[[3.0, 1.0]]]]), torch.zeros(1, 1, 1, 2)
+        >>> student, teacher = torch.tensor([[[[4.0, 2.0]]]]), torch.ones(1, 1, 1, 2)
         >>> ModalityDistillationLoss((1,), (1,))([student], [teacher])["distillation"]  # (9*9 + 1*1) / 5 / 2
         tensor(8.2000)
     """
@@ -83,6 +101,7 @@ class ModalityDistillationLoss(nn.Module):
         teacher_channels: Sequence[int],
         *,
         exponent: float = 1.0,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -90,21 +109,28 @@ class ModalityDistillationLoss(nn.Module):
         student_channels, teacher_channels = _checks.channel_lists(where, student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.exponent = _checks.number(where, "exponent", exponent, low=0)
+        self.frozen_levels = _checks.frozen_levels(where, frozen_levels, len(student_channels))
         self.check_values = _checks.flag(where, "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Terms:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None) -> Terms:
         """Return the term ``distillation``.
 
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
         """
+        self.watch_parameters()
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
-        check_inputs("ModalityDistillationLoss", named_levels(student, teacher), finite=self.check_values)
-        check_alive("ModalityDistillationLoss", student, teacher)
-        levels = zip(self.adaptors, student, teacher, strict=True)
+        masks = level_masks("ModalityDistillationLoss", mask, student)
+        inputs = named_levels(student, teacher)
+        check_inputs("ModalityDistillationLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
+        check_alive("ModalityDistillationLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
+        levels = zip(self.adaptors, student, teacher, masks, strict=True)
         errors = [
-            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent) for adapt, x, target in levels
+            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, where)
+            for adapt, x, target, where in levels
         ]
-        return Terms.summed(distillation=add(errors))
+        return Terms.summed("md", distillation=add(errors))

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
-from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map
+from mmdistill.base import DistillationLoss
+from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map, of_side
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
@@ -33,7 +35,7 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
     return (error * (preferred_weight - best_weight)).abs().mean()
 
 
-class MPSDLoss(nn.Module):
+class MPSDLoss(DistillationLoss):
     """Multi-Path Selection Distillation, CMD eq. 7-11.
 
         L_fus = sum over levels of MSE(teacher fused, student fused)
@@ -47,6 +49,8 @@ class MPSDLoss(nn.Module):
         student_channels: channels of the student's fused map per level.
         teacher_channels: channels of the teacher's fused map per level.
         detach_path_loss: whether L_lambda only scales the penalty; otherwise shrinking it is rewarded too.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
@@ -67,41 +71,56 @@ class MPSDLoss(nn.Module):
         teacher_channels: Sequence[int],
         *,
         detach_path_loss: bool = True,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
         student_channels, teacher_channels = _checks.channel_lists("MPSDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.detach_path_loss = _checks.flag("MPSDLoss", "detach_path_loss", detach_path_loss)
+        self.frozen_levels = _checks.frozen_levels("MPSDLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("MPSDLoss", "check_values", check_values)
         self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
 
-    def forward(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> Terms:
+    def forward(
+        self, student: Sequence[FusedPaths], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None
+    ) -> Terms:
         """Return the terms ``fusion`` and ``penalty``; the penalty is left out where no level has several paths.
 
         Args:
             student: per level, what its MPSD block, or another fusion, returned.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
+                Fused map and paths are compared there only; the fusion itself saw the maps whole.
         """
+        self.watch_parameters()
         self._check(student, teacher)
-        check_inputs("MPSDLoss", _named(student, teacher), finite=self.check_values)
-        check_alive("MPSDLoss", [level.fused for level in student], teacher)
+        masks = level_masks("MPSDLoss", mask, [level.fused for level in student], like_side="student fused")
+        inputs = _named(student, teacher)
+        check_inputs("MPSDLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
+        check_alive("MPSDLoss", self._learning(inputs), teacher, frozen=self.frozen_levels)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
         with without_float16(teacher[0].device.type):
-            for adapt, level, attached in zip(self.adaptors, student, teacher, strict=True):
+            for adapt, level, attached, where in zip(self.adaptors, student, teacher, masks, strict=True):
                 target = attached.detach()
-                fusion.append(mean_squared_error(adapted(adapt, level.fused), target))
+                fusion.append(mean_squared_error(adapted(adapt, level.fused), target, where))
                 if level.paths.shape[0] > 1:
-                    errors = self._path_errors(adapt, level.paths, target)
+                    errors = self._path_errors(adapt, level.paths, target, where)
                     penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
-        return Terms.summed(**{name: add(levels) for name, levels in parts.items() if levels})
+        return Terms.summed("mpsd", **{name: add(levels) for name, levels in parts.items() if levels})
 
-    def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor) -> Tensor:
+    def _learning(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is to learn by name; paths are not, where their errors only scale the penalty."""
+        student = of_side("student", inputs)
+        return {name: x for name, x in student.items() if not (self.detach_path_loss and "paths" in name)}
+
+    def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor, mask: Mask | None) -> Tensor:
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
-            errors = [mean_squared_error_per_sample(adapted(adapt, path), target) for path in paths.unbind()]
+            errors = [mean_squared_error_per_sample(adapted(adapt, path), target, mask) for path in paths.unbind()]
         # Forward mode goes on where gradients are off.
         return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)
 

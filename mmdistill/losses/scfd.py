@@ -9,8 +9,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
+from mmdistill.base import DistillationLoss
 from mmdistill.errors import (
     ShapeError,
     check_aligned,
@@ -21,6 +23,7 @@ from mmdistill.errors import (
     check_map,
     check_pair,
     check_same_shape,
+    of_side,
     synchronized_statistics,
 )
 from mmdistill.interaction import Interaction, interact
@@ -33,7 +36,7 @@ Levels = Pair[Sequence[Tensor]]
 """Both modalities' feature maps ``(B, C, H, W)``, shallow to deep."""
 
 
-class SCFDLoss(nn.Module):
+class SCFDLoss(DistillationLoss):
     """Specific-Common Feature Distillation, CMD eq. 3.
 
     At each level the teacher's two modalities interact (SEM keeps what is specific to each, CEM and addition
@@ -51,10 +54,13 @@ class SCFDLoss(nn.Module):
         shared: one ABF chain for both modalities (stacked on the batch axis) instead of one for each.
         sampling: the share of positions, 1/n, at which the chain's 3x3 convolutions and the errors are evaluated in
             training mode, drawn anew at each call: an estimate without bias for given batch norm statistics.
+        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
+            warned about.
         check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
 
     Raises:
-        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input; in training, a level with
+            a single value per channel.
         ValueError: an unknown interaction; a sampling that is not one over a whole number.
 
     Example:
@@ -78,6 +84,7 @@ class SCFDLoss(nn.Module):
         interaction: Sequence[Interaction] = ("sem", "sem", "sem", "cem"),
         shared: bool = False,
         sampling: float = 1.0,
+        frozen_levels: Sequence[int] = (),
         check_values: bool = True,
     ) -> None:
         super().__init__()
@@ -88,6 +95,7 @@ class SCFDLoss(nn.Module):
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.interaction, self.shared = interaction, _checks.flag("SCFDLoss", "shared", shared)
+        self.frozen_levels = _checks.frozen_levels("SCFDLoss", frozen_levels, len(student_channels))
         self.check_values = _checks.flag("SCFDLoss", "check_values", check_values)
         self.sampling = _checks.number("SCFDLoss", "sampling", sampling, low=1 / MAX_STEPS, high=1)
         self.steps = steps(self.sampling)
@@ -97,17 +105,27 @@ class SCFDLoss(nn.Module):
             {name: ABFChain(student_channels, teacher_channels, mid_channels) for name in names}
         )
 
-    def forward(self, student: Levels, teacher: Levels) -> Terms:
+    def forward(
+        self, student: Levels, teacher: Levels, *, mask: LevelMasks | Pair[LevelMasks | None] | None = None
+    ) -> Terms:
         """Return the terms ``specific`` (SEM levels) and ``common`` (the others); a kind no level has is left out.
 
         Args:
             student: both modalities' levels, maps ``(B, C_student, H, W)``.
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
+            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
+                level, with None for all positions of a level.
+                A ``Pair`` of these where RGB and TIR differ. The interaction is position by position; the chain sees
+                the student's maps whole.
         """
+        self.watch_parameters()
         self._check(student, teacher)
+        masks, counts = _masks(mask, student)
         inputs, synchronized = dict(_named(student, teacher)), synchronized_statistics(self)
-        check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized)
-        check_alive("SCFDLoss", [*student[0], *student[1]], [*teacher[0], *teacher[1]])
+        check_inputs("SCFDLoss", inputs, finite=self.check_values, synchronized=synchronized, counts=counts)
+        check_alive(
+            "SCFDLoss", of_side("student", inputs), of_side("teacher", inputs).values(), frozen=self.frozen_levels
+        )
         check_different("SCFDLoss", "student", student[0][0], student[1][0])
         check_different("SCFDLoss", "teacher", teacher[0][0], teacher[1][0])
         positions = self._draw(student) if self.sampling < 1 and self.training else None
@@ -116,12 +134,13 @@ class SCFDLoss(nn.Module):
         for level, interaction in enumerate(self.interaction):
             where = positions[level] if positions else None
             target = interact(interaction, _teacher_level(teacher, level, where))
-            error = mean_squared_error(target.rgb, aligned.rgb[level])
-            error = error + mean_squared_error(target.tir, aligned.tir[level])
+            rgb, tir = (_at(modality[level], where) for modality in masks)
+            error = mean_squared_error(target.rgb, aligned.rgb[level], rgb)
+            error = error + mean_squared_error(target.tir, aligned.tir[level], tir)
             if where is not None:
                 error = error * where.factor(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
-        return Terms.summed(**{name: add(errors) for name, errors in parts.items()})
+        return Terms.summed("scfd", **{name: add(errors) for name, errors in parts.items()})
 
     def _draw(self, student: Levels) -> list[Positions]:
         """Return the positions of each level, the same for both modalities."""
@@ -158,6 +177,9 @@ class SCFDLoss(nn.Module):
             for side, pair in (("student", student), ("teacher", teacher)):
                 check_same_shape(f"SCFDLoss {side} level {number}", "tir", pair[1][level], pair[0][level], "rgb")
             check_aligned("SCFDLoss", f"teacher level {number}", teacher[0][level], student[0][level], "student")
+        if not self.shared:
+            for name, levels in zip(Pair._fields, student, strict=True):
+                cast(ABFChain, self.chains[name]).check_statistics("SCFDLoss", f"student {name}", levels)
 
 
 def _interaction(where: str, name: str, value: object) -> Interaction:
@@ -169,6 +191,27 @@ def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair
     maps = (modality[level].detach() for modality in teacher)
     taken = maps if where is None else map(where.take, maps)
     return Pair(*(widen(channels_last(features)) for features in taken))
+
+
+def _masks(
+    mask: LevelMasks | Pair[LevelMasks | None] | None, student: Levels
+) -> tuple[Pair[list[Mask | None]], dict[str, Tensor]]:
+    """Return both modalities' masks, checked, and their counts."""
+    if not isinstance(mask, Pair):
+        both = level_masks("SCFDLoss", mask, student[0])
+        return Pair(both, both), mask_counts(both)
+    sides = {f"mask {name}": (given, levels) for name, given, levels in zip(Pair._fields, mask, student, strict=True)}
+    masks = [level_masks("SCFDLoss", given, levels, side=side) for side, (given, levels) in sides.items()]
+    named = {
+        name: count
+        for side, found in zip(sides, masks, strict=True)
+        for name, count in mask_counts(found, side).items()
+    }
+    return Pair(*masks), named
+
+
+def _at(mask: Mask | None, where: Positions | None) -> Mask | None:
+    return mask if mask is None or where is None else mask.at(where)
 
 
 def _size(features: Tensor) -> Size:

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from mmdistill._checks import shown
-from mmdistill.taps.compiled import is_compiler
 
-WRAPPERS = ("module", "_orig_mod")
-"""What DataParallel and DistributedDataParallel, and torch.compile, call the model that they wrap."""
+WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+"""What DataParallel, DistributedDataParallel and AveragedModel, torch.compile, and others call what they wrap."""
 
 
 class TapError(LookupError):
     """A layer is not there, was not run, or what was recorded of it is not to be trusted."""
 
 
+def resolve(model: nn.Module, paths: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Return the layers that the names mean now, given the paths that they had before."""
+    try:
+        layers = {name: model.get_submodule(path) for name, path in paths.items()}
+        if any(isinstance(layer, torch.jit.ScriptModule) for layer in layers.values()):
+            raise AttributeError
+    except AttributeError:  # it lies elsewhere by now, or is refused
+        layers = {name: model.get_submodule(path) for name, path in find_layers(model, list(paths)).items()}
+    return {name: _without_compiler(layer) for name, layer in layers.items()}
+
+
 def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
     """Return each name's path in the model, the wrappers on the way included."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    wrappers = {path for path, module in modules.items() if _is_parallel(module) or is_compiler(module)}
+    wrappers = {path for path, module in modules.items() if _is_wrapper(module)}
     # Backwards, so that of a wrapper and what it wraps, which share a plain name, the wrapper has it.
     plain = {_without_wrappers(path, wrappers): path for path in reversed(modules)}
     paths = {}
@@ -31,9 +43,10 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
         path = name if name in modules else plain.get(name, plain.get(bare))
         if path is None:
             raise TapError(f"FeatureTaps: names: no layer {shown(name)}; {_suggestion(name, list(plain)[::-1])}")
-        # Code compiled around a compiled layer runs the original and none of the wrapper's hooks.
-        while is_compiler(modules[path]):
-            path = f"{path}._orig_mod" if path else "_orig_mod"
+        if isinstance(modules[path], torch.jit.ScriptModule):
+            raise TapError(
+                f"FeatureTaps: names: {name!r} is TorchScript, which runs no hooks; tap it before it is compiled"
+            )
         paths[name] = path
     return paths
 
@@ -51,8 +64,22 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f"there are {listed(known[:8])}{more}"
 
 
-def _is_parallel(module: nn.Module) -> bool:
-    return isinstance(module, (nn.DataParallel, DistributedDataParallel))
+def _without_compiler(module: nn.Module) -> nn.Module:
+    """Code compiled around a compiled layer runs the original and none of the wrapper's hooks."""
+    while _is_compiler(module):
+        module = module.get_submodule("_orig_mod")
+    return module
+
+
+def _is_compiler(module: nn.Module) -> bool:
+    """Whether it is what ``torch.compile(model)`` returns."""
+    return "_orig_mod" in module._modules
+
+
+def _is_wrapper(module: nn.Module) -> bool:
+    # A model of one's own may call a layer "module"; none calls it by the other names.
+    named_module = isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel)
+    return named_module or any(name in module._modules for name in WRAPPERS[1:])
 
 
 def listed(names: Sequence[str]) -> str:

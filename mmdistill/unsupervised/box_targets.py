@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdistill._transforms import detached
 from mmdistill.boxes import box_state, intersection_over_union
-from mmdistill.errors import ShapeError, check_floating, check_scores
+from mmdistill.errors import Bounds, ShapeError, check_floating, check_scores
 from mmdistill.reductions import widen
 
 WHERE = "BBEDistiller"
@@ -23,7 +24,7 @@ def as_constant(side: str, values: Tensor) -> Tensor:
     if not (values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool):
         values = values.to(torch.get_default_dtype())
     check_floating(WHERE, side, values)
-    return values.detach()
+    return detached(values)
 
 
 def overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
@@ -72,6 +73,17 @@ def states(proposals: Tensor | None, target: Tensor) -> Tensor:
             expected = f"{(*leading, 4)} as proposals"
             raise ShapeError(WHERE, "target", "axes", expected=expected, got=tuple(target.shape))
     return box_state(target)
+
+
+def bounds(target: Tensor) -> Bounds:
+    """Return the range of what ``overlaps`` or ``states`` took: boxes with an area, or overlaps from 0 to 1."""
+    if target.shape[-1] == 4:  # overlaps with four proposals are taken as (..., 4, 1) only
+        expected = "w and h of x y w h above 0"
+        return Bounds(target[..., 2:], torch.finfo(target.dtype).tiny, torch.inf, expected)
+    # What an overlap computed in the target's own type may be beside the range.
+    rounding = max(1e-6, 4 * torch.finfo(target.dtype).eps)
+    expected = "overlaps (IoU) from 0 to 1 with either scale; scale='signed' makes 2 IoU - 1 of them here"
+    return Bounds(target, -rounding, 1 + rounding, expected)
 
 
 def as_predicted(goal: Tensor, prediction: Tensor, proposals: Tensor | None, *, repeat: bool) -> Tensor:

@@ -13,6 +13,8 @@ from mmdistill.unsupervised.mixing import Seen
 Module = Literal["bbe", "tcl"]
 Branch = Literal["reference", "test"]
 
+BRANCHES: tuple[Branch, ...] = get_args(Branch)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -54,14 +56,14 @@ class LearningRates:
 class BranchSetting:
     """One row of Table 1: what is trained, what each branch sees, and where it begins.
 
-    It names roles, the two modules and the two branches; which parameters of a tracker play them is the tracker's to
-    say. Hashable, and plain JSON by ``dataclasses.asdict``.
+    It names modules and branches; the tracker's owner says which parameters belong to each. Give ``teacher`` to a
+    distiller's ``detach``. Hashable, and plain JSON by ``dataclasses.asdict``.
 
     Example:
         >>> from mmdistill.unsupervised import SETTINGS
         >>> row = SETTINGS["D1"]
-        >>> row.updated, row.reference, row.test, row.fine_tuned, row.learning_rates.tcl
-        (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 2e-08)
+        >>> row.updated, row.reference, row.test, row.fine_tuned, row.teacher, row.learning_rates.tcl
+        (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 'reference', 2e-08)
         >>> SETTINGS["B3"].trained, SETTINGS["B3"].origin.bbe_reference, SETTINGS["B3"].origin.bbe_test
         (False, 'B1', 'B2')
 
@@ -90,7 +92,7 @@ class BranchSetting:
 
     def __post_init__(self) -> None:
         """Refuse what no branch sees, no module and no branch."""
-        for name, choices in (("updated", get_args(Module)), ("fine_tuned", get_args(Branch))):
+        for name, choices in (("updated", get_args(Module)), ("fine_tuned", BRANCHES)):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(
                 isinstance(value, str) and value in choices for value in values
@@ -111,7 +113,7 @@ class BranchSetting:
 
     @property
     def teacher(self) -> Branch | None:
-        """The branch that teaches the other, whose side of a distiller is to be detached; None where both learn."""
+        """The branch that teaches the other, for a distiller's ``detach``; None where both learn, or neither."""
         if len(self.fine_tuned) != 1:
             return None
         return "test" if self.fine_tuned == ("reference",) else "reference"
@@ -120,7 +122,6 @@ class BranchSetting:
 _BBE, _TCL, _BOTH = LearningRates(bbe=1e-6), LearningRates(tcl=1e-6), LearningRates(bbe=1e-7, tcl=2e-8)
 _BEFORE_JOINT = Origin(bbe_reference="B3", bbe_test="B3", tcl_reference="C1", tcl_test="C1")
 _MODULES: tuple[Module, ...] = ("bbe", "tcl")
-_BRANCHES: tuple[Branch, ...] = ("reference", "test")
 
 
 def _joint(
@@ -128,7 +129,7 @@ def _joint(
     title: str,
     reference: Seen,
     test: Seen,
-    fine_tuned: tuple[Branch, ...] = _BRANCHES,
+    fine_tuned: tuple[Branch, ...] = BRANCHES,
     patches: Literal["center", "random", "detection"] = "center",
 ) -> BranchSetting:
     title = f"Joint learning{title}"

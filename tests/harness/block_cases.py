@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.case import Case, Input, Sizes, Tensors, pyramid
+from harness.case import Case, Input, Sizes, Tensors, pyramid, uniform
 from torch import Tensor, nn
 
 from mmdistill import ABF, CEM, SEM, ABFChain, MPSDFusion, Pair
@@ -45,6 +45,19 @@ def round_trip(s: Sizes) -> nn.Module:
         return layout.split(tokens)["cls"], layout.map(tokens, "search")
 
     return Function(join_and_split)
+
+
+def eliminated(s: Sizes) -> nn.Module:
+    """A search grid of which half the tokens are left, put back to their places and joined again."""
+    layout = TokenLayout(cls=1, search=(s.height, s.width), may_drop=("search",))
+
+    def there_and_back(cls: Tensor, search: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kept = order.argsort(dim=-1)[..., : order.shape[-1] // 2]
+        tokens = layout.join({"cls": cls, "search": search}, kept=kept)
+        features, mask = layout.map(tokens, "search", kept=kept)
+        return features, mask.to(features.dtype), layout.join({"cls": cls, "search": features}, kept={"search": kept})
+
+    return Function(there_and_back)
 
 
 MODULES = [
@@ -123,6 +136,19 @@ FUNCTIONS = [
         lambda function, x: function(x["cls"], x["search"]),
         outputs=("B 1 C", "B C H W"),
         exempt=STATED,
+    ),
+    Case(
+        TokenLayout,
+        eliminated,
+        {
+            "cls": Input("B 1 C"),
+            "search": Input("B N/2 C", independent="N/2"),
+            "order": Input("B N", "label", uniform, scaled=False),
+        },
+        lambda function, x: function(x["cls"], x["search"], x["order"]),
+        variant="kept",
+        outputs=("B C H W", "B 1 H W", "B N/2+1 C"),
+        exempt={**STATED, "nan in order": "an index is made of it"},
     ),
     Case(
         resize_like,

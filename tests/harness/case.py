@@ -62,6 +62,8 @@ def pyramid(s: Sizes) -> tuple[tuple[int, int], tuple[int, int]]:
 
 SIZES = Sizes()
 
+NOT_COUNTING = 0.5
+
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -79,6 +81,18 @@ def boxes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def shares(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Weights of the paths, which add up to one over axis 1."""
     return normal(shape, generator).softmax(dim=1)
+
+
+def marked(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Numbers that ``counting`` makes a mask of; a third of the positions doesn't count, each map's first does."""
+    values = torch.where(uniform(shape, generator) < 0.3, NOT_COUNTING, 1.0)
+    values[..., :1, :1] = 1.0
+    return values
+
+
+def counting(values: Tensor) -> Tensor:
+    """Return the mask ``marked`` stands for; constant maps of other numbers count everywhere."""
+    return values != NOT_COUNTING
 
 
 def samples(values: Tensor, axes: str, chosen: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.case import Case, Input, Tensors, pyramid, shares, uniform
+from harness.case import Case, Input, Tensors, counting, marked, pyramid, shares, uniform
 from torch import Tensor
 
 from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss
@@ -24,6 +24,13 @@ LEVELS = {
     "teacher tir level 1": Input("B D H W", "teacher"),
     "teacher tir level 2": Input("B 2D H/2 W/2", "teacher"),
 }
+
+MASKS = {
+    "mask level 1": Input("B 1 H W", "label", marked, scaled=False),
+    "mask level 2": Input("B 1 H/2 W/2", "label", marked, scaled=False),
+}
+RESPONSE_MASK = {"mask of responses": Input("B 1 H W", "label", marked, scaled=False)}
+BOOLEAN = {f"nan in {name}": "a mask is of booleans" for name in (*MASKS, *RESPONSE_MASK)}
 
 # Level 2 is carried into level 1, so the term of level 1 teaches the inputs of both; level 2 sees itself alone.
 CARRIED = r"student (rgb|tir) level \d|(scfd\.)?chains\.\w+\.levels\.(0\..*|1\.reduce\..*)"
@@ -50,6 +57,23 @@ def call_scfd(loss: Any, x: Tensors) -> object:
 
 def fused_paths(x: Tensors) -> FusedPaths:
     return FusedPaths(x["student fused"], x["student paths"], x["student weights"])
+
+
+def masks(x: Tensors) -> list[Tensor]:
+    return [counting(x[name]) for name in MASKS]
+
+
+def call_masked_scfd(loss: Any, x: Tensors) -> object:
+    return loss(levels(x, "student"), levels(x, "teacher"), mask=Pair(masks(x), [None, masks(x)[1]]))
+
+
+def call_masked_mpsd(loss: Any, x: Tensors) -> object:
+    return loss([fused_paths(x)], [x["teacher fused"]], mask=counting(x["mask level 1"]))
+
+
+def call_masked_hfrd(loss: Any, x: Tensors) -> object:
+    responses = (x["student response"], x["teacher response"], x["gaussian"])
+    return loss(*responses, mask=counting(x["mask of responses"]))
 
 
 def call_mpsd(loss: Any, x: Tensors) -> object:
@@ -83,6 +107,7 @@ CMD = [
             call_scfd,
             variant=variant,
             reaches=reaches,
+            exempt={"one value per channel": "both modalities together have two"} if shared else {},
         )
         for variant, interaction, shared, reaches in (
             ("sem-cem", ("sem", "cem"), False, {"specific": CARRIED, "common": DEEPEST}),
@@ -90,6 +115,15 @@ CMD = [
             ("cem-sem", ("cem", "sem"), False, {"common": CARRIED, "specific": DEEPEST}),
             ("add", ("add", "add"), False, {"common": f"{CARRIED}|{DEEPEST}"}),
         )
+    ),
+    Case(
+        SCFDLoss,
+        lambda s: SCFDLoss(*pyramid(s), mid_channels=4, interaction=("sem", "cem")),
+        {**LEVELS, **MASKS},
+        call_masked_scfd,
+        variant="masked",
+        reaches={"specific": CARRIED, "common": DEEPEST},
+        exempt=BOOLEAN,
     ),
     Case(
         MPSDLoss,
@@ -130,6 +164,24 @@ CMD = [
         exempt=dict.fromkeys(
             ("nan in student paths", "nan in student weights"), "one path has nothing to select and is not looked at"
         ),
+    ),
+    Case(
+        MPSDLoss,
+        lambda s: MPSDLoss((s.student,), (s.teacher,), detach_path_loss=False),
+        {**fused(), "mask level 1": MASKS["mask level 1"]},
+        call_masked_mpsd,
+        variant="masked",
+        reaches={"fusion": r"student fused|adaptors\..*", "penalty": r"student (weights|paths)|adaptors\..*"},
+        exempt=BOOLEAN,
+    ),
+    Case(
+        HFRDLoss,
+        lambda _: HFRDLoss(),
+        {**RESPONSES, **RESPONSE_MASK},
+        call_masked_hfrd,
+        variant="masked",
+        reaches={"response": "student response"},
+        exempt=BOOLEAN,
     ),
     *(
         Case(

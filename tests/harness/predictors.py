@@ -68,7 +68,7 @@ class WithPredictor(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.predictor = Overlaps(channels)
-        self.distiller = BBEDistiller(self.predictor)
+        self.distiller = BBEDistiller(self.predictor, scale="unit")
 
     def forward(
         self, modulation: Sequence[Tensor], features: Sequence[Tensor], proposals: Tensor, target: Tensor

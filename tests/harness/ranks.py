@@ -1,9 +1,11 @@
-"""What each of two processes does: its half of the batch of every case, under DistributedDataParallel."""
+"""What each of two processes does: its half of the batch of every case, and of a tracker in every wrapping."""
 
 from __future__ import annotations
 
 import datetime
+import gc
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import torch
 import torch.distributed as dist
 from harness.case import Case, Sizes, named, samples
 from harness.cases import CASES
+from harness.tracker import FIND_UNUSED, WRAPPINGS, watched, wrapped
 from torch import Tensor, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from mmdistill import DeadTermWarning
 
 RANKS = 2
 JOINED = Sizes(batch=2 * RANKS)
@@ -41,14 +46,20 @@ def _run(rank: int, folder: Path) -> None:
         timeout=datetime.timedelta(seconds=60),
     )
     results = {f"{case.name} {search}": _result(case, rank, search) for case in CASES for search in SEARCHES}
+    results |= {wrapping.name: wrapped(wrapping, rank, RANKS) for wrapping in [*WRAPPINGS, FIND_UNUSED]}
+    results |= dict(watched())
     torch.save(results, folder / f"{rank}.pt")
     dist.barrier()
+    gc.collect()  # wrapped models go before their group
     dist.destroy_process_group()
 
 
 def _result(case: Case, rank: int, search: bool) -> dict[str, dict[str, Tensor]] | str:
     """Return the second step's outputs and gradients: DDP finds parameters without gradient at the second only."""
     try:
+        # Such as of gradients that are not laid out as the buckets they are copied to.
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeadTermWarning)
         module, tensors = case.module(JOINED), shard(case, case.tensors(JOINED), rank)
         call = _wrapped(module, search)
         for _ in range(2):

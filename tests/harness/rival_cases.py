@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.case import Case, Input, Tensors, pyramid
+from harness.case import Case, Input, Tensors, counting, pyramid
+from harness.cmd_cases import BOOLEAN, MASKS, RESPONSE_MASK, masks
 
 from mmdistill.losses.fitnets import FitNetsLoss
 from mmdistill.losses.hinton import KDLoss
@@ -22,6 +23,11 @@ FOCUSED = {"finite differences": "the focus is detached; exponent 0, which has n
 
 def call_pyramids(loss: Any, x: Tensors) -> object:
     return loss(*([x[f"{side} level {number}"] for number in (1, 2)] for side in ("student", "teacher")))
+
+
+def call_masked_pyramids(loss: Any, x: Tensors) -> object:
+    levels = ([x[f"{side} level {number}"] for number in (1, 2)] for side in ("student", "teacher"))
+    return loss(*levels, mask=masks(x))
 
 
 RIVALS = [
@@ -65,5 +71,41 @@ RIVALS = [
             exempt=FOCUSED if exponent else {},
         )
         for exponent in (1, 0)
+    ),
+    Case(
+        KDLoss,
+        lambda _: KDLoss(over="response"),
+        {"student": Input("B H W"), "teacher": Input("B H W", "teacher"), **RESPONSE_MASK},
+        lambda loss, x: loss(x["student"], x["teacher"], mask=counting(x["mask of responses"])),
+        variant="masked",
+        reaches={"distillation": "student"},
+        exempt=BOOLEAN,
+    ),
+    Case(
+        FitNetsLoss,
+        lambda s: FitNetsLoss(*pyramid(s)),
+        {**PYRAMIDS, **MASKS},
+        call_masked_pyramids,
+        variant="masked",
+        reaches={"hint": r"student level \d|regressors\..*"},
+        exempt=BOOLEAN,
+    ),
+    Case(
+        ReviewKDLoss,
+        lambda s: ReviewKDLoss(*pyramid(s), mid_channels=4),
+        {**PYRAMIDS, **MASKS},
+        call_masked_pyramids,
+        variant="masked",
+        reaches={"review": r"student level \d|chain\..*"},
+        exempt=BOOLEAN,
+    ),
+    Case(
+        ModalityDistillationLoss,
+        lambda s: ModalityDistillationLoss(*pyramid(s)),
+        {**PYRAMIDS, **MASKS},
+        call_masked_pyramids,
+        variant="masked",
+        reaches={"distillation": r"student level \d|adaptors\..*"},
+        exempt={**FOCUSED, **BOOLEAN},
     ),
 ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from harness.block_cases import FUNCTIONS
 from harness.case import Case, Sizes, Step, assert_finite
-from harness.cases import every_case
+from harness.cases import CASES, every_case, over
 from torch import Tensor, nn
+
+from mmdistill import BBEDistiller, ShapeError
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 SCALES = pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3], ids=["1e-3", "1", "30", "1e3"])
@@ -38,6 +41,32 @@ def test_a_module_in_half_precision_is_finite(case: Case, dtype: torch.dtype, sc
         case.applies("large float16 module")
     module, tensors = case.module(SIZES, dtype, train=True), case.tensors(SIZES, dtype, scale=scale)
     assert_finite(_step(case, module, tensors, overflows=overflows))
+
+
+FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+OWN = over([case for case in CASES if case not in FUNCTIONS and case.subject is not BBEDistiller])
+"""Not BBE, whose predictor is the caller's."""
+
+
+@OWN
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16], ids=str)
+def test_any_type_of_weights_and_features_is_right_or_refused(case: Case, autocast: torch.dtype | None) -> None:
+    expected = case.step(case.module(), case.tensors())
+    for weights in FLOATS:
+        module = case.module(dtype=weights)
+        for features in FLOATS:
+            refusal = None
+            try:
+                step = case.step(module, case.tensors(dtype=features), autocast=autocast)
+            except ShapeError as error:
+                refusal = error
+            if refusal is not None:
+                assert refusal.axis == "dtype"
+                assert weights != features or autocast not in (None, weights)
+            else:
+                assert_finite(step)
+                for name, value in step.outputs.items():
+                    torch.testing.assert_close(value.double(), expected.outputs[name], rtol=0.1, atol=0.1)
 
 
 def _step(

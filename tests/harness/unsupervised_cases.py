@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.case import Case, Input, Tensors, boxes, uniform
+from harness.case import Case, Input, Tensors, boxes, counting, marked, uniform
 from harness.predictors import WithPredictor, overlaps, states
+from torch import Tensor
 
 from mmdistill import BBEDistiller, TCLDistiller
 
@@ -20,6 +21,7 @@ MODULATION = {"modulation 1": Input("B C 1 1", scaled=False), "modulation 2": In
 MAPS = {"features 1": Input("B C H W"), "features 2": Input("B 2C H/2 W/2")}
 PROPOSALS = Input("B 9 4", "label", boxes, scaled=False, independent="9")
 BOX = Input("B 4", "label", boxes, scaled=False)
+NO_AREA = {"constant maps": "a target box without area is refused"}
 
 
 def teaching(inputs: Mapping[str, Input]) -> dict[str, Input]:
@@ -28,6 +30,15 @@ def teaching(inputs: Mapping[str, Input]) -> dict[str, Input]:
 
 def call_tcl(loss: Any, x: Tensors) -> object:
     return loss(x["filters"], x["features"], x["label"])
+
+
+def call_tcl_of_list(loss: Any, x: Tensors) -> object:
+    iterates = x["filters"]
+    return loss(list(iterates.unbind()) if isinstance(iterates, Tensor) else iterates, x["features"], x["label"])
+
+
+def call_masked_tcl(loss: Any, x: Tensors) -> object:
+    return loss(x["filters"], x["features"], x["label"], mask=counting(x["mask"]))
 
 
 def call_bbe(loss: Any, x: Tensors) -> object:
@@ -47,7 +58,7 @@ UNSUPERVISED = [
     ),
     Case(
         TCLDistiller,
-        lambda _: TCLDistiller(residual="hinge", detach="features"),
+        lambda _: TCLDistiller(residual="hinge", detach="test"),
         {"filters": REFERENCE, **teaching({"features": TEST}), "label": LABEL},
         call_tcl,
         variant="hinge-filters",
@@ -55,11 +66,28 @@ UNSUPERVISED = [
     ),
     Case(
         TCLDistiller,
-        lambda _: TCLDistiller(detach="filters"),
+        lambda _: TCLDistiller(detach="reference"),
         {**teaching({"filters": REFERENCE}), "features": TEST, "label": LABEL},
         call_tcl,
         variant="features",
         reaches={"classification": "features"},
+    ),
+    Case(
+        TCLDistiller,
+        lambda _: TCLDistiller(detach="test"),
+        {"filters": REFERENCE, **teaching({"features": TEST}), "label": LABEL},
+        call_tcl_of_list,
+        variant="list-of-iterates",
+        reaches={"classification": "filters", "regularisation": "filters"},
+    ),
+    Case(
+        TCLDistiller,
+        lambda _: TCLDistiller(),
+        {"filters": REFERENCE, "features": TEST, "label": LABEL, "mask": replace(LABEL, draw=marked)},
+        call_masked_tcl,
+        variant="masked",
+        reaches={"classification": "filters|features", "regularisation": "filters"},
+        exempt={**BOTH_LEARN, "nan in mask": "a mask is of booleans"},
     ),
     Case(
         BBEDistiller,
@@ -70,13 +98,14 @@ UNSUPERVISED = [
         reaches={"box": r"modulation \d|features \d|predictor\..*", "regularisation": r"modulation \d"},
         exempt={
             **BOTH_LEARN,
+            **NO_AREA,
             "dead inputs": "its predictor, which is the tracker's, learns too",
             "mixed types": "what the predictor takes is its own",
         },
     ),
     Case(
         BBEDistiller,
-        lambda _: BBEDistiller(overlaps, scale="signed", detach="features"),
+        lambda _: BBEDistiller(overlaps, scale="signed", detach="test"),
         {
             **MODULATION,
             **teaching(MAPS),
@@ -86,14 +115,15 @@ UNSUPERVISED = [
         call_bbe,
         variant="signed-modulation",
         reaches={"box": r"modulation \d", "regularisation": r"modulation \d"},
+        exempt={"constant maps": "overlaps of -2 are refused"},
     ),
     Case(
         BBEDistiller,
-        lambda _: BBEDistiller(states, target="state", detach="modulation"),
+        lambda _: BBEDistiller(states, scale=None, target="state", detach="reference"),
         {**teaching(MODULATION), **MAPS, "target": BOX},
         call_bbe,
         variant="state-features",
         reaches={"box": r"features \d"},
-        exempt={"constant maps": "a box of no width or height has no state, and is refused"},
+        exempt=NO_AREA,
     ),
 ]

@@ -1,10 +1,13 @@
 import copy
+import warnings
 
 import pytest
 import torch
 from helpers import pyramids
+from torch import nn
 
-from mmdistill import CMDLoss, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss
+from mmdistill import CMDLoss, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss, UnusedInputWarning
+from mmdistill.losses import KDLoss
 
 STUDENT, TEACHER = (2, 3, 4, 5), (3, 4, 5, 6)
 
@@ -51,6 +54,72 @@ def test_parts_left_out_need_no_inputs(parts: tuple[str, ...], names: list[str])
     }
     loss = CMDLoss(**{part: getattr(whole, part) for part in parts}, alpha=2.0, beta=3.0)
     assert list(loss(**{name: inputs[name] for part in parts for name in needed[part]})) == names
+
+
+def test_inputs_of_a_part_left_out_are_not_used_which_is_said_once() -> None:
+    whole, inputs = everything()
+    loss = CMDLoss(hfrd=whole.hfrd)
+    with pytest.warns(UnusedInputWarning) as given:
+        terms = loss(**inputs)
+    given = [each for each in given if each.category is UnusedInputWarning]
+    assert [str(each.message).partition(":")[2] for each in given] == [
+        " student_features, teacher_features: given, but not used, because scfd is left out",
+        " student_fused, teacher_fused: given, but not used, because mpsd is left out",
+    ]
+    assert all(each.filename == __file__ for each in given)
+    torch.testing.assert_close(terms.total, 100 * whole(**inputs)["response"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnusedInputWarning)
+        loss(**inputs)
+        CMDLoss(hfrd=HFRDLoss())(
+            **{name: inputs[name] for name in ("student_response", "teacher_response", "gaussian")}
+        )
+    with pytest.warns(UnusedInputWarning, match="CMDLoss: gaussian: .* hfrd is left out"):
+        CMDLoss(whole.scfd, whole.mpsd)(**{**inputs, "student_response": None, "teacher_response": None})
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own of torch.compile
+def test_swapped_parts_are_refused_by_name() -> None:
+    loss, _ = everything()
+    scfd, mpsd, hfrd = loss.scfd, loss.mpsd, loss.hfrd
+    for given, message in (
+        ({"scfd": hfrd, "mpsd": scfd}, "scfd must be SCFDLoss, .* got HFRDLoss"),
+        ({"scfd": scfd, "mpsd": hfrd}, "mpsd must be MPSDLoss, .* got HFRDLoss"),
+        ({"hfrd": mpsd}, "hfrd must be HFRDLoss, .* got MPSDLoss"),
+        ({"hfrd": KDLoss()}, "hfrd must be HFRDLoss, .* got KDLoss"),
+        ({"scfd": loss}, "scfd must be SCFDLoss, .* got CMDLoss"),
+        ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd must be SCFDLoss, .* got HFRDLoss"),
+        ({"hfrd": 3}, "hfrd must be a module, or None; got 3"),
+    ):
+        with pytest.raises(ValueError, match=f"CMDLoss: {message}"):
+            CMDLoss(**given)
+
+
+class Focused(HFRDLoss):
+    """A loss of one's own that is one of these."""
+
+
+class Wrapped(nn.Module):
+    """A wrapper of one's own."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.module = part
+
+    def forward(self, *inputs: object) -> object:
+        return self.module(*inputs)
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.filterwarnings("ignore")
+def test_parts_that_are_derived_wrapped_or_ones_own_are_taken() -> None:
+    whole, inputs = everything()
+    expected = whole(**inputs).as_dict()
+    derived = CMDLoss(
+        nn.parallel.DistributedDataParallel(whole.scfd), torch.compile(whole.mpsd, backend="eager"), Focused()
+    )
+    for loss in (derived, CMDLoss(Wrapped(whole.scfd), Wrapped(whole.mpsd), Wrapped(whole.hfrd))):
+        torch.testing.assert_close(loss.eval()(**inputs).as_dict(), expected)
 
 
 def test_what_is_missing_is_named() -> None:

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import gc
-import operator
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from taps.tapped import COMPILING, IMAGES, Residual, count_hooks
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.checkpoint import checkpoint
 
 from mmdistill.taps import FeatureTaps, TapError, TapWarning
 
 pytestmark = COMPILING
-
-
-class Attention(nn.Module):
-    def __init__(self, pack: Callable[[Tensor, Tensor], object], take: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.inner = Packed(pack)
-        self.take = take
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.take(self.inner(images)).relu_()
-
-
-class Packed(nn.Module):
-    def __init__(self, pack: Callable[[Tensor, Tensor], object]) -> None:
-        super().__init__()
-        self.pack = pack
-
-    def forward(self, images: Tensor) -> object:
-        return self.pack(images * 2, images.mean())
 
 
 # Recording.
@@ -211,36 +189,6 @@ def test_an_overwrite_that_the_copy_does_not_catch_is_refused() -> None:
         taps["same"]
 
 
-# Outputs that are no tensors.
-
-PACKINGS = {
-    "tuple": (lambda main, other: (main, other), operator.itemgetter(0)),
-    "list": (lambda main, other: [other, main], operator.itemgetter(1)),
-    "dict": (lambda main, other: {"main": main, "other": [other]}, operator.itemgetter("main")),
-}
-
-
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_a_layer_that_gives_no_tensor_asks_for_a_choice_and_takes_it(packing: str) -> None:
-    pack, take = PACKINGS[packing]
-    model = Attention(pack, take)
-    images = torch.randn(IMAGES)
-    with (
-        pytest.raises(TapError, match=rf"'inner' gives no tensor but a {packing}; choose one, .*select=\{{'inner'"),
-        FeatureTaps(model, ["inner"]),
-    ):
-        model(images)
-    with FeatureTaps(model, ["inner", ""], select={"inner": take}) as taps:
-        output = model(images)
-    torch.testing.assert_close(taps["inner"], images * 2)
-    torch.testing.assert_close(output, (images * 2).relu())
-
-
-def test_a_choice_for_an_untapped_layer_is_refused() -> None:
-    with pytest.raises(TapError, match=r"select: expected names that are tapped, got \['1'\]"):
-        FeatureTaps(nn.Sequential(nn.Identity()), ["0"], select={"1": operator.itemgetter(0)})
-
-
 # Names.
 
 
@@ -291,48 +239,3 @@ def test_an_exception_is_not_covered_by_a_warning() -> None:
         warnings.simplefilter("error")
         with pytest.raises(ZeroDivisionError), FeatureTaps(nn.Identity(), [""]):
             raise ZeroDivisionError
-
-
-# Modes.
-
-
-def test_features_under_no_grad_and_inference_mode() -> None:
-    model = Residual().eval()
-    images = torch.randn(IMAGES)
-    expected = model.by_hand(images)["norm"]
-    for mode in (torch.no_grad(), torch.inference_mode()):
-        with mode, FeatureTaps(model, ["norm"]) as taps:
-            model(images)
-        assert not taps["norm"].requires_grad
-        torch.testing.assert_close(taps["norm"], expected)
-
-
-def test_features_under_autocast_keep_their_type() -> None:
-    model = Residual()
-    with torch.autocast("cpu", torch.bfloat16), FeatureTaps(model, ["stem"]) as taps:
-        model(torch.randn(IMAGES))
-    assert taps["stem"].dtype == torch.bfloat16
-
-
-def test_features_without_values() -> None:
-    model = Residual().to("meta")
-    with FeatureTaps(model, ["norm"]) as taps:
-        model(torch.randn(IMAGES, device="meta"))
-    assert taps["norm"].shape == (2, 4, 8, 12)
-    assert taps["norm"].is_meta
-    with FakeTensorMode(), FeatureTaps(Residual(), ["norm"]) as taps:
-        taps._model(torch.randn(IMAGES))
-    assert taps["norm"].shape == (2, 4, 8, 12)
-
-
-@pytest.mark.parametrize("backward_inside", [False, True])
-def test_features_of_a_checkpointed_model(backward_inside: bool) -> None:
-    model = Residual().double()
-    images = torch.randn(IMAGES, dtype=torch.float64)
-    wanted = torch.autograd.grad(model.by_hand(images)["norm"].square().sum(), model.stem.weight)
-    with FeatureTaps(model, ["norm"]) as taps:
-        checkpoint(model, images, use_reentrant=False)
-        loss = taps["norm"].square().sum()
-        got = torch.autograd.grad(loss, model.stem.weight) if backward_inside else None
-    got = got or torch.autograd.grad(loss, model.stem.weight)
-    torch.testing.assert_close(got, wanted)

@@ -9,19 +9,22 @@ import torch
 from taps.tapped import COMPILING, IMAGES, Residual, compiled, compiled_in_place, compiled_within, count_hooks
 from torch import Tensor, nn
 
-from mmdistill.taps import FeatureTaps, TapError, TapWarning
+from mmdistill import FusedPaths, MPSDFusion, Pair
+from mmdistill.taps import FeatureTaps, TapError
 
 pytestmark = COMPILING
 
 
 class CountingBackend:
-    """Runs the graph as it is, and counts how many were compiled."""
+    """Runs the graph as it is, and counts how many were compiled, and their nodes."""
 
     def __init__(self) -> None:
         self.graphs = 0
+        self.nodes: list[int] = []
 
     def __call__(self, graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
         self.graphs += 1
+        self.nodes.append(len(graph.graph.nodes))
         return graph.forward
 
 
@@ -72,20 +75,26 @@ def test_a_graph_break_before_the_layer_is_no_obstacle() -> None:
         torch.testing.assert_close(taps["norm"], output)
 
 
-def test_a_compiled_validation_between_training_steps_is_no_obstacle() -> None:
-    run = compiled(Residual())
-    taps = FeatureTaps(run, ["norm"])
-    for _ in range(3):
-        run.train()
-        with taps:
-            run(torch.randn(IMAGES))
-        assert len(taps.calls("norm")) == 1
-        run.eval()
+def test_validation_between_training_steps_of_any_batch_size() -> None:
+    backend = CountingBackend()
+    run = torch.compile(Residual(), backend=backend, fullgraph=True, dynamic=True)
+    taps = FeatureTaps(run, ["norm", "branch.1"])
+    for batch in (2, 5, 3, 2, 4):
+        images = torch.randn(batch, *IMAGES[1:])
+        for train in (True, False):
+            run.train(train)
+            with taps:
+                output = run(images)
+            assert [len(taps.calls(name)) for name in taps] == [1, 1]
+            if not train:
+                torch.testing.assert_close(taps["norm"], run.by_hand(images)["norm"])
+                torch.testing.assert_close(output, run.by_hand(images)[""])
         with torch.no_grad():
-            run(torch.randn(IMAGES))
+            run(images)
+    assert backend.graphs == 3  # training with taps, validation with taps, validation without
 
 
-COMPILED_BEFORE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "compiled": (lambda: compiled(Residual()), "norm"),
     "deep inside": (lambda: compiled(Residual()), "branch.1"),
     "without parameters": (lambda: compiled(nn.Sequential(nn.Identity(), nn.ReLU())), "0"),
@@ -99,48 +108,87 @@ COMPILED_BEFORE: dict[str, tuple[Callable[[], nn.Module], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", COMPILED_BEFORE)
-def test_what_was_called_compiled_before_is_refused(case: str) -> None:
-    build, name = COMPILED_BEFORE[case]
-    run = build()
+@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize("called_before", [False, True])
+def test_with_taps_without_and_with_again(case: str, called_before: bool) -> None:
+    build, name = MODELS[case]
+    run, images = build(), torch.randn(IMAGES)
     taps = FeatureTaps(run, [name])
-    run(torch.randn(IMAGES))
-    with pytest.raises(TapError, match=f"'{name}' already ran inside torch.compile"):
-        taps.__enter__()
+    if called_before:
+        taps = FeatureTaps(getattr(run, "_orig_mod", run), [name])  # and made over the model as it is
+        run(images)
+    for _ in range(2):
+        with taps:
+            run(images)
+            run(images)
+        assert [len(feature) for feature in taps.calls(name)] == [len(images)] * 2
+        taps.clear()
+        run(images)
+        with pytest.raises(TapError, match=r"did not run since clear\(\)"):
+            taps[name]
     assert count_hooks(run) == 0
+    assert not any("forward" in module.__dict__ for module in run.modules() if not hasattr(module, "_orig_mod"))
 
 
-def test_what_was_not_compiled_or_not_called_is_not_refused() -> None:
+def test_code_without_taps_is_kept_and_is_as_if_there_were_none() -> None:
+    untapped, backend = CountingBackend(), CountingBackend()
     images = torch.randn(IMAGES)
-    compiled(Residual())(images)
-    for other in (Residual(), compiled(Residual(channels=5))):
-        with FeatureTaps(other, ["norm", "branch.0"]) as taps:
-            other(images)
-        assert taps.silent == []
+    torch.compile(Residual(), backend=untapped, fullgraph=True)(images)
+    torch.compiler.reset()
+    run = torch.compile(Residual(), backend=backend, fullgraph=True)
+    for _ in range(12):
+        with FeatureTaps(run, ["norm", "branch.0"]):
+            run(images)
+        run(images)
+    assert backend.nodes[1:] == untapped.nodes
+    assert backend.nodes[0] > untapped.nodes[0]
 
 
-def test_a_tapped_layer_outside_the_compiled_part_is_not_refused() -> None:
-    model = compiled_within(Residual())
-    model(torch.randn(IMAGES))
-    with FeatureTaps(model, ["norm", ""]) as taps:
-        model(torch.randn(IMAGES))
-    assert taps.silent == []
+def test_two_taps_on_one_compiled_layer() -> None:
+    run = torch.compile(Residual(), backend="eager", fullgraph=True)
+    images = torch.randn(IMAGES)
+    run(images)
+    first, second = FeatureTaps(run, ["norm"]), FeatureTaps(run, ["norm", "branch"])
+    for _ in range(2):
+        with first:
+            run(images)
+            with second:
+                run(images)
+            run(images)
+        run(images)
+        assert len(first.calls("norm")) == 3
+        assert len(second.calls("norm")) == len(second.calls("branch")) == 1
 
 
-def test_guards_on_hooks_are_the_cure_that_the_message_names() -> None:
-    run = compiled(Residual())
-    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
-        run(torch.randn(IMAGES))
+def test_fused_paths_and_other_choices_of_compiled_code() -> None:
+    fusion = MPSDFusion(4)
+    run = torch.compile(fusion, backend="eager", fullgraph=True)
+    images = Pair(*torch.randn(2, 2, 4, 5, 6))
+    expected = fusion(images)
+    run(images)
+    with FeatureTaps(run, [""]) as whole, FeatureTaps(run, [""], select={"": chosen}) as parts:
+        output = run(images)
+    assert isinstance(whole[""], FusedPaths)
+    for got, also, want in zip(whole[""], output, expected, strict=True):
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(also, want)
+    torch.testing.assert_close(parts[""], {"map": expected.fused, "shares": (expected.weights[:, :2],)})
+
+
+def chosen(output: FusedPaths) -> dict[str, object]:
+    return {"map": output.fused, "shares": (output.weights[:, :2],)}
+
+
+def test_a_forward_that_was_replaced_on_the_layer_is_put_back() -> None:
+    model = Residual()
+    norm = model.norm.forward
+    model.norm.forward = lambda images: norm(images) * 2  # type: ignore[method-assign]
+    replaced = model.norm.forward
+    run = compiled(model)
+    images = torch.randn(IMAGES)
+    for _ in range(2):
+        run(images)
         with FeatureTaps(run, ["norm"]) as taps:
-            run(torch.randn(IMAGES))
-    assert len(taps.calls("norm")) == 1
-
-
-def test_where_torch_cannot_be_asked_the_silence_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = compiled(Residual())
-    run(torch.randn(IMAGES))
-    monkeypatch.delattr("torch._dynamo.eval_frame._debug_get_cache_entry_list")
-    with pytest.warns(TapWarning, match="never ran: 'norm'"), FeatureTaps(run, ["norm"]) as taps:
-        run(torch.randn(IMAGES))
-    with pytest.raises(TapError, match="compiled before, and compiled code skips hooks added later"):
-        taps["norm"]
+            run(images)
+        torch.testing.assert_close(taps["norm"], norm(model.stem(images)) * 2)
+        assert model.norm.__dict__["forward"] is replaced

@@ -17,7 +17,10 @@ from taps.tapped import (
     count_hooks,
 )
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from mmdistill.taps import FeatureTaps, TapError
 
@@ -27,6 +30,8 @@ WRAPPINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "plain": lambda model: model,
     "DataParallel": nn.DataParallel,
     "DDP": DistributedDataParallel,
+    "averaged": AveragedModel,
+    "checkpointed": checkpoint_wrapper,
     "compiled": compiled,
     "compiled in place": compiled_in_place,
     "compiled within": compiled_within,
@@ -50,7 +55,7 @@ def test_plain_names_are_found_in_whatever_wrapping(wrapping: str) -> None:
         wrapped(images)
     assert taps.silent == []
     for name, feature in taps.items():
-        plain = name.replace("module.", "").replace("_orig_mod.", "")
+        plain = name.replace("_checkpoint_wrapped_module.", "").replace("module.", "").replace("_orig_mod.", "")
         torch.testing.assert_close(feature, expected[plain])
     assert count_hooks(wrapped) == 0
 
@@ -80,3 +85,40 @@ def test_data_parallel_replicas_are_refused() -> None:
         replica.weight, replica.bias = model.weight.clone(), model.bias.clone()
         with pytest.raises(TapError, match="ran in a DataParallel replica; use DistributedDataParallel"):
             replica(torch.zeros(1, 3))
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_fully_sharded_model() -> None:
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this PyTorch has no fully_shard")
+    model, plain = Residual(), Residual()
+    plain.load_state_dict(model.state_dict())
+    taps = FeatureTaps(model, ["norm", "branch", ""])  # before the layers change their class
+    mesh = init_device_mesh("cpu", (1,))
+    fsdp.fully_shard(model.branch, mesh=mesh)
+    fsdp.fully_shard(model, mesh=mesh)
+    images, before = torch.randn(IMAGES), count_hooks(model)
+    with taps:
+        output = model(images)
+    expected = plain.by_hand(images)
+    for name, feature in taps.items():
+        torch.testing.assert_close(feature, expected[name])
+    (output.sum() + taps["branch"].square().sum()).backward()
+    (expected[""].sum() + expected["branch"].square().sum()).backward()
+    for got, want in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(got.grad.full_tensor(), want.grad)
+    assert count_hooks(model) == before
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_refused() -> None:
+    model = Residual()
+    taps = FeatureTaps(model, ["branch"])
+    scripted = torch.jit.script(Residual())
+    for name in ("", "norm"):
+        with pytest.raises(TapError, match=f"'{name}' is TorchScript, which runs no hooks"):
+            FeatureTaps(scripted, [name])
+    model.branch = scripted
+    with pytest.raises(TapError, match="'branch' is TorchScript"):
+        taps.__enter__()

@@ -2,7 +2,10 @@ import dataclasses
 import json
 
 import pytest
+import torch
+from torch import nn
 
+from mmdistill import BBEDistiller, TCLDistiller, Terms
 from mmdistill.unsupervised import SETTINGS, BranchSetting
 
 # Table 1 as printed: modules to be updated, reference branch, test branch.
@@ -83,3 +86,50 @@ def test_rows_are_data() -> None:
             row.test = "rgb"  # type: ignore[misc]
     with pytest.raises(TypeError):
         SETTINGS["E1"] = SETTINGS["A1"]  # type: ignore[index]
+
+
+class TwoBranches(nn.Module):
+    """A tracker with parts of its own for each module and branch; the predictor is the test branch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = [f"{module}_{branch}" for module in ("tcl", "bbe") for branch in ("reference", "test")]
+        self.parts = nn.ModuleDict({name: nn.Conv2d(3, 4, 3, padding=1) for name in names})
+        self.predictor = nn.Linear(4, 1)
+
+    def predict(self, modulation: torch.Tensor, features: torch.Tensor, proposals: torch.Tensor) -> torch.Tensor:
+        seen = (modulation * features).mean(dim=(2, 3))[:, None] + proposals / 10
+        overlaps: torch.Tensor = self.predictor(seen).squeeze(-1)
+        return overlaps
+
+    def terms(self, module: str, row: BranchSetting) -> Terms:
+        reference, test = (
+            self.parts[f"{module}_{branch}"](torch.randn(2, 3, 6, 6)) for branch in ("reference", "test")
+        )
+        if module == "tcl":
+            iterates = [reference[..., :3, :3], 0.5 * reference[..., :3, :3]]
+            located: Terms = TCLDistiller(detach=row.teacher)(iterates, test[None], torch.rand(1, 2, 6, 6))
+            return located
+        box = torch.tensor([[1.0, 1.0, 3.0, 3.0]]).expand(2, 4)
+        proposals = box[:, None] + torch.rand(2, 5, 4)
+        distiller = BBEDistiller(self.predict, scale="signed", detach=row.teacher)
+        estimated: Terms = distiller(reference.mean(dim=(2, 3), keepdim=True), test, proposals, box)
+        return estimated
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_teacher_of_a_row_is_what_both_distillers_detach(name: str) -> None:
+    """The gradient reaches the fine-tuned branches and no other."""
+    torch.manual_seed(0)
+    row, tracker = SETTINGS[name], TwoBranches()
+    # Detaching leaves the predictor, of the test branch, as its owner has it.
+    tracker.predictor.requires_grad_("test" in row.fine_tuned)
+    for module in ("bbe", "tcl"):
+        tracker.zero_grad()
+        tracker.terms(module, row).total.backward()
+        reached = {part for part, layer in tracker.parts.items() if layer.weight.grad is not None}
+        # What needs no training has no teacher: nothing is detached, and nothing calls backward.
+        learning = row.fine_tuned if row.trained else ("reference", "test")
+        assert reached == {f"{module}_{branch}" for branch in learning}
+        learns = tracker.predictor.weight.grad is not None
+        assert learns == (module == "bbe" and "test" in row.fine_tuned)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,14 +67,66 @@ def test_gradients_are_right_on_both_sides(inputs: Inputs, residual: str) -> Non
 
 def test_only_a_detached_side_gets_no_gradient(inputs: Inputs) -> None:
     filters, features, label = inputs
-    for detach, learns in ((None, (True, True)), ("filters", (False, True)), ("features", (True, False))):
+    for detach, learns in ((None, (True, True)), ("reference", (False, True)), ("test", (True, False))):
         terms = TCLDistiller(detach=detach)(filters, features, label)  # type: ignore[arg-type]
         gradients = torch.autograd.grad(terms.total, (filters, features), allow_unused=True)
         assert tuple(gradient is not None for gradient in gradients) == learns
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_sequence_of_iterates_is_the_same_as_their_stack(inputs: Inputs, kind: type) -> None:
+    _, features, label = inputs
+    iterates = [torch.randn(3, 4, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    terms = TCLDistiller(mu=0.3)(kind(iterates), features, label)
+    stacked = torch.stack(iterates).detach().requires_grad_()
+    expected = TCLDistiller(mu=0.3)(stacked, features, label)
+    assert list(terms) == list(expected)
+    torch.testing.assert_close(terms.total, expected.total, rtol=0, atol=0)
+    by_hand_total = by_hand(stacked.detach().numpy(), features.detach().numpy(), label.numpy(), 0.3, None)
+    assert terms.total.item() == pytest.approx(by_hand_total, rel=1e-10)
+    gradients = torch.autograd.grad(terms.total, iterates)
+    torch.testing.assert_close(torch.stack(gradients), torch.autograd.grad(expected.total, stacked)[0])
+
+
+def test_wrong_iterates_are_named(inputs: Inputs) -> None:
+    filters, features, label = (values.detach() for values in inputs)
+    first, second = filters
+    wrong: dict[str, Any] = {
+        "filters: iterates: expected at least 1, got 0": [],
+        "filters iterate 2: sequences: expected 3 as iterate 1, got 1": [first, second[:1]],
+        "filters iterate 3: height: expected 4 as iterate 1, got 3": (first, second, first[:, :, 1:]),
+        r"filters iterate 1: axes: expected 4 \(sequences, channels, height, width\), got \(2, 3": [filters, filters],
+        "filters iterate 2: type: expected a tensor .*, got NoneType": [first, None],
+        "filters iterate 2: dtype: expected floating point.*, got torch.int64": [first, second.long()],
+        "filters iterate 2: device: expected cpu as iterate 1, got meta": [first, second.to("meta")],
+        "filters: type: expected a tensor .*, got dict": {0: first, 1: second},
+        "filters: values: expected finite, got 192 NaN": [first, second * torch.nan],
+    }
+    for message, given_filters in wrong.items():
+        with pytest.raises(ShapeError, match=f"TCLDistiller: {message}"):
+            TCLDistiller()(given_filters, features, label)
+    for frames in ([features[0]], (features,)):
+        with pytest.raises(ShapeError, match="TCLDistiller: features: type: expected a tensor"):
+            TCLDistiller()(filters, frames, label)
+
+
+@pytest.mark.parametrize("learns", ["filters", "features"])
+def test_the_side_made_in_inference_mode_teaches_without_a_word_of_detach(inputs: Inputs, learns: str) -> None:
+    """A teacher's branch run as DiMP's trackers run, and the other in training."""
+    filters, features, label = inputs
+    expected = torch.autograd.grad(TCLDistiller()(filters, features, label).total, (filters, features))
+    with torch.inference_mode():
+        constant = {"filters": filters.detach().clone(), "features": features.detach().clone()}
+    if learns == "filters":
+        (gradient,) = torch.autograd.grad(TCLDistiller()(filters, constant["features"], label).total, filters)
+        torch.testing.assert_close(gradient, expected[0])
+    else:
+        (gradient,) = torch.autograd.grad(TCLDistiller()(list(constant["filters"]), features, label).total, features)
+        torch.testing.assert_close(gradient, expected[1])
+
+
 def test_what_has_nothing_to_teach_is_left_out(inputs: Inputs) -> None:
-    assert list(TCLDistiller(detach="filters")(*inputs)) == ["classification"]
+    assert list(TCLDistiller(detach="reference")(*inputs)) == ["classification"]
     assert list(TCLDistiller(mu=0.0)(*inputs)) == ["classification"]
     both = TCLDistiller()(*inputs)
     torch.testing.assert_close(both.total, both["classification"] + both["regularisation"])
@@ -142,7 +196,7 @@ def test_wrong_inputs_are_named(inputs: Inputs) -> None:
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="residual must be one of squared, hinge; got 'l1'"):
         TCLDistiller(residual="l1")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="detach must be one of None, filters, features; got 'teacher'"):
+    with pytest.raises(ValueError, match="detach must be one of None, reference, test; got 'teacher'"):
         TCLDistiller(detach="teacher")  # type: ignore[arg-type]
     for mu in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="TCLDistiller: mu must be a number from 0 to"):
@@ -152,4 +206,4 @@ def test_wrong_settings_are_named() -> None:
 def test_two_frozen_sides_are_warned_of(inputs: Inputs) -> None:
     filters, features, label = inputs
     with pytest.warns(DeadTermWarning, match="TCLDistiller: no student input requires gradient"):
-        TCLDistiller(detach="filters")(filters, features.detach(), label)
+        TCLDistiller(detach="reference")(filters, features.detach(), label)

@@ -94,7 +94,7 @@ class TeacherFusion(nn.Module):
 
     def forward(self, pair: Pair[Tensor]) -> Tensor:
         """Return the fused map."""
-        check_modalities("TeacherFusion", pair)
+        pair = check_modalities("TeacherFusion", pair)
         compensated, fused = self.compensation(pair)
         selected: Tensor = self.reselection(pair, compensated, fused)
         return selected

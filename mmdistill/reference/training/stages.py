@@ -129,16 +129,18 @@ class DistilledStage(Stage):
         tracking = tracking_loss(predictions, batch, label, self.tracking)
         weighted = [(1.0, tracking)]
         if self.distillation is not None:
-            distilled = self.distillation(
-                student_features=own.levels,
-                teacher_features=taught.levels,
-                student_fused=predictions.test.paths,
-                teacher_fused=taught.fused,
-                student_response=own.response,
-                teacher_response=taught.response,
-                gaussian=label,
-            )
-            weighted.append((1.0, distilled))
+            inputs = {
+                "scfd": {"student_features": own.levels, "teacher_features": taught.levels},
+                "mpsd": {"student_fused": predictions.test.paths, "teacher_fused": taught.fused},
+                "hfrd": {"student_response": own.response, "teacher_response": taught.response, "gaussian": label},
+            }
+            given = {
+                name: value
+                for part in inputs
+                if getattr(self.distillation, part)
+                for name, value in inputs[part].items()
+            }
+            weighted.append((1.0, self.distillation(**given)))
         for name, rival in self.rivals.items():
             weight = self.parts.beta if name == "kd" else self.parts.alpha
             weighted.append((weight, rival(own, taught)))

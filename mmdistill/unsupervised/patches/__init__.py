@@ -1,4 +1,4 @@
-"""Patches: which regions of an unlabelled, aligned pair stand for a target."""
+"""Patches: which regions of an unlabeled, aligned pair stand for a target."""
 
 from mmdistill.unsupervised.patches.center import CenterArea
 from mmdistill.unsupervised.patches.cut import cut_patches

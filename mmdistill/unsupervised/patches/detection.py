@@ -18,19 +18,22 @@ from mmdistill.unsupervised.patches.saliency import SaliencyDetector
 from mmdistill.unsupervised.patches.suppression import without_duplicates
 
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Any callable from an image ``(C, H, W)`` to boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels ``(K,)``."""
+"""Any callable from an image ``(C, H, W)`` to boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels ``(K,)``.
+
+Convert corners ``x1 y1 x2 y2`` first: they look like ``x y w h``. ``TorchvisionDetector`` does so for torchvision's.
+"""
 
 
 @dataclass(frozen=True)
 class Detection:
     """TIR-CMD's "detection": the boxes that a detector finds, each once though both modalities show it.
 
-    Each modality's image is shown to the detector by itself. Boxes are clipped to the image; those then too small, and
-    those of too low a score, are dropped. Of boxes that overlap by more than ``duplicate``, whichever modality they are
-    of, the one of the highest score is kept; at equal scores RGB's. Labels are not read. The paper, whose detector was
-    trained on RGB, looks at RGB images alone: ``modalities=("rgb",)``.
+    The detector is called on each modality's image. Boxes are clipped to the image. Boxes that are then too small, or
+    have too low a score, are dropped. Of boxes that overlap by more than ``duplicate``, in one modality or in both, the
+    one with the highest score is kept; at equal scores RGB's. Labels are not read. The paper's detector was trained on
+    RGB, and looks at RGB images alone: ``modalities=("rgb",)``.
 
-    Where nothing is found there are no boxes, ``(0, 4)``: a trainer passes over such a pair, and should count it.
+    Where nothing is found there are no boxes, ``(0, 4)``: skip such a pair in training, and count it.
 
     Attributes:
         detector: ``image -> boxes, scores, labels``; a ``TorchvisionDetector``, or your own. The default,

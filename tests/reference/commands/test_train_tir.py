@@ -74,7 +74,7 @@ def test_d3_end_to_end(pairs: Path, start: Path, tmp_path: Path, capsys: pytest.
     joint = load_network(out / "D3" / "network.safetensors").state_dict()
     torch.testing.assert_close(result.state_dict(), joint, rtol=0, atol=0)
     steps = [json.loads(line) for line in (out / "D3" / "log.jsonl").read_text().splitlines()]
-    assert {"classification", "filter_norm", "box", "modulation_norm"} < set(steps[-1])
+    assert {"classification", "tcl.regularisation", "box", "bbe.regularisation"} < set(steps[-1])
     scores = json.loads((out / "evaluation.json").read_text())
     assert set(scores) == {"start", "D3"}
     assert set(scores["D3"]["overall"]) == {"PR", "NPR", "SR"}

@@ -56,7 +56,7 @@ class FeatureRival(nn.Module):
             loss(_compared(student, place), _compared(teacher, place)) for place, loss in self.losses.items()
         ]
         [name] = found[0]
-        return Terms.summed(**{name: add([terms.total for terms in found])})
+        return Terms.summed(found[0].name, **{name: add([terms.total for terms in found])})
 
 
 class KnowledgeDistillation(nn.Module):

@@ -128,15 +128,13 @@ class CrossModalStage(Stage):
         }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of TCL (``classification``, ``filter_norm``) and of BBE (``box``, ``modulation_norm``)."""
+        """Return the terms of TCL and of BBE; both together have ``tcl.regularisation`` and ``bbe.regularisation``."""
         known, seen = self._extract(batch)
         weighted = []
         if "tcl" in self.updated:
-            weighted.append((1.0, _renamed(self._locate(known, seen), "filter_norm")))
+            weighted.append((1.0, self._locate(known, seen)))
         if "bbe" in self.updated:
-            weighted.append(
-                (self.cross_modal.box, _renamed(self._estimate(known, seen, batch.proposals), "modulation_norm"))
-            )
+            weighted.append((self.cross_modal.box, self._estimate(known, seen, batch.proposals)))
         return Terms.weighted(*weighted)
 
     def _extract(self, batch: Batch) -> tuple[_Seen, _Seen]:
@@ -197,8 +195,3 @@ def updated_modules(network: TrackerNetwork, setting: BranchSetting) -> tuple[Mo
             f"setting {setting.name}: tunes the classifier alone, and an ATOM's is not trained; try B1 to B3"
         )
     return found
-
-
-def _renamed(terms: Terms, norm: str) -> Terms:
-    """Return TCL's or BBE's terms with a name of its own for what both call ``regularisation``."""
-    return Terms({norm if name == "regularisation" else name: value for name, value in terms.items()}, terms.total)

@@ -88,7 +88,7 @@ def test_statistics_can_be_kept(sampler: Sampler, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["B1", "B2", "D1", "D3"])
 def test_an_atom_learns_box_estimation_alone(name: str, sampler: Sampler, tmp_path: Path) -> None:
     done = train(stage(name, classifier="atom"), sampler, FAST, tmp_path)
-    assert set(done.last) == {"box", "modulation_norm", "total"}
+    assert set(done.last) == {"box", "regularisation", "total"}
     before, after = start("atom").state_dict(), load_network(tmp_path / "network.safetensors").state_dict()
     moved = {entry for entry in before if not torch.equal(before[entry], after[entry])}
     tuned = tuple(expected_parts(name, atom=True))
@@ -130,7 +130,7 @@ def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(residual: Literal["hinge
     features = teacher.classifier.features(deep(batch.test.rgb))
     expected = TCLDistiller(mu=0.01, residual=residual)(filters, features, labels(batch.test_boxes, teacher.settings))
     torch.testing.assert_close(terms["classification"], expected["classification"])
-    torch.testing.assert_close(terms["filter_norm"], expected["regularisation"])
+    torch.testing.assert_close(terms["regularisation"], expected["regularisation"])
     torch.testing.assert_close(terms.total, expected.total)
 
 
@@ -147,7 +147,7 @@ def test_b1_is_the_modulation_of_tir_on_the_features_of_rgb(batch: Batch) -> Non
     box = (iou - (2 * batch.overlaps[0] - 1)).square().mean()
     norm = sum(vector.square().sum(dim=(1, 2, 3)) for vector in modulation).mean()  # type: ignore[union-attr]
     torch.testing.assert_close(terms["box"], box)
-    torch.testing.assert_close(terms["modulation_norm"], 0.01 * norm)
+    torch.testing.assert_close(terms["regularisation"], 0.01 * norm)
     torch.testing.assert_close(terms.total, 3 * (box + 0.01 * norm))
 
 
