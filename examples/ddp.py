@@ -80,7 +80,7 @@ def worker(rank, folder, steps):
     reached = all(parameter.grad is not None for parameter in net.parameters())
     checksum = sum(parameter.double().abs().sum().item() for parameter in net.parameters())
     Path(folder, f"{rank}.json").write_text(json.dumps({"history": history, "reached": reached, "checksum": checksum}))
-    del net, scfd  # before their group: PyTorch can wait for ever otherwise
+    del net, scfd, taps  # before their group: PyTorch can wait forever otherwise, and taps hold net  # distil
     dist.destroy_process_group()
 
 

@@ -40,7 +40,9 @@ def run_apart(name: str, folder: Path) -> History:
     """What starts processes, or keeps a state of its process, has a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parent)}
     command = [sys.executable, "-c", RUNNER, str(FOLDER / f"{name}.py")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "history.json").read_text())
 
