@@ -49,7 +49,12 @@ def test_pins_are_exact_and_requirements_have_no_upper_bounds() -> None:
     assert not re.search(r'"[\w-]+(>=[\w.]+)?,?<', project)
 
 
-PAGES = ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    "benchmarks/README.md",
+    "examples/README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 
 
 def anchors(page: Path) -> set[str]:

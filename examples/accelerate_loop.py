@@ -1,0 +1,101 @@
+"""Distil in a Hugging Face Accelerate loop, in bfloat16.
+
+Each line that concerns distillation ends in ``# distil``; the rest is a loop as it is without it.
+"""
+
+import tempfile
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, SCFDLoss, dead_terms  # distil
+
+try:
+    from accelerate import Accelerator
+except ImportError:
+    print("Skipped: this example needs Accelerate: pip install accelerate")
+    raise SystemExit(0) from None
+
+
+class Tracker(nn.Module):
+    """One trunk for both modalities; returns a dictionary."""
+
+    def __init__(self, width):
+        super().__init__()
+        stages = [nn.Conv2d(3, width, 3, 2, 1), nn.Conv2d(width, 2 * width, 3, 2, 1)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(stage, nn.BatchNorm2d(stage.out_channels), nn.ReLU()) for stage in stages
+        )
+        self.head = nn.Conv2d(4 * width, 1, 3, padding=1)
+
+    def trunk(self, images):
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+    def forward(self, rgb, tir):
+        return {"scores": self.head(torch.cat([self.trunk(rgb), self.trunk(tir)], dim=1)).squeeze(1)}
+
+
+class Frames(torch.utils.data.Dataset):
+    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        x, y = (1 + 10 * torch.rand(2, 1, 1, generator=generator)).unbind()
+        label = torch.exp(-((torch.arange(12.0)[:, None] - y) ** 2 + (torch.arange(12.0) - x) ** 2) / 2)
+        target = F.interpolate(label[None, None], scale_factor=4)[0]
+        noise = 0.2 * torch.randn(2, 3, 48, 48, generator=generator)
+        return {"rgb": noise[0] + target + target.flip(1), "tir": noise[1] + target, "label": label}
+
+
+def main(epochs=2):
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    net = Tracker(8)
+    teacher = Tracker(16).eval().requires_grad_(False).to(accelerator.device)  # yours comes trained  # distil
+    scfd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem"))  # distil
+    cmd = CMDLoss(scfd, hfrd=HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+    groups = [{"params": net.parameters(), "lr": 3e-3}]
+    groups += cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+    optimizer = torch.optim.AdamW(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.95**step)
+    loader = torch.utils.data.DataLoader(Frames(), batch_size=4)
+    net, optimizer, scheduler, loader = accelerator.prepare(net, optimizer, scheduler, loader)
+    cmd = accelerator.prepare(cmd)  # in autocast, in DDP, and in what save_state saves  # distil
+    layers, history = ["stages.0", "stages.1"], []  # distil
+    taps, teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distil
+    for _ in range(epochs):
+        for batch in loader:
+            with taps:  # distil
+                scores = net(batch["rgb"], batch["tir"])["scores"]
+            loss = F.mse_loss(scores, batch["label"])
+            with torch.no_grad(), accelerator.autocast(), teacher_taps:  # distil
+                teacher_scores = teacher(batch["rgb"], batch["tir"])["scores"]  # distil
+            terms = cmd(  # distil
+                student_features=taps.pair(),  # distil
+                teacher_features=teacher_taps.pair(),  # distil
+                student_response=scores,  # distil
+                teacher_response=teacher_scores.float(),  # distil
+                gaussian=batch["label"],  # distil
+            )  # distil
+            assert history or not dead_terms(terms, net.named_parameters())  # distil
+            optimizer.zero_grad()
+            accelerator.backward(loss + terms.total)  # distil
+            optimizer.step()
+            scheduler.step()
+            stats = {"loss": loss, **terms.as_dict()}  # distil
+            history.append({name: value.item() for name, value in stats.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator.save_state(folder)
+        accelerator.load_state(folder)
+    print(history[0], history[-1], sep="\n")
+    return history
+
+
+if __name__ == "__main__":
+    history = main()

@@ -1,0 +1,103 @@
+"""Distil with the Hugging Face Trainer: student and loss are one module, so one checkpoint and one optimizer hold both.
+
+Each line that concerns distillation ends in ``# distil``; the rest is a model and a training as they are without it.
+"""
+
+import tempfile
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, SCFDLoss  # distil
+
+try:
+    import accelerate  # noqa: F401, the Trainer needs it
+    from transformers import Trainer, TrainingArguments
+except ImportError:
+    print("Skipped: this example needs the Hugging Face Trainer: pip install accelerate transformers")
+    raise SystemExit(0) from None
+
+
+class Tracker(nn.Module):
+    """One trunk for both modalities; returns a dictionary, with the loss first where there is a label."""
+
+    def __init__(self, width):
+        super().__init__()
+        stages = [nn.Conv2d(3, width, 3, 2, 1), nn.Conv2d(width, 2 * width, 3, 2, 1)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU()) for conv in stages
+        )
+        self.head = nn.Conv2d(4 * width, 1, 3, padding=1)
+
+    def trunk(self, images):
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+    def forward(self, rgb, tir, labels=None):
+        scores = self.head(torch.cat([self.trunk(rgb), self.trunk(tir)], dim=1)).squeeze(1)
+        return {"loss": F.mse_loss(scores, labels), "scores": scores} if labels is not None else {"scores": scores}
+
+
+class Distilled(nn.Module):  # distil
+    """The student with its teacher and the loss; answers like the student alone."""  # distil
+
+    def __init__(self, student, teacher):  # distil
+        super().__init__()  # distil
+        self.student, self.teacher = student, (teacher,)  # in a tuple: in no checkpoint, always in evaluation  # distil
+        layers = ["stages.0", "stages.1"]  # distil
+        self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distil
+        scfd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem"))  # distil
+        self.cmd = CMDLoss(scfd, hfrd=HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+
+    def forward(self, rgb, tir, labels=None):  # distil
+        if not self.training:  # distil
+            return self.student(rgb, tir, labels)  # distil
+        with self.taps:  # distil
+            output = self.student(rgb, tir, labels)  # distil
+        with torch.no_grad(), self.teacher_taps:  # distil
+            teacher_scores = self.teacher[0].to(rgb.device)(rgb, tir)["scores"]  # distil
+        terms = self.cmd(  # distil
+            student_features=self.taps.pair(),  # distil
+            teacher_features=self.teacher_taps.pair(),  # distil
+            student_response=output["scores"],  # distil
+            teacher_response=teacher_scores,  # distil
+            gaussian=labels,  # distil
+        )  # distil
+        return {**output, **terms, "loss": output["loss"] + terms.total}  # distil
+
+
+class Frames(torch.utils.data.Dataset):
+    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        x, y = (1 + 10 * torch.rand(2, 1, 1, generator=generator)).unbind()
+        label = torch.exp(-((torch.arange(12.0)[:, None] - y) ** 2 + (torch.arange(12.0) - x) ** 2) / 2)
+        target = F.interpolate(label[None, None], scale_factor=4)[0]
+        noise = 0.2 * torch.randn(2, 3, 48, 48, generator=generator)
+        return {"rgb": noise[0] + target + target.flip(1), "tir": noise[1] + target, "labels": label}
+
+
+def main(epochs=3):
+    torch.manual_seed(0)
+    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
+    model = Distilled(Tracker(8), teacher)  # distil
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, num_train_epochs=epochs, per_device_train_batch_size=4, learning_rate=3e-3, logging_steps=1,
+            save_strategy="no", report_to=[], use_cpu=True, bf16=True, disable_tqdm=True, remove_unused_columns=False,
+        )  # fmt: skip
+        trainer = Trainer(model=model, args=arguments, train_dataset=Frames())
+        trainer.train()
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    print(history[0], history[-1], sep="\n")
+    return history
+
+
+if __name__ == "__main__":
+    history = main()
