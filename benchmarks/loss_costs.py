@@ -133,7 +133,7 @@ def fusions() -> dict[str, Cost]:
     """Return the cost of every fusion, one block for each of levels 3 and 4."""
     kinds: dict[str, Callable[[int], nn.Module]] = {
         "MPSDFusion": MPSDFusion,
-        "MPSDFusion, normalize=None": lambda channels: MPSDFusion(channels, normalize=None),
+        "MPSDFusion, normalize=layer_norm": lambda channels: MPSDFusion(channels, normalize="layer_norm"),
         "MPSDFusion, weighting=channel": lambda channels: MPSDFusion(channels, weighting="channel"),
         "SpatialAttentionFusion": SpatialAttentionFusion,
         "ChannelAttentionFusion": ChannelAttentionFusion,

@@ -168,8 +168,8 @@ def test_gradients_are_right_and_reach_every_parameter(fusion: Callable[[int], n
 @pytest.mark.parametrize(
     ("fusion", "expected"),
     [
-        (MPSDFusion, 248_842 + 6 * (128 + 256)),
-        (partial(MPSDFusion, normalize=None), 248_842),
+        (MPSDFusion, 248_842),
+        (partial(MPSDFusion, normalize="layer_norm"), 248_842 + 6 * (128 + 256)),
         (SpatialAttentionFusion, 4 * (128 + 256) + 4),
         (ChannelAttentionFusion, 4 * (128**2 + 256**2) + 3 * (128 + 256)),
         (ConcatFusion, 19_810_135 - 19_645_911),  # the plain student, less DiMP-18

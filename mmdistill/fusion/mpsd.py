@@ -58,7 +58,7 @@ def path_rms(paths: Tensor) -> Tensor:
 
 
 class MPSDFusion(nn.Module):
-    """Multi-Path Selection fusion of one level, CMD eq. 4-6; 3C^2 + 14C + 5 parameters, as published 3C^2 + 8C + 5.
+    """Multi-Path Selection fusion of one level, CMD eq. 4-6; 3C^2 + 8C + 5 parameters.
 
     Three paths (spatially gated sum, product, difference) are weighed by a small network that looks at the
     global maximum of each and are summed. Under float16 autocast they stay in the parameters' type, float32,
@@ -71,10 +71,11 @@ class MPSDFusion(nn.Module):
         channels: channels C of either modality, and of the fused map.
         gate: ``"softmax"`` over the two modalities (the text), or ``"sigmoid"`` (the formula's symbol).
         weighting: ``"path"``, one weight per path and sample, or ``"channel"``, one per channel as well.
-        normalize: what happens to the maxima that decide the weights. ``"layer_norm"``: a layer norm over all 3C maxima
-            of a sample, with 6C parameters. None: nothing, as published; trained without ``MPSDLoss``, one path then
-            gets all the weight. ``"paths"``: each path's maxima are divided by the rms of its map, per sample; that
-            did not help (docs/fusion.md, "Whether it selects"). The paths that are summed are the same with each.
+        normalize: what happens to the maxima that decide the weights. None: nothing, as published; trained without
+            ``MPSDLoss``, one path then gets all the weight. ``"layer_norm"``: a layer norm over all 3C maxima of a
+            sample, with 6C parameters; take it where you train without ``MPSDLoss``. ``"paths"``: each path's maxima
+            are divided by the rms of its map, per sample; that did not help (docs/fusion.md, "Whether it selects").
+            The paths that are summed are the same with each.
 
     Raises:
         ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
@@ -94,7 +95,7 @@ class MPSDFusion(nn.Module):
         *,
         gate: Gate = "softmax",
         weighting: Literal["path", "channel"] = "path",
-        normalize: Normalize | None = "layer_norm",
+        normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
         channels = _checks.channels("MPSDFusion", "channels", channels)

@@ -121,7 +121,8 @@ class SelectionCheck:
             # Past this call, forward and the two frames of nn.Module: the line that called the block.
             warnings.warn(
                 f"MPSDFusion: the selection has collapsed: path {path} of {weights.shape[1]} (0 gated sum, 1 product, "
-                f"2 difference) has weight {COLLAPSED_FROM} or more for every sample, so the other paths learn nothing",
+                f"2 difference) has weight {COLLAPSED_FROM} or more for every sample, so the others learn nothing. "
+                'Train with MPSDLoss, or take normalize="layer_norm"',
                 DeadTermWarning,
                 stacklevel=5,
             )

@@ -121,7 +121,7 @@ MODULES = [
             outputs=("B C H W", "3 B C H W", "B 3"),
             exempt={"large float16 module": "the product of two features of 1e3 is no float16 number"},
         )
-        for normalize in (None, "paths")
+        for normalize in ("layer_norm", "paths")
     ),
 ]
 

@@ -35,7 +35,7 @@ FUSED_LEVELS = (2, 3)
 
 
 _STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
-    "mpsd": partial(MPSDFusion, normalize=None),
+    "mpsd": MPSDFusion,
     "mpsd-paths": partial(MPSDFusion, normalize="paths"),
     "mpsd-layer-norm": partial(MPSDFusion, normalize="layer_norm"),
     "concat": ConcatFusion,
