@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from mmdistill._transforms import has_values
 from mmdistill.errors import ShapeError, check_device
+from mmdistill.pair import Pair
+
+Kept = Tensor | Mapping[str, Tensor | None] | None
+"""Which tokens candidate elimination left: the index ``(B, n)`` of one part, or of several by name; None for all."""
+
+LevelsKept = Kept | Sequence[Kept] | Pair[Kept | Sequence[Kept]]
+"""``Kept`` of all levels alike, or one per level; or a ``Pair`` of these."""
+
+
+class NotGiven:
+    """Says that ``kept`` was not given, where None says that all tokens are there."""
+
+
+NOT_GIVEN = NotGiven()
+
+
+def index_by_part(
+    where: str, kept: Kept | NotGiven, name: str | None, parts: Sequence[str], may_drop: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return the index of each part that lost tokens, by name.
+
+    Args:
+        where: what an error begins with.
+        kept: what the user gave.
+        name: the part that a plain index is of; None for the only part that may drop.
+        parts: the names of all parts.
+        may_drop: the names of the parts that can lose tokens; none if the layout doesn't say.
+    """
+    if isinstance(kept, NotGiven):
+        if may_drop:
+            names = ", ".join(may_drop)
+            raise ValueError(f"{where}: {names} may drop tokens; give kept=index, or kept=None where all are there")
+        return {}
+    if kept is None:
+        return {}
+    if not isinstance(kept, Mapping):
+        if name is None and len(may_drop) != 1:
+            raise ValueError(f"{where}: kept must be a mapping from part to index, such as {{'search': index}}")
+        kept = {may_drop[0] if name is None else name: kept}
+    allowed = may_drop or parts
+    for part in kept:
+        if part not in allowed:
+            raise ValueError(f"{where}: kept: expected {' or '.join(allowed)}; got {part!r}")
+    return {part: index for part, index in kept.items() if index is not None}
 
 
 def check_index(side: str, index: object, size: int, like: Tensor, like_side: str) -> int:
@@ -74,3 +120,10 @@ def _check_numbers(side: str, index: Tensor, size: int, check_values: bool) -> N
     else:
         expected, got = "each token once", f"{int(places[:, 1:][doubled][0])} twice"  # type: ignore[assignment]
     raise ShapeError("TokenLayout", side, "values", expected=expected, got=got)
+
+
+def count_with_hint(got: int, wanted: int, remedy: str) -> object:
+    """Return a number of tokens, and what to do where tokens are missing."""
+    if got > wanted:
+        return got
+    return f"{got}; does candidate elimination drop tokens? then say which are left: {remedy}"

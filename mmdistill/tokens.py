@@ -9,28 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._kept import check_index, gather_kept, scatter_kept
-from mmdistill.errors import ShapeError, check_device, check_map, check_strided
+from mmdistill import _checks, _kept
+from mmdistill._kept import NOT_GIVEN, Kept, LevelsKept, NotGiven
+from mmdistill.errors import ShapeError, check_device, check_levels, check_map, check_strided
+from mmdistill.pair import Pair
 from mmdistill.precision import without_autocast
 
 AXES = ("batch", "tokens", "channels")
 
-Kept = Tensor | Mapping[str, Tensor | None] | None
-"""Which tokens candidate elimination left: the index ``(B, n)`` of one part, or of several by name; None for all."""
+Side = Sequence[Tensor] | Mapping[str, Tensor]
+"""One modality's levels of tokens ``(B, N, C)``: a sequence, shallow to deep, or a mapping from layer to tokens."""
 
-
-class _NotGiven:
-    """Says that ``kept`` was not given, where None says that all tokens are there."""
-
-
-_NOT_GIVEN = _NotGiven()
+TokenLevels = Side | Pair[Side]
+LevelMaps = Pair[list[Tensor]]
+"""Per modality and level a map ``(B, C, H, W)``, or a mask ``(B, 1, H, W)``."""
 
 
 def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> Tensor:
@@ -61,7 +59,7 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
     _check_tokens("tokens_to_map", "tokens", tokens)
     if tokens.shape[1] != start + height * width:
         expected = f"{start + height * width} ({start} before the grid + {height}x{width})"
-        got = _with_hint(tokens.shape[1], start + height * width, "TokenLayout.map and its kept=")
+        got = _kept.count_with_hint(tokens.shape[1], start + height * width, "TokenLayout.map and its kept=")
         raise ShapeError("tokens_to_map", "tokens", "tokens", expected=expected, got=got)
     return _grid(tokens[:, start:], size)
 
@@ -117,8 +115,8 @@ class TokenLayout:
         >>> from mmdistill.tokens import TokenLayout
         >>> layout = TokenLayout(cls=1, template=(8, 8), search_rgb=(16, 16), search_tir=(16, 16))
         >>> tokens = torch.zeros(2, layout.count, 192)
-        >>> search = Pair(layout.map(tokens, "search_rgb"), layout.map(tokens, "search_tir"))
-        >>> layout.count, tuple(search.rgb.shape)
+        >>> levels = layout.maps([tokens], Pair("search_rgb", "search_tir"))
+        >>> layout.count, tuple(levels.rgb[0].shape)
         (577, (2, 192, 16, 16))
 
         With candidate elimination, here of all but three tokens of a row of four:
@@ -160,7 +158,7 @@ class TokenLayout:
         """How many tokens the whole sequence has, none dropped."""
         return sum(math.prod(sides) for _, sides in self.parts)
 
-    def split(self, tokens: Tensor, *, kept: Kept | _NotGiven = _NOT_GIVEN) -> dict[str, Tensor]:
+    def split(self, tokens: Tensor, *, kept: Kept | NotGiven = NOT_GIVEN) -> dict[str, Tensor]:
         """Return every part ``(B, n, C)`` of a sequence by name; views, nothing is copied or put back.
 
         Args:
@@ -176,7 +174,7 @@ class TokenLayout:
     @overload
     def map(self, tokens: Tensor, name: str, *, kept: Kept) -> tuple[Tensor, Tensor]: ...
 
-    def map(self, tokens: Tensor, name: str, *, kept: Kept | _NotGiven = _NOT_GIVEN) -> Tensor | tuple[Tensor, Tensor]:
+    def map(self, tokens: Tensor, name: str, *, kept: Kept | NotGiven = NOT_GIVEN) -> Tensor | tuple[Tensor, Tensor]:
         """Return the map ``(B, C, H, W)`` of one grid in a sequence, a view; with ``kept`` the map and its mask.
 
         Args:
@@ -198,16 +196,45 @@ class TokenLayout:
         height, width = grids[name]
         indices = self._index("map", kept, name)
         piece = self._split("map", tokens, indices)[name]
-        if isinstance(kept, _NotGiven):
+        if isinstance(kept, NotGiven):
             return _grid(piece, (height, width))
         if name not in indices:
             return _grid(piece, (height, width)), piece.new_ones(piece.shape[0], 1, height, width, dtype=torch.bool)
-        values, mask = scatter_kept(
+        values, mask = _kept.scatter_kept(
             f"kept {name}", piece, indices[name], height * width, check_values=self.check_values
         )
         return _grid(values, (height, width)), rearrange(mask, "b (h w) -> b 1 h w", h=height)
 
-    def join(self, parts: Mapping[str, Tensor], *, kept: Kept | _NotGiven = _NOT_GIVEN) -> Tensor:
+    @overload
+    def maps(self, levels: TokenLevels, name: str | Pair[str]) -> LevelMaps: ...
+
+    @overload
+    def maps(self, levels: TokenLevels, name: str | Pair[str], *, kept: LevelsKept) -> tuple[LevelMaps, LevelMaps]: ...
+
+    def maps(
+        self, levels: TokenLevels, name: str | Pair[str], *, kept: LevelsKept | NotGiven = NOT_GIVEN
+    ) -> LevelMaps | tuple[LevelMaps, LevelMaps]:
+        """Return ``map`` of every level of both modalities, as the losses take them; with ``kept`` the masks too.
+
+        Args:
+            levels: a ``Pair`` of the RGB and the TIR levels, as ``taps.pair()`` returns. Where both modalities are in
+                one sequence of tokens: the levels, or the taps themselves.
+            name: the grid, or a ``Pair`` of the RGB and the TIR grid.
+            kept: as in ``map``, for all levels; or a sequence of these, one per level; or a ``Pair`` of either.
+        """
+        names = Pair(name, name) if isinstance(name, str) else Pair(*name)
+        if not isinstance(levels, Pair) and names.rgb == names.tir:
+            expected = "a Pair of levels, or a Pair of two grids as name"
+            raise ValueError(f"TokenLayout: maps: expected {expected}; got {name!r} and {type(levels).__name__}")
+        by_side: Pair[Any] = levels if isinstance(levels, Pair) else Pair(levels, levels)
+        indices: Pair[Any] = kept if isinstance(kept, Pair) else Pair(kept, kept)
+        sides = [self._maps(*side) for side in zip(by_side, names, indices, Pair._fields, strict=True)]
+        if isinstance(kept, NotGiven):
+            return Pair(*sides)
+        maps, masks = (Pair(*([both[part] for both in side] for side in sides)) for part in (0, 1))
+        return maps, masks
+
+    def join(self, parts: Mapping[str, Tensor], *, kept: Kept | NotGiven = NOT_GIVEN) -> Tensor:
         """Return the sequence of its parts, in the layout's order whatever the mapping's.
 
         Args:
@@ -231,31 +258,26 @@ class TokenLayout:
         with without_autocast(pieces[0].device.type):
             return torch.cat(pieces, dim=1)
 
-    def _index(self, method: str, kept: Kept | _NotGiven, name: str | None) -> dict[str, Tensor]:
+    def _maps(self, levels: Side, name: str, kept: Any, side: str) -> list[Any]:
+        """Return ``map`` of each level of one modality."""
+        tokens = list(levels.values()) if isinstance(levels, Mapping) else levels
+        check_levels("TokenLayout", side, tokens)
+        each = kept if isinstance(kept, list | tuple) else [kept] * len(tokens)
+        if len(each) != len(tokens):
+            raise ShapeError("TokenLayout", f"kept {side}", "levels", expected=len(tokens), got=len(each))
+        return [self.map(level, name, kept=index) for level, index in zip(tokens, each, strict=True)]
+
+    def _index(self, method: str, kept: Kept | NotGiven, name: str | None) -> dict[str, Tensor]:
         """Return the index of each part that lost tokens, by name."""
-        where, may_drop = f"TokenLayout: {method}", ", ".join(self.may_drop)
-        if isinstance(kept, _NotGiven):
-            if self.may_drop:
-                message = f"{where}: {may_drop} may drop tokens; give kept=index, or kept=None where all are there"
-                raise ValueError(message)
-            return {}
-        if kept is None:
-            return {}
-        if not isinstance(kept, Mapping):
-            if name is None and len(self.may_drop) != 1:
-                raise ValueError(f"{where}: kept must be a mapping from part to index, such as {{'search': index}}")
-            kept = {self.may_drop[0] if name is None else name: kept}
-        allowed = self.may_drop or tuple(part for part, _ in self.parts)
-        for part in kept:
-            if part not in allowed:
-                raise ValueError(f"{where}: kept: expected {' or '.join(allowed)}; got {part!r}")
-        return {part: index for part, index in kept.items() if index is not None}
+        return _kept.index_by_part(
+            f"TokenLayout: {method}", kept, name, [part for part, _ in self.parts], self.may_drop
+        )
 
     def _split(self, method: str, tokens: Tensor, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         _check_tokens("TokenLayout", "tokens", tokens)
         counts = {name: math.prod(sides) for name, sides in self.parts}
         for name, index in indices.items():
-            counts[name] = check_index(f"kept {name}", index, counts[name], tokens, "tokens")
+            counts[name] = _kept.check_index(f"kept {name}", index, counts[name], tokens, "tokens")
         count = sum(counts.values())
         if tokens.shape[1] != count:
             stated = " + ".join(
@@ -264,7 +286,7 @@ class TokenLayout:
             )
             got: object = tokens.shape[1]
             if not indices:
-                got = _with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
+                got = _kept.count_with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
             raise ShapeError("TokenLayout", "tokens", "tokens", expected=f"{count} ({stated})", got=got)
         pieces = torch.split(tokens, list(counts.values()), dim=1)
         return dict(zip(counts, pieces, strict=True))
@@ -282,9 +304,9 @@ class TokenLayout:
             if values.shape[1] != math.prod(sides):
                 raise ShapeError("TokenLayout", name, "tokens", expected=_text(sides), got=values.shape[1])
             return values
-        count = check_index(f"kept {name}", index, math.prod(sides), values, name)
+        count = _kept.check_index(f"kept {name}", index, math.prod(sides), values, name)
         if is_map:
-            return gather_kept(f"kept {name}", values, index, check_values=self.check_values)
+            return _kept.gather_kept(f"kept {name}", values, index, check_values=self.check_values)
         if values.shape[1] != count:
             expected = f"{count} kept of {_text(sides)}"
             raise ShapeError("TokenLayout", name, "tokens", expected=expected, got=values.shape[1])
@@ -311,13 +333,6 @@ def _text(sides: tuple[int, ...]) -> str:
 
 def _grid(tokens: Tensor, size: Sequence[int]) -> Tensor:
     return rearrange(tokens, "b (h w) c -> b c h w", h=size[0], w=size[1])
-
-
-def _with_hint(got: int, wanted: int, remedy: str) -> object:
-    """Return a number of tokens, and what to do where tokens are missing."""
-    if got > wanted:
-        return got
-    return f"{got}; does candidate elimination drop tokens? then say which are left: {remedy}"
 
 
 def _check_tokens(where: str, side: str, tokens: Tensor) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mmdistill import SCFDLoss, ShapeError
+from mmdistill import FeatureTaps, Pair, SCFDLoss, ShapeError
 from mmdistill.tokens import TokenLayout, tokens_to_map
 
 LAYOUT = TokenLayout(cls=1, template=(2, 2), search=(3, 4), may_drop=("search",))
@@ -199,3 +199,55 @@ def test_layouts_with_options_are_values_too() -> None:
     assert repr(LAYOUT) == "TokenLayout(cls=1, template=(2, 2), search=(3, 4), may_drop=('search',))"
     assert TokenLayout(search=(3, 4)) != TokenLayout(search=(3, 4), may_drop=["search"])
     assert len({LAYOUT, copy.deepcopy(LAYOUT), pickle.loads(pickle.dumps(LAYOUT))}) == 1
+
+
+def test_maps_are_those_of_each_level_and_modality() -> None:
+    rgb, tir = ([torch.randn(2, 13, channels) for channels in (3, 5)] for _ in range(2))
+    layout = TokenLayout(cls=1, search=(3, 4))
+    levels = layout.maps(Pair(rgb, tir), "search")
+    for tokens, maps in zip((rgb, tir), levels, strict=True):
+        assert [torch.equal(x, each[:, 1:].mT.reshape(2, -1, 3, 4)) for x, each in zip(maps, tokens, strict=True)]
+    named = layout.maps(Pair(dict(zip("ab", rgb, strict=True)), dict(zip("ab", tir, strict=True))), "search")
+    assert all(map(torch.equal, [*named.rgb, *named.tir], [*levels.rgb, *levels.tir]))
+
+
+def test_maps_of_both_modalities_in_one_sequence_are_of_two_grids() -> None:
+    layout = TokenLayout(rgb=(3, 4), tir=(3, 4))
+    model = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 7))
+    with FeatureTaps(model, ["0", "1"]) as taps:
+        model(torch.randn(2, 24, 5))
+    levels = layout.maps(taps, Pair("rgb", "tir"))
+    for number, tokens in enumerate(taps.values()):
+        assert torch.equal(levels.rgb[number].flatten(2).mT, tokens[:, :12])
+        assert torch.equal(levels.tir[number].flatten(2).mT, tokens[:, 12:])
+    for one_for_both in (taps, list(taps.values())):
+        with pytest.raises(ValueError, match="TokenLayout: maps: expected a Pair of levels, or a Pair of two grids"):
+            layout.maps(one_for_both, "rgb")
+
+
+def test_maps_with_kept_give_masks() -> None:
+    indices = Pair(kept_of(2, 12, 5, 1), kept_of(2, 12, 5, 2))
+    whole, left = torch.randn(2, 2, 17, 3), torch.randn(2, 2, 10, 3)  # modality, batch, tokens, channels
+    tokens = Pair([whole[0], left[0]], [whole[1], left[1]])
+    maps, masks = LAYOUT.maps(tokens, "search", kept=Pair(*([None, index] for index in indices)))
+    for side, levels in enumerate(tokens):
+        for number, kept in enumerate((None, indices[side])):
+            features, mask = LAYOUT.map(levels[number], "search", kept=kept)
+            assert torch.equal(maps[side][number], features)
+            assert torch.equal(masks[side][number], mask)
+    late = Pair(tokens.rgb[1:], tokens.tir[1:])
+    for kept in (indices, Pair([indices.rgb], [{"search": indices.tir}])):  # of all levels alike, and by level
+        assert torch.equal(LAYOUT.maps(late, "search", kept=kept)[0].tir[0], maps.tir[1])
+    _, same = LAYOUT.maps(late, "search", kept=indices.rgb)  # one index for both
+    assert torch.equal(same.rgb[0], same.tir[0])
+    everything, full = LAYOUT.maps(Pair(tokens.rgb[:1], tokens.tir[:1]), "search", kept=None)
+    assert full.rgb[0].all()
+    assert torch.equal(everything.rgb[0], maps.rgb[0])
+    with pytest.raises(ValueError, match="TokenLayout: map: search may drop tokens; give kept="):
+        LAYOUT.maps(tokens, "search")
+    with pytest.raises(ShapeError, match="TokenLayout: kept tir: levels: expected 2, got 3"):
+        LAYOUT.maps(tokens, "search", kept=Pair([None, indices.rgb], [None] * 3))
+    with pytest.raises(ShapeError, match="TokenLayout: tir: levels: expected at least 1, got 0"):
+        LAYOUT.maps(Pair(tokens.rgb[:1], []), "search", kept=None)
+    with pytest.raises(ShapeError, match="TokenLayout: rgb: type: expected a sequence of maps"):
+        LAYOUT.maps(Pair(tokens.rgb[0], tokens.tir[0]), "search", kept=None)
