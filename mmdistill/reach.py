@@ -11,7 +11,7 @@ from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
 
-def reach(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, dict[str, float]]:
+def reach(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, dict[str, float]]:
     """Return, by term and by parameter, the norm of the gradient that the unweighted term sends there.
 
     0 where nothing arrives. Parameters that require no gradient are left out. Neither ``.grad`` nor the graph is
@@ -20,7 +20,7 @@ def reach(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[
 
     Args:
         terms: a loss's terms, not yet backpropagated.
-        parameters: as ``student.named_parameters()``; each name once.
+        parameters: the student, or as ``student.named_parameters()``; each name once.
 
     Raises:
         ValueError: no parameter requires gradient, or two have one name.
@@ -40,7 +40,7 @@ def reach(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[
     return {term: dict(zip(named, _norms(value, learning), strict=True)) for term, value in terms.parts.items()}
 
 
-def dead_terms(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
+def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> list[str]:
     """Return the names of the terms that reach none of the parameters, or only with a gradient of 0.
 
     Give the student's parameters alone: a term that reaches only the loss's own adaptors teaches the student nothing.
@@ -49,7 +49,7 @@ def dead_terms(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> 
 
     Args:
         terms: a loss's terms, not yet backpropagated.
-        parameters: as ``student.named_parameters()``; each name once.
+        parameters: the student, or as ``student.named_parameters()``; each name once.
 
     Raises:
         ValueError: no parameter requires gradient, or two have one name.
@@ -61,16 +61,16 @@ def dead_terms(terms: Terms, parameters: Iterable[tuple[str, nn.Parameter]]) -> 
         >>> from mmdistill.reach import dead_terms
         >>> student = nn.Linear(2, 1)
         >>> output = student(torch.ones(1, 2)).sum()
-        >>> dead_terms(Terms.summed(response=output, box=output.detach()), student.named_parameters())
+        >>> dead_terms(Terms.summed(response=output, box=output.detach()), student)
         ['box']
     """
     return [term for term, norms in reach(terms, parameters).items() if not any(norms.values())]
 
 
-def _learning(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+def _learning(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
     """Return by name the parameters that require gradient."""
     named: dict[str, nn.Parameter] = {}
-    for name, parameter in parameters:
+    for name, parameter in parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters:
         if name in named:
             raise ValueError(f"reach: parameters: expected each name once, got {name!r} twice; use prefixes")
         if parameter.requires_grad:

@@ -79,7 +79,8 @@ def test_dead_terms_are_those_without_a_way_or_with_a_gradient_of_zero() -> None
         saturated=(hidden.abs() + 1).neg().relu().sum(),
     )
     assert dead_terms(terms, student.named_parameters()) == ["detached", "zero", "elsewhere", "saturated"]
-    assert dead_terms(terms, student.first.named_parameters()) == [
+    assert dead_terms(terms, student) == dead_terms(terms, student.named_parameters())
+    assert dead_terms(terms, student.first) == [
         "alive",
         "detached",
         "zero",
