@@ -1,6 +1,6 @@
 """Distil in two processes with DistributedDataParallel, where only a tap reaches the student's deepest layer.
 
-``static_graph=True`` is what such a layer needs; ``find_unused_parameters=True`` raises "ready only once". Each line
+With such a layer ``find_unused_parameters=True`` raises "ready only once"; ``static_graph=True`` does not. Each line
 that concerns distillation ends in ``# distil``; the rest is a DDP run as it is without it.
 """
 
@@ -54,7 +54,7 @@ def worker(rank, folder, steps):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
-    net = DistributedDataParallel(Tracker(8), static_graph=True)  # as only a tap reaches layer3  # distil
+    net = DistributedDataParallel(Tracker(8), static_graph=True)  # in place of find_unused_parameters  # distil
     scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distil
     teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
     taps, teacher_taps = FeatureTaps(net, LAYERS), FeatureTaps(teacher, LAYERS)  # distil
