@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, SCFDLoss, dead_terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distil
 
 try:
     from accelerate import Accelerator
@@ -58,15 +58,14 @@ def main(epochs=2):
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     net = Tracker(8)
     teacher = Tracker(16).eval().requires_grad_(False).to(accelerator.device)  # yours comes trained  # distil
-    scfd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem"))  # distil
-    cmd = CMDLoss(scfd, hfrd=HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+    scfd, hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
     groups = [{"params": net.parameters(), "lr": 3e-3}]
-    groups += cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+    groups += scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.95**step)
     loader = torch.utils.data.DataLoader(Frames(), batch_size=4)
     net, optimizer, scheduler, loader = accelerator.prepare(net, optimizer, scheduler, loader)
-    cmd = accelerator.prepare(cmd)  # in autocast, in DDP, and in what save_state saves  # distil
+    scfd = accelerator.prepare(scfd)  # in autocast, in DDP, and in what save_state saves  # distil
     layers, history = ["stages.0", "stages.1"], []  # distil
     taps, teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distil
     for _ in range(epochs):
@@ -76,14 +75,9 @@ def main(epochs=2):
             loss = F.mse_loss(scores, batch["label"])
             with torch.no_grad(), accelerator.autocast(), teacher_taps:  # distil
                 teacher_scores = teacher(batch["rgb"], batch["tir"])["scores"]  # distil
-            terms = cmd(  # distil
-                student_features=taps.pair(),  # distil
-                teacher_features=teacher_taps.pair(),  # distil
-                student_response=scores,  # distil
-                teacher_response=teacher_scores.float(),  # distil
-                gaussian=batch["label"],  # distil
-            )  # distil
-            assert history or not dead_terms(terms, net.named_parameters())  # distil
+            features = scfd(taps.pair(), teacher_taps.pair())  # distil
+            terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, batch["label"])))  # distil
+            assert history or not dead_terms(terms, net)  # distil
             optimizer.zero_grad()
             accelerator.backward(loss + terms.total)  # distil
             optimizer.step()

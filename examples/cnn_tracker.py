@@ -104,7 +104,7 @@ def main(steps=24):
     actor, history = Actor(net, teacher, cmd), []
     for step in range(steps):
         loss, terms = actor(batch(step))
-        assert step or not dead_terms(terms, net.named_parameters())  # distil
+        assert step or not dead_terms(terms, net)  # distil
         optimizer.zero_grad()
         (loss + terms.total).backward()  # distil
         optimizer.step()

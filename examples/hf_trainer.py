@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, SCFDLoss  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms  # distil
 
 try:
     import accelerate  # noqa: F401, the Trainer needs it
@@ -48,8 +48,7 @@ class Distilled(nn.Module):  # distil
         self.student, self.teacher = student, (teacher,)  # in a tuple: in no checkpoint, always in evaluation  # distil
         layers = ["stages.0", "stages.1"]  # distil
         self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distil
-        scfd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem"))  # distil
-        self.cmd = CMDLoss(scfd, hfrd=HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
 
     def forward(self, rgb, tir, labels=None):  # distil
         if not self.training:  # distil
@@ -58,13 +57,8 @@ class Distilled(nn.Module):  # distil
             output = self.student(rgb, tir, labels)  # distil
         with torch.no_grad(), self.teacher_taps:  # distil
             teacher_scores = self.teacher[0].to(rgb.device)(rgb, tir)["scores"]  # distil
-        terms = self.cmd(  # distil
-            student_features=self.taps.pair(),  # distil
-            teacher_features=self.teacher_taps.pair(),  # distil
-            student_response=output["scores"],  # distil
-            teacher_response=teacher_scores,  # distil
-            gaussian=labels,  # distil
-        )  # distil
+        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distil
+        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(output["scores"], teacher_scores, labels)))  # distil
         return {**output, **terms, "loss": output["loss"] + terms.total}  # distil
 
 

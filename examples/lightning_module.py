@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, SCFDLoss, dead_terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distil
 
 try:
     import lightning
@@ -43,8 +43,7 @@ class TrackingModule(lightning.LightningModule):
         self.teacher = (teacher,)  # in a tuple: in no checkpoint, and always in evaluation mode  # distil
         layers = ["stages.0", "stages.1"]  # distil
         self.taps, self.teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distil
-        scfd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem"))  # distil
-        self.cmd = CMDLoss(scfd, hfrd=HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
         self.history = []
 
     def training_step(self, batch, _):
@@ -54,14 +53,9 @@ class TrackingModule(lightning.LightningModule):
         loss = F.mse_loss(scores, label)
         with torch.no_grad(), self.teacher_taps:  # distil
             teacher_scores = self.teacher[0].to(self.device)(rgb, tir)["scores"]  # distil
-        terms = self.cmd(  # distil
-            student_features=self.taps.pair(),  # distil
-            teacher_features=self.teacher_taps.pair(),  # distil
-            student_response=scores,  # distil
-            teacher_response=teacher_scores,  # distil
-            gaussian=label,  # distil
-        )  # distil
-        assert self.global_step or not dead_terms(terms, self.net.named_parameters())  # distil
+        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distil
+        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(scores, teacher_scores, label)))  # distil
+        assert self.global_step or not dead_terms(terms, self.net)  # distil
         stats = {"loss": loss, **terms.as_dict()}  # distil
         self.log_dict(stats)
         self.history.append(stats)
@@ -69,7 +63,7 @@ class TrackingModule(lightning.LightningModule):
 
     def configure_optimizers(self):
         groups = [{"params": self.net.parameters(), "lr": 3e-3}]
-        groups += self.cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+        groups += self.scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
         optimizer = torch.optim.AdamW(groups)
         rates, steps = [group["lr"] for group in groups], self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)

@@ -93,7 +93,7 @@ def main(steps=24, name="D1"):
         modulation, features = tracker.regressor.get_modulation(reference), tracker.regressor.test(test)
         boxes = bbe(modulation, features, proposals, box.expand(count, 4))  # distil
         terms = Terms.weighted((1.0, location), (1.0, boxes))  # distil
-        assert step or not dead_terms(terms, learning.named_parameters())  # distil
+        assert step or not dead_terms(terms, learning)  # distil
         optimizer.zero_grad()
         terms.total.backward()  # distil
         optimizer.step()

@@ -94,16 +94,11 @@ def main(steps=16):
         loss = F.mse_loss(outputs["scores"], label)
         with torch.no_grad(), teacher_taps:  # distil
             teacher_outputs = teacher(template, search)  # distil
-        student, masks = [], []  # distil
-        for levels, kept in zip(taps.pair(), outputs["kept"]):  # RGB, then TIR  # distil
-            indices = zip(levels, (None, kept, kept))  # no token is dropped before the first level  # distil
-            maps = [layout.map(tokens, "search", kept=index) for tokens, index in indices]  # distil
-            student.append([level for level, _ in maps])  # distil
-            masks.append([mask for _, mask in maps])  # distil
-        whole = Pair(*([layout.map(tokens, "search") for tokens in levels] for levels in teacher_taps.pair()))  # distil
-        features = scfd(Pair(*student), whole, mask=Pair(*masks))  # distil
+        kept = Pair(*([None, index, index] for index in outputs["kept"]))  # none is dropped before the first  # distil
+        student, mask = layout.maps(taps.pair(), "search", kept=kept)  # distil
+        features = scfd(student, layout.maps(teacher_taps.pair(), "search"), mask=mask)  # distil
         terms = Terms.weighted((0.01, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distil
-        assert step or not dead_terms(terms, tracker.named_parameters())  # distil
+        assert step or not dead_terms(terms, tracker)  # distil
         optimizer.zero_grad()
         (loss + terms.total).backward()  # distil
         optimizer.step()
