@@ -1,7 +1,8 @@
 """Distil a one-stream ViT tracker whose student drops the search tokens that its template attends to least.
 
-The teacher keeps all its tokens. What the student kept is put back to its place, and positions that either modality
-dropped do not count. Each line that concerns distillation ends in ``# distil``; the rest is a tracker and its training.
+The teacher keeps all its tokens. The tokens that the student kept are put back to their positions. Positions that
+either modality dropped do not count. Each line that concerns distillation ends in ``# distil``; the rest is a tracker
+and its training.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Tokens that candidate elimination left: their index, checked; back to their places, and taken from them."""
+"""The tokens that candidate elimination left: checks their index, puts them back to their positions, gathers them."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
     Args:
         side: what an error calls the index.
         tokens: those left, ``(B, n, C)``.
-        index: the place of each, ``(B, n)``.
+        index: the position of each, ``(B, n)``.
         size: how many the whole part has.
         check_values: whether to read the index.
 
     Returns:
         ``(B, size, C)`` and ``(B, size)``.
     """
-    _check_numbers(side, index, size, check_values)
+    _check_index_values(side, index, size, check_values)
     batch, _, channels = tokens.shape
     # Not in place: a transform's batch of tokens would not fit into zeros that are no batch.
     whole = tokens.new_zeros(batch, size, channels).scatter(1, _per_channel(index, channels), tokens)
@@ -98,7 +98,7 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
 
 def gather_kept(side: str, tokens: Tensor, index: Tensor, *, check_values: bool) -> Tensor:
     """Return the tokens left ``(B, n, C)`` of all of a part's ``(B, size, C)``, in the index's order."""
-    _check_numbers(side, index, tokens.shape[1], check_values)
+    _check_index_values(side, index, tokens.shape[1], check_values)
     return tokens.gather(1, _per_channel(index, tokens.shape[2]))
 
 
@@ -106,19 +106,19 @@ def _per_channel(index: Tensor, channels: int) -> Tensor:
     return index[:, :, None].expand(-1, -1, channels)
 
 
-def _check_numbers(side: str, index: Tensor, size: int, check_values: bool) -> None:
-    """Refuse places outside the part and doubled ones, which would overwrite each other; one read."""
+def _check_index_values(side: str, index: Tensor, size: int, check_values: bool) -> None:
+    """Refuse positions outside the part, and doubled ones: they would overwrite each other. One read."""
     if not check_values or not has_values([index]):
         return
-    places = index.sort(dim=1).values
-    doubled = places[:, 1:] == places[:, :-1]
-    if not bool((places[:, 0] < 0).any() | (places[:, -1] >= size).any() | doubled.any()):
+    positions = index.sort(dim=1).values
+    doubled = positions[:, 1:] == positions[:, :-1]
+    if not bool((positions[:, 0] < 0).any() | (positions[:, -1] >= size).any() | doubled.any()):
         return
-    outside = places[(places < 0) | (places >= size)]
+    outside = positions[(positions < 0) | (positions >= size)]
     if outside.numel():
         expected, got = f"from 0 to {size - 1}", int(outside[0])
     else:
-        expected, got = "each token once", f"{int(places[:, 1:][doubled][0])} twice"  # type: ignore[assignment]
+        expected, got = "each token once", f"{int(positions[:, 1:][doubled][0])} twice"  # type: ignore[assignment]
     raise ShapeError("TokenLayout", side, "values", expected=expected, got=got)
 
 

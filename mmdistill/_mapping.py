@@ -1,4 +1,4 @@
-"""A dictionary that is none to isinstance, for versions of PyTorch whose compiler makes no kinds of dict."""
+"""The base of Terms before PyTorch 2.7, whose compiler builds no subclasses of dict."""
 
 from __future__ import annotations
 

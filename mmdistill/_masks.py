@@ -99,7 +99,7 @@ def response_mask(where: str, mask: Tensor | None, like: Tensor, like_side: str)
     if like.ndim == 3 and isinstance(mask, Tensor) and mask.ndim == 4:
         _check_positions(where, "mask", mask, like[:, None], like_side)
         return Mask.of(mask)
-    _check_numbers(where, "mask", mask, f"{tuple(like.shape)} as {like_side}")
+    _check_booleans(where, "mask", mask, f"{tuple(like.shape)} as {like_side}")
     if mask.shape != like.shape:
         expected = f"{tuple(like.shape)} as {like_side}"
         raise ShapeError(where, "mask", "shape", expected=expected, got=tuple(mask.shape))
@@ -112,7 +112,7 @@ def mask_counts(masks: Sequence[Mask | None], side: str = "mask") -> dict[str, T
     return {f"{side} level {n}": mask.counts for n, mask in enumerate(masks, start=1) if mask is not None}
 
 
-def _check_numbers(where: str, side: str, mask: object, contract: str) -> None:
+def _check_booleans(where: str, side: str, mask: object, contract: str) -> None:
     if not isinstance(mask, Tensor):
         raise ShapeError(where, side, "type", expected=f"a tensor {contract}", got=type(mask).__name__)
     if mask.dtype != torch.bool:
@@ -122,7 +122,7 @@ def _check_numbers(where: str, side: str, mask: object, contract: str) -> None:
 
 def _check_positions(where: str, side: str, mask: object, like: Tensor, like_side: str) -> None:
     """Refuse what is not ``(B, 1, H, W)``, boolean, of the map's batch, height and width, on its device."""
-    _check_numbers(where, side, mask, "(B, 1, H, W)")
+    _check_booleans(where, side, mask, "(B, 1, H, W)")
     assert isinstance(mask, Tensor)
     if mask.ndim != 4:
         raise ShapeError(where, side, "axes", expected="4 (B, 1, H, W)", got=tuple(mask.shape))

@@ -68,8 +68,8 @@ def detached(values: Tensor) -> Tensor:
 def savable(values: Tensor) -> Tensor:
     """Return the tensor as autograd can save it for a gradient: a copy where it was made in ``torch.inference_mode``.
 
-    Such a tensor is a constant. Nothing is copied where gradients are off, nor inside ``torch.compile``, which can't
-    tell which tensors these are: there PyTorch's own error asks for ``torch.no_grad`` instead.
+    Such a tensor is a constant. Nothing is copied where gradients are off, nor inside ``torch.compile``. The
+    compiler can't recognize these tensors; there PyTorch's own error asks for ``torch.no_grad`` instead.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not values.is_inference():
         return values

@@ -1,4 +1,4 @@
-"""What all losses have beside their forward: optimizer groups, and the watch over parameters that nobody trains."""
+"""The base class of all losses: optimizer groups, and a warning for parameters that no optimizer changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmdistill import _checks
 from mmdistill._transforms import has_values
 from mmdistill.errors import UnchangedParametersWarning
 
-WATCHED_CALLS = 100
+MAX_UNCHANGED_CALLS = 100
 """Training calls after which a loss's parameters must have changed."""
 
 
@@ -55,7 +55,7 @@ class DistillationLoss(nn.Module):
         return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
 
     def watch_parameters(self) -> None:
-        """Count a training call, and warn once if no parameter changed in ``WATCHED_CALLS``; called by ``forward``."""
+        """Count a training call of ``forward``; warn once if no parameter changed in ``MAX_UNCHANGED_CALLS``."""
         if torch.compiler.is_compiling() or not self._watch.on or not self.training or not torch.is_grad_enabled():
             return
         self._watch.count(self)
@@ -77,7 +77,7 @@ class ParameterWatch:
 
     def count(self, loss: nn.Module) -> None:
         """Count one call of this loss."""
-        if 1 < self.calls < WATCHED_CALLS - 1:
+        if 1 < self.calls < MAX_UNCHANGED_CALLS - 1:
             self.calls += 1
             return
         parameters = trainable(loss)
@@ -89,7 +89,7 @@ class ParameterWatch:
                 if isinstance(part, DistillationLoss) and part is not loss:
                     part._watch.on = False  # the whole speaks for its parts
             return
-        if self.calls < WATCHED_CALLS:
+        if self.calls < MAX_UNCHANGED_CALLS:
             self.first = _state(parameters)
             return
         self.on = False
@@ -119,8 +119,8 @@ def _have_gradients(loss: nn.Module, parameters: list[nn.Parameter]) -> bool:
 def _state(parameters: list[nn.Parameter]) -> tuple[list[int], list[float]]:
     """Return the parameters' versions, and a sum over each one's values.
 
-    A step of an optimizer changes one or the other: a learning rate of 0 changes versions alone; fused optimizers, and
-    FSDP, which gathers the values anew for each call, change values alone.
+    A step of an optimizer changes versions or values. With a learning rate of 0 it changes versions alone. Fused
+    optimizers change values alone; so does FSDP, which gathers the values anew for each call.
     """
     # On the processor: not every device has float64.
     sums = [float(_local(each).detach().cpu().sum(dtype=torch.float64)) for each in parameters]

@@ -23,8 +23,8 @@ else:
 class TermName(str):
     """A term's name, which knows the term's weight in the total and the loss it is of.
 
-    Wrappers hand ``type(outputs)`` the names and the mapped values and nothing else, so what ``Terms`` needs to be
-    built anew is in the names. Equal to the plain string, and pickled as it.
+    Wrappers give ``type(outputs)`` the names and the mapped values only. So the names carry what ``Terms`` needs to be
+    built anew. A name equals the plain string, and is pickled as it.
     """
 
     weight: float

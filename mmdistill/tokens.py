@@ -87,12 +87,11 @@ class TokenLayout:
     Each keyword names a part: a grid as ``(H, W)``, or a plain number of tokens that are no grid. In a one-stream
     tracker template and search region share the sequence, and maybe both modalities do.
 
-    **Candidate elimination.** OSTrack, ViPT and others drop search tokens inside the network, often from some epoch
-    on only: 320 tokens become 244, 190, 153. A sequence with fewer tokens than the layout states is refused, so a run
-    that begins with all tokens would fail at that epoch. So name the parts that can lose tokens when the layout is
-    made: ``may_drop=("search",)``. From the first step on, ``map``, ``split`` and ``join`` then refuse a call without
-    ``kept``: the index ``(B, n)`` of the tokens that are left, in their order in the sequence, or None where all are
-    there.
+    **Candidate elimination.** OSTrack, ViPT and others drop search tokens inside the network, often from some epoch on
+    only: 320 tokens become 244, 190, 153. A sequence with fewer tokens than the layout states is refused, so a run that
+    begins with all tokens would fail at that epoch. So name the parts that can lose tokens when the layout is made:
+    ``may_drop=("search",)``. Then every method refuses a call without ``kept`` from the first step on. ``kept`` is the
+    index ``(B, n)`` of the tokens that are left, in their order in the sequence; None where all are there.
 
     Args:
         may_drop: names of the parts that can lose tokens.
@@ -180,13 +179,13 @@ class TokenLayout:
         Args:
             tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
             name: the grid.
-            kept: the index ``(B, n)``, int64, of the tokens that are left of this grid: the k-th of its tokens in the
-                sequence stands at row ``kept[:, k] // W``, column ``kept[:, k] % W``. Where other parts lost tokens
+            kept: the index ``(B, n)``, int64, of the tokens that are left of this grid. The k-th of its tokens in the
+                sequence belongs to row ``kept[:, k] // W``, column ``kept[:, k] % W``. Where other parts lost tokens
                 too, a mapping from names to indices. None where all are there.
 
         Returns:
-            Without ``kept`` the map. With it, even if None, the map, zero at dropped positions, and the mask
-            ``(B, 1, H, W)``, true where a token is; the losses take it as ``mask``. Gradient flows to the tokens left.
+            Without ``kept`` the map. With it, even if None: the map, zero at dropped positions, and the mask
+            ``(B, 1, H, W)``, true where a token is. The losses take it as ``mask``. Gradient flows to the tokens left.
         """
         grids = {part: sides for part, sides in self.parts if len(sides) == 2}
         if name not in grids:

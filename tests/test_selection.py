@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import DeadTermWarning, MPSDFusion, Pair, ShapeError, path_entropy, path_selection
-from mmdistill.fusion.selection import CHECK_EVERY, CHECKS
+from mmdistill.fusion.selection import CHECK_INTERVAL, MIN_COLLAPSED_CHECKS
 
 
 def entropy_by_hand(weights: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def with_scores(weighting: str, *scores: float) -> MPSDFusion:
     return block
 
 
-def calls(block: nn.Module, count: int = CHECK_EVERY * CHECKS) -> list[warnings.WarningMessage]:
+def calls(block: nn.Module, count: int = CHECK_INTERVAL * MIN_COLLAPSED_CHECKS) -> list[warnings.WarningMessage]:
     """What a block warns of in so many calls."""
     pair = Pair(*torch.randn(2, 2, 4, 2, 2).unbind())
     with warnings.catch_warnings(record=True) as caught:
@@ -100,7 +100,7 @@ def calls(block: nn.Module, count: int = CHECK_EVERY * CHECKS) -> list[warnings.
 @pytest.mark.parametrize("weighting", ["path", "channel"])
 def test_a_block_warns_once_of_its_collapsed_selection(weighting: str) -> None:
     block = with_scores(weighting, 0, 9, 0)
-    assert not calls(block, CHECK_EVERY * CHECKS - 1)
+    assert not calls(block, CHECK_INTERVAL * MIN_COLLAPSED_CHECKS - 1)
     [warning] = calls(block, 1)
     assert "path 1 of 3" in str(warning.message)
     assert warning.filename == __file__
@@ -110,10 +110,10 @@ def test_a_block_warns_once_of_its_collapsed_selection(weighting: str) -> None:
 def test_a_block_that_selects_is_quiet() -> None:
     assert not calls(with_scores("path", 0, 3, 0))
     block = with_scores("path", 9, 0, 0)
-    assert not calls(block, CHECK_EVERY * (CHECKS - 1))
+    assert not calls(block, CHECK_INTERVAL * (MIN_COLLAPSED_CHECKS - 1))
     block.path_weights[2].bias.data = torch.tensor([0.0, 0.0, 9.0])  # another path from here on
-    assert not calls(block, CHECK_EVERY * (CHECKS - 1))
-    assert len(calls(block, CHECK_EVERY)) == 1
+    assert not calls(block, CHECK_INTERVAL * (MIN_COLLAPSED_CHECKS - 1))
+    assert len(calls(block, CHECK_INTERVAL)) == 1
 
 
 def test_evaluation_is_not_checked_and_copies_are_made_as_before() -> None:
@@ -131,5 +131,5 @@ def test_the_values_are_read_only_when_it_is_the_blocks_turn(monkeypatch: pytest
     read: list[Tensor] = []
     plain = Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: (read.append(tensor), plain(tensor))[1])
-    calls(with_scores("path", 0, 0, 0), 2 * CHECK_EVERY + 1)
+    calls(with_scores("path", 0, 0, 0), 2 * CHECK_INTERVAL + 1)
     assert len(read) == 2

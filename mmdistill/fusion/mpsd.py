@@ -64,8 +64,8 @@ class MPSDFusion(nn.Module):
     global maximum of each and are summed. Under float16 autocast they stay in the parameters' type, float32,
     because the product of two features overflows from 256 on.
 
-    Warns with ``DeadTermWarning``, once a block, when its selection has collapsed in training: one path had a weight of
-    at least 0.99 for every sample of three batches, 100 training calls apart. Compiled code is not checked.
+    Warns with ``DeadTermWarning``, once per block, when its selection has collapsed in training. Then one path had a
+    weight of at least 0.99 for every sample of three batches, 100 training calls apart. Compiled code is not checked.
 
     Args:
         channels: channels C of either modality, and of the fused map.

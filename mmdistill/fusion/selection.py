@@ -1,4 +1,4 @@
-"""How a block selects among its paths: the weights' entropy, shares of the paths, and whether one path is all."""
+"""How a block selects among its paths: the entropy of the weights, each share, and whether one path has it all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from mmdistill._transforms import has_values
 from mmdistill.errors import DeadTermWarning, ShapeError, check_floating
 
-COLLAPSED_FROM = 0.99
+COLLAPSE_LIMIT = 0.99
 """The selection is collapsed where one path has at least this weight for every sample."""
 
-CHECK_EVERY = 100
+CHECK_INTERVAL = 100
 """Training calls of a block between two checks of its selection."""
 
-CHECKS = 3
+MIN_COLLAPSED_CHECKS = 3
 """Checks in a row that must find the same path before a block warns."""
 
 
@@ -87,7 +87,7 @@ def path_selection(weights: Tensor) -> PathSelection:
     by_path = given if given.ndim == 2 else given.mean(dim=2)
     mean = by_path.mean(dim=0)
     preferred = torch.nn.functional.one_hot(by_path.argmax(dim=1), by_path.shape[1]).to(mean.dtype).mean(dim=0)
-    numbers = torch.cat([mean, preferred, path_entropy(given).mean()[None], path_entropy(mean[None]), _least(given)])
+    numbers = torch.cat([mean, preferred, path_entropy(given).mean()[None], path_entropy(mean[None]), _smallest(given)])
     paths, found = len(mean), numbers.tolist()
     return PathSelection(
         tuple(found[:paths]),
@@ -99,7 +99,7 @@ def path_selection(weights: Tensor) -> PathSelection:
 
 
 class SelectionCheck:
-    """Warns when a block's selection has collapsed: looks at every hundredth call, so it costs no step a wait."""
+    """Warns when a block's selection has collapsed. Reads the device at every hundredth training call only."""
 
     def __init__(self) -> None:
         self._calls = self._found_in_a_row = 0
@@ -107,34 +107,34 @@ class SelectionCheck:
         self._warned = False
 
     def __call__(self, weights: Tensor) -> None:
-        """Count a training call, and look at its weights ``(B, P)`` or ``(B, P, C)`` if it is its turn."""
+        """Count a training call; at every hundredth check its weights, ``(B, P)`` or ``(B, P, C)``."""
         if self._warned or not torch.is_grad_enabled() or not has_values((weights,)):
             return
         self._calls += 1
-        if self._calls % CHECK_EVERY:
+        if self._calls % CHECK_INTERVAL:
             return
-        path = _collapsed(_least(weights.detach()).tolist())
+        path = _collapsed(_smallest(weights.detach()).tolist())
         self._found_in_a_row = self._found_in_a_row + 1 if path == self._path else 1
         self._path = path
-        if path is not None and self._found_in_a_row >= CHECKS:
+        if path is not None and self._found_in_a_row >= MIN_COLLAPSED_CHECKS:
             self._warned = True
             # Past this call, forward and the two frames of nn.Module: the line that called the block.
             warnings.warn(
                 f"MPSDFusion: the selection has collapsed: path {path} of {weights.shape[1]} (0 gated sum, 1 product, "
-                f"2 difference) has weight {COLLAPSED_FROM} or more for every sample, so the others learn nothing. "
+                f"2 difference) has weight {COLLAPSE_LIMIT} or more for every sample, so the others learn nothing. "
                 'Train with MPSDLoss, or take normalize="layer_norm"',
                 DeadTermWarning,
                 stacklevel=5,
             )
 
 
-def _least(weights: Tensor) -> Tensor:
+def _smallest(weights: Tensor) -> Tensor:
     """Return each path's smallest weight over samples and channels, ``(P,)``."""
     return weights.amin(dim=0 if weights.ndim == 2 else (0, 2))
 
 
 def _collapsed(least: list[float]) -> int | None:
-    return next((path for path, weight in enumerate(least) if weight >= COLLAPSED_FROM), None)
+    return next((path for path, weight in enumerate(least) if weight >= COLLAPSE_LIMIT), None)
 
 
 def _check(where: str, weights: Tensor) -> None:

@@ -22,7 +22,7 @@ from mmdistill.terms import Terms
 
 T = TypeVar("T")
 
-LOSSES = ("mmdistill.losses.", "mmdistill.unsupervised.")
+LOSS_PACKAGES = ("mmdistill.losses.", "mmdistill.unsupervised.")
 """Where this library's losses are defined."""
 
 
@@ -30,9 +30,9 @@ class CMDLoss(DistillationLoss):
     """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
     The tracker's own loss, L_original, is the caller's to add. The weights are for one such as DiMP's, whose
-    classification counts 100; beside a loss of weight 1, beta is to be 100 times smaller. A part that is not given
-    is left out together with its inputs, so Table 1's rows are this class with fewer parts. Inputs of a part that is
-    left out are not used, of which ``UnusedInputWarning`` is given once. The teacher's side is detached by the parts.
+    classification counts 100; beside a loss of weight 1, beta is to be 100 times smaller. A part that is not given is
+    left out together with its inputs, so Table 1's rows are this class with fewer parts. ``UnusedInputWarning`` says
+    once that inputs of such a part are not used. The teacher's side is detached by the parts.
 
     Args:
         scfd: the feature distillation, or None.
@@ -162,13 +162,13 @@ class CMDLoss(DistillationLoss):
 def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> None:
     """Refuse what is no module, and another loss of this library, as where parts are swapped.
 
-    Any other module may stand for a part, if it is called alike: one's own, or what wraps a part.
+    Any other module with the part's arguments may take its place: a user's own, or a wrapper of a part.
     """
     _checks.part("CMDLoss", name, part)
     inner: object = part
     while isinstance(inner, nn.Module) and type(inner).__name__ in ("OptimizedModule", "DistributedDataParallel"):
         inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
-    ours = any(each.__module__.startswith(LOSSES) for each in type(inner).__mro__)
+    ours = any(each.__module__.startswith(LOSS_PACKAGES) for each in type(inner).__mro__)
     if ours and not isinstance(inner, kind):
         raise ValueError(
             f"CMDLoss: {name} must be {kind.__name__}, or a module called alike; got {type(inner).__name__}"
@@ -182,6 +182,6 @@ def _given(part: str, name: str, value: T | None) -> T:
 
 
 def _mask(own: object, for_all: object) -> dict[str, object]:
-    """Return a part's mask as its keyword; none where there is no mask, so that one's own part need not take one."""
+    """Return a part's mask as a keyword argument, or none: a user's own part need not take a mask."""
     given = for_all if own is None else own
     return {} if given is None else {"mask": given}

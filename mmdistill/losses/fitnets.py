@@ -79,8 +79,8 @@ class FitNetsLoss(DistillationLoss):
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
-                level, with None for all positions of a level.
+            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
+                per level, with None for all positions of a level.
         """
         self.watch_parameters()
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
@@ -90,7 +90,7 @@ class FitNetsLoss(DistillationLoss):
         check_alive("FitNetsLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.regressors, student, teacher, masks, strict=True)
         hints = [
-            mean_squared_error(adapted(regress, ours), theirs.detach(), where)
-            for regress, ours, theirs, where in levels
+            mean_squared_error(adapted(regress, ours), theirs.detach(), valid)
+            for regress, ours, theirs, valid in levels
         ]
         return Terms.summed("fitnets", hint=add(hints))

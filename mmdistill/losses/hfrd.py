@@ -84,8 +84,8 @@ class HFRDLoss(DistillationLoss):
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")
-        where = response_mask("HFRDLoss", mask, student_response, "student_response")
-        counts = None if where is None else {"mask": where.counts}
+        valid = response_mask("HFRDLoss", mask, student_response, "student_response")
+        counts = None if valid is None else {"mask": valid.counts}
         inputs = {"student_response": student_response, **sides}
         check_inputs("HFRDLoss", inputs, finite=self.check_values, counts=counts)
         check_alive("HFRDLoss", [student_response], [teacher_response])
@@ -94,4 +94,4 @@ class HFRDLoss(DistillationLoss):
         masked = widen(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
-        return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), where))
+        return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), valid))

@@ -102,14 +102,14 @@ class KDLoss(DistillationLoss):
             ValueError: a mask with logits of classes.
         """
         self._check(student, teacher)
-        where = self._mask(mask, student)
+        valid = self._mask(mask, student)
         # Each map needs a position: there is no softmax over none.
-        counts = None if where is None else {"mask of one map": where.counts.min()}
+        counts = None if valid is None else {"mask of one map": valid.counts.min()}
         check_inputs("KDLoss", {"student": student, "teacher": teacher}, finite=self.check_values, counts=counts)
         check_alive("KDLoss", [student], [teacher])
         target = teacher.detach()
         if self.over == "response":
-            inside = None if where is None else where.positions.squeeze(-3).flatten(-2)
+            inside = None if valid is None else valid.positions.squeeze(-3).flatten(-2)
             divergence = softened_divergence(student.flatten(-2), target.flatten(-2), self.temperature, inside)
         else:
             divergence = softened_divergence(student, target, self.temperature)

@@ -119,8 +119,8 @@ class ModalityDistillationLoss(DistillationLoss):
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
-                level, with None for all positions of a level.
+            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
+                per level, with None for all positions of a level.
         """
         self.watch_parameters()
         check_pyramids("ModalityDistillationLoss", student, teacher, self.student_channels, self.teacher_channels)
@@ -130,7 +130,7 @@ class ModalityDistillationLoss(DistillationLoss):
         check_alive("ModalityDistillationLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.adaptors, student, teacher, masks, strict=True)
         errors = [
-            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, where)
-            for adapt, x, target, where in levels
+            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, valid)
+            for adapt, x, target, valid in levels
         ]
         return Terms.summed("md", distillation=add(errors))

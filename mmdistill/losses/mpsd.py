@@ -90,8 +90,8 @@ class MPSDLoss(DistillationLoss):
         Args:
             student: per level, what its MPSD block, or another fusion, returned.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
-                level, with None for all positions of a level.
+            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
+                per level, with None for all positions of a level.
                 Fused map and paths are compared there only; the fusion itself saw the maps whole.
         """
         self.watch_parameters()
@@ -103,11 +103,11 @@ class MPSDLoss(DistillationLoss):
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
         with without_float16(teacher[0].device.type):
-            for adapt, level, attached, where in zip(self.adaptors, student, teacher, masks, strict=True):
+            for adapt, level, attached, valid in zip(self.adaptors, student, teacher, masks, strict=True):
                 target = attached.detach()
-                fusion.append(mean_squared_error(adapted(adapt, level.fused), target, where))
+                fusion.append(mean_squared_error(adapted(adapt, level.fused), target, valid))
                 if level.paths.shape[0] > 1:
-                    errors = self._path_errors(adapt, level.paths, target, where)
+                    errors = self._path_errors(adapt, level.paths, target, valid)
                     penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
         return Terms.summed("mpsd", **{name: add(levels) for name, levels in parts.items() if levels})

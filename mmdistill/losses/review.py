@@ -107,8 +107,8 @@ class ReviewKDLoss(DistillationLoss):
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
-                level, with None for all positions of a level.
+            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
+                per level, with None for all positions of a level.
                 The chain sees the maps whole.
         """
         self.watch_parameters()
@@ -121,5 +121,5 @@ class ReviewKDLoss(DistillationLoss):
         )
         check_alive("ReviewKDLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.chain(student), teacher, masks, strict=True)
-        errors = [hierarchical_context_error(x, target.detach(), where) for x, target, where in levels]
+        errors = [hierarchical_context_error(x, target.detach(), valid) for x, target, valid in levels]
         return Terms.summed("review", review=add(errors))

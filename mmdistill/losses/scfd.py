@@ -113,8 +113,8 @@ class SCFDLoss(DistillationLoss):
         Args:
             student: both modalities' levels, maps ``(B, C_student, H, W)``.
             teacher: both modalities' levels, maps ``(B, C_teacher, H, W)``, of the student's sizes; detached here.
-            mask: the positions that count, ``(B, 1, H, W)``, booleans: one for all levels, or a sequence of one per
-                level, with None for all positions of a level.
+            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
+                per level, with None for all positions of a level.
                 A ``Pair`` of these where RGB and TIR differ. The interaction is position by position; the chain sees
                 the student's maps whole.
         """

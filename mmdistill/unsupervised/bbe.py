@@ -33,10 +33,10 @@ class BBEDistiller(DistillationLoss):
     the tracker's predictor psi judges boxes. Here the two branches see two modalities of one scene, and the box is a
     patch without a label.
 
-    Either branch may learn, as in ``TCLDistiller``: the reference branch, which makes the modulation, in the paper's
-    settings B1 and D2; the test branch, which makes the features, in B2 and D1; both in D3 to D5. By default nothing is
-    detached. ``detach`` names the branch that teaches, as ``SETTINGS["D2"].teacher`` does. With ``detach="reference"``
-    or ``nu=0`` the second term has nothing to teach and is left out.
+    Either branch may learn, as in ``TCLDistiller``. In the paper's settings B1 and D2 the reference branch learns: it
+    makes the modulation. In B2 and D1 the test branch learns: it makes the features. In D3 to D5 both learn.
+    By default nothing is detached. ``detach`` names the branch that teaches, as ``SETTINGS["D2"].teacher`` does. With
+    ``detach="reference"`` or ``nu=0`` the second term has nothing to teach and is left out.
 
     The predictor stays the tracker's: it is called, and kept unregistered, so its parameters and buffers are none of
     this module's, and ``.to(device)``, ``.train()`` and ``.eval()`` of this module don't reach it. It belongs to the

@@ -37,11 +37,11 @@ class TCLDistiller(DistillationLoss):
 
     The reference branch of a two-branch tracker makes a filter of the target. The filter is correlated with the
     features of the test branch. Here the branches see two modalities of one scene. The scores of the filter on the
-    features are to be a Gaussian at the patch, so no label but the place is needed.
+    features are to be a Gaussian at the patch, so no label but the position is needed.
 
-    Either branch may learn: the reference branch, which makes the filters, in the paper's settings C1 and D2; the test
-    branch, which makes the features, in D1; both in D3 to D5. By default nothing is detached. ``detach`` names the
-    branch that teaches, as ``SETTINGS["C1"].teacher`` does.
+    Either branch may learn. In the paper's settings C1 and D2 the reference branch learns: it makes the filters. In
+    D1 the test branch learns: it makes the features. In D3 to D5 both learn. By default nothing is detached.
+    ``detach`` names the branch that teaches, as ``SETTINGS["C1"].teacher`` does.
 
     The first mean is over filter iterates, frames, sequences and cells, as DiMP averages over its optimizer's iterates;
     the second over iterates and sequences, of a sum over all entries of a filter. With ``detach="reference"`` or
@@ -113,8 +113,8 @@ class TCLDistiller(DistillationLoss):
         filters = _stacked(filters)
         self._check(filters, features, label)
         inputs = {"filters": filters, "features": features, "label": label}
-        where = response_mask("TCLDistiller", mask, label, "label")
-        counts = None if where is None else {"mask": where.counts}
+        valid = response_mask("TCLDistiller", mask, label, "label")
+        counts = None if valid is None else {"mask": valid.counts}
         check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts)
         learning = {"reference": filters, "test": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
@@ -130,7 +130,7 @@ class TCLDistiller(DistillationLoss):
         target = widen(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
-        parts = {"classification": mean_square(residual.unsqueeze(-3), where)}
+        parts = {"classification": mean_square(residual.unsqueeze(-3), valid)}
         if self.mu > 0 and self.detach != "reference":
             parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
         return Terms.summed("tcl", **parts)

@@ -24,7 +24,7 @@ from mmdistill import (
     Terms,
     UnchangedParametersWarning,
 )
-from mmdistill.base import WATCHED_CALLS
+from mmdistill.base import MAX_UNCHANGED_CALLS
 from mmdistill.losses import FitNetsLoss
 
 TAPPED = ("shallow", "neck")
@@ -253,7 +253,7 @@ def watched() -> Iterator[tuple[str, dict[str, Gradients]]]:
             optimizer = torch.optim.AdamW(loss.param_groups(1e-3 if trained else 0.0))
             with warnings.catch_warnings(record=True) as given:
                 warnings.simplefilter("always")
-                for _ in range(WATCHED_CALLS):
+                for _ in range(MAX_UNCHANGED_CALLS):
                     features = [torch.randn(2, 2, 2, 2, requires_grad=True)]
                     call(features, [torch.randn(2, 4, 2, 2)]).total.backward()  # type: ignore[operator]
                     if trained:

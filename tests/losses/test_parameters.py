@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss, UnchangedParametersWarning
-from mmdistill.base import WATCHED_CALLS, DistillationLoss
+from mmdistill.base import MAX_UNCHANGED_CALLS, DistillationLoss
 from mmdistill.losses import FitNetsLoss, KDLoss
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, object]]], torch.optim.Optimizer]] = {
@@ -74,7 +74,9 @@ def test_wrong_settings_are_named(name: str, values: Iterable[object]) -> None:
             FitNetsLoss((2,), (3,)).param_groups(**{"lr": 1e-3, name: value})  # type: ignore[arg-type]
 
 
-def called(loss: nn.Module, *, calls: int = WATCHED_CALLS, step: Callable[[Tensor], None] = Tensor.backward) -> str:
+def called(
+    loss: nn.Module, *, calls: int = MAX_UNCHANGED_CALLS, step: Callable[[Tensor], None] = Tensor.backward
+) -> str:
     """Train a loss of ``(2,)`` to ``(3,)`` channels; return what was said of its parameters."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
@@ -87,11 +89,11 @@ def called(loss: nn.Module, *, calls: int = WATCHED_CALLS, step: Callable[[Tenso
 
 def test_parameters_that_nobody_trains_are_warned_of_once() -> None:
     loss = FitNetsLoss((2,), (3,))
-    assert called(loss, calls=WATCHED_CALLS - 1) == ""
+    assert called(loss, calls=MAX_UNCHANGED_CALLS - 1) == ""
     message = called(loss, calls=1)
     assert "FitNetsLoss: none of its 2 parameters changed in 100 training calls" in message
     assert "loss.param_groups(lr)" in message
-    assert called(loss, calls=2 * WATCHED_CALLS) == ""
+    assert called(loss, calls=2 * MAX_UNCHANGED_CALLS) == ""
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -134,7 +136,7 @@ def test_calls_that_train_no_parameter_are_not_counted(how: str) -> None:
         own, state = loss, {name: values.detach() for name, values in loss.named_parameters()}
         with warnings.catch_warnings():
             warnings.simplefilter("error", UnchangedParametersWarning)
-            for _ in range(WATCHED_CALLS):
+            for _ in range(MAX_UNCHANGED_CALLS):
                 x, y = [torch.randn(1, 2, 2, 2, requires_grad=True)], [torch.randn(1, 3, 2, 2)]
                 functional_call(own, state, (x, y)).total.backward()
     elif how == "compiled":
@@ -145,22 +147,22 @@ def test_calls_that_train_no_parameter_are_not_counted(how: str) -> None:
         with torch.set_grad_enabled(how != "no_grad"):
             assert called(loss, step=lambda _: None) == ""
     loss.requires_grad_(True).train()
-    assert called(loss, calls=WATCHED_CALLS - 1) == ""
+    assert called(loss, calls=MAX_UNCHANGED_CALLS - 1) == ""
     assert called(loss, calls=1) != ""
 
 
 def test_a_loss_that_is_only_timed_is_not_warned_of() -> None:
     """Nor one that gradcheck calls: backward never came to its parameters."""
-    assert called(FitNetsLoss((2,), (3,)), calls=2 * WATCHED_CALLS, step=lambda _: None) == ""
+    assert called(FitNetsLoss((2,), (3,)), calls=2 * MAX_UNCHANGED_CALLS, step=lambda _: None) == ""
 
 
 def test_a_copy_starts_anew_and_the_state_stays_what_it_was() -> None:
     loss = FitNetsLoss((2,), (3,))
     names = set(loss.state_dict())
-    called(loss, calls=WATCHED_CALLS - 1)
+    called(loss, calls=MAX_UNCHANGED_CALLS - 1)
     assert set(loss.state_dict()) == names
     for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
-        assert called(twin, calls=WATCHED_CALLS - 1) == ""
+        assert called(twin, calls=MAX_UNCHANGED_CALLS - 1) == ""
         assert called(twin, calls=1) != ""
     assert called(loss, calls=1) != ""
 
@@ -170,7 +172,7 @@ def test_the_whole_speaks_for_its_parts() -> None:
     loss = CMDLoss(SCFDLoss((2,), (3,), interaction=("sem",)), MPSDLoss((2,), (3,)))
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
-        for _ in range(WATCHED_CALLS):
+        for _ in range(MAX_UNCHANGED_CALLS):
             rgb, tir = torch.randn(2, 1, 2, 2, 2, requires_grad=True)
             teacher = torch.randn(2, 1, 3, 2, 2)
             terms = loss(
