@@ -135,7 +135,7 @@ class Terms(_Base):
                 full = f"{terms.name}.{name}" if counts[name] > 1 and terms.name else name
                 if full in parts:
                     raise ValueError(
-                        f"Terms.weighted: two parts are called {full!r}; tell their losses apart by keyword, "
+                        f"Terms.weighted: two parts are called {full!r}; name their losses by keyword, "
                         f"such as Terms.weighted(rgb=(1.0, first), tir=(1.0, second))"
                     )
                 parts[full], weights[full] = terms[name], weight * its_weight
@@ -195,7 +195,7 @@ class Terms(_Base):
         return [_term_name(name, weight, self.name) for name, weight in self._weights.items()]
 
     def _refuse_removal(self, *_: object) -> NoReturn:
-        raise TypeError("Terms: no part can be taken out of the total; make Terms of those that are wanted")
+        raise TypeError("Terms: parts cannot be removed; build Terms of the parts that you want")
 
     __delitem__ = pop = popitem = clear = _refuse_removal  # type: ignore[assignment]
 

@@ -251,3 +251,15 @@ def test_maps_with_kept_give_masks() -> None:
         LAYOUT.maps(Pair(tokens.rgb[:1], []), "search", kept=None)
     with pytest.raises(ShapeError, match="TokenLayout: rgb: type: expected a sequence of maps"):
         LAYOUT.maps(Pair(tokens.rgb[0], tokens.tir[0]), "search", kept=None)
+
+
+def test_maps_are_compiled_as_one_graph() -> None:
+    layout = TokenLayout(cls=1, search=(3, 4))
+    tokens, kept = Pair([torch.randn(2, 13, 3)], [torch.randn(2, 6, 3)]), Pair([None], [kept_of(2, 12, 5)])
+
+    def maps(tokens: Pair[list[Tensor]], kept: Pair[list[Tensor | None]]) -> list[Tensor]:
+        levels, masks = layout.maps(tokens, "search", kept=kept)
+        return [*levels.rgb, *levels.tir, *masks.rgb, *masks.tir]
+
+    compiled = torch.compile(maps, backend="eager", fullgraph=True)
+    assert all(map(torch.equal, compiled(tokens, kept), maps(tokens, kept)))

@@ -171,7 +171,7 @@ def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> Non
     ours = any(each.__module__.startswith(LOSS_PACKAGES) for each in type(inner).__mro__)
     if ours and not isinstance(inner, kind):
         raise ValueError(
-            f"CMDLoss: {name} must be {kind.__name__}, or a module called alike; got {type(inner).__name__}"
+            f"CMDLoss: {name} must be {kind.__name__}, or a module with the same arguments; got {type(inner).__name__}"
         )
 
 

@@ -117,7 +117,7 @@ class KDLoss(DistillationLoss):
 
     def _mask(self, mask: Tensor | None, student: Tensor) -> Mask | None:
         if mask is not None and self.over != "response":
-            raise ValueError("KDLoss: a mask is of positions, so it needs over='response'; these are logits of classes")
+            raise ValueError("KDLoss: a mask needs over='response'; logits of classes have no positions")
         return response_mask("KDLoss", mask, student, "student")
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:

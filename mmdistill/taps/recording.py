@@ -35,7 +35,7 @@ class Call(NamedTuple):
             if version is not None and leaf._version != version:
                 raise TapError(
                     f"FeatureTaps: {name!r} was overwritten in place after it was recorded; use copy=True, "
-                    "or where that is on tap the layer before: this one hands on its own input"
+                    "or, if it is True, tap the layer before: this layer returns its own input"
                 )
         return self.feature
 
@@ -124,8 +124,8 @@ class Tap:
     def _mark(self, layer: nn.Module) -> None:
         """Give the layer a ``forward`` of its own, the same as before.
 
-        Compiled code skips hooks that are added to a layer that had none (pytorch issue 117758), but it asks whether a
-        layer's ``forward`` was replaced. So the model compiles once with taps and once without.
+        Compiled code skips hooks that are added to a layer that had none (pytorch issue 117758). But it checks whether
+        a layer's ``forward`` was replaced. So the model compiles once with taps and once without.
         """
         other = next(iter(_taps_on(layer)), None)
         if other is not None:
@@ -152,7 +152,7 @@ def _is_batched(leaf: Tensor) -> bool:
 
 
 def _copied(output: Any, features: list[Tensor]) -> Any:
-    """Return the output with copies of the features, or of all its tensors where a feature is only a view of one."""
+    """Return the output with copies of the features; with copies of all its tensors if a feature is a view of one."""
     outputs = _tensors(output)
     views = not all(any(leaf is feature for leaf in outputs) for feature in features)
 

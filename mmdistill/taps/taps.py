@@ -270,8 +270,8 @@ class FeatureTaps(Mapping[str, Any]):
             return halves[0], halves[1]
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
-                f"FeatureTaps: pair: split: expected {name!r} to be a tensor whose batch is RGB and as many TIR, "
-                f"got {_checks.shown(feature)}"
+                f"FeatureTaps: pair: split: expected {name!r} to be a tensor with RGB in the first half of its batch "
+                f"and TIR in the second, got {_checks.shown(feature)}"
             )
         rgb, tir = feature.chunk(2)
         return rgb, tir

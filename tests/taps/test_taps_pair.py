@@ -113,7 +113,7 @@ MISTAKES: dict[str, tuple[int, dict[str, Any], str]] = {
     "not tapped": (2, {"names": ["stem"]}, "'stem' is not tapped; tapped are 'norm', 'branch'"),
     "no sequence": (2, {"names": "norm"}, "pair: names: expected a sequence of names, got 'norm'"),
     "no level": (2, {"rgb": [], "tir": []}, "pair: rgb: expected at least one"),
-    "odd batch": (1, {"split": "batch"}, r"'norm' to be a tensor whose batch .* shape \(3, 4, 8, 12\)"),
+    "odd batch": (1, {"split": "batch"}, r"'norm' to be a tensor with RGB .* shape \(3, 4, 8, 12\)"),
     "split of one": (1, {"split": lambda feature: feature}, r"split: expected \(rgb, tir\) of 'norm', got Tensor"),
 }
 
