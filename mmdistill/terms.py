@@ -125,7 +125,7 @@ class Terms(_Base):
         return cls(parts, name=name)._with_total(add(list(parts.values())))
 
     @classmethod
-    def weighted(cls, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
+    def weighted(cls, /, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
         """Return the parts of all given terms, and the weighted sum of their totals.
 
         A name that several of them have is prefixed with the loss's name: ``"kd.distillation"``. Two losses of one
@@ -159,7 +159,7 @@ class Terms(_Base):
                         f"such as Terms.weighted(rgb=(1.0, first), tir=(1.0, second))"
                     )
                 parts[full], weights[full] = terms[name], weight * its_weight
-        together = cls(parts, weights=weights, name=given[0][1].name if len(given) == 1 else "")
+        together = cls._weighing(parts, weights, given[0][1].name if len(given) == 1 else "")
         return together._with_total(add([weight * terms.total for weight, terms in given]))
 
     @property
@@ -187,7 +187,7 @@ class Terms(_Base):
 
     def named(self, name: str) -> Terms:
         """Return the same parts and total as those of a loss of this name; see ``weighted``."""
-        return type(self)(self.parts, weights=self._weights, name=name)._with_total(self.total)
+        return self._weighing(self.parts, self._weights, name)._with_total(self.total)
 
     def copy(self) -> Terms:
         """Return the same parts, total and name."""
@@ -251,7 +251,7 @@ class Terms(_Base):
     def _refuse_removal(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("Terms: no part can be taken out of the total, or moved; make Terms of those that are wanted")
 
-    __delitem__ = pop = popitem = clear = move_to_end = _refuse_removal  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = move_to_end = _refuse_removal
 
     def __repr__(self) -> str:
         return f"Terms({self.parts}, weights={self._weights})"
@@ -262,6 +262,13 @@ class Terms(_Base):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         _register(cls)
+
+    @classmethod
+    def _weighing(cls, parts: Mapping[str, Tensor], weights: Mapping[str, float], name: str) -> Terms:
+        """Return parts with weights that have been checked."""
+        terms = cls(parts, name=name)
+        terms._weights = dict(weights)
+        return terms
 
     def _with_total(self, total: Tensor) -> Terms:
         """Take the total that is there already, in the order in which its parts were summed."""
@@ -288,6 +295,8 @@ def _pair(which: str, pair: object) -> tuple[float, Terms]:
 
 
 def _weight(where: str, value: float) -> float:
+    if type(value) is float and abs(value) <= _checks.MAX_WEIGHT:
+        return value
     if torch.compiler.is_compiling() and not isinstance(value, Tensor):
         return value  # may be a symbol
     if isinstance(value, Tensor) and value.requires_grad:
@@ -297,7 +306,7 @@ def _weight(where: str, value: float) -> float:
 
 
 def _restored(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:
-    return kind(parts, weights=weights, name=name)
+    return kind._weighing(parts, weights, name)
 
 
 def _flatten(terms: Terms) -> tuple[list[Tensor], tuple[dict[str, float], str]]:
@@ -307,7 +316,7 @@ def _flatten(terms: Terms) -> tuple[list[Tensor], tuple[dict[str, float], str]]:
 
 def _unflatten(kind: type[Terms], values: Iterable[Tensor], context: tuple[dict[str, float], str]) -> Terms:
     weights, name = context
-    return kind(zip(weights, values, strict=False), weights=weights, name=name)
+    return kind._weighing(dict(zip(weights, values, strict=False)), weights, name)
 
 
 def _register(kind: type[Terms]) -> None:

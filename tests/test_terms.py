@@ -86,6 +86,7 @@ def test_two_losses_of_one_kind_are_told_apart_by_keyword_and_a_dead_one_is_foun
     assert terms.weights == {"early.specific": 1.0, "late.specific": 0.1}
     assert dead_terms(terms, student.named_parameters()) == ["late.specific"]
     assert list(Terms.weighted((1.0, Terms.summed(box=scalar(1.0))), late=(1.0, dead))) == ["box", "specific"]
+    assert list(Terms.weighted(cls=(1.0, alive), self=(1.0, dead))) == ["cls.specific", "self.specific"]  # any name
 
 
 def test_names_that_would_be_lost_are_refused() -> None:
