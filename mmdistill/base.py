@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill._transforms import has_values
+from mmdistill._warnings import warn
 from mmdistill.errors import UnchangedParametersWarning
 
 MAX_UNCHANGED_CALLS = 100
@@ -98,8 +98,7 @@ class ParameterWatch:
                 f"{type(loss).__name__}: none of its {len(parameters)} parameters changed in {self.calls} training "
                 "calls; give them to the optimizer: loss.param_groups(lr)"
             )
-            # Past count, watch_parameters, forward and the two frames of nn.Module: the line that called the loss.
-            warnings.warn(message, UnchangedParametersWarning, stacklevel=6)
+            warn(message, UnchangedParametersWarning)
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill._transforms import has_tangent, has_values, nesting, transforming
+from mmdistill._warnings import warn
 
 
 class ShapeError(ValueError):
@@ -365,8 +365,7 @@ def check_different(where: str, side: str, rgb: Tensor, tir: Tensor) -> None:
 
 
 def _warn(message: str) -> None:
-    # Past _warn, check_alive, forward and the two frames of nn.Module: the line that called the loss.
-    warnings.warn(message, DeadTermWarning, stacklevel=6)
+    warn(message, DeadTermWarning)
 
 
 def _memory(tensor: Tensor) -> object:

@@ -23,6 +23,7 @@ def reach(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter
         parameters: the student, or as ``student.named_parameters()``; each name once.
 
     Raises:
+        TypeError: what is given are no terms, or no pairs of a name and a parameter.
         ValueError: no parameter requires gradient, or two have one name.
 
     Example:
@@ -35,6 +36,8 @@ def reach(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter
         >>> reach(Terms.summed(response=output, box=0 * output), student.named_parameters())
         {'response': {'weight': 5.0, 'bias': 1.0}, 'box': {'weight': 0.0, 'bias': 0.0}}
     """
+    if not isinstance(terms, Terms):
+        raise TypeError(f"reach: terms: expected Terms, got {type(terms).__name__}")
     named = _learning(parameters)
     learning = list(named.values())
     return {term: dict(zip(named, _norms(value, learning), strict=True)) for term, value in terms.parts.items()}
@@ -52,6 +55,7 @@ def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Para
         parameters: the student, or as ``student.named_parameters()``; each name once.
 
     Raises:
+        TypeError: what is given are no terms, or no pairs of a name and a parameter.
         ValueError: no parameter requires gradient, or two have one name.
 
     Example:
@@ -70,7 +74,15 @@ def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Para
 def _learning(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
     """Return by name the parameters that require gradient."""
     named: dict[str, nn.Parameter] = {}
-    for name, parameter in parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters:
+    if isinstance(parameters, nn.Module):
+        parameters = parameters.named_parameters()
+    if not isinstance(parameters, Iterable):
+        raise _no_pairs(parameters)
+    for pair in parameters:
+        # A parameter of two channels would be taken apart into two.
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], torch.Tensor):
+            raise _no_pairs(pair)
+        name, parameter = pair
         if name in named:
             raise ValueError(f"reach: parameters: expected each name once, got {name!r} twice; use prefixes")
         if parameter.requires_grad:
@@ -78,6 +90,11 @@ def _learning(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dic
     if not named:
         raise ValueError("reach: parameters: expected at least one that requires gradient, got none")
     return named
+
+
+def _no_pairs(given: object) -> TypeError:
+    expected = "the student, or pairs of a name and a parameter as student.named_parameters()"
+    return TypeError(f"reach: parameters: expected {expected}, got {type(given).__name__}")
 
 
 def _norms(value: torch.Tensor, parameters: list[nn.Parameter]) -> list[float]:

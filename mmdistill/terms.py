@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import _codecs
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from mmdistill import _checks
 
 if TYPE_CHECKING or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
     # DataParallel builds anew what is a dict; FSDP1 what is an OrderedDict, of other dicts it makes plain ones.
@@ -60,11 +63,13 @@ class Terms(_Base):
 
     Args:
         parts: each part by name, or pairs of name and part.
-        weights: each part's weight in the total. If not given: that which the name carries, 1 for a plain string.
+        weights: each part's weight in the total, a finite number. If not given: that which the name carries, 1 for a
+            plain string.
         name: what the loss is called where it shares a part's name with another.
 
     Raises:
-        ValueError: a part is called ``total``.
+        ValueError: a part is called ``total``, two have one name, or the weights are of other parts or no numbers. Of
+            ``total``: there are no parts.
 
     Example:
         >>> import torch
@@ -93,9 +98,19 @@ class Terms(_Base):
         self._weights: dict[str, float] = {}
         self._total: Tensor | None = None
         for part, value in parts.items() if isinstance(parts, Mapping) else parts:
+            if part in self._weights:
+                raise ValueError(f"Terms: two parts are called {str(part)!r}")
             self[part] = value
-            if weights is not None:
-                self._weights[part] = weights[part]
+        if name:
+            self.name = name
+        if weights is None:
+            return
+        if weights.keys() != self._weights.keys():
+            names = ", ".join(self._weights)
+            raise ValueError(
+                f"Terms: weights: expected one for each part ({names}), got {', '.join(weights) or 'none'}"
+            )
+        self._weights = {part: _weight(f"Terms: {part}", weights[part]) for part in self._weights}
 
     @classmethod
     def summed(cls, name: str = "", /, **parts: Tensor) -> Terms:
@@ -103,20 +118,25 @@ class Terms(_Base):
 
         Args:
             name: a short name of the loss, such as ``"kd"``; see ``weighted``.
-            parts: each part by name.
+            parts: each part by name, at least one.
         """
+        if not parts:
+            raise ValueError("Terms.summed: expected at least one part, got none")
         return cls(parts, name=name)._with_total(add(list(parts.values())))
 
     @classmethod
-    def weighted(cls, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
+    def weighted(cls, /, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
         """Return the parts of all given terms, and the weighted sum of their totals.
 
         A name that several of them have is prefixed with the loss's name: ``"kd.distillation"``. Two losses of one
         kind are given by keyword, which names them: ``Terms.weighted(rgb=(1.0, first), tir=(1.0, second))``.
 
+        A weight is a finite number. A learned weight is a tensor, so multiply by it: ``weight * terms.total``.
+
         Raises:
             TypeError: what is given is no pair of a weight and ``Terms``.
-            ValueError: two parts have one name and no prefix tells them apart, or nothing is given.
+            ValueError: two parts have one name and no prefix tells them apart, a weight is no finite number, or nothing
+                is given.
         """
         given = [_pair(f"argument {number}", pair) for number, pair in enumerate(weighted_terms, start=1)]
         for name, pair in named.items():
@@ -139,13 +159,15 @@ class Terms(_Base):
                         f"such as Terms.weighted(rgb=(1.0, first), tir=(1.0, second))"
                     )
                 parts[full], weights[full] = terms[name], weight * its_weight
-        together = cls(parts, weights=weights, name=given[0][1].name if len(given) == 1 else "")
+        together = cls._weighing(parts, weights, given[0][1].name if len(given) == 1 else "")
         return together._with_total(add([weight * terms.total for weight, terms in given]))
 
     @property
     def total(self) -> Tensor:
         """What to call ``backward`` on: the weighted sum of the parts."""
         if self._total is None:
+            if not self._weights:
+                raise ValueError("Terms: there are no parts, so there is no total")
             self._total = add([weight * self[name] for name, weight in self._weights.items()])
         return self._total
 
@@ -165,14 +187,43 @@ class Terms(_Base):
 
     def named(self, name: str) -> Terms:
         """Return the same parts and total as those of a loss of this name; see ``weighted``."""
-        return type(self)(self.parts, weights=self._weights, name=name)._with_total(self.total)
+        return self._weighing(self.parts, self._weights, name)._with_total(self.total)
+
+    def copy(self) -> Terms:
+        """Return the same parts, total and name."""
+        return self.named(self.name)
+
+    def update(self, *parts: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], **named: Tensor) -> None:  # type: ignore[override]
+        """Set these parts; those of other ``Terms`` come with their weights.
+
+        Raises:
+            ValueError: other ``Terms`` have a part that is here already, which would be lost.
+        """
+        for given in parts:
+            shared = [name for name in given._weights if name in self._weights] if isinstance(given, Terms) else []
+            if shared:
+                raise ValueError(f"Terms: both have {', '.join(shared)}; combine them by Terms.weighted")
+        for name, value in dict(*parts, **named).items():
+            self[name] = value
+
+    def __or__(self, other: Any) -> Any:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        together = self.copy()
+        together.update(other)
+        return together
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         if name == "total":
             raise ValueError("Terms: no part may be called 'total', which is their sum")
         part = str(name)
         if isinstance(name, TermName):
-            self._weights[part], self.name = name.weight, name.loss
+            self.name = name.loss if not self._weights or self.name == name.loss else ""
+            self._weights[part] = name.weight
         elif part not in self._weights:
             self._weights[part] = 1.0
         self._total = None
@@ -194,16 +245,30 @@ class Terms(_Base):
     def _names(self) -> list[TermName]:
         return [_term_name(name, weight, self.name) for name, weight in self._weights.items()]
 
-    def _refuse_removal(self, *_: object) -> NoReturn:
-        raise TypeError("Terms: parts cannot be removed; build Terms of the parts that you want")
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._names())
 
-    __delitem__ = pop = popitem = clear = _refuse_removal  # type: ignore[assignment]
+    def _refuse_removal(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("Terms: parts cannot be removed or moved; build Terms of the parts that you want")
+
+    __delitem__ = pop = popitem = clear = move_to_end = _refuse_removal
 
     def __repr__(self) -> str:
         return f"Terms({self.parts}, weights={self._weights})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.parts, self._weights, self.name)
+        return _restored, (type(self), self.parts, self._weights, self.name)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _register(cls)
+
+    @classmethod
+    def _weighing(cls, parts: Mapping[str, Tensor], weights: Mapping[str, float], name: str) -> Terms:
+        """Return parts with weights that have been checked."""
+        terms = cls(parts, name=name)
+        terms._weights = dict(weights)
+        return terms
 
     def _with_total(self, total: Tensor) -> Terms:
         """Take the total that is there already, in the order in which its parts were summed."""
@@ -226,11 +291,22 @@ def _pair(which: str, pair: object) -> tuple[float, Terms]:
     if len(pair) != 2 or not isinstance(pair[1], Terms):
         got = ", ".join(type(each).__name__ for each in pair)
         raise TypeError(f"Terms.weighted: {which}: expected (weight, Terms), got ({got})")
-    return pair[0], pair[1]
+    return _weight(f"Terms.weighted: {which}", pair[0]), pair[1]
 
 
-def _restored(parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:
-    return Terms(parts, weights=weights, name=name)
+def _weight(where: str, value: float) -> float:
+    if type(value) is float and abs(value) <= _checks.MAX_WEIGHT:
+        return value
+    if torch.compiler.is_compiling() and not isinstance(value, Tensor):
+        return value  # may be a symbol
+    if isinstance(value, Tensor) and value.requires_grad:
+        expected = "a number; multiply the total by a learned weight"
+        raise _checks.refuse(where, "its weight", expected, value)
+    return _checks.number(where, "its weight", value, low=-_checks.MAX_WEIGHT, high=_checks.MAX_WEIGHT)
+
+
+def _restored(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:
+    return kind._weighing(parts, weights, name)
 
 
 def _flatten(terms: Terms) -> tuple[list[Tensor], tuple[dict[str, float], str]]:
@@ -238,9 +314,19 @@ def _flatten(terms: Terms) -> tuple[list[Tensor], tuple[dict[str, float], str]]:
     return list(terms.parts.values()), (terms.weights, terms.name)
 
 
-def _unflatten(values: Iterable[Tensor], context: tuple[dict[str, float], str]) -> Terms:
+def _unflatten(kind: type[Terms], values: Iterable[Tensor], context: tuple[dict[str, float], str]) -> Terms:
     weights, name = context
-    return Terms(zip(weights, values, strict=False), weights=weights, name=name)
+    return kind._weighing(dict(zip(weights, values, strict=False)), weights, name)
 
 
-pytree.register_pytree_node(Terms, _flatten, _unflatten, serialized_type_name="mmdistill.Terms")
+def _register(kind: type[Terms]) -> None:
+    """Have PyTorch look into a kind of ``Terms``: as a leaf, DDP with a static graph would miss its tensors."""
+    pytree.register_pytree_node(kind, _flatten, partial(_unflatten, kind), serialized_type_name=_full_name(kind))
+
+
+def _full_name(kind: type[Terms]) -> str:
+    return "mmdistill.Terms" if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"
+
+
+_register(Terms)
+torch.serialization.add_safe_globals([Terms, _restored])  # which torch.load(weights_only=True) may call

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill import NotFiniteError, ShapeError
+
+pytest.importorskip("safetensors", reason="safetensors is not installed")
 from mmdistill.cache import CacheError, DamagedFileError, FeatureCache
 
 

@@ -7,7 +7,17 @@ import torch.distributed as dist
 from helpers import pyramids
 from torch import nn
 
-from mmdistill import DeadTermWarning, HFRDLoss, MPSDFusion, MPSDLoss, NotFiniteError, Pair, SCFDLoss, ShapeError
+from mmdistill import (
+    CMDLoss,
+    DeadTermWarning,
+    HFRDLoss,
+    MPSDFusion,
+    MPSDLoss,
+    NotFiniteError,
+    Pair,
+    SCFDLoss,
+    ShapeError,
+)
 from mmdistill.errors import check_inputs, synchronized_statistics
 from mmdistill.losses import FitNetsLoss, KDLoss, ReviewKDLoss
 
@@ -16,6 +26,16 @@ def test_a_student_without_gradient_is_reported() -> None:
     with pytest.warns(DeadTermWarning, match="HFRDLoss: no student input requires gradient") as caught:
         HFRDLoss()(*torch.rand(3, 2, 5, 5))
     assert caught[0].filename == __file__
+
+
+def test_a_part_and_a_wrapped_loss_warn_at_the_users_line() -> None:
+    response, label = torch.rand(2, 5, 5), torch.rand(2, 5, 5)
+    given = {"student_response": response, "teacher_response": label, "gaussian": label + 1}
+    cmd = CMDLoss(hfrd=HFRDLoss())
+    for loss in (cmd, nn.DataParallel(cmd), torch.optim.swa_utils.AveragedModel(cmd)):
+        with pytest.warns(DeadTermWarning, match="HFRDLoss: no student input requires gradient") as caught:
+            loss(**given)
+        assert caught[0].filename == __file__
 
 
 def test_the_teacher_given_twice_is_reported() -> None:

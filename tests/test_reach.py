@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,21 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_refused() -> None:
     for parameters in ([], list(student.second.named_parameters())):
         with pytest.raises(ValueError, match="expected at least one that requires gradient, got none"):
             dead_terms(terms, parameters)
+
+
+def test_what_are_no_terms_and_no_named_parameters_is_refused() -> None:
+    student = nn.Linear(1, 2)  # whose weight can be taken apart into two
+    terms = Terms.summed(sum=student(torch.ones(1)).sum())
+    wrong: list[tuple[Any, str]] = [
+        (student.parameters(), "Parameter"),
+        (3, "int"),
+        (["w"], "str"),
+    ]
+    for parameters, got in wrong:
+        with pytest.raises(TypeError, match=f"pairs of a name and a parameter, .* got {got}"):
+            dead_terms(terms, parameters)
+    with pytest.raises(TypeError, match="expected Terms, got dict"):
+        reach(terms.as_dict(), student.named_parameters())  # type: ignore[arg-type]
 
 
 def test_two_models_need_names_of_their_own() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmdistill.tensor_file import (
@@ -16,6 +15,9 @@ from mmdistill.tensor_file import (
     tensors_digest,
     unpack,
 )
+
+safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+load_file, save_file = safetensors.load_file, safetensors.save_file
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torch.utils import _pytree as pytree
 
 from mmdistill import HFRDLoss, Pair, SCFDLoss, Terms, dead_terms
 from mmdistill.losses import KDLoss, ModalityDistillationLoss
+
+IS_DICT = pytest.mark.skipif(not issubclass(Terms, dict), reason="Terms is a dict from PyTorch 2.7 on")
 
 
 def scalar(value: float) -> Tensor:
@@ -83,6 +86,7 @@ def test_two_losses_of_one_kind_are_told_apart_by_keyword_and_a_dead_one_is_foun
     assert terms.weights == {"early.specific": 1.0, "late.specific": 0.1}
     assert dead_terms(terms, student.named_parameters()) == ["late.specific"]
     assert list(Terms.weighted((1.0, Terms.summed(box=scalar(1.0))), late=(1.0, dead))) == ["box", "specific"]
+    assert list(Terms.weighted(cls=(1.0, alive), self=(1.0, dead))) == ["cls.specific", "self.specific"]  # any name
 
 
 def test_names_that_would_be_lost_are_refused() -> None:
@@ -114,6 +118,107 @@ def test_a_part_that_is_changed_changes_the_total_and_none_can_be_taken_out() ->
         with pytest.raises(TypeError, match="parts cannot be removed"):
             take()
     assert len(terms) == 2
+
+
+def test_what_changes_it_keeps_the_total_right_or_is_refused() -> None:
+    """Each method that a dictionary has, after the total was asked for: a copy that lost the weights had 10."""
+    terms = two_terms().named("both")
+    assert terms.total.item() == 15.5
+    copied = terms.copy()
+    assert (type(copied), copied.weights, copied.name) == (Terms, terms.weights, "both")
+    assert copied.total.item() == 15.5
+    assert copied.total.requires_grad
+    other = Terms.weighted((3.0, Terms.summed("hfrd", response=scalar(2.0))))
+    updated, merged = terms.copy(), terms.copy()
+    updated.update(other)
+    merged |= other
+    for together in (terms | other, updated, merged):
+        assert together.weights == {"kd.distillation": 0.5, "md.distillation": 2.0, "response": 3.0}
+        assert together.total.item() == 21.5
+        assert together.name == ""  # of no one loss
+    assert terms.total.item() == 15.5
+    plain = terms | {"own": scalar(1.0)}
+    plain |= {"own": scalar(2.0)}
+    plain.update([("own", scalar(3.0))], late=scalar(4.0))
+    plain.setdefault("own", scalar(50.0))
+    plain.setdefault("last", scalar(5.0))
+    assert plain.total.item() == 15.5 + 3 + 4 + 5
+    assert list(Terms((name, plain[name]) for name in reversed(plain)).weights.values()) == [1.0, 1.0, 1.0, 2.0, 0.5]
+    for overwrite in (lambda: terms | two_terms(), lambda: terms.update(two_terms()), lambda: terms.__ior__(terms)):
+        with pytest.raises(ValueError, match=r"both have kd\.distillation, md\.distillation; .*Terms\.weighted"):
+            overwrite()
+    with pytest.raises(TypeError, match="unsupported operand"):
+        terms | 3
+
+
+@IS_DICT
+def test_parts_are_not_moved_away_from_their_names() -> None:
+    terms = two_terms()
+    with pytest.raises(TypeError, match="parts cannot be removed or moved"):
+        terms.move_to_end("kd.distillation")
+    merged = OrderedDict(first=scalar(1.0)) | terms
+    assert list(merged) == ["first", "kd.distillation", "md.distillation"]
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), True, None, "2", 2j, torch.tensor(2.0)])
+def test_weights_that_are_no_finite_numbers_are_refused(weight: Any) -> None:
+    kd = Terms.summed("kd", a=scalar(3.0))
+    with pytest.raises(ValueError, match=r"Terms\.weighted: argument 1: its weight must be"):
+        Terms.weighted((weight, kd))
+    with pytest.raises(ValueError, match=r"Terms\.weighted: kd: its weight must be"):
+        Terms.weighted(kd=(weight, kd))
+    with pytest.raises(ValueError, match="Terms: a: its weight must be"):
+        Terms({"a": scalar(3.0)}, weights={"a": weight})
+
+
+def test_weights_of_any_sign_and_numpys_numbers() -> None:
+    kd = Terms.summed("kd", a=scalar(3.0))
+    for weight in (0, -2.0, np.float32(0.5), np.int64(4)):
+        terms = Terms.weighted((weight, kd))
+        assert type(terms.weights["a"]) is float
+        assert terms.total.item() == 3 * weight
+        assert Terms(terms.items()).total.item() == 3 * weight
+    learned = nn.Parameter(torch.tensor(2.0))
+    with pytest.raises(ValueError, match="learned weight"):  # names can't carry it, and DDP would not find it
+        Terms.weighted((learned, kd))  # type: ignore[arg-type]
+
+
+def test_without_parts_there_is_no_total_and_no_part_is_lost_in_making_it() -> None:
+    for no_total in (lambda: Terms().total, lambda: Terms().as_dict(), lambda: Terms.weighted((1.0, Terms()))):
+        with pytest.raises(ValueError, match="no parts"):
+            no_total()
+    with pytest.raises(ValueError, match="at least one part"):
+        Terms.summed()
+    with pytest.raises(ValueError, match="two parts are called 'a'"):
+        Terms([("a", scalar(1.0)), ("a", scalar(2.0))])
+    for wrong, got in (({}, "none"), ({"b": 1.0}, "b"), ({"a": 1.0, "b": 1.0}, "a, b")):
+        with pytest.raises(ValueError, match=rf"one for each part \(a\), got {got}$"):
+            Terms({"a": scalar(1.0)}, weights=wrong)
+    kd = Terms.summed("kd", a=scalar(1.0))
+    assert (Terms(kd).name, Terms(kd, name="own").name) == ("kd", "own")
+    assert Terms(kd, weights={"a": 3.0}).total.item() == 3
+
+
+class OwnTerms(Terms):
+    """A user's own kind."""
+
+
+def test_a_users_own_kind_stays_that_kind() -> None:
+    own = OwnTerms({"a": scalar(3.0).detach()}, weights={"a": 2.0}, name="own")
+    for got in (copy.copy(own), copy.deepcopy(own), pickle.loads(pickle.dumps(own)), own.copy(), own.named("own")):
+        assert (type(got), got.weights, got.name) == (OwnTerms, {"a": 2.0}, "own")
+    doubled = pytree.tree_map(lambda value: 2 * value, own)
+    assert (type(doubled), doubled.total.item()) == (OwnTerms, 12)
+
+
+def test_it_is_loaded_from_a_file_without_running_code() -> None:
+    file = io.BytesIO()
+    torch.save({"step": 3, "terms": two_terms()}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)["terms"]
+    assert type(loaded) is Terms
+    assert loaded.weights == {"kd.distillation": 0.5, "md.distillation": 2.0}
+    assert loaded.total.item() == 15.5
 
 
 def test_the_plain_dictionary_has_plain_names_and_the_total() -> None:
@@ -189,7 +294,6 @@ def in_place(outputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 WRAPPERS = [lightning, accelerate_and_transformers, data_parallel, fsdp1, in_place, pytree.tree_map]
-IS_DICT = pytest.mark.skipif(not issubclass(Terms, dict), reason="Terms is a dict from PyTorch 2.7 on")
 MARKED = [pytest.param(each, marks=IS_DICT if each in (data_parallel, fsdp1) else ()) for each in WRAPPERS]
 
 
@@ -239,12 +343,15 @@ def test_without_a_dict_as_before_pytorch_2_7(monkeypatch: pytest.MonkeyPatch) -
     assert source is not None
     monkeypatch.setattr(torch, "__version__", "2.6.0")
     monkeypatch.setattr(pytree, "register_pytree_node", lambda *_, **__: None)
+    monkeypatch.setattr(torch.serialization, "add_safe_globals", lambda _: None)
     older = importlib.util.module_from_spec(source)
     assert source.loader is not None
     source.loader.exec_module(older)
     x = scalar(3.0)
     terms = older.Terms.weighted((0.5, older.Terms.summed("kd", a=x)), (2.0, older.Terms.summed("md", a=scalar(7.0))))
     assert not isinstance(terms, dict)
+    assert (terms.copy() | older.Terms.summed("x", x=x)).total.item() == 18.5
+    assert [str(name) for name in reversed(terms)] == ["md.a", "kd.a"]
     assert dict(terms) == terms.parts
     for rebuild in (lightning, accelerate_and_transformers, in_place):
         got = rebuild(terms, lambda value: 2 * value)

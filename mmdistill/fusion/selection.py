@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmdistill._transforms import has_values
+from mmdistill._warnings import warn
 from mmdistill.errors import DeadTermWarning, ShapeError, check_floating
 
 COLLAPSE_LIMIT = 0.99
@@ -118,13 +118,11 @@ class SelectionCheck:
         self._path = path
         if path is not None and self._found_in_a_row >= MIN_COLLAPSED_CHECKS:
             self._warned = True
-            # Past this call, forward and the two frames of nn.Module: the line that called the block.
-            warnings.warn(
+            warn(
                 f"MPSDFusion: the selection has collapsed: path {path} of {weights.shape[1]} (0 gated sum, 1 product, "
                 f"2 difference) has weight {COLLAPSE_LIMIT} or more for every sample, so the others learn nothing. "
                 'Train with MPSDLoss, or take normalize="layer_norm"',
                 DeadTermWarning,
-                stacklevel=5,
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill._masks import LevelMasks
+from mmdistill._warnings import warn
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import UnusedInputWarning, synchronized_statistics
 from mmdistill.fusion import FusedPaths
@@ -24,6 +24,15 @@ T = TypeVar("T")
 
 LOSS_PACKAGES = ("mmdistill.losses.", "mmdistill.unsupervised.")
 """Where this library's losses are defined."""
+
+WRAPPERS = (
+    "OptimizedModule",
+    "DistributedDataParallel",
+    "DataParallel",
+    "FullyShardedDataParallel",
+    "_FabricModule",
+)
+"""Modules that call the one inside them as it is."""
 
 
 class CMDLoss(DistillationLoss):
@@ -155,8 +164,7 @@ class CMDLoss(DistillationLoss):
         if given:
             self._unused.add(part)
             message = f"CMDLoss: {', '.join(given)}: given, but not used, because {part} is left out"
-            # Past _warn_unused, forward and the two frames of nn.Module: the line that called the loss.
-            warnings.warn(message, UnusedInputWarning, stacklevel=5)
+            warn(message, UnusedInputWarning)
 
 
 def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> None:
@@ -166,7 +174,7 @@ def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> Non
     """
     _checks.part("CMDLoss", name, part)
     inner: object = part
-    while isinstance(inner, nn.Module) and type(inner).__name__ in ("OptimizedModule", "DistributedDataParallel"):
+    while isinstance(inner, nn.Module) and type(inner).__name__ in WRAPPERS:
         inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
     ours = any(each.__module__.startswith(LOSS_PACKAGES) for each in type(inner).__mro__)
     if ours and not isinstance(inner, kind):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._masks import Mask, response_mask
+from mmdistill._warnings import warn
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import DeadTermWarning, check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import widen
@@ -126,5 +126,4 @@ class KDLoss(DistillationLoss):
         check_same_shape("KDLoss", "teacher", teacher, student, "student")
         if not torch.compiler.is_compiling() and student.shape[-axes:].numel() == 1:
             message = f"KDLoss: the softmax of a single score is 1 whatever it is; expected several in {contract}"
-            # Past _check, forward and the two frames of nn.Module: the line that called the loss.
-            warnings.warn(message, DeadTermWarning, stacklevel=5)
+            warn(message, DeadTermWarning)

@@ -89,6 +89,7 @@ def test_swapped_parts_are_refused_by_name() -> None:
         ({"hfrd": KDLoss()}, "hfrd must be HFRDLoss, .* got KDLoss"),
         ({"scfd": loss}, "scfd must be SCFDLoss, .* got CMDLoss"),
         ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd must be SCFDLoss, .* got HFRDLoss"),
+        ({"scfd": nn.DataParallel(hfrd)}, "scfd must be SCFDLoss, .* got HFRDLoss"),
         ({"hfrd": 3}, "hfrd must be a module, or None; got 3"),
     ):
         with pytest.raises(ValueError, match=f"CMDLoss: {message}"):
