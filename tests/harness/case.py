@@ -91,8 +91,9 @@ def marked(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def counting(values: Tensor) -> Tensor:
-    """Return the mask ``marked`` stands for; constant maps of other numbers count everywhere."""
-    return values != NOT_COUNTING
+    """Return the mask ``marked`` stands for, made in the same mode; constant maps of other numbers count everywhere."""
+    with torch.inference_mode(values.is_inference()):
+        return values != NOT_COUNTING
 
 
 def samples(values: Tensor, axes: str, chosen: Tensor) -> Tensor:
