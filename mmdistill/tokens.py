@@ -263,8 +263,12 @@ class TokenLayout:
                 for name, sides in self.parts
             )
             got: object = tokens.shape[1]
+            others = [name for name in self.may_drop if name not in indices]
             if not indices:
                 got = _with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
+            elif others and tokens.shape[1] < count:
+                given = ", ".join(f"'{name}': index" for name in (*indices, *others))
+                got = f"{tokens.shape[1]}; if {' or '.join(others)} lost tokens too, give kept={{{given}}}"
             raise ShapeError("TokenLayout", "tokens", "tokens", expected=f"{count} ({stated})", got=got)
         pieces = torch.split(tokens, list(counts.values()), dim=1)
         return dict(zip(counts, pieces, strict=True))

@@ -77,7 +77,7 @@ class FeatureTaps(Mapping[str, Any]):
         if not isinstance(model, nn.Module):
             raise _checks.refuse("FeatureTaps", "model", "a module", model)
         copy = _checks.flag("FeatureTaps", "copy", copy)
-        names, select = _checked(names), {} if select is None else select
+        names, select = _sequence("names", names), {} if select is None else select
         if not isinstance(select, Mapping) or not all(callable(value) for value in select.values()):
             raise _checks.refuse("FeatureTaps", "select", "a mapping from names to what can be called", select)
         unknown = sorted(select.keys() - set(names))
@@ -224,6 +224,12 @@ class FeatureTaps(Mapping[str, Any]):
         levels, others = _sequence("pair: rgb", rgb), _sequence("pair: tir", tir)
         if len(levels) != len(others):
             raise TapError(f"FeatureTaps: pair: expected as many TIR levels as RGB levels, got {others} for {levels}")
+        crossed = [name for number, name in enumerate(levels) if name in others and others[number] != name]
+        if crossed:
+            raise TapError(
+                f"FeatureTaps: pair: expected a layer of both modalities at one level; {crossed[0]!r} is at RGB level "
+                f"{levels.index(crossed[0]) + 1} and TIR level {others.index(crossed[0]) + 1}"
+            )
         return levels, others
 
     def _level(self, rgb: str, tir: str, numbers: tuple[int | None, int | None]) -> tuple[Any, Any]:
@@ -267,6 +273,10 @@ class FeatureTaps(Mapping[str, Any]):
                 raise TapError(
                     f"FeatureTaps: pair: split: expected (rgb, tir) of {name!r}, got {type(halves).__name__}"
                 )
+            if halves[0] is halves[1]:
+                raise TapError(
+                    f"FeatureTaps: pair: split: expected the RGB and the TIR part of {name!r}, got one as both"
+                )
             return halves[0], halves[1]
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
@@ -294,18 +304,13 @@ def _times(count: int) -> str:
 
 
 def _sequence(argument: str, names: object) -> list[str]:
-    """Refuse what is no sequence of names, at least one."""
+    """Refuse what is no sequence of different names, at least one."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {_checks.shown(names)}")
     if not names:
         raise TapError(f"FeatureTaps: {argument}: expected at least one")
-    return list(names)
-
-
-def _checked(names: object) -> list[str]:
-    """Refuse what is no sequence of different names, at least one."""
-    found = _sequence("names", names)
+    found = list(names)
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise TapError(f"FeatureTaps: names: expected each once, got {listed(twice)} twice")
+        raise TapError(f"FeatureTaps: {argument}: expected each once, got {listed(twice)} twice")
     return found
