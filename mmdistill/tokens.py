@@ -183,8 +183,10 @@ class TokenLayout:
             tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
             name: the grid.
             kept: the index ``(B, n)``, int64, of the tokens that are left of this grid: the k-th of its tokens in the
-                sequence stands at row ``kept[:, k] // W``, column ``kept[:, k] % W``. Where other parts lost tokens
-                too, a mapping from names to indices. None where all are there.
+                sequence stands at row ``kept[:, k] // W``, column ``kept[:, k] % W``. It counts in the whole grid, also
+                after a second elimination: positions among the tokens left by the first are converted by
+                ``first.gather(1, second)``. Where other parts lost tokens too, a mapping from names to indices. None
+                where all are there.
 
         Returns:
             Without ``kept`` the map. With it, even if None, the map, zero at dropped positions, and the mask
