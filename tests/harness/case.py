@@ -91,9 +91,16 @@ def marked(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def counting(values: Tensor) -> Tensor:
-    """Return the mask ``marked`` stands for, made in the same mode; constant maps of other numbers count everywhere."""
-    with torch.inference_mode(values.is_inference()):
-        return values != NOT_COUNTING
+    """Return the mask ``marked`` stands for; constant maps of other numbers count everywhere."""
+    return in_mode_of(values, lambda: values != NOT_COUNTING)
+
+
+def in_mode_of(values: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """Return what is made, in ``torch.inference_mode`` where these values were."""
+    if torch.compiler.is_compiling() or not values.is_inference():
+        return make()
+    with torch.inference_mode():
+        return make()
 
 
 def samples(values: Tensor, axes: str, chosen: Tensor) -> Tensor:
