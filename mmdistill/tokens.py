@@ -46,7 +46,7 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
 
     Raises:
         ShapeError: no such sequence, or one of another length.
-        ValueError: a size that is none, or a start below 0.
+        ValueError: a size that is not ``(H, W)``, or a start below 0.
 
     Example:
         >>> import torch
@@ -107,7 +107,7 @@ class TokenLayout:
         parts: each part's name and sides, ``(n,)`` or ``(H, W)``, in order.
 
     Raises:
-        ValueError: a part of no or too many tokens, a map asked of what is no grid, other parts to join, or no
+        ValueError: a part of no or too many tokens, the map of a part that is no grid, other parts to join, or no
             ``kept`` although ``may_drop`` is given.
         ShapeError: a sequence, part or index of another shape than the layout states; an index with wrong numbers.
 

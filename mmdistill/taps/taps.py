@@ -43,9 +43,10 @@ class FeatureTaps(Mapping[str, Any]):
             and time. Without it a feature that was overwritten is refused on access. Compiled code always copies.
 
     Raises:
-        ValueError: at construction, no module, or a ``select`` or ``copy`` that is none.
+        ValueError: at construction, a ``model``, ``select`` or ``copy`` of a wrong type.
         TapError: at construction or enter, no such layer; at enter, taps already entered; in the model's call, an
-            output that is no feature; on access, a layer that did not run, or a feature that was overwritten in place.
+            output without tensors, or one that needs ``select``; on access, a layer that did not run, or a feature
+            that was overwritten in place.
 
     Warns:
         TapWarning: at exit, a layer that never ran.
@@ -160,8 +161,9 @@ class FeatureTaps(Mapping[str, Any]):
             keep: whether the taps keep all features, to be asked again.
 
         Raises:
-            TapError: other numbers of calls than these arguments mean, no such layer is tapped, or it did not run.
-            ValueError: arguments that do not go together or are none of the above.
+            TapError: a layer is not tapped, did not run, or ran more or less often than these arguments say; RGB and
+                TIR would be the same call, the same object, or a layer at different levels.
+            ValueError: arguments that exclude each other, or of a wrong type.
         """
         keep = _checks.flag("FeatureTaps.pair", "keep", keep)
         if not (split is None or split == "batch" or callable(split)):
@@ -227,8 +229,8 @@ class FeatureTaps(Mapping[str, Any]):
         crossed = [name for number, name in enumerate(levels) if name in others and others[number] != name]
         if crossed:
             raise TapError(
-                f"FeatureTaps: pair: expected a layer of both modalities at one level; {crossed[0]!r} is at RGB level "
-                f"{levels.index(crossed[0]) + 1} and TIR level {others.index(crossed[0]) + 1}"
+                f"FeatureTaps: pair: expected {crossed[0]!r}, which is in rgb and tir, at the same level of both, got "
+                f"RGB level {levels.index(crossed[0]) + 1} and TIR level {others.index(crossed[0]) + 1}"
             )
         return levels, others
 
@@ -275,7 +277,7 @@ class FeatureTaps(Mapping[str, Any]):
                 )
             if halves[0] is halves[1]:
                 raise TapError(
-                    f"FeatureTaps: pair: split: expected the RGB and the TIR part of {name!r}, got one as both"
+                    f"FeatureTaps: pair: split: expected the RGB and the TIR part of {name!r}, got one object twice"
                 )
             return halves[0], halves[1]
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
