@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmdistill._transforms import has_values
+from mmdistill._transforms import has_values, savable
 from mmdistill.errors import ShapeError, check_device
 from mmdistill.pair import Pair
 
@@ -63,7 +63,8 @@ def check_index(side: str, index: object, size: int, like: Tensor, like_side: st
     if index.ndim != 2:
         raise ShapeError("TokenLayout", side, "axes", expected="2 (B, n)", got=tuple(index.shape))
     if index.dtype != torch.int64:
-        raise ShapeError("TokenLayout", side, "dtype", expected=torch.int64, got=index.dtype)
+        expected = f"{torch.int64}, such as index.long()"
+        raise ShapeError("TokenLayout", side, "dtype", expected=expected, got=index.dtype)
     if index.shape[0] != like.shape[0]:
         expected = f"{like.shape[0]} as {like_side}"
         raise ShapeError("TokenLayout", side, "batch", expected=expected, got=index.shape[0])
@@ -89,6 +90,7 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
         ``(B, size, C)`` and ``(B, size)``.
     """
     _check_index_values(side, index, size, check_values)
+    index = savable(index)
     batch, _, channels = tokens.shape
     # Not in place: a transform's batch of tokens would not fit into zeros that are no batch.
     whole = tokens.new_zeros(batch, size, channels).scatter(1, _per_channel(index, channels), tokens)
@@ -99,7 +101,7 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
 def gather_kept(side: str, tokens: Tensor, index: Tensor, *, check_values: bool) -> Tensor:
     """Return the tokens left ``(B, n, C)`` of all of a part's ``(B, size, C)``, in the index's order."""
     _check_index_values(side, index, tokens.shape[1], check_values)
-    return tokens.gather(1, _per_channel(index, tokens.shape[2]))
+    return tokens.gather(1, _per_channel(savable(index), tokens.shape[2]))
 
 
 def _per_channel(index: Tensor, channels: int) -> Tensor:

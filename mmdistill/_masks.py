@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdistill._transforms import savable
 from mmdistill.errors import ShapeError, check_device
 from mmdistill.pair import Pair
 from mmdistill.sampling import Positions
@@ -38,7 +39,10 @@ class Mask(NamedTuple):
     @classmethod
     def of(cls, positions: Tensor | Mask) -> Mask:
         """Return the mask of these positions ``(..., 1, H, W)``, booleans; a mask as it is."""
-        return positions if isinstance(positions, Mask) else cls(positions, positions.sum(dim=(-3, -2, -1)))
+        if isinstance(positions, Mask):
+            return positions
+        positions = savable(positions)
+        return cls(positions, positions.sum(dim=(-3, -2, -1)))
 
     def at(self, where: Positions) -> Mask:
         """Return the mask at some positions: a sum over them is divided by how many are expected to count there."""

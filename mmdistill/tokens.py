@@ -44,7 +44,7 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
 
     Raises:
         ShapeError: no such sequence, or one of another length.
-        ValueError: a size that is none, or a start below 0.
+        ValueError: a size that is not ``(H, W)``, or a start below 0.
 
     Example:
         >>> import torch
@@ -104,7 +104,7 @@ class TokenLayout:
         parts: each part's name and sides, ``(n,)`` or ``(H, W)``, in order.
 
     Raises:
-        ValueError: a part of no or too many tokens, a map asked of what is no grid, other parts to join, or no
+        ValueError: a part of no or too many tokens, the map of a part that is no grid, other parts to join, or no
             ``kept`` although ``may_drop`` is given.
         ShapeError: a sequence, part or index of another shape than the layout states; an index with wrong numbers.
 
@@ -180,8 +180,10 @@ class TokenLayout:
             tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
             name: the grid.
             kept: the index ``(B, n)``, int64, of the tokens that are left of this grid. The k-th of its tokens in the
-                sequence belongs to row ``kept[:, k] // W``, column ``kept[:, k] % W``. Where other parts lost tokens
-                too, a mapping from names to indices. None where all are there.
+                sequence belongs to row ``kept[:, k] // W``, column ``kept[:, k] % W``. It counts in the whole grid,
+                also after a second elimination: ``first.gather(1, second)`` converts positions among the tokens left
+                by the first. Where other parts lost tokens too, a mapping from names to indices. None where all are
+                there.
 
         Returns:
             Without ``kept`` the map. With it, even if None: the map, zero at dropped positions, and the mask
@@ -284,8 +286,12 @@ class TokenLayout:
                 for name, sides in self.parts
             )
             got: object = tokens.shape[1]
+            others = [name for name in self.may_drop if name not in indices]
             if not indices:
                 got = _kept.count_with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
+            elif others and tokens.shape[1] < count:
+                given = ", ".join(f"'{name}': index" for name in (*indices, *others))
+                got = f"{tokens.shape[1]}; if {' or '.join(others)} lost tokens too, give kept={{{given}}}"
             raise ShapeError("TokenLayout", "tokens", "tokens", expected=f"{count} ({stated})", got=got)
         pieces = torch.split(tokens, list(counts.values()), dim=1)
         return dict(zip(counts, pieces, strict=True))

@@ -62,6 +62,10 @@ def test_several_parts_lose_tokens_each_by_its_own_index() -> None:
         features, mask = layout.map(tokens, name, kept=kept)
         np.testing.assert_array_equal(features.numpy(), expected.astype("float32"))
         np.testing.assert_array_equal(mask.numpy(), counted)
+    with pytest.raises(
+        ShapeError, match=r"got 14; if rgb or tir lost tokens too, give kept=\{'template': index, 'rgb'"
+    ):
+        layout.map(tokens, "template", kept=kept["template"])
     features, mask = layout.map(tokens, "tir", kept=kept)
     assert torch.equal(features, tokens_to_map(tokens[:, 8:], (2, 3)))
     assert bool(mask.all())
@@ -151,8 +155,8 @@ GOOD = kept_of(2, 12, 5)
 @pytest.mark.parametrize(
     ("kept", "says"),
     [
-        (GOOD.int(), "kept search: dtype: expected torch.int64, got torch.int32"),
-        (GOOD.float(), "kept search: dtype: expected torch.int64, got torch.float32"),
+        (GOOD.int(), r"kept search: dtype: expected torch.int64, .*index.long\(\), got torch.int32"),
+        (GOOD.float(), r"kept search: dtype: expected torch.int64, .*index.long\(\), got torch.float32"),
         (GOOD[0], r"kept search: axes: expected 2 \(B, n\), got \(5,\)"),
         (GOOD[:1], "kept search: batch: expected 2 as tokens, got 1"),
         (GOOD[:, :0], "kept search: tokens: expected at least 1, got 0"),

@@ -131,7 +131,7 @@ def test_what_are_no_terms_and_no_named_parameters_is_refused() -> None:
         (["w"], "str"),
     ]
     for parameters, got in wrong:
-        with pytest.raises(TypeError, match=f"pairs of a name and a parameter, .* got {got}"):
+        with pytest.raises(TypeError, match=f"pairs of a name and a parameter.* got {got}"):
             dead_terms(terms, parameters)
     with pytest.raises(TypeError, match="expected Terms, got dict"):
         reach(terms.as_dict(), student.named_parameters())  # type: ignore[arg-type]

@@ -43,9 +43,10 @@ class FeatureTaps(Mapping[str, Any]):
             and time. Without it a feature that was overwritten is refused on access. Compiled code always copies.
 
     Raises:
-        ValueError: at construction, no module, or a ``select`` or ``copy`` that is none.
+        ValueError: at construction, a ``model``, ``select`` or ``copy`` of a wrong type.
         TapError: at construction or enter, no such layer; at enter, taps already entered; in the model's call, an
-            output that is no feature; on access, a layer that did not run, or a feature that was overwritten in place.
+            output without tensors, or one that needs ``select``; on access, a layer that did not run, or a feature
+            that was overwritten in place.
 
     Warns:
         TapWarning: at exit, a layer that never ran.
@@ -77,7 +78,7 @@ class FeatureTaps(Mapping[str, Any]):
         if not isinstance(model, nn.Module):
             raise _checks.refuse("FeatureTaps", "model", "a module", model)
         copy = _checks.flag("FeatureTaps", "copy", copy)
-        names, select = _checked(names), {} if select is None else select
+        names, select = _sequence("names", names), {} if select is None else select
         if not isinstance(select, Mapping) or not all(callable(value) for value in select.values()):
             raise _checks.refuse("FeatureTaps", "select", "a mapping from names to what can be called", select)
         unknown = sorted(select.keys() - set(names))
@@ -160,8 +161,9 @@ class FeatureTaps(Mapping[str, Any]):
             keep: whether the taps keep all features, to be asked again.
 
         Raises:
-            TapError: other numbers of calls than these arguments mean, no such layer is tapped, or it did not run.
-            ValueError: arguments that do not go together or are none of the above.
+            TapError: a layer is not tapped, did not run, or ran more or less often than these arguments say; RGB and
+                TIR would be the same call, the same object, or a layer at different levels.
+            ValueError: arguments that exclude each other, or of a wrong type.
         """
         keep = _checks.flag("FeatureTaps.pair", "keep", keep)
         if not (split is None or split == "batch" or callable(split)):
@@ -224,6 +226,12 @@ class FeatureTaps(Mapping[str, Any]):
         levels, others = _sequence("pair: rgb", rgb), _sequence("pair: tir", tir)
         if len(levels) != len(others):
             raise TapError(f"FeatureTaps: pair: expected as many TIR levels as RGB levels, got {others} for {levels}")
+        crossed = [name for number, name in enumerate(levels) if name in others and others[number] != name]
+        if crossed:
+            raise TapError(
+                f"FeatureTaps: pair: expected {crossed[0]!r}, which is in rgb and tir, at the same level of both, got "
+                f"RGB level {levels.index(crossed[0]) + 1} and TIR level {others.index(crossed[0]) + 1}"
+            )
         return levels, others
 
     def _level(self, rgb: str, tir: str, numbers: tuple[int | None, int | None]) -> tuple[Any, Any]:
@@ -267,6 +275,10 @@ class FeatureTaps(Mapping[str, Any]):
                 raise TapError(
                     f"FeatureTaps: pair: split: expected (rgb, tir) of {name!r}, got {type(halves).__name__}"
                 )
+            if halves[0] is halves[1]:
+                raise TapError(
+                    f"FeatureTaps: pair: split: expected the RGB and the TIR part of {name!r}, got one object twice"
+                )
             return halves[0], halves[1]
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
@@ -294,18 +306,13 @@ def _times(count: int) -> str:
 
 
 def _sequence(argument: str, names: object) -> list[str]:
-    """Refuse what is no sequence of names, at least one."""
+    """Refuse what is no sequence of different names, at least one."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {_checks.shown(names)}")
     if not names:
         raise TapError(f"FeatureTaps: {argument}: expected at least one")
-    return list(names)
-
-
-def _checked(names: object) -> list[str]:
-    """Refuse what is no sequence of different names, at least one."""
-    found = _sequence("names", names)
+    found = list(names)
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise TapError(f"FeatureTaps: names: expected each once, got {listed(twice)} twice")
+        raise TapError(f"FeatureTaps: {argument}: expected each once, got {listed(twice)} twice")
     return found

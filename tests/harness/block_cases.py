@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.case import Case, Input, Sizes, Tensors, pyramid, uniform
+from harness.case import Case, Input, Sizes, Tensors, in_mode_of, pyramid, uniform
 from torch import Tensor, nn
 
 from mmdistill import ABF, CEM, SEM, ABFChain, MPSDFusion, Pair
@@ -52,7 +52,7 @@ def eliminated(s: Sizes) -> nn.Module:
     layout = TokenLayout(cls=1, search=(s.height, s.width), may_drop=("search",))
 
     def there_and_back(cls: Tensor, search: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        kept = order.argsort(dim=-1)[..., : (order.shape[-1] + 1) // 2]
+        kept = in_mode_of(order, lambda: order.argsort(dim=-1)[..., : (order.shape[-1] + 1) // 2])
         tokens = layout.join({"cls": cls, "search": search}, kept=kept)
         features, mask = layout.map(tokens, "search", kept=kept)
         return features, mask.to(features.dtype), layout.join({"cls": cls, "search": features}, kept={"search": kept})

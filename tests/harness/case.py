@@ -92,7 +92,15 @@ def marked(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def counting(values: Tensor) -> Tensor:
     """Return the mask ``marked`` stands for; constant maps of other numbers count everywhere."""
-    return values != NOT_COUNTING
+    return in_mode_of(values, lambda: values != NOT_COUNTING)
+
+
+def in_mode_of(values: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """Return what is made, in ``torch.inference_mode`` where these values were."""
+    if torch.compiler.is_compiling() or not values.is_inference():
+        return make()
+    with torch.inference_mode():
+        return make()
 
 
 def samples(values: Tensor, axes: str, chosen: Tensor) -> Tensor:

@@ -110,11 +110,22 @@ MISTAKES: dict[str, tuple[int, dict[str, Any], str]] = {
         {"rgb": NAMES, "tir": ["norm"]},
         r"as many TIR .*\['norm'\] for \['norm', 'branch'\]",
     ),
+    "a layer at two levels": (
+        1,
+        {"rgb": NAMES, "tir": NAMES[::-1]},
+        "expected 'norm', .* got RGB level 1 and TIR level 2",
+    ),
+    "a level twice": (2, {"names": ["norm", "norm"]}, "pair: names: expected each once, got 'norm' twice"),
     "not tapped": (2, {"names": ["stem"]}, "'stem' is not tapped; tapped are 'norm', 'branch'"),
     "no sequence": (2, {"names": "norm"}, "pair: names: expected a sequence of names, got 'norm'"),
     "no level": (2, {"rgb": [], "tir": []}, "pair: rgb: expected at least one"),
     "odd batch": (1, {"split": "batch"}, r"'norm' to be a tensor with RGB .* shape \(3, 4, 8, 12\)"),
     "split of one": (1, {"split": lambda feature: feature}, r"split: expected \(rgb, tir\) of 'norm', got Tensor"),
+    "split in no parts": (
+        1,
+        {"split": lambda feature: (feature, feature)},
+        "split: .* of 'norm', got one object twice",
+    ),
 }
 
 
