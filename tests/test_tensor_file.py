@@ -7,6 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+from safetensors.torch import load_file, save_file
+
 from mmdistill.tensor_file import (
     MAX_HEADER_BYTES,
     TensorFileError,
@@ -15,9 +19,6 @@ from mmdistill.tensor_file import (
     tensors_digest,
     unpack,
 )
-
-safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
-load_file, save_file = safetensors.load_file, safetensors.save_file
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
