@@ -48,6 +48,11 @@ class _AlignmentConvolution(Convolution):
         """Draw the weight anew."""
         nn.init.kaiming_uniform_(self.weight, a=1)
 
+    def weight_for_gradient(self) -> Tensor:
+        """Return the weight; one of 3x3 channels last, as the maps are, so that it is laid out once for the step."""
+        weight = super().weight_for_gradient()
+        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else channels_last(weight)
+
 
 class ABF(nn.Module):
     """Attention Based Fusion of a level with the deeper ones (Chen et al., Knowledge Review, CVPR 2021; CMD 3.3).

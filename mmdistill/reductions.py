@@ -10,7 +10,7 @@ from mmdistill._masks import Mask
 
 def widen(values: Tensor) -> Tensor:
     """Return the values in float32, or as they are where they are wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
 
 
 def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
@@ -38,3 +38,8 @@ def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | 
 def mean_square(values: Tensor, mask: Mask | None = None) -> Tensor:
     """Return the mean square of values ``(..., C, H, W)``, or of each sample's that count, a scalar."""
     return values.square().mean() if mask is None else mask.mean(mask.applied(values).square()).mean()
+
+
+def mean_square_of_response(values: Tensor, mask: Mask | None = None) -> Tensor:
+    """Return the same of values ``(..., H, W)`` without channels."""
+    return values.square().mean() if mask is None else mean_square(values.unsqueeze(-3), mask)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -118,6 +119,18 @@ def test_a_weight_and_its_gradient_are_laid_out_alike(
     assert weight.grad.is_contiguous(memory_format=weights)
     if weights == torch.contiguous_format or channels > 1:
         assert weight.grad.stride() == weight.stride()
+
+
+def test_the_3x3_weight_of_an_abf_is_laid_out_once_for_the_step() -> None:
+    """Not by each convolution and its gradient: on small maps that took a tenth of the step."""
+    convolution = cast(Convolution, ABF(6, 4, 5, fuse=False).expand[0])
+    used = convolution.weight_for_gradient()
+    assert used.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(used, convolution.weight)
+    used.backward(torch.ones_like(used))
+    assert convolution.weight.grad is not None
+    assert convolution.weight.is_contiguous()
+    assert convolution.weight.grad.is_contiguous()
 
 
 def test_the_convolutions_of_an_abf_start_as_in_knowledge_review() -> None:
