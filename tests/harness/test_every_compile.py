@@ -7,7 +7,7 @@ import torch
 from harness.case import Case, Sizes, assert_same
 from harness.cases import CASES, over, variants_are_slow
 
-from mmdistill import CMDLoss, ShapeError
+from mmdistill import ABF, ABFChain, CMDLoss, ShapeError
 from mmdistill.losses.review import ReviewKDLoss
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
@@ -18,14 +18,15 @@ FIRST = Sizes(batch=5, height=14, width=22, student=4, teacher=6)
 SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
 
 
-@variants_are_slow(CASES)
+# SCFD's chains compile what ABF and ABFChain do alone.
+@variants_are_slow(CASES, ABF, ABFChain)
 def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
     module = case.module(FIRST)
     compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")
     _assert_as_eager(case, module, compiled, FIRST)
 
 
-@variants_are_slow(CASES, CMDLoss, ReviewKDLoss)
+@variants_are_slow(CASES, ABF, ABFChain, CMDLoss, ReviewKDLoss)
 def test_one_graph_serves_every_size(case: Case) -> None:
     case.applies("every size")
     module = case.module(FIRST)
