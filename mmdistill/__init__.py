@@ -1,13 +1,7 @@
 """Cross-modal (RGB and thermal infrared) distillation losses and blocks for anyone's tracker."""
 
 from mmdistill.alignment import ABF, ABFChain
-from mmdistill.errors import (
-    DeadTermWarning,
-    NotFiniteError,
-    ShapeError,
-    UnchangedParametersWarning,
-    UnusedInputWarning,
-)
+from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, UnchangedParametersWarning, UnusedInputWarning
 from mmdistill.fusion import FusedPaths, MPSDFusion, path_entropy, path_selection
 from mmdistill.interaction import CEM, SEM
 from mmdistill.losses import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss

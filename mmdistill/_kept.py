@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mmdistill._contracts import check_device
 from mmdistill._transforms import has_values, savable
-from mmdistill.errors import ShapeError, check_device
+from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
 Kept = Tensor | Mapping[str, Tensor | None] | None

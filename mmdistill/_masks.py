@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdistill._contracts import check_device
 from mmdistill._transforms import savable
-from mmdistill.errors import ShapeError, check_device
+from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 from mmdistill.sampling import Positions
 

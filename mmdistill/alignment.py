@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._contracts import check_device, check_levels, check_map
+from mmdistill._inputs import check_batch_norm, check_transforms
 from mmdistill._transforms import channels_last, savable
 from mmdistill.attention import attend
-from mmdistill.errors import ShapeError, check_batch_norm, check_device, check_levels, check_map, check_transforms
+from mmdistill.errors import ShapeError
 from mmdistill.precision import autocasting, cast_by_autocast
 from mmdistill.sampling import Positions, Tile
 

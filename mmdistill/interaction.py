@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mmdistill._contracts import check_device, check_map, check_pair, check_same_shape
 from mmdistill._transforms import savable
-from mmdistill.errors import check_device, check_map, check_pair, check_same_shape
 from mmdistill.pair import Pair
 
 Interaction = Literal["sem", "cem", "add"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from mmdistill.errors import check_device, check_levels, check_map, check_pair, check_same_shape
+from mmdistill._contracts import check_device, check_levels, check_map, check_pair, check_same_shape
 from mmdistill.precision import without_autocast
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill.errors import check_levels, check_map
+from mmdistill._contracts import check_levels, check_map
 
 Interpolation = Literal["bilinear", "nearest"]
 """How the positions of an axis that grows are filled."""

@@ -16,8 +16,9 @@ from einops import rearrange
 from torch import Tensor
 
 from mmdistill import _checks, _kept
+from mmdistill._contracts import check_device, check_levels, check_map, check_strided
 from mmdistill._kept import NOT_GIVEN, Kept, LevelsKept, NotGiven
-from mmdistill.errors import ShapeError, check_device, check_levels, check_map, check_strided
+from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 from mmdistill.precision import without_autocast
 

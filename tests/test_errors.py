@@ -18,7 +18,7 @@ from mmdistill import (
     SCFDLoss,
     ShapeError,
 )
-from mmdistill.errors import check_inputs, synchronized_statistics
+from mmdistill._inputs import check_inputs, synchronized_statistics
 from mmdistill.losses import FitNetsLoss, KDLoss, ReviewKDLoss
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmdistill.errors import ShapeError, check_device, check_map
+from mmdistill._contracts import check_device, check_map
+from mmdistill.errors import ShapeError
 from mmdistill.interaction import check_modalities
 from mmdistill.pair import Pair
 from mmdistill.precision import autocasting, cast_by_autocast

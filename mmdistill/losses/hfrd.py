@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill._contracts import check_same_shape, check_scores
+from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import response_mask
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_alive, check_inputs, check_same_shape, check_scores
 from mmdistill.reductions import mean_square, widen
 from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms

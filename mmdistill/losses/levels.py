@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmdistill.errors import check_aligned, check_levels, check_map
+from mmdistill._contracts import check_aligned, check_levels, check_map
 
 
 def check_pyramids(

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_alive, check_inputs, of_side
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms, add

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._contracts import check_aligned, check_levels, check_map
+from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import adapted, adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_aligned, check_alive, check_inputs, check_levels, check_map, of_side
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.precision import without_float16
 from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill._inputs import check_alive, check_inputs, of_side, synchronized_statistics
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill.alignment import ABFChain
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import check_alive, check_inputs, of_side, synchronized_statistics
 from mmdistill.losses.levels import check_pyramids, named_levels
 from mmdistill.reductions import mean_square, widen
 from mmdistill.terms import Terms, add

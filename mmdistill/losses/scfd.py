@@ -9,23 +9,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._contracts import check_aligned, check_levels, check_map, check_pair, check_same_shape
+from mmdistill._inputs import check_alive, check_different, check_inputs, of_side, synchronized_statistics
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.alignment import ABFChain
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import (
-    ShapeError,
-    check_aligned,
-    check_alive,
-    check_different,
-    check_inputs,
-    check_levels,
-    check_map,
-    check_pair,
-    check_same_shape,
-    of_side,
-    synchronized_statistics,
-)
+from mmdistill.errors import ShapeError
 from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair, stacked
 from mmdistill.reductions import mean_squared_error, widen

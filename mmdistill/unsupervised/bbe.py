@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mmdistill import _checks
+from mmdistill._contracts import check_device, check_scores
+from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._transforms import detached, savable
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import ShapeError, check_alive, check_device, check_inputs, check_scores
+from mmdistill.errors import ShapeError
 from mmdistill.reductions import mean_squared_error, widen
 from mmdistill.terms import Terms, add
 from mmdistill.unsupervised.box_targets import as_constant, as_predicted, bounds, overlaps, states

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdistill._contracts import check_floating, check_scores
+from mmdistill._inputs import Bounds
 from mmdistill._transforms import detached
 from mmdistill.boxes import box_state, intersection_over_union
-from mmdistill.errors import Bounds, ShapeError, check_floating, check_scores
+from mmdistill.errors import ShapeError
 from mmdistill.reductions import widen
 
 WHERE = "BBEDistiller"

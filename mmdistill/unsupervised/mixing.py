@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdistill import _checks
-from mmdistill.errors import check_pair, check_same_shape, check_scores
+from mmdistill._contracts import check_pair, check_same_shape, check_scores
 from mmdistill.pair import Pair
 
 Seen = Literal["rgb", "tir", "rgb-tir", "tir-rgb"]

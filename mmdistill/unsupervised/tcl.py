@@ -9,18 +9,13 @@ import torch
 from torch import Tensor
 
 from mmdistill import _checks
+from mmdistill._contracts import check_axes, check_device, check_floating
+from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import response_mask
 from mmdistill._transforms import savable
 from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
-from mmdistill.errors import (
-    ShapeError,
-    check_alive,
-    check_axes,
-    check_device,
-    check_floating,
-    check_inputs,
-)
+from mmdistill.errors import ShapeError
 from mmdistill.precision import without_autocast
 from mmdistill.reductions import mean_square, widen
 from mmdistill.residual import hinge_residual

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import BBEDistiller, Terms
-from mmdistill.errors import check_axes
+from mmdistill._contracts import check_axes
 from mmdistill.reductions import widen
 
 

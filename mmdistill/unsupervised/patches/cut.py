@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mmdistill._checks import whole
+from mmdistill._inputs import check_inputs
 from mmdistill._transforms import has_values
-from mmdistill.errors import ShapeError, check_inputs
+from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 from mmdistill.reductions import widen
 from mmdistill.unsupervised.patches.protocol import check_images

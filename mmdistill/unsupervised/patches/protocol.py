@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmdistill.errors import ShapeError, check_axes, check_pair
+from mmdistill._contracts import check_axes, check_pair
+from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
 

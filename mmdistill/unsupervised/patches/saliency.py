@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdistill import _checks
-from mmdistill.errors import check_axes
+from mmdistill._contracts import check_axes
 from mmdistill.reductions import widen
 from mmdistill.unsupervised.patches.contrast import contrast, integral
 from mmdistill.unsupervised.patches.suppression import without_duplicates
