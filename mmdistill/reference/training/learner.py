@@ -78,20 +78,23 @@ class Learner:
         before = [buffer.clone() for buffer in self.stage.buffers()]
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
+        logged: list[dict[str, Tensor]] = []
         for turn, batch in enumerate(batches, start=1):
             with self._exchange(turn == len(batches)):
                 values, skipped = self._pass(batch, len(batches))
             if skipped:
                 return self._skip(before, skipped)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+            logged.append(dict(self.stage.logged))
         # The limit of infinity clips nothing: the norm is asked for.
         limit = self.settings.gradient_limit or math.inf
         norm = nn.utils.clip_grad_norm_(self.stage.parameters(), limit)
         if not bool(norm.isfinite()):
             return self._skip(before, "the gradient isn't finite")
         self.optimiser.step()
-        mean = self.ranks.mean({name: value / len(batches) for name, value in sums.items()})
-        return Outcome(mean, logged=self._logged())
+        means = {name: value / len(batches) for name, value in sums.items()}
+        means = self.ranks.mean(means | _mean(logged))
+        return Outcome({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
 
     def _pass(self, batch: Batch, passes: int) -> tuple[dict[str, float], str]:
         """Add a pass's part to the gradient; return its values, and what was not finite in any process."""
@@ -114,11 +117,6 @@ class Learner:
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
         return values, ""
 
-    def _logged(self) -> dict[str, float]:
-        """Return what the stage wants logged; one read for all."""
-        logged = self.stage.logged
-        return dict(zip(logged, torch.stack(list(logged.values())).tolist(), strict=True)) if logged else {}
-
     def _skip(self, before: Sequence[Tensor], why: str) -> Outcome:
         with torch.no_grad():
             for buffer, value in zip(self.stage.buffers(), before, strict=True):
@@ -139,6 +137,14 @@ class Learner:
             return
         with self._parallel.no_sync():
             yield
+
+
+def _mean(logged: Sequence[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the mean over the passes of what the stage wants logged; one read for all."""
+    if not logged[0]:
+        return {}
+    passes = torch.stack([torch.stack(list(values.values())) for values in logged])
+    return dict(zip(logged[0], passes.mean(dim=0).tolist(), strict=True))
 
 
 def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: Ranks) -> None:
