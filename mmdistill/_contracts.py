@@ -26,9 +26,8 @@ def check_map(where: str, side: str, features: Tensor, *, channels: int | None =
             raise ShapeError(where, side, axis, expected="at least 1", got=0)
     if channels is not None and features.shape[1] != channels:
         raise ShapeError(where, side, "channels", expected=channels, got=features.shape[1])
-    check_strided(where, side, features)
-    if floating:
-        check_floating(where, side, features)
+    check = check_floating if floating else check_strided
+    check(where, side, features)
 
 
 def check_floating(where: str, side: str, values: Tensor) -> None:
@@ -95,6 +94,8 @@ def check_same_shape(where: str, side: str, got: Tensor, like: Tensor, like_side
     """Refuse ``got`` where its shape is not exactly that of ``like``; nothing is broadcast."""
     if not isinstance(got, Tensor):
         raise ShapeError(where, side, "type", expected=f"a tensor {_shape(like)}", got=type(got).__name__)
+    if got.shape == like.shape:
+        return
     if got.ndim != like.ndim:
         raise ShapeError(where, side, "axes", expected=f"{_shape(like)} as {like_side}", got=_shape(got))
     names = AXES if got.ndim == 4 else tuple(f"axis {index}" for index in range(got.ndim))

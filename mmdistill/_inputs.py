@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -25,14 +25,14 @@ class Bounds(NamedTuple):
     high: float
     expected: str
 
-    def outside(self) -> Tensor:
-        """Return where a value is out of range; NaN is not."""
-        return (self.values < self.low) | (self.values > self.high)
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value; NaN where a value is."""
+        low, high = self.values.detach().aminmax()
+        return low, high
 
-    def found(self) -> str:
-        """Return the smallest and the largest value."""
-        low, high = (bound.item() for bound in self.values.detach().aminmax())
-        return f"{low:.4g} to {high:.4g}"
+    def exclude(self, low: float, high: float) -> bool:
+        """Whether the smallest or the largest value is out of range."""
+        return low < self.low or high > self.high
 
 
 def check_inputs(
@@ -43,11 +43,12 @@ def check_inputs(
     synchronized: nn.SyncBatchNorm | None = None,
     bounds: Mapping[str, Bounds] | None = None,
     counts: Mapping[str, Tensor] | None = None,
+    teaching: Collection[str] = (),
 ) -> None:
     """Refuse inputs that are not floating point, are on different devices or hold NaN or infinity, by name.
 
     Called before anything is computed, so what is refused leaves no trace: batch norm's statistics stay. An input
-    whose name begins with ``teacher`` is reported where it is 0 everywhere: nothing of the teacher is taught.
+    that teaches, as one whose name begins with ``teacher``, is reported where it is 0 everywhere.
 
     Args:
         where: the loss that was called.
@@ -55,10 +56,13 @@ def check_inputs(
         finite: whether to look at the values: one sum over each input, and one small read per call. Nothing is read
             inside ``torch.compile`` and the like, see ``has_values``.
         synchronized: batch norm that other processes wait for. All of them then refuse what one refuses.
-        bounds: ranges of values, by the name of the input; looked at with ``finite``, in the same read.
+        bounds: ranges of values, by the name of the input; looked at with ``finite``, in the same read. Not for a
+            loss with ``synchronized``.
         counts: of each mask, how many positions count in each sample; refused where none does in any. Looked at with
             ``finite``, in the same read.
+        teaching: names of other inputs that teach.
     """
+    assert synchronized is None or not bounds  # what is read is summed over the processes
     bounds, counts = bounds or {}, counts or {}
     first_side, first = next(iter(inputs.items()))
     for side, values in inputs.items():
@@ -66,33 +70,33 @@ def check_inputs(
         check_device(where, side, values, first, first_side)
     if not finite or not has_values([*inputs.values(), *counts.values()]):
         return
-    # One read of all sums. The sum of all elements is not finite where one of them is not. A value out of range and a
-    # mask without positions give NaN.
+    # One read of all. The sum of all elements is not finite where one of them is not. Masks without positions give NaN.
     empty = {side: (count == 0).all() for side, count in counts.items()}
-    refused = [bound.outside().any() for bound in bounds.values()] + list(empty.values())
-    sums = _sums(inputs.values(), refused)
-    totals: list[float] = _over_processes(sums, synchronized).tolist()
-    if all(map(math.isfinite, totals)):
-        for (side, values), total in zip(inputs.items(), totals, strict=False):
+    ends = [end for bound in bounds.values() for end in bound.ends()]
+    read: list[float] = _over_processes(_read(inputs.values(), ends, empty.values()), synchronized).tolist()
+    found = iter(read[len(inputs) :])
+    ranges = {side: (next(found), next(found)) for side in bounds}
+    beyond = {side: ends for side, ends in ranges.items() if bounds[side].exclude(*ends)}
+    if not beyond and all(map(math.isfinite, read)):
+        for (side, values), total in zip(inputs.items(), read, strict=False):
             # Of other numbers too the sum may be 0, so the few inputs of which it is are looked at once more.
-            if total == 0 and side.startswith("teacher") and torch.is_grad_enabled() and not bool(values.any()):
-                _warn(f"{where}: {side}: 0 everywhere, so nothing is learned of the teacher; did its layer run?")
+            if total == 0 and (side.startswith("teacher") or side in teaching) and _is_zero(values):
+                _warn(f"{where}: {side}: 0 everywhere, so it teaches nothing; was it computed?")
         return
     # The sum of finite numbers may overflow, so each input is looked at by itself.
     broken = {side: int((~torch.isfinite(values)).sum()) for side, values in inputs.items()}
-    beyond = {side: bound for side, bound in bounds.items() if bool(bound.outside().any())}
     unset = [side for side, none in empty.items() if bool(none)]
     faults = torch.tensor(float(sum(broken.values()) + len(beyond) + len(unset)), device=first.device)
-    found = _over_processes(faults, synchronized)
+    faults = _over_processes(faults, synchronized)
     for side, count in broken.items():
         if count:
             raise NotFiniteError(where, side, "values", expected="finite", got=f"{count} NaN or infinite")
-    for side, bound in beyond.items():
-        raise ShapeError(where, side, "values", expected=bound.expected, got=bound.found())
+    for side, (low, high) in beyond.items():
+        raise ShapeError(where, side, "values", expected=bounds[side].expected, got=f"{low:.4g} to {high:.4g}")
     for side in unset:
         raise ShapeError(where, side, "values", expected="at least one position that counts", got="none")
-    if bool(found):
-        got = "NaN, infinite or out of range, or masks without positions" if refused else "NaN or infinite"
+    if bool(faults):
+        got = "NaN or infinite, or masks without positions" if empty else "NaN or infinite"
         raise NotFiniteError(where, "the inputs of another process", "values", expected="finite", got=got)
 
 
@@ -140,13 +144,28 @@ def _over_processes(value: Tensor, synchronized: nn.SyncBatchNorm | None) -> Ten
     return value
 
 
-def _sums(inputs: Iterable[Tensor], refused: Iterable[Tensor]) -> Tensor:
-    """Return each input's sum in float32 at least, and NaN for what is refused, else 0.
+def _read(inputs: Iterable[Tensor], ends: Iterable[Tensor], empty: Iterable[Tensor]) -> Tensor:
+    """Return each input's sum, the ends of ranges, and NaN for each mask without positions, else 0.
 
-    Not in a narrower type: float16 overflows, and float16's autocast stacks no bfloat16.
+    In float32 at least: float16 overflows, and its autocast stacks no bfloat16.
     """
-    sums = [values.detach().sum(dtype=torch.promote_types(values.dtype, torch.float32)) for values in inputs]
-    return torch.stack([*sums, *(torch.where(one, torch.nan, 0.0) for one in refused)])
+    read = [_sum(values.detach()) for values in inputs]
+    read += [end if _is_wide(end) else end.to(torch.float32) for end in ends]
+    return torch.stack([*read, *(torch.where(one, torch.nan, 0.0) for one in empty)])
+
+
+def _sum(values: Tensor) -> Tensor:
+    # Naming a number type costs as much again as the sum of a small map.
+    return values.sum() if _is_wide(values) else values.sum(dtype=torch.float32)
+
+
+def _is_wide(values: Tensor) -> bool:
+    return values.dtype in (torch.float32, torch.float64)
+
+
+def _is_zero(values: Tensor) -> bool:
+    """Whether an input to learn from is 0 everywhere; not looked at where gradients are off."""
+    return torch.is_grad_enabled() and not bool(values.any())
 
 
 def of_side(side: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from helpers import pyramids
 from torch import nn
 
 from mmdistill import (
+    BBEDistiller,
     CMDLoss,
     DeadTermWarning,
     HFRDLoss,
@@ -17,6 +19,7 @@ from mmdistill import (
     Pair,
     SCFDLoss,
     ShapeError,
+    TCLDistiller,
 )
 from mmdistill._inputs import check_inputs, synchronized_statistics
 from mmdistill.losses import FitNetsLoss, KDLoss, ReviewKDLoss
@@ -92,6 +95,31 @@ def test_a_teacher_of_zeros_is_reported() -> None:
     dead("FitNetsLoss: teacher level 2", lambda: fitnets(student.rgb, teacher.tir))
     fused, mpsd = MPSDFusion(3)(Pair(student.rgb[0], student.tir[0])), MPSDLoss((3,), (3,))
     dead("MPSDLoss: teacher fused level 1", lambda: mpsd([fused], [torch.zeros(2, 3, 16, 24)]))
+
+
+def test_a_label_and_a_detached_branch_of_zeros_are_reported() -> None:
+    filters, features = torch.rand(2, 1, 3, 1, 1, requires_grad=True), torch.rand(1, 1, 3, 5, 5, requires_grad=True)
+    label = torch.rand(1, 1, 5, 5)
+    dead("TCLDistiller: label", lambda: TCLDistiller()(filters, features, torch.zeros_like(label)))
+    reference, test = TCLDistiller(detach="reference"), TCLDistiller(detach="test")
+    dead("TCLDistiller: filters", lambda: reference(torch.zeros_like(filters), features, label))
+    dead("TCLDistiller: features", lambda: test(filters, torch.zeros_like(features), label))
+
+    def predictor(modulation: list[torch.Tensor], maps: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return (sum(modulation) * maps.mean(dim=(2, 3))).mean(dim=1, keepdim=True) * boxes[..., 2]
+
+    def bbe(detach: Any, modulation: list[torch.Tensor], maps: torch.Tensor) -> object:
+        boxes = torch.rand(1, 2, 4) + 1
+        return BBEDistiller(predictor, scale="unit", detach=detach)(modulation, maps, boxes, boxes[:, 0])
+
+    parts, maps = [torch.rand(1, 3, requires_grad=True), torch.zeros(1, 3)], features[0]
+    dead("BBEDistiller: modulation part 2", lambda: bbe("reference", parts, maps))
+    dead("BBEDistiller: features", lambda: bbe("test", parts, torch.zeros_like(maps)))
+    with warnings.catch_warnings():  # the side that learns may be zero
+        warnings.simplefilter("error")
+        bbe(None, parts, maps)
+        reference(filters, torch.zeros_like(features).requires_grad_(), label)
+        test(torch.zeros_like(filters).requires_grad_(), features, label)
 
 
 def test_zeros_of_the_student_or_the_label_and_sums_of_zero_say_nothing() -> None:

@@ -23,6 +23,9 @@ from mmdistill.unsupervised.settings import BRANCHES, Branch
 Predictor = Callable[[Any, Any, Any], Tensor]
 """The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
 
+SIDES: dict[Branch, str] = {"reference": "modulation", "test": "features"}
+"""Which input each branch makes."""
+
 SCALE = "'unit' for a predictor of IoU from 0 to 1, or 'signed' for one of 2 IoU - 1, as DiMP's"
 
 
@@ -135,7 +138,10 @@ class BBEDistiller(DistillationLoss):
             if boxes is not None:
                 check_device("BBEDistiller", side, boxes, next(iter(named.values())), "modulation")
         goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
-        self._check(named, features, proposals, target)
+        inputs = _inputs(named, features, proposals, target)
+        teaching = [side for side in inputs if self.detach is not None and side.startswith(SIDES[self.detach])]
+        limits = {"target": bounds(target)}
+        check_inputs("BBEDistiller", inputs, finite=self.check_values, bounds=limits, teaching=teaching)
         if self.target == "iou" and self.scale == "signed":
             goal = 2 * goal - 1
         modulation = _detached("modulation", modulation) if self.detach == "reference" else _savable(modulation)
@@ -148,14 +154,16 @@ class BBEDistiller(DistillationLoss):
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
         return Terms.summed("bbe", **parts)
 
-    def _check(self, modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor) -> None:
-        inputs = {**modulation}
-        # The predictor may be given more than maps, such as their sizes in whole numbers.
-        maps = _tensors("features", features).items()
-        inputs |= {side: values for side, values in maps if values.ndim > 1 or values.is_floating_point()}
-        inputs |= {} if proposals is None else {"proposals": proposals}
-        inputs |= {"target": target}
-        check_inputs("BBEDistiller", inputs, finite=self.check_values, bounds={"target": bounds(target)})
+
+def _inputs(
+    modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor
+) -> dict[str, Tensor]:
+    """Return every tensor whose values are looked at, by name."""
+    # The predictor may be given more than maps, such as their sizes in whole numbers.
+    maps = _tensors("features", features).items()
+    inputs = modulation | {side: values for side, values in maps if values.ndim > 1 or values.is_floating_point()}
+    inputs |= {} if proposals is None else {"proposals": proposals}
+    return inputs | {"target": target}
 
 
 def _parts(modulation: object) -> dict[str, Tensor]:

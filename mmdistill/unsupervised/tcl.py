@@ -22,6 +22,9 @@ from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 from mmdistill.unsupervised.settings import BRANCHES, Branch
 
+SIDES: dict[Branch, str] = {"reference": "filters", "test": "features"}
+"""Which input each branch makes."""
+
 FILTER_AXES = ("sequences", "channels", "height", "width")
 
 
@@ -110,7 +113,8 @@ class TCLDistiller(DistillationLoss):
         inputs = {"filters": filters, "features": features, "label": label}
         valid = response_mask("TCLDistiller", mask, label, "label")
         counts = None if valid is None else {"mask": valid.counts}
-        check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts)
+        names = ["label", *(side for branch, side in SIDES.items() if branch == self.detach)]
+        check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts, teaching=names)
         learning = {"reference": filters, "test": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
         check_alive("TCLDistiller", learning.values(), teaching)
