@@ -76,7 +76,7 @@ def roam(
     scale_change: float,
     turn: float,
 ) -> Poses:
-    """Return the poses of a thing that roams an image and stays at least four fifths inside.
+    """Return the poses of a thing that roams an image and stays at least 72 % inside.
 
     Args:
         generator: the source of everything random.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmdistill.reference.data.synthetic.motion import Oscillation, Poses, roam
@@ -29,12 +29,17 @@ def test_any_frame_alone_is_the_frame_of_the_whole(seed: int, frame: int) -> Non
         np.testing.assert_allclose(getattr(alone, name)[0], getattr(whole, name)[frame], rtol=0, atol=1e-9)
 
 
+@example(seed=6236)  # 79.9 %
 @given(seed=seeds)
-def test_at_least_four_fifths_stay_inside(seed: int) -> None:
+def test_at_least_72_percent_stay_inside(seed: int) -> None:
+    """At the end of both ways, of the largest scale, and 1.12 times as wide as high.
+
+    0.56 - 0.35 of 1.12 widths are outside then, and 0.446 - 0.35 of 0.893 heights: 0.812 * 0.892 is inside.
+    """
     poses = roaming(seed, np.arange(2000.0))
     low, high = poses.centre - poses.size / 2, poses.centre + poses.size / 2
     inside = np.clip(np.minimum(high, (240, 180)) - np.maximum(low, 0), 0, None).prod(axis=1)
-    assert (inside / poses.size.prod(axis=1)).min() >= 0.8
+    assert (inside / poses.size.prod(axis=1)).min() >= 0.72
 
 
 @given(seed=seeds)
