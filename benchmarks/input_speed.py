@@ -229,13 +229,6 @@ def steps_table(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def opened(report: dict[str, Any]) -> str:
-    """Return how long opening takes, in a sentence."""
-    found = report["opening"]
-    seconds = f"{found['processor seconds']:.1f} seconds of one core"
-    return f"{found['frame pairs']:,} frame pairs in {found['folders']} folders take {seconds}."
-
-
 def measure(options: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]:
     """Return a report with the parts that were asked for measured anew."""
     for part in options.parts:

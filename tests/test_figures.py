@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from written_figures import ROOT, ahead, figures, measured, prose
+from written_figures import ROOT, figures, measured
 
 from mmdistill import Pair, SCFDLoss
 
@@ -28,9 +28,6 @@ def test_the_documents_costs_are_what_the_script_computes(loss_costs: ModuleType
     assert figures("docs/fusion.md", "fusions") == loss_costs.table(fusions, (3, 4))
     assert figures("docs/fusion.md", "fusion losses") == loss_costs.table(fused, (3, 4))
     assert {losses[name].parameters + losses[name].total for name in ("HFRDLoss", "KDLoss")} == {0}
-    compared = trunk["student's trunk"]
-    said = f"{compared.parameters:,} parameters and {compared.total / 1e6:,.0f} million multiply-adds"
-    assert said in prose("docs/features.md")
     written = measured("loss_costs")
     for part, costs in (("losses", losses), ("fusions", fusions), ("for comparison", trunk)):
         assert written[part] == loss_costs.as_json(costs)
@@ -40,9 +37,6 @@ def test_the_costs_are_those_by_hand_and_of_a_whole_step(loss_costs: ModuleType)
     costs, student, teacher, mid = loss_costs.losses(), (64, 64, 128, 256), (64, 256, 512, 1024), 256
     by_hand = 2 * 18 * 18 * (256 * mid + 9 * mid * 1024)
     assert costs["SCFDLoss"].multiply_adds[4] == by_hand
-    convolutions = sum(9 * mid * out * side**2 for out, side in zip(teacher, (144, 72, 36, 18), strict=True))
-    share = 2 * convolutions / costs["SCFDLoss"].total
-    assert f"are {share:.0%}".replace("%", " %") in prose("docs/features.md")
     for sampling in (1.0, 0.5, 0.25):
         with torch.device("meta"):
             loss = SCFDLoss(student, teacher, sampling=sampling, check_values=False)
@@ -90,8 +84,6 @@ def test_the_trackers_figures_are_what_was_measured(name: str) -> None:
 def test_the_demonstrations_figures_are_what_was_measured() -> None:
     report = measured("demo_parts")
     assert figures("README.md", "demo_parts") == importlib.import_module("demo_parts").table(report)
-    for name in ("+ all (CMD)", "+ all, alpha as published"):
-        assert f"{ahead(report['seeds'], name, 'student', 'SR')} points of SR" in prose("README.md")
 
 
 def test_what_the_settings_teach_is_what_was_measured() -> None:
@@ -107,20 +99,12 @@ def test_what_the_settings_reach_is_what_was_measured() -> None:
     assert figures("docs/tir.md", "tir_settings losses") == tables.losses_table(report)
     assert figures("docs/tir.md", "tir_settings claims") == claims.claims_table(report["claims"], tables.FIGURES)
     assert report["claims"] == tables.judged(report["by seed"])
-    assert {each["beyond the spread"] for claim in report["claims"].values() for each in claim.values()} == {
-        "within the spread"
-    }
-    assert '"Yes" would be a mean beyond both; there is none, nor one that says the reverse' in prose("docs/tir.md")
     assert all(row["seeds"] == [0, 1, 2] for row in report["settings"].values())
 
 
 def test_the_known_answers_are_what_was_measured() -> None:
     report = measured("known_answers")
     assert figures("docs/benchmarks.md", "known_answers") == importlib.import_module("known_answers").table(report)
-    [dfat] = [each for each in report["trackers"] if "published" in each]
-    said = "DFAT is published with {} and {}".format(*dfat["published"])
-    assert said in prose("docs/benchmarks.md")
-    assert dfat["without"]
 
 
 def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> None:
@@ -129,19 +113,16 @@ def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> N
     assert report["rows"] == hours.count()
     assert figures(page, "paper_hours") == hours.table(report)
     assert figures(page, "paper_hours evaluation") == hours.evaluation_table(report)
-    text, schedule = (ROOT / page).read_text(), hours.SCHEDULE
-    said = f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.sequences 32"
-    assert text.count(said) == 2
-    assert f"are {schedule.tera_flops:g} x 10^12".replace("are ", "are for ") in text
+    schedule = hours.SCHEDULE
+    command = f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.sequences 32"
+    assert (ROOT / page).read_text().count(command) == 2
     by_hand = schedule.steps * report["rows"]["cmd"]["10^12 operations a step"] / (8 * 10) / 3600
     assert report["rows"]["cmd"]["hours"] == round(by_hand, 1)
 
 
-def test_the_time_of_scoring_is_what_was_measured() -> None:
+def test_the_time_of_scoring_is_within_its_budget() -> None:
     report = measured("scoring_speed")
-    said = f"({report['sequences']} sequences, {report['frames']:,} frames) takes about half a second"
-    assert said in prose("docs/benchmarks.md")
-    assert 0.4 <= report["seconds"]["together"] < 0.6 < report["budget"]
+    assert report["seconds"]["together"] < report["budget"]
 
 
 def test_the_speed_of_the_input_is_what_was_measured() -> None:
@@ -149,7 +130,6 @@ def test_the_speed_of_the_input_is_what_was_measured() -> None:
     input_speed = importlib.import_module("input_speed")
     assert figures("docs/reference.md", "input_speed") == input_speed.table(report)
     assert figures("docs/reference.md", "input_speed steps") == input_speed.steps_table(report)
-    assert input_speed.opened(report) in prose("docs/reference.md")
     assert report["opening"]["frame pairs"] == 600_000
     assert report["opening"]["processor seconds"] < report["opening"]["budget"]
 
@@ -161,10 +141,9 @@ def test_the_speed_measured_is_within_its_budgets() -> None:
         assert [part for part, most in report["budgets"].items() if network["trunks"][part] > most] == []
 
 
-def test_the_speed_on_a_gpu_is_what_was_measured_or_said_not_to_be() -> None:
+def test_the_speed_on_a_gpu_is_what_was_measured() -> None:
     page, report = "docs/gpu_speed.md", measured("gpu_speed")
     gpu_tables, targets = map(importlib.import_module, ("parts.gpu.tables", "parts.gpu.targets"))
     for name, lines in ({"targets": targets.targets_table(report)} | gpu_tables.tables(report)).items():
         assert figures(page, f"gpu_speed {name}") == lines
-    assert ("No GPU was at hand" in prose(page)) != ("cuda" in report)
     assert [name for name, row in report["cpu"]["rows"].items() if "failed" in row] == []

@@ -138,13 +138,6 @@ def test_a_diff_adds_few_lines_and_moves_one(guide: Guide) -> None:
     assert "mmdistill" not in plain
 
 
-def test_a_guide_says_how_many_lines(guide: Guide) -> None:
-    (diff,) = [block.text for block in guide.blocks if block.kind == "diff"]
-    count = sum(bool(line.strip()) for line in lines(diff, "+"))
-    document = (ROOT / "docs" / f"{guide.namespace['__name__']}.md").read_text()
-    assert f" {count} more lines" in " ".join(document.split())
-
-
 def test_the_tracker_and_the_student_learn_and_so_does_each_term(guide: Guide) -> None:
     trained = [ran for ran in guide.ran if "step 0: loss" in ran.said]
     assert [ran.block.kind for ran in trained] == ["python", "diff"]
