@@ -1,4 +1,4 @@
-"""What every test shares: a fixed seed, one thread, and where the golden values and real data are."""
+"""What every test shares: a fixed seed, one thread, and where real data is."""
 
 import gc
 import signal
@@ -14,7 +14,7 @@ from hypothesis import settings
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-# Golden values and real data are not part of the project; they lie beside the checkout where a developer has them.
+# Real data is not part of the project; it lies beside the checkout where a developer has it.
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -52,15 +52,6 @@ def one_process(tmp_path: Path) -> Iterator[None]:
     torch.compiler.reset()
     gc.collect()  # wrapped models go before their group: PyTorch can wait for ever otherwise
     torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(scope="session")
-def fixtures() -> Path:
-    """The folder of golden values; without it the tests that need it skip."""
-    folder = SHARED / "fixtures"
-    if not folder.is_dir():
-        pytest.skip(f"golden values are not here: {folder}")
-    return folder
 
 
 @pytest.fixture(scope="session")

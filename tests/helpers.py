@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mmdistill import Pair
+
+GOLDEN = Path(__file__).parent / "golden"
+"""The folder of golden values of the published modules."""
 
 
 def pyramid(

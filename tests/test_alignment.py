@@ -1,10 +1,9 @@
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from helpers import pyramid
+from helpers import GOLDEN, pyramid
 
 from mmdistill import ABF, ABFChain, ShapeError
 from mmdistill.alignment import Convolution, adaptor
@@ -44,8 +43,8 @@ def undo_one_update(chain: ABFChain, inputs: list[torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_golden_values_of_the_published_chain(fixtures: Path, mode: str) -> None:
-    values = np.load(fixtures / "abf_chain.npz")
+def test_golden_values_of_the_published_chain(mode: str) -> None:
+    values = np.load(GOLDEN / "abf_chain.npz")
     chain, inputs = golden_chain(values), golden_inputs(values)
     if mode == "eval":  # the running statistics were saved after the training pass, the eval outputs made before it
         undo_one_update(chain, inputs)

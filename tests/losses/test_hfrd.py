@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from helpers import GOLDEN
 
 from mmdistill import HFRDLoss, NotFiniteError, ShapeError
 from mmdistill.losses.hfrd import corrected_response
@@ -34,8 +33,8 @@ def test_value_is_equation_thirteen(residual: str, shape: tuple[int, ...]) -> No
     assert terms.total.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_hinge_agrees_with_the_published_one(fixtures: Path) -> None:
-    values = np.load(fixtures / "labels_and_hinge.npz")
+def test_the_hinge_agrees_with_the_published_one() -> None:
+    values = np.load(GOLDEN / "labels_and_hinge.npz")
     label, prediction = (torch.as_tensor(values[name]) for name in ("gaussian_label", "prediction"))
     residual = hinge_residual(prediction, label, float(values["threshold"]))
     assert residual.square().mean().item() == pytest.approx(float(values["hinge_loss"]), rel=1e-4)

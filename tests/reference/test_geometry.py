@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from helpers import GOLDEN
 
 from mmdistill.reference.geometry import distance_to_centre, gaussian_label
 
 
-def test_golden_label(fixtures: Path) -> None:
-    values = np.load(fixtures / "labels_and_hinge.npz")
+def test_golden_label() -> None:
+    values = np.load(GOLDEN / "labels_and_hinge.npz")
     cells = int(values["feature_size"])
     size = cells + 1 - int(values["kernel_size"]) % 2
     stride = int(values["image_size"]) / cells

@@ -7,6 +7,7 @@ from typing import Any
 import checkpoints
 import pytest
 import torch
+from helpers import GOLDEN
 from torch import Tensor
 
 from mmdistill.reference.errors import DataError
@@ -17,17 +18,17 @@ from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network, save_network
 
 
-def layout(fixtures: Path, depth: int) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = json.loads((fixtures / f"dimp{depth}_checkpoint_layout.json").read_text())
+def layout(depth: int) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = json.loads((GOLDEN / f"dimp{depth}_checkpoint_layout.json").read_text())
     return found
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_names_and_shapes_are_the_published_ones(fixtures: Path, depth: Any) -> None:
+def test_names_and_shapes_are_the_published_ones(depth: Any) -> None:
     with torch.device("meta"):
         network = TrackerNetwork(single_settings("rgb", depth))
     unused = ("feature_extractor.layer4.", "feature_extractor.fc.")
-    used = {name: tuple(shape) for name, shape in layout(fixtures, depth).items() if not name.startswith(unused)}
+    used = {name: tuple(shape) for name, shape in layout(depth).items() if not name.startswith(unused)}
     assert checkpoints.published_layout(network) == used
 
 
@@ -36,9 +37,9 @@ def test_names_and_shapes_are_the_published_ones(fixtures: Path, depth: Any) -> 
     [(18, False, 10_739_183, 32), (18, True, 10_739_183, 32), (50, False, 26_083_567, 62)],
 )
 def test_a_checkpoint_of_the_published_layout(
-    fixtures: Path, tmp_path: Path, depth: int, stream: bool, parameters: int, left_out: int
+    tmp_path: Path, depth: int, stream: bool, parameters: int, left_out: int
 ) -> None:
-    net = checkpoints.random_state(layout(fixtures, depth))
+    net = checkpoints.random_state(layout(depth))
     checkpoints.save_tracker(tmp_path / "public.pth", net, stream=stream)
     state = read_state(tmp_path / "public.pth")
     assert is_published(state)

@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from helpers import GOLDEN
 
 from mmdistill.reference.importing.published import renamed
 from mmdistill.reference.networks.folded import folded
@@ -13,8 +12,8 @@ Golden = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def golden(fixtures: Path) -> Golden:
-    values = np.load(fixtures / "iou_net.npz")
+def golden() -> Golden:
+    values = np.load(GOLDEN / "iou_net.npz")
     return {name: torch.as_tensor(values[name]) for name in values.files}
 
 
@@ -22,7 +21,7 @@ def golden(fixtures: Path) -> Golden:
 def network(golden: Golden) -> IoUNet:
     prefix = "params/"
     published = {f"bb_regressor.{name.removeprefix(prefix)}": value for name, value in golden.items()}
-    network = IoUNet((8, 16), hidden=256, pooled=16)
+    network = IoUNet((4, 8), hidden=32, pooled=8)
     network.load_state_dict(renamed(published, network.state_dict(), "iou_net."))
     return network.eval()
 

@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import GOLDEN
 
 from mmdistill.reference.networks.resnet import ResNetTrunk
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_names_and_shapes_are_the_public_checkpoints(fixtures: Path, depth: int) -> None:
-    layout = json.loads((fixtures / f"dimp{depth}_checkpoint_layout.json").read_text())
+def test_names_and_shapes_are_the_public_checkpoints(depth: int) -> None:
+    layout = json.loads((GOLDEN / f"dimp{depth}_checkpoint_layout.json").read_text())
     prefix = "feature_extractor."
     unused = (prefix + "layer4", prefix + "fc")
     public = {
