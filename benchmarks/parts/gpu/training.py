@@ -18,6 +18,7 @@ from mmdistill.reference.training.learner import Learner
 from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.teaching.shown import Shown
 
 PARTS: dict[str, tuple[str, ...]] = {
     "SCFD": ("scfd",),
@@ -28,6 +29,18 @@ PARTS: dict[str, tuple[str, ...]] = {
     "all, SCFD sampled": ("scfd sampled", "mpsd", "hfrd"),
 }
 """What a student is trained with beside its own loss."""
+
+
+class TaughtOnceStage(DistilledStage):
+    """Asks the teacher once, so that later steps cost what the losses cost, without the teacher."""
+
+    shown: Shown | None = None
+
+    def teach(self, batch: Batch) -> Shown:
+        """Return what the teacher showed on the first batch."""
+        if self.shown is None:
+            self.shown = super().teach(batch)
+        return self.shown
 
 
 class Training:
@@ -56,11 +69,11 @@ class Training:
             stage: AloneStage | DistilledStage = AloneStage(self.experiment.network(who))
         else:
             parts = PARTS["all" if part == "all, teacher asked" else part]
-            stage = DistilledStage(self.experiment.network("student"), self.experiment.network("teacher"))
+            kind = DistilledStage if part == "all, teacher asked" else TaughtOnceStage
+            stage = kind(self.experiment.network("student"), self.experiment.network("teacher"))
             stage.distillation = self.losses(stage, parts).to(self.experiment.place)
-            if part != "all, teacher asked":
-                with self.experiment.autocast(precision):
-                    batch = batch._replace(taught=stage.teach(batch))
+            with self.experiment.autocast(precision):
+                stage.teach(batch)
         rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
         settings = TrainingSettings(sequences=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
         learner = Learner(stage, settings, self.experiment.place, Ranks())

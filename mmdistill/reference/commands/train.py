@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from mmdistill.reference.commands.odd_lines import warn_of_oddities
-from mmdistill.reference.data.sampling import Sampler, Samples
+from mmdistill.reference.data.sampling import Sampler
 from mmdistill.reference.data.training_source import training_sequences
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.importing.trunks import load_trunks
@@ -34,8 +34,6 @@ from mmdistill.reference.training.loop import train as run
 from mmdistill.reference.training.ranks import Ranks, join, leave
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
-from mmdistill.reference.training.teaching.fixed_samples import FixedSamples
-from mmdistill.reference.training.teaching.taught_samples import taught_samples
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
 
 Stage = Literal["teacher", "student", "rgb", "tir"]
@@ -63,8 +61,6 @@ def train(
     videos: Annotated[int, Range(0, 10**6)] = 500,
     scenes: Annotated[int, Range(0, 10**6)] = 0,
     hold_out: NonNegativeInt = 0,
-    fixed_samples: NonNegativeInt = 0,
-    teacher_cache: Path | None = None,
     device: str = "auto",
     quiet: bool = False,
     training: TrainingSettings = TrainingSettings(),
@@ -96,11 +92,6 @@ def train(
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
       --training.steps 200 --training.sequences 2
 
-    The teacher asked once about each of 5,200 samples that come again and again, and kept on disk:
-
-      mmdistill train student --data lasher:LasHeR --teacher runs/teacher/network.safetensors --out runs/student
-      --fixed-samples 5200 --teacher-cache runs/taught
-
     The folder holds checkpoint.safetensors, log.jsonl (each term of each step) and, at the end, network.safetensors.
 
     Args:
@@ -125,8 +116,6 @@ def train(
         videos: how many videos are synthesised or composed.
         scenes: of a folder of pairs, how many more videos are views of one pair each, a region of which is the target.
         hold_out: how many pairs, the last by name, are left for testing.
-        fixed_samples: so many samples come again and again, a multiple of --training.sequences; 0 draws new ones.
-        teacher_cache: folder for what the teacher says of the fixed samples; how much that is, is said before.
         device: cpu, cuda, or auto.
         quiet: show no progress.
         training: steps, batch, learning rates and samples.
@@ -137,16 +126,9 @@ def train(
         raise DataError("--data: expected 'synthetic', a folder or a benchmark's copy; or --rgb and --tir")
     place = join(device)
     if stage != "student":
-        for option, value in (
-            ("teacher", teacher),
-            ("fusion", fusion),
-            ("streams", streams),
-            ("teacher-cache", teacher_cache),
-        ):
+        for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
             if value is not None:
                 raise DataError(f"--{option}: is for a student, not for {stage!r}; leave it out")
-    if teacher_cache is not None and (teacher is None or not fixed_samples):
-        raise DataError("--teacher-cache: needs a --teacher and --fixed-samples, for new samples are never seen again")
     guide = load_network(teacher) if teacher is not None else None
     settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
     torch.manual_seed(training.seed)
@@ -170,41 +152,16 @@ def train(
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     given = data if data is not None else f"{rgb} and {tir}"
     source = f"{given}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
-    samples: Samples = sampler
-    drawn = source
-    if fixed_samples:
-        samples = FixedSamples(sampler, fixed_samples, training)
-        source += f", {fixed_samples} fixed samples"
     source += f", from {start}" if start is not None else ""
     progress = not quiet
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
-        run(
-            AloneStage(network, tracking),
-            samples,
-            training,
-            out,
-            data=source,
-            device=place,
-            title=stage,
-            progress=progress,
-        )
+        alone = AloneStage(network, tracking)
+        run(alone, sampler, training, out, data=source, device=place, title=stage, progress=progress)
     else:
-        distilled = DistilledStage(network, guide.to(place), tracking, distillation)
-        if teacher_cache is not None:
-            samples = taught_samples(
-                teacher_cache,
-                distilled,
-                sampler,
-                fixed_samples,
-                training,
-                data=drawn,
-                device=place,
-                progress=progress,
-            )
-        title = "distilled student"
-        run(distilled, samples, training, out, data=source, device=place, title=title, progress=progress)
+        distilled, title = DistilledStage(network, guide.to(place), tracking, distillation), "distilled student"
+        run(distilled, sampler, training, out, data=source, device=place, title=title, progress=progress)
     if Ranks.current().first:
         print(printable(out / "network.safetensors"))
     leave()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,6 @@ class Batch(NamedTuple):
         test_boxes: ``(M, S, 4)``.
         proposals: ``(M, S, P, 4)``.
         overlaps: the proposals' IoU with the target, ``(M, S, P)``.
-        taught: what a teacher says of the test frames, by name, ``(M, S, ...)``; None where it is still to be asked.
-        numbers: which of their source's samples these are.
     """
 
     train: Pair[Tensor]
@@ -38,8 +36,6 @@ class Batch(NamedTuple):
     test_boxes: Tensor
     proposals: Tensor
     overlaps: Tensor
-    taught: Mapping[str, Tensor] | None = None
-    numbers: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device, its images normalised there: of 8 bits they are a quarter as large to move."""
@@ -55,8 +51,6 @@ class Batch(NamedTuple):
             change(self.test_boxes),
             change(self.proposals),
             change(self.overlaps),
-            None if self.taught is None else {name: change(tensor) for name, tensor in self.taught.items()},
-            self.numbers,
         )
 
 
@@ -69,8 +63,6 @@ def collate(samples: list[Sample]) -> Batch:
         _stack([sample.test.boxes for sample in samples]),
         _stack([sample.proposals for sample in samples]),
         _stack([sample.overlaps for sample in samples]),
-        _taught([sample.taught for sample in samples]),
-        tuple(sample.number for sample in samples),
     )
 
 
@@ -108,14 +100,6 @@ def _images(crops: list[Crops]) -> Pair[Tensor]:
         return rearrange(to_pixels(by_frame), "(n s) c h w -> n s c h w", s=len(images))
 
     return Pair(modality([crop.images.rgb for crop in crops]), modality([crop.images.tir for crop in crops]))
-
-
-def _taught(samples: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
-    """Return what the teacher says of all; None where it is to be asked about one, for it is asked about a batch."""
-    known = [taught for taught in samples if taught is not None]
-    if len(known) < len(samples):
-        return None
-    return {name: torch.stack([taught[name] for taught in known], dim=1) for name in known[0]}
 
 
 def _normalised(images: Tensor) -> Tensor:

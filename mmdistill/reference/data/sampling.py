@@ -5,14 +5,13 @@ Sample k of a seed is always the same, whoever asks for it and when: a run that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmdistill.pair import Pair
 from mmdistill.reference.data.boxes import centres
@@ -92,16 +91,12 @@ class Sample(NamedTuple):
         test: the test crops.
         proposals: ``(M, P, 4)``, ``x y w h`` in crop pixels.
         overlaps: ``(M, P)``, the proposals' IoU with the target.
-        taught: what a teacher says of the test crops, by name, ``(M, ...)``; None where it is still to be asked.
-        number: which of its source's samples this is.
     """
 
     train: Crops
     test: Crops
     proposals: NDArray[np.float64]
     overlaps: NDArray[np.float64]
-    taught: Mapping[str, Tensor] | None = None
-    number: int = 0
 
 
 class Samples(Protocol):
@@ -154,7 +149,7 @@ class Sampler:
         test = self._crops(frames[settings.train_frames :], settings.test_jitter, grey, generator)
         drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
         proposals, overlaps = (np.stack(values) for values in zip(*drawn, strict=True))
-        return Sample(train, test, proposals, overlaps, number=number)
+        return Sample(train, test, proposals, overlaps)
 
     def _choose_frames(self, usable: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         middle = generator.choice(usable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
 from mmdistill.interaction import Interaction
@@ -123,7 +123,7 @@ class DistilledStage(Stage):
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the tracking loss and of CMD on a batch."""
-        taught = Shown.unpacked(batch.taught or self.teach(batch))
+        taught = self.teach(batch)
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         self.log_selection(predictions.test.paths)
         own = Shown.of(predictions)
@@ -148,9 +148,9 @@ class DistilledStage(Stage):
             weighted.append((weight, rival(own, taught)))
         return Terms.weighted(*weighted)
 
-    def teach(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the teacher says of a batch's test frames, as far as the parts ask; see ``Shown.packed``."""
-        return self._teacher.show(batch).packed(len(batch.proposals))
+    def teach(self, batch: Batch) -> Shown:
+        """Return what the teacher shows on a batch's test frames, as far as the parts ask."""
+        return self._teacher.show(batch)
 
 
 def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss | None:

@@ -54,8 +54,6 @@ def test_sample_k_is_always_the_same() -> None:
 def _arrays(part: object) -> list[np.ndarray]:
     if isinstance(part, np.ndarray):
         return [part]
-    if part is None or isinstance(part, int):  # nothing taught yet; the sample's number
-        return [np.array(part)]
     return [array for item in part for array in _arrays(item)]  # type: ignore[attr-defined]
 
 

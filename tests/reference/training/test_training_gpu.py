@@ -19,7 +19,6 @@ from mmdistill.reference.training.ranks import Ranks
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stage import Stage
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.teaching.taught_samples import taught_samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
@@ -95,13 +94,3 @@ def test_a_run_goes_on_from_its_checkpoint(
     assert run(4) == 4
     assert run(4) == 4
     assert all(value.isfinite().all() for value in load_network(tmp_path / "network.safetensors").state_dict().values())
-
-
-def test_features_from_disk_are_the_teachers(
-    sampler: Sampler, student: TrackerNetwork, teacher: TrackerNetwork, tmp_path: Path
-) -> None:
-    made = stage(student, teacher, True, GPU)
-    assert isinstance(made, DistilledStage)
-    samples = taught_samples(tmp_path / "cache", made, sampler, 2, SETTINGS, device=GPU, progress=False)
-    assert samples is not None
-    assert train(made, samples, SETTINGS, tmp_path / "run", device=GPU, progress=False).step == 4

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from mmdistill import Pair
 from mmdistill.reference.data.batches import Batch
@@ -24,11 +25,11 @@ def _learned_statistics(batch: Batch, teacher: TrackerNetwork) -> None:
     teacher.eval()
 
 
-def whole(network: TrackerNetwork, batch: Batch) -> dict[str, torch.Tensor]:
+def whole(network: TrackerNetwork, batch: Batch) -> Shown:
     """All that the network's own forward pass shows."""
     with torch.no_grad():
         predictions = network(batch.train, batch.train_boxes, batch.test, batch.proposals)
-    return Shown.of(predictions).packed(len(batch.proposals))
+    return Shown.of(predictions)
 
 
 @pytest.mark.parametrize("part", EVERY_PART)
@@ -36,16 +37,14 @@ def test_it_shows_what_its_network_predicts(part: str, batch: Batch, teacher: Tr
     shown = Teacher(teacher, (part,)).show(batch)
     asked = [part in parts for parts in (LEVELS_FOR, FUSED_FOR, RESPONSE_FOR)]
     assert [each is not None for each in shown] == asked
-    packed, expected = shown.packed(len(batch.proposals)), whole(teacher, batch)
-    assert packed
-    for name, values in packed.items():
-        torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-5)
-        assert not values.requires_grad
+    expected = Shown(*(each if there else None for each, there in zip(whole(teacher, batch), asked, strict=True)))
+    torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-5)
+    assert not any(values.requires_grad for values in tree_leaves(shown) if values is not None)
 
 
 def test_parts_together_are_shown_together(batch: Batch, teacher: TrackerNetwork) -> None:
-    packed = Teacher(teacher, DistillationSettings().parts).show(batch).packed(len(batch.proposals))
-    assert packed.keys() == whole(teacher, batch).keys()
+    shown = Teacher(teacher, DistillationSettings().parts).show(batch)
+    torch.testing.assert_close(shown, whole(teacher, batch), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", EVERY_PART)
@@ -84,8 +83,8 @@ def test_what_the_network_becomes_later_does_not_count(batch: Batch) -> None:
     made = Teacher(network, ("mpsd",))
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    before = made.show(batch).packed(len(batch.proposals))
+    before = made.show(batch)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    torch.testing.assert_close(made.show(batch).packed(len(batch.proposals)), before, rtol=0, atol=0)
+    torch.testing.assert_close(made.show(batch), before, rtol=0, atol=0)
