@@ -38,8 +38,3 @@ def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | 
 def mean_square(values: Tensor, mask: Mask | None = None) -> Tensor:
     """Return the mean square of values ``(..., C, H, W)``, or of each sample's that count, a scalar."""
     return values.square().mean() if mask is None else mask.mean(mask.applied(values).square()).mean()
-
-
-def mean_square_of_response(values: Tensor, mask: Mask | None = None) -> Tensor:
-    """Return the same of values ``(..., H, W)`` without channels."""
-    return values.square().mean() if mask is None else mean_square(values.unsqueeze(-3), mask)

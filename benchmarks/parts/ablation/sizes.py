@@ -16,9 +16,6 @@ from mmdistill.reference.networks.resnet import Depth
 from mmdistill.reference.networks.settings import NetworkSettings, teacher_settings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 
-LEAST = 60
-"""Test sequences."""
-
 
 class Factors(NamedTuple):
     """On a student's learning rates; the other heads keep theirs.

@@ -107,18 +107,6 @@ class ResultFolder:
         yield [stem for stem in after if all(each.endswith(stem[len(name) :]) for each in self._stems)]
 
 
-def find_result(folder: str | Path, name: str) -> Path:
-    """Return a sequence's result file; see ``ResultFolder``.
-
-    Raises:
-        DataError: no such folder, no such file, or several that could be meant.
-    """
-    path = ResultFolder(folder).find(name)
-    if path is None:
-        raise missing_result(folder, [name])
-    return path
-
-
 def sequences_with_results(folder: str | Path, names: Iterable[str], others: Iterable[str] = ()) -> list[str]:
     """Return those of some sequences that have a result of their own, in the order given; see ``ResultFolder``.
 

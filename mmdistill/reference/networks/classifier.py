@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -13,13 +12,6 @@ from mmdistill.precision import without_autocast
 from mmdistill.reductions import widen
 from mmdistill.reference.networks.resnet import BasicBlock, Depth
 from mmdistill.reference.networks.target_filter import FilterInitialiser, FilterOptimiser, InstanceNorm
-
-
-class ScoredFrames(NamedTuple):
-    """Scores of test frames by each filter iterate, ``(I + 1, M, S, H', W')``, and the iterates themselves."""
-
-    scores: Tensor
-    filters: Tensor
 
 
 class TargetClassifier(nn.Module):

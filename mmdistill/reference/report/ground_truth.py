@@ -23,13 +23,6 @@ def known_of(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str
     }
 
 
-def read_truths(
-    benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
-) -> dict[str, Truth]:
-    """Return what is known of a benchmark's sequences by name; see ``read_part``."""
-    return read_part(benchmark, annotations, root, oddities, **options)[0]
-
-
 def read_part(
     benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
 ) -> tuple[dict[str, Truth], Coverage]:

@@ -17,9 +17,6 @@ IDENTITY_FIELDS = frozenset(
 )
 """The fields of ``TrainingSettings`` that change what is trained: a run goes on only with the same."""
 
-RUNTIME_FIELDS = frozenset({"checkpoint_every", "skipped_limit", "replaced_limit", "workers"})
-"""The fields that do not: a run may go on with others."""
-
 
 @dataclass(frozen=True)
 class LearningRates:

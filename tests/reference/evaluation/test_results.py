@@ -21,7 +21,7 @@ from mmdistill.reference.evaluation.results import (
     SUFFIXED,
     UNUSABLE,
     UNUSED,
-    find_result,
+    ResultFolder,
     fit_length,
     read_results,
     sequences_with_results,
@@ -41,27 +41,26 @@ from mmdistill.reference.oddities import Oddities
 def test_result_is_found_with_or_without_prefix(tmp_path: Path, files: list[str], expected: str) -> None:
     for file in files:
         (tmp_path / file).touch()
-    assert find_result(tmp_path, "man") == tmp_path / expected
+    assert ResultFolder(tmp_path).find("man") == tmp_path / expected
 
 
 def test_names_with_quotes_are_found(tmp_path: Path) -> None:
     (tmp_path / "X_baby's [1]`.txt").touch()
-    assert find_result(tmp_path, "baby's [1]`").name == "X_baby's [1]`.txt"
+    assert ResultFolder(tmp_path).find("baby's [1]`") == tmp_path / "X_baby's [1]`.txt"
 
 
 def test_result_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "woman.txt").touch()
-    with pytest.raises(DataError, match="no result for sequence man"):
-        find_result(tmp_path, "man")
+    assert ResultFolder(tmp_path).find("man") is None
     with pytest.raises(DataError, match="expected a folder"):
-        find_result(tmp_path / "absent", "man")
+        ResultFolder(tmp_path / "absent")
 
 
 def test_ambiguous_result(tmp_path: Path) -> None:
     for file in ("A_man.txt", "B_man.txt"):
         (tmp_path / file).touch()
     with pytest.raises(DataError, match=r"A_man\.txt and B_man\.txt"):
-        find_result(tmp_path, "man")
+        ResultFolder(tmp_path).find("man")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mmdistill.reference.evaluation.scoring import score_benchmark
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Truth
-from mmdistill.reference.report.ground_truth import read_truths
+from mmdistill.reference.report.ground_truth import read_part
 
 BOX = np.tile([100.0, 100, 40, 30], (20, 1))
 TRUTHS = {name: Truth((BOX,)) for name in ("car", "man", "red_man", "bus")}
@@ -114,16 +114,16 @@ def test_scored_folders_are_compared_by_their_curves(tmp_path: Path) -> None:
 
 
 def test_annotations_here_and_images_there(tmp_path: Path, small_benchmark) -> None:
-    pictured = read_truths("vot", None, small_benchmark.sequences, Oddities())
+    pictured = read_part("vot", None, small_benchmark.sequences, Oddities())[0]
     assert pictured["car2"].frame is not None
     write_boxes(tmp_path / "car2.txt", small_benchmark.truths["car2"] + 1)
     write_boxes(tmp_path / "elsewhere.txt", BOX)
-    both = read_truths("vot", tmp_path, small_benchmark.sequences, Oddities())
+    both = read_part("vot", tmp_path, small_benchmark.sequences, Oddities())[0]
     np.testing.assert_array_equal(both["car2"].boxes[0], small_benchmark.truths["car2"] + 1)
     assert both["car2"].attributes["TC"].all()
     assert both["car2"].frame is not None
     assert both["car2"].frame(3).rgb is not None
     assert both["elsewhere"].frame is None
-    bare = read_truths("vot", small_benchmark.sequences, None, Oddities())
+    bare = read_part("vot", small_benchmark.sequences, None, Oddities())[0]
     assert bare["car2"].frame is None
     assert bare["car2"].attributes["TC"].all()

@@ -21,7 +21,7 @@ from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw
 from mmdistill.reference.report.contents import Contents
 from mmdistill.reference.report.cost import Cost
-from mmdistill.reference.report.ground_truth import read_truths
+from mmdistill.reference.report.ground_truth import read_part
 from mmdistill.reference.report.page import page
 
 MADE = date(2026, 1, 2)
@@ -30,7 +30,7 @@ MADE = date(2026, 1, 2)
 @pytest.fixture(scope="module")
 def contents(small_benchmark) -> Contents:
     folders = {folder.name: folder for folder in small_benchmark.results}
-    truths = read_truths("vot", None, small_benchmark.sequences, Oddities())
+    truths = read_part("vot", None, small_benchmark.sequences, Oddities())[0]
     collected = collect_raw(folders, truths, RULES["vot"], {"student": Cost(10_988_025, 6_742_349_952, "DiMP & co")})
     first, *others = collected.trackers
     return replace(collected, trackers=(replace(first, frames_per_second=41.26, missing=("<gone>",)), *others), total=7)
@@ -196,7 +196,7 @@ def test_the_sections_that_can_t_be_are_left_out(contents: Contents, small_bench
     assert not tree.all("img")
     assert not tree.all(class_="look")
 
-    imageless = read_truths("vot", small_benchmark.sequences, None, Oddities())
+    imageless = read_part("vot", small_benchmark.sequences, None, Oddities())[0]
     tree = parse(page(replace(contents, truths=imageless), looks=2, made=MADE))
     assert "Frames are left out: there are no images." in tree.one("section", id="pairs").text
     assert not tree.all("img")
@@ -341,7 +341,7 @@ def test_a_frame_that_can_t_be_read_is_left_out(
     contents: Contents, small_benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(small_benchmark.sequences, tmp_path / "sequences")
-    truths = read_truths("vot", None, tmp_path / "sequences", Oddities())
+    truths = read_part("vot", None, tmp_path / "sequences", Oddities())[0]
     for path in (tmp_path / "sequences").glob("*/tir/*.jpg"):
         path.write_bytes(b"")
     tree = parse(page(replace(contents, truths=truths), looks=1, made=MADE))

@@ -17,7 +17,7 @@ from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequ
 from mmdistill.reference.evaluation.rules import RULES
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.collecting import collect_raw, name_folders
-from mmdistill.reference.report.ground_truth import read_truths
+from mmdistill.reference.report.ground_truth import read_part
 from mmdistill.reference.report.page import page
 from mmdistill.reference.report.partings import overlaps
 
@@ -102,7 +102,7 @@ def test_the_sample_of_lasher_is_what_the_command_makes(real_data: Path, tmp_pat
     root = tmp_path / "LasHeR245"
     shutil.copytree(real_data / "attributes" / "LasHeR", root / "AttriSeqsTxt")
     folders = name_folders([str(root / "results" / tracker) for tracker in TRACKERS])
-    contents = collect_raw(folders, read_truths("lasher", root / "annos", None, Oddities()), RULES["lasher"], {})
+    contents = collect_raw(folders, read_part("lasher", root / "annos", None, Oddities())[0], RULES["lasher"], {})
     made = page(contents, looks=2, made=date(2026, 1, 1), title=TITLE)
     text = [re.sub("<footer>.*?</footer>", "", html) for html in (made, SAMPLE.read_text("utf-8"))]
     assert text[0] == text[1]
