@@ -289,11 +289,9 @@ def test_weights_alone_say_nothing_of_their_training(
     assert "the file does not name its training code" in caplog.text
 
 
-def test_super_dimp_is_refused(fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = fixtures.parent / "cases" / "super_dimp" / "super_dimp.pth.tar"
-    if not path.is_file():
-        pytest.skip(f"the case is not here: {path}")
-    out = tmp_path / "out.safetensors"
+def test_super_dimp_is_refused(net: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "super_dimp.pth.tar", tmp_path / "out.safetensors"
+    checkpoints.save_tracker(path, net, settings={"script_name": "super_dimp"})
     assert main(["convert", str(path), "--out", str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "SuperDiMP by its settings.script_name 'super_dimp'" in line

@@ -111,11 +111,3 @@ def test_files_of_other_frames(tmp_path: Path) -> None:
         image.rename(image.with_name(f"x{image.name}"))
     with pytest.raises(DataError, match=r"expected <frame>\.xml for the frames x00000000 \.\.\. x00000003"):
         open_benchmark("lsotb-tir", root, split="train")
-
-
-def test_the_published_layout(real_data: Path) -> None:
-    case = real_data.parent / "cases" / "lsotb_train"
-    if not case.is_dir():
-        pytest.skip(f"the case is not here: {case}")
-    [sequence] = training_sequences(f"lsotb-tir:{case}", count=0, seed=0)
-    np.testing.assert_array_equal(sequence.boxes, [[10, 8, 20, 32]] * 3)
