@@ -140,15 +140,5 @@ class FilterOptimiser(nn.Module):
             iterates.append(filters)
         return torch.stack(iterates)
 
-    def loss(self, filters: Tensor, features: Tensor, boxes: Tensor) -> Tensor:
-        """Return the loss ``(S,)`` of filters ``(S, C, h, w)``, the frames weighing the same."""
-        scores = correlate(features, filters)
-        distance = distance_to_centre(boxes, (scores.shape[-2], scores.shape[-1]), self.stride)
-        slope = torch.sigmoid(self.mask(distance))
-        activated = torch.where(scores > 0, scores, slope * scores)
-        residual = self.spatial_weight(distance) * (activated - self.label(distance))
-        data: Tensor = residual.square().sum(dim=(2, 3)).mean(dim=0)
-        return data + self._regularisation() * filters.square().sum(dim=(1, 2, 3))
-
     def _regularisation(self) -> Tensor:
         return self.regularisation.square().clamp(min=self.MINIMUM_REGULARISATION**2)
