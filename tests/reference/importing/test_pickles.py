@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -235,7 +236,11 @@ def test_nothing_in_a_pickle_is_run_or_imported(tmp_path: Path) -> None:
         (b"cos\nsystem\nK\x02R.", "a call without function or arguments"),
         (b"K\x01K\x02\x93.", "a broken pickle"),
         (b"\x80\x02\x82\x01.", "opcode EXT1 is out of place"),
+        (b"\x83\x01\x00.", "opcode EXT2 is out of place"),
+        (b"\x84\x01\x00\x00\x00.", "opcode EXT4 is out of place"),
         (b"\x97.", "opcode NEXT_BUFFER is out of place"),
+        (b"N\x98.", "opcode READONLY_BUFFER is out of place"),
+        (b"\xff.", "opcode 255 is out of place"),
         (b"Pname\n.", "a persistent id is out of place"),
         (b"}(K\x01u.", "argument 2 is shorter"),
         (b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "expected"),  # a text of 2^63 bytes
@@ -253,10 +258,65 @@ def test_a_broken_pickle_is_a_value_error(content: bytes, says: str) -> None:
         read(content)
 
 
+DEEP = b")" + b"2\x86" * 60
+"""A tuple of the same tuple twice, sixty times over: its hash visits 2^60 places."""
+
+
 def test_keys_that_would_take_forever_to_hash_are_passed_over() -> None:
-    # A tuple of two of the tuple before, sixty times: its hash visits 2^60 places.
-    deep = b")" + b"2\x86" * 60
-    assert read(b"}" + deep + b"K\x01sX\x01\x00\x00\x00aK\x02s.") == {"a": 2}
+    assert read(b"}" + DEEP + b"K\x01sX\x01\x00\x00\x00aK\x02s.") == {"a": 2}
+    assert read(b"(" + DEEP + b"K\x01X\x01\x00\x00\x00aK\x02d.") == {"a": 2}
+
+
+@pytest.mark.parametrize("content", [b"\x8f(K\x01" + DEEP + b"\x90.", b"(K\x01" + DEEP + b"\x91."])
+def test_items_of_sets_are_not_hashed(content: bytes) -> None:
+    items = read(content)
+    assert len(items) == 2
+    assert items[0] == 1
+
+
+def peak_of(content: bytes) -> int:
+    """Bytes of memory that reading takes, whether the pickle is refused or not."""
+    tracemalloc.start()
+    with contextlib.suppress(ValueError):
+        read(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+GIB = (1 << 30).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"T" + GIB[:4] + b".",
+        b"X" + GIB[:4] + b".",
+        b"B" + GIB[:4] + b".",
+        b"\x8b" + GIB[:4] + b".",
+        b"\x8d" + GIB + b".",
+        b"\x8e" + GIB + b".",
+        b"\x96" + GIB + b".",
+        b"\x95" + GIB + b"N.",
+        b"Nr" + GIB[:4] + b".",
+        b"Np1073741824\n.",
+    ],
+)
+def test_a_stated_size_is_not_allocated(content: bytes) -> None:
+    read(b"N.")
+    assert peak_of(content) < 20_000
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"}", b"(", b")", b"\x85", b"2", b"\x94", b"]\x94", b"h\x00)\x81", b"}b"])
+def test_memory_is_at_most_eighty_bytes_for_each_byte(opcode: bytes) -> None:
+    content = b"cx\ny\nq\x00" + opcode * (20_000 // len(opcode)) + b"N."
+    assert peak_of(content) < 85 * len(content)
+
+
+def test_the_message_about_a_long_content_is_short() -> None:
+    with pytest.raises(ValueError, match="could not convert string to float") as raised:
+        read(b"F" + b"x" * 100_000 + b"\n.")
+    assert len(str(raised.value)) <= 300
 
 
 class Counted(int):

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from mmdistill.reference.importing.pickles import LONGEST_TEXT
-from mmdistill.reference.importing.stored_tensors import StoredTensor, TensorPickles
+from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
 
 
 def read(content: bytes) -> object:
@@ -44,6 +44,15 @@ def test_a_tensor_is_described() -> None:
     assert isinstance(described, StoredTensor)
     assert described.problem() is None
     assert described.size == 8
+
+
+def test_the_file_cannot_change_what_is_known_of_a_tensor() -> None:
+    state = b"}X\x05\x00\x00\x00shapeK\x07sb"
+    assert read(tensor()[:-1] + state + b".") == read(tensor())
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
+    changed = read(b"\x80\x02" + storage + b"}X\x06\x00\x00\x00lengthM\xff\xffsb.")
+    assert isinstance(changed, Storage)
+    assert changed.length == 6
 
 
 @pytest.mark.parametrize(
