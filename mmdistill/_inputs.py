@@ -13,8 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill._contracts import check_device, check_floating
 from mmdistill._transforms import has_tangent, has_values, nesting, transforming
-from mmdistill._warnings import warn
-from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError
+from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, warn
 
 
 class Bounds(NamedTuple):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill._transforms import has_values
-from mmdistill._warnings import warn
-from mmdistill.errors import UnchangedParametersWarning
+from mmdistill.errors import UnchangedParametersWarning, warn
 
 MAX_UNCHANGED_CALLS = 100
 """Training calls after which a loss's parameters must have changed."""

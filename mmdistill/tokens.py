@@ -35,12 +35,12 @@ LevelMaps = Pair[list[Tensor]]
 def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> Tensor:
     """Return the map ``(B, C, H, W)`` of a sequence whose tokens from ``start`` to the end are a grid.
 
-    A class token that was forgotten is thus an error, not a shifted map. Where tokens follow the grid, or several
-    grids share one sequence, use ``TokenLayout``.
+    So a forgotten class token is an error, not a shifted map. Where tokens follow the grid, or several grids share one
+    sequence, use ``TokenLayout``.
 
     Args:
         tokens: ``(B, start + H * W, C)``.
-        size: the grid's height and width in tokens; never guessed, because few search regions need be square.
+        size: the grid's height and width in tokens.
         start: how many tokens come before the grid.
 
     Raises:

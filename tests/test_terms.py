@@ -66,7 +66,7 @@ def test_what_two_losses_call_alike_is_prefixed_and_nothing_else() -> None:
     assert terms["kd.distillation"] is kd["distillation"]
     assert terms["md.distillation"] is md["distillation"]
     torch.testing.assert_close(terms.total, 2 * kd.total + 10 * md.total + hfrd.total)
-    # A weighted loss keeps its name, so that it can be told apart later.
+    # A weighted loss keeps its name, so that a later sum can prefix its parts.
     later = Terms.weighted((1.0, Terms.weighted((0.5, kd))), (1.0, Terms.weighted((2.0, md))))
     assert later.weights == {"kd.distillation": 0.5, "md.distillation": 2.0}
 

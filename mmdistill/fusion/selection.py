@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mmdistill._contracts import check_floating
 from mmdistill._transforms import has_values
-from mmdistill._warnings import warn
-from mmdistill.errors import DeadTermWarning, ShapeError
+from mmdistill.errors import DeadTermWarning, ShapeError, warn
 
 COLLAPSE_LIMIT = 0.99
 """The selection is collapsed where one path has at least this weight for every sample."""

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from mmdistill import _checks
 from mmdistill._inputs import synchronized_statistics
 from mmdistill._masks import LevelMasks
-from mmdistill._warnings import warn
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import UnusedInputWarning
+from mmdistill.errors import UnusedInputWarning, warn
 from mmdistill.fusion import FusedPaths
 from mmdistill.losses.hfrd import HFRDLoss
 from mmdistill.losses.mpsd import MPSDLoss

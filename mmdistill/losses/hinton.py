@@ -11,9 +11,8 @@ from mmdistill import _checks
 from mmdistill._contracts import check_same_shape, check_scores
 from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import Mask, response_mask
-from mmdistill._warnings import warn
 from mmdistill.base import DistillationLoss
-from mmdistill.errors import DeadTermWarning
+from mmdistill.errors import DeadTermWarning, warn
 from mmdistill.reductions import widen
 from mmdistill.terms import Terms
 
