@@ -51,6 +51,8 @@ def test_pins_are_exact_and_requirements_have_no_upper_bounds() -> None:
 
 PAGES = [
     "README.md",
+    "CONTRIBUTING.md",
+    "CODE_OF_CONDUCT.md",
     "benchmarks/README.md",
     "examples/README.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
