@@ -11,9 +11,12 @@ from typing import Any
 
 import griffe
 import tomllib
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 
+LOG = get_plugin_logger("site")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mmdistill"
 PAGES = (
@@ -55,9 +58,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
         files.append(repository_file(f"docs/{file.src_uri}", config))
-    for path in [*PAGES, *(str(found.relative_to(ROOT)) for pattern in PICTURES for found in ROOT.glob(pattern))]:
-        files.append(repository_file(path, config))
-    for source in [found.relative_to(ROOT) for pattern in SOURCES for found in sorted(ROOT.glob(pattern))]:
+    for path in found(*PAGES, *PICTURES):
+        if path.parts[0] != "docs":
+            files.append(repository_file(path.as_posix(), config))
+    for source in found(*SOURCES):
         text = f"# {source.name}\n\n````python\n{(ROOT / source).read_text('utf-8')}````\n"
         files.append(File.generated(config, source.with_suffix(".md").as_posix(), content=text))
     for module in config.extra["api"].values():
@@ -66,9 +70,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Let links to scripts lead to their pages, and drop what the tests add to the languages of code blocks."""
+    """Write formulas as MathML, let links to scripts lead to their pages, drop what tests add to languages of code."""
+    markdown = re.sub(r"^```math\n(.*?)^```$", formula, markdown, flags=re.DOTALL | re.MULTILINE)
     markdown = re.sub(r"^(```\w+) \w+$", r"\1", markdown, flags=re.MULTILINE)
     return re.sub(r"(\]\((?!\w+:)[^)\s#]+)\.py\)", r"\1.md)", markdown)
+
+
+def formula(block: re.Match[str]) -> str:
+    """Return a block of LaTeX as MathML, which browsers show without a script."""
+    latex = " ".join(block[1].split()).replace("{aligned}", "{align*}")
+    mathml = convert(latex, display="block")
+    if re.search(r"\\|>&<", mathml):
+        LOG.warning("A formula has what latex2mathml does not know: %s", latex)
+    return f'<div class="formula">{mathml}</div>'
+
+
+def found(*patterns: str) -> list[Path]:
+    """Return the files of the repository that these patterns name, relative to it."""
+    return [path.relative_to(ROOT) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
 def repository_file(path: str, config: MkDocsConfig) -> File:

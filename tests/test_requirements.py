@@ -3,14 +3,17 @@
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import mmdistill
+
 ROOT = Path(__file__).resolve().parents[1]
 # torch and the integrations are gigabytes; what builds, checks and documents is not part of the package.
 NEVER_LOWERED = {"torch", "accelerate", "lightning", "transformers", "hatchling", "ruff", "mypy", "pre-commit"}
-NEVER_LOWERED |= {"mkdocs", "mkdocs-material", "mkdocstrings-python", "build", "twine"}
+NEVER_LOWERED |= {"mkdocs", "mkdocs-material", "mkdocstrings-python", "latex2mathml", "build", "twine"}
 
 
 def lower_bounds() -> list[tuple[str, str]]:
@@ -30,6 +33,11 @@ def test_every_lower_bound_is_installed_by_the_lowest_step() -> None:
     assert {"numpy", "einops", "onnxscript", "pytest"} <= {name for name, _ in wanted}
     for name, bound in wanted:
         assert any(name == pinned and f"{version}.".startswith(f"{bound}.") for pinned, version in lowest), name
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert re.search(r'^dynamic = \["version"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert metadata.version("mmdistill") == mmdistill.__version__
 
 
 def test_torch_is_the_same_in_both() -> None:
