@@ -31,13 +31,16 @@ SOURCES = ("examples/*.py", "benchmarks/*.py")  # shown as pages of their own
 PICTURES = ("benchmarks/results/*.png",)
 
 
-class ExampleSections(griffe.Extension):
-    """Take ``Example:`` in docstrings for the section that Google calls ``Examples:``."""
+class PlainDocstrings(griffe.Extension):
+    """Write as Markdown what docstrings hold as plain text."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Rewrite the heading before the docstring is parsed."""
+        """Rewrite a docstring before it is parsed."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            text = re.sub(r"^>>> .*?(?=\n\n|\Z)", r"```pycon\n\g<0>\n```", text, flags=re.DOTALL | re.MULTILINE)
+            # <sequence>.txt is no tag.
+            obj.docstring.value = re.sub(r"(`+[^`]*`+)|<(\w+)>", lambda m: m[1] or f"&lt;{m[2]}&gt;", text)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
