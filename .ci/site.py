@@ -124,7 +124,8 @@ def api_page(module: griffe.Module) -> str:
     defined = [each for name, each in module.members.items() if not (each.is_alias or each.is_module or hidden(name))]
     inside = [each.name for each in exported or defined if each not in elsewhere]
     below = [each for each in public_modules(module)[1:] if each.parent is module]
-    text = f"# `{module.path}` {{ #{module.path} }}\n\n"
+    text = "---\nsearch:\n  boost: 0.5\n---\n\n"  # the documents are found first
+    text += f"# `{module.path}` {{ #{module.path} }}\n\n"
     text += f"::: {module.path}\n    options:\n      members: {inside or False}\n"
     text += table("Name", {each.name: (each.canonical_path, each) for each in elsewhere})
     return text + table("Module", {each.name: (each.path, each) for each in below})
