@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmdistill._contracts import check_device, check_floating
 from mmdistill._transforms import has_tangent, has_values, nesting, transforming
 from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, warn
+from mmdistill.reductions import widen
 
 
 class Bounds(NamedTuple):
@@ -149,17 +150,13 @@ def _read(inputs: Iterable[Tensor], ends: Iterable[Tensor], empty: Iterable[Tens
     In float32 at least: float16 overflows, and its autocast stacks no bfloat16.
     """
     read = [_sum(values.detach()) for values in inputs]
-    read += [end if _is_wide(end) else end.to(torch.float32) for end in ends]
+    read += [widen(end) for end in ends]
     return torch.stack([*read, *(torch.where(one, torch.nan, 0.0) for one in empty)])
 
 
 def _sum(values: Tensor) -> Tensor:
     # Naming a number type costs as much again as the sum of a small map.
-    return values.sum() if _is_wide(values) else values.sum(dtype=torch.float32)
-
-
-def _is_wide(values: Tensor) -> bool:
-    return values.dtype in (torch.float32, torch.float64)
+    return values.sum() if values.dtype in (torch.float32, torch.float64) else values.sum(dtype=torch.float32)
 
 
 def _is_zero(values: Tensor) -> bool:

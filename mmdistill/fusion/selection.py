@@ -11,6 +11,7 @@ from torch import Tensor
 from mmdistill._contracts import check_floating
 from mmdistill._transforms import has_values
 from mmdistill.errors import DeadTermWarning, ShapeError, warn
+from mmdistill.reductions import widen
 
 COLLAPSE_LIMIT = 0.99
 """The selection is collapsed where one path has at least this weight for every sample."""
@@ -83,7 +84,7 @@ def path_selection(weights: Tensor) -> PathSelection:
         ((0.0, 1.0, 0.0), 0.0, 1)
     """
     _check("path_selection", weights)
-    given = weights.detach().to(torch.promote_types(weights.dtype, torch.float32))
+    given = widen(weights.detach())
     by_path = given if given.ndim == 2 else given.mean(dim=2)
     mean = by_path.mean(dim=0)
     preferred = torch.nn.functional.one_hot(by_path.argmax(dim=1), by_path.shape[1]).to(mean.dtype).mean(dim=0)
