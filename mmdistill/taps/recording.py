@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
 from mmdistill._checks import shown
-from mmdistill._transforms import transforming
+from mmdistill._transforms import nesting, transforming
 from mmdistill.fusion.paths import FusedPaths
 from mmdistill.taps.layers import TapError
 
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     def checked(self, name: str) -> Any:
         """Return the feature; TapError if one of its tensors was overwritten."""
         leaves = _tensors(self.feature)
-        if not transforming() and any(map(_is_batched, leaves)):
+        if not transforming() and any(nesting(leaf).vmap for leaf in leaves):
             raise TapError(f"FeatureTaps: {name!r} ran inside torch.vmap; read it there and return it")
         for leaf, version in zip(leaves, self.versions or (), strict=False):
             if version is not None and leaf._version != version:
@@ -143,12 +143,6 @@ def _taps_on(layer: nn.Module) -> list[Tap]:
 
 def _tensors(feature: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(feature) if isinstance(leaf, Tensor)]
-
-
-def _is_batched(leaf: Tensor) -> bool:
-    """Whether it is vmap's, with an axis that nothing outside of vmap knows of."""
-    asked = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", None)
-    return asked is not None and bool(asked(leaf))
 
 
 def _copied(output: Any, features: list[Tensor]) -> Any:
