@@ -35,7 +35,7 @@ from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.reference.data.training_source import composed_sequences
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import score_network
+from mmdistill.reference.evaluation.score_network import score_network
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import load_network

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import torch
-from torch import Tensor
-
-from mmdistill._contracts import check_device, check_levels, check_map, check_pair, check_same_shape
-from mmdistill.precision import without_autocast
-
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from torch import Tensor
 
     class Pair(NamedTuple, Generic[T]):
         """See the runtime class below; Python 3.10 has no generic NamedTuple."""
@@ -55,6 +50,11 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         >>> [level.flatten().tolist() for level in stacked(Pair([torch.ones(1, 1, 1, 2)], [torch.zeros(1, 1, 1, 2)]))]
         [[1.0, 1.0, 0.0, 0.0]]
     """
+    import torch  # here, since a pair of images or folders needs no PyTorch
+
+    from mmdistill._contracts import check_device, check_levels, check_map, check_pair, check_same_shape
+    from mmdistill.precision import without_autocast
+
     check_pair("stacked", "input", pair)
     check_levels("stacked", "rgb", pair[0])
     check_levels("stacked", "tir", pair[1], len(pair[0]))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 MAX_MESSAGE = 300
 """Characters of an error or warning on the command line."""
+
+MAX_NAME = 120
+"""Characters of a name from a file in an error."""
 
 _GAP = " ... "
 
@@ -58,3 +62,10 @@ def _visible(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is no UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """Return the first few names and how many more there are; long ones are cut, unprintable ones escaped."""
+    listed = sorted(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(one_line(name, MAX_NAME) for name in listed[:limit]) + more

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mmdistill.reference.errors import DataError, printable
+from mmdistill.reference.errors import DataError, printable, some
 from mmdistill.reference.importing.published import is_published, published_network
 from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.importing.trunks import save_trunk, trunk_of
 from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.weights import FORMAT, save_network, some
+from mmdistill.reference.networks.weights import FORMAT, save_network
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.evaluation.toolkits import export_folder, export_results
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import Count, Range, Seed
-from mmdistill.reference.report.cost import COST, read_cost, save_cost
+from mmdistill.reference.report.cost import COST, save_cost
+from mmdistill.reference.report.network_cost import read_cost
 from mmdistill.reference.report.words import several
 from mmdistill.reference.run_lock import run_lock
 

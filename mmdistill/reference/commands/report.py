@@ -21,7 +21,8 @@ from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.ranges import Count, Range, Seed
 from mmdistill.reference.report.collecting import collect_raw, collect_scored, name_folders
 from mmdistill.reference.report.contents import Contents
-from mmdistill.reference.report.cost import Cost, read_cost, read_saved_cost
+from mmdistill.reference.report.cost import Cost, read_saved_cost
+from mmdistill.reference.report.network_cost import read_cost
 from mmdistill.reference.report.ground_truth import known_of, read_part
 from mmdistill.reference.report.words import several
 from mmdistill.reference.report.writing import write_report

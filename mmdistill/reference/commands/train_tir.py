@@ -17,7 +17,7 @@ from mmdistill.reference.data.pairs import open_pairs
 from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.errors import DataError, printable
 from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import score_network
+from mmdistill.reference.evaluation.score_network import score_network
 from mmdistill.reference.evaluation.table import format_table
 from mmdistill.reference.files import write_text
 from mmdistill.reference.networks.branches import as_tir

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, some
 from mmdistill.reference.importing.numpy_file import read_npz
 from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.stored_tensors import StoredTensor
 from mmdistill.reference.importing.torch_file import BROKEN, read_torch_file
 from mmdistill.reference.importing.training_record import TrainingRecord, read_record
-from mmdistill.reference.networks.weights import check_file, read_tensors, some
+from mmdistill.reference.networks.weights import check_file, read_tensors
 
 WRAPPERS = ("net", "state_dict")
 """Under which entry of a checkpoint its network's tensors may stand: DiMP's custom, and the common one."""

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, some
 from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES
 from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
-from mmdistill.reference.networks.weights import check_file, some
+from mmdistill.reference.networks.weights import check_file
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.errors import MAX_NAME, DataError, one_line, some
 from mmdistill.reference.files import atomic_path, check_regular
 from mmdistill.reference.networks.settings import NetworkSettings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
@@ -20,8 +20,6 @@ from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors
 FORMAT_PREFIX = "mmdistill-"
 FORMAT = f"{FORMAT_PREFIX}network-2"
 
-MAX_NAME = 120
-"""Characters of a name from a file in an error."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -173,10 +171,3 @@ def _refuse(what: str, problems: Mapping[str, Iterable[str]]) -> None:
     found = [f"{kind} {some(names, limit=20)}" for kind, names in problems.items() if names]
     if found:
         raise DataError(f"{what}: {'; '.join(found)}")
-
-
-def some(names: Iterable[str], limit: int = 3) -> str:
-    """Return the first few names and how many more there are; long ones are cut, unprintable ones escaped."""
-    listed = sorted(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(one_line(name, MAX_NAME) for name in listed[:limit]) + more

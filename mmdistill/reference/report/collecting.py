@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.reference.data.sequence import Boxes
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.errors import DataError, some
 from mmdistill.reference.evaluation.curve_file import CURVES, read_curves
 from mmdistill.reference.evaluation.results import found_instead, read_results_for, sequences_with_results
 from mmdistill.reference.evaluation.rules import Rule
 from mmdistill.reference.evaluation.scores import BenchmarkScores, gather
 from mmdistill.reference.evaluation.scoring import as_counted, score_benchmark
 from mmdistill.reference.evaluation.speed import read_speed
-from mmdistill.reference.networks.weights import some
 from mmdistill.reference.oddities import Oddities
 from mmdistill.reference.report.contents import Contents, Tracker, Truth
 from mmdistill.reference.report.cost import Cost

@@ -6,16 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from mmdistill.pair import Pair
 from mmdistill.reference.errors import MAX_MESSAGE, DataError
 from mmdistill.reference.files import write_text
 from mmdistill.reference.json_files import read_json
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
 
 COST = "cost.json"
 """What the file is called in the folder of a scored tracker."""
@@ -40,15 +33,6 @@ class Cost:
     what: str
 
 
-def read_cost(path: str | Path) -> Cost:
-    """Return what the network of a weights file costs.
-
-    Raises:
-        DataError: the file is missing or not one of ours.
-    """
-    return network_cost(load_network(path).settings)
-
-
 def save_cost(path: str | Path, cost: Cost) -> None:
     """Write a cost beside the results of the network, so that a report needs no weights."""
     write_text(path, json.dumps(asdict(cost), indent=2) + "\n")
@@ -70,30 +54,3 @@ def read_saved_cost(folder: str | Path) -> Cost | None:
     if not isinstance(content.get("what"), str) or len(content["what"]) > MAX_MESSAGE:
         raise DataError(f"{path}: 'what': expected the network in at most {MAX_MESSAGE} characters")
     return Cost(content["parameters"], content["multiply_adds"], content["what"])
-
-
-def network_cost(settings: NetworkSettings) -> Cost:
-    """Return what the network of some settings costs, counted without computing anything."""
-    with torch.device("meta"):
-        network = TrackerNetwork(settings).eval()
-        images = torch.empty(1, 3, settings.crop_size, settings.crop_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        fused = network.extract(Pair(images, images)).fused
-        network.iou_net.features(fused[0], fused[1])
-        if network.classifier is not None:
-            features = network.classifier.features(fused[1][None])
-            cells = settings.filter_size
-            network.classifier.score(features.new_empty(1, 1, features.shape[2], cells, cells), features)
-    return Cost(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,
-        what=_what(settings),
-    )
-
-
-def _what(settings: NetworkSettings) -> str:
-    kind = {"dimp": "DiMP", "atom": "ATOM"}[settings.classifier]
-    sees = {"rgbt": "RGB and TIR", "rgb": "RGB", "tir": "TIR"}[settings.modality]
-    trunks = f"{'two ' if settings.streams == 2 else ''}ResNet-{settings.depth}{'s' if settings.streams == 2 else ''}"
-    fusion = "" if settings.fusion == "none" else f", {settings.fusion.upper()} fusion"
-    return f"{kind} on {sees}, {trunks}{fusion}, crops of {settings.crop_size} pixels"

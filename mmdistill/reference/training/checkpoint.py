@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError, one_line
+from mmdistill.reference.errors import MAX_NAME, DataError, one_line, some
 from mmdistill.reference.networks.weights import (
     FORMAT_PREFIX,
-    MAX_NAME,
     check_fit,
     read_tensors,
-    some,
     write_tensors,
 )
 from mmdistill.reference.settings import from_json

@@ -14,7 +14,8 @@ from mmdistill.reference.networks.settings import (
 )
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
-from mmdistill.reference.report.cost import Cost, network_cost, read_cost, read_saved_cost, save_cost
+from mmdistill.reference.report.cost import Cost, read_saved_cost, save_cost
+from mmdistill.reference.report.network_cost import network_cost, read_cost
 
 
 def convolutions(module: nn.Module, sides: dict[int, int]) -> int:

@@ -20,7 +20,7 @@ from mmdistill.reference.data.synthetic import synthetic_sequences
 from mmdistill.reference.networks.settings import single_settings, student_settings
 from mmdistill.reference.networks.tracker_network import TrackerNetwork
 from mmdistill.reference.networks.weights import save_network
-from mmdistill.reference.report.cost import network_cost
+from mmdistill.reference.report.network_cost import network_cost
 
 
 def run(*arguments: object) -> int:
