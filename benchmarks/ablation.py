@@ -48,9 +48,9 @@ from parts.claims import claims_table, verdicts
 from parts.machine import machine
 
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
 from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import write_text
 
 
 def claim(root: Path, experiment: Experiment) -> None:

@@ -31,8 +31,8 @@ from parts.ablation.suspects import TRIES, half_taught_run
 from parts.machine import machine
 
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import write_text
 
 KEPT = (*FIGURES, CONFIDENCE)
 """What is kept of each try."""

@@ -18,15 +18,14 @@ from typing import Any
 import torch
 from parts.machine import machine
 
-from mmdistill.reference.data.batches import batches
-from mmdistill.reference.data.pairs import open_pairs
-from mmdistill.reference.data.proposals import ProposalSettings
-from mmdistill.reference.data.sampling import Sampler, SampleSettings
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.data.synthetic.scenes import scene_sequences
-from mmdistill.reference.data.training_source import composed_sequences
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.synthetic.scenes import scene_sequences
+from mmdistill.reference.training.data_loader import batches
+from mmdistill.reference.training.data_sources import composed_sequences
+from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
+from mmdistill.toolkit.datasets.image_pairs import open_pairs
+from mmdistill.toolkit.sequence import TrackingSequence
 
 SAMPLES = SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=64))
 

@@ -18,10 +18,9 @@ import torch
 from parts.machine import machine
 from parts.spread import mean_and_deviation, with_spread
 
-from mmdistill.reference.demo.experiment import Experiment
-from mmdistill.reference.demo.settings import DemoSettings
-from mmdistill.reference.files import write_text
+from mmdistill.reference.demo.experiment import DemoSettings, Experiment
 from mmdistill.reference.training.stages import DistillationSettings
+from mmdistill.toolkit.io import write_text
 
 VARIANTS: dict[str, DistillationSettings | None] = {
     "student": None,

@@ -32,17 +32,17 @@ from parts.machine import machine
 from torch import Tensor
 
 from mmdistill import Pair
-from mmdistill.reference.data.boxes import centres
-from mmdistill.reference.data.folders import read_sequences
-from mmdistill.reference.data.sampling import Crops, Sample, Sampler
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.data.training_source import composed_sequences
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.settings import NetworkSettings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.crops import to_tensor
+from mmdistill.reference.models.config import NetworkSettings, student_settings
+from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.synthetic import synthetic_sequences
+from mmdistill.reference.training.data_sources import composed_sequences
+from mmdistill.reference.training.sampler import Crops, Sample, Sampler
+from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.datasets.folder_sequence import read_sequences
+from mmdistill.toolkit.sequence import TrackingSequence
 
 T = TypeVar("T")
 

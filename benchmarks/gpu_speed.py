@@ -36,7 +36,7 @@ try:
     from parts.machine import machine
 
     from mmdistill.reference.device import choose_device
-    from mmdistill.reference.files import write_text
+    from mmdistill.toolkit.io import write_text
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"gpu_speed: {error.name} is not here; it needs torch, einops, numpy, OpenCV (cv2), tqdm, and the checkout on "

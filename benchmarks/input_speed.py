@@ -32,23 +32,22 @@ import torch
 from parts.lasher_sized import write_lasher
 from parts.machine import machine
 
-from mmdistill.reference.data import sampling
-from mmdistill.reference.data.batches import collate
-from mmdistill.reference.data.crops import cut
-from mmdistill.reference.data.folders import FolderSequence, read_sequences, write_sequence
-from mmdistill.reference.data.pairs import open_pairs
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
-from mmdistill.reference.data.training_source import training_sequences
-from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.settings import student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.learner import Learner
-from mmdistill.reference.training.loading import Loader, Share
-from mmdistill.reference.training.ranks import Ranks
+from mmdistill.reference.crops import cut
+from mmdistill.reference.models.config import student_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
+from mmdistill.reference.training import sampler as sampling
+from mmdistill.reference.training.data_loader import Loader, Share, collate
+from mmdistill.reference.training.data_sources import training_sequences
+from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage
-from mmdistill.reference.training.waiting import Waiting
+from mmdistill.reference.training.train_step import Learner
+from mmdistill.reference.training.trainer import Waiting
+from mmdistill.toolkit.datasets.folder_sequence import FolderSequence, read_sequences, write_sequence
+from mmdistill.toolkit.datasets.image_pairs import open_pairs
+from mmdistill.toolkit.io import write_text
 
 SIZES = ("640x480", "1280x720")
 PARTS = ("speed", "steps", "opening")

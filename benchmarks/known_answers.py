@@ -18,12 +18,11 @@ from typing import Any
 
 from parts.machine import machine
 
-from mmdistill.reference.data.benchmarks import BenchmarkName, LabelledSequence, open_benchmark
-from mmdistill.reference.evaluation.results import read_results_for
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scores import BenchmarkScores
-from mmdistill.reference.evaluation.scoring import score_sequences, truths_of
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.datasets import BenchmarkName, LabelledSequence, open_benchmark
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences, truths_of
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.results import read_results_for
+from mmdistill.toolkit.io import write_text
 
 PLACES: dict[BenchmarkName, str] = {"lasher": "LasHeR245", "rgbt234": "RGBT234", "gtot": "GTOT"}
 TITLES = {"lasher": "LasHeR", "rgbt234": "RGBT234", "gtot": "GTOT"}

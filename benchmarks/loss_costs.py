@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdistill import ABF, ABFChain, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss
+from mmdistill._subsampling import Positions, Tile, draw_grid, draw_tile, steps
 from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
-from mmdistill.reference.networks.resnet import ResNetTrunk
-from mmdistill.sampling import Positions, Tile, draw_grid, draw_tile, steps
+from mmdistill.reference.models.resnet import ResNetTrunk
 
 STUDENT, TEACHER, MID = (64, 64, 128, 256), (64, 256, 512, 1024), 256
 CROP = 288

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
-from mmdistill.reference.networks.resnet import ResNetTrunk
+from mmdistill.reference.models.resnet import ResNetTrunk
 
 STUDENT, TEACHER = (64, 64, 128, 256), (64, 256, 512, 1024)
 ALLOCATORS: dict[str, dict[str, str]] = {

@@ -27,8 +27,8 @@ from parts.selection.report import rms_table, scores_table, selection_table, sum
 from parts.selection.rows import BLOCKS, SIZE_OF, VARIANTS, Block, in_order, run_of
 
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import write_text
 
 TEACHER = "teacher"
 

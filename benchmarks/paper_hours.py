@@ -23,11 +23,11 @@ from loss_costs import CROP, losses, multiply_adds
 from parts.ablation.rows import ROWS, Row
 
 from mmdistill import Pair
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.settings import NetworkSettings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.teaching.teacher import Teacher
+from mmdistill.reference.models.config import NetworkSettings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.teacher import Teacher
+from mmdistill.toolkit.io import write_text
 
 TEACHER = "teacher"
 

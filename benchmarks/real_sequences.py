@@ -22,14 +22,14 @@ import torch
 from parts.machine import machine
 from parts.spread import mean_and_deviation
 
-from mmdistill.reference.data.folders import read_sequences
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import score_sequences
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.tracking.track_batch import track_batch
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.tracking.batch_runner import track_batch
+from mmdistill.toolkit.datasets.folder_sequence import read_sequences
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.progress import progress_bar
+from mmdistill.toolkit.sequence import TrackingSequence
 
 MODALITIES: tuple[Literal["rgb", "tir"], ...] = ("rgb", "tir")
 

@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 
-from mmdistill.reference.cli import main
-from mmdistill.reference.data.box_files import write_boxes
-from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.data.sequence import Boxes, FramePair, Image, TrackingSequence
-from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.files import write_text
+from mmdistill.cli.main import main
+from mmdistill.reference.synthetic import synthetic_sequences
+from mmdistill.toolkit.box_files import write_boxes
+from mmdistill.toolkit.boxes import Array
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.sequence import Boxes, FramePair, Image, TrackingSequence
 
 OUT = Path(__file__).parents[1] / "docs" / "sample_report.html"
 TITLE = "Three template matchers on synthetic video"

@@ -21,11 +21,11 @@ from parts.machine import machine
 from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss, Terms
-from mmdistill.reference.data.sequence import Image
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.networks.resnet import ResNetTrunk
-from mmdistill.sampling import steps
+from mmdistill._subsampling import steps
+from mmdistill.reference.crops import to_tensor
+from mmdistill.reference.models.resnet import ResNetTrunk
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.toolkit.sequence import Image
 
 
 @dataclass(frozen=True)

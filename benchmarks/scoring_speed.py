@@ -19,12 +19,12 @@ from typing import Any, TypeVar, get_args
 
 from parts.machine import machine
 
-from mmdistill.reference.data.benchmarks import BenchmarkName, open_benchmark
-from mmdistill.reference.evaluation.results import read_results
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scoring import score_sequences
-from mmdistill.reference.evaluation.table import format_table
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.results import read_results
+from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.io import write_text
 
 BUDGET = 5.0
 """Seconds that scoring LasHeR test may take on one core, reading included."""

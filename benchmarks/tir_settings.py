@@ -29,21 +29,20 @@ from parts.step_logs import losses
 from parts.tir_settings_report import FIGURES, ON_RGB, ROWS, judged, summary, table
 
 from mmdistill import Pair
-from mmdistill.reference.data.folders import read_sequences
-from mmdistill.reference.data.pairs import open_pairs
-from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
-from mmdistill.reference.data.training_source import composed_sequences
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.score_network import score_network
-from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.unsupervised.cross_modal import CrossModalSettings
-from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
-from mmdistill.reference.training.unsupervised.schedules import SCHEDULES, Schedule
-from mmdistill.reference.training.unsupervised.setting_runs import START, SettingRuns
-from mmdistill.unsupervised import SETTINGS
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.tracking.batch_runner import score_network
+from mmdistill.reference.training.data_sources import composed_sequences
+from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, START, Schedule, SettingRuns
+from mmdistill.reference.training.tir_cmd.samples import PatchSamples
+from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
+from mmdistill.tir_cmd import SETTINGS
+from mmdistill.toolkit.datasets.folder_sequence import read_sequences
+from mmdistill.toolkit.datasets.image_pairs import open_pairs
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 
 HELD_OUT_SEED = 1_000_000
 """Of the composed videos; far from the seeds of training."""

@@ -23,19 +23,18 @@ import torch
 from parts.machine import machine
 
 from mmdistill import Pair
-from mmdistill.reference.data.batches import Batch, batches
-from mmdistill.reference.data.pairs import Pairs, open_pairs
-from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.branches import as_tir
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill._numerics import hinge_residual
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.tir_cmd.runs import SCHEDULES
+from mmdistill.reference.training.tir_cmd.samples import PatchSamples
 from mmdistill.reference.training.tracking_loss import labels
-from mmdistill.reference.training.unsupervised.patch_samples import PatchSamples
-from mmdistill.reference.training.unsupervised.schedules import SCHEDULES
-from mmdistill.residual import hinge_residual
-from mmdistill.unsupervised import SETTINGS, mix
-from mmdistill.unsupervised.mixing import Seen
+from mmdistill.tir_cmd import SETTINGS, mix
+from mmdistill.tir_cmd.settings import Seen
+from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
+from mmdistill.toolkit.io import write_text
 
 START = "the start"
 WAYS: tuple[tuple[Seen, Seen], ...] = (("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir"))

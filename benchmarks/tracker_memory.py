@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from parts.machine import machine
 
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks.settings import student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.models.config import student_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.settings import PUBLISHED
 from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.toolkit.progress import progress_bar
 
 
 @dataclass(frozen=True)

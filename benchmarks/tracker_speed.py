@@ -27,15 +27,15 @@ from parts.believing import believing
 from parts.machine import machine
 from torch import Tensor
 
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks import iou_surface
-from mmdistill.reference.networks.settings import single_settings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.progress import progress_bar
+from mmdistill.reference.models import iou_surface
+from mmdistill.reference.models.config import single_settings, student_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking import batch_tracker
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import TrackingSettings
+from mmdistill.toolkit.progress import progress_bar
 
 UPDATE = "filter update, 2 iterations on 50 samples"
 REFINEMENT = "box refinement, 5 steps of 10 boxes"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmdistill import BBEDistiller, Pair, TCLDistiller, Terms, dead_terms  # distil
-from mmdistill.unsupervised import SETTINGS, CenterArea, mix  # distil
+from mmdistill.tir_cmd import SETTINGS, CenterArea, mix  # distil
 
 STRIDE, SIZE = 4, 64
 

@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the reference tracker's command line, or say what to install for it."""
     try:
-        from mmdistill.reference.cli import main as run
+        from mmdistill.cli.main import main as run
     except ModuleNotFoundError as error:
         print(f"mmdistill: the command line needs {error.name}: pip install 'mmdistill[tracker]'", file=sys.stderr)
         return 1

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill._contracts import check_device, check_floating
+from mmdistill._numerics import widen
 from mmdistill._transforms import has_tangent, has_values, nesting, transforming
 from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, warn
-from mmdistill.reductions import widen
 
 
 class Bounds(NamedTuple):

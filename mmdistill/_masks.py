@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdistill._contracts import check_device
+from mmdistill._subsampling import Positions
 from mmdistill._transforms import savable
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
-from mmdistill.sampling import Positions
 
 LevelMasks = Tensor | Sequence[Tensor | None]
 """Which positions count: one mask ``(B, 1, H, W)`` for all levels, or per level a mask or None for all positions."""

@@ -3,18 +3,17 @@
 Tensors in, tensors out; no parameters, and no checks: the modules check, then call these.
 """
 
-from mmdistill.attention import attend
-from mmdistill.boxes import box_state, intersection_over_union
+from mmdistill._abf_kernels import attend
+from mmdistill._numerics import hinge_residual, mean_squared_error, mean_squared_error_per_sample
 from mmdistill.correlation import correlate
 from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
 from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
 from mmdistill.losses.hfrd import corrected_response
-from mmdistill.losses.hinton import softened_divergence
-from mmdistill.losses.modality import focus, focused_squared_error
+from mmdistill.losses.kd import softened_divergence
+from mmdistill.losses.modality_distillation import focus, focused_squared_error
 from mmdistill.losses.mpsd import selection_penalty
-from mmdistill.losses.review import hierarchical_context_error
-from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample
-from mmdistill.residual import hinge_residual
+from mmdistill.losses.review_kd import hierarchical_context_error
+from mmdistill.tir_cmd.boxes import box_state, intersection_over_union
 
 __all__ = [
     "attend",

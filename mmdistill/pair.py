@@ -53,7 +53,7 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
     import torch  # here, since a pair of images or folders needs no PyTorch
 
     from mmdistill._contracts import check_device, check_levels, check_map, check_pair, check_same_shape
-    from mmdistill.precision import without_autocast
+    from mmdistill._numerics import without_autocast
 
     check_pair("stacked", "input", pair)
     check_levels("stacked", "rgb", pair[0])

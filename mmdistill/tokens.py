@@ -15,12 +15,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill import _checks, _kept
+from mmdistill import _checks
+from mmdistill import _kept_tokens as _kept
 from mmdistill._contracts import check_device, check_levels, check_map, check_strided
-from mmdistill._kept import NOT_GIVEN, Kept, LevelsKept, NotGiven
+from mmdistill._kept_tokens import NOT_GIVEN, Kept, LevelsKept, NotGiven
+from mmdistill._numerics import without_autocast
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
-from mmdistill.precision import without_autocast
 
 AXES = ("batch", "tokens", "channels")
 

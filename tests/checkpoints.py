@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.reference.importing.published import published_name, published_shape
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 FOREIGN = "training_code_of_others"
 

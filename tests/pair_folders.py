@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdistill.reference.data.images import write_image
+from mmdistill.toolkit.images import write_image
 
 
 def write_pairs(root: Path, count: int, size: tuple[int, int] = (320, 240)) -> Path:

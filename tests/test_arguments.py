@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 import mmdistill
 import mmdistill.fusion
 import mmdistill.losses
-import mmdistill.unsupervised
+import mmdistill.tir_cmd
 from mmdistill import (
     ABF,
     ABFChain,
@@ -37,7 +37,7 @@ from mmdistill import (
 )
 from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
-from mmdistill.unsupervised import (
+from mmdistill.tir_cmd import (
     BranchSetting,
     CenterArea,
     Detection,
@@ -203,7 +203,7 @@ def test_any_argument_works_or_is_named(made: Made, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["folder", "teacher", "dtype"])
 def test_a_cache_names_its_arguments_too(name: str, tmp_path: Path) -> None:
-    cache = pytest.importorskip("mmdistill.cache", reason="safetensors is not installed")
+    cache = pytest.importorskip("mmdistill.feature_cache", reason="safetensors is not installed")
     for number, value in enumerate(BAD):
         if name == "folder" and isinstance(value, str) and value and "\0" not in value:
             continue  # the name of a folder like any other
@@ -220,7 +220,7 @@ def test_a_cache_names_its_arguments_too(name: str, tmp_path: Path) -> None:
 
 
 def test_no_public_class_goes_without() -> None:
-    modules = (mmdistill, mmdistill.losses, mmdistill.fusion, mmdistill.unsupervised)
+    modules = (mmdistill, mmdistill.losses, mmdistill.fusion, mmdistill.tir_cmd)
     classes = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
     checked = {cls for cls in classes if cls.__module__.startswith("mmdistill") and cls.__init__ is not object.__init__}
     data = {"Pair", "FusedPaths", "Terms", "SEM", "CEM", "Patches", "Path"}  # hold what is given, or take nothing

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.boxes import box_state, intersection_over_union
+from mmdistill.tir_cmd.boxes import box_state, intersection_over_union
 
 corners = st.floats(-50, 50, width=32)
 sizes = st.floats(0.5, 60, width=32)

@@ -35,13 +35,6 @@ def test_the_readme_begins_with_the_main_job_and_the_tests() -> None:
         assert "--constraint constraints.txt" in block
 
 
-def test_the_library_half_never_names_the_reference_half() -> None:
-    library = [path for path in (ROOT / "mmdistill").rglob("*.py") if "reference" not in path.parts]
-    assert len(library) > 10
-    importing = [path.name for path in library if "mmdistill.reference" in path.read_text()]
-    assert importing == ["__main__.py"]
-
-
 def test_pins_are_exact_and_requirements_have_no_upper_bounds() -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.match(r"[\w-]+==[\w.]+( ;.*)?$", pin) for pin in pins)

@@ -12,7 +12,7 @@ def test_without_the_extra_it_says_what_to_install(
     real = builtins.__import__
 
     def without_tyro(name: str, *arguments: Any) -> Any:
-        if name == "mmdistill.reference.cli":
+        if name == "mmdistill.cli.main":
             raise ModuleNotFoundError("No module named 'tyro'", name="tyro")
         return real(name, *arguments)
 
@@ -27,7 +27,7 @@ def test_ctrl_c_while_modules_are_imported_is_told_in_one_line(
     real = builtins.__import__
 
     def interrupted(name: str, *arguments: Any) -> Any:
-        if name == "mmdistill.reference.cli":
+        if name == "mmdistill.cli.main":
             raise KeyboardInterrupt
         return real(name, *arguments)
 

@@ -20,11 +20,12 @@ import torch, numpy
 extras = {"cv2", "safetensors", "tqdm", "matplotlib", "tyro"}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in extras or name.startswith("mmdistill.reference"):
+        if name.split(".")[0] in extras or name.startswith(("mmdistill.reference", "mmdistill.toolkit")):
             raise ImportError(f"the library half imported {name}")
 sys.meta_path.insert(0, Refuse())
 start = time.perf_counter()
 import mmdistill
+[getattr(mmdistill, name) for name in mmdistill.__all__]
 print(time.perf_counter() - start)
 """
 

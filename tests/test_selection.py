@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import DeadTermWarning, MPSDFusion, Pair, ShapeError, path_entropy, path_selection
-from mmdistill.fusion.selection import CHECK_INTERVAL, MIN_COLLAPSED_CHECKS
+from mmdistill.fusion.mpsd import CHECK_INTERVAL, MIN_COLLAPSED_CHECKS
 
 
 def entropy_by_hand(weights: np.ndarray) -> np.ndarray:

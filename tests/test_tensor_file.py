@@ -11,14 +11,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 from safetensors.torch import load_file, save_file
 
-from mmdistill.tensor_file import (
-    MAX_HEADER_BYTES,
-    TensorFileError,
-    digest_problem,
-    pack,
-    tensors_digest,
-    unpack,
-)
+from mmdistill.tensor_file import MAX_HEADER_BYTES, TensorFileError, digest_problem, pack, tensors_digest, unpack
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),

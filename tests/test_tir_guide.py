@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmdistill.unsupervised import SETTINGS, BranchSetting
+from mmdistill.tir_cmd import SETTINGS, BranchSetting
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/tir.md"
 

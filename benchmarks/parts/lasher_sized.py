@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.data.box_files import write_boxes
+from mmdistill.toolkit.box_files import write_boxes
 
 
 def write_lasher(root: Path, folders: int, frames: int) -> str:

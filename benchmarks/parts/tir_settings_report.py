@@ -9,8 +9,8 @@ from typing import Any
 from parts.claims import BySeed, Claim, differences, kept_sequences, verdicts
 from parts.spread import error_over_sequences, mean_and_deviation, with_spread
 
-from mmdistill.reference.training.unsupervised.setting_runs import START
-from mmdistill.unsupervised import SETTINGS
+from mmdistill.reference.training.tir_cmd.runs import START
+from mmdistill.tir_cmd import SETTINGS
 
 FIGURES = ("SR", "PR", "NPR")
 

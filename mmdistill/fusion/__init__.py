@@ -3,13 +3,9 @@
 CMD eq. 4-6 (``MPSDFusion``) and the variants of its Table 3, all made and called alike.
 """
 
-from mmdistill.fusion.channel import ChannelAttentionFusion
-from mmdistill.fusion.concat import ConcatFusion
-from mmdistill.fusion.gate import gated_sum, modality_gate
-from mmdistill.fusion.mpsd import MPSDFusion, fusion_paths, weighted_paths
-from mmdistill.fusion.paths import FusedPaths, check_fused_paths, one_path
-from mmdistill.fusion.selection import PathSelection, path_entropy, path_selection
-from mmdistill.fusion.spatial import SpatialAttentionFusion
+from mmdistill.fusion.mpsd import MPSDFusion, PathSelection, fusion_paths, path_entropy, path_selection, weighted_paths
+from mmdistill.fusion.paths import FusedPaths, check_fused_paths, gated_sum, modality_gate, one_path
+from mmdistill.fusion.table3 import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
 
 __all__ = [
     "ChannelAttentionFusion",

@@ -3,10 +3,10 @@
 from mmdistill.losses.cmd import CMDLoss
 from mmdistill.losses.fitnets import FitNetsLoss
 from mmdistill.losses.hfrd import HFRDLoss
-from mmdistill.losses.hinton import KDLoss
-from mmdistill.losses.modality import ModalityDistillationLoss
+from mmdistill.losses.kd import KDLoss
+from mmdistill.losses.modality_distillation import ModalityDistillationLoss
 from mmdistill.losses.mpsd import MPSDLoss
-from mmdistill.losses.review import ReviewKDLoss
+from mmdistill.losses.review_kd import ReviewKDLoss
 from mmdistill.losses.scfd import SCFDLoss
 
 __all__ = [

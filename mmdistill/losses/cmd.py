@@ -22,7 +22,7 @@ from mmdistill.terms import Terms
 
 T = TypeVar("T")
 
-LOSS_PACKAGES = ("mmdistill.losses.", "mmdistill.unsupervised.")
+LOSS_PACKAGES = ("mmdistill.losses.", "mmdistill.tir_cmd.")
 """Where this library's losses are defined."""
 
 WRAPPERS = (

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdistill import _checks
+from mmdistill._contracts import check_pyramids, named_levels
 from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, level_masks, mask_counts
-from mmdistill.alignment import Convolution, adapted, adaptor
+from mmdistill._numerics import mean_squared_error
+from mmdistill.abf import Convolution, adapted, adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.losses.levels import check_pyramids, named_levels
-from mmdistill.reductions import mean_squared_error
 from mmdistill.terms import Terms, add
 
 MAX_KERNEL = 255

@@ -11,9 +11,8 @@ from mmdistill import _checks
 from mmdistill._contracts import check_same_shape, check_scores
 from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import response_mask
+from mmdistill._numerics import hinge_residual, mean_square, widen
 from mmdistill.base import DistillationLoss
-from mmdistill.reductions import mean_square, widen
-from mmdistill.residual import hinge_residual
 from mmdistill.terms import Terms
 
 

@@ -11,11 +11,10 @@ from mmdistill import _checks
 from mmdistill._contracts import check_aligned, check_levels, check_map
 from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill.alignment import adapted, adaptor
+from mmdistill._numerics import mean_squared_error, mean_squared_error_per_sample, widen, without_float16
+from mmdistill.abf import adapted, adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.fusion import FusedPaths, check_fused_paths
-from mmdistill.precision import without_float16
-from mmdistill.reductions import mean_squared_error, mean_squared_error_per_sample, widen
 from mmdistill.terms import Terms, add
 
 

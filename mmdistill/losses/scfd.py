@@ -12,14 +12,14 @@ from mmdistill import _checks
 from mmdistill._contracts import check_aligned, check_levels, check_map, check_pair, check_same_shape
 from mmdistill._inputs import check_alive, check_different, check_inputs, of_side, synchronized_statistics
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
+from mmdistill._numerics import mean_squared_error, widen
+from mmdistill._subsampling import MAX_STEPS, Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill._transforms import channels_last, runs_eagerly
-from mmdistill.alignment import ABFChain
+from mmdistill.abf import ABFChain
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
 from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair, stacked
-from mmdistill.reductions import mean_squared_error, widen
-from mmdistill.sampling import MAX_STEPS, Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill.terms import Terms, add
 
 Levels = Pair[Sequence[Tensor]]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
+from mmdistill.toolkit.data_issues import DataError
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,16 +13,15 @@ import pytest
 import torch
 
 from mmdistill import Pair
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scores import BenchmarkScores
-from mmdistill.reference.evaluation.scoring import score_benchmark, score_sequences
 from mmdistill.reference.export import files
 from mmdistill.reference.export.graphs import features_graph
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.tracking.track_batch import track_batch
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.tracking.batch_runner import track_batch
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark, score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
 
 NETWORKS = {
     "rgbt": student_settings(width=4, crop_size=96),

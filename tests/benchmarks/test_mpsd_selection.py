@@ -15,10 +15,10 @@ import torch
 from written_figures import ROOT, figures, measured
 
 from mmdistill import MPSDFusion, Pair
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import save_network
+from mmdistill.toolkit.data_issues import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_what_is_recorded_is_every_fiftieth_steps_selection(tmp_path: Path) -> N
 
 
 def test_a_networks_selection_is_measured_by_level(tmp_path: Path) -> None:
-    watch, video = part("watch"), importlib.import_module("mmdistill.reference.data.synthetic")
+    watch, video = part("watch"), importlib.import_module("mmdistill.reference.synthetic")
     network = TrackerNetwork(NetworkSettings(width=4, crop_size=96))
     network.fusions[1].path_weights[2].weight.data.zero_()
     network.fusions[1].path_weights[2].bias.data = torch.tensor([0.0, 0.0, 9.0])

@@ -10,9 +10,9 @@ import pytest
 import torch
 from pair_folders import write_pairs
 
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import save_network
 
 ROOT = Path(__file__).resolve().parents[2]
 

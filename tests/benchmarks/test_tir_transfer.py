@@ -10,13 +10,12 @@ import pytest
 import torch
 from pair_folders import write_pairs
 
-from mmdistill.reference.data.pairs import open_pairs
-from mmdistill.reference.networks.branches import as_tir
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import save_network
-from mmdistill.reference.training.unsupervised.cross_modal import CrossModalStage
-from mmdistill.unsupervised import BranchSetting
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.weights import save_network
+from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
+from mmdistill.tir_cmd import BranchSetting
+from mmdistill.toolkit.datasets.image_pairs import open_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import BBEDistiller, Terms
 from mmdistill._contracts import check_axes
-from mmdistill.reductions import widen
+from mmdistill._numerics import widen
 
 
 def modulated(modulation: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:

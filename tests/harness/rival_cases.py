@@ -8,9 +8,9 @@ from harness.case import Case, Input, Tensors, counting, pyramid
 from harness.cmd_cases import BOOLEAN, MASKS, RESPONSE_MASK, masks
 
 from mmdistill.losses.fitnets import FitNetsLoss
-from mmdistill.losses.hinton import KDLoss
-from mmdistill.losses.modality import ModalityDistillationLoss
-from mmdistill.losses.review import ReviewKDLoss
+from mmdistill.losses.kd import KDLoss
+from mmdistill.losses.modality_distillation import ModalityDistillationLoss
+from mmdistill.losses.review_kd import ReviewKDLoss
 
 PYRAMIDS = {
     "student level 1": Input("B C H W"),

@@ -8,7 +8,7 @@ from harness.case import Case, Sizes, assert_same
 from harness.cases import CASES, over, variants_are_slow
 
 from mmdistill import ABF, ABFChain, CMDLoss, ShapeError
-from mmdistill.losses.review import ReviewKDLoss
+from mmdistill.losses.review_kd import ReviewKDLoss
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
 pytestmark = [pytest.mark.usefixtures("fresh_compiler"), pytest.mark.filterwarnings("ignore")]

@@ -17,7 +17,7 @@ import mmdistill
 import mmdistill.losses
 from mmdistill import Terms
 
-PUBLIC = ("mmdistill", "mmdistill.fusion", "mmdistill.resize", "mmdistill.tokens", "mmdistill.unsupervised")
+PUBLIC = ("mmdistill", "mmdistill.fusion", "mmdistill.resize", "mmdistill.tokens", "mmdistill.tir_cmd")
 # What takes or gives tensors but is neither a loss nor a block, and why no case covers it.
 NO_SUBJECTS = {
     "gated_sum": "part of a fusion block",

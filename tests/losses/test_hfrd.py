@@ -4,8 +4,8 @@ import torch
 from helpers import GOLDEN
 
 from mmdistill import HFRDLoss, NotFiniteError, ShapeError
+from mmdistill._numerics import hinge_residual
 from mmdistill.losses.hfrd import corrected_response
-from mmdistill.residual import hinge_residual
 
 
 def test_correction_is_equation_twelve_point_by_point() -> None:

@@ -27,10 +27,10 @@ from mmdistill import (
     UnusedInputWarning,
 )
 from mmdistill._masks import Mask
+from mmdistill._numerics import mean_squared_error
+from mmdistill._subsampling import Grid, Positions, draw_tile
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
-from mmdistill.losses.review import hierarchical_context_error
-from mmdistill.reductions import mean_squared_error
-from mmdistill.sampling import Grid, Positions, draw_tile
+from mmdistill.losses.review_kd import hierarchical_context_error
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 3, 4, 5, 6
 Maps = Mapping[str, Tensor]

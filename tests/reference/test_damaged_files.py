@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from mmdistill.cache import CacheError, FeatureCache
-from mmdistill.reference.errors import DataError
+from mmdistill.feature_cache import CacheError, FeatureCache
 from mmdistill.reference.importing.trunks import TrunkWeights, read_trunk, save_trunk
-from mmdistill.reference.networks.resnet import ResNetTrunk
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network, save_network
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.resnet import ResNetTrunk
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mmdistill.toolkit.data_issues import DataError
 
 Content = tuple[object, dict[str, torch.Tensor]]
 """The plain values and the tensors of a file."""

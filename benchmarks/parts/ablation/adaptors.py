@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill import Terms
-from mmdistill.reference.data.batches import Batch
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.optimizer import keep_statistics
 from mmdistill.reference.training.stages import DistilledStage
-from mmdistill.reference.training.statistics import keep_statistics
 
 
 class KeptAdaptors(DistilledStage):

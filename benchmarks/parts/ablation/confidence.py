@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.data.sequence import Boxes, TrackingSequence
-from mmdistill.reference.report.partings import overlaps
 from mmdistill.reference.tracking.settings import LocalisationSettings
+from mmdistill.toolkit.boxes import Array
+from mmdistill.toolkit.report.comparisons import overlaps
+from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
 FOLLOWED = 0.5
 """IoU from which on a box is on the target."""

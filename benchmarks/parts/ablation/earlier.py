@@ -15,9 +15,9 @@ from parts.ablation.choice import CHOICE, chosen_of
 from parts.ablation.rows import TEACHER
 from parts.ablation.runs import NETWORK, TAUGHT, Experiment, finished, row_run, teacher_tracks, write_scores
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.models.weights import load_network
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import write_text
 
 EXPECTED = "teacher.json"
 

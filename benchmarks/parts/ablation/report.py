@@ -14,8 +14,8 @@ from parts.ablation.sizes import Chosen
 from parts.claims import BySeed, differences
 from parts.spread import interval, mean_and_deviation, with_spread
 
-from mmdistill.reference.evaluation.plots import COLOURS
-from mmdistill.reference.files import atomic_path
+from mmdistill.toolkit.evaluation.plots import COLOURS
+from mmdistill.toolkit.io import atomic_path
 
 FIGURES = ("PR", "NPR", "SR")
 SHOWN = ("PR", "SR")

@@ -9,9 +9,9 @@ from typing import Literal
 from parts.claims import Claim
 
 from mmdistill.interaction import Interaction
-from mmdistill.reference.networks.settings import Fusion
+from mmdistill.reference.models.config import Fusion
+from mmdistill.reference.training.baselines import Rival
 from mmdistill.reference.training.stages import DistillationSettings, Part
-from mmdistill.reference.training.teaching.rivals import Rival
 
 TEACHER = "teacher"
 STUDENT = "student"

@@ -21,24 +21,24 @@ from parts.ablation.video import Videos
 from parts.machine import machine
 from parts.step_logs import losses
 
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.data.sequence import TrackingSequence
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import Run as Tracking
-from mmdistill.reference.evaluation.run import run_benchmark
-from mmdistill.reference.evaluation.scoring import score_sequences
-from mmdistill.reference.files import write_text
 from mmdistill.reference.importing.trunks import load_trunks
-from mmdistill.reference.interruption import terminable
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.tracking.track_batch import each_tracked
-from mmdistill.reference.training.loop import train
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.trainer import train
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.runner import Run as Tracking
+from mmdistill.toolkit.evaluation.runner import run_benchmark
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.run_control import terminable
+from mmdistill.toolkit.sequence import TrackingSequence
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from parts.ablation.rows import Row
 
-from mmdistill.reference.data.proposals import ProposalSettings
-from mmdistill.reference.data.sampling import SampleSettings
-from mmdistill.reference.data.synthetic import SyntheticSettings
-from mmdistill.reference.data.training_source import COMPOSED
-from mmdistill.reference.networks.resnet import Depth
-from mmdistill.reference.networks.settings import NetworkSettings, teacher_settings
+from mmdistill.reference.models.config import NetworkSettings, teacher_settings
+from mmdistill.reference.models.resnet import Depth
+from mmdistill.reference.synthetic import SyntheticSettings
+from mmdistill.reference.training.data_sources import COMPOSED
+from mmdistill.reference.training.sampler import ProposalSettings, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 
 

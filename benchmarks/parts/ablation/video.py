@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from parts.ablation.sizes import Size
 
-from mmdistill.reference.data.pairs import Pairs, open_pairs
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.data.synthetic import PairTextures, SyntheticSettings
-from mmdistill.reference.data.synthetic.procedural import ProceduralTextures
-from mmdistill.reference.data.synthetic.scenes import scene_sequences
-from mmdistill.reference.data.synthetic.textures import TextureSource
-from mmdistill.reference.data.synthetic.video import SyntheticSequence
-from mmdistill.reference.errors import DataError
+from mmdistill.reference.synthetic import PairTextures, SyntheticSettings
+from mmdistill.reference.synthetic.scenes import scene_sequences
+from mmdistill.reference.synthetic.textures import ProceduralTextures, TextureSource
+from mmdistill.reference.synthetic.video import SyntheticSequence
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
+from mmdistill.toolkit.sequence import TrackingSequence
 
 SEEDS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
 """Of each part's video; the first number of every video's seed, so that no two parts share one."""

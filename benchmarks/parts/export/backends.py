@@ -13,10 +13,10 @@ from mmdistill import Pair
 from mmdistill.fusion import one_path
 from mmdistill.reference.export.files import Precision, write_files
 from mmdistill.reference.export.graphs import features_graph
-from mmdistill.reference.export.session import OnnxGraph
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.tracker_network import Extracted, TrackerNetwork
+from mmdistill.reference.export.runtime import OnnxGraph
+from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
 
 Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
 """From normalised images to fused levels 3 and 4 and classification features; a single modality's other is not read."""

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 from parts.export.backends import Backend, FeaturesBy
 from parts.spread import mean_and_deviation
 
-from mmdistill.reference.data.boxes import intersection_over_union
-from mmdistill.reference.data.sequence import Boxes, FramePair, TrackingSequence
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.scores import BenchmarkScores
-from mmdistill.reference.evaluation.scoring import score_sequences
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.progress import progress_bar
-from mmdistill.reference.tracking.track_batch import track_batch
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.toolkit.boxes import intersection_over_union
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.progress import progress_bar
+from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 
 FIGURES = ("PR", "SR")
 

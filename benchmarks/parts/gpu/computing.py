@@ -11,7 +11,7 @@ from parts.gpu.roofline import counted, of_ceilings
 from torch import Tensor
 
 from mmdistill import Pair
-from mmdistill.reference.networks.folded import folded
+from mmdistill.reference.models.folding import folded
 
 
 class Computing:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from parts.gpu.roofline import seconds_of
 
-from mmdistill.reference.networks.settings import student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.io import write_text
 
 Row = Callable[[], dict[str, Any]]
 """Measures a row."""

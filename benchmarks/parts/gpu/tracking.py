@@ -13,11 +13,11 @@ from parts.gpu.experiment import Experiment
 from parts.gpu.roofline import synchronize
 from parts.gpu.whereabouts import whereabouts
 
-from mmdistill.reference.data.cache import CachedSequence
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking import batch_tracker
+from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
-from mmdistill.reference.tracking.track_batch import track_batch
+from mmdistill.toolkit.sequence import CachedSequence
 
 DISTINCT = 4
 """How many videos are made; more are the same again, which costs memory once."""

@@ -13,12 +13,12 @@ from parts.gpu.whereabouts import whereabouts
 from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.training.learner import Learner
-from mmdistill.reference.training.ranks import Ranks
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distributed import Ranks
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.teaching.shown import Shown
+from mmdistill.reference.training.teacher import Shown
+from mmdistill.reference.training.train_step import Learner
 
 PARTS: dict[str, tuple[str, ...]] = {
     "SCFD": ("scfd",),

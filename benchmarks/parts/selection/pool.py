@@ -22,7 +22,7 @@ from parts.ablation.runs import (
 )
 from parts.selection.watch import MEASURED, measure, recorded, recording
 
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.io import write_text
 
 
 def watched(run: Run, place: Place) -> str:

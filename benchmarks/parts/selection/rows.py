@@ -10,7 +10,7 @@ from parts.ablation.rows import Row
 from parts.ablation.runs import Run
 from parts.ablation.sizes import Chosen, Size
 
-from mmdistill.reference.networks.settings import Fusion
+from mmdistill.reference.models.config import Fusion
 from mmdistill.reference.training.stages import Part
 
 Start = Literal["random", "imagenet"]

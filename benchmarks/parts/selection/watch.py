@@ -15,11 +15,11 @@ from torch import nn
 from mmdistill import FusedPaths, MPSDFusion, path_selection
 from mmdistill.fusion import PathSelection
 from mmdistill.fusion.mpsd import path_rms
-from mmdistill.reference.data.batches import collate
-from mmdistill.reference.data.sampling import Sampler, SampleSettings
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.networks.tracker_network import TrackerNetwork, as_batch
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.models.tracker_network import TrackerNetwork, as_batch
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.training.data_loader import collate
+from mmdistill.reference.training.sampler import Sampler, SampleSettings
+from mmdistill.toolkit.sequence import TrackingSequence
 
 LEVELS = ("level 3", "level 4")
 """The fused levels."""

@@ -1,29 +1,76 @@
-"""The demonstration's networks, trained and scored on the data of one seed."""
+"""The demonstration's networks, trained and scored on the data of one seed.
+
+How large the demonstration is.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmdistill.reference.data.cache import CachedSequence
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.demo.settings import DemoSettings
-from mmdistill.reference.evaluation.rules import RULES
-from mmdistill.reference.evaluation.run import one_by_one, run_benchmark
-from mmdistill.reference.evaluation.scores import BenchmarkScores, save_scores
-from mmdistill.reference.evaluation.scoring import score_sequences
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import NetworkSettings, student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.loop import train
+from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.trainer import train
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, save_scores, score_sequences
+from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.runner import one_by_one, run_benchmark
+from mmdistill.toolkit.ranges import Range, check_fields
+from mmdistill.toolkit.sequence import CachedSequence
+
+
+def _small(settings: NetworkSettings) -> NetworkSettings:
+    """Return the settings for small crops, with labels as many cells wide as on the published 288-pixel crops."""
+    return replace(settings, crop_size=128, label_sigma=settings.label_sigma * 288 / 128)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How large the demonstration is: what two CPU cores do in a few minutes.
+
+    Attributes:
+        teacher: a wide two-stream network.
+        student: a narrow one-stream network.
+        training: of all three.
+        distillation: CMD, as ``mmdistill train student`` has it.
+        video: what the synthetic video is like.
+        train_sequences: sequences to learn from.
+        test_sequences: held-out sequences to score on.
+    """
+
+    teacher: NetworkSettings = field(default_factory=lambda: _small(teacher_settings(depth=18, width=20)))
+    student: NetworkSettings = field(default_factory=lambda: _small(student_settings(width=8)))
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=220,
+            sequences=8,
+            learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
+            warmup_steps=20,
+            decay_every=0,
+            gradient_limit=10.0,
+            checkpoint_every=100,
+            samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
+        )
+    )
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
+    train_sequences: Annotated[int, Range(1, 10**6)] = 150
+    test_sequences: Annotated[int, Range(1, 10**6)] = 24
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 logger = logging.getLogger(__name__)
 

@@ -1,22 +1,27 @@
-"""What came out of the demonstration: tables, plots, a video, and what they say of distillation."""
+"""What came out of the demonstration: tables, plots, a video, and what they say of distillation.
+
+The demonstration from beginning to end.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.data.sequence import TrackingSequence
-from mmdistill.reference.demo.experiment import Contender
-from mmdistill.reference.demo.speed import HOW
-from mmdistill.reference.drawing.annotate import annotate
-from mmdistill.reference.drawing.video_writer import VideoWriter
-from mmdistill.reference.evaluation.plots import plot_curves
-from mmdistill.reference.evaluation.scores import BenchmarkScores
-from mmdistill.reference.evaluation.table import format_table
-from mmdistill.reference.files import write_text
+from mmdistill.reference.demo.experiment import Contender, DemoSettings, Experiment
+from mmdistill.reference.demo.speed import HOW, kept_frames_per_second
+from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.toolkit.drawing.annotate import annotate
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores
+from mmdistill.toolkit.evaluation.plots import plot_curves
+from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.sequence import TrackingSequence
+from mmdistill.toolkit.video.video_writer import VideoWriter
 
 
 def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:
@@ -81,3 +86,32 @@ def verdict(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:
     if abs(mean) <= 2 * error:
         return f"Distillation made no clear difference at this size and seed: {figures}."
     return f"Distillation {'helped' if mean > 0 else 'hurt'} at this size and seed: {figures}."
+
+
+def run_demo(
+    out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None, progress: bool = True
+) -> list[Contender]:
+    """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
+
+    Args:
+        out: folder for everything that is written.
+        seed: of data, weights and tracking.
+        settings: how large.
+        progress: whether to show progress bars.
+
+    Returns:
+        Teacher, student alone and distilled student.
+
+    Raises:
+        Interruption: a signal asked to stop; the same call then goes on.
+        DataError: the folder holds a run with other settings.
+    """
+    experiment = Experiment(out, seed, settings or DemoSettings(), progress=progress)
+    teacher = experiment.teacher()
+    alone = experiment.student("student")
+    contenders = [teacher, alone, experiment.student("distilled student", teacher.network)]
+    trackers = {contender.name: ReferenceTracker(contender.network, seed=seed) for contender in contenders}
+    speed = kept_frames_per_second(Path(out) / "speed.json", trackers, experiment.held_out[0])
+    contenders = [replace(contender, frames_per_second=speed[contender.name]) for contender in contenders]
+    write_report(Path(out), contenders, experiment.held_out)
+    return contenders

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from mmdistill.reference.data.sequence import FramePair, TrackingSequence
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.files import write_text
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.sequence import FramePair, TrackingSequence
 
 ROUNDS = 5
 """How often the video is tracked for each frame's median, after one round to warm up."""

@@ -1,21 +1,58 @@
-"""From a graph to an ONNX model that says itself what to feed it."""
+"""From a graph to an ONNX model that says itself what to feed it.
+
+Keeping what exporters tell their own developers from the user.
+
+The packages that only the export needs, asked for where they are used.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.data.tensors import DEVIATION, MEAN
-from mmdistill.reference.export.extra import import_extra
+from mmdistill.reference.crops import DEVIATION, MEAN
 from mmdistill.reference.export.graphs import Graph
-from mmdistill.reference.export.quiet import quiet
-from mmdistill.reference.networks.iou_net import STRIDES
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.settings import to_json
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.iou_net import STRIDES
+from mmdistill.reference.settings_json import to_json
+from mmdistill.toolkit.data_issues import DataError
+
+
+def import_extra(name: str) -> ModuleType:
+    """Return a module of the ``export`` extra.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"export: {error.name} is not installed; pip install 'mmdistill[export]' brings what exporting needs"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back warnings, and log records below errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
 
 FORMAT = "mmdistill-onnx-1"
 

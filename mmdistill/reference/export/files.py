@@ -10,15 +10,14 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.export.conversion import as_onnx
-from mmdistill.reference.export.extra import import_extra
+from mmdistill.reference.export.conversion import as_onnx, import_extra
 from mmdistill.reference.export.graphs import Graph, graphs
-from mmdistill.reference.export.quantisation import write_errors, write_int8
+from mmdistill.reference.export.quantization import write_errors, write_int8
+from mmdistill.reference.export.runtime import check, largest_errors, random_inputs
 from mmdistill.reference.export.saturation import Int8Graph
-from mmdistill.reference.export.verification import check, largest_errors, random_inputs
-from mmdistill.reference.files import atomic_path
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import atomic_path
 
 Precision = Literal["float32", "int8"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.pair import Pair
-from mmdistill.reference.networks.box_gradient import PooledLevel, for_inference, iou_and_gradient
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.iou_net import STRIDES, TEST_BINS, IoUNet
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.models.box_gradient import PooledLevel, for_inference, iou_and_gradient
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUNet
+from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 
 Sizes = Mapping[str, int]
 """How long the axes are that a file leaves open, by name."""

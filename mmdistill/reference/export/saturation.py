@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdistill.reference.export.extra import import_extra
+from mmdistill.reference.export.conversion import import_extra
 
 MIN_SUM, MAX_SUM = -(2**15), 2**15 - 1
 """Of a sum in 16 bits."""

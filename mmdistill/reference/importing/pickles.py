@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from mmdistill.reference.errors import one_line
+from mmdistill.toolkit.data_issues import one_line
 
 LONGEST_TEXT = 300
 """Characters of a key or of a class's name, which are compared or joined each time that the file comes back to them."""

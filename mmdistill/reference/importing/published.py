@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.state import State
 from mmdistill.reference.importing.trunks import depth_of, width_of, with_batch_counts, without_unused
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import check_fit
-from mmdistill.reference.ranges import RangeError
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import check_fit
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.ranges import RangeError
 
 TRUNK = "feature_extractor."
 

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mmdistill.reference.errors import one_line
 from mmdistill.reference.importing.pickles import Foreign
-from mmdistill.reference.networks.weights import MAX_NAME
+from mmdistill.toolkit.data_issues import MAX_NAME, one_line
 
 MAX_ENTRIES = 10_000
 """Entries of a checkpoint's settings; public ones have some fifty."""

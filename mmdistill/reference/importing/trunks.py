@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.state import State, read_state
-from mmdistill.reference.networks.resnet import Depth, ResNetTrunk
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import FORMAT_PREFIX, check_fit, load_state, write_tensors
+from mmdistill.reference.models.resnet import Depth, ResNetTrunk
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import FORMAT_PREFIX, check_fit, load_state, write_tensors
+from mmdistill.toolkit.data_issues import DataError
 
 FORMAT = f"{FORMAT_PREFIX}trunk-2"
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.boxes import Array, centres
-from mmdistill.reference.data.sequence import Image
-from mmdistill.reference.ranges import Range, check_fields
+from mmdistill.toolkit.boxes import Array, centres
+from mmdistill.toolkit.ranges import Range, check_fields
+from mmdistill.toolkit.sequence import Image
 
 Share = Annotated[float, Range(0, 1)]
 SignedShare = Annotated[float, Range(-1, 1)]

@@ -18,23 +18,33 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.data.boxes import Array, check_initial, clipped
-from mmdistill.reference.data.crops import CropGeometry
-from mmdistill.reference.data.sequence import FramePair, Image, complete
+from mmdistill.reference.crops import CropGeometry
 from mmdistill.reference.device import upload
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.iou_net import Modulation
-from mmdistill.reference.networks.tracker_network import Extracted, TrackerNetwork
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.iou_net import Modulation
+from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
 from mmdistill.reference.tracking.augmentation import Transform, augment
-from mmdistill.reference.tracking.localisation import FLAGS, Flag, Localisation, localise
-from mmdistill.reference.tracking.memory import SampleMemory
-from mmdistill.reference.tracking.motion import ScaleLimits, Target, initial_scale, keep_inside, scale_limits
-from mmdistill.reference.tracking.refinement import refine
-from mmdistill.reference.tracking.search import SearchAreas, at_cells, cut_pair, in_cells, search_geometry, stack
+from mmdistill.reference.tracking.box_refinement import refine
+from mmdistill.reference.tracking.localization import FLAGS, Flag, Localisation, localise
+from mmdistill.reference.tracking.memory import SampleMemory, Slots, SlotTensors
+from mmdistill.reference.tracking.search_area import (
+    ScaleLimits,
+    SearchAreas,
+    Target,
+    at_cells,
+    cut_pair,
+    in_cells,
+    initial_scale,
+    keep_inside,
+    scale_limits,
+    search_geometry,
+    stack,
+)
 from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
-from mmdistill.reference.tracking.slots import Slots, SlotTensors
 from mmdistill.reference.tracking.target_model import target_model
+from mmdistill.toolkit.boxes import Array, check_initial, clipped
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.sequence import FramePair, Image, complete
 
 
 class Step(NamedTuple):

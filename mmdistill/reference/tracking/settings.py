@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.ranges import PositiveInt, Range, RangeError, check_fields
+from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.tracking.augmentation import TRANSFORMS, Share, Transform
+from mmdistill.toolkit.ranges import PositiveInt, Range, RangeError, check_fields
 
 Iterations = Annotated[int, Range(0, 1000)]
 

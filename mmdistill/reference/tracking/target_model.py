@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.online_filter import OnlineClassifier, OnlineFilters, OnlineSettings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.atom_classifier import OnlineClassifier, OnlineFilters, OnlineSettings
+from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 
 class Filters(NamedTuple):

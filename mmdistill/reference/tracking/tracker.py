@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmdistill.reference.data.boxes import Array
-from mmdistill.reference.data.sequence import FramePair
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.batch_tracker import BatchTracker, Step
-from mmdistill.reference.tracking.localisation import Flag
+from mmdistill.reference.tracking.localization import Flag
 from mmdistill.reference.tracking.settings import TrackingSettings
+from mmdistill.toolkit.boxes import Array
+from mmdistill.toolkit.sequence import FramePair
 
 
 class ReferenceTracker:

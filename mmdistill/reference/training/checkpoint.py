@@ -1,23 +1,23 @@
-"""A training run on disk: everything that is needed to go on, in one safetensors file, written whole."""
+"""A training run on disk: everything that is needed to go on, in one safetensors file, written whole.
+
+A line for each step, also while the disk is full: what can't be written waits.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import MAX_NAME, DataError, one_line, some
-from mmdistill.reference.networks.weights import (
-    FORMAT_PREFIX,
-    check_fit,
-    read_tensors,
-    write_tensors,
-)
-from mmdistill.reference.settings import from_json
+from mmdistill.reference.models.weights import FORMAT_PREFIX, check_fit, read_tensors, write_tensors
+from mmdistill.reference.settings_json import from_json
+from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
+from mmdistill.toolkit.io import write_text
 
 FORMAT = f"{FORMAT_PREFIX}training-3"
 
@@ -168,3 +168,39 @@ def _flat(value: object, name: str = "") -> dict[str, object]:
     return {
         key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}".strip(".")).items()
     }
+
+
+class StepLog:
+    """Appends lines to a file, each at once, so that it can be followed.
+
+    Args:
+        path: the file; lines after the first ``steps``, which a lost run had logged but not saved, are dropped.
+        steps: how many lines are kept.
+    """
+
+    def __init__(self, path: Path, steps: int) -> None:
+        lines = path.read_bytes().splitlines(keepends=True)[:steps] if path.exists() else []
+        write_text(path, b"".join(lines).decode("utf-8", "backslashreplace"))  # a damaged line stops no run
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
+
+    def add(self, line: str) -> None:
+        """Append a line now, or as soon as there is room for it."""
+        self._waiting += line.encode() + b"\n"
+        with suppress(OSError):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting.
+
+        Raises:
+            OSError: it can't be written; what was not waits on.
+        """
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+    def close(self) -> None:
+        """Write what is waiting, if there is room for it, and close the file."""
+        with suppress(OSError):
+            self.flush()
+        self._file.close()

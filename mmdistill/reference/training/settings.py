@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Literal
 
-from mmdistill.reference.data.sampling import SampleSettings
-from mmdistill.reference.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_fields
+from mmdistill.reference.training.sampler import SampleSettings
+from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_fields
 
 Rate = Annotated[float, Range(0, 100)]
 

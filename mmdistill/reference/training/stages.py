@@ -1,23 +1,60 @@
-"""The stages of CMD's training: a teacher (or a plain student) alone, then a student beside a frozen teacher."""
+"""The stages of CMD's training: a teacher (or a plain student) alone, then a student beside a frozen teacher.
+
+What every stage of training is to the loop.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
-from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, SCFDLoss, Terms
+from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, SCFDLoss, Terms, path_entropy
 from mmdistill.interaction import Interaction
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.ranges import NON_EMPTY, Weight, check_fields
-from mmdistill.reference.training.stage import Stage
-from mmdistill.reference.training.teaching.rivals import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
-from mmdistill.reference.training.teaching.shown import Shown
-from mmdistill.reference.training.teaching.teacher import Teacher
+from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.training.baselines import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.optimizer import prepare_network
+from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.teacher import Shown, Teacher
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.ranges import NON_EMPTY, Weight, check_fields
+
+
+class Stage(nn.Module):
+    """A network that is trained, and its loss.
+
+    Attributes:
+        network: what is trained, and saved at the end.
+        logged: of the last forward pass, scalars by name that the log has beside the terms.
+    """
+
+    network: TrackerNetwork
+    logged: Mapping[str, Tensor] = {}
+
+    def prepare(self, settings: TrainingSettings) -> None:
+        """Put into training mode what learns, and freeze the rest; called once, before the optimiser is made."""
+        prepare_network(self.network, settings)
+
+    def settings(self) -> dict[str, object]:
+        """Return all settings by name; a run goes on only with the same."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return the loss's terms on a batch."""
+        raise NotImplementedError
+
+    def log_selection(self, levels: Sequence[FusedPaths]) -> None:
+        """Have the entropy of the path weights logged, mean over samples, for each level with several paths."""
+        self.logged = {
+            f"entropy level {number + 1}": path_entropy(level.weights.detach()).mean()
+            for number, level in zip(FUSED_LEVELS, levels, strict=True)
+            if level.paths.shape[0] > 1
+        }
+
 
 Part = Literal["scfd", "mpsd", "hfrd"]
 """CMD's parts."""

@@ -8,13 +8,12 @@ from typing import Annotated
 from torch import Tensor
 
 from mmdistill import Terms
-from mmdistill.reductions import widen
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.geometry import gaussian_label
-from mmdistill.reference.networks.settings import NetworkSettings
-from mmdistill.reference.networks.tracker_network import Predictions
-from mmdistill.reference.ranges import Range, Weight, check_fields
-from mmdistill.residual import hinge_residual
+from mmdistill._numerics import hinge_residual, widen
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.dimp_classifier import gaussian_label
+from mmdistill.reference.models.tracker_network import Predictions
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.toolkit.ranges import Range, Weight, check_fields
 
 
 @dataclass(frozen=True)

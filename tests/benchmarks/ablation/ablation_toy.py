@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mmdistill.reference.data.synthetic import SyntheticSettings
+from mmdistill.reference.synthetic import SyntheticSettings
 
 Command = Callable[..., dict[str, Any]]
 """Runs the benchmark with some arguments and returns its report."""

@@ -13,11 +13,11 @@ import pytest
 from ablation_toy import Command, part, toy
 from torch import Tensor
 
-from mmdistill.reference.data.batches import collate
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.data.synthetic import synthetic_sequences
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.statistics import keep_statistics
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import synthetic_sequences
+from mmdistill.reference.training.data_loader import collate
+from mmdistill.reference.training.optimizer import keep_statistics
+from mmdistill.reference.training.sampler import Sampler
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ablation_toy import Command, part, toy
 
-from mmdistill.reference.data.pairs import open_pairs
-from mmdistill.reference.errors import DataError
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.datasets.image_pairs import open_pairs
 
 
 def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
@@ -115,7 +115,7 @@ def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:
 
 def test_video_is_composed_of_its_parts_pairs_alone(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    pairs_class = importlib.import_module("mmdistill.reference.data.pairs.pairs").Pairs
+    pairs_class = importlib.import_module("mmdistill.toolkit.datasets.image_pairs.pairs").Pairs
     pair = pairs_class.pair
 
     def traced(self: Any, index: int) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ablation_toy import Command, part, toy
 
-from mmdistill.reference.errors import DataError
+from mmdistill.toolkit.data_issues import DataError
 
 
 def files(root: Path) -> dict[Path, int]:

@@ -10,19 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmdistill.cli.main import main
 from mmdistill.pair import Pair
-from mmdistill.reference.cli import main
-from mmdistill.reference.data.tensors import to_tensor
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.export import extra, files, verification
+from mmdistill.reference.crops import to_tensor
+from mmdistill.reference.export import conversion as extra
+from mmdistill.reference.export import files
+from mmdistill.reference.export import runtime as verification
 from mmdistill.reference.export.conversion import FORMAT, as_onnx
 from mmdistill.reference.export.graphs import Graph, Input, features_graph, graphs
-from mmdistill.reference.export.session import OnnxGraph
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network, save_network
-from mmdistill.reference.settings import from_json
+from mmdistill.reference.export.runtime import OnnxGraph
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network, save_network
+from mmdistill.reference.settings_json import from_json
+from mmdistill.toolkit.data_issues import DataError
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")

@@ -12,17 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdistill.reference.commands.export import describe
-from mmdistill.reference.data.images import write_image
-from mmdistill.reference.errors import DataError
+from mmdistill.cli.export import describe
 from mmdistill.reference.export import files
-from mmdistill.reference.export.calibration import calibration_crops
 from mmdistill.reference.export.graphs import features_graph
+from mmdistill.reference.export.quantization import calibration_crops
+from mmdistill.reference.export.runtime import REMEDY, OnnxGraph
 from mmdistill.reference.export.saturation import Int8Graph, instructions, int8_sums
-from mmdistill.reference.export.session import REMEDY, OnnxGraph
-from mmdistill.reference.networks.folded import folded
-from mmdistill.reference.networks.settings import single_settings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import single_settings, student_settings
+from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.images import write_image
 
 SETTINGS = student_settings(width=4, crop_size=96)
 

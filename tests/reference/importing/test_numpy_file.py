@@ -14,8 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.importing.numpy_file import ALWAYS_ALLOWED, MOST_COMPRESSED, read_npz
+from mmdistill.reference.importing.state import ALWAYS_ALLOWED, MOST_COMPRESSED, read_npz
+from mmdistill.toolkit.data_issues import DataError
 
 
 def npy(array: Any, version: tuple[int, int] = (1, 0)) -> bytes:

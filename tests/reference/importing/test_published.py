@@ -10,12 +10,12 @@ import torch
 from helpers import GOLDEN
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.published import is_published, published_name, published_network, published_shape
 from mmdistill.reference.importing.state import State, read_state
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network, save_network
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network, save_network
+from mmdistill.toolkit.data_issues import DataError
 
 
 def layout(depth: int) -> dict[str, list[int]]:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.state import read_state
+from mmdistill.toolkit.data_issues import DataError
 
 
 @pytest.mark.parametrize("kind", ["zip", "stream", "npz", "safetensors"])

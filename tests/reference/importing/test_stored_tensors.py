@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from mmdistill.reference.importing.pickles import LONGEST_TEXT
-from mmdistill.reference.importing.stored_tensors import Storage, StoredTensor, TensorPickles
+from mmdistill.reference.importing.torch_file import Storage, StoredTensor, TensorPickles
 
 
 def read(content: bytes) -> object:

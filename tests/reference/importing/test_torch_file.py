@@ -16,10 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, Foreign
-from mmdistill.reference.importing.stored_tensors import StoredTensor
-from mmdistill.reference.importing.torch_file import TorchFile, read_torch_file
+from mmdistill.reference.importing.torch_file import StoredTensor, TorchFile, read_torch_file
+from mmdistill.toolkit.data_issues import DataError
 
 CONTAINERS = pytest.mark.parametrize("stream", [False, True], ids=["zip", "stream"])
 

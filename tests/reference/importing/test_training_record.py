@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmdistill.reference.cli import main
-from mmdistill.reference.errors import DataError
+from mmdistill.cli.main import main
 from mmdistill.reference.importing import training_record
 from mmdistill.reference.importing.published import published_network
 from mmdistill.reference.importing.state import State, read_state
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
+from mmdistill.reference.models.config import NetworkSettings, single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.settings import published_settings
+from mmdistill.toolkit.data_issues import DataError
 
 CONTAINERS = pytest.mark.parametrize("stream", [False, True], ids=["zip", "stream"])
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmdistill.reference.errors import DataError
 from mmdistill.reference.importing.trunks import load_trunks, read_trunk, save_trunk
-from mmdistill.reference.networks.resnet import ResNetTrunk
-from mmdistill.reference.networks.settings import single_settings, student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import save_network
+from mmdistill.reference.models.config import single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.resnet import ResNetTrunk
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import save_network
+from mmdistill.toolkit.data_issues import DataError
 
 
 def trained(depth: Any = 18, width: int = 4) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from mmdistill import Pair
-from mmdistill.reference.networks.classifier import TargetClassifier
-from mmdistill.reference.networks.settings import NetworkSettings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import NetworkSettings, student_settings
+from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.settings import LocalisationSettings, TrackingSettings
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from mmdistill import Pair
-from mmdistill.reference.data.boxes import centres
-from mmdistill.reference.data.sequence import Image
 from mmdistill.reference.tracking.augmentation import TRANSFORMS, Augmented, Transform, augment
+from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.sequence import Image
 
 SIZE = 96
 # Off the patch's centre, as a half-cell shift and whole-pixel bounds put it.

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.data.boxes import from_centre
-from mmdistill.reference.tracking.motion import Target, initial_scale, keep_inside, scale_limits
+from mmdistill.reference.tracking.search_area import Target, initial_scale, keep_inside, scale_limits
+from mmdistill.toolkit.boxes import from_centre
 
 
 def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:

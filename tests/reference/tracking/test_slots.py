@@ -3,7 +3,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mmdistill.reference.tracking.slots import SlotTensors
+from mmdistill.reference.tracking.memory import SlotTensors
 
 
 class Two(NamedTuple):

@@ -1,7 +1,7 @@
 import torch
 
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.target_model import ATOMModel, DiMPModel, target_model
 
 

@@ -9,15 +9,10 @@ import torch
 from drawn_target import HEIGHT, LENGTH, NETWORK, SETTINGS, WIDTH, classifier_of, frame, network, truth
 
 from mmdistill import Pair
-from mmdistill.reference.data.boxes import centres
-from mmdistill.reference.data.crops import CropGeometry
-from mmdistill.reference.data.sequence import FramePair
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.evaluation.run import Tracker
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.crops import CropGeometry
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
 from mmdistill.reference.tracking import batch_tracker as module
-from mmdistill.reference.tracking.motion import Target
-from mmdistill.reference.tracking.search import search_geometry
+from mmdistill.reference.tracking.search_area import Target, search_geometry
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
     LocalisationSettings,
@@ -25,6 +20,10 @@ from mmdistill.reference.tracking.settings import (
     TrackingSettings,
 )
 from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.evaluation.runner import Tracker
+from mmdistill.toolkit.sequence import FramePair
 
 
 def track(tracker: ReferenceTracker, frames: Iterator[FramePair] | None = None) -> tuple[np.ndarray, np.ndarray]:

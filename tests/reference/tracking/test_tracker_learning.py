@@ -5,8 +5,7 @@ import pytest
 import torch
 from drawn_target import SETTINGS, classifier_of, frame, network, truth
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.settings import student_settings
+from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.tracking.augmentation import Transform
 from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.settings import (
@@ -17,6 +16,7 @@ from mmdistill.reference.tracking.settings import (
     TrackingSettings,
 )
 from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.toolkit.data_issues import DataError
 
 SCORES = {
     "normal": {(3, 2): 0.9},

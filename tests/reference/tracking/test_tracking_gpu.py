@@ -8,10 +8,10 @@ import torch
 from drawn_target import SETTINGS
 
 from mmdistill import Pair
-from mmdistill.reference.data.boxes import intersection_over_union
-from mmdistill.reference.networks.settings import NetworkSettings, single_settings, student_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
+from mmdistill.toolkit.boxes import intersection_over_union
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from pair_folders import write_pairs
 
-from mmdistill.reference.data.batches import Batch, batches
-from mmdistill.reference.data.sampling import Sampler, SampleSettings
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks.settings import student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.sampler import Sampler, SampleSettings
 
 
 @pytest.fixture(scope="module")

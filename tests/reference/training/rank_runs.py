@@ -13,23 +13,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.interruption import Interruption
-from mmdistill.reference.networks.branches import as_tir
-from mmdistill.reference.networks.settings import single_settings, student_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.loop import train
-from mmdistill.reference.training.ranks import leave
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distributed import leave
+from mmdistill.reference.training.optimizer import keep_statistics
+from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stage import Stage
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.statistics import keep_statistics
-from mmdistill.reference.training.unsupervised.cross_modal import CrossModalStage
-from mmdistill.unsupervised import SETTINGS
+from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
+from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
+from mmdistill.reference.training.trainer import train
+from mmdistill.tir_cmd import SETTINGS
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.run_control import Interruption
 
 RANKS = 2
 STAGES = ("alone", "distilled", "D3", "C1")

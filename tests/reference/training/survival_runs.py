@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 
 from mmdistill import Terms
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.data.sampling import Sampler, SampleSettings
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.networks import weights
-from mmdistill.reference.networks.settings import single_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.loop import train
+from mmdistill.reference.models import weights
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.sampler import Sampler, SampleSettings
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.trainer import train
 
 EVERY = 3
 SETTINGS = TrainingSettings(steps=20, sequences=2, checkpoint_every=EVERY, decay_every=4, warmup_steps=3)

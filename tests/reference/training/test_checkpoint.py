@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.weights import read_tensors, write_tensors
+from mmdistill.reference.models.weights import read_tensors, write_tensors
 from mmdistill.reference.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mmdistill.toolkit.data_issues import DataError
 
 IDENTITY = json.dumps({"seed": 0, "training": {"steps": 10}})
 PROGRESS = Progress(3, {"box": 0.5}, [{"box": 0.25}], {"steps skipped": 1})

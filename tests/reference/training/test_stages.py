@@ -6,14 +6,14 @@ from typing import Literal
 import pytest
 import torch
 
-from mmdistill.reference.data.batches import Batch, batches
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks.settings import Fusion, NetworkSettings, single_settings, teacher_settings
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.training.optimiser import build_optimiser, part_of, prepare_network
+from mmdistill.reference.models.config import Fusion, NetworkSettings, single_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.optimizer import build_optimiser, part_of, prepare_network
+from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.toolkit.data_issues import DataError
 
 SIDES = ("train", "test")
 EVERY_TERM = ["box", "last", "first", "middle", "specific", "common", "fusion", "penalty", "response"]

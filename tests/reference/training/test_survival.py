@@ -18,17 +18,16 @@ import survival_runs
 import torch
 from survival_runs import EVERY, SETTINGS, Moment, sampler, stage
 
-from mmdistill.reference.data.folders import read_sequences, write_sequence
-from mmdistill.reference.data.sampling import Sample, Sampler, SampleSettings
-from mmdistill.reference.data.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.errors import DataError
-from mmdistill.reference.networks import weights
-from mmdistill.reference.networks.weights import read_tensors, write_tensors
-from mmdistill.reference.training import loading
-from mmdistill.reference.training.checkpoint import Progress, save_checkpoint
-from mmdistill.reference.training.loop import train
-from mmdistill.reference.training.optimiser import build_optimiser
-from mmdistill.reference.training.step_log import StepLog
+from mmdistill.reference.models import weights
+from mmdistill.reference.models.weights import read_tensors, write_tensors
+from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
+from mmdistill.reference.training import data_loader as loading
+from mmdistill.reference.training.checkpoint import Progress, StepLog, save_checkpoint
+from mmdistill.reference.training.optimizer import build_optimiser
+from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
+from mmdistill.reference.training.trainer import train
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.datasets.folder_sequence import read_sequences, write_sequence
 
 SHORT = replace(SETTINGS, steps=6, checkpoint_every=1)
 CHECKPOINT = "checkpoint.safetensors"

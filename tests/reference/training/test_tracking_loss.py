@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.networks.tracker_network import Predictions, TrackerNetwork
+from mmdistill.reference.models.tracker_network import Predictions, TrackerNetwork
+from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 
 

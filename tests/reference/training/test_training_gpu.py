@@ -9,16 +9,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmdistill.reference.data.batches import Batch
-from mmdistill.reference.data.sampling import Sampler
-from mmdistill.reference.networks.tracker_network import TrackerNetwork
-from mmdistill.reference.networks.weights import load_network
-from mmdistill.reference.training.learner import Learner
-from mmdistill.reference.training.loop import train
-from mmdistill.reference.training.ranks import Ranks
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stage import Stage
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
+from mmdistill.reference.training.train_step import Learner
+from mmdistill.reference.training.trainer import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 

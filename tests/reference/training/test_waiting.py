@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmdistill.reference.training.waiting import Waiting
+from mmdistill.reference.training.trainer import Waiting
 
 
 class Clock:

@@ -1,0 +1,258 @@
+"""Bringing the student's channels to the teacher's: the ABF, the ABF chain, the 1x1 adaptor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mmdistill import _checks
+from mmdistill._abf_kernels import attend
+from mmdistill._contracts import check_device, check_levels, check_map
+from mmdistill._inputs import check_batch_norm, check_transforms
+from mmdistill._numerics import autocasting, cast_by_autocast
+from mmdistill._subsampling import Positions, Tile
+from mmdistill._transforms import channels_last, savable
+from mmdistill.errors import ShapeError
+
+
+class Convolution(nn.Conv2d):
+    """A convolution whose weight's gradient has the weight's own strides, whatever the layout of the features.
+
+    PyTorch gives the gradient of channels-last features channels-last strides also along axes of length 1, which differ
+    from a contiguous weight's. DDP would warn that gradient and bucket don't match.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution."""
+        result: Tensor = self._conv_forward(input, self.weight_for_gradient(), self.bias)
+        return result
+
+    def weight_for_gradient(self) -> Tensor:
+        """Return the weight to convolve with."""
+        weight = self.weight
+        # Laid out channels last by the caller, it gets such a gradient by itself.
+        if weight.stride(-1) != 1 or (self.kernel_size != (1, 1) and self.in_channels > 1):
+            return weight
+        # The gradient comes back through two reshapes, so it is contiguous.
+        return weight.flatten(1).view(weight.shape)
+
+
+class _AlignmentConvolution(Convolution):
+    """A convolution of an ABF, without bias, initialized as in Knowledge Review."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the weight anew."""
+        nn.init.kaiming_uniform_(self.weight, a=1)
+
+    def weight_for_gradient(self) -> Tensor:
+        """Return the weight; one of 3x3 channels last, as the maps are, so that it is laid out once for the step."""
+        weight = super().weight_for_gradient()
+        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else channels_last(weight)
+
+
+class ABF(nn.Module):
+    """Attention Based Fusion of a level with the deeper ones (Chen et al., Knowledge Review, CVPR 2021; CMD 3.3).
+
+    A 1x1 convolution brings this level to ``mid_channels``; the deeper result is resized to this level
+    (nearest) and a two-channel sigmoid attention over both weighs them; a 3x3 convolution gives the
+    ``out_channels`` that the teacher has. Both start from
+    ``kaiming_uniform_(a=1)``, as in Knowledge Review.
+
+    Args:
+        in_channels: channels of this level in the student.
+        mid_channels: channels of what is carried from level to level.
+        out_channels: channels of this level in the teacher.
+        fuse: whether a deeper result comes in; false for the deepest level.
+
+    Raises:
+        ShapeError: wrong channels or batch, a deeper result missing or unexpected, or, in training, a single value per
+            channel, of which batch norm takes no statistics.
+        ValueError: channels out of their range.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import ABF
+        >>> aligned, carried = ABF(64, 16, 256)(torch.zeros(2, 64, 8, 12), torch.zeros(2, 16, 4, 6))
+        >>> tuple(aligned.shape), tuple(carried.shape)
+        ((2, 256, 8, 12), (2, 16, 8, 12))
+    """
+
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
+        super().__init__()
+        given = {"in_channels": in_channels, "mid_channels": mid_channels, "out_channels": out_channels}
+        in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
+        fuse = _checks.flag("ABF", "fuse", fuse)
+        self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
+        self.reduce = nn.Sequential(_AlignmentConvolution(in_channels, mid_channels, 1), nn.BatchNorm2d(mid_channels))
+        self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
+        self.expand = nn.Sequential(_AlignmentConvolution(mid_channels, out_channels, 3), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return this level aligned, and what is carried on to the next shallower level.
+
+        Args:
+            x: this level, ``(B, in_channels, H, W)``.
+            deeper: what the next deeper level carried, ``(B, mid_channels, h, w)``, any size.
+
+        Returns:
+            aligned ``(B, out_channels, H, W)``, carried ``(B, mid_channels, H, W)``.
+        """
+        self._check(x, deeper)
+        carried = self.carry(x, deeper)
+        return self.expand(carried), carried
+
+    def carry(self, x: Tensor, deeper: Tensor | None) -> Tensor:
+        """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
+        convolution = cast(nn.Conv2d, self.reduce[0])
+        # Channels last: each step from here on is quicker on CPUs.
+        carried: Tensor = self.reduce(channels_last(as_weighed(savable(x), convolution.weight)))
+        if self.attention is None or deeper is None:
+            return carried
+        assert self.attention.bias is not None
+        return attend(carried, savable(deeper), self.attention.weight, self.attention.bias)
+
+    def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
+        """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
+        convolution, normalisation = cast(Convolution, self.expand[0]), self.expand[1]
+        aligned: Tensor = normalisation(positions.convolve(carried, convolution.weight_for_gradient()))
+        return aligned
+
+    def _check(self, x: Tensor, deeper: Tensor | None) -> None:
+        check_map("ABF", "input", x, channels=self.in_channels)
+        if (deeper is not None) != (self.attention is not None):
+            expected = "none (fuse=False)" if self.attention is None else "a map (fuse=True)"
+            got = "none" if deeper is None else "a map"
+            raise ShapeError("ABF", "deeper", "input", expected=expected, got=got)
+        if deeper is not None:
+            check_map("ABF", "deeper", deeper, channels=self.mid_channels)
+            if deeper.shape[0] != x.shape[0]:
+                expected = f"{x.shape[0]} as input"
+                raise ShapeError("ABF", "deeper", "batch", expected=expected, got=deeper.shape[0])
+            check_device("ABF", "deeper", deeper, x, "input")
+        check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
+        self.check_statistics("ABF", "input", x)
+        if deeper is not None:
+            check_transforms("ABF", "deeper", self, deeper)
+
+    def check_statistics(self, where: str, side: str, x: Tensor) -> None:
+        """Refuse a single value per channel, of which batch norm in training can take no statistics."""
+        check_transforms(where, side, self, x)
+        for norm in (self.reduce[1], self.expand[1]):
+            check_batch_norm(where, side, norm, x)
+
+
+class ABFChain(nn.Module):
+    """One ABF per level, run from the deepest to the shallowest (CMD 3.3, after Knowledge Review).
+
+    Args:
+        student_channels: channels per level, shallow to deep.
+        teacher_channels: channels per level that come out, shallow to deep.
+        mid_channels: channels carried from level to level.
+
+    Raises:
+        ShapeError: channel lists of different length, wrong number of levels, wrong maps, or, in training, a level
+            with a single value per channel.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import ABFChain
+        >>> chain = ABFChain((8, 16), (32, 64), mid_channels=8)
+        >>> [tuple(a.shape) for a in chain([torch.zeros(2, 8, 8, 8), torch.zeros(2, 16, 4, 4)])]
+        [(2, 32, 8, 8), (2, 64, 4, 4)]
+    """
+
+    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
+        super().__init__()
+        student_channels, teacher_channels = _checks.channel_lists("ABFChain", student_channels, teacher_channels)
+        mid_channels = _checks.channels("ABFChain", "mid_channels", mid_channels)
+        deepest = len(student_channels) - 1
+        self.levels = nn.ModuleList(
+            ABF(student, mid_channels, teacher, fuse=level != deepest)
+            for level, (student, teacher) in enumerate(zip(student_channels, teacher_channels, strict=True))
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the aligned levels ``(B, teacher channels, H, W)``, shallow to deep."""
+        self._check(features)
+        aligned: list[Tensor] = []
+        carried: Tensor | None = None
+        for fusion, x in zip(reversed(self.levels), reversed(features), strict=True):
+            output, carried = fusion(x, carried)
+            aligned.append(output)
+        return aligned[::-1]
+
+    def sampled(self, features: Sequence[Tensor], positions: Sequence[Positions]) -> list[Tensor]:
+        """Return the aligned levels at some positions of each, ``(B, teacher channels, h, w)``, shallow to deep.
+
+        Only the shallowest level may be given a ``Tile``: all of a deeper one is carried on.
+        """
+        self._check(features)
+        check_levels("ABFChain", "positions", positions, len(self.levels))
+        aligned: list[Tensor] = []
+        carried: Tensor | None = None
+        for level, x, where in zip(reversed(self.levels), reversed(features), reversed(positions), strict=True):
+            fusion = cast(ABF, level)
+            if isinstance(where, Tile):
+                x = where.with_border(x)
+                carried = None if carried is None else where.with_border_deeper(carried)
+            carried = fusion.carry(x, carried)
+            aligned.append(fusion.expand_at(carried, where))
+        return aligned[::-1]
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        """Refuse what any level would refuse, before the deeper ones' batch norm has seen theirs."""
+        check_levels("ABFChain", "input", features, len(self.levels))
+        for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
+            side, fusion = f"level {number}", cast(ABF, level)
+            check_map("ABFChain", side, x, channels=fusion.in_channels)
+            if x.shape[0] != features[0].shape[0]:
+                expected = f"{features[0].shape[0]} as level 1"
+                raise ShapeError("ABFChain", side, "batch", expected=expected, got=x.shape[0])
+            check_device("ABFChain", side, x, features[0], "level 1")
+            check_device("ABFChain", "weights", cast(nn.Conv2d, fusion.reduce[0]).weight, x, side)
+        self.check_statistics("ABFChain", "", features)
+
+    def check_statistics(self, where: str, side: str, features: Sequence[Tensor]) -> None:
+        """Refuse levels of which batch norm in training can take no statistics; ``side`` is whose they are."""
+        for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
+            cast(ABF, level).check_statistics(where, f"{side} level {number}".lstrip(), x)
+
+
+def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
+    """Return a training-only 1x1 convolution to the teacher's channels, or the identity where they agree."""
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return Convolution(student_channels, teacher_channels, 1)
+
+
+def adapted(adapt: nn.Module, features: Tensor) -> Tensor:
+    """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
+    weight = getattr(adapt, "weight", None)
+    result: Tensor = adapt(features if weight is None else as_weighed(savable(features), weight))
+    return result
+
+
+def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
+    """Return the features in the weight's type, so that half-precision features meet a float32 loss.
+
+    Under autocast they are left alone: it casts both as it sees fit, but for float64.
+
+    Raises:
+        ShapeError: the loss's weights are on another device than the features, or in another half precision than
+            autocast's.
+    """
+    check_device("adaptor", "weights", weight, features, "the features; move the loss to the student's device")
+    device = features.device.type
+    if not autocasting(device) or weight.dtype == torch.float64:
+        return features.to(weight.dtype)
+    types = cast_by_autocast(device)
+    if weight.dtype not in types:
+        expected = f"{' or '.join(map(str, types))} under this autocast"
+        raise ShapeError("adaptor", "weights", "dtype", expected=expected, got=weight.dtype)
+    return features.to(weight.dtype) if features.dtype == torch.float64 else features

@@ -1,0 +1,124 @@
+"""Where the target is in the first frame: said, read from a file, or drawn with the mouse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.widgets import RectangleSelector
+
+from mmdistill.toolkit.box_files import read_boxes
+from mmdistill.toolkit.boxes import Array, check_initial
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.sequence import FramePair, Image
+
+Selector = Callable[[Image], Array]
+"""Asks someone for a box ``(4,)``, ``x y w h`` in pixels, in an image ``(H, W, 3)``, RGB."""
+
+TITLE = "Draw a box around the target, then press Enter (Esc: cancel)"
+TOOLKITS = ("macosx", "tkagg", "qtagg", "gtk3agg", "wxagg")
+"""In which a window is opened, the first that works. Tk comes with most Pythons."""
+
+
+def initial_box(init: str | None, frame: FramePair, select: Selector | None = None) -> Array:
+    """Return the target's box ``(4,)`` in the first frame, ``x y w h`` in pixels.
+
+    Args:
+        init: ``x,y,w,h``, or a file whose first line is a box (ground truth, results); None asks for it to be drawn.
+        frame: the first frame.
+        select: asks someone for the box; a window with the mouse if not given.
+
+    Raises:
+        DataError: not a box, one that nobody could start from, or nobody can be asked.
+    """
+    height, width = next(image.shape[:2] for image in frame if image is not None)
+    if init is not None:
+        return check_initial(_said(init), width, height, where="--init")
+    # Both side by side: a target may show in one of them only.
+    drawn = (select or select_with_mouse)(np.concatenate([image for image in frame if image is not None], axis=1))
+    if drawn[2:].min() <= 0:
+        raise DataError("--init: no box was drawn; run again, or give x,y,w,h")
+    panel = np.floor((drawn[0] + drawn[2] / 2) / width) * width
+    return check_initial(drawn - [panel, 0, 0, 0], width, height, where="--init, as drawn")
+
+
+def _said(init: str) -> Array:
+    if Path(init).is_file():
+        return np.asarray(read_boxes(init)[0])
+    try:
+        numbers = [float(part) for part in re.split(r"\s*,\s*|\s+", init.strip())]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise DataError(
+            f"--init: expected four numbers x,y,w,h separated by commas, or a file with a box a line; got {init!r}"
+        )
+    return np.array(numbers)
+
+
+def select_with_mouse(image: Image) -> Array:
+    """Show an image in a window of Matplotlib's and return the box ``(4,)`` that is drawn; zeros if it is cancelled.
+
+    OpenCV would not do: its headless package, which this project depends on, has no windows.
+
+    Raises:
+        DataError: there is no screen, or no toolkit for windows.
+    """
+    chooser = BoxChooser(_window(), image)
+    plt.show(block=True)
+    return chooser.box
+
+
+def _window() -> Figure:
+    """Return an empty figure in a window of the first toolkit that works."""
+    for toolkit in TOOLKITS:
+        try:
+            plt.switch_backend(toolkit)
+            return plt.figure(TITLE)
+        except Exception:  # each toolkit has errors of its own for "no screen"
+            continue
+    raise DataError(
+        "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line "
+        f"(Matplotlib needs a screen and one of {', '.join(TOOLKITS)})"
+    )
+
+
+class BoxChooser:
+    """Lets someone draw a box in a figure: drag, adjust by the handles, Enter to take it, Esc to cancel.
+
+    Args:
+        figure: of Matplotlib's, empty.
+        image: ``(H, W, 3)``, uint8, RGB.
+    """
+
+    def __init__(self, figure: Figure, image: Image) -> None:
+        self._figure = figure
+        axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
+        axes.set_axis_off()
+        # Pixel corners at whole numbers, as boxes count them.
+        axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
+        figure.suptitle(TITLE)
+        self._selector = RectangleSelector(axes, self._draw, useblit=False, interactive=True)
+        self._drawn = self._taken = False
+        figure.canvas.mpl_connect("key_press_event", self._press)
+
+    @property
+    def box(self) -> Array:
+        """The box ``(4,)``, ``x y w h`` in pixels; zeros where none was taken."""
+        if not (self._drawn and self._taken):
+            return np.zeros(4)
+        left, right, top, bottom = self._selector.extents
+        return np.array([left, top, right - left, bottom - top])
+
+    def _draw(self, *_: object) -> None:
+        self._drawn = True
+
+    def _press(self, event: object) -> None:
+        key = getattr(event, "key", None)
+        if key in ("enter", "escape"):
+            self._taken = key == "enter"
+            plt.close(self._figure)

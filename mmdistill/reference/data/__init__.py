@@ -1,1 +1,0 @@
-"""Frames, sequences, crops, labels and samples: everything between the disk and the networks."""

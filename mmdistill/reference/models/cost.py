@@ -1,0 +1,50 @@
+"""What a network costs: parameters, and multiply-adds of one frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmdistill.pair import Pair
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network
+from mmdistill.toolkit.report.cost import Cost
+
+
+def read_cost(path: str | Path) -> Cost:
+    """Return what the network of a weights file costs.
+
+    Raises:
+        DataError: the file is missing or not one of ours.
+    """
+    return network_cost(load_network(path).settings)
+
+
+def network_cost(settings: NetworkSettings) -> Cost:
+    """Return what the network of some settings costs, counted without computing anything."""
+    with torch.device("meta"):
+        network = TrackerNetwork(settings).eval()
+        images = torch.empty(1, 3, settings.crop_size, settings.crop_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        fused = network.extract(Pair(images, images)).fused
+        network.iou_net.features(fused[0], fused[1])
+        if network.classifier is not None:
+            features = network.classifier.features(fused[1][None])
+            cells = settings.filter_size
+            network.classifier.score(features.new_empty(1, 1, features.shape[2], cells, cells), features)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        multiply_adds=counter.get_total_flops() // 2,
+        what=_what(settings),
+    )
+
+
+def _what(settings: NetworkSettings) -> str:
+    kind = {"dimp": "DiMP", "atom": "ATOM"}[settings.classifier]
+    sees = {"rgbt": "RGB and TIR", "rgb": "RGB", "tir": "TIR"}[settings.modality]
+    trunks = f"{'two ' if settings.streams == 2 else ''}ResNet-{settings.depth}{'s' if settings.streams == 2 else ''}"
+    fusion = "" if settings.fusion == "none" else f", {settings.fusion.upper()} fusion"
+    return f"{kind} on {sees}, {trunks}{fusion}, crops of {settings.crop_size} pixels"

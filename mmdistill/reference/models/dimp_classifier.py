@@ -1,0 +1,222 @@
+"""DiMP's classification branch: its features, and the target model that scores them.
+
+DiMP's target model: a filter made from the first frames and refined by an unrolled optimiser.
+
+Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, sections 3.1 to 3.4.
+
+Where score-map cells stand relative to boxes: what labels and the filter optimiser agree on.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mmdistill._numerics import widen, without_autocast
+from mmdistill.correlation import correlate, correlate_transposed, score_size
+from mmdistill.reference.models.prroi_pool import precise_roi_pool
+from mmdistill.reference.models.resnet import BasicBlock, Depth
+
+
+def distance_to_centre(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
+    """Return each score cell's distance ``(..., H', W')`` to the boxes' centres, in cells.
+
+    Cell i of a score map stands at ``i * stride`` crop pixels.
+
+    Args:
+        boxes: ``(..., 4)``, ``x y w h`` in crop pixels.
+        size: H', W' of the score map.
+        stride: crop pixels per cell.
+    """
+    centre = (boxes[..., :2] + boxes[..., 2:] / 2) / stride
+    rows, columns = (torch.arange(length, device=boxes.device, dtype=boxes.dtype) for length in size)
+    down = rows[:, None] - centre[..., 1, None, None]
+    right = columns[None, :] - centre[..., 0, None, None]
+    return (down.square() + right.square()).sqrt()
+
+
+def gaussian_label(boxes: Tensor, size: tuple[int, int], stride: float, sigma: float) -> Tensor:
+    """Return Gaussians ``(..., H', W')`` of height 1 and deviation ``sigma`` cells at the boxes' centres."""
+    return torch.exp(-0.5 * (distance_to_centre(boxes, size, stride) / sigma).square())
+
+
+class InstanceNorm(nn.Module):
+    """Scale each map to the L2 norm ``scale * sqrt(C * H * W)``, over channels and space together."""
+
+    def __init__(self, scale: float, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.scale, self.epsilon = scale, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(..., C, H, W)`` normalised, each map on its own."""
+        square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
+        total = square.sum(dim=(-3, -2, -1), keepdim=True)
+        count = x.shape[-3] * x.shape[-2] * x.shape[-1]
+        return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
+
+
+class FilterInitialiser(nn.Module):
+    """A first filter: a 3x3 convolution, each target box pooled to the filter's size, the mean over the frames."""
+
+    def __init__(self, channels: int, filter_size: int = 4, stride: int = 16) -> None:
+        super().__init__()
+        self.filter_size, self.stride = filter_size, stride
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Return the filters ``(S, C, h, w)``.
+
+        Args:
+            features: classification features ``(N, S, C, H, W)``.
+            boxes: target boxes ``(N, S, 4)``, ``x y w h`` in crop pixels.
+        """
+        frames = features.shape[0]
+        convolved = self.convolution(features.flatten(0, 1))
+        pooled = precise_roi_pool(convolved, boxes.flatten(0, 1)[:, None], self.filter_size, self.stride)[:, 0]
+        return rearrange(pooled, "(n s) c h w -> n s c h w", n=frames).mean(dim=0)
+
+
+class DistanceFunction(nn.Module):
+    """A learned function of the distance to the target: values at bins, linear in between, constant past the last."""
+
+    def __init__(self, values: Tensor, bin_width: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values)
+        self.bin_width = bin_width
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Return the function's value at each distance (any shape, cells)."""
+        last = len(self.values) - 1
+        position = (distance / self.bin_width).clamp(max=last)
+        lower = position.floor().clamp(max=last - 1)
+        index = lower.long()
+        share = position - lower
+        return self.values[index] * (1 - share) + self.values[index + 1] * share
+
+
+class FilterOptimiser(nn.Module):
+    """Steepest descent on DiMP's discriminative loss, with the Gauss-Newton step length, unrolled.
+
+        L(f) = sum over frames and places of (w v (h(s) - y))^2 + reg |f|^2,   s = features * f
+
+    The label y, the spatial weight v and the target mask m are learned functions of the distance to the target's
+    centre; h is a leaky ReLU whose slope is m, so background scores below zero cost little. The frames' weights w^2
+    sum to 1.
+
+    Args:
+        bins: how many values the distance functions have.
+        bin_width: distance between them, in cells.
+        label_sigma: the label's initial deviation, in cells.
+        stride: pixels per cell.
+    """
+
+    MINIMUM_REGULARISATION = 1e-3
+
+    def __init__(self, bins: int = 100, bin_width: float = 0.1, label_sigma: float = 0.9, stride: int = 16) -> None:
+        super().__init__()
+        self.stride = stride
+        self.log_step_length = nn.Parameter(torch.full((1,), math.log(0.9)))
+        self.regularisation = nn.Parameter(torch.full((1,), 0.1))
+        distance = torch.arange(bins) * bin_width
+        gaussian = torch.exp(-0.5 * (distance / label_sigma).square())
+        self.label = DistanceFunction(gaussian - gaussian.min(), bin_width)
+        self.mask = DistanceFunction(3 * torch.tanh(2 - distance), bin_width)  # before the sigmoid
+        self.spatial_weight = DistanceFunction(torch.ones(bins), bin_width)
+
+    def forward(
+        self, filters: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the iterates ``(iterations + 1, S, C, h, w)``, the given filters first.
+
+        Args:
+            filters: where to start, ``(S, C, h, w)``.
+            features: classification features ``(N, S, C, H, W)``.
+            boxes: target boxes ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            iterations: how many steps.
+            weights: the frames' weights ``(N, S)``, summing to 1 over N; equal if not given.
+        """
+        filter_size = (filters.shape[-2], filters.shape[-1])
+        size = score_size((features.shape[-2], features.shape[-1]), filter_size)
+        distance = distance_to_centre(boxes, size, self.stride)
+        label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
+        share = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
+        weight = share.sqrt()[..., None, None] * self.spatial_weight(distance)
+        regularisation = self._regularisation()
+        step_length = self.log_step_length.exp()
+
+        # A view, unless the frames' and the sequences' axes are apart in memory: copied then, once for all products.
+        features = features.flatten(0, 1).view(features.shape)
+        iterates = [filters]
+        scores = correlate(features, filters)
+        for _ in range(iterations):
+            # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both.
+            derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
+            residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
+            gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
+            gradient = gradient + regularisation * filters
+            response = correlate(features, gradient)
+            change = weight * derivative * response
+            square = gradient.square().sum(dim=(1, 2, 3))
+            curvature = change.square().sum(dim=(0, 2, 3)) + regularisation * square
+            length = step_length * square / curvature.clamp(min=1e-8)
+            filters = filters - length[:, None, None, None] * gradient
+            scores = scores - length[:, None, None] * response  # linear in the filter, so not correlated anew
+            iterates.append(filters)
+        return torch.stack(iterates)
+
+    def _regularisation(self) -> Tensor:
+        return self.regularisation.square().clamp(min=self.MINIMUM_REGULARISATION**2)
+
+
+class TargetClassifier(nn.Module):
+    """Classification features, filter initialiser and filter optimiser.
+
+    Under autocast the features are extracted in half precision; learning and scoring need all of float32.
+
+    Args:
+        in_channels: channels of the fused level 4.
+        channels: channels of the classification features; 256 for ResNet-18, 512 for ResNet-50.
+        depth: the trunk's depth: ResNet-18 has a residual block before the last convolution, ResNet-50 has not.
+        filter_size: cells along the filter.
+        label_sigma: the label's initial deviation in the optimiser, cells.
+    """
+
+    STRIDE = 16
+
+    def __init__(self, in_channels: int, channels: int, depth: Depth, filter_size: int, label_sigma: float) -> None:
+        super().__init__()
+        block: list[nn.Module] = [BasicBlock(in_channels, in_channels)] if depth == 18 else []
+        self.extractor = nn.Sequential(
+            *block,
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            InstanceNorm(math.sqrt(1 / (channels * filter_size * filter_size))),
+        )
+        self.initialiser = FilterInitialiser(channels, filter_size, self.STRIDE)
+        self.optimiser = FilterOptimiser(label_sigma=label_sigma, stride=self.STRIDE)
+
+    def features(self, fused: Tensor) -> Tensor:
+        """Return classification features ``(N, S, C', H, W)`` of fused level-4 maps ``(N, S, C, H, W)``."""
+        frames = fused.shape[0]
+        extracted = widen(self.extractor(fused.flatten(0, 1)))
+        return rearrange(extracted, "(n s) c h w -> n s c h w", n=frames)
+
+    def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Tensor:
+        """Return the filter iterates ``(iterations + 1, S, C', h, w)``.
+
+        Args:
+            features: of the training frames, ``(N, S, C', H, W)``.
+            boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            iterations: optimiser steps.
+        """
+        with without_autocast(features.device.type):
+            filters = self.initialiser(features, boxes)
+            iterates: Tensor = self.optimiser(filters, features, boxes, iterations)
+        return iterates
+
+    def score(self, iterates: Tensor, features: Tensor) -> Tensor:
+        """Return scores ``(I, M, S, H', W')`` of frames ``(M, S, C', H, W)`` by filters ``(I, S, C', h, w)``."""
+        with without_autocast(features.device.type):
+            return correlate(features, iterates)

@@ -1,0 +1,152 @@
+"""Labelled video from one real pair: a region of the scene is the target, and every frame is another view of it.
+
+Trackers learn from still images so: nothing tells the target from its surroundings but the box in the reference frame,
+so box estimation has to go by what the reference box held, parts and all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.pair import Pair
+from mmdistill.reference.synthetic.settings import Aspect, GrayLevels, Length
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.datasets.image_pairs import Pairs
+from mmdistill.toolkit.ranges import LOW_TO_HIGH, Range, check_fields
+from mmdistill.toolkit.sequence import Boxes, FramePair, Image
+
+RelativeSide = Annotated[float, Range(0, 1, above=True)]
+
+CANDIDATES = 8
+"""Regions that are looked at for each target; the one that differs most from what is around it is taken."""
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """How the views of a scene differ.
+
+    Attributes:
+        length: frames.
+        target_side: root of the target's area, relative to the image's shorter side.
+        target_aspect: its width over its height.
+        stretch: deviation of the logarithm of a view's width and of its height.
+        gain: deviation of the logarithm of a view's contrast.
+        shift: deviation of a view's brightness, grey levels.
+        blur: largest deviation of a view's blur, pixels.
+        noise: largest deviation of a view's noise, grey levels.
+    """
+
+    length: Length = 8
+    target_side: Annotated[tuple[RelativeSide, RelativeSide], LOW_TO_HIGH] = (0.08, 0.35)
+    target_aspect: Annotated[tuple[Aspect, Aspect], LOW_TO_HIGH] = (0.33, 2.0)
+    stretch: Annotated[float, Range(0, 2)] = 0.1
+    gain: Annotated[float, Range(0, 5)] = 0.2
+    shift: GrayLevels = 12.0
+    blur: Annotated[float, Range(0, 100)] = 1.5
+    noise: GrayLevels = 6.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class SceneSequence:
+    """Views of one aligned pair; a ``TrackingSequence``.
+
+    Args:
+        pairs: where the pair is drawn from.
+        seed: a number or several; the same ones give the same video.
+        settings: how the views differ.
+        name: the sequence's name.
+    """
+
+    def __init__(self, pairs: Pairs, seed: int | Sequence[int], settings: SceneSettings, *, name: str) -> None:
+        generator = np.random.default_rng(seed)
+        self._pairs, self._index = pairs, int(generator.integers(len(pairs)))
+        self._mirrored = bool(generator.random() < 0.5)
+        self._seeds = generator.integers(2**31, size=settings.length)
+        self._settings, self._name = settings, name
+        image = self._image()
+        self._stretches = np.exp(settings.stretch * generator.normal(size=(settings.length, 2)))
+        self._sizes = np.rint(self._stretches * image.rgb.shape[1::-1]).astype(int)
+        target = _target(image, settings, generator)
+        scales = self._sizes / image.rgb.shape[1::-1]
+        self._boxes: Boxes = target * np.concatenate([scales, scales], axis=1)
+
+    @property
+    def name(self) -> str:
+        """The sequence's name."""
+        return self._name
+
+    @property
+    def boxes(self) -> Boxes:
+        """The target ``(T, 4)``."""
+        return self._boxes
+
+    @property
+    def attributes(self) -> dict[str, NDArray[np.bool_]]:
+        """None."""
+        return {}
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def frame(self, index: int) -> FramePair:
+        """Return frame ``index``; views differ in size."""
+        generator = np.random.default_rng(int(self._seeds[index]))
+        width, height = (int(side) for side in self._sizes[index])
+        views = (cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in self._image())
+        rgb, tir = (_sensed(np.asarray(view, np.uint8), self._settings, generator) for view in views)
+        return Pair(rgb, tir)
+
+    def _image(self) -> Pair[Image]:
+        step = -1 if self._mirrored else 1
+        return Pair(*(np.ascontiguousarray(image[:, ::step]) for image in self._pairs.large_pair(self._index)))
+
+
+def scene_sequences(
+    pairs: Pairs, count: int, *, seed: int, settings: SceneSettings = SceneSettings()
+) -> list[SceneSequence]:
+    """Return videos of scenes.
+
+    Raises:
+        DataError: there are no pairs.
+    """
+    if count and not len(pairs):
+        raise DataError(f"{pairs.title}: expected pairs to make scenes of, got none")
+    return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
+
+
+def _target(image: Pair[Image], settings: SceneSettings, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return a box ``(4,)`` that differs from what is around it, ``x y w h`` in pixels."""
+    height, width = image.rgb.shape[:2]
+    both = np.dstack([image.rgb, image.tir[..., :1]]).astype(np.float64)
+    best, chosen = -1.0, np.array([0.0, 0.0, width, height])
+    for _ in range(CANDIDATES):
+        side = generator.uniform(*settings.target_side) * min(width, height)
+        aspect = np.exp(generator.uniform(*np.log(settings.target_aspect)))
+        w, h = (max(int(side * factor), 6) for factor in (aspect**0.5, aspect**-0.5))
+        w, h = min(w, width // 2), min(h, height // 2)
+        left, top = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
+        around = both[max(top - h // 2, 0) : top + h + h // 2, max(left - w // 2, 0) : left + w + w // 2]
+        inside = both[top : top + h, left : left + w]
+        difference = np.abs(inside.mean(axis=(0, 1)) - around.mean(axis=(0, 1))).sum() + inside.std(axis=(0, 1)).mean()
+        if difference > best:
+            best, chosen = float(difference), np.array([left, top, w, h], dtype=np.float64)
+    return chosen
+
+
+def _sensed(image: Image, settings: SceneSettings, generator: np.random.Generator) -> Image:
+    """Return an image as another camera, or another hour, would have it."""
+    sigma = generator.uniform(0, settings.blur)
+    seen = image.astype(np.float32) if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma).astype(np.float32)
+    middle = seen.mean()
+    seen = (seen - middle) * np.exp(settings.gain * generator.normal()) + middle + settings.shift * generator.normal()
+    # One channel's noise for all: a thermal image stays grey.
+    noise = generator.normal(scale=generator.uniform(0, settings.noise), size=seen.shape[:2]).astype(np.float32)
+    return np.asarray(np.clip(np.rint(seen + noise[..., None]), 0, 255), dtype=np.uint8)

@@ -1,0 +1,170 @@
+"""The files of a tracked video: boxes, scores, what happened in each frame, and a summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TextIO
+
+from mmdistill.pair import Pair
+from mmdistill.reference.tracking.video_loop import TrackedFrame
+from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.video import State
+
+COLUMNS = ("frame", "score", "flag", "rgb", "tir", "note")
+STATES: tuple[State, ...] = ("seen", "missing", "black", "broken")
+
+
+class Lost(NamedTuple):
+    """Frames in which the target was not found; their box is the last one that was.
+
+    Attributes:
+        frames: how many.
+        first: the first one's number, from 1; None if there is none.
+    """
+
+    frames: int
+    first: int | None
+
+
+class TrackOutput:
+    """Writes what was found, frame by frame; a context manager.
+
+    ``boxes.txt`` has ``x,y,w,h`` and ``scores.txt`` a score, one line for each frame; ``frames.csv`` has the tracker's
+    flag, each modality's state and what was wrong. They grow by whole lines, so that they hold all frames so far
+    whatever happens, and memory stays constant. When the block ends, also by an error or an interruption,
+    ``summary.json`` says how it ended. Before the first frame nothing is written; what an earlier run left is replaced.
+
+    Args:
+        folder: where to write.
+        about: what the summary says of the run itself.
+        frames: how many the video has; None if nobody knows.
+        incomplete: why the last frame is not the recordings' end; empty if it is.
+    """
+
+    def __init__(
+        self, folder: str | Path, about: Mapping[str, Any], frames: int | None, *, incomplete: str = ""
+    ) -> None:
+        self._incomplete = incomplete
+        self._folder, self._about, self._frames = Path(folder), about, frames
+        self._files = ExitStack()
+        self._boxes: TextIO
+        self._scores: TextIO
+        self._table: Any
+        self._start = time.perf_counter()
+        self._tally = _Tally()
+
+    def __enter__(self) -> TrackOutput:
+        return self
+
+    def append(self, tracked: TrackedFrame) -> None:
+        """Write a frame's lines."""
+        if not self._tally.frames:
+            self._open()
+        self._boxes.write(",".join(f"{value:.3f}" for value in tracked.box) + "\n")
+        self._scores.write(f"{tracked.score:.4f}\n")
+        states, note = tracked.reading.states, tracked.reading.problem
+        self._table.writerow((tracked.number, f"{tracked.score:.4f}", tracked.flag, states.rgb, states.tir, note))
+        self._tally.add(tracked, time.perf_counter() - self._start)
+
+    @property
+    def tracking_rate(self) -> float:
+        """Frames per second, without reading frames, writing video and the first frame."""
+        return self._tally.tracking_rate
+
+    @property
+    def lost(self) -> Lost:
+        """In how many frames so far the target was not found."""
+        return self._tally.lost
+
+    @property
+    def skipped(self) -> int:
+        """How many frames so far had no image, so that the last box was kept."""
+        return self._tally.skipped
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.close()
+        if not self._tally.frames:
+            return
+        ended = self._incomplete or "complete" if error is None else str(error) or "interrupted"
+        summary = {"ended": ended, "frames": self._frames, **self._tally.figures(), **self._about}
+        write_text(self._folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _open(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Names of files that are no UTF-8 stand in notes.
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
+        self._boxes, self._scores, table = (
+            self._files.enter_context((self._folder / name).open("w", **how))
+            for name in ("boxes.txt", "scores.txt", "frames.csv")
+        )
+        self._table = csv.writer(table, lineterminator="\n")
+        self._table.writerow(COLUMNS)
+
+
+class _Tally:
+    """Counts over the frames so far."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._flags: Counter[str] = Counter()
+        self._states: Pair[Counter[str]] = Pair(Counter(), Counter())
+        self._sizes: Pair[list[tuple[int, int]]] = Pair([], [])
+        self._first_lost: int | None = None
+        self._tracked = 0
+        self._seconds = self._elapsed = 0.0
+
+    def add(self, tracked: TrackedFrame, elapsed: float) -> None:
+        self.frames += 1
+        self._flags[tracked.flag] += 1
+        if tracked.flag == "not_found" and self._first_lost is None:
+            self._first_lost = tracked.number
+        for counter, state in zip(self._states, tracked.reading.states, strict=True):
+            counter[state] += 1
+        for sizes, size in zip(self._sizes, tracked.reading.sizes, strict=True):
+            if size is not None and not sizes:
+                sizes.append(size)
+        if tracked.flag not in ("initial", "skipped"):
+            self._tracked += 1
+            self._seconds += tracked.seconds
+        self._elapsed = elapsed
+
+    @property
+    def tracking_rate(self) -> float:
+        return self._tracked / max(self._seconds, 1e-9)
+
+    @property
+    def skipped(self) -> int:
+        return self._flags["skipped"]
+
+    @property
+    def lost(self) -> Lost:
+        return Lost(self._flags["not_found"], self._first_lost)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the summary says; the first frame counts as tracked."""
+        rate = {"overall": self.frames / max(self._elapsed, 1e-9), "tracking": self.tracking_rate}
+        return {
+            "tracked": self.frames - self.skipped,
+            "skipped": self.skipped,
+            "lost": self.lost._asdict(),
+            "frames_per_second": {name: round(value, 2) for name, value in rate.items()},
+            "flags": dict(self._flags),
+            "rgb": self._modality(self._states.rgb, self._sizes.rgb),
+            "tir": self._modality(self._states.tir, self._sizes.tir),
+        }
+
+    @staticmethod
+    def _modality(states: Counter[str], sizes: list[tuple[int, int]]) -> dict[str, Any] | None:
+        """Return one modality's counts, or None if the video has none of it."""
+        if states["absent"]:
+            return None
+        return {"size": list(sizes[0]) if sizes else None, **{name: states[name] for name in STATES}}

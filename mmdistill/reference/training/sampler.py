@@ -1,0 +1,249 @@
+"""DiMP's training samples: reference and test crops of one sequence, jittered, with labels and proposals.
+
+Sample k of a seed is always the same, whoever asks for it and when: a run that was stopped goes on where it was.
+
+Box proposals around a target, for training the IoU-Net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmdistill.pair import Pair
+from mmdistill.reference.crops import crop_geometry, cut
+from mmdistill.toolkit.boxes import centres, from_centre, intersection_over_union
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.ranges import NON_EMPTY, Probability, Range, check_fields
+from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, complete
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """How proposals are drawn.
+
+    Attributes:
+        count: proposals per frame.
+        deviations: one is drawn per proposal: Gaussian noise of it on centre and log size, relative to the box.
+        minimum_iou: a proposal of less overlap is drawn again, a little closer.
+    """
+
+    count: Annotated[int, Range(1, 10_000)] = 8
+    deviations: Annotated[tuple[Annotated[float, Range(0, 10)], ...], NON_EMPTY] = (0.01, 0.05, 0.1, 0.2, 0.3)
+    minimum_iou: Annotated[float, Range(0, 0.9)] = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def propose(
+    box: ArrayLike, settings: ProposalSettings, generator: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return proposals ``(count, 4)``, ``x y w h``, and their IoU ``(count,)`` with the box ``(4,)``."""
+    target = np.asarray(box, dtype=np.float64)
+    deviation = generator.choice(settings.deviations, size=settings.count)
+    proposals, overlap = np.empty((settings.count, 4)), np.zeros(settings.count)
+    missing = np.ones(settings.count, dtype=bool)
+    while missing.any():
+        noise = deviation[missing, None] * generator.normal(size=(int(missing.sum()), 4))
+        centre = centres(target) + noise[:, :2] * np.sqrt(target[2] * target[3])
+        proposals[missing] = from_centre(centre, target[2:] * np.exp(noise[:, 2:]))
+        overlap = intersection_over_union(proposals, target)
+        missing = overlap < settings.minimum_iou
+        deviation *= 0.9  # so that it ends, whatever the box
+    return proposals, overlap
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far a crop is off its target.
+
+    Attributes:
+        centre: the offset is uniform within half of this times the square root of the target's area, per axis.
+        scale: deviation of the log-normal factor on the target's size.
+    """
+
+    centre: Annotated[float, Range(0, 100)]
+    scale: Annotated[float, Range(0, 2)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How samples are drawn; the defaults are DiMP's.
+
+    Attributes:
+        train_frames: reference frames a sample.
+        test_frames: test frames a sample.
+        gap: how many frames apart the frames of a sample may be from its middle.
+        train_jitter: of the reference crops.
+        test_jitter: of the test crops.
+        grey: probability that all RGB crops of a sample lose their colour.
+        brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
+        contrast: deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
+        swap: probability that the modalities of a sample change places, so that a tracker of one learns from both; DiMP
+            has but one.
+        proposals: how the IoU-Net's boxes are drawn.
+    """
+
+    train_frames: Annotated[int, Range(1, 1000)] = 3
+    test_frames: Annotated[int, Range(1, 1000)] = 3
+    gap: Annotated[int, Range(0, 10**6)] = 30
+    train_jitter: Jitter = Jitter(centre=3.0, scale=0.25)
+    test_jitter: Jitter = Jitter(centre=4.5, scale=0.5)
+    grey: Probability = 0.05
+    brightness: Annotated[float, Range(0, 1)] = 0.2
+    contrast: Annotated[float, Range(0, 5)] = 0.0
+    swap: Probability = 0.0
+    proposals: ProposalSettings = field(default_factory=ProposalSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class Crops(NamedTuple):
+    """Crops of one sequence and the target in them.
+
+    Attributes:
+        images: N pairs of crops ``(size, size, 3)``.
+        boxes: ``(N, 4)``, ``x y w h`` in crop pixels.
+    """
+
+    images: Pair[list[Image]]
+    boxes: NDArray[np.float64]
+
+
+class Sample(NamedTuple):
+    """One sequence's part of a batch.
+
+    Attributes:
+        train: the reference crops.
+        test: the test crops.
+        proposals: ``(M, P, 4)``, ``x y w h`` in crop pixels.
+        overlaps: ``(M, P)``, the proposals' IoU with the target.
+    """
+
+    train: Crops
+    test: Crops
+    proposals: NDArray[np.float64]
+    overlaps: NDArray[np.float64]
+
+
+class Samples(Protocol):
+    """Numbered samples: one number always stands for the same."""
+
+    def sample(self, number: int) -> Sample:
+        """Return sample ``number``."""
+        ...
+
+
+class Sampler:
+    """Draws samples from sequences.
+
+    Args:
+        sequences: where from; each is drawn equally often.
+        crop_size: side of the crops, crop pixels.
+        search_area: the crop's side relative to the target's.
+        settings: how.
+        seed: together with a sample's number it decides everything.
+
+    Raises:
+        DataError: no sequences, or one without a labelled frame.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[TrackingSequence],
+        crop_size: int,
+        search_area: float,
+        settings: SampleSettings | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        if not sequences:
+            raise DataError("training data: no sequences were found")
+        self.sequences, self.crop_size, self.search_area = sequences, crop_size, search_area
+        self.settings, self.seed = settings or SampleSettings(), seed
+        self._usable = [_usable_frames(sequence) for sequence in sequences]
+
+    def sample(self, number: int) -> Sample:
+        """Return sample ``number``."""
+        generator = np.random.default_rng((self.seed, number))
+        which = int(generator.integers(len(self.sequences)))
+        sequence, settings = self.sequences[which], self.settings
+        chosen = self._choose_frames(self._usable[which], generator)
+        grey = generator.random() < settings.grey
+        swapped = settings.swap > 0 and generator.random() < settings.swap
+        frames = [(_in_order(sequence.frame(index), swapped), sequence.boxes[index]) for index in chosen]
+        train = self._crops(frames[: settings.train_frames], settings.train_jitter, grey, generator)
+        test = self._crops(frames[settings.train_frames :], settings.test_jitter, grey, generator)
+        drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
+        proposals, overlaps = (np.stack(values) for values in zip(*drawn, strict=True))
+        return Sample(train, test, proposals, overlaps)
+
+    def _choose_frames(self, usable: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        middle = generator.choice(usable)
+        near = usable[abs(usable - middle) <= self.settings.gap]
+        count = self.settings.train_frames + self.settings.test_frames
+        chosen: NDArray[np.int64] = generator.choice(near, size=count, replace=len(near) < count)
+        return chosen
+
+    def _crops(
+        self,
+        frames: Sequence[tuple[FramePair, NDArray[np.float64]]],
+        jitter: Jitter,
+        grey: bool,
+        generator: np.random.Generator,
+    ) -> Crops:
+        images: Pair[list[Image]] = Pair([], [])
+        boxes = []
+        for frame, box in frames:
+            size = box[2:] * np.exp(jitter.scale * generator.normal(size=2))
+            side = np.sqrt(size.prod())
+            offset = jitter.centre * side * (generator.random(2) - 0.5)
+            geometry = crop_geometry(centres(box) + offset, self.search_area * side, self.crop_size)
+            present = complete(frame, where="training frame")
+            for modality, image, crops in zip(Pair._fields, present, images, strict=True):
+                crop = cut(image, geometry)
+                if grey and modality == "rgb":
+                    crop = _grey(crop)
+                brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
+                crop = np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8)
+                crops.append(_contrasted(crop, self.settings.contrast, generator))
+            boxes.append(geometry.to_crop(box))
+        return Crops(images, np.stack(boxes))
+
+
+def _in_order(frame: FramePair, swapped: bool) -> FramePair:
+    """Return a frame, or one whose images changed places: RGB without its colour, for TIR has none."""
+    if not swapped:
+        return frame
+    return Pair(frame.tir, None if frame.rgb is None else _grey(frame.rgb))
+
+
+def _grey(image: Image) -> Image:
+    return np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None], 3, axis=2)
+
+
+def _contrasted(crop: Image, deviation: float, generator: np.random.Generator) -> Image:
+    """Return a crop with its contrast about its mean multiplied by a log-normal factor."""
+    if not deviation:
+        return crop
+    factor, mean = float(np.exp(deviation * generator.normal())), float(crop.mean())
+    levels = np.clip(np.rint((np.arange(256) - mean) * factor + mean), 0, 255).astype(np.uint8)
+    return np.asarray(levels[crop])
+
+
+def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:
+    boxes = sequence.boxes
+    usable = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+    if not len(usable):
+        raise DataError(f"{sequence.name}: no frame has a box to learn from")
+    return usable

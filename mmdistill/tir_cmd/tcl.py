@@ -1,0 +1,165 @@
+"""Target centre location distillation, TIR-CMD eq. 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from mmdistill import _checks
+from mmdistill._contracts import check_axes, check_device, check_floating
+from mmdistill._inputs import check_alive, check_inputs
+from mmdistill._masks import response_mask
+from mmdistill._numerics import hinge_residual, mean_square, widen, without_autocast
+from mmdistill._transforms import savable
+from mmdistill.base import DistillationLoss
+from mmdistill.correlation import correlate, score_size
+from mmdistill.errors import ShapeError
+from mmdistill.terms import Terms
+from mmdistill.tir_cmd.settings import BRANCHES, Branch
+
+SIDES: dict[Branch, str] = {"reference": "filters", "test": "features"}
+"""Which input each branch makes."""
+
+FILTER_AXES = ("sequences", "channels", "height", "width")
+
+
+class TCLDistiller(DistillationLoss):
+    """Target centre location (TCL) distillation, TIR-CMD eq. 2.
+
+        L = mean of r(filter * features, label)^2 + mu mean of |filter|^2
+
+    The reference branch of a two-branch tracker makes a filter of the target. The filter is correlated with the
+    features of the test branch. Here the branches see two modalities of one scene. The scores of the filter on the
+    features are to be a Gaussian at the patch, so no label but the position is needed.
+
+    Either branch may learn. In the paper's settings C1 and D2 the reference branch learns: it makes the filters. In
+    D1 the test branch learns: it makes the features. In D3 to D5 both learn. By default nothing is detached.
+    ``detach`` names the branch that teaches, as ``SETTINGS["C1"].teacher`` does.
+
+    The first mean is over filter iterates, frames, sequences and cells, as DiMP averages over its optimizer's iterates;
+    the second over iterates and sequences, of a sum over all entries of a filter. With ``detach="reference"`` or
+    ``mu=0`` the second has nothing to teach and is left out.
+
+    The paper gives no mu. The default makes the second term about a hundredth of the first in a tracker of DiMP's kind:
+    the reference tracker, trained on RGB, has filters of squared norm 2.4 and a first term of 0.03 to 0.07.
+
+    Args:
+        mu: weight of the filters' squared norm.
+        residual: ``"squared"``, the paper's; ``"hinge"`` for DiMP's, which counts background scores only above 0.
+        threshold: below which label the hinge takes a cell as background; as in DiMP's loss.
+        detach: the branch that teaches, whose side is detached: ``"reference"`` (the filters) or ``"test"`` (the
+            features). None where both learn, or where the teacher's side carries no gradient anyway.
+        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
+
+    Raises:
+        ShapeError: sequences, channels or frames that differ between the inputs, or a label that is not of the scores'
+            size; NaN in an input.
+        ValueError: an unknown residual or branch, or a negative mu.
+
+    Example:
+        >>> import torch
+        >>> from mmdistill import TCLDistiller
+        >>> filters = torch.full((1, 1, 1, 1, 1), 2.0, requires_grad=True)  # one filter, one channel, 1x1
+        >>> features, label = torch.tensor([[[[[0.0, 1.0]]]]]), torch.tensor([[[[0.0, 1.0]]]])
+        >>> terms = TCLDistiller(mu=0.01)(filters, features, label)
+        >>> {name: round(value.item(), 4) for name, value in terms.items()}
+        {'classification': 0.5, 'regularisation': 0.04}
+    """
+
+    def __init__(
+        self,
+        *,
+        mu: float = 1e-4,
+        residual: Literal["squared", "hinge"] = "squared",
+        threshold: float = 0.05,
+        detach: Branch | None = None,
+        check_values: bool = True,
+    ) -> None:
+        super().__init__()
+        self.mu = _checks.number("TCLDistiller", "mu", mu, low=0, high=_checks.MAX_WEIGHT)
+        self.residual = _checks.one_of("TCLDistiller", "residual", residual, ("squared", "hinge"))
+        self.threshold = _checks.number("TCLDistiller", "threshold", threshold)
+        self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, *BRANCHES))
+        self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
+
+    def forward(
+        self,
+        filters: Tensor | Sequence[Tensor],
+        features: Tensor,
+        label: Tensor,
+        *,
+        mask: Tensor | None = None,
+    ) -> Terms:
+        """Return the terms ``classification`` and ``regularisation``, mu in it, and their sum.
+
+        A tensor made in ``torch.inference_mode``, as a teacher's may be, is taken as a constant.
+
+        Args:
+            filters: the reference branch's filter iterates ``(I, S, C, h, w)``: I of each of S sequences. Or a list or
+                tuple of I filters ``(S, C, h, w)``, as DiMP's optimizer returns them.
+            features: the test branch's, which saw the other modality, ``(N, S, C, H, W)``: N frames of each sequence.
+            label: Gaussians at the patches' centers, from 0 to 1, ``(N, S, H', W')``; ``H' = H + 1`` for an even h,
+                ``H`` for an odd one, the width likewise; detached here.
+            mask: the cells of the scores that count, booleans ``(N, S, H', W')``. The first mean is then each score
+                map's own over its cells that count, and the mean of these.
+        """
+        filters = _stacked(filters)
+        self._check(filters, features, label)
+        inputs = {"filters": filters, "features": features, "label": label}
+        valid = response_mask("TCLDistiller", mask, label, "label")
+        counts = None if valid is None else {"mask": valid.counts}
+        names = ["label", *(side for branch, side in SIDES.items() if branch == self.detach)]
+        check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts, teaching=names)
+        learning = {"reference": filters, "test": features}
+        teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
+        check_alive("TCLDistiller", learning.values(), teaching)
+        filters, features = (
+            savable(widen(values.detach() if branch == self.detach else values))
+            for branch, values in (("reference", filters), ("test", features))
+        )
+        dtype = torch.promote_types(filters.dtype, features.dtype)
+        filters, features = filters.to(dtype), features.to(dtype)
+        with without_autocast(features.device.type):
+            scores = correlate(features, filters)
+        target = widen(label.detach())
+        hinge = self.residual == "hinge"
+        residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
+        parts = {"classification": mean_square(residual.unsqueeze(-3), valid)}
+        if self.mu > 0 and self.detach != "reference":
+            parts["regularisation"] = self.mu * filters.square().sum(dim=(2, 3, 4)).mean()
+        return Terms.summed("tcl", **parts)
+
+    def _check(self, filters: Tensor, features: Tensor, label: Tensor) -> None:
+        check_axes("TCLDistiller", "filters", filters, ("iterates", *FILTER_AXES))
+        _, sequences, channels, *filter_size = filters.shape
+        like = {"sequences": (sequences, "filters"), "channels": (channels, "filters")}
+        check_axes("TCLDistiller", "features", features, ("frames", *FILTER_AXES), like)
+        frames, _, _, *feature_size = features.shape
+        height, width = score_size((feature_size[0], feature_size[1]), (filter_size[0], filter_size[1]))
+        like = {
+            "frames": (frames, "features"),
+            "sequences": (sequences, "features"),
+            "height": (height, "the scores"),
+            "width": (width, "the scores"),
+        }
+        check_axes("TCLDistiller", "label", label, ("frames", "sequences", "height", "width"), like)
+
+
+def _stacked(filters: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the iterates ``(I, S, C, h, w)`` of a list or tuple of filters ``(S, C, h, w)``; all else as it came."""
+    if not isinstance(filters, list | tuple):
+        return cast(Tensor, filters)  # or what is refused as none
+    if not filters:
+        raise ShapeError("TCLDistiller", "filters", "iterates", expected="at least 1", got=0)
+    like: dict[str, tuple[int, str]] = {}
+    for number, values in enumerate(filters, start=1):
+        side = f"filters iterate {number}"
+        check_axes("TCLDistiller", side, values, FILTER_AXES, like)
+        check_floating("TCLDistiller", side, values)
+        check_device("TCLDistiller", side, values, filters[0], "iterate 1")
+        like = {axis: (size, "iterate 1") for axis, size in zip(FILTER_AXES, values.shape, strict=True)}
+    with without_autocast(filters[0].device.type):  # of float16 stacks no bfloat16
+        return torch.stack(list(filters))

@@ -1,0 +1,22 @@
+"""Benchmarks on disk: a short file for each layout over one base; a path is all they need."""
+
+from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
+from mmdistill.toolkit.datasets.benchmarks import (
+    Benchmark,
+    BenchmarkName,
+    LabelledSequence,
+    open_benchmark,
+    open_usable,
+)
+from mmdistill.toolkit.datasets.splits import Coverage, Split
+
+__all__ = [
+    "Benchmark",
+    "BenchmarkName",
+    "BenchmarkSequence",
+    "Coverage",
+    "LabelledSequence",
+    "Split",
+    "open_benchmark",
+    "open_usable",
+]

@@ -1,0 +1,239 @@
+"""What an image file says of itself: its format and size, whether its end is there, how many images it holds.
+
+Read from the bytes before anything is decoded, so that a file that is cut off or far too large is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmdistill.toolkit.tiff_pages import TIFF_STARTS, first_directory, read_pages
+
+_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of a JPEG's frame header
+_INVALID_MARKERS = frozenset({*range(0x02, 0xC0), 0xC8, 0xD8, *range(0xF0, 0xFE)})
+_PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SCAN, _END = 0xDA, 0xD9
+
+_PNM_HEADER = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+_PNM_MAXIMUM = re.compile(rb"(?:\s|#[^\n]*\n)*(\d+)\s")
+_GIF_FRAME = b"\x21\xf9\x04"
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says of itself.
+
+    Attributes:
+        format: the format's name.
+        width: pixels.
+        height: pixels.
+        whole: whether the image's end is there.
+        end: where the image ends in the file, bytes; what follows is not part of it. 0 if unknown.
+        images: how many images the file holds: pages of a TIFF, frames of an animation.
+        white_is_zero: whether a TIFF stores bright as small values.
+        directory: where a TIFF's first page is described, if a thumbnail comes before it, bytes; else 0.
+        problem: why the pixels would be decoded wrongly; else empty.
+    """
+
+    format: str
+    width: int
+    height: int
+    whole: bool = True
+    end: int = 0
+    images: int = 1
+    white_is_zero: bool = False
+    directory: int = 0
+    problem: str = ""
+
+
+def read_header(data: bytes) -> ImageHeader | None:
+    """Return what a file says of itself.
+
+    Args:
+        data: the whole file.
+
+    Returns:
+        The header; None if the format is unknown or the header is damaged.
+    """
+    for start, name, read in _READERS:
+        if data.startswith(start):
+            try:
+                return read(data)
+            except (struct.error, IndexError):  # the header itself is cut
+                return ImageHeader(name, 0, 0, whole=False)
+            except ValueError:
+                return None
+    return None
+
+
+def _png(data: bytes) -> ImageHeader:
+    width, height = struct.unpack_from(">II", data, 16)
+    position, images, whole = 8, 1, False
+    while position + 12 <= len(data) and not whole:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"acTL":
+            images = struct.unpack_from(">I", data, position + 8)[0]
+        position += 12 + length
+        whole = kind == b"IEND" and position <= len(data)
+    return ImageHeader("PNG", width, height, whole, position, images)
+
+
+def _jpeg(data: bytes) -> ImageHeader:
+    """Walk the segments to the image's own end; thumbnails lie inside a segment, and what follows is no part of it."""
+    width = height = 0
+    position, scans, progressive = 2, 0, None
+    markers = _jpeg_markers(data)
+    while (each := bisect_left(markers, position)) < len(markers):
+        position = markers[each] + 2
+        marker = data[position - 1]
+        if marker == _END:
+            whole = scans > 0 and (progressive is None or progressive.complete)
+            return ImageHeader("JPEG", width, height, whole, position)
+        if marker in _INVALID_MARKERS:
+            break  # a second image, or no image at all: the own end is missing
+        if marker in _SIZE_MARKERS:
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            progressive = _Progressive(data, position) if marker in _PROGRESSIVE_MARKERS else None
+        if marker == _SCAN:
+            scans += 1
+            if progressive is not None:
+                progressive.add(data, position)
+        position += struct.unpack_from(">H", data, position)[0]
+    return ImageHeader("JPEG", width, height, whole=False)
+
+
+class _Progressive:
+    """Which coefficients of a progressive JPEG have come to their last bit.
+
+    A file that was cut off and then given an end marker lacks its last scans.
+    """
+
+    def __init__(self, data: bytes, frame: int) -> None:
+        count = data[frame + 7]
+        self._lacking = {data[frame + 8 + 3 * each]: set(range(64)) for each in range(count)}
+
+    def add(self, data: bytes, scan: int) -> None:
+        """Take a scan's header."""
+        count = data[scan + 2]
+        first, last, bits = data[scan + 3 + 2 * count : scan + 6 + 2 * count]
+        if bits & 0xF == 0:
+            for each in range(count):
+                self._lacking.get(data[scan + 3 + 2 * each], set()).difference_update(range(first, last + 1))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all have."""
+        return not any(self._lacking.values())
+
+
+def _jpeg_markers(data: bytes) -> NDArray[np.int64]:
+    """Return where a byte FF may begin a segment or end the image: neither 0 nor a restart marker follows, nor FF."""
+    values = np.frombuffer(data, np.uint8)
+    starts = np.flatnonzero(values[:-1] == 0xFF)
+    follows = values[starts + 1]
+    return np.asarray(starts[(follows > 1) & (follows & 0xF8 != 0xD0) & (follows != 0xFF)], dtype=np.int64)
+
+
+def _bmp(data: bytes) -> ImageHeader:
+    start, size = struct.unpack_from("<II", data, 10)
+    if size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression, stored = 0, 0
+    else:
+        width, height, _, bits, compression, stored = struct.unpack_from("<iiHHII", data, 18)
+        width, height = abs(width), abs(height)
+    if compression in (0, 3):
+        stored = (width * bits + 31) // 32 * 4 * height
+    return ImageHeader("BMP", width, height, start + stored <= len(data))
+
+
+def _webp(data: bytes) -> ImageHeader:
+    if data[8:12] != b"WEBP":
+        raise ValueError("not WebP")
+    end = 8 + struct.unpack_from("<I", data, 4)[0]
+    kind, images = data[12:16], 1
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        if data[20] & 2:
+            images = max(_riff_chunks(data[:end]).count(b"ANMF"), 1)
+    elif kind == b"VP8L":
+        packed = struct.unpack_from("<I", data, 21)[0]
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    return ImageHeader("WebP", width, height, end <= len(data), end, images)
+
+
+def _riff_chunks(data: bytes) -> list[bytes]:
+    kinds, position = [], 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        kinds.append(kind)
+        position += 8 + length + length % 2
+    return kinds
+
+
+def _pnm(data: bytes) -> ImageHeader:
+    kind = data[1] - ord("0")
+    found = _PNM_HEADER.match(data)
+    if found is None:
+        raise ValueError("not PNM")
+    width, height = int(found[1]), int(found[2])
+    if kind < 4:  # numbers as text
+        return ImageHeader("PNM", width, height)
+    start, row = found.end(), (width + 7) // 8
+    if kind > 4:
+        maximum = _PNM_MAXIMUM.match(data, start)
+        if maximum is None:
+            raise ValueError("not PNM")
+        start, row = maximum.end(), width * (1 if kind == 5 else 3) * (2 if int(maximum[1]) > 255 else 1)
+    return ImageHeader("PNM", width, height, start + row * height <= len(data))
+
+
+def _gif(data: bytes) -> ImageHeader:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return ImageHeader("GIF", width, height, images=max(data.count(_GIF_FRAME), 1))
+
+
+def _jpeg2000(data: bytes) -> ImageHeader:
+    at = data.index(b"\xff\x51")  # the code stream's own size segment
+    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 6)
+    return ImageHeader("JPEG 2000", right - left, bottom - top)
+
+
+def _avif(data: bytes) -> ImageHeader:
+    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65536])]
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return ImageHeader("AVIF", width, height)
+
+
+def _tiff(data: bytes) -> ImageHeader:
+    pages, cut = read_pages(data)
+    if not pages:
+        if cut:
+            return ImageHeader("TIFF", 0, 0, whole=False)
+        raise ValueError("a TIFF file without a page")
+    first = pages[0]
+    whole = not cut and all(page.end <= len(data) for page in pages)
+    directory = 0 if first.directory == first_directory(data) else first.directory
+    shape = first.width, first.height
+    return ImageHeader("TIFF", *shape, whole, 0, len(pages), first.white_is_zero, directory, first.problem)
+
+
+_READERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], ImageHeader]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG", _png),
+    (b"\xff\xd8", "JPEG", _jpeg),
+    (b"BM", "BMP", _bmp),
+    (b"RIFF", "WebP", _webp),
+    (TIFF_STARTS, "TIFF", _tiff),
+    (b"GIF8", "GIF", _gif),
+    (tuple(b"P%d" % kind for kind in range(1, 7)), "PNM", _pnm),
+    ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000", _jpeg2000),
+    (tuple(b"\x00\x00\x00" + bytes([length]) + b"ftypavi" for length in range(16, 64, 4)), "AVIF", _avif),
+)

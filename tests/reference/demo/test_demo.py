@@ -1,0 +1,85 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmdistill.reference.demo.experiment import DemoSettings
+from mmdistill.reference.demo.report import report, run_demo, verdict
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
+from mmdistill.toolkit.evaluation.protocols import RULES
+
+DEFAULT = DemoSettings()
+TINY = replace(
+    DEFAULT,
+    teacher=replace(DEFAULT.teacher, width=4, crop_size=64),
+    student=replace(DEFAULT.student, width=4, crop_size=64),
+    training=replace(DEFAULT.training, steps=2, sequences=2),
+    video=replace(DEFAULT.video, size=(160, 120), target_size=(20.0, 30.0), length=4),
+    train_sequences=2,
+    test_sequences=3,
+)
+
+
+def test_the_default_scores_at_least_twenty_held_out_sequences() -> None:
+    assert DEFAULT.test_sequences >= 20
+
+
+def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -> None:
+    first = run_demo(tmp_path / "first", seed=3, settings=TINY)
+    second = run_demo(tmp_path / "second", seed=3, settings=TINY)
+    for name in ("table.txt", "demo.json", "success.png", "precision.png", "video.gif"):
+        assert (tmp_path / "first" / name).stat().st_size > 0
+    for one, two in zip(first, second, strict=True):
+        assert one.scores.overall.figures() == two.scores.overall.figures()
+        assert one.progress == two.progress
+        for name in one.boxes:
+            np.testing.assert_array_equal(one.boxes[name], two.boxes[name])
+    speed = json.loads((tmp_path / "first" / "speed.json").read_text())["frames_per_second"]
+    assert {each.name: each.frames_per_second for each in first} == speed
+    figures = json.loads((tmp_path / "first" / "demo.json").read_text())
+    assert list(figures) == ["teacher", "student", "distilled student"]
+    assert set(figures["student"]["terms"]["first"]) == {"box", "last", "first", "middle", "total"}
+    assert {"specific", "common", "fusion", "penalty", "response"} < set(figures["distilled student"]["terms"]["last"])
+
+
+def test_both_students_start_from_the_same_weights_and_the_seed_decides(tmp_path: Path) -> None:
+    contenders = run_demo(tmp_path / "a", seed=3, settings=TINY)
+    other = run_demo(tmp_path / "b", seed=4, settings=TINY)
+    _, alone, distilled = contenders
+    # The first step's tracking terms come before any update.
+    for term in ("box", "last", "first", "middle"):
+        assert alone.progress.first[term] == distilled.progress.first[term]
+        assert alone.progress.first[term] != other[1].progress.first[term]
+
+
+def test_called_again_it_goes_on_from_what_is_there(tmp_path: Path) -> None:
+    first = run_demo(tmp_path, seed=3, settings=TINY)
+    network = tmp_path / "student" / "results" / "synthetic_0000.txt"
+    before = network.stat().st_mtime_ns
+    again = run_demo(tmp_path, seed=3, settings=TINY)
+    assert network.stat().st_mtime_ns == before
+    assert report(first) == report(again)
+
+
+def scores(shift: float, spread: float = 0.0) -> BenchmarkScores:
+    """Sequences whose boxes are off by so many pixels, more in every other one."""
+    truth = np.tile([50.0, 50.0, 20.0, 20.0], (10, 1))
+    truths = {str(i): (truth,) for i in range(8)}
+    right = np.array([1.0, 0.0, 0.0, 0.0])
+    off = {str(i): truth + (shift + spread * (-1) ** i) * right for i in range(8)}
+    return score_benchmark(off, truths, RULES["synthetic"])
+
+
+@pytest.mark.parametrize(
+    ("alone", "distilled", "says"),
+    [
+        (scores(8), scores(2), "Distillation helped at this size and seed: SR +"),
+        (scores(2), scores(8), "Distillation hurt at this size and seed: SR -"),
+        (scores(5), scores(5), "no clear difference at this size and seed: SR +0.0"),
+        (scores(5), scores(5, spread=4), "no clear difference"),
+    ],
+)
+def test_the_verdict_is_what_the_figures_say(alone: BenchmarkScores, distilled: BenchmarkScores, says: str) -> None:
+    assert says in verdict(alone, distilled)

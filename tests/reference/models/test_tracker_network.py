@@ -1,0 +1,142 @@
+import pytest
+import torch
+
+from mmdistill import FusedPaths, Pair, ShapeError
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+
+SMALL = {
+    "student": student_settings(width=4, crop_size=96),
+    "teacher": teacher_settings(depth=18, width=4, crop_size=96),
+    "deep teacher": teacher_settings(depth=50, width=4, crop_size=96),
+    "student, layer norm": NetworkSettings(fusion="mpsd-layer-norm", width=4, crop_size=96),
+    "student, paths' rms": NetworkSettings(fusion="mpsd-paths", width=4, crop_size=96),
+    "plain": NetworkSettings(fusion="concat", width=4, crop_size=96),
+    "spatial": NetworkSettings(fusion="spatial", width=4, crop_size=96),
+    "channel": NetworkSettings(fusion="channel", width=4, crop_size=96),
+    "student, teacher's fusion": NetworkSettings(fusion="mdc-frs", width=4, crop_size=96),
+    "student, two trunks": NetworkSettings(streams=2, width=4, crop_size=96),
+    "tir": single_settings("tir", width=4, crop_size=96),
+    "rgb, ResNet-50": single_settings("rgb", depth=50, width=4, crop_size=96),
+}
+
+
+def count(settings: NetworkSettings) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in TrackerNetwork(settings).parameters())
+
+
+def test_parameters_are_counted_as_stated() -> None:
+    assert count(student_settings()) == 10_988_025
+    assert count(NetworkSettings(fusion="mpsd-paths")) == 10_988_025
+    assert count(NetworkSettings(fusion="mpsd-layer-norm")) == 10_988_025 + 6 * (128 + 256)
+    assert count(NetworkSettings(fusion="concat")) == 10_903_407
+    assert count(single_settings("tir")) == 10_739_183  # DiMP-18
+    assert count(single_settings("rgb", classifier="atom")) == 10_739_183 - 590_080 - 302 - 1_770_496
+    unused = {18: 8_393_728 + 513_000, 50: 14_964_736 + 2_049_000}  # layer4 and fc, which are never built
+    assert count(single_settings("rgb", depth=50)) + unused[50] == 43_097_303
+    assert count(NetworkSettings(streams=2)) + 2 * unused[18] == 31_584_265
+    assert count(NetworkSettings(fusion="mdc-frs")) + unused[18] == pytest.approx(25.9e6, rel=0.005)
+    assert count(teacher_settings()) == pytest.approx(47e6, rel=0.005)
+
+
+def batch(frames: int, sequences: int) -> tuple[Pair[torch.Tensor], torch.Tensor]:
+    images = Pair(*torch.randn(2, frames, sequences, 3, 96, 96))
+    boxes = torch.tensor([40.0, 38.0, 20.0, 18.0]) + torch.randn(frames, sequences, 4)
+    return images, boxes
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_shapes_of_a_training_pass(name: str) -> None:
+    network = TrackerNetwork(SMALL[name])
+    train, boxes = batch(3, 2)
+    test, targets = batch(2, 2)
+    proposals = targets[:, :, None].expand(2, 2, 5, 4)
+    predictions = network(train, boxes, test, proposals)
+    assert predictions.scores is not None
+    assert predictions.scores.shape == (6, 2, 2, 7, 7)
+    assert predictions.iou.shape == (2, 2, 5)
+    assert [level.shape[0] for level in predictions.test.levels.rgb] == [4] * 4
+    assert len(predictions.test.fused) == 2
+    paths = 3 if SMALL[name].fusion.startswith("mpsd") else 1
+    assert [len(level.paths) for level in predictions.test.paths] == [paths] * 2
+    for level, fused in zip(predictions.test.paths, predictions.test.fused, strict=False):
+        assert isinstance(level, FusedPaths)
+        assert level.fused is fused
+
+
+def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
+    state = TrackerNetwork(SMALL["plain"]).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items() if name.startswith("fusions.")}
+    assert shapes == {
+        "fusions.0.convolution.weight": (8, 16, 1, 1),
+        "fusions.0.convolution.bias": (8,),
+        "fusions.1.convolution.weight": (16, 32, 1, 1),
+        "fusions.1.convolution.bias": (16,),
+    }
+
+
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_sequences_do_not_see_each_other(name: str) -> None:
+    network = TrackerNetwork(SMALL[name]).double().eval()
+    train, boxes = batch(3, 2)
+    test, targets = batch(2, 2)
+    train, test = (Pair(*(x.double() for x in pair)) for pair in (train, test))
+    boxes, proposals = boxes.double(), targets[:, :, None].expand(2, 2, 5, 4).double()
+    together = network(train, boxes, test, proposals)
+    for s in range(2):
+        one = slice(s, s + 1)
+        alone = network(
+            Pair(*(x[:, one] for x in train)), boxes[:, one], Pair(*(x[:, one] for x in test)), proposals[:, one]
+        )
+        torch.testing.assert_close(together.scores[:, :, one], alone.scores)
+        torch.testing.assert_close(together.iou[:, one], alone.iou)
+
+
+def test_one_stream_passes_both_modalities_through_one_trunk() -> None:
+    network = TrackerNetwork(SMALL["student"]).eval()
+    images = Pair(*torch.randn(2, 2, 3, 96, 96))
+    levels = network.extract(images).levels
+    for member, got in zip(images, levels, strict=True):
+        for expected, level in zip(network.trunks["one"](member), got, strict=True):
+            torch.testing.assert_close(level, expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_is_trained(name: str) -> None:
+    network = TrackerNetwork(SMALL[name])
+    train, boxes = batch(3, 2)
+    test, targets = batch(2, 2)
+    predictions = network(train, boxes, test, targets[:, :, None].expand(2, 2, 5, 4))
+    (predictions.scores.square().sum() + predictions.iou.square().sum()).backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not without
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"modality": "tir"}, "fusion: expected 'none' for modality 'tir', got 'mpsd'"),
+        ({"fusion": "none"}, "fusion: expected a fusion of the two for modality 'rgbt', got 'none'"),
+        ({"modality": "rgb", "fusion": "none", "streams": 2}, "streams: expected 1 for modality 'rgb', got 2"),
+        ({"search_area": 0.0}, "search_area: expected a number from 1 to 100, got 0.0"),
+        ({"label_sigma": float("nan")}, "label_sigma: expected a number from 0.001 to 10, got nan"),
+        ({"optimiser_iterations": -1}, "optimiser_iterations: expected a whole number from 0 to 1,000, got -1"),
+        ({"crop_size": 100}, "crop_size: expected a multiple of 16 from 64 to 1,024, got 100"),
+        ({"crop_size": 1_000_000}, "crop_size: expected .* 1,024, got 1000000"),
+        ({"filter_size": 3}, "filter_size: expected a multiple of 2 from 2 to 32, got 3"),
+        ({"crop_size": 96, "filter_size": 8}, "filter_size: expected at most 6, .* crop_size 96, got 8"),
+        ({"width": 3}, "width: expected a multiple of 2 from 2 to 256, got 3"),
+    ],
+)
+def test_sizes_that_cannot_be_built_are_refused(change: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        NetworkSettings(**change)  # type: ignore[arg-type]
+
+
+def test_unequal_modalities_are_refused() -> None:
+    network = TrackerNetwork(SMALL["student"])
+    with pytest.raises(ShapeError, match="TrackerNetwork: tir: width: expected 96 as rgb, got 80"):
+        network.extract(Pair(torch.zeros(1, 3, 96, 96), torch.zeros(1, 3, 96, 80)))
+    with pytest.raises(ShapeError, match="TrackerNetwork: rgb: channels: expected 3, got 1"):
+        network.extract(Pair(torch.zeros(1, 1, 96, 96), torch.zeros(1, 1, 96, 96)))

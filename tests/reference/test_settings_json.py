@@ -1,0 +1,39 @@
+import dataclasses
+import json
+
+import pytest
+
+from mmdistill.reference.models.config import NetworkSettings, teacher_settings
+from mmdistill.reference.settings_json import from_json, to_json
+from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stages import DistillationSettings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        teacher_settings(),
+        TrainingSettings(steps=3, learning_rates=LearningRates(trunk=1e-5)),
+        DistillationSettings(parts=("mpsd",)),
+    ],
+)
+def test_a_round_trip_changes_nothing(settings: object) -> None:
+    assert from_json(type(settings), to_json(settings)) == settings
+
+
+def test_whole_numbers_serve_as_floats() -> None:
+    assert from_json(NetworkSettings, '{"search_area": 5}').search_area == 5.0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"colour": 3}, "NetworkSettings: unknown settings 'colour'"),
+        ({"fusion": "glue"}, r"NetworkSettings.fusion: expected one of .*, got 'glue'"),
+        ({"width": "wide"}, "NetworkSettings.width: expected int, got 'wide'"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, object], says: str) -> None:
+    text = json.dumps(dataclasses.asdict(NetworkSettings()) | change)
+    with pytest.raises(ValueError, match=says):
+        from_json(NetworkSettings, text)

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmdistill.pair import Pair
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.drawing.annotate import annotate, choose_panels
+from mmdistill.toolkit.drawing.response import Response
+from mmdistill.toolkit.sequence import FramePair, Image
+
+SKY, ORANGE, WHITE = (86, 180, 233), (230, 159, 0), (255, 255, 255)
+
+
+def grey(height: int, width: int, value: int = 90) -> Image:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def frame(height: int = 400, width: int = 500) -> FramePair:
+    return Pair(grey(height, width), grey(height, width, 140))
+
+
+def extent(image: Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
+    """Return left, top, right and bottom of all pixels of exactly this colour."""
+    rows, columns = np.nonzero((image == colour).all(axis=-1))
+    return (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else None
+
+
+def test_panels_stand_side_by_side_above_the_legend() -> None:
+    pair = frame()
+    pair.rgb[..., 0] = 200  # type: ignore[index]
+    image = annotate(pair, {})
+    assert image.dtype == np.uint8
+    assert image.shape[1:] == (1000, 3)
+    assert 400 < image.shape[0] < 450
+    assert tuple(image[200, 250]) == (200, 90, 90)
+    assert tuple(image[200, 750]) == (140, 140, 140)
+
+
+def test_the_input_is_not_drawn_on() -> None:
+    pair = frame()
+    annotate(pair, {"student": [10, 10, 50, 50]})
+    assert (pair.rgb == 90).all()
+    assert (pair.tir == 140).all()
+
+
+def test_a_box_is_where_it_belongs_in_both_panels() -> None:
+    image = annotate(frame(), {"student": [100, 120, 60, 40]})
+    for left in (0, 500):
+        found = extent(image[:400, left : left + 500], SKY)
+        assert found is not None
+        np.testing.assert_allclose(found, (100, 120, 160, 160), atol=1.5)
+        assert (image[130:150, left + 110 : left + 150] == image[130, left + 110]).all(), "the target stays visible"
+
+
+def test_small_images_are_enlarged_with_their_boxes() -> None:
+    image = annotate(frame(180, 240), {"student": [100, 50, 60, 40]})
+    assert image.shape[1] == 720
+    found = extent(image[:270, :360], SKY)
+    assert found is not None
+    np.testing.assert_allclose(found, (150, 75, 240, 135), atol=1.5)
+
+
+def test_every_tracker_has_its_colour_and_a_place_in_the_legend() -> None:
+    image = annotate(frame(), {"student": [20, 60, 60, 40], "teacher": [300, 60, 60, 40]}, truth=[150, 250, 90, 70])
+    for colour, left in ((SKY, 20), (ORANGE, 300), (WHITE, 150)):
+        found = extent(image[:400, :500], colour)
+        assert found is not None
+        assert found[0] == pytest.approx(left, abs=1.5)
+        assert extent(image[400:], colour) is not None
+
+
+def test_a_missing_modality_is_a_dark_panel_with_words() -> None:
+    for pair, side in ((Pair(None, grey(400, 500)), 0), (Pair(grey(400, 500), None), 500)):
+        image = annotate(pair, {"student": [100, 120, 60, 40]})
+        assert image.shape[1] == 1000
+        panel = image[:400, side : side + 500]
+        assert extent(panel, SKY) is None
+        assert np.median(panel) < 40
+        left, top, right, bottom = extent(panel.max(axis=-1, keepdims=True) > 150, (True,) * 3)  # type: ignore[arg-type, misc]
+        np.testing.assert_allclose([(left + right) / 2, (top + bottom) / 2], [250, 200], atol=6)
+
+
+def test_both_modalities_missing() -> None:
+    with pytest.raises(DataError, match="got neither"):
+        annotate(Pair(None, None), {})
+
+
+@pytest.mark.parametrize("box", [[np.nan] * 4, [np.inf, 0, 1, 1], [-1e12, -1e12, 1, 1], [900, 900, 20, 20]])
+def test_boxes_that_cannot_be_seen_are_not_drawn(box: list[float]) -> None:
+    np.testing.assert_array_equal(
+        annotate(frame(), {"student": box}, truth=box)[:400], annotate(frame(), {}, truth=[np.nan] * 4)[:400]
+    )
+
+
+def test_a_box_partly_outside_is_cut_at_the_border() -> None:
+    found = extent(annotate(frame(), {"student": [-50, 120, 100, 1e9]})[:400, :500], SKY)
+    assert found is not None
+    assert found[3] == 399
+    assert found[2] == pytest.approx(50, abs=1.5)
+
+
+def test_the_size_depends_on_image_and_names_only() -> None:
+    names = [f"tracker {k}" for k in range(9)]
+    first = annotate(frame(), {name: [1, 2, 3, 4] for name in names}, truth=[1, 2, 3, 4], score=0.5, caption="frame 1")
+    later = annotate(frame(), {name: [np.nan] * 4 for name in names}, truth=[np.nan] * 4, caption="frame 1 " * 30)
+    assert first.shape == later.shape
+    assert first.shape[0] > annotate(frame(), {"student": [1, 2, 3, 4]}).shape[0], "nine names need more lines"
+
+
+def test_score_and_caption_stand_on_the_right_and_never_touch_the_legend() -> None:
+    plain = annotate(frame(), {"student": [1, 2, 3, 4]})
+    for options in ({"score": 0.25}, {"caption": "frame 7"}, {"score": 0.25, "caption": "frame 7 " * 40}):
+        changed = (annotate(frame(), {"student": [1, 2, 3, 4]}, **options) != plain).any(axis=-1)  # type: ignore[arg-type]
+        rows, columns = np.nonzero(changed)
+        assert rows.min() >= 400
+        assert columns.min() >= 600
+    one, other = (annotate(frame(), {}, score=score) for score in (0.25, 0.75))
+    assert (one != other).any()
+
+
+def response(height: float = 1.0) -> Response:
+    rows, columns = np.mgrid[:19, :19]
+    scores = height * np.exp(-((rows - 9) ** 2 + (columns - 9) ** 2) / 2)
+    return Response(scores.astype(np.float32), np.array([150.0, 100.0, 200.0, 200.0]))
+
+
+def colourful(image: Image) -> int:
+    """Count pixels that are no grey."""
+    return int((np.ptp(image.astype(int), axis=-1) > 20).sum())
+
+
+def test_the_response_is_drawn_on_tir_and_rgb_stays_as_it_is() -> None:
+    image = annotate(frame(), {}, response=response(), panels=choose_panels(True, True, True))
+    assert colourful(image[:400, :500]) == 0
+    assert colourful(image[:400, 500:]) > 500
+    rows, columns = np.nonzero(np.ptp(image[:400, 500:].astype(int), axis=-1) > 20)
+    np.testing.assert_allclose([columns.mean(), rows.mean()], [250, 200], atol=1)
+    assert colourful(image[400:]) > 0, "the legend shows its colours"
+
+
+def test_without_tir_the_response_is_drawn_on_rgb() -> None:
+    panels = choose_panels(True, True, True)
+    image = annotate(Pair(grey(400, 500), None), {}, response=response(), panels=panels, states=Pair("seen", "black"))
+    assert colourful(image[:400, :500]) > 500
+    assert colourful(image[:400, 500:]) == 0
+
+
+def test_why_a_modality_is_missing_is_said() -> None:
+    pair = Pair(grey(400, 500), None)
+    plain = annotate(pair, {})
+    for state in ("missing", "black", "broken"):
+        said = annotate(pair, {}, states=Pair("seen", state))
+        assert (said[:400, 500:] != plain[:400, 500:]).any()
+
+
+@pytest.mark.parametrize(("rgb", "tir"), [(True, False), (False, True)])
+def test_one_modality_stands_beside_itself_with_the_response(rgb: bool, tir: bool) -> None:
+    pair = Pair(grey(400, 500) if rgb else None, grey(400, 500) if tir else None)
+    image = annotate(pair, {"student": [20, 60, 60, 40]}, response=response(), panels=choose_panels(rgb, tir, True))
+    assert image.shape[1] == 1000
+    assert extent(image[:400, :500], SKY) is not None
+    assert extent(image[:400, 500:], SKY) is not None
+    assert colourful(image[300:350, :500]) == 0
+    alone = annotate(pair, {"student": [20, 60, 60, 40]}, panels=choose_panels(rgb, tir, False))
+    assert alone.shape[1] == 500
+
+
+def test_a_frame_without_any_image_has_the_size_of_the_others() -> None:
+    panels = choose_panels(True, True, True)
+    whole = annotate(frame(), {"student": [1, 2, 3, 4]}, response=response(), panels=panels, flag="normal", score=0.5)
+    none = annotate(Pair(None, None), {"student": [1, 2, 3, 4]}, panels=panels, flag="skipped", size=(500, 400))
+    assert none.shape == whole.shape
+
+
+def test_a_flags_dot_says_how_sure_the_tracker_is() -> None:
+    colours = {}
+    for flag in ("normal", "uncertain", "not_found", "skipped"):
+        strip = annotate(frame(), {}, flag=flag, caption="frame 1")[400:, 600:]
+        colours[flag] = {tuple(colour) for colour in strip.reshape(-1, 3) if np.ptp(colour.astype(int)) > 60}
+    assert (0, 158, 115) in colours["normal"]
+    assert (230, 159, 0) in colours["uncertain"]
+    assert (213, 94, 0) in colours["not_found"]
+    assert not colours["skipped"]
+
+
+def test_large_images_are_reduced_with_their_boxes() -> None:
+    image = annotate(frame(1080, 1920), {"student": [200, 100, 120, 80]})
+    assert image.shape[1] == 1920
+    found = extent(image[:540, :960], SKY)
+    assert found is not None
+    np.testing.assert_allclose(found, (100, 50, 160, 90), atol=2.5)
+
+
+@pytest.mark.parametrize("flag", ["not_found", "skipped"])
+def test_the_box_of_a_lost_target_is_gray_and_dashed(flag: str) -> None:
+    image = annotate(frame(), {"student": [100, 120, 60, 40]}, flag=flag)[:400, :500]
+    assert extent(image, SKY) is None
+    image[:60] = 0  # the title's letters have gray edges
+    left, top, right, bottom = extent(image, (190, 190, 190)) or (0, 0, 0, 0)
+    np.testing.assert_allclose((left, top, right, bottom), (100, 120, 160, 160), atol=8)
+    side = (image[120, 98:163] == 190).all(axis=-1)
+    assert np.count_nonzero(np.diff(side.astype(int)) == 1) > 1, "there are gaps"
+    found = annotate(frame(), {"student": [100, 120, 60, 40]}, flag="normal")[60:400, :500]
+    assert extent(found, (190, 190, 190)) is None

@@ -1,0 +1,23 @@
+"""Ground truths and predictions that scoring is tested with."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mmdistill.toolkit.evaluation.protocols import RULES, Rule
+
+NAN = [math.nan] * 4
+EVERY_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
+
+
+def truths_for(rule: Rule, *truths: object) -> tuple[np.ndarray, ...]:
+    """Repeat a single ground truth for rules that want RGB's and TIR's."""
+    arrays_ = [np.asarray(truth, dtype=float) for truth in truths]
+    return tuple(arrays_ * 2 if rule.truth == "best" and len(arrays_) == 1 else arrays_)
+
+
+def moving(frames: int = 12) -> np.ndarray:
+    """A box of 40 x 20 that moves; all numbers exact in binary."""
+    steps = np.arange(frames, dtype=float)
+    return np.stack([50 + 4 * steps, 60 - 2 * steps, 40 + steps, 20 + 0 * steps], axis=1)

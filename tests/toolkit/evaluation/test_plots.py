@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.evaluation import plots
+from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
+from mmdistill.toolkit.evaluation.plots import plot_curves
+from mmdistill.toolkit.evaluation.protocols import RULES
+
+TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
+
+
+def scores(noise: float, rule: str = "vot") -> BenchmarkScores:
+    predicted = TRUTH + np.random.default_rng(0).normal(0, noise, TRUTH.shape)
+    truth = (TRUTH, TRUTH) if RULES[rule].truth == "best" else (TRUTH,)
+    return score_benchmark({"a": predicted}, {"a": truth}, RULES[rule])
+
+
+def test_three_images(tmp_path: Path) -> None:
+    backend = mpl.rcParams["backend"]
+    folder = tmp_path / "report"
+    paths = plot_curves({"student": scores(3), "teacher": scores(1)}, folder)
+    assert [path.name for path in paths] == ["success.png", "precision.png", "normalised_precision.png"]
+    assert sorted(folder.iterdir()) == sorted(paths)
+    images = [cv2.imread(str(path)) for path in paths]
+    assert len({image.tobytes() for image in images}) == 3
+    for image in images:
+        assert image.shape[1] > 800
+        # Both trackers' lines are there, in their colours (BGR).
+        for colour in ((0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)):
+            assert (image == colour).all(axis=-1).sum() > 300
+    assert mpl.rcParams["backend"] == backend
+
+
+def legends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trackers: dict[str, BenchmarkScores]) -> list[list[str]]:
+    """Return each plot's legend, top to bottom."""
+    seen = []
+
+    class Recorded(plots.Figure):  # type: ignore[misc]
+        def savefig(self, *args: object, **options: object) -> None:
+            legend = self.axes[0].get_legend() or self.legends[0]
+            seen.append([text.get_text() for text in legend.get_texts()])
+            super().savefig(*args, **options)
+
+    monkeypatch.setattr(plots, "Figure", Recorded)
+    plot_curves(trackers, tmp_path)
+    return seen
+
+
+def test_the_legend_has_the_best_first_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, fair, poor = scores(1, "gtot"), scores(4, "gtot"), scores(12, "gtot")
+    trackers = {"fair": fair, "poor": poor, "good": good}
+    success, precision, normalised = legends(tmp_path, monkeypatch, trackers)
+    ranked = {"good": good.overall, "fair": fair.overall, "poor": poor.overall}
+    assert success == [f"[{each.SR:.1f}] {name}" for name, each in ranked.items()]
+    assert precision == [f"[{each.PR:.1f}] {name}" for name, each in ranked.items()]
+    assert normalised == [f"[{each.NPR:.1f}] {name}" for name, each in ranked.items()]
+
+
+def test_many_trackers_get_a_legend_beside_the_plot(tmp_path: Path) -> None:
+    few = plot_curves({str(k): scores(k) for k in range(1, 7)}, tmp_path / "few")
+    many = plot_curves({str(k): scores(k) for k in range(1, 31)}, tmp_path / "many")
+    assert cv2.imread(str(many[0])).shape[1] > cv2.imread(str(few[0])).shape[1]
+
+
+def test_trackers_scored_differently_do_not_share_a_plot(tmp_path: Path) -> None:
+    rounded = replace(RULES["vot"], round_predictions=True)
+    other = score_benchmark({"a": TRUTH}, {"a": (TRUTH,)}, rounded)
+    with pytest.raises(DataError, match="2 trackers and 2 rules"):
+        plot_curves({"a": scores(1), "b": other}, tmp_path)
+    with pytest.raises(DataError, match="0 trackers"):
+        plot_curves({}, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.cost import network_cost, read_cost
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import save_network
+from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.report.cost import Cost, read_saved_cost, save_cost
+
+
+def convolutions(module: nn.Module, sides: dict[int, int]) -> int:
+    """Multiply-adds of a chain of convolutions, from its weights and the side of the map each gives."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    return sum(layer.weight.numel() * sides[number] ** 2 for number, layer in enumerate(layers))
+
+
+@pytest.mark.parametrize("classifier", ["dimp", "atom"])
+def test_a_single_trackers_by_hand(classifier: str) -> None:
+    settings = single_settings("tir", width=8, crop_size=96, classifier=classifier)
+    network = TrackerNetwork(settings)
+    trunk = network.trunks["one"]
+    by_hand = 0
+    for name, layer in trunk.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            side = {"layer1": 24, "layer2": 12, "layer3": 6}.get(name.partition(".")[0], 48)
+            by_hand += layer.weight.numel() * side**2
+    by_hand += convolutions(network.iou_net.test_level3, dict.fromkeys(range(9), 12))
+    by_hand += convolutions(network.iou_net.test_level4, dict.fromkeys(range(9), 6))
+    if network.classifier is not None:
+        by_hand += convolutions(network.classifier.extractor, dict.fromkeys(range(9), 6))
+        by_hand += 32 * 4 * 4 * 6 * 6  # the filter, as one matrix product over the 6 x 6 features
+    cost = network_cost(settings)
+    assert cost.multiply_adds == by_hand
+    assert cost.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert cost.what.startswith("DiMP on TIR" if classifier == "dimp" else "ATOM on TIR")
+
+
+def test_two_modalities_cost_a_trunk_each_and_a_fusion() -> None:
+    one, student, teacher = (
+        network_cost(settings) for settings in (single_settings("rgb"), student_settings(), teacher_settings(depth=18))
+    )
+    assert one.multiply_adds < student.multiply_adds < teacher.multiply_adds < 3 * one.multiply_adds
+    assert student.parameters == 10_988_025  # as docs/reference.md says
+    assert network_cost(teacher_settings()).parameters == 46_957_103
+
+
+def test_of_a_file(tmp_path: Path) -> None:
+    settings = NetworkSettings(width=4, crop_size=96)
+    save_network(tmp_path / "network.safetensors", TrackerNetwork(settings))
+    assert read_cost(tmp_path / "network.safetensors") == network_cost(settings)
+    with pytest.raises(DataError, match="there is no such file"):
+        read_cost(tmp_path / "none.safetensors")
+
+
+def test_a_saved_cost_is_read_back_from_the_folder_alone(tmp_path: Path) -> None:
+    assert read_saved_cost(tmp_path) is None
+    cost = Cost(12, 34, "DiMP on TIR")
+    save_cost(tmp_path / "cost.json", cost)
+    assert read_saved_cost(tmp_path) == cost
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"parameters": 1, "what": ""}', "'multiply_adds': expected a count, got 'nothing'"),
+        ('{"parameters": NaN, "multiply_adds": 1, "what": ""}', "'parameters': expected a count, got 'nan'"),
+        ('{"parameters": 1, "multiply_adds": -1, "what": ""}', "'multiply_adds'"),
+        ('{"parameters": 1, "multiply_adds": 1, "what": 3}', "'what'"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_saved_cost_that_is_damaged_is_refused_by_its_field(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "cost.json").write_text(content)
+    with pytest.raises(DataError, match=rf"cost\.json.*{said}"):
+        read_saved_cost(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "../secret.json"])
+def test_a_saved_cost_lies_in_the_folder_itself(tmp_path: Path, target: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "run" / "cost.json").symlink_to(target)
+    with pytest.raises(DataError, match=r"cost\.json: expected a (regular file|file below)"):
+        read_saved_cost(tmp_path / "run")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from importlib.resources import files
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from mmdistill.toolkit.report.charts import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Look, colour_rules
+
+# How people see who lack one kind of cone: Machado, Oliveira and Fernandes, 2009, severity 1, on linear RGB.
+VISIONS = {
+    "all": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(float(linear(colour) @ (0.2126, 0.7152, 0.0722)) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / (0.9505, 1, 1.089)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize(("colours", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)])
+@pytest.mark.parametrize("vision", list(VISIONS))
+def test_every_reader_can_tell_the_colours_apart(colours: tuple[str, ...], ground: str, vision: str) -> None:
+    assert min(contrast(colour, ground) for colour in colours) >= 3  # WCAG 2, graphical objects
+    seen = [lab(np.array(VISIONS[vision]) @ linear(colour)) for colour in colours]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 20
+
+
+def test_the_grounds_are_the_pages() -> None:
+    css = files("mmdistill.toolkit.report").joinpath("page.css").read_text("utf-8")
+    assert f"--ground: light-dark({LIGHT_GROUND}, {DARK_GROUND});" in css
+
+
+def test_thirty_six_trackers_look_different_and_six_have_colours_of_their_own() -> None:
+    looks = [(Look(place).colour, Look(place).dash, Look(place).mark) for place in range(36)]
+    assert len(set(looks)) == 36
+    for part in range(3):
+        assert len({look[part] for look in looks[:6]}) == 6
+    assert Look(0).on_images == (0x8F, 0xC3, 0xF0)
+    for look in looks[:6]:
+        assert f".{look[0]}{{" in colour_rules()

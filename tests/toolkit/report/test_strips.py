@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdistill.pair import Pair
+from mmdistill.toolkit.drawing.style import WHITE
+from mmdistill.toolkit.report.closeups import CLOSEST, WIDTH, data_uri, draw_frame, region
+
+BLUE, RED = (40, 90, 250), (250, 60, 20)
+
+
+def edges(image: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of all pixels of a colour."""
+    rows, columns = np.nonzero((image == colour).all(axis=-1))
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+def test_both_boxes_and_the_truth_are_where_they_belong() -> None:
+    grey = np.full((240, 320, 3), 90, np.uint8)
+    truth, first, second = np.array([[20.0, 30, 60, 40], [200, 20, 80, 100], [60, 120, 90, 60]])
+    image = draw_frame(Pair(grey, grey), [truth], [(first, BLUE), (second, RED)])
+    assert image.shape == (480, WIDTH, 3)
+    for half in (image[:240], image[240:]):
+        for (x, y, w, h), colour in ((truth, WHITE), (first, BLUE), (second, RED)):
+            assert np.abs(np.array(edges(half, colour)) - (x, y, x + w, y + h)).max() <= 2
+
+
+def test_each_modality_has_its_own_truth_and_a_missing_one_no_room() -> None:
+    grey = np.full((120, 160, 3), 90, np.uint8)
+    rgb, tir, box = np.array([[10.0, 10, 60, 60], [90, 50, 60, 60], [5, 5, 150, 110]])
+    both = draw_frame(Pair(grey, grey), [rgb, tir], [(box, BLUE)])
+    left = [edges(half, WHITE)[0] for half in (both[:240], both[240:])]
+    assert np.abs(np.array(left) - (20, 180)).max() <= 2
+    alone = draw_frame(Pair(None, grey), [rgb, tir], [(box, BLUE)])
+    np.testing.assert_array_equal(alone, both[240:])
+
+
+def test_the_image_of_a_data_uri_is_the_image() -> None:
+    image = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 255, (15, 20, 3)), 16, 0), 16, 1).astype(np.uint8)
+    head, _, data = data_uri(image).partition(",")
+    assert head == "data:image/jpeg;base64"
+    decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decoded.astype(int) - image).mean() < 12
+    assert data_uri(image) == data_uri(image.copy())
+
+
+sides = st.integers(1, 900)
+numbers = st.floats(-2000, 2000)
+boxes = st.lists(st.tuples(numbers, numbers, numbers, numbers).map(np.array), max_size=3)
+
+
+@given(sides, sides, boxes)
+def test_a_region_is_a_part_of_the_image_that_holds_the_boxes(width: int, height: int, found: list[np.ndarray]) -> None:
+    x, y, w, h = region(width, height, [*found, np.full(4, np.nan)])
+    assert min(x, y) >= 0
+    assert min(w, h) >= 1
+    assert x + w <= width
+    assert y + h <= height
+    assert w >= CLOSEST * width - 1
+    if found and all((box[2:] > 0).all() for box in found):
+        low = np.min([box[:2] for box in found], axis=0).clip(0, (width, height))
+        high = np.max([box[:2] + box[2:] for box in found], axis=0).clip(0, (width, height))
+        assert (low >= (x - 1, y - 1)).all()
+        assert (high <= (x + w + 1, y + h + 1)).all()
+
+
+def test_the_image_is_shown_whole_where_there_is_no_box() -> None:
+    assert region(64, 48, [np.full(4, np.nan)]) == (0, 0, 64, 48)
+    assert region(1000, 500, [np.array([480.0, 240, 40, 20])]) == pytest.approx((300, 150, 400, 200))

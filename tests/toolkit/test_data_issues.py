@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from mmdistill.toolkit.data_issues import Oddities
+
+
+def test_kinds_are_counted_and_details_listed() -> None:
+    first, second = Oddities(), Oddities()
+    first.add("once")
+    for _ in range(3):
+        first.add("often")
+    second.add("short", "car")
+    second.add("often")
+    first.extend(second)
+    assert len(first) == 6
+    assert first.lines() == ["once", "often: 4", "short: 1", "  car"]
+    assert Oddities().lines() == []
+
+
+def test_only_so_many_details_are_shown() -> None:
+    oddities = Oddities()
+    for name in "abcd":
+        oddities.add("short", name)
+    assert oddities.lines(most=2) == ["short: 4", "  a", "  b", "  and 2 more"]
+    assert oddities.lines(most=4) == ["short: 4", "  a", "  b", "  c", "  d"]
