@@ -40,7 +40,7 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.reference.training.sampler import Crops, Sample, Sampler
-from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.boxes import centers
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.sequence import TrackingSequence
 
@@ -103,7 +103,7 @@ def single_crops(found: Iterable[Sample]) -> list[Pair[Tensor]]:
 
 
 def batch(crops: Crops) -> Pair[Tensor]:
-    """Return crops as normalised images."""
+    """Return crops as normalized images."""
     return Pair(*(to_tensor(images).contiguous() for images in crops.images))
 
 
@@ -163,7 +163,7 @@ def score_agreement(
     found: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in contestants}
     for sample in samples:
         base = score_maps(classifier, contestants[BASE], sample)
-        true = centres(sample.test.boxes) / classifier.STRIDE
+        true = centers(sample.test.boxes) / classifier.STRIDE
         for name, backend in contestants.items():
             scores = score_maps(classifier, backend, sample)
             distance = np.linalg.norm(peaks(scores) - true, axis=1)

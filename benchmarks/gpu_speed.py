@@ -8,7 +8,7 @@ With ``--device cpu`` it does the same on a processor, with sizes that suit one;
 side by side.
 
 Tracking: ``track_batch`` over frames that are decoded and in memory, from the end of the warm-up to the end of the
-videos. In it is all that a frame takes: crops on the host, upload, network, localisation, refinement, learning. The
+videos. In it is all that a frame takes: crops on the host, upload, network, localization, refinement, learning. The
 network is random, so the tracker believes every frame, and does a trained one's work. The student is the one that is
 shipped, without the paper's unused layer4 and fc, and with batch norm folded; bfloat16 is autocast.
 

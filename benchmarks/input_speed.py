@@ -39,11 +39,11 @@ from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synth
 from mmdistill.reference.training import sampler as sampling
 from mmdistill.reference.training.data_loader import Loader, Share, collate
 from mmdistill.reference.training.data_sources import training_sequences
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage
-from mmdistill.reference.training.train_step import Learner
+from mmdistill.reference.training.train_step import TrainStep
 from mmdistill.reference.training.trainer import Waiting
 from mmdistill.toolkit.datasets.folder_sequence import FolderSequence, read_sequences, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
@@ -106,18 +106,18 @@ def _part_times(sampler: Sampler, samples: int) -> dict[str, float]:
         sample = watch.timed("sample", sampler.sample)
         drawn = [sample(number) for number in range(samples)]
     batch = watch.timed("batch", collate)(drawn)
-    watch.timed("normalise", batch.to)(torch.device("cpu"))
+    watch.timed("normalize", batch.to)(torch.device("cpu"))
     took = {name: 1000 * seconds / samples for name, seconds in watch.seconds.items()}
     together = took["sample"] + took["batch"]
     took["jitter"] = took.pop("sample") - took["decode"] - took["crop"]
-    return {name: round(took[name], 2) for name in ("decode", "crop", "jitter", "batch", "normalise")} | {
+    return {name: round(took[name], 2) for name in ("decode", "crop", "jitter", "batch", "normalize")} | {
         "together": round(together, 2)
     }
 
 
 def loading(sampler: Sampler, sequences: int, batches: int, workers: int) -> dict[str, float]:
     """Return what workers do: samples a second of a core, of all processes' time, and by the clock on the wall."""
-    share = Share.of(TrainingSettings(sequences=sequences), Ranks.current())
+    share = Share.of(TrainingSettings(sequences=sequences), DistributedContext.current())
     before, start = _processor_seconds(), time.perf_counter()
     for _ in Loader(sampler, share, workers=workers).batches(0, batches):
         pass
@@ -159,8 +159,10 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         settings = TrainingSettings(steps=options.steps, sequences=options.sequences, workers=workers)
         torch.manual_seed(0)
         network = TrackerNetwork(student_settings(width=options.width, crop_size=options.crop_size))
-        learner = Learner(AloneStage(network), settings, torch.device(options.device), Ranks.current())
-        passes = Loader(sampler, Share.of(settings, Ranks.current()), workers=workers).batches(0, options.steps)
+        learner = TrainStep(AloneStage(network), settings, torch.device(options.device), DistributedContext.current())
+        passes = Loader(sampler, Share.of(settings, DistributedContext.current()), workers=workers).batches(
+            0, options.steps
+        )
         waiting, start = Waiting(), 0.0
         for number in range(options.steps):
             with waiting.wait():

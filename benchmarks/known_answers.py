@@ -18,7 +18,7 @@ from typing import Any
 
 from parts.machine import machine
 
-from mmdistill.toolkit.datasets import BenchmarkName, LabelledSequence, open_benchmark
+from mmdistill.toolkit.datasets import BenchmarkName, LabeledSequence, open_benchmark
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences, truths_of
 from mmdistill.toolkit.evaluation.protocols import RULES
 from mmdistill.toolkit.evaluation.results import read_results_for
@@ -38,7 +38,7 @@ def measure(metrics: Path, name: BenchmarkName) -> list[dict[str, object]]:
     return [_figures(folder, name, sequences) for folder in sorted((place / "results").iterdir())]
 
 
-def _figures(folder: Path, name: BenchmarkName, sequences: list[LabelledSequence]) -> dict[str, object]:
+def _figures(folder: Path, name: BenchmarkName, sequences: list[LabeledSequence]) -> dict[str, object]:
     boxes = read_results_for(folder, {each.name: truths_of(each) for each in sequences})
     exact = score_sequences(boxes, sequences, RULES[name])
     whole = score_sequences(boxes, sequences, replace(RULES[name], round_predictions=True))
@@ -65,9 +65,9 @@ def table(report: dict[str, Any]) -> list[str]:
     """Return the figures as a Markdown table; NPR where the benchmark's publication has it."""
     lines = ["| Benchmark | Tracker | PR | NPR | SR |", "|---|---|---:|---:|---:|"]
     for each in report["trackers"]:
-        normalised = f" {each['NPR']:.1f}" if each["benchmark"] == "lasher" else ""
+        normalized = f" {each['NPR']:.1f}" if each["benchmark"] == "lasher" else ""
         title = TITLES[each["benchmark"]]
-        lines.append(f"| {title} | {each['tracker']} | {each['PR']:.1f} |{normalised} | {each['SR']:.1f} |")
+        lines.append(f"| {title} | {each['tracker']} | {each['PR']:.1f} |{normalized} | {each['SR']:.1f} |")
     return lines
 
 

@@ -88,11 +88,11 @@ def batches(settings: Experiment, count: int) -> list[Pair[Tensor]]:
 def learn(distillation: Distillation, given: list[Pair[Tensor]]) -> None:
     """Take one exact step on each batch, so that what is measured is not the random student's gradient."""
     parameters = [*distillation.student.parameters(), *distillation.loss.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    optimizer = torch.optim.Adam(parameters, lr=1e-3)
     for images in given:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         distillation.total(images).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
 
 def measure(settings: Experiment) -> dict[str, object]:

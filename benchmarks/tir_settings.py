@@ -56,7 +56,7 @@ class Experiment:
         start: file of the tracker that all settings begin with.
         pairs: folder of pairs.
         hold_out: how many pairs, the last by name, are for testing.
-        real: folder of labelled TIR sequences; none if empty.
+        real: folder of labeled TIR sequences; none if empty.
         schedule: of every training.
         precision: of training.
         residual: TCL's.
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--from", dest="start", required=True, help="weights of an RGB tracker")
     parser.add_argument("--pairs", required=True, help="folder of aligned pairs")
     parser.add_argument("--hold-out", type=int, default=30)
-    parser.add_argument("--real", default="", help="folder of labelled TIR sequences")
+    parser.add_argument("--real", default="", help="folder of labeled TIR sequences")
     parser.add_argument("--runs", type=Path, default=Path("runs/tir_settings"), help="where trainings and scores live")
     parser.add_argument("--out", type=Path, help="file for the report")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -4,7 +4,7 @@
         C1=runs/C1/network.safetensors B3=runs/seed_0/B3/network.safetensors B3=runs/seed_1/B3/network.safetensors
 
 A setting learns with RGB in one branch and TIR in the other; what is then tracked is TIR in both. Each network's errors
-are measured either way, and with RGB in both, on central patches by its running statistics: of target centre location
+are measured either way, and with RGB in both, on central patches by its running statistics: of target center location
 DiMP's hinge-like residual and the peak of the score maps, of box estimation the predicted IoU on the scale -1 to 1. The
 start stands first. A name that is given several times is a setting over seeds; their mean is shown.
 """
@@ -47,9 +47,9 @@ BACKGROUND = 0.05
 
 def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> list[Batch]:
     """Return batches of five central patches."""
-    centre = SETTINGS["C1"]
-    training = SCHEDULES["short"].training(centre, seed=1)
-    sampler = PatchSamples(pairs, settings, progress=False)(centre, training).sampler
+    center = SETTINGS["C1"]
+    training = SCHEDULES["short"].training(center, seed=1)
+    sampler = PatchSamples(pairs, settings, progress=False)(center, training).sampler
     return list(batches(sampler, training.sequences, start=0, stop=count))
 
 

@@ -59,7 +59,7 @@ def measure(settings: Experiment) -> list[dict[str, float]]:
     torch.manual_seed(0)
     torch.set_num_threads(settings.threads)
     network = TrackerNetwork(student_settings(settings.width, settings.crop))
-    tracking = replace(PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-1.0, rival=2.0))
+    tracking = replace(PUBLISHED, localization=replace(PUBLISHED.localization, not_found=-1.0, rival=2.0))
     tracker = ReferenceTracker(network, tracking)
     (video,) = synthetic_sequences(1, seed=0, settings=SyntheticSettings(length=settings.frames))
     tracker.init(video.frame(0), video.boxes[0])

@@ -1,6 +1,6 @@
-"""Distil in a Hugging Face Accelerate loop, in bfloat16.
+"""Distill in a Hugging Face Accelerate loop, in bfloat16.
 
-Each line that concerns distillation ends in ``# distil``; the rest is a loop as it is without it.
+Each line that concerns distillation ends in ``# distill``; the rest is a loop as it is without it.
 """
 
 import tempfile
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distill
 
 try:
     from accelerate import Accelerator
@@ -57,32 +57,32 @@ def main(epochs=2):
     torch.manual_seed(0)
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     net = Tracker(8)
-    teacher = Tracker(16).eval().requires_grad_(False).to(accelerator.device)  # yours comes trained  # distil
-    scfd, hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
+    teacher = Tracker(16).eval().requires_grad_(False).to(accelerator.device)  # yours comes trained  # distill
+    scfd, hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill
     groups = [{"params": net.parameters(), "lr": 3e-3}]
-    groups += scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+    groups += scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distill
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.95**step)
     loader = torch.utils.data.DataLoader(Frames(), batch_size=4)
     net, optimizer, scheduler, loader = accelerator.prepare(net, optimizer, scheduler, loader)
-    scfd = accelerator.prepare(scfd)  # in autocast, in DDP, and in what save_state saves  # distil
-    layers, history = ["stages.0", "stages.1"], []  # distil
-    taps, teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distil
+    scfd = accelerator.prepare(scfd)  # in autocast, in DDP, and in what save_state saves  # distill
+    layers, history = ["stages.0", "stages.1"], []  # distill
+    taps, teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distill
     for _ in range(epochs):
         for batch in loader:
-            with taps:  # distil
+            with taps:  # distill
                 scores = net(batch["rgb"], batch["tir"])["scores"]
             loss = F.mse_loss(scores, batch["label"])
-            with torch.no_grad(), accelerator.autocast(), teacher_taps:  # distil
-                teacher_scores = teacher(batch["rgb"], batch["tir"])["scores"]  # distil
-            features = scfd(taps.pair(), teacher_taps.pair())  # distil
-            terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, batch["label"])))  # distil
-            assert history or not dead_terms(terms, net)  # distil
+            with torch.no_grad(), accelerator.autocast(), teacher_taps:  # distill
+                teacher_scores = teacher(batch["rgb"], batch["tir"])["scores"]  # distill
+            features = scfd(taps.pair(), teacher_taps.pair())  # distill
+            terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, batch["label"])))  # distill
+            assert history or not dead_terms(terms, net)  # distill
             optimizer.zero_grad()
-            accelerator.backward(loss + terms.total)  # distil
+            accelerator.backward(loss + terms.total)  # distill
             optimizer.step()
             scheduler.step()
-            stats = {"loss": loss, **terms.as_dict()}  # distil
+            stats = {"loss": loss, **terms.as_dict()}  # distill
             history.append({name: value.item() for name, value in stats.items()})
     with tempfile.TemporaryDirectory() as folder:
         accelerator.save_state(folder)

@@ -1,15 +1,15 @@
-"""Distil an image classifier: features by Knowledge Review, logits by Hinton's KD; the student is compiled.
+"""Distill an image classifier: features by Knowledge Review, logits by Hinton's KD; the student is compiled.
 
 Nothing here concerns tracking: one modality, a residual network, class labels. Each line that concerns distillation
-ends in ``# distil``; the rest is a classifier and its training.
+ends in ``# distill``; the rest is a classifier and its training.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import FeatureTaps, Terms, dead_terms  # distil
-from mmdistill.losses import KDLoss, ReviewKDLoss  # distil
+from mmdistill import FeatureTaps, Terms, dead_terms  # distill
+from mmdistill.losses import KDLoss, ReviewKDLoss  # distill
 
 
 class Residual(nn.Module):
@@ -55,30 +55,30 @@ def main(steps=16):
     torch.manual_seed(0)
     net = ResNet(width=8, blocks=1)
     groups = [{"params": net.parameters(), "lr": 0.1, "weight_decay": 1e-4}]
-    teacher = ResNet(width=16, blocks=2).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
-    layers = ["layer1", "layer2", "layer3"]  # distil
-    review, kd = ReviewKDLoss((8, 16, 32), (16, 32, 64)), KDLoss()  # distil
-    groups += review.param_groups(lr=0.1, weight_decay=1e-4)  # before the scheduler is made  # distil
+    teacher = ResNet(width=16, blocks=2).eval().requires_grad_(False)  # yours comes from a checkpoint  # distill
+    layers = ["layer1", "layer2", "layer3"]  # distill
+    review, kd = ReviewKDLoss((8, 16, 32), (16, 32, 64)), KDLoss()  # distill
+    groups += review.param_groups(lr=0.1, weight_decay=1e-4)  # before the scheduler is made  # distill
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, 3 * steps // 4])
     compiled = torch.compile(net, backend="eager")  # leave the backend out where a compiler is at hand
-    taps, teacher_taps = FeatureTaps(compiled, layers), FeatureTaps(teacher, layers)  # distil
+    taps, teacher_taps = FeatureTaps(compiled, layers), FeatureTaps(teacher, layers)  # distill
     history = []
     for step in range(steps):
         images, labels = batch(step)
-        with taps:  # distil
+        with taps:  # distill
             logits = compiled(images)
         loss = F.cross_entropy(logits, labels)
-        with torch.no_grad(), teacher_taps:  # distil
-            teacher_logits = teacher(images)  # distil
-        features = review(list(taps.values()), list(teacher_taps.values()))  # distil
-        terms = Terms.weighted((1.0, features), (1.0, kd(logits, teacher_logits)))  # distil
-        assert step or not dead_terms(terms, net)  # distil
+        with torch.no_grad(), teacher_taps:  # distill
+            teacher_logits = teacher(images)  # distill
+        features = review(list(taps.values()), list(teacher_taps.values()))  # distill
+        terms = Terms.weighted((1.0, features), (1.0, kd(logits, teacher_logits)))  # distill
+        assert step or not dead_terms(terms, net)  # distill
         optimizer.zero_grad()
-        (loss + terms.total).backward()  # distil
+        (loss + terms.total).backward()  # distill
         optimizer.step()
         scheduler.step()
-        stats = {"loss": loss, **terms.as_dict()}  # distil
+        stats = {"loss": loss, **terms.as_dict()}  # distill
         history.append({name: value.item() for name, value in stats.items()})
     print(history[0], history[-1], sep="\n")
     return history

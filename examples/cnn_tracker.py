@@ -1,16 +1,16 @@
-"""Distil a DiMP-like tracker: a teacher with one trunk per modality, a student with one trunk for both.
+"""Distill a DiMP-like tracker: a teacher with one trunk per modality, a student with one trunk for both.
 
 Shows all of CMD in plain PyTorch: features (SCFD), fusion (MPSD) and response (HFRD), in an actor that the training
-loop calls. Each line that concerns distillation ends in ``# distil``; the rest is a tracker and its training.
+loop calls. Each line that concerns distillation ends in ``# distill``; the rest is a tracker and its training.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss, dead_terms  # distil
+from mmdistill import CMDLoss, FeatureTaps, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss, dead_terms  # distill
 
-FIRST, SECOND = ([f"trunks.{trunk}.layer{level}" for level in (1, 2, 3)] for trunk in (0, 1))  # distil
+FIRST, SECOND = ([f"trunks.{trunk}.layer{level}" for level in (1, 2, 3)] for trunk in (0, 1))  # distill
 
 
 def layer(inputs, outputs, stride):
@@ -51,32 +51,32 @@ class Tracker(nn.Module):  # makes a filter of the train images and scores the t
 
 class Student(Tracker):
     def fuse(self, rgb, tir):
-        return self.fusion(Pair(rgb, tir)).fused  # distil
+        return self.fusion(Pair(rgb, tir)).fused  # distill
 
 
 class Actor:  # computes the loss of a batch
     def __init__(self, net, teacher, cmd):
         self.net = net
-        self.teacher, self.cmd = teacher, cmd  # distil
-        self.taps = FeatureTaps(net, [*FIRST, "fusion"])  # distil
-        self.teacher_taps = FeatureTaps(teacher, [*FIRST, *SECOND, "fusion"])  # distil
+        self.teacher, self.cmd = teacher, cmd  # distill
+        self.taps = FeatureTaps(net, [*FIRST, "fusion"])  # distill
+        self.teacher_taps = FeatureTaps(teacher, [*FIRST, *SECOND, "fusion"])  # distill
 
     def __call__(self, data):
-        with self.taps:  # distil
+        with self.taps:  # distill
             scores = self.net(train_images=data["train_images"], test_images=data["test_images"])
         loss = F.mse_loss(scores, data["label"])
-        with torch.no_grad(), self.teacher_taps:  # distil
-            teacher_scores = self.teacher(data["train_images"], data["test_images"])  # distil
-        terms = self.cmd(  # distil
-            student_fused=[self.taps["fusion"]],  # distil
-            teacher_fused=[self.teacher_taps["fusion"]],  # distil
-            student_features=self.taps.pair(FIRST, calls=(2, 3)),  # after the train images' two calls  # distil
-            teacher_features=self.teacher_taps.pair(rgb=FIRST, tir=SECOND, calls=1),  # distil
-            student_response=scores,  # distil
-            teacher_response=teacher_scores,  # distil
-            gaussian=data["label"],  # distil
-        )  # distil
-        return loss, terms  # distil
+        with torch.no_grad(), self.teacher_taps:  # distill
+            teacher_scores = self.teacher(data["train_images"], data["test_images"])  # distill
+        terms = self.cmd(  # distill
+            student_fused=[self.taps["fusion"]],  # distill
+            teacher_fused=[self.teacher_taps["fusion"]],  # distill
+            student_features=self.taps.pair(FIRST, calls=(2, 3)),  # after the train images' two calls  # distill
+            teacher_features=self.teacher_taps.pair(rgb=FIRST, tir=SECOND, calls=1),  # distill
+            student_response=scores,  # distill
+            teacher_response=teacher_scores,  # distill
+            gaussian=data["label"],  # distill
+        )  # distill
+        return loss, terms  # distill
 
 
 def batch(step, size=4):
@@ -93,23 +93,23 @@ def batch(step, size=4):
 
 def main(steps=24):
     torch.manual_seed(0)
-    net = Student(width=8, streams=1, fusion=MPSDFusion(32))  # distil
-    teacher = Tracker(16, 2, nn.Conv2d(128, 64, 1)).eval().requires_grad_(False)  # yours comes trained  # distil
-    scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distil
-    cmd = CMDLoss(scfd, MPSDLoss((32,), (64,)), HFRDLoss(), alpha=0.1, beta=1.0)  # distil
+    net = Student(width=8, streams=1, fusion=MPSDFusion(32))  # distill
+    teacher = Tracker(16, 2, nn.Conv2d(128, 64, 1)).eval().requires_grad_(False)  # yours comes trained  # distill
+    scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distill
+    cmd = CMDLoss(scfd, MPSDLoss((32,), (64,)), HFRDLoss(), alpha=0.1, beta=1.0)  # distill
     groups = [{"params": net.parameters(), "lr": 3e-3, "weight_decay": 1e-4}]
-    groups += cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+    groups += cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distill
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     actor, history = Actor(net, teacher, cmd), []
     for step in range(steps):
         loss, terms = actor(batch(step))
-        assert step or not dead_terms(terms, net)  # distil
+        assert step or not dead_terms(terms, net)  # distill
         optimizer.zero_grad()
-        (loss + terms.total).backward()  # distil
+        (loss + terms.total).backward()  # distill
         optimizer.step()
         scheduler.step()
-        stats = {"loss": loss, **terms.as_dict()}  # distil
+        stats = {"loss": loss, **terms.as_dict()}  # distill
         history.append({name: value.item() for name, value in stats.items()})
     print(history[0], history[-1], sep="\n")
     return history

@@ -1,7 +1,7 @@
-"""Distil in two processes with DistributedDataParallel, where only a tap reaches the student's deepest layer.
+"""Distill in two processes with DistributedDataParallel, where only a tap reaches the student's deepest layer.
 
 With such a layer ``find_unused_parameters=True`` raises "ready only once"; ``static_graph=True`` does not. Each line
-that concerns distillation ends in ``# distil``; the rest is a DDP run as it is without it.
+that concerns distillation ends in ``# distill``; the rest is a DDP run as it is without it.
 """
 
 import json
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms  # distill
 
 WORLD = 2
 LAYERS = ["layer1", "layer2", "layer3"]
@@ -54,33 +54,33 @@ def worker(rank, folder, steps):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
-    net = DistributedDataParallel(Tracker(8), static_graph=True)  # in place of find_unused_parameters  # distil
-    scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distil
-    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
-    taps, teacher_taps = FeatureTaps(net, LAYERS), FeatureTaps(teacher, LAYERS)  # distil
+    net = DistributedDataParallel(Tracker(8), static_graph=True)  # in place of find_unused_parameters  # distill
+    scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distill
+    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distill
+    taps, teacher_taps = FeatureTaps(net, LAYERS), FeatureTaps(teacher, LAYERS)  # distill
     groups = [{"params": net.parameters(), "lr": 3e-3}]
-    groups += scfd.param_groups(lr=3e-3)  # before it is wrapped  # distil
+    groups += scfd.param_groups(lr=3e-3)  # before it is wrapped  # distill
     optimizer = torch.optim.AdamW(groups)
-    scfd, hfrd = DistributedDataParallel(scfd), HFRDLoss()  # distil
+    scfd, hfrd = DistributedDataParallel(scfd), HFRDLoss()  # distill
     history = []
     for step in range(steps):
         rgb, tir, label = batch(WORLD * step + rank)
-        with taps:  # distil
+        with taps:  # distill
             scores = net(rgb, tir)
         loss = F.mse_loss(scores, label)
-        with torch.no_grad(), teacher_taps:  # distil
-            teacher_scores = teacher(rgb, tir)  # distil
-        features = scfd(taps.pair(), teacher_taps.pair())  # distil
-        terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, label)))  # distil
+        with torch.no_grad(), teacher_taps:  # distill
+            teacher_scores = teacher(rgb, tir)  # distill
+        features = scfd(taps.pair(), teacher_taps.pair())  # distill
+        terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, label)))  # distill
         optimizer.zero_grad()
-        (loss + terms.total).backward()  # distil
+        (loss + terms.total).backward()  # distill
         optimizer.step()
-        stats = {"loss": loss, **terms.as_dict()}  # distil
+        stats = {"loss": loss, **terms.as_dict()}  # distill
         history.append({name: value.item() for name, value in stats.items()})
     reached = all(parameter.grad is not None for parameter in net.parameters())
     checksum = sum(parameter.double().abs().sum().item() for parameter in net.parameters())
     Path(folder, f"{rank}.json").write_text(json.dumps({"history": history, "reached": reached, "checksum": checksum}))
-    del net, scfd, taps  # before their group: PyTorch can wait forever otherwise, and taps hold net  # distil
+    del net, scfd, taps  # before their group: PyTorch can wait forever otherwise, and taps hold net  # distill
     dist.destroy_process_group()
 
 

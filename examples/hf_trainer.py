@@ -1,6 +1,6 @@
-"""Distil with the Hugging Face Trainer: student and loss are one module, so one checkpoint and one optimizer hold both.
+"""Distill with the Hugging Face Trainer: one module holds student and loss, so one checkpoint and optimizer hold both.
 
-Each line that concerns distillation ends in ``# distil``; the rest is a model and a training as they are without it.
+Each line that concerns distillation ends in ``# distill``; the rest is a model and a training as they are without it.
 """
 
 import tempfile
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms  # distill
 
 try:
     import accelerate  # noqa: F401, the Trainer needs it
@@ -40,26 +40,29 @@ class Tracker(nn.Module):
         return {"loss": F.mse_loss(scores, labels), "scores": scores} if labels is not None else {"scores": scores}
 
 
-class Distilled(nn.Module):  # distil
-    """The student with its teacher and the loss; answers like the student alone."""  # distil
+class Distilled(nn.Module):  # distill
+    """The student with its teacher and the loss; answers like the student alone."""  # distill
 
-    def __init__(self, student, teacher):  # distil
-        super().__init__()  # distil
-        self.student, self.teacher = student, (teacher,)  # in a tuple: in no checkpoint, always in evaluation  # distil
-        layers = ["stages.0", "stages.1"]  # distil
-        self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distil
-        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
+    def __init__(self, student, teacher):  # distill
+        super().__init__()  # distill
+        self.student, self.teacher = (
+            student,
+            (teacher,),
+        )  # in a tuple: in no checkpoint, always in evaluation  # distill
+        layers = ["stages.0", "stages.1"]  # distill
+        self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distill
+        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill
 
-    def forward(self, rgb, tir, labels=None):  # distil
-        if not self.training:  # distil
-            return self.student(rgb, tir, labels)  # distil
-        with self.taps:  # distil
-            output = self.student(rgb, tir, labels)  # distil
-        with torch.no_grad(), self.teacher_taps:  # distil
-            teacher_scores = self.teacher[0].to(rgb.device)(rgb, tir)["scores"]  # distil
-        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distil
-        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(output["scores"], teacher_scores, labels)))  # distil
-        return {**output, **terms, "loss": output["loss"] + terms.total}  # distil
+    def forward(self, rgb, tir, labels=None):  # distill
+        if not self.training:  # distill
+            return self.student(rgb, tir, labels)  # distill
+        with self.taps:  # distill
+            output = self.student(rgb, tir, labels)  # distill
+        with torch.no_grad(), self.teacher_taps:  # distill
+            teacher_scores = self.teacher[0].to(rgb.device)(rgb, tir)["scores"]  # distill
+        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distill
+        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(output["scores"], teacher_scores, labels)))  # distill
+        return {**output, **terms, "loss": output["loss"] + terms.total}  # distill
 
 
 class Frames(torch.utils.data.Dataset):
@@ -79,8 +82,8 @@ class Frames(torch.utils.data.Dataset):
 
 def main(epochs=3):
     torch.manual_seed(0)
-    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
-    model = Distilled(Tracker(8), teacher)  # distil
+    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distill
+    model = Distilled(Tracker(8), teacher)  # distill
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, num_train_epochs=epochs, per_device_train_batch_size=4, learning_rate=3e-3, logging_steps=1,

@@ -1,13 +1,13 @@
-"""Distil inside a Lightning module: the loss is a submodule, so Lightning saves it, moves it and wraps it.
+"""Distill inside a Lightning module: the loss is a submodule, so Lightning saves it, moves it and wraps it.
 
-Each line that concerns distillation ends in ``# distil``; the rest is a Lightning module as it is without it.
+Each line that concerns distillation ends in ``# distill``; the rest is a Lightning module as it is without it.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distil
+from mmdistill import FeatureTaps, HFRDLoss, SCFDLoss, Terms, dead_terms  # distill
 
 try:
     import lightning
@@ -40,30 +40,30 @@ class TrackingModule(lightning.LightningModule):
     def __init__(self, net, teacher):
         super().__init__()
         self.net = net
-        self.teacher = (teacher,)  # in a tuple: in no checkpoint, and always in evaluation mode  # distil
-        layers = ["stages.0", "stages.1"]  # distil
-        self.taps, self.teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distil
-        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distil
+        self.teacher = (teacher,)  # in a tuple: in no checkpoint, and always in evaluation mode  # distill
+        layers = ["stages.0", "stages.1"]  # distill
+        self.taps, self.teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distill
+        self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill
         self.history = []
 
     def training_step(self, batch, _):
         rgb, tir, label = batch
-        with self.taps:  # distil
+        with self.taps:  # distill
             scores = self.net(rgb, tir)["scores"]
         loss = F.mse_loss(scores, label)
-        with torch.no_grad(), self.teacher_taps:  # distil
-            teacher_scores = self.teacher[0].to(self.device)(rgb, tir)["scores"]  # distil
-        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distil
-        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(scores, teacher_scores, label)))  # distil
-        assert self.global_step or not dead_terms(terms, self.net)  # distil
-        stats = {"loss": loss, **terms.as_dict()}  # distil
+        with torch.no_grad(), self.teacher_taps:  # distill
+            teacher_scores = self.teacher[0].to(self.device)(rgb, tir)["scores"]  # distill
+        features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distill
+        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(scores, teacher_scores, label)))  # distill
+        assert self.global_step or not dead_terms(terms, self.net)  # distill
+        stats = {"loss": loss, **terms.as_dict()}  # distill
         self.log_dict(stats)
         self.history.append(stats)
-        return loss + terms.total  # distil
+        return loss + terms.total  # distill
 
     def configure_optimizers(self):
         groups = [{"params": self.net.parameters(), "lr": 3e-3}]
-        groups += self.scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+        groups += self.scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distill
         optimizer = torch.optim.AdamW(groups)
         rates, steps = [group["lr"] for group in groups], self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
@@ -87,7 +87,7 @@ class Frames(torch.utils.data.Dataset):
 
 def main(epochs=3):
     torch.manual_seed(0)
-    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distil
+    teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distill
     module = TrackingModule(Tracker(8), teacher)
     trainer = lightning.Trainer(
         accelerator="cpu",

@@ -1,15 +1,15 @@
-"""Distil RGB to thermal infrared without labels in a two-branch tracker of DiMP's kind: TIR-CMD's setting D1.
+"""Distill RGB to thermal infrared without labels in a two-branch tracker of DiMP's kind: TIR-CMD's setting D1.
 
 The reference branch sees RGB and teaches, the test branch sees TIR and learns. Each line that concerns distillation
-ends in ``# distil``; the rest is the tracker and its training.
+ends in ``# distill``; the rest is the tracker and its training.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdistill import BBEDistiller, Pair, TCLDistiller, Terms, dead_terms  # distil
-from mmdistill.tir_cmd import SETTINGS, CenterArea, mix  # distil
+from mmdistill import BBEDistiller, Pair, TCLDistiller, Terms, dead_terms  # distill
+from mmdistill.tir_cmd import SETTINGS, CenterArea, mix  # distill
 
 STRIDE, SIZE = 4, 64
 
@@ -71,33 +71,33 @@ def pairs(number, count=8):
 def main(steps=24, name="D1"):
     torch.manual_seed(0)
     tracker = Tracker().eval().requires_grad_(False)  # yours was trained on RGB
-    setting, patches = SETTINGS[name], CenterArea(fraction=0.25)  # distil
-    learning = nn.ModuleList([tracker.classifier.test, tracker.regressor.test, tracker.regressor.layers])  # distil
-    learning.train().requires_grad_()  # distil
-    tcl = TCLDistiller(detach=setting.teacher)  # distil
-    bbe = BBEDistiller(tracker.regressor.predict_iou, scale="signed", detach=setting.teacher)  # distil
+    setting, patches = SETTINGS[name], CenterArea(fraction=0.25)  # distill
+    learning = nn.ModuleList([tracker.classifier.test, tracker.regressor.test, tracker.regressor.layers])  # distill
+    learning.train().requires_grad_()  # distill
+    tcl = TCLDistiller(detach=setting.teacher)  # distill
+    bbe = BBEDistiller(tracker.regressor.predict_iou, scale="signed", detach=setting.teacher)  # distill
     optimizer = torch.optim.Adam(learning.parameters(), lr=3e-3)
     history = []
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
-        pair = Pair(*pairs(step))  # distil
+        pair = Pair(*pairs(step))  # distill
         count = len(pair.rgb)
-        reference, test = tracker.trunk(mix(pair, setting.reference)), tracker.trunk(mix(pair, setting.test))  # distil
-        box = patches(Pair(pair.rgb[0], pair.tir[0]), generator)  # distil
+        reference, test = tracker.trunk(mix(pair, setting.reference)), tracker.trunk(mix(pair, setting.test))  # distill
+        box = patches(Pair(pair.rgb[0], pair.tir[0]), generator)  # distill
         filters = tracker.classifier.get_filter(reference)
         center, cells = (box[0, :2] + box[0, 2:] / 2) / STRIDE, torch.arange(17)
         label = torch.exp(-((cells[:, None] - center[1]) ** 2 + (cells - center[0]) ** 2) / 2).expand(1, count, 17, 17)
         scored = tracker.classifier.test(test)
-        location = tcl(filters, scored[None], label)  # distil
+        location = tcl(filters, scored[None], label)  # distill
         proposals = box + 4 * torch.randn(count, 9, 4, generator=generator)
         modulation, features = tracker.regressor.get_modulation(reference), tracker.regressor.test(test)
-        boxes = bbe(modulation, features, proposals, box.expand(count, 4))  # distil
-        terms = Terms.weighted((1.0, location), (1.0, boxes))  # distil
-        assert step or not dead_terms(terms, learning)  # distil
+        boxes = bbe(modulation, features, proposals, box.expand(count, 4))  # distill
+        terms = Terms.weighted((1.0, location), (1.0, boxes))  # distill
+        assert step or not dead_terms(terms, learning)  # distill
         optimizer.zero_grad()
-        terms.total.backward()  # distil
+        terms.total.backward()  # distill
         optimizer.step()
-        history.append({name: value.item() for name, value in terms.as_dict().items()})  # distil
+        history.append({name: value.item() for name, value in terms.as_dict().items()})  # distill
     print(history[0], history[-1], sep="\n")
     return history
 

@@ -1,7 +1,7 @@
-"""Distil a one-stream ViT tracker whose student drops the search tokens that its template attends to least.
+"""Distill a one-stream ViT tracker whose student drops the search tokens that its template attends to least.
 
 The teacher keeps all its tokens. The tokens that the student kept are put back to their positions. Positions that
-either modality dropped do not count. Each line that concerns distillation ends in ``# distil``; the rest is a tracker
+either modality dropped do not count. Each line that concerns distillation ends in ``# distill``; the rest is a tracker
 and its training.
 """
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
 
-from mmdistill import FeatureTaps, Pair, SCFDLoss, Terms, TokenLayout, dead_terms  # distil
-from mmdistill.losses import KDLoss  # distil
+from mmdistill import FeatureTaps, Pair, SCFDLoss, Terms, TokenLayout, dead_terms  # distill
+from mmdistill.losses import KDLoss  # distill
 
 ELIMINATION_FROM = 8  # the step from which the student drops tokens, as trackers do from an epoch on
 
@@ -76,13 +76,13 @@ def batch(step, size=8):  # a target in both modalities, a decoy in RGB alone
 def main(steps=16):
     torch.manual_seed(0)
     tracker = Tracker(width=16, depth=4, keep=0.7)
-    teacher = Tracker(width=32, depth=4).eval().requires_grad_(False)  # yours comes trained  # distil
-    layers = ["backbone.blocks.1.norm1", "backbone.blocks.3.norm1", "backbone.norm"]  # distil
-    taps, teacher_taps = FeatureTaps(tracker, layers), FeatureTaps(teacher, layers)  # distil
-    layout = TokenLayout(template=(2, 2), search=(6, 8))  # distil
-    scfd, kd = SCFDLoss((16,) * 3, (32,) * 3, interaction=("sem", "sem", "cem")), KDLoss(over="response")  # distil
+    teacher = Tracker(width=32, depth=4).eval().requires_grad_(False)  # yours comes trained  # distill
+    layers = ["backbone.blocks.1.norm1", "backbone.blocks.3.norm1", "backbone.norm"]  # distill
+    taps, teacher_taps = FeatureTaps(tracker, layers), FeatureTaps(teacher, layers)  # distill
+    layout = TokenLayout(template=(2, 2), search=(6, 8))  # distill
+    scfd, kd = SCFDLoss((16,) * 3, (32,) * 3, interaction=("sem", "sem", "cem")), KDLoss(over="response")  # distill
     groups = [{"params": tracker.parameters(), "lr": 3e-3}]
-    groups += scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distil
+    groups += scfd.param_groups(lr=3e-3)  # before the scheduler is made  # distill
     optimizer = torch.optim.AdamW(groups)
     parts = [lr_scheduler.LinearLR(optimizer, 0.3, total_iters=3), lr_scheduler.CosineAnnealingLR(optimizer, steps)]
     scheduler = lr_scheduler.SequentialLR(optimizer, parts, [3])
@@ -90,21 +90,21 @@ def main(steps=16):
     history = []
     for step in range(steps):
         template, search, label = batch(step)
-        with taps:  # distil
+        with taps:  # distill
             outputs = tracker(template, search, eliminate=step >= ELIMINATION_FROM)
         loss = F.mse_loss(outputs["scores"], label)
-        with torch.no_grad(), teacher_taps:  # distil
-            teacher_outputs = teacher(template, search)  # distil
-        kept = Pair(*([None, index, index] for index in outputs["kept"]))  # none is dropped before the first  # distil
-        student, mask = layout.maps(taps.pair(), "search", kept=kept)  # distil
-        features = scfd(student, layout.maps(teacher_taps.pair(), "search"), mask=mask)  # distil
-        terms = Terms.weighted((0.01, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distil
-        assert step or not dead_terms(terms, tracker)  # distil
+        with torch.no_grad(), teacher_taps:  # distill
+            teacher_outputs = teacher(template, search)  # distill
+        kept = Pair(*([None, index, index] for index in outputs["kept"]))  # none is dropped before the first  # distill
+        student, mask = layout.maps(taps.pair(), "search", kept=kept)  # distill
+        features = scfd(student, layout.maps(teacher_taps.pair(), "search"), mask=mask)  # distill
+        terms = Terms.weighted((0.01, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distill
+        assert step or not dead_terms(terms, tracker)  # distill
         optimizer.zero_grad()
-        (loss + terms.total).backward()  # distil
+        (loss + terms.total).backward()  # distill
         optimizer.step()
         scheduler.step()
-        stats = {"loss": loss, **terms.as_dict()}  # distil
+        stats = {"loss": loss, **terms.as_dict()}  # distill
         history.append({name: value.item() for name, value in stats.items()})
         history[-1]["tokens"] = outputs["kept"][0].shape[1]
     print(history[0], history[ELIMINATION_FROM], history[-1], sep="\n")

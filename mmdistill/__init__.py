@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmdistill.abf import ABF, ABFChain
-    from mmdistill.diagnostics import dead_terms, reach
+    from mmdistill.diagnostics import dead_terms, gradient_norms
     from mmdistill.errors import (
         DeadTermWarning,
         NotFiniteError,
@@ -50,10 +50,10 @@ __all__ = [
     "UnchangedParametersWarning",
     "UnusedInputWarning",
     "dead_terms",
+    "gradient_norms",
     "map_to_tokens",
     "path_entropy",
     "path_selection",
-    "reach",
     "tokens_to_map",
 ]
 
@@ -62,7 +62,7 @@ __version__ = "0.1.0"
 # The same names as above, for the import at first use; a test compares the two.
 _NAMES = {
     "abf": ("ABF", "ABFChain"),
-    "diagnostics": ("dead_terms", "reach"),
+    "diagnostics": ("dead_terms", "gradient_norms"),
     "errors": ("DeadTermWarning", "NotFiniteError", "ShapeError", "UnchangedParametersWarning", "UnusedInputWarning"),
     "feature_taps": ("FeatureTaps", "TapError", "TapWarning"),
     "fusion": ("FusedPaths", "MPSDFusion", "path_entropy", "path_selection"),

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill._transforms import has_tangent, is_batched, transforming
 
 BLOCK_BYTES = 2**20
 """About how much of a map is worked on at a time: what a core's cache holds."""
 
 
-def attend(own: Tensor, deeper: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def abf_attention(own: Tensor, deeper: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return ``own * a + deeper * b``, the deeper result resized (nearest) to this level.
 
     ``a`` and ``b`` are the two channels of ``sigmoid(convolution of [own, deeper])``. Neither the concatenation nor the
@@ -75,11 +75,11 @@ class _AttendByCache(torch.autograd.Function):
     def forward(
         ctx: Any, own: Tensor, deeper: Tensor, own_weight: Tensor, deeper_weight: Tensor, bias: Tensor
     ) -> Tensor:
-        from_deeper = widen(F.linear(deeper, deeper_weight, bias))
+        from_deeper = to_float32(F.linear(deeper, deeper_weight, bias))
         attention = own.new_empty((*own.shape[:-1], 2))
         attended = torch.empty_like(own, memory_format=torch.contiguous_format)
         for block in _blocks(own):
-            torch.sigmoid_(logits := widen(F.linear(own[block], own_weight)) + from_deeper[block])
+            torch.sigmoid_(logits := to_float32(F.linear(own[block], own_weight)) + from_deeper[block])
             attention[block] = logits
             a, b = attention[block].chunk(2, dim=-1)
             torch.mul(own[block], a, out=attended[block]).addcmul_(deeper[block], b)
@@ -94,13 +94,13 @@ class _AttendByCache(torch.autograd.Function):
             return _gradients(gradient, own, deeper, own_weight, deeper_weight, bias)
         to_own = torch.empty_like(own, memory_format=torch.contiguous_format)
         to_deeper = torch.empty_like(deeper, memory_format=torch.contiguous_format)
-        to_logits = widen(deeper.new_empty((*deeper.shape[:-1], 2)))
-        to_own_weight = torch.zeros_like(widen(own_weight))
+        to_logits = to_float32(deeper.new_empty((*deeper.shape[:-1], 2)))
+        to_own_weight = torch.zeros_like(to_float32(own_weight))
         for block in _blocks(own):
             upstream, mine, covering = gradient[block], own[block], deeper[block]
             a, b = attention[block].chunk(2, dim=-1)
             shares = [_dot(upstream, mine), _dot(upstream, covering)]
-            wide = widen(attention[block])
+            wide = to_float32(attention[block])
             logits = torch.stack(shares, dim=-1) * wide * (1 - wide)
             to_logits[block] = _sum_covered(logits)
             flat = logits.to(own.dtype).flatten(0, -2)
@@ -120,7 +120,7 @@ def _gradients(
     attention = torch.sigmoid(F.linear(own, own_weight, bias) + F.linear(deeper, deeper_weight))
     a, b = attention.chunk(2, dim=-1)
     shares = torch.stack([_dot(upstream, own), _dot(upstream, deeper)], dim=-1)
-    wide = widen(attention)
+    wide = to_float32(attention)
     logits = (shares * wide * (1 - wide)).to(own.dtype)
     covered = logits.sum(dim=(1, 3), keepdim=True)
     to_own = upstream * a + logits @ own_weight

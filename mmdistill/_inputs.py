@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill._contracts import check_device, check_floating
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill._transforms import has_tangent, has_values, nesting, transforming
 from mmdistill.errors import DeadTermWarning, NotFiniteError, ShapeError, warn
 
@@ -150,7 +150,7 @@ def _read(inputs: Iterable[Tensor], ends: Iterable[Tensor], empty: Iterable[Tens
     In float32 at least: float16 overflows, and its autocast stacks no bfloat16.
     """
     read = [_sum(values.detach()) for values in inputs]
-    read += [widen(end) for end in ends]
+    read += [to_float32(end) for end in ends]
     return torch.stack([*read, *(torch.where(one, torch.nan, 0.0) for one in empty)])
 
 

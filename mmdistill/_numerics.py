@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdistill._masks import Mask
 
 
-def widen(values: Tensor) -> Tensor:
+def to_float32(values: Tensor) -> Tensor:
     """Return the values in float32, or as they are where they are wider."""
     return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
 
@@ -27,14 +27,14 @@ def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None
     """
     if mask is not None:
         return mean_squared_error_per_sample(first, second, mask).mean()
-    difference = widen(first) - widen(second)
+    difference = to_float32(first) - to_float32(second)
     # No mean(): its gradient is laid out anew, not as the maps are, and a batch norm then takes ten times as long.
     return difference.square().sum() / difference.numel()
 
 
 def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
     """Return ``(..., B)`` from maps ``(..., B, C, H, W)``: the mean over each sample's own elements that count."""
-    difference = widen(first) - widen(second)
+    difference = to_float32(first) - to_float32(second)
     if mask is None:
         return difference.square().mean(dim=(-3, -2, -1))
     mask = Mask.of(mask)

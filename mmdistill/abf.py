@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import _checks
-from mmdistill._abf_kernels import attend
+from mmdistill._abf_kernels import abf_attention
 from mmdistill._contracts import check_device, check_levels, check_map
 from mmdistill._inputs import check_batch_norm, check_transforms
 from mmdistill._numerics import autocasting, cast_by_autocast
@@ -111,16 +111,16 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(channels_last(as_weighed(savable(x), convolution.weight)))
+        carried: Tensor = self.reduce(channels_last(match_dtype(savable(x), convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
-        return attend(carried, savable(deeper), self.attention.weight, self.attention.bias)
+        return abf_attention(carried, savable(deeper), self.attention.weight, self.attention.bias)
 
     def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
         """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
-        convolution, normalisation = cast(Convolution, self.expand[0]), self.expand[1]
-        aligned: Tensor = normalisation(positions.convolve(carried, convolution.weight_for_gradient()))
+        convolution, normalization = cast(Convolution, self.expand[0]), self.expand[1]
+        aligned: Tensor = normalization(positions.convolve(carried, convolution.weight_for_gradient()))
         return aligned
 
     def _check(self, x: Tensor, deeper: Tensor | None) -> None:
@@ -231,14 +231,14 @@ def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
     return Convolution(student_channels, teacher_channels, 1)
 
 
-def adapted(adapt: nn.Module, features: Tensor) -> Tensor:
+def apply_adaptor(adapt: nn.Module, features: Tensor) -> Tensor:
     """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
     weight = getattr(adapt, "weight", None)
-    result: Tensor = adapt(features if weight is None else as_weighed(savable(features), weight))
+    result: Tensor = adapt(features if weight is None else match_dtype(savable(features), weight))
     return result
 
 
-def as_weighed(features: Tensor, weight: Tensor) -> Tensor:
+def match_dtype(features: Tensor, weight: Tensor) -> Tensor:
     """Return the features in the weight's type, so that half-precision features meet a float32 loss.
 
     Under autocast they are left alone: it casts both as it sees fit, but for float64.

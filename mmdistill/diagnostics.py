@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill.terms import Terms
 
 
-def reach(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, dict[str, float]]:
+def gradient_norms(
+    terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]
+) -> dict[str, dict[str, float]]:
     """Return, by term and by parameter, the norm of the gradient that the unweighted term sends there.
 
     0 where nothing arrives. Parameters that require no gradient are left out. Neither ``.grad`` nor the graph is
@@ -33,7 +35,7 @@ def reach(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter
         >>> from mmdistill.diagnostics import reach
         >>> student = nn.Linear(2, 1)
         >>> output = student(torch.tensor([[3.0, 4.0]])).sum()
-        >>> reach(Terms.summed(response=output, box=0 * output), student.named_parameters())
+        >>> gradient_norms(Terms.summed(response=output, box=0 * output), student.named_parameters())
         {'response': {'weight': 5.0, 'bias': 1.0}, 'box': {'weight': 0.0, 'bias': 0.0}}
     """
     if not isinstance(terms, Terms):
@@ -68,7 +70,7 @@ def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Para
         >>> dead_terms(Terms.summed(response=output, box=output.detach()), student)
         ['box']
     """
-    return [term for term, norms in reach(terms, parameters).items() if not any(norms.values())]
+    return [term for term, norms in gradient_norms(terms, parameters).items() if not any(norms.values())]
 
 
 def _learning(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
@@ -101,4 +103,4 @@ def _norms(value: torch.Tensor, parameters: list[nn.Parameter]) -> list[float]:
     if not value.requires_grad:
         return [0.0] * len(parameters)
     gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return [0.0 if gradient is None else widen(gradient).norm().item() for gradient in gradients]
+    return [0.0 if gradient is None else to_float32(gradient).norm().item() for gradient in gradients]

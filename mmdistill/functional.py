@@ -3,25 +3,25 @@
 Tensors in, tensors out; no parameters, and no checks: the modules check, then call these.
 """
 
-from mmdistill._abf_kernels import attend
+from mmdistill._abf_kernels import abf_attention
 from mmdistill._numerics import hinge_residual, mean_squared_error, mean_squared_error_per_sample
 from mmdistill.correlation import correlate
 from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
 from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
 from mmdistill.losses.hfrd import corrected_response
 from mmdistill.losses.kd import softened_divergence
-from mmdistill.losses.modality_distillation import focus, focused_squared_error
+from mmdistill.losses.modality_distillation import focal_weight, focused_squared_error
 from mmdistill.losses.mpsd import selection_penalty
 from mmdistill.losses.review_kd import hierarchical_context_error
 from mmdistill.tir_cmd.boxes import box_state, intersection_over_union
 
 __all__ = [
-    "attend",
+    "abf_attention",
     "box_state",
     "consistence_enhanced",
     "corrected_response",
     "correlate",
-    "focus",
+    "focal_weight",
     "focused_squared_error",
     "fusion_paths",
     "gated_sum",

@@ -59,9 +59,9 @@ def save_tracker(
         constructor: more attributes of its constructor.
     """
     with foreign_module() as module:
-        optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, 3))])
-        optimiser.param_groups[0]["params"][0].grad = torch.ones(2, 3)
-        optimiser.step()
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, 3))])
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(2, 3)
+        optimizer.step()
         own = {"device": torch.device("cpu"), "folder": pathlib.PurePosixPath("/runs"), "sizes": (18, 18)}
         stored = module.Thing(**own, **(settings or {}))
         stored.itself = stored
@@ -73,7 +73,7 @@ def save_tracker(
             "net": net,
             "net_info": None,
             "constructor": module.Thing(**(built | dict(constructor or {}))),
-            "optimizer": optimiser.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "stats": OrderedDict(train=OrderedDict(loss=module.Meter([0.5, float("nan")])), val=None),
             "settings": stored,
             "extra": [np.float64(0.25), np.arange(3), {1, 2}, slice(1, 2), module.Kind.ONE, defaultdict(list, a=[1])],

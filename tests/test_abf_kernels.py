@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmdistill import SCFDLoss
 from mmdistill import _abf_kernels as attention
-from mmdistill._abf_kernels import attend
+from mmdistill._abf_kernels import abf_attention
 from mmdistill.losses import ReviewKDLoss
 
 # Forward mode loads formulas by way of what PyTorch itself calls deprecated.
@@ -36,7 +36,7 @@ def test_value_is_the_published_attention(h: int, w: int, height: int, width: in
     inputs = random_inputs((height, width), (h, w), torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_BYTES", block_bytes)
-        found = attend(*inputs).detach().numpy()
+        found = abf_attention(*inputs).detach().numpy()
     np.testing.assert_allclose(found, by_hand(*(x.detach().numpy() for x in inputs)), rtol=1e-10, atol=1e-12)
 
 
@@ -49,8 +49,10 @@ def test_gradients_are_right(
     monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
     inputs = random_inputs(size, deeper, torch.float64)
     # Forward mode and batches of gradients too.
-    assert torch.autograd.gradcheck(attend, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True)
-    assert torch.autograd.gradcheck(attend, inputs)
+    assert torch.autograd.gradcheck(
+        abf_attention, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True
+    )
+    assert torch.autograd.gradcheck(abf_attention, inputs)
 
 
 @pytest.mark.parametrize(("size", "deeper"), [((4, 6), (2, 3)), ((3, 5), (2, 2)), ((2, 2), (2, 2))])
@@ -62,7 +64,7 @@ def test_second_derivatives_are_right(
     monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
     inputs = random_inputs(size, deeper, torch.float64)
     assert torch.autograd.gradgradcheck(
-        attend, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True
+        abf_attention, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True
     )
 
 
@@ -100,8 +102,8 @@ def test_a_gradient_penalty_is_that_of_plain_autograd(name: str, monkeypatch: py
 def test_block_by_block_is_as_exact_as_all_at_once(dtype: torch.dtype) -> None:
     inputs = random_inputs((8, 12), (4, 6), torch.float64)
     narrow = [x.detach().to(dtype).requires_grad_() for x in inputs]
-    attend(*inputs).square().sum().backward()
-    attend(*narrow).square().sum().backward()
+    abf_attention(*inputs).square().sum().backward()
+    abf_attention(*narrow).square().sum().backward()
     eps = torch.finfo(dtype).eps
     for wide, x in zip(inputs, narrow, strict=True):
         assert x.grad is not None
@@ -112,8 +114,8 @@ def test_block_by_block_is_as_exact_as_all_at_once(dtype: torch.dtype) -> None:
 
 def test_nothing_is_asked_of_the_layout() -> None:
     own, deeper, weight, bias = random_inputs((4, 6), (2, 3), torch.float64)
-    expected = attend(own, deeper, weight, bias)
-    last = attend(own.contiguous(memory_format=torch.channels_last), deeper, weight, bias)
+    expected = abf_attention(own, deeper, weight, bias)
+    last = abf_attention(own.contiguous(memory_format=torch.channels_last), deeper, weight, bias)
     torch.testing.assert_close(last, expected, rtol=0, atol=1e-14)
     expected.sum().backward()  # an expanded gradient, of stride 0
     assert own.grad is not None

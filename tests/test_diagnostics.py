@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import HFRDLoss, Terms
-from mmdistill.diagnostics import dead_terms, reach
+from mmdistill.diagnostics import dead_terms, gradient_norms
 
 
 class Student(nn.Module):
@@ -44,7 +44,7 @@ def test_norms_are_those_of_the_gradients_by_hand() -> None:
             "second.bias": np.sqrt(2) * 5,
         },
     }
-    got = reach(terms, student.named_parameters())
+    got = gradient_norms(terms, student.named_parameters())
     assert got.keys() == expected.keys()
     for term, norms in got.items():
         assert norms == pytest.approx(expected[term], rel=1e-12)
@@ -58,7 +58,7 @@ def test_the_users_own_backward_is_as_if_nobody_had_asked() -> None:
         hidden, output = student(values)
         terms = Terms.summed(hidden=hidden.square().sum(), output=output.square().sum())
         if asked:
-            reach(terms, student.named_parameters())
+            gradient_norms(terms, student.named_parameters())
             assert all(parameter.grad is None for parameter in student.parameters())
         terms.total.backward()
         return [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
@@ -93,14 +93,14 @@ def test_dead_terms_are_those_without_a_way_or_with_a_gradient_of_zero() -> None
 def test_a_gradient_that_is_not_finite_is_not_taken_for_a_dead_one() -> None:
     parameter = nn.Parameter(torch.zeros(2))
     terms = Terms.summed(norm=(parameter - parameter).norm() + parameter.sqrt().sum())
-    assert not np.isfinite(reach(terms, [("p", parameter)])["norm"]["p"])
+    assert not np.isfinite(gradient_norms(terms, [("p", parameter)])["norm"]["p"])
     assert dead_terms(terms, [("p", parameter)]) == []
 
 
 def test_norms_in_half_precision_do_not_overflow() -> None:
     parameter = nn.Parameter(torch.ones(256, dtype=torch.float16))
     terms = Terms.summed(large=(parameter * 30000).sum(dtype=torch.float32))
-    assert reach(terms, [("p", parameter)])["large"]["p"] == pytest.approx(16 * 30000, rel=1e-3)
+    assert gradient_norms(terms, [("p", parameter)])["large"]["p"] == pytest.approx(16 * 30000, rel=1e-3)
 
 
 def test_a_loss_of_this_library_reaches_the_student_and_not_with_its_features_detached() -> None:
@@ -116,7 +116,7 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_refused() -> None:
     student.second.requires_grad_(False)
     hidden, _ = student(torch.randn(5, 3, dtype=torch.float64))
     terms = Terms.summed(hidden=hidden.sum())
-    assert list(reach(terms, student.named_parameters())["hidden"]) == ["first.weight", "first.bias"]
+    assert list(gradient_norms(terms, student.named_parameters())["hidden"]) == ["first.weight", "first.bias"]
     for parameters in ([], list(student.second.named_parameters())):
         with pytest.raises(ValueError, match="expected at least one that requires gradient, got none"):
             dead_terms(terms, parameters)
@@ -134,7 +134,7 @@ def test_what_are_no_terms_and_no_named_parameters_is_refused() -> None:
         with pytest.raises(TypeError, match=f"pairs of a name and a parameter.* got {got}"):
             dead_terms(terms, parameters)
     with pytest.raises(TypeError, match="expected Terms, got dict"):
-        reach(terms.as_dict(), student.named_parameters())  # type: ignore[arg-type]
+        gradient_norms(terms.as_dict(), student.named_parameters())  # type: ignore[arg-type]
 
 
 def test_two_models_need_names_of_their_own() -> None:
@@ -146,6 +146,11 @@ def test_two_models_need_names_of_their_own() -> None:
 
     terms = Terms.summed(sum=second(first(torch.ones(1))).sum())
     with pytest.raises(ValueError, match="'weight' twice; use prefixes"):
-        reach(terms, both())
+        gradient_norms(terms, both())
     prefixed = [*first.named_parameters("student"), *second.named_parameters("loss")]
-    assert list(reach(terms, prefixed)["sum"]) == ["student.weight", "student.bias", "loss.weight", "loss.bias"]
+    assert list(gradient_norms(terms, prefixed)["sum"]) == [
+        "student.weight",
+        "student.bias",
+        "loss.weight",
+        "loss.bias",
+    ]

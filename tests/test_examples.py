@@ -1,4 +1,4 @@
-"""The examples run as scripts without arguments, what they distil is learned, and few of their lines concern it."""
+"""The examples run as scripts without arguments, what they distill is learned, and few of their lines concern it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_example_is_short_and_marks_what_concerns_distillation(path: Path) ->
     assert len(lines) < MAX_LINES
     imports = [line for line in lines if re.match(r"\s*(from|import) mmdistill", line)]
     assert imports
-    assert all(line.endswith("# distil") for line in imports)
+    assert all(line.endswith("# distill") for line in imports)
 
 
 def test_the_table_has_each_example_and_its_lines() -> None:
@@ -129,12 +129,12 @@ def test_the_table_has_each_example_and_its_lines() -> None:
     counted = {}
     for path in FILES:
         lines = path.read_text().splitlines()
-        counted[path.stem] = (sum(line.endswith("# distil") for line in lines), len(lines))
+        counted[path.stem] = (sum(line.endswith("# distill") for line in lines), len(lines))
     assert {name: (int(marked), int(lines)) for name, marked, lines in rows} == counted
 
 
 def code(line: str) -> str:
-    return line.strip().removesuffix("# distil").rstrip()
+    return line.strip().removesuffix("# distill").rstrip()
 
 
 @pytest.mark.parametrize("page", sorted((FOLDER.parent / "docs").glob("in_*.md")), ids=lambda page: page.stem)

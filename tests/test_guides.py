@@ -97,7 +97,7 @@ def guide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     torch._dynamo.reset()
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Line breaks and the fractions of numbers differ between a page and a run."""
     return re.sub(r"\d+\.\d+", "0.0", " ".join(text.split()))
 
@@ -115,7 +115,7 @@ def test_quoted_outputs_and_messages_are_the_real_ones(guide: Guide) -> None:
             last = next(said)
             continue
         assert last is not None
-        assert normalised(block.text) == normalised(last.said)
+        assert normalized(block.text) == normalized(last.said)
         quoted += 1
     mistakes = [ran.block for ran in guide.ran if ran.block.kind in ("python raises", "python warns")]
     assert len(mistakes) >= 6

@@ -26,10 +26,10 @@ def shares(length: int, target: int, mode: str) -> np.ndarray:
         elif mode == "nearest":
             matrix[i, i * length // target] = 1
         else:
-            centre = max((i + 0.5) * length / target - 0.5, 0)
-            low = int(centre)
-            matrix[i, low] += 1 - (centre - low)
-            matrix[i, min(low + 1, length - 1)] += centre - low
+            center = max((i + 0.5) * length / target - 0.5, 0)
+            low = int(center)
+            matrix[i, low] += 1 - (center - low)
+            matrix[i, min(low + 1, length - 1)] += center - low
     return matrix
 
 

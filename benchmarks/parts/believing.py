@@ -10,5 +10,5 @@ from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
 def believing() -> TrackingSettings:
     """Return the published settings, but for a tracker that believes every frame."""
     return replace(
-        PUBLISHED, localisation=replace(PUBLISHED.localisation, not_found=-100.0, rival=100.0, distractor=100.0)
+        PUBLISHED, localization=replace(PUBLISHED.localization, not_found=-100.0, rival=100.0, distractor=100.0)
     )

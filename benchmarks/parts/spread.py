@@ -1,4 +1,4 @@
-"""How figures over seeds and over sequences are summarised, rounded."""
+"""How figures over seeds and over sequences are summarized, rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mmdistill train tir --setting``: a better TIR tracker from pairs that nobody labelled (TIR-CMD)."""
+"""``mmdistill train tir --setting``: a better TIR tracker from pairs that nobody labeled (TIR-CMD)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mmdistill.cli.benchmark_source import warn_of_oddities
+from mmdistill.cli.benchmark_source import warn_of_data_issues
 from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.tracking.batch_runner import score_network
-from mmdistill.reference.training.distributed import Ranks, join, leave
+from mmdistill.reference.training.distributed import DistributedContext, join, leave
 from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, RateFactor, SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples
 from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
 from mmdistill.tir_cmd import SETTINGS
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.evaluation.protocols import RULES
@@ -64,11 +64,11 @@ def train_tir(
 
       mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir --evaluate SEQUENCES
 
-    With `--data` in place of `--setting`, a TIR tracker is trained on labelled data: see mmdistill train --help.
+    With `--data` in place of `--setting`, a TIR tracker is trained on labeled data: see mmdistill train --help.
 
     Args:
         setting: a row of the paper's Table 1. A1: the start as it is. B1, B2: box estimation (BBE), on either branch.
-            B3: B1 and B2 put together. C1: target centre location (TCL). D1, D2: both, on either branch. D3: both, on
+            B3: B1 and B2 put together. C1: target center location (TCL). D1, D2: both, on either branch. D3: both, on
             both branches, the paper's best. D4: D3 with random patches. D5: D3 with detected ones.
         pairs: folder of aligned pairs without labels: folders named for RGB and TIR at any depth (rgb and tir,
             train/visible and train/infrared, vi/train and ir/train, KAIST's setXX/VYYY/{visible,lwir}), file names
@@ -88,7 +88,7 @@ def train_tir(
         boxes: for D5, folder of boxes that a detector found: <name>.txt for each pair, x y w h [score [label]] a line;
             those of a score below 0.5 are dropped. Without it, regions that stand out are taken.
         hold_out: how many pairs, the last by name, are left for testing.
-        evaluate: folder of labelled TIR sequences, on which the start and the result are scored.
+        evaluate: folder of labeled TIR sequences, on which the start and the result are scored.
         precision: bfloat16: about twice as fast where the processor has it.
         workers: processes that prepare batches; 0 for none.
         seed: of the samples.
@@ -104,12 +104,12 @@ def train_tir(
         raise DataError("--pairs: expected a folder of pairs, or --rgb and --tir")
     place = join(device)
     network = load_network(start)
-    oddities = Oddities()
-    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", oddities=oddities)
+    data_issues = DataIssues()
+    sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", data_issues=data_issues)
     found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-    found.note_left_out(oddities)
-    if Ranks.current().first:
-        warn_of_oddities(oddities)
+    found.note_left_out(data_issues)
+    if DistributedContext.current().first:
+        warn_of_data_issues(data_issues)
     found = found[: -hold_out or None]
     samples = PatchSamples(
         found, network.settings, boxes=None if boxes is None else BoxFiles(boxes), progress=not quiet
@@ -130,7 +130,7 @@ def train_tir(
         device=place,
         progress=not quiet,
     )
-    ranks = Ranks.current()
+    ranks = DistributedContext.current()
     with ranks.hold(out):
         made = runs.network(setting)
         leave()

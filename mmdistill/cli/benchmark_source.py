@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from mmdistill.reference.synthetic import synthetic_sequences
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split, open_usable
 from mmdistill.toolkit.datasets.validation import Checked, check_benchmark
 from mmdistill.toolkit.evaluation.results import missing_result, sequences_with_results
@@ -24,17 +24,17 @@ SHOWN = 5
 """How many oddities of a kind are printed beside figures; ``--check`` prints all."""
 
 
-def print_oddities(oddities: Oddities, most: int | None = SHOWN, *, whose: str | None = None) -> None:
+def print_data_issues(data_issues: DataIssues, most: int | None = SHOWN, *, whose: str | None = None) -> None:
     """Print what was odd, at most so many details of a kind, or nothing where nothing was."""
-    lines = oddities.lines(most)
+    lines = data_issues.lines(most)
     if lines:
         print(f"\nOdd{f' in {printable(whose)}' if whose else ''}, and what is made of it:")
         print("\n".join(f"  {line}" for line in lines))
 
 
-def warn_of_oddities(oddities: Oddities, most: int = SHOWN) -> None:
+def warn_of_data_issues(data_issues: DataIssues, most: int = SHOWN) -> None:
     """Log what was odd as warnings, a line each, at most so many details of a kind."""
-    for line in oddities.lines(most):
+    for line in data_issues.lines(most):
         logger.warning("%s", line)
 
 
@@ -77,12 +77,12 @@ class BenchmarkSource:
         refuse_split(self.benchmark, self.split)
 
     def sequences(
-        self, oddities: Oddities, *, images: bool, results: Path | None = None
+        self, data_issues: DataIssues, *, images: bool, results: Path | None = None
     ) -> tuple[Sequence[TrackingSequence], Coverage]:
         """Return the sequences, with or without images, and what they cover; note what is odd about them.
 
         Args:
-            oddities: where that is noted.
+            data_issues: where that is noted.
             images: whether frames are wanted.
             results: a folder of results, where only sequences that have one there are wanted.
 
@@ -96,7 +96,7 @@ class BenchmarkSource:
             coverage = Coverage(self.title, len(sequences))
         else:
             options = {**self._options(), "unusable": self.unusable, "partial": self.partial}
-            opened = open_usable(self._name, self._folder(images), oddities, images=images, **options)
+            opened = open_usable(self._name, self._folder(images), data_issues, images=images, **options)
             sequences, coverage = opened.sequences, opened.coverage
         return (sequences, coverage) if results is None else self._with_results(results, sequences, coverage)
 
@@ -155,7 +155,7 @@ def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     if checked.coverage is not None:
         print(checked.coverage.line)
-    print_oddities(checked.oddities, most=None)
+    print_data_issues(checked.data_issues, most=None)
     print(f"{printable(folder)}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:
         raise DataError(f"{folder}: {checked.sequences - checked.usable:,} {what} can't be used, as listed")

@@ -1,4 +1,4 @@
-"""``mmdistill compose``: labelled RGB-T video on disk, synthetic or composed from real pairs."""
+"""``mmdistill compose``: labeled RGB-T video on disk, synthetic or composed from real pairs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmdistill.cli.benchmark_source import warn_of_oddities
+from mmdistill.cli.benchmark_source import warn_of_data_issues
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.synthetic.settings import Length
 from mmdistill.reference.training.data_sources import composed_sequences
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import find_annotation, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.io import read_json, write_text
@@ -35,7 +35,7 @@ def compose(
     seed: Seed = 0,
     quiet: bool = False,
 ) -> None:
-    """Write labelled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
+    """Write labeled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
 
       mmdistill compose --pairs PAIRS --last 30 --count 10 --out held_out
 
@@ -60,8 +60,8 @@ def compose(
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
         found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        found.note_left_out(oddities := Oddities())
-        warn_of_oddities(oddities)
+        found.note_left_out(data_issues := DataIssues())
+        warn_of_data_issues(data_issues)
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length
         )

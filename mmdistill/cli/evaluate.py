@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from mmdistill.cli.benchmark_run import RESULTS, choose_run, claim, report_speed
-from mmdistill.cli.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked, print_oddities
+from mmdistill.cli.benchmark_source import BenchmarkChoice, BenchmarkSource, Unusable, print_checked, print_data_issues
 from mmdistill.reference.models.cost import read_cost
-from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import Split
 from mmdistill.toolkit.datasets.image_pairs.validation import check_pairs
 from mmdistill.toolkit.evaluation.curve_file import CURVES, save_curves
@@ -135,11 +135,11 @@ def evaluate(
     name = tracker or ("mmdistill" if results is None else results.resolve().name)
     if export is not None:
         export_folder(export, name)  # refused before anything is run
-    oddities = Oddities()
+    data_issues = DataIssues()
     rule = replace(RULES[benchmark], round_predictions=whole_pixels)
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
-        sequences, coverage = source.sequences(oddities, images=True)
+        sequences, coverage = source.sequences(data_issues, images=True)
         with run_lock(out):
             claim(out, weights, source.title)
             print(coverage.line)
@@ -148,9 +148,9 @@ def evaluate(
         report_speed(out, list(boxes))
     else:
         assert results is not None
-        sequences, coverage = source.sequences(oddities, images=False, results=results)
+        sequences, coverage = source.sequences(data_issues, images=False, results=results)
         print(coverage.line)
-        boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, oddities=oddities)
+        boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, data_issues=data_issues)
     scores = score_sequences(boxes, sequences, rule)
     if out is not None:
         plot_curves({name: scores}, out, formats=plot_format)
@@ -159,7 +159,7 @@ def evaluate(
     if json is not None:
         save_scores(json, scores, coverage)
     print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
-    print_oddities(oddities)
+    print_data_issues(data_issues)
     if export is not None:
         print(printable(export_results(export, boxes, benchmark, name)))
 

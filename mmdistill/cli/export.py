@@ -35,14 +35,14 @@ def export(
     and without saturation, and the file's metadata holds both. Remedy: session option session.x64quantprecision=1.
 
     Writes model.onnx (images to features), and beside it model.scores.onnx, model.initialiser.onnx,
-    model.optimiser.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
+    model.optimizer.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
     IoU-Net); each says in its metadata what to feed it. Each is run by onnxruntime and compared with PyTorch before any
     of them is put in place. Needs: pip install 'mmdistill[export]'.
 
     Args:
         weights: a network.safetensors.
         out: the features' file, a name that ends in .onnx.
-        precision: of the features; int8 quantises the convolutions of trunk and classifier.
+        precision: of the features; int8 quantizes the convolutions of trunk and classifier.
         calibration: for int8, a folder of images, or of pairs in rgb/ and tir/; synthetic video without it.
         crops: for int8, how many crops to learn the ranges from and to measure the error on.
         seed: of where they are cut.

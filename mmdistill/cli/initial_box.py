@@ -61,7 +61,7 @@ def _said(init: str) -> Array:
 
 
 def select_with_mouse(image: Image) -> Array:
-    """Show an image in a window of Matplotlib's and return the box ``(4,)`` that is drawn; zeros if it is cancelled.
+    """Show an image in a window of Matplotlib's and return the box ``(4,)`` that is drawn; zeros if it is canceled.
 
     OpenCV would not do: its headless package, which this project depends on, has no windows.
 

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, rest: list[str]) -> None:
     if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
-        # Without labelled data it is TIR-CMD, a command of its own.
+        # Without labeled data it is TIR-CMD, a command of its own.
         _call(train_tir, "mmdistill train tir", rest[1:])
     elif name in COMMANDS:
         _call(COMMANDS[name], f"mmdistill {name}", rest)
@@ -192,7 +192,7 @@ def _overview(arguments: Sequence[str]) -> None:
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").splitlines()[0]
         choices.append(Annotated[command, tyro.conf.subcommand(name, description=summary, prefix_name=False)])
-    description = "Distil compact RGB-T trackers from heavy ones, track with them, score them."
+    description = "Distill compact RGB-T trackers from heavy ones, track with them, score them."
     union: Any = Union[tuple(choices)]  # noqa: UP007
     try:
         with _safe_errors(arguments):

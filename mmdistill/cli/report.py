@@ -10,10 +10,10 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.cli.benchmark_source import BenchmarkChoice, Unusable, print_oddities, refuse_folders, refuse_split
+from mmdistill.cli.benchmark_source import BenchmarkChoice, Unusable, print_data_issues, refuse_folders, refuse_split
 from mmdistill.reference.models.cost import read_cost
 from mmdistill.reference.synthetic import synthetic_sequences
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split
 from mmdistill.toolkit.evaluation.plots import PlotFormat, check_formats
 from mmdistill.toolkit.evaluation.protocols import RULES
@@ -94,7 +94,7 @@ def report(
     refuse_split(rule.benchmark, split)
     if whole_pixels:
         rule = replace(rule, round_predictions=True)
-    oddities = Oddities()
+    data_issues = DataIssues()
     grounded = annotations is not None or root is not None
     if rule.benchmark == "synthetic" and benchmark is not None:
         refuse_folders(annotations, root)
@@ -109,26 +109,26 @@ def report(
             name,
             annotations,
             root,
-            oddities,
+            data_issues,
             modality=modality,
             split=split,
             attribute_names=attribute_names,
             unusable=unusable,
             partial=partial,
         )
-        contents = collect_raw(named, truths, rule, costs, oddities, coverage.others)
-        _print_coverage(coverage, contents, oddities, partial)
+        contents = collect_raw(named, truths, rule, costs, data_issues, coverage.others)
+        _print_coverage(coverage, contents, data_issues, partial)
     elif benchmark is not None:
         raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif whole_pixels:
         raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
     paths = write_report(contents, out, looks=looks, made=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
-    for whose, found in (("ground truth", oddities), *((each.name, each.oddities) for each in contents.trackers)):
-        print_oddities(found, whose=whose)
+    for whose, found in (("ground truth", data_issues), *((each.name, each.data_issues) for each in contents.trackers)):
+        print_data_issues(found, whose=whose)
 
 
-def _print_coverage(coverage: Coverage, contents: Contents, oddities: Oddities, partial: bool) -> None:
+def _print_coverage(coverage: Coverage, contents: Contents, data_issues: DataIssues, partial: bool) -> None:
     """Print which part of a benchmark is compared; note it for the page where that is not all of the part.
 
     Raises:
@@ -141,7 +141,7 @@ def _print_coverage(coverage: Coverage, contents: Contents, oddities: Oddities, 
     if coverage.official is not None:
         print(coverage.line)
         if not coverage.complete:
-            oddities.add(coverage.line)
+            data_issues.add(coverage.line)
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from mmdistill.cli.benchmark_source import warn_of_oddities
+from mmdistill.cli.benchmark_source import warn_of_data_issues
 from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.models.config import (
     Classifier,
@@ -26,13 +26,13 @@ from mmdistill.reference.models.resnet import Depth
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_sources import training_sequences
-from mmdistill.reference.training.distributed import Ranks, join, leave
+from mmdistill.reference.training.distributed import DistributedContext, join, leave
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings
 from mmdistill.reference.training.trainer import train as run
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.ranges import NonNegativeInt, Range
 
 Stage = Literal["teacher", "student", "rgb", "tir"]
@@ -97,7 +97,7 @@ def train(
         stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
         out: where the run lives.
         data: "synthetic", a folder of aligned pairs (rgb and tir, train/visible and train/infrared, ...), a folder of
-            labelled sequences, or a benchmark's copy, such as lasher:FOLDER.
+            labeled sequences, or a benchmark's copy, such as lasher:FOLDER.
         rgb: folder of the RGB images of pairs, whatever its name, with --tir in place of --data.
         tir: folder of the TIR images of pairs, whatever its name.
         side_by_side: take every image of --data as RGB in the left half, TIR in the right.
@@ -112,7 +112,7 @@ def train(
             concat, spatial (SAF), channel (CAF) or mdc-frs (the teacher's); mpsd by default.
         streams: a student's trunks: 1 for both modalities, or 2; 1 by default.
         classifier: dimp, or atom: then the box estimation alone is trained, for the classifier is learned online.
-        videos: how many videos are synthesised or composed.
+        videos: how many videos are synthesized or composed.
         scenes: of a folder of pairs, how many more videos are views of one pair each, a region of which is the target.
         hold_out: how many pairs, the last by name, are left for testing.
         device: cpu, cuda, or auto.
@@ -134,7 +134,7 @@ def train(
     network = TrackerNetwork(settings) if start is None else _started(start, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
-    oddities = Oddities()
+    data_issues = DataIssues()
     sequences = training_sequences(
         data,
         count=videos,
@@ -144,10 +144,10 @@ def train(
         rgb=rgb,
         tir=tir,
         side_by_side=side_by_side,
-        oddities=oddities,
+        data_issues=data_issues,
     )
-    if Ranks.current().first:
-        warn_of_oddities(oddities)
+    if DistributedContext.current().first:
+        warn_of_data_issues(data_issues)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
     given = data if data is not None else f"{rgb} and {tir}"
     source = f"{given}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
@@ -161,7 +161,7 @@ def train(
     else:
         distilled, title = DistilledStage(network, guide.to(place), tracking, distillation), "distilled student"
         run(distilled, sampler, training, out, data=source, device=place, title=title, progress=progress)
-    if Ranks.current().first:
+    if DistributedContext.current().first:
         print(printable(out / "network.safetensors"))
     leave()
 

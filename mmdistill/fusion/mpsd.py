@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmdistill import _checks
 from mmdistill._contracts import check_floating
-from mmdistill._numerics import widen, without_float16
+from mmdistill._numerics import to_float32, without_float16
 from mmdistill._transforms import has_values
 from mmdistill.errors import DeadTermWarning, ShapeError, warn
 from mmdistill.fusion.paths import (
@@ -100,7 +100,7 @@ def path_selection(weights: Tensor) -> PathSelection:
         ((0.0, 1.0, 0.0), 0.0, 1)
     """
     _check("path_selection", weights)
-    given = widen(weights.detach())
+    given = to_float32(weights.detach())
     by_path = given if given.ndim == 2 else given.mean(dim=2)
     mean = by_path.mean(dim=0)
     preferred = torch.nn.functional.one_hot(by_path.argmax(dim=1), by_path.shape[1]).to(mean.dtype).mean(dim=0)

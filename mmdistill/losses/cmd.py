@@ -79,7 +79,7 @@ class CMDLoss(DistillationLoss):
         for name, part, kind in (("scfd", scfd, SCFDLoss), ("mpsd", mpsd, MPSDLoss), ("hfrd", hfrd, HFRDLoss)):
             _check_part(name, part, kind)
         if scfd is None and mpsd is None and hfrd is None:
-            raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distil")
+            raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distill")
         self.scfd, self.mpsd, self.hfrd = scfd, mpsd, hfrd
         self._unused: set[str] = set()
         self.alpha = _checks.number("CMDLoss", "alpha", alpha, low=0, high=_checks.MAX_WEIGHT)

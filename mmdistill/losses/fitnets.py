@@ -11,7 +11,7 @@ from mmdistill._contracts import check_pyramids, named_levels
 from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, level_masks, mask_counts
 from mmdistill._numerics import mean_squared_error
-from mmdistill.abf import Convolution, adapted, adaptor
+from mmdistill.abf import Convolution, adaptor, apply_adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.terms import Terms, add
 
@@ -90,7 +90,7 @@ class FitNetsLoss(DistillationLoss):
         check_alive("FitNetsLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.regressors, student, teacher, masks, strict=True)
         hints = [
-            mean_squared_error(adapted(regress, ours), theirs.detach(), valid)
+            mean_squared_error(apply_adaptor(regress, ours), theirs.detach(), valid)
             for regress, ours, theirs, valid in levels
         ]
         return Terms.summed("fitnets", hint=add(hints))

@@ -11,7 +11,7 @@ from mmdistill import _checks
 from mmdistill._contracts import check_same_shape, check_scores
 from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import response_mask
-from mmdistill._numerics import hinge_residual, mean_square, widen
+from mmdistill._numerics import hinge_residual, mean_square, to_float32
 from mmdistill.base import DistillationLoss
 from mmdistill.terms import Terms
 
@@ -89,9 +89,9 @@ class HFRDLoss(DistillationLoss):
         inputs = {"student_response": student_response, **sides}
         check_inputs("HFRDLoss", inputs, finite=self.check_values, counts=counts)
         check_alive("HFRDLoss", [student_response], [teacher_response])
-        label = widen(gaussian.detach())
-        corrected = corrected_response(widen(teacher_response.detach()), label, clamp=self.clamp)
-        masked = widen(student_response) * corrected
+        label = to_float32(gaussian.detach())
+        corrected = corrected_response(to_float32(teacher_response.detach()), label, clamp=self.clamp)
+        masked = to_float32(student_response) * corrected
         hinge = self.residual == "hinge"
         residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
         return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), valid))

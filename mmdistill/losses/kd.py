@@ -11,7 +11,7 @@ from mmdistill import _checks
 from mmdistill._contracts import check_same_shape, check_scores
 from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import Mask, response_mask
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import DeadTermWarning, warn
 from mmdistill.terms import Terms
@@ -29,7 +29,7 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float, ma
     Returns:
         ``(...)``, never below zero; 0 where the mask has none.
     """
-    student, teacher = widen(student), widen(teacher)
+    student, teacher = to_float32(student), to_float32(teacher)
     if mask is not None:
         some = mask.any(dim=-1, keepdim=True)
         mask = mask | ~some
@@ -40,7 +40,7 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float, ma
     if mask is not None:
         log_ratio = torch.where(mask, log_ratio, 0.0)
     # Each entry of p log(p/q) gets q - p added, which sums to zero over the axis: the entries are then all positive
-    # and, for close distributions, keep the digits that p log(p/q) loses in cancelling. expm1 would overflow beyond 1.
+    # and, for close distributions, keep the digits that p log(p/q) loses in canceling. expm1 would overflow beyond 1.
     close = log_ratio.clamp(max=1)
     entries = torch.where(log_ratio < 1, p * (close.expm1() - close), log_q.exp() - p - p * log_ratio)
     divergence = temperature**2 * entries.sum(dim=-1)
@@ -56,7 +56,7 @@ class KDLoss(DistillationLoss):
     no notice of a constant added to all scores. The teacher's side is detached here.
 
     The default T is 4, in the middle of what is used for class logits, whose differences are of several units.
-    Far above the differences, the loss tends to half the mean squared error of the centred scores, and all entries
+    Far above the differences, the loss tends to half the mean squared error of the centerd scores, and all entries
     count alike. So it is with response maps, trained on labels between 0 and 1: at 4 the whole map is imitated evenly,
     at 0.1 mainly its peaks.
 

@@ -11,13 +11,13 @@ from mmdistill import _checks
 from mmdistill._contracts import check_pyramids, named_levels
 from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import widen
-from mmdistill.abf import adapted, adaptor
+from mmdistill._numerics import to_float32
+from mmdistill.abf import adaptor, apply_adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.terms import Terms, add
 
 
-def focus(disagreement: Tensor, exponent: float, mask: Tensor | Mask | None = None) -> Tensor:
+def focal_weight(disagreement: Tensor, exponent: float, mask: Tensor | Mask | None = None) -> Tensor:
     """Return the disagreement to the power of ``exponent``, divided by its mean over a sample's positions.
 
     Detached: it weighs an error and is not itself something to learn. Where a sample agrees everywhere it is 1.
@@ -53,12 +53,12 @@ def focused_squared_error(
         exponent: of the focus; 0 gives the mean squared error.
         mask: the positions that count, ``(B, 1, H, W)``.
     """
-    difference = widen(student) - widen(teacher)
+    difference = to_float32(student) - to_float32(teacher)
     mask = None if mask is None else Mask.of(mask)
     if mask is not None:
         difference = mask.applied(difference)
     disagreement = difference.square().mean(dim=1)
-    focused = focus(disagreement, exponent, mask) * disagreement
+    focused = focal_weight(disagreement, exponent, mask) * disagreement
     return focused.mean() if mask is None else mask.mean(focused[:, None]).mean()
 
 
@@ -71,7 +71,7 @@ class ModalityDistillationLoss(DistillationLoss):
     The paper's: a student that sees both modalities at little cost (stacked at its input, in one stream) imitates
     the fused features of a two-stream teacher, with more weight where the two disagree. Inferred here, and to be kept
     in mind when figures are compared with the paper's: the disagreement is that of the features, the focus its
-    power normalised to mean 1 over each sample's positions, the default exponent 1, a 1x1 adaptor for channels
+    power normalized to mean 1 over each sample's positions, the default exponent 1, a 1x1 adaptor for channels
     that differ, and the plain sum over levels. The adaptors belong to this loss and are trained with the student.
     The teacher's side is detached here.
 
@@ -130,7 +130,7 @@ class ModalityDistillationLoss(DistillationLoss):
         check_alive("ModalityDistillationLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.adaptors, student, teacher, masks, strict=True)
         errors = [
-            focused_squared_error(adapted(adapt, x), target.detach(), self.exponent, valid)
+            focused_squared_error(apply_adaptor(adapt, x), target.detach(), self.exponent, valid)
             for adapt, x, target, valid in levels
         ]
         return Terms.summed("md", distillation=add(errors))

@@ -11,8 +11,8 @@ from mmdistill import _checks
 from mmdistill._contracts import check_aligned, check_levels, check_map
 from mmdistill._inputs import check_alive, check_inputs, of_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, mean_squared_error_per_sample, widen, without_float16
-from mmdistill.abf import adapted, adaptor
+from mmdistill._numerics import mean_squared_error, mean_squared_error_per_sample, to_float32, without_float16
+from mmdistill.abf import adaptor, apply_adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.fusion import FusedPaths, check_fused_paths
 from mmdistill.terms import Terms, add
@@ -105,10 +105,10 @@ class MPSDLoss(DistillationLoss):
         with without_float16(teacher[0].device.type):
             for adapt, level, attached, valid in zip(self.adaptors, student, teacher, masks, strict=True):
                 target = attached.detach()
-                fusion.append(mean_squared_error(adapted(adapt, level.fused), target, valid))
+                fusion.append(mean_squared_error(apply_adaptor(adapt, level.fused), target, valid))
                 if level.paths.shape[0] > 1:
                     errors = self._path_errors(adapt, level.paths, target, valid)
-                    penalty.append(selection_penalty(errors, _per_path(widen(level.weights))))
+                    penalty.append(selection_penalty(errors, _per_path(to_float32(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
         return Terms.summed("mpsd", **{name: add(levels) for name, levels in parts.items() if levels})
 
@@ -120,7 +120,9 @@ class MPSDLoss(DistillationLoss):
     def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor, mask: Mask | None) -> Tensor:
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
-            errors = [mean_squared_error_per_sample(adapted(adapt, path), target, mask) for path in paths.unbind()]
+            errors = [
+                mean_squared_error_per_sample(apply_adaptor(adapt, path), target, mask) for path in paths.unbind()
+            ]
         # Forward mode goes on where gradients are off.
         return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)
 

@@ -11,7 +11,7 @@ from mmdistill import _checks
 from mmdistill._contracts import check_pyramids, named_levels
 from mmdistill._inputs import check_alive, check_inputs, of_side, synchronized_statistics
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_square, widen
+from mmdistill._numerics import mean_square, to_float32
 from mmdistill.abf import ABFChain
 from mmdistill.base import DistillationLoss
 from mmdistill.terms import Terms, add
@@ -36,7 +36,7 @@ def hierarchical_context_error(student: Tensor, teacher: Tensor, mask: Tensor | 
             without any is left out.
     """
     # Pooling is linear: the difference of the pooled maps is the pooled difference.
-    difference = widen(student) - widen(teacher)
+    difference = to_float32(student) - to_float32(teacher)
     height, width = difference.shape[-2:]
     mask = None if mask is None else Mask.of(mask)
     if mask is not None:

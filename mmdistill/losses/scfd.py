@@ -12,7 +12,7 @@ from mmdistill import _checks
 from mmdistill._contracts import check_aligned, check_levels, check_map, check_pair, check_same_shape
 from mmdistill._inputs import check_alive, check_different, check_inputs, of_side, synchronized_statistics
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, widen
+from mmdistill._numerics import mean_squared_error, to_float32
 from mmdistill._subsampling import MAX_STEPS, Positions, Size, draw_grid, draw_tile, steps, trace_grid
 from mmdistill._transforms import channels_last, runs_eagerly
 from mmdistill.abf import ABFChain
@@ -180,7 +180,7 @@ def _teacher_level(teacher: Levels, level: int, where: Positions | None) -> Pair
     """Return both modalities' maps at a level and at these positions, detached, wide, laid out as the chain's."""
     maps = (modality[level].detach() for modality in teacher)
     taken = maps if where is None else map(where.take, maps)
-    return Pair(*(widen(channels_last(features)) for features in taken))
+    return Pair(*(to_float32(channels_last(features)) for features in taken))
 
 
 def _masks(

@@ -47,15 +47,15 @@ class CropGeometry(NamedTuple):
         return np.asarray(boxes, dtype=np.float64) * self.scale + [self.left, self.top, 0, 0]
 
 
-def crop_geometry(centre: ArrayLike, side: float, size: int) -> CropGeometry:
+def crop_geometry(center: ArrayLike, side: float, size: int) -> CropGeometry:
     """Return the square of whole image pixels nearest to the one asked for.
 
     Args:
-        centre: x, y of the crop's centre, image pixels.
+        center: x, y of the crop's center, image pixels.
         side: the square's side, image pixels.
         size: side of the crop to be made, crop pixels.
     """
-    x, y = np.asarray(centre, dtype=np.float64)
+    x, y = np.asarray(center, dtype=np.float64)
     whole = max(round(side), 2)
     return CropGeometry(round(float(x) - whole / 2), round(float(y) - whole / 2), whole, size)
 
@@ -111,7 +111,7 @@ _OFFSET = (np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
 
 
 def to_tensor(images: Sequence[Image]) -> Tensor:
-    """Return images ``(H, W, 3)`` of one size as a normalised float32 ``(B, 3, H, W)``, channels last in memory."""
+    """Return images ``(H, W, 3)`` of one size as a normalized float32 ``(B, 3, H, W)``, channels last in memory."""
     pixels = np.stack(images)
     count, height, width, _ = pixels.shape
     # In NumPy: waking torch's threads costs more than this little work.
@@ -126,7 +126,7 @@ def to_pixels(images: Sequence[Image]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalize(pixels: Tensor) -> Tensor:
     """Return what ``to_tensor`` makes of images, to the bit, where they are; ``(..., 3, H, W)`` from ``to_pixels``."""
     rows = pixels.movedim(-3, -1).flatten(-2)
     width = pixels.shape[-1]

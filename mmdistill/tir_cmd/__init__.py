@@ -9,7 +9,7 @@ from mmdistill.tir_cmd.bbe import BBEDistiller
 from mmdistill.tir_cmd.detection import Detection, Detector, TorchvisionDetector
 from mmdistill.tir_cmd.patch_samplers import CenterArea, Patches, RandomSampling, cut_patches
 from mmdistill.tir_cmd.saliency import SaliencyDetector
-from mmdistill.tir_cmd.settings import SETTINGS, BranchSetting, LearningRates, Origin, mix
+from mmdistill.tir_cmd.settings import SETTINGS, BranchSetting, InitialWeights, LearningRates, mix
 from mmdistill.tir_cmd.tcl import TCLDistiller
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "CenterArea",
     "Detection",
     "Detector",
+    "InitialWeights",
     "LearningRates",
-    "Origin",
     "Patches",
     "RandomSampling",
     "SaliencyDetector",

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from mmdistill import _checks
 from mmdistill._contracts import check_device, check_scores
 from mmdistill._inputs import check_alive, check_inputs
-from mmdistill._numerics import mean_squared_error, widen
+from mmdistill._numerics import mean_squared_error, to_float32
 from mmdistill._transforms import detached, savable
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
@@ -207,4 +207,4 @@ def _savable(tree: Any) -> Any:
 
 def _squared_norm(parts: list[Tensor]) -> Tensor:
     """Return each sample's squared norm ``(B,)``, over all parts."""
-    return add([widen(values).square().flatten(1).sum(dim=1) for values in parts])
+    return add([to_float32(values).square().flatten(1).sum(dim=1) for values in parts])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdistill._contracts import check_floating, check_scores
 from mmdistill._inputs import Bounds
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill._transforms import detached
 from mmdistill.errors import ShapeError
 
@@ -31,7 +31,7 @@ def intersection_over_union(first: Tensor, second: Tensor) -> Tensor:
         >>> intersection_over_union(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 2.0, 2.0]]))
         tensor([0.3333])
     """
-    first, second = widen(first), widen(second)
+    first, second = to_float32(first), to_float32(second)
     low = torch.maximum(first[..., :2], second[..., :2])
     high = torch.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
     intersection = (high - low).clamp(min=0).prod(dim=-1)
@@ -60,7 +60,7 @@ def box_state(boxes: Tensor) -> Tensor:
         >>> box_state(torch.tensor([1.0, 3.0, 2.0, 1.0]))
         tensor([1.0000, 3.5000, 0.6931, 0.0000])
     """
-    boxes = widen(boxes)
+    boxes = to_float32(boxes)
     corner, size = boxes[..., :2], boxes[..., 2:]
     return torch.cat([(corner + size / 2) / size, size.log()], dim=-1)
 
@@ -98,14 +98,14 @@ def overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
     if shape == (*leading, 1, 4):
         return intersection_over_union(proposals, target)
     if shape == (*scores, 1):
-        return widen(target[..., 0])
+        return to_float32(target[..., 0])
     if shape == box == scores:
         expected = f"boxes as {(*leading, 1, 4)} or overlaps as {(*scores, 1)}, as there are 4 proposals"
         raise ShapeError(WHERE, "target", "axes", expected=expected, got=shape)
     if shape == box:
         return intersection_over_union(proposals, target[..., None, :])
     if shape == scores:
-        return widen(target)
+        return to_float32(target)
     raise ShapeError(WHERE, "target", "axes", expected=f"boxes {box} or overlaps {scores}", got=shape)
 
 

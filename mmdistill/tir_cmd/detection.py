@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmdistill import _checks
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill.errors import NotFiniteError, ShapeError
 from mmdistill.pair import Pair
 from mmdistill.tir_cmd.patch_samplers import check_images
@@ -112,7 +112,7 @@ def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[
         if broken:
             got = f"{broken} NaN or infinite"
             raise NotFiniteError("Detection", f"{modality} {name}", "values", expected="finite", got=got)
-    return widen(boxes.detach()), widen(scores.detach())
+    return to_float32(boxes.detach()), to_float32(scores.detach())
 
 
 def _clipped(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -158,7 +158,7 @@ class TorchvisionDetector:
         """Return boxes ``(K, 4)`` as ``x y w h``, scores and labels ``(K,)`` of an image ``(C, H, W)``."""
         if getattr(self.model, "training", False):
             raise ValueError("TorchvisionDetector: the model is in training mode; call its eval() first")
-        values = widen(image) / 255 if image.dtype == torch.uint8 else widen(image)
+        values = to_float32(image) / 255 if image.dtype == torch.uint8 else to_float32(image)
         with torch.no_grad():
             found = self.model([values.expand(3, -1, -1)])[0]
         corners = found["boxes"]

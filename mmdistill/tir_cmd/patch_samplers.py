@@ -19,7 +19,7 @@ from mmdistill import _checks
 from mmdistill._checks import whole
 from mmdistill._contracts import check_axes, check_pair
 from mmdistill._inputs import check_inputs
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill._transforms import has_values
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
@@ -199,7 +199,7 @@ def _checked(boxes: object, height: int, width: int) -> Tensor:
         raise ShapeError("cut_patches", "boxes", "axes", expected="(P, 4)", got=tuple(boxes.shape))
     if boxes.dtype.is_complex or boxes.dtype == torch.bool:
         raise ShapeError("cut_patches", "boxes", "dtype", expected="floating point or whole pixels", got=boxes.dtype)
-    boxes = widen(boxes)
+    boxes = to_float32(boxes)
     check_inputs("cut_patches", {"boxes": boxes}, finite=True)
     ends = boxes[:, :2] + boxes[:, 2:]
     sides = torch.tensor([width, height], device=boxes.device)
@@ -215,9 +215,9 @@ def _shares(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
     """Return each of an image's pixels' share in each of a patch's, along one axis: ``(P, size, pixels)``, sum 1."""
     step = (length / size)[:, None]
     places = start[:, None] + step * (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5)
-    centres = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
+    centers = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
     reach = step.clamp(min=1)
-    share = (1 - (places[..., None] - centres).abs() / reach[..., None]).clamp(min=0)
+    share = (1 - (places[..., None] - centers).abs() / reach[..., None]).clamp(min=0)
     # Of a box that leaves the image, what lies beyond the border is as the border.
     leaves = ((start < -TOLERANCE) | (start + length > pixels + TOLERANCE))[:, None]
     share[..., 0] += torch.where(leaves, _share_beyond(places, reach), 0.0)
@@ -226,7 +226,7 @@ def _shares(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
 
 
 def _share_beyond(places: Tensor, reach: Tensor) -> Tensor:
-    """Return the share of all pixels below 0, were there any: the triangle around a place, at their centres."""
+    """Return the share of all pixels below 0, were there any: the triangle around a place, at their centers."""
 
     def tail(distance: Tensor) -> Tensor:
         """Return the sum of ``1 - d / reach`` over d from a distance on, in steps of 1, while it is positive."""
@@ -240,6 +240,6 @@ def _share_beyond(places: Tensor, reach: Tensor) -> Tensor:
 
 
 def _resampled(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    values = widen(image)
+    values = to_float32(image)
     patches = torch.einsum("pyh,chw,pxw->pcyx", rows.to(values), values, columns.to(values))
     return patches.to(image.dtype) if image.is_floating_point() else patches.round().to(image.dtype)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmdistill import _checks
 from mmdistill._contracts import check_axes
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 from mmdistill.tir_cmd.boxes import intersection_over_union
 
 
@@ -45,8 +45,8 @@ class Integral(NamedTuple):
 
 def integral(image: Tensor, margin: int) -> Integral:
     """Return the integral image of ``(C, H, W)``; boxes' sides may reach ``margin`` pixels beyond the image."""
-    centred = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
-    powers = torch.cat([torch.ones_like(centred[:1]), centred, centred.square()])
+    centerd = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
+    powers = torch.cat([torch.ones_like(centerd[:1]), centerd, centerd.square()])
     sums = F.pad(powers.cumsum(dim=-1).cumsum(dim=-2), (1, 0, 1, 0))
     return Integral(F.pad(sums[None], (margin,) * 4, mode="replicate")[0], margin)
 
@@ -126,7 +126,7 @@ def without_duplicates(boxes: Tensor, overlap: float, maximum: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SaliencyDetector:
-    """Boxes that stand out by centre-surround contrast, in any image: for ``Detection`` where no detector is at hand.
+    """Boxes that stand out by center-surround contrast, in any image: for ``Detection`` where no detector is at hand.
 
     Boxes of a few sizes and aspect ratios are laid at every place of the reduced image. The score is the contrast with
     the one of its four sides that is most like the box, so that a box must differ all around, times the root of its
@@ -211,7 +211,7 @@ def _aspect(where: str, name: str, value: object) -> float:
 
 def _reduced(image: Tensor, side: int) -> Tensor:
     """Return the image with a shorter side of at most ``side`` pixels, in float32 at least."""
-    values = widen(image)
+    values = to_float32(image)
     factor = min(1.0, side / min(image.shape[1:]))
     if factor == 1:
         return values

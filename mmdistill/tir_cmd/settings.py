@@ -78,7 +78,7 @@ BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitialWeights:
     """From which setting's result each part is taken, by module and branch; ``"A1"`` is the tracker that was given.
 
     Attributes:
@@ -96,7 +96,7 @@ class Origin:
     def __post_init__(self) -> None:
         """Refuse what is no name."""
         for name in ("bbe_reference", "bbe_test", "tcl_reference", "tcl_test"):
-            _checks.text("Origin", name, getattr(self, name))
+            _checks.text("InitialWeights", name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class BranchSetting:
     fine_tuned: tuple[Branch, ...] = ()
     patches: Literal["center", "random", "detection"] | None = "center"
     learning_rates: LearningRates = LearningRates()
-    origin: Origin | None = Origin()
+    origin: InitialWeights | None = InitialWeights()
 
     def __post_init__(self) -> None:
         """Refuse what no branch sees, no module and no branch."""
@@ -162,9 +162,14 @@ class BranchSetting:
         _checks.one_of("BranchSetting", "reference", self.reference, get_args(Seen))
         _checks.one_of("BranchSetting", "test", self.test, get_args(Seen))
         _checks.one_of("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
-        for name, kind in (("learning_rates", LearningRates), ("origin", Origin | None), ("name", str), ("title", str)):
+        for name, kind in (
+            ("learning_rates", LearningRates),
+            ("origin", InitialWeights | None),
+            ("name", str),
+            ("title", str),
+        ):
             if not isinstance(getattr(self, name), kind):
-                expected = kind.__name__ if isinstance(kind, type) else "Origin, or None"
+                expected = kind.__name__ if isinstance(kind, type) else "InitialWeights, or None"
                 raise _checks.refuse("BranchSetting", name, expected, getattr(self, name))
 
     @property
@@ -181,7 +186,7 @@ class BranchSetting:
 
 
 _BBE, _TCL, _BOTH = LearningRates(bbe=1e-6), LearningRates(tcl=1e-6), LearningRates(bbe=1e-7, tcl=2e-8)
-_BEFORE_JOINT = Origin(bbe_reference="B3", bbe_test="B3", tcl_reference="C1", tcl_test="C1")
+_BEFORE_JOINT = InitialWeights(bbe_reference="B3", bbe_test="B3", tcl_reference="C1", tcl_test="C1")
 _MODULES: tuple[Module, ...] = ("bbe", "tcl")
 
 
@@ -202,7 +207,12 @@ _ROWS = (
     BranchSetting("B1", "Learning on reference branch", ("bbe",), "tir", "rgb", ("reference",), learning_rates=_BBE),
     BranchSetting("B2", "Learning on test branch", ("bbe",), "rgb", "tir", ("test",), learning_rates=_BBE),
     BranchSetting(
-        "B3", "Combination of B1 and B2", ("bbe",), "tir", "tir", origin=Origin(bbe_reference="B1", bbe_test="B2")
+        "B3",
+        "Combination of B1 and B2",
+        ("bbe",),
+        "tir",
+        "tir",
+        origin=InitialWeights(bbe_reference="B1", bbe_test="B2"),
     ),
     BranchSetting("C1", "Learning on reference branch", ("tcl",), "tir", "rgb", ("reference",), learning_rates=_TCL),
     _joint("D1", " on test branch", "rgb", "tir", ("test",)),

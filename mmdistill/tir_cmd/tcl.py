@@ -1,4 +1,4 @@
-"""Target centre location distillation, TIR-CMD eq. 2."""
+"""Target center location distillation, TIR-CMD eq. 2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmdistill import _checks
 from mmdistill._contracts import check_axes, check_device, check_floating
 from mmdistill._inputs import check_alive, check_inputs
 from mmdistill._masks import response_mask
-from mmdistill._numerics import hinge_residual, mean_square, widen, without_autocast
+from mmdistill._numerics import hinge_residual, mean_square, to_float32, without_autocast
 from mmdistill._transforms import savable
 from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
@@ -27,7 +27,7 @@ FILTER_AXES = ("sequences", "channels", "height", "width")
 
 
 class TCLDistiller(DistillationLoss):
-    """Target centre location (TCL) distillation, TIR-CMD eq. 2.
+    """Target center location (TCL) distillation, TIR-CMD eq. 2.
 
         L = mean of r(filter * features, label)^2 + mu mean of |filter|^2
 
@@ -117,14 +117,14 @@ class TCLDistiller(DistillationLoss):
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
         check_alive("TCLDistiller", learning.values(), teaching)
         filters, features = (
-            savable(widen(values.detach() if branch == self.detach else values))
+            savable(to_float32(values.detach() if branch == self.detach else values))
             for branch, values in (("reference", filters), ("test", features))
         )
         dtype = torch.promote_types(filters.dtype, features.dtype)
         filters, features = filters.to(dtype), features.to(dtype)
         with without_autocast(features.device.type):
             scores = correlate(features, filters)
-        target = widen(label.detach())
+        target = to_float32(label.detach())
         hinge = self.residual == "hinge"
         residual = hinge_residual(scores, target, self.threshold) if hinge else scores - target
         parts = {"classification": mean_square(residual.unsqueeze(-3), valid)}

@@ -16,16 +16,16 @@ MAX_INITIAL_SIDE = 4.0
 """Of an initial box, in sides of the image. A real box may reach past the border; a typing error is far longer."""
 
 
-def centres(boxes: ArrayLike) -> Array:
-    """Return the centres ``(..., 2)`` as x, y of boxes ``(..., 4)``."""
+def centers(boxes: ArrayLike) -> Array:
+    """Return the centers ``(..., 2)`` as x, y of boxes ``(..., 4)``."""
     boxes = np.asarray(boxes, dtype=np.float64)
     return boxes[..., :2] + boxes[..., 2:] / 2
 
 
-def from_centre(centre: ArrayLike, size: ArrayLike) -> Array:
-    """Return boxes ``(..., 4)`` with these centres and sizes, both ``(..., 2)`` as x, y and w, h."""
-    centre, size = np.asarray(centre, dtype=np.float64), np.asarray(size, dtype=np.float64)
-    return np.concatenate([centre - size / 2, size], axis=-1)
+def from_center(center: ArrayLike, size: ArrayLike) -> Array:
+    """Return boxes ``(..., 4)`` with these centers and sizes, both ``(..., 2)`` as x, y and w, h."""
+    center, size = np.asarray(center, dtype=np.float64), np.asarray(size, dtype=np.float64)
+    return np.concatenate([center - size / 2, size], axis=-1)
 
 
 def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:

@@ -74,7 +74,7 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     return ", ".join(one_line(name, MAX_NAME) for name in listed[:limit]) + more
 
 
-class Oddities:
+class DataIssues:
     """What was found odd, grouped by what it is; each kind says what was made of it."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Oddities:
         """
         self._found.setdefault(kind, []).append(detail)
 
-    def extend(self, other: Oddities) -> None:
+    def extend(self, other: DataIssues) -> None:
         """Note all that another one holds."""
         for kind, details in other._found.items():
             self._found.setdefault(kind, []).extend(details)
@@ -100,7 +100,7 @@ class Oddities:
     def lines(self, most: int | None = None) -> list[str]:
         """Return a line per kind, and below it a line per detail, printable and cut as errors are.
 
-        >>> oddities = Oddities()
+        >>> oddities = DataIssues()
         >>> for name in ("car", "man", "dog"):
         ...     oddities.add("a frame short, the last box is repeated", name)
         >>> oddities.lines(most=2)

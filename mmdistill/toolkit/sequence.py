@@ -64,7 +64,7 @@ class TrackingSequence(Protocol):
 
     @property
     def boxes(self) -> Boxes:
-        """Ground truth ``(T, 4)``, ``x y w h`` in pixels; NaN where a frame is not labelled."""
+        """Ground truth ``(T, 4)``, ``x y w h`` in pixels; NaN where a frame is not labeled."""
         ...
 
     @property

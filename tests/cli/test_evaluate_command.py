@@ -20,7 +20,7 @@ from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
-from mmdistill.toolkit.data_issues import Oddities
+from mmdistill.toolkit.data_issues import DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.datasets.lasher import official_test_names
 from mmdistill.toolkit.images import MAX_PIXELS_VARIABLE, write_image
@@ -67,7 +67,7 @@ def test_results_of_others_are_scored_and_exported(
     results = perfect(rgbt234, tmp_path / "Some")
     assert run("--annotations", rgbt234, "--results", results, "--json", tmp_path / "a.json") == 0
     said = capsys.readouterr().out
-    assert "rgbt234: mean of sequences; PR: centre error <= 20 px" in said
+    assert "rgbt234: mean of sequences; PR: center error <= 20 px" in said
     assert "  results named <tracker>_<sequence>: 2" in said
     assert said.startswith("rgbt234: 2 of 234 sequences\n")
     content = json.loads((tmp_path / "a.json").read_text())
@@ -423,11 +423,11 @@ def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tm
         for file in ("visible", "init"):
             write_boxes(tmp_path / part / name / f"{file}.txt", [[10, 20, 8, 6]])
     (tmp_path / "__MACOSX" / "trainingset" / "made_2" / "visible").mkdir(parents=True)
-    oddities = Oddities()
-    sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, oddities=oddities)
+    data_issues = DataIssues()
+    sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, data_issues=data_issues)
     assert [sequence.name for sequence in sequences] == ["made_1"]
     line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
-    assert oddities.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]
+    assert data_issues.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]
 
 
 def test_the_pixel_limit_is_an_option(

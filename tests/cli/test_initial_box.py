@@ -115,7 +115,7 @@ def test_a_box_drawn_with_the_mouse(size: tuple[int, int], back: bool) -> None:
 
 
 @pytest.mark.parametrize("key", ["escape", "x"])
-def test_a_drawing_that_is_cancelled(key: str) -> None:
+def test_a_drawing_that_is_canceled(key: str) -> None:
     made, figure = chooser(np.zeros((60, 80, 3), np.uint8))
     drag(figure, (10, 10), (40, 40))
     press(figure, key)

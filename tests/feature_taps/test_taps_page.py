@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_guides import fenced, normalised, run
+from test_guides import fenced, normalized, run
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/feature_taps.md"
 
@@ -18,7 +18,7 @@ def test_the_page_runs_and_quotes_what_is_said() -> None:
     said, quoted = "", 0
     for block in fenced(PAGE):
         if block.kind == "text":
-            assert normalised(block.text) == normalised(said)
+            assert normalized(block.text) == normalized(said)
             quoted += 1
         else:
             said = run(block, namespace, PAGE.name)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import BBEDistiller, Terms
 from mmdistill._contracts import check_axes
-from mmdistill._numerics import widen
+from mmdistill._numerics import to_float32
 
 
 def modulated(modulation: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
@@ -20,7 +20,7 @@ def modulated(modulation: Sequence[Tensor], features: Sequence[Tensor]) -> Tenso
         check_axes("predictor", f"modulation {number}", vector, ("batch", "channels", "height", "width"))
         like = {"batch": (batch, "modulation"), "channels": (vector.shape[1], "modulation")}
         check_axes("predictor", f"features {number}", level, ("batch", "channels", "height", "width"), like)
-        means.append((widen(vector) * widen(level)).mean(dim=(1, 2, 3)))
+        means.append((to_float32(vector) * to_float32(level)).mean(dim=(1, 2, 3)))
     channels, (rows, columns) = modulation[0].shape[1], features[0].shape[2:]
     half = {
         "channels": (2 * channels, "level 1"),

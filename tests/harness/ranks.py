@@ -79,5 +79,5 @@ def _result(case: Case, rank: int, search: bool) -> dict[str, dict[str, Tensor]]
 
 def _wrapped(module: nn.Module, search: bool) -> Callable[..., object]:
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        return module  # DDP refuses what has nothing to synchronise
+        return module  # DDP refuses what has nothing to synchronize
     return DistributedDataParallel(module, find_unused_parameters=search)

@@ -31,7 +31,7 @@ NO_SUBJECTS = {
     "stacked": "gives twice the batch",
     "cut_patches": "cuts images, before any network sees them",
     "mix": "arranges images, before any network sees them",
-    "reach": "looks at a loss's terms",
+    "gradient_norms": "looks at a loss's terms",
     "dead_terms": "looks at a loss's terms",
 }
 

@@ -57,7 +57,7 @@ def test_two_classes_by_hand() -> None:
     assert KDLoss(temperature=2.0)(teacher * 0, teacher).total.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_high_temperature_tends_to_half_the_error_of_the_centred_scores() -> None:
+def test_a_high_temperature_tends_to_half_the_error_of_the_centerd_scores() -> None:
     student, teacher = torch.randn(2, 3, 10, dtype=torch.float64)
     difference = (student - teacher).numpy()
     expected = np.mean((difference - difference.mean(axis=1, keepdims=True)) ** 2) / 2

@@ -50,7 +50,7 @@ def one_channel(x: Maps) -> list[Tensor]:
     return [x["student"][:, 0], x["teacher"][:, 0], x["teacher"][:, 1].sigmoid()]
 
 
-# Where no convolution looks at neighbours, the positions that count may be taken out and laid in a row.
+# Where no convolution looks at neighbors, the positions that count may be taken out and laid in a row.
 POSITIONWISE: dict[str, Call] = {
     "FitNetsLoss": lambda x, m: FitNetsLoss(*levels(CHANNELS))([x["student"]], [x["teacher"]], mask=m),
     "MD": lambda x, m: ModalityDistillationLoss(*levels(CHANNELS))([x["student"]], [x["teacher"]], mask=m),

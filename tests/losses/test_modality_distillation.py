@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdistill import NotFiniteError, ShapeError
-from mmdistill.losses.modality_distillation import ModalityDistillationLoss, focus, focused_squared_error
+from mmdistill.losses.modality_distillation import ModalityDistillationLoss, focal_weight, focused_squared_error
 
 STUDENT, TEACHER = (2, 3), (3, 4)
 
@@ -64,15 +64,15 @@ def test_the_focus_has_mean_one_at_any_scale(
     batch: int, height: int, width: int, exponent: float, scale: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    weights = focus(scale * torch.rand(batch, height, width), exponent)
+    weights = focal_weight(scale * torch.rand(batch, height, width), exponent)
     np.testing.assert_allclose(weights.mean(dim=(1, 2)).numpy(), 1, rtol=1e-5)
 
 
 def test_the_focus_is_where_the_two_disagree_most_and_sharper_with_the_exponent() -> None:
     disagreement = torch.tensor([[[1.0, 3.0]], [[0.0, 5.0]], [[0.0, 0.0]]])
-    np.testing.assert_allclose(focus(disagreement, 0.0), np.ones((3, 1, 2)))
-    np.testing.assert_allclose(focus(disagreement, 1.0), [[[0.5, 1.5]], [[0, 2]], [[1, 1]]])
-    np.testing.assert_allclose(focus(disagreement, 2.0), [[[0.2, 1.8]], [[0, 2]], [[1, 1]]], rtol=1e-6)
+    np.testing.assert_allclose(focal_weight(disagreement, 0.0), np.ones((3, 1, 2)))
+    np.testing.assert_allclose(focal_weight(disagreement, 1.0), [[[0.5, 1.5]], [[0, 2]], [[1, 1]]])
+    np.testing.assert_allclose(focal_weight(disagreement, 2.0), [[[0.2, 1.8]], [[0, 2]], [[1, 1]]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])

@@ -45,19 +45,19 @@ def trunk_file(path: Path) -> Read:
 def small_run() -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     stage = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    optimiser = torch.optim.Adam(stage.parameters())
+    optimizer = torch.optim.Adam(stage.parameters())
     stage(torch.randn(5, 3)).sum().backward()
-    optimiser.step()
-    return stage, optimiser
+    optimizer.step()
+    return stage, optimizer
 
 
 def checkpoint_file(path: Path) -> Read:
     save_checkpoint(path, *small_run(), PROGRESS, '{"seed": 0}')
 
     def read() -> Content:
-        stage, optimiser = small_run()
-        progress = load_checkpoint(path, stage, optimiser, '{"seed": 0}', steps=10)
-        moments = enumerate(optimiser.state.values())
+        stage, optimizer = small_run()
+        progress = load_checkpoint(path, stage, optimizer, '{"seed": 0}', steps=10)
+        moments = enumerate(optimizer.state.values())
         state = {f"{index}.{key}": value for index, each in moments for key, value in each.items()}
         return progress, stage.state_dict() | state
 

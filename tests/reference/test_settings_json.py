@@ -28,7 +28,7 @@ def test_whole_numbers_serve_as_floats() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"colour": 3}, "NetworkSettings: unknown settings 'colour'"),
+        ({"color": 3}, "NetworkSettings: unknown settings 'color'"),
         ({"fusion": "glue"}, r"NetworkSettings.fusion: expected one of .*, got 'glue'"),
         ({"width": "wide"}, "NetworkSettings.width: expected int, got 'wide'"),
     ],

@@ -114,10 +114,10 @@ def by_hand(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     x, y, w, h = box
     patch = np.zeros((size, size))
     for row, column in np.ndindex(size, size):
-        centre = y + (row + 0.5) * h / size, x + (column + 0.5) * w / size
+        center = y + (row + 0.5) * h / size, x + (column + 0.5) * w / size
         total = weight = 0.0
         for i, j in np.ndindex(height, width):
-            far = abs(i + 0.5 - centre[0]) / max(h / size, 1), abs(j + 0.5 - centre[1]) / max(w / size, 1)
+            far = abs(i + 0.5 - center[0]) / max(h / size, 1), abs(j + 0.5 - center[1]) / max(w / size, 1)
             share = max(0, 1 - far[0]) * max(0, 1 - far[1])
             total, weight = total + share * image[i, j], weight + share
         patch[row, column] = total / weight

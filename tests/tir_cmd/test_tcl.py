@@ -154,12 +154,12 @@ def test_the_right_filter_has_no_error_and_descent_finds_it() -> None:
     label[:, :, 4, 4] = 1
     filters = torch.zeros(1, 2, 6, 4, 4, requires_grad=True)
     loss, losses = TCLDistiller(mu=0.0), []
-    optimiser = torch.optim.Adam([filters], lr=0.03)
+    optimizer = torch.optim.Adam([filters], lr=0.03)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         terms = loss(filters, features, label)
         terms.total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(terms.total.item())
     assert losses[-1] < 0.2 * losses[0]
 

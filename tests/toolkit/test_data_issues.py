@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from mmdistill.toolkit.data_issues import Oddities
+from mmdistill.toolkit.data_issues import DataIssues
 
 
 def test_kinds_are_counted_and_details_listed() -> None:
-    first, second = Oddities(), Oddities()
+    first, second = DataIssues(), DataIssues()
     first.add("once")
     for _ in range(3):
         first.add("often")
@@ -13,12 +13,12 @@ def test_kinds_are_counted_and_details_listed() -> None:
     first.extend(second)
     assert len(first) == 6
     assert first.lines() == ["once", "often: 4", "short: 1", "  car"]
-    assert Oddities().lines() == []
+    assert DataIssues().lines() == []
 
 
 def test_only_so_many_details_are_shown() -> None:
-    oddities = Oddities()
+    data_issues = DataIssues()
     for name in "abcd":
-        oddities.add("short", name)
-    assert oddities.lines(most=2) == ["short: 4", "  a", "  b", "  and 2 more"]
-    assert oddities.lines(most=4) == ["short: 4", "  a", "  b", "  c", "  d"]
+        data_issues.add("short", name)
+    assert data_issues.lines(most=2) == ["short: 4", "  a", "  b", "  and 2 more"]
+    assert data_issues.lines(most=4) == ["short: 4", "  a", "  b", "  c", "  d"]

@@ -19,7 +19,7 @@ def encoded(suffix: str, image: np.ndarray) -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
-def test_reads_colours_in_rgb_order(tmp_path: Path) -> None:
+def test_reads_colors_in_rgb_order(tmp_path: Path) -> None:
     bgr = np.zeros((2, 3, 3), np.uint8)
     bgr[..., 0], bgr[..., 2] = 10, 200
     (tmp_path / "x.png").write_bytes(encoded(".png", bgr))
@@ -54,7 +54,7 @@ def test_a_constant_16_bit_image_does_not_divide_by_zero(tmp_path: Path) -> None
     assert read_image(tmp_path / "x.png").max() == 0
 
 
-def test_16_bit_colour_keeps_its_high_byte(tmp_path: Path) -> None:
+def test_16_bit_color_keeps_its_high_byte(tmp_path: Path) -> None:
     stored = noise(4, 4, 3, dtype=np.uint16)
     (tmp_path / "x.png").write_bytes(encoded(".png", stored))
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), stored[..., ::-1] >> 8)

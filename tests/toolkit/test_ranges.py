@@ -53,7 +53,7 @@ CLASSES = settings_classes()
 
 
 def example(kind: type[Any]) -> Any:
-    return kind(centre=1.0, scale=0.1) if kind is Jitter else kind(steps=1) if kind.__name__ == "Schedule" else kind()
+    return kind(center=1.0, scale=0.1) if kind is Jitter else kind(steps=1) if kind.__name__ == "Schedule" else kind()
 
 
 def numbers_without_range(hint: Any) -> Iterator[Any]:
@@ -82,7 +82,7 @@ def test_all_settings_are_found() -> None:
     assert names >= {"TrainingSettings", "LearningRates", "SampleSettings", "Jitter", "ProposalSettings", "Schedule"}
     assert names >= {"SyntheticSettings", "SceneSettings", "DistillationSettings", "TrackingLossSettings"}
     assert names >= {"CrossModalSettings", "NetworkSettings", "TrackingSettings", "FirstFrameSettings", "Transform"}
-    assert names >= {"OnlineSettings", "DemoSettings", "LocalisationSettings", "RefinementSettings", "LearningSettings"}
+    assert names >= {"OnlineSettings", "DemoSettings", "LocalizationSettings", "RefinementSettings", "LearningSettings"}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

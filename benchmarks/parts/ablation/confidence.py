@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.tracking.settings import LocalisationSettings
+from mmdistill.reference.tracking.settings import LocalizationSettings
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.report.comparisons import overlaps
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
@@ -38,11 +38,11 @@ def confidence(
     found, sure = [], []
     for sequence in sequences:
         overlap = overlaps(boxes[sequence.name], [sequence.boxes])[1:]
-        labelled = ~np.isnan(overlap)
-        found.append(overlap[labelled])
-        sure.append(scores[sequence.name][1:][labelled])
+        labeled = ~np.isnan(overlap)
+        found.append(overlap[labeled])
+        sure.append(scores[sequence.name][1:][labeled])
     overlap, score = np.concatenate(found), np.concatenate(sure)
-    parts = (score[overlap >= FOLLOWED], score[overlap < FOLLOWED], 100 * (score < LocalisationSettings().not_found))
+    parts = (score[overlap >= FOLLOWED], score[overlap < FOLLOWED], 100 * (score < LocalizationSettings().not_found))
     return {name: round(float(part.mean()), 4) if part.size else None for name, part in zip(NAMES, parts, strict=True)}
 
 

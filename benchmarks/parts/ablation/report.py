@@ -14,7 +14,7 @@ from parts.ablation.sizes import Chosen
 from parts.claims import BySeed, differences
 from parts.spread import interval, mean_and_deviation, with_spread
 
-from mmdistill.toolkit.evaluation.plots import COLOURS
+from mmdistill.toolkit.evaluation.plots import COLORS
 from mmdistill.toolkit.io import atomic_path
 
 FIGURES = ("PR", "NPR", "SR")
@@ -125,13 +125,13 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(10, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     places = range(len(rows))
-    for axes, shown, colour in zip(figure.subplots(1, 2, sharey=True), SHOWN, COLOURS, strict=False):
+    for axes, shown, color in zip(figure.subplots(1, 2, sharey=True), SHOWN, COLORS, strict=False):
         values = [report["rows"][name][shown] for name in rows]
         axes.barh(
             places,
             [mean for mean, _ in values],
             xerr=[deviation for _, deviation in values],
-            color=colour,
+            color=color,
             alpha=0.75,
             error_kw={"elinewidth": 1.2, "capsize": 3},
         )

@@ -99,11 +99,11 @@ class Size:
 
     def teacher_network(self) -> NetworkSettings:
         """Return two trunks with MDC and FRS."""
-        return self._labelled(teacher_settings(self.teacher_depth, self.teacher_width, self.crop_size))
+        return self._labeled(teacher_settings(self.teacher_depth, self.teacher_width, self.crop_size))
 
     def student_network(self, row: Row) -> NetworkSettings:
         """Return a row's network."""
-        return self._labelled(
+        return self._labeled(
             NetworkSettings(streams=row.streams, fusion=row.fusion, width=self.width, crop_size=self.crop_size)
         )
 
@@ -119,7 +119,7 @@ class Size:
         )
         return replace(training, seed=seed, learning_rates=rates)
 
-    def _labelled(self, settings: NetworkSettings) -> NetworkSettings:
+    def _labeled(self, settings: NetworkSettings) -> NetworkSettings:
         """Return settings whose labels are as many cells wide as on the published crops of 288 pixels."""
         return replace(settings, label_sigma=settings.label_sigma * 288 / self.crop_size)
 
@@ -135,7 +135,7 @@ _FRAMES = SampleSettings(train_frames=2, test_frames=2, contrast=0.4, proposals=
 _TUNED = TrainingSettings(
     sequences=8,
     learning_rates=LearningRates(
-        trunk=5e-5, fusion=5e-4, classifier=5e-4, optimiser=1e-3, iou_net=1e-3, distillation=1e-3
+        trunk=5e-5, fusion=5e-4, classifier=5e-4, optimizer=1e-3, iou_net=1e-3, distillation=1e-3
     ),
     warmup_steps=20,
     decay_every=0,

@@ -19,7 +19,7 @@ from mmdistill.reference.models.folding import folded
 from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
 
 Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
-"""From normalised images to fused levels 3 and 4 and classification features; a single modality's other is not read."""
+"""From normalized images to fused levels 3 and 4 and classification features; a single modality's other is not read."""
 
 BASE = "PyTorch float32"
 
@@ -29,7 +29,7 @@ def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str
 
     Args:
         network: of any modality, with DiMP's classifier; it is left as it is.
-        crops: what int8 is calibrated on, normalised pairs ``(1, 3, crop_size, crop_size)``.
+        crops: what int8 is calibrated on, normalized pairs ``(1, 3, crop_size, crop_size)``.
     """
     return {
         BASE: by_pytorch(network),

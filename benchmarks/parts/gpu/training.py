@@ -14,11 +14,11 @@ from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.teacher import Shown
-from mmdistill.reference.training.train_step import Learner
+from mmdistill.reference.training.teacher import DistillationFeatures
+from mmdistill.reference.training.train_step import TrainStep
 
 PARTS: dict[str, tuple[str, ...]] = {
     "SCFD": ("scfd",),
@@ -34,9 +34,9 @@ PARTS: dict[str, tuple[str, ...]] = {
 class TaughtOnceStage(DistilledStage):
     """Asks the teacher once, so that later steps cost what the losses cost, without the teacher."""
 
-    shown: Shown | None = None
+    shown: DistillationFeatures | None = None
 
-    def teach(self, batch: Batch) -> Shown:
+    def teach(self, batch: Batch) -> DistillationFeatures:
         """Return what the teacher showed on the first batch."""
         if self.shown is None:
             self.shown = super().teach(batch)
@@ -76,7 +76,7 @@ class Training:
                 stage.teach(batch)
         rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
         settings = TrainingSettings(sequences=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
-        learner = Learner(stage, settings, self.experiment.place, Ranks())
+        learner = TrainStep(stage, settings, self.experiment.place, DistributedContext())
 
         def step() -> None:
             outcome = learner.step(0, [batch])

@@ -50,7 +50,7 @@ def write_files(
         network: any; it is left as it is.
         out: the features' file, such as ``model.onnx``; the others are ``model.scores.onnx`` and so on.
         precision: of the features; all else is float32.
-        crops: for int8, at least ``HELD_OUT``: normalised pairs ``(1, 3, crop_size, crop_size)``; most calibrate,
+        crops: for int8, at least ``HELD_OUT``: normalized pairs ``(1, 3, crop_size, crop_size)``; most calibrate,
             every fourth is what the error is measured on.
 
     Raises:

@@ -120,7 +120,7 @@ def _filter_graphs(classifier: TargetClassifier, settings: NetworkSettings) -> l
         ),
         Graph(
             "optimiser",
-            "one step of the filter's optimiser on samples that weigh their shares",
+            "one step of the filter's optimizer on samples that weigh their shares",
             _OptimiserStep(classifier),
             (filters, samples, boxes, Input("shares", ("frames", "batch"), "shares")),
             ("improved",),

@@ -2,7 +2,7 @@
 
 Weights get a scale per output channel, activations one per map (Jacob et al., Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018). What stands between those convolutions (ReLU,
-pooling, the residual sums) stays in 8 bits; the fusion, whose products need more digits, and the normalisation stay in
+pooling, the residual sums) stays in 8 bits; the fusion, whose products need more digits, and the normalization stay in
 float32, as do inputs and outputs.
 
 The crops that int8 learns its ranges from: like those that a tracker will see.
@@ -67,7 +67,7 @@ def write_int8(
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=["Conv", *FOLLOWERS],
-            nodes_to_quantize=quantised_nodes(model),
+            nodes_to_quantize=quantized_nodes(model),
         )
     written = onnx.load(path)
     set_metadata(written, metadata(graph, settings) | {"precision": "int8"})
@@ -97,7 +97,7 @@ def write_errors(path: Path, exact: Mapping[str, float], saturated: Mapping[str,
     onnx.save(model, path)
 
 
-def quantised_nodes(model: Any) -> list[str]:
+def quantized_nodes(model: Any) -> list[str]:
     """Return the names of the nodes that become int8: convolutions of ``PARTS`` and what follows them."""
     names, outputs = [], set[str]()
     for node in model.graph.node:
@@ -129,7 +129,7 @@ SIDES = (0.25, 1.0)
 def calibration_crops(
     folder: str | Path | None, settings: NetworkSettings, count: int, *, seed: int = 0
 ) -> list[Pair[Tensor]]:
-    """Return normalised crops, ``count`` pairs of ``(1, 3, crop_size, crop_size)``.
+    """Return normalized crops, ``count`` pairs of ``(1, 3, crop_size, crop_size)``.
 
     Args:
         folder: of images, or of aligned pairs in two folders ``rgb`` and ``tir``; crops are cut anywhere in images

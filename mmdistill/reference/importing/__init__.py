@@ -1,1 +1,1 @@
-"""Weights that others wrote: read without running anything from them, recognised, renamed."""
+"""Weights that others wrote: read without running anything from them, recognized, renamed."""

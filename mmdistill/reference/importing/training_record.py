@@ -68,7 +68,7 @@ _KL_BOXES = "its box head was trained by KL divergence, and mmdistill refines bo
 _SECOND_NETWORK = "its scores come from a second network that follows the scene"
 _TRANSFORMER = "a transformer predicts its filter and boxes"
 _SEGMENTATION = "it segments the target"
-_NO_LEARNED_MAPS = "its filter optimiser has no learned label, mask and weights"
+_NO_LEARNED_MAPS = "its filter optimizer has no learned label, mask and weights"
 
 _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"super_?dimp", "SuperDiMP", _KL_BOXES),

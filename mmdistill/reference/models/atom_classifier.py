@@ -17,8 +17,8 @@ from einops import rearrange
 from torch import Tensor
 
 from mmdistill.correlation import correlate, score_size
-from mmdistill.reference.models.atom_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples, minimise
-from mmdistill.reference.models.dimp_classifier import InstanceNorm, distance_to_centre
+from mmdistill.reference.models.atom_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples, minimize
+from mmdistill.reference.models.dimp_classifier import InstanceNorm, distance_to_center
 from mmdistill.toolkit.ranges import Range, Weight, check_fields
 
 
@@ -87,7 +87,7 @@ class OnlineClassifier:
             iterations: Gauss-Newton iterations; 6 in the paper.
         """
         settings = self.settings
-        features = self._normalised(features)
+        features = self._normalized(features)
         sequences, channels = features.shape[1:3]
         projection = _principal_directions(features, min(settings.channels, channels))
         size = (settings.filter_size, settings.filter_size)
@@ -96,12 +96,12 @@ class OnlineClassifier:
         equal = features.new_full(features.shape[:2], 1 / len(features))
         loss = OnlineLoss(model, Samples(features, self._labels(features, boxes), equal), settings.alpha)
         start = model.join(projection, features.new_zeros(sequences, projection.shape[1], *size))
-        learned = minimise(loss.linearise, start, iterations, settings.initial_cg_iterations)
+        learned = minimize(loss.linearize, start, iterations, settings.initial_cg_iterations)
         return OnlineFilters(*model.split(learned))
 
     def project(self, state: OnlineFilters, features: Tensor) -> Tensor:
         """Return the projected features ``(N, S, P, H, W)`` of ``(N, S, C, H, W)``: what a memory keeps."""
-        projected = state.projection @ self._normalised(features).flatten(-2)
+        projected = state.projection @ self._normalized(features).flatten(-2)
         return rearrange(projected, "n s p (h w) -> n s p h w", h=features.shape[-2])
 
     def score(self, state: OnlineFilters, projected: Tensor) -> Tensor:
@@ -129,22 +129,22 @@ class OnlineClassifier:
         channels, *size = state.filters.shape[1:]
         model = FilterAlone(channels, (size[0], size[1]), self.settings.filter_regularisation, like=projected)
         loss = OnlineLoss(model, Samples(projected, self._labels(projected, boxes), weights), self.settings.alpha)
-        learned = minimise(loss.linearise, state.filters.flatten(1), iterations, self.settings.cg_iterations)
+        learned = minimize(loss.linearize, state.filters.flatten(1), iterations, self.settings.cg_iterations)
         return state._replace(filters=model.filters(learned))
 
-    def _normalised(self, features: Tensor) -> Tensor:
+    def _normalized(self, features: Tensor) -> Tensor:
         scale = math.sqrt(1 / features.shape[2]) / self.settings.filter_size
         at_least_single = torch.promote_types(features.dtype, torch.float32)
-        normalised: Tensor = InstanceNorm(scale)(features.to(at_least_single))
-        return normalised
+        normalized: Tensor = InstanceNorm(scale)(features.to(at_least_single))
+        return normalized
 
     def _labels(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Return Gaussians ``(N, S, H', W')`` at the boxes' centres."""
+        """Return Gaussians ``(N, S, H', W')`` at the boxes' centers."""
         filter_size = (self.settings.filter_size, self.settings.filter_size)
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt() / self.stride
         sigma = (self.settings.label_sigma * side).clamp(min=self.MINIMUM_SIGMA)
-        return torch.exp(-0.5 * (distance_to_centre(boxes, size, self.stride) / sigma[..., None, None]).square())
+        return torch.exp(-0.5 * (distance_to_center(boxes, size, self.stride) / sigma[..., None, None]).square())
 
 
 def _principal_directions(features: Tensor, count: int) -> Tensor:

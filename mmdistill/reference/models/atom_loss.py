@@ -1,4 +1,4 @@
-"""ATOM's loss of a target filter, linearised by hand.
+"""ATOM's loss of a target filter, linearized by hand.
 
     L(w) = sum over frames j of gamma_j |phi(f(w) * x_j) - y_j|^2 + sum over parameters k of lambda_k w_k^2
 
@@ -27,14 +27,14 @@ from torch import Tensor
 from mmdistill.correlation import correlate, correlate_transposed
 
 
-class Linearised(NamedTuple):
+class Linearized(NamedTuple):
     """Least-squares problems around their parameters w, ``(S, D)``.
 
     Attributes:
         gradient: J^T r, ``(S, D)``: half the loss's gradient.
         product: takes directions d, ``(S, D)``, to J^T J d.
         along: takes steps d, ``(S, D)``, to a function of the step's length t, a number, that returns the losses
-            ``(S,)`` at w + t d; these are the true ones, not those of the linearised residuals.
+            ``(S,)`` at w + t d; these are the true ones, not those of the linearized residuals.
     """
 
     gradient: Tensor
@@ -42,23 +42,23 @@ class Linearised(NamedTuple):
     along: Callable[[Tensor], Callable[[float], Tensor]]
 
 
-def minimise(linearise: Callable[[Tensor], Linearised], start: Tensor, iterations: int, cg_iterations: int) -> Tensor:
+def minimize(linearize: Callable[[Tensor], Linearized], start: Tensor, iterations: int, cg_iterations: int) -> Tensor:
     """Return parameters ``(S, D)`` after Gauss-Newton steps; no step raises a problem's loss.
 
     The paper always takes the whole step. Residuals that bend can make that a step uphill, so each problem here takes
     the best of ``LENGTHS`` times its step, and stays where it is when none is an improvement.
 
     Args:
-        linearise: the problems around given parameters.
+        linearize: the problems around given parameters.
         start: parameters to start from, ``(S, D)``.
         iterations: Gauss-Newton steps.
         cg_iterations: conjugate-gradient iterations for each of them.
     """
     parameters = start
     for _ in range(iterations):
-        linearised = linearise(parameters)
-        step = conjugate_gradient(linearised.product, -linearised.gradient, cg_iterations)
-        parameters = parameters + _best_length(linearised.along(step))[:, None] * step
+        linearized = linearize(parameters)
+        step = conjugate_gradient(linearized.product, -linearized.gradient, cg_iterations)
+        parameters = parameters + _best_length(linearized.along(step))[:, None] * step
     return parameters
 
 
@@ -270,7 +270,7 @@ class OnlineLoss:
         self.model, self.samples, self.alpha = model, samples, alpha
         self._weights = samples.weights[..., None, None]
 
-    def linearise(self, parameters: Tensor) -> Linearised:
+    def linearize(self, parameters: Tensor) -> Linearized:
         """Return the least-squares problem around parameters ``(S, D)``."""
         model, regularisation = self.model, self.model.regularisation
         scores = self._correlate(model.filters(parameters))
@@ -294,7 +294,7 @@ class OnlineLoss:
 
         residual = activate(scores, self.alpha) - self.samples.labels
         gradient = back(self._weights * slope * residual) + regularisation * parameters
-        return Linearised(gradient, product, along)
+        return Linearized(gradient, product, along)
 
     def _correlate(self, filters: Tensor) -> Tensor:
         return correlate(self.samples.features, filters)

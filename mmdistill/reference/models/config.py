@@ -29,11 +29,11 @@ class NetworkSettings:
             of ``MPSDFusion(normalize=...)``), ``"mdc-frs"`` (the teacher's; in a student "TF" of CMD Table 3),
             ``"concat"`` (the plain student), ``"spatial"`` or ``"channel"`` attention (SAF, CAF of Table 3), or
             ``"none"`` for a single modality.
-        classifier: ``"dimp"``, a learned initialiser and optimiser of the target filter, or ``"atom"``, a classifier
+        classifier: ``"dimp"``, a learned initializer and optimizer of the target filter, or ``"atom"``, a classifier
             that is learned online from nothing and has no weights here.
         width: channels of the trunk's first convolution; all other widths are multiples of it. 64 as published.
         filter_size: cells along the target filter.
-        optimiser_iterations: steps of the filter optimiser in training.
+        optimiser_iterations: steps of the filter optimizer in training.
         label_sigma: the label's deviation relative to the target's side, for a search area of 5 times that side.
         crop_size: side of the square crops the network is made for, pixels; a multiple of 16.
         search_area: the crop's side relative to the target's.

@@ -1,10 +1,10 @@
 """DiMP's classification branch: its features, and the target model that scores them.
 
-DiMP's target model: a filter made from the first frames and refined by an unrolled optimiser.
+DiMP's target model: a filter made from the first frames and refined by an unrolled optimizer.
 
 Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, sections 3.1 to 3.4.
 
-Where score-map cells stand relative to boxes: what labels and the filter optimiser agree on.
+Where score-map cells stand relative to boxes: what labels and the filter optimizer agree on.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mmdistill._numerics import widen, without_autocast
+from mmdistill._numerics import to_float32, without_autocast
 from mmdistill.correlation import correlate, correlate_transposed, score_size
 from mmdistill.reference.models.prroi_pool import precise_roi_pool
 from mmdistill.reference.models.resnet import BasicBlock, Depth
 
 
-def distance_to_centre(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
-    """Return each score cell's distance ``(..., H', W')`` to the boxes' centres, in cells.
+def distance_to_center(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
+    """Return each score cell's distance ``(..., H', W')`` to the boxes' centers, in cells.
 
     Cell i of a score map stands at ``i * stride`` crop pixels.
 
@@ -31,16 +31,16 @@ def distance_to_centre(boxes: Tensor, size: tuple[int, int], stride: float) -> T
         size: H', W' of the score map.
         stride: crop pixels per cell.
     """
-    centre = (boxes[..., :2] + boxes[..., 2:] / 2) / stride
+    center = (boxes[..., :2] + boxes[..., 2:] / 2) / stride
     rows, columns = (torch.arange(length, device=boxes.device, dtype=boxes.dtype) for length in size)
-    down = rows[:, None] - centre[..., 1, None, None]
-    right = columns[None, :] - centre[..., 0, None, None]
+    down = rows[:, None] - center[..., 1, None, None]
+    right = columns[None, :] - center[..., 0, None, None]
     return (down.square() + right.square()).sqrt()
 
 
 def gaussian_label(boxes: Tensor, size: tuple[int, int], stride: float, sigma: float) -> Tensor:
-    """Return Gaussians ``(..., H', W')`` of height 1 and deviation ``sigma`` cells at the boxes' centres."""
-    return torch.exp(-0.5 * (distance_to_centre(boxes, size, stride) / sigma).square())
+    """Return Gaussians ``(..., H', W')`` of height 1 and deviation ``sigma`` cells at the boxes' centers."""
+    return torch.exp(-0.5 * (distance_to_center(boxes, size, stride) / sigma).square())
 
 
 class InstanceNorm(nn.Module):
@@ -51,14 +51,14 @@ class InstanceNorm(nn.Module):
         self.scale, self.epsilon = scale, epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``(..., C, H, W)`` normalised, each map on its own."""
+        """Return ``(..., C, H, W)`` normalized, each map on its own."""
         square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
         total = square.sum(dim=(-3, -2, -1), keepdim=True)
         count = x.shape[-3] * x.shape[-2] * x.shape[-1]
         return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
 
 
-class FilterInitialiser(nn.Module):
+class FilterInitializer(nn.Module):
     """A first filter: a 3x3 convolution, each target box pooled to the filter's size, the mean over the frames."""
 
     def __init__(self, channels: int, filter_size: int = 4, stride: int = 16) -> None:
@@ -97,13 +97,13 @@ class DistanceFunction(nn.Module):
         return self.values[index] * (1 - share) + self.values[index + 1] * share
 
 
-class FilterOptimiser(nn.Module):
+class FilterOptimizer(nn.Module):
     """Steepest descent on DiMP's discriminative loss, with the Gauss-Newton step length, unrolled.
 
         L(f) = sum over frames and places of (w v (h(s) - y))^2 + reg |f|^2,   s = features * f
 
     The label y, the spatial weight v and the target mask m are learned functions of the distance to the target's
-    centre; h is a leaky ReLU whose slope is m, so background scores below zero cost little. The frames' weights w^2
+    center; h is a leaky ReLU whose slope is m, so background scores below zero cost little. The frames' weights w^2
     sum to 1.
 
     Args:
@@ -140,7 +140,7 @@ class FilterOptimiser(nn.Module):
         """
         filter_size = (filters.shape[-2], filters.shape[-1])
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
-        distance = distance_to_centre(boxes, size, self.stride)
+        distance = distance_to_center(boxes, size, self.stride)
         label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
         share = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
         weight = share.sqrt()[..., None, None] * self.spatial_weight(distance)
@@ -172,7 +172,7 @@ class FilterOptimiser(nn.Module):
 
 
 class TargetClassifier(nn.Module):
-    """Classification features, filter initialiser and filter optimiser.
+    """Classification features, filter initializer and filter optimizer.
 
     Under autocast the features are extracted in half precision; learning and scoring need all of float32.
 
@@ -181,7 +181,7 @@ class TargetClassifier(nn.Module):
         channels: channels of the classification features; 256 for ResNet-18, 512 for ResNet-50.
         depth: the trunk's depth: ResNet-18 has a residual block before the last convolution, ResNet-50 has not.
         filter_size: cells along the filter.
-        label_sigma: the label's initial deviation in the optimiser, cells.
+        label_sigma: the label's initial deviation in the optimizer, cells.
     """
 
     STRIDE = 16
@@ -194,13 +194,13 @@ class TargetClassifier(nn.Module):
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
             InstanceNorm(math.sqrt(1 / (channels * filter_size * filter_size))),
         )
-        self.initialiser = FilterInitialiser(channels, filter_size, self.STRIDE)
-        self.optimiser = FilterOptimiser(label_sigma=label_sigma, stride=self.STRIDE)
+        self.initialiser = FilterInitializer(channels, filter_size, self.STRIDE)
+        self.optimiser = FilterOptimizer(label_sigma=label_sigma, stride=self.STRIDE)
 
     def features(self, fused: Tensor) -> Tensor:
         """Return classification features ``(N, S, C', H, W)`` of fused level-4 maps ``(N, S, C, H, W)``."""
         frames = fused.shape[0]
-        extracted = widen(self.extractor(fused.flatten(0, 1)))
+        extracted = to_float32(self.extractor(fused.flatten(0, 1)))
         return rearrange(extracted, "(n s) c h w -> n s c h w", n=frames)
 
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Tensor:
@@ -209,7 +209,7 @@ class TargetClassifier(nn.Module):
         Args:
             features: of the training frames, ``(N, S, C', H, W)``.
             boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            iterations: optimiser steps.
+            iterations: optimizer steps.
         """
         with without_autocast(features.device.type):
             filters = self.initialiser(features, boxes)

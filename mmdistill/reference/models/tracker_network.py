@@ -118,7 +118,7 @@ class TrackerNetwork(nn.Module):
         return trunk.channels
 
     def extract(self, images: Pair[Tensor]) -> Extracted:
-        """Return the features of normalised images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
+        """Return the features of normalized images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
         levels = self.levels(images)
         paths = [self.fuse(levels, number) for number in range(len(FUSED_LEVELS))]
         return Extracted(levels, [path.fused for path in paths], paths)
@@ -169,7 +169,7 @@ class TrackerNetwork(nn.Module):
         """Learn the target on the train frames, then score the test frames and their proposals.
 
         Args:
-            train: normalised images ``(N, S, 3, H, W)``: N frames of each of S sequences.
+            train: normalized images ``(N, S, 3, H, W)``: N frames of each of S sequences.
             train_boxes: the targets in them, ``(N, S, 4)``, ``x y w h`` in crop pixels.
             test: ``(M, S, 3, H, W)``.
             proposals: boxes in the test frames, ``(M, S, P, 4)``.
@@ -225,7 +225,7 @@ PARTS: Mapping[Role, tuple[str, ...]] = {
     ("tcl", "reference"): ("classifier.extractor", "classifier.initialiser", "classifier.optimiser"),
     ("tcl", "test"): ("classifier.extractor",),
 }
-"""The parts of box estimation (BBE) and of target centre location (TCL) in either branch; the trunk is in neither."""
+"""The parts of box estimation (BBE) and of target center location (TCL) in either branch; the trunk is in neither."""
 
 
 def parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Seeded synthetic RGB-T video that needs no download: made of noise, or of real unlabelled pairs."""
+"""Seeded synthetic RGB-T video that needs no download: made of noise, or of real unlabeled pairs."""
 
 from mmdistill.reference.synthetic.settings import SyntheticSettings
 from mmdistill.reference.synthetic.textures import Cutout, PairTextures, ProceduralTextures, TextureSource

@@ -27,12 +27,12 @@ class Sprite:
     """A thing to draw.
 
     Args:
-        colours: red, green, blue and temperature, ``(H, W, 4)`` float32, 0 to 255.
+        colors: red, green, blue and temperature, ``(H, W, 4)`` float32, 0 to 255.
         alpha: coverage ``(H, W)`` float32, 0 to 1; its border is 0.
         hull: the convex hull ``(P, 2)`` of the pixels that are half covered or more, x, y of their corners.
     """
 
-    colours: NDArray[np.float32]
+    colors: NDArray[np.float32]
     alpha: NDArray[np.float32]
     hull: Array
 
@@ -40,15 +40,15 @@ class Sprite:
     def of(cls, cutout: Cutout) -> Sprite:
         """Return the sprite of a cut-out."""
         stacked = np.dstack([cutout.pair.rgb, cutout.pair.tir]).astype(np.float32)
-        colours = cv2.copyMakeBorder(stacked, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE)
+        colors = cv2.copyMakeBorder(stacked, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE)
         alpha = np.pad(cutout.mask / np.float32(255), BORDER)
-        return cls(np.asarray(colours, np.float32), alpha, _hull(alpha >= 0.5))
+        return cls(np.asarray(colors, np.float32), alpha, _hull(alpha >= 0.5))
 
     def maps(self, poses: Poses) -> Array:
         """Return the affine maps ``(T, 2, 3)`` from the sprite's pixels to the image's."""
         low, extent = self.hull.min(axis=0), np.ptp(self.hull, axis=0)
         linear = poses.linear() / extent
-        shift = poses.centre - linear @ (low + extent / 2)
+        shift = poses.center - linear @ (low + extent / 2)
         return np.concatenate([linear, shift[..., None]], axis=-1)
 
     def boxes(self, maps: Array) -> Boxes:
@@ -72,14 +72,14 @@ class Sprite:
         right, bottom = min(right, image.shape[1]), min(bottom, image.shape[0])
         if right <= left or bottom <= top:
             return
-        # Our coordinates count from the corner of the first pixel, OpenCV's from its centre.
+        # Our coordinates count from the corner of the first pixel, OpenCV's from its center.
         warp = affine.copy()
         warp[:, 2] += affine[:, :2] @ (0.5, 0.5) - (left + 0.5, top + 0.5)
         size = (right - left, bottom - top)
-        colours = cv2.warpAffine(self.colours, warp, size, borderMode=cv2.BORDER_REPLICATE)
+        colors = cv2.warpAffine(self.colors, warp, size, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(self.alpha, warp, size)
         under = image[top:bottom, left:right]
-        under[:] = under + (colours - under) * (alpha[..., None] * opacity)
+        under[:] = under + (colors - under) * (alpha[..., None] * opacity)
 
 
 def _hull(inside: NDArray[np.bool_]) -> Array:
@@ -141,7 +141,7 @@ def apart(generator: np.random.Generator, settings: SyntheticSettings, time: Arr
     size = target.size.mean(axis=0) * generator.uniform(0.8, 1.2, 2)
     ways = [roaming(generator, settings, time, (size[0], size[1])) for _ in range(3)]
     reach = np.linalg.norm(target.size, axis=1)
-    close = [float((np.linalg.norm(way.centre - target.centre, axis=1) < reach).mean()) for way in ways]
+    close = [float((np.linalg.norm(way.center - target.center, axis=1) < reach).mean()) for way in ways]
     return ways[int(np.argmin(close))]
 
 
@@ -159,7 +159,7 @@ def look_alike(generator: np.random.Generator, sprite: Sprite) -> Sprite:
     clearly = generator.choice([-1, 1], 4) * generator.uniform(50, 100, 4)
     differs = (slice(0, 0), RGB, TIR)[generator.integers(3)]
     change[differs] += clearly[differs]
-    return replace(sprite, colours=np.clip(sprite.colours + change.astype(np.float32), 0, 255))
+    return replace(sprite, colors=np.clip(sprite.colors + change.astype(np.float32), 0, 255))
 
 
 def passing(
@@ -171,5 +171,5 @@ def passing(
     way = np.sqrt(mean_size.prod()) + np.sqrt(size.prod())
     direction = np.array([np.cos(passage.direction), np.sin(passage.direction)])
     offset = (time - passage.middle)[:, None] * (way / passage.duration * direction)
-    poses = Poses(target.centre + offset, np.tile(size, (len(time), 1)), np.zeros(len(time)))
+    poses = Poses(target.center + offset, np.tile(size, (len(time), 1)), np.zeros(len(time)))
     return Actor.along(new_sprite(generator, textures, (size[0], size[1])), poses)

@@ -35,7 +35,7 @@ def standing_out(generator: np.random.Generator, tone: Tones, surroundings: Tone
         generator: the source of the random tones.
         tone: the tone to begin with, ``(4,)``.
         surroundings: the tones it will be seen against, ``(N, 4)``.
-        wanted: the Euclidean distance of colours, or of temperatures, that is enough.
+        wanted: the Euclidean distance of colors, or of temperatures, that is enough.
     """
     candidates = np.concatenate([tone[None], generator.uniform(10, 245, (CANDIDATES, 4))])
     chosen = np.array(tone, dtype=np.float64)
@@ -49,21 +49,21 @@ def standing_out(generator: np.random.Generator, tone: Tones, surroundings: Tone
     return chosen
 
 
-def mean_tone(colours: NDArray[np.float32], alpha: NDArray[np.float32]) -> Tones:
-    """Return the mean tone ``(4,)`` of colours ``(H, W, 4)`` where they are covered, ``(H, W)``."""
-    return np.asarray(np.average(colours.reshape(-1, 4), axis=0, weights=alpha.ravel()), dtype=np.float64)
+def mean_tone(colors: NDArray[np.float32], alpha: NDArray[np.float32]) -> Tones:
+    """Return the mean tone ``(4,)`` of colors ``(H, W, 4)`` where they are covered, ``(H, W)``."""
+    return np.asarray(np.average(colors.reshape(-1, 4), axis=0, weights=alpha.ravel()), dtype=np.float64)
 
 
-def retoned(colours: NDArray[np.float32], old: Tones, new: Tones, spread: float) -> NDArray[np.float32]:
-    """Return colours ``(H, W, 4)`` moved from the mean tone ``old`` to ``new``, 0 to 255.
+def retoned(colors: NDArray[np.float32], old: Tones, new: Tones, spread: float) -> NDArray[np.float32]:
+    """Return colors ``(H, W, 4)`` moved from the mean tone ``old`` to ``new``, 0 to 255.
 
     Args:
-        colours: what to change.
+        colors: what to change.
         old: the mean tone now, ``(4,)``.
         new: the mean tone to get, ``(4,)``.
         spread: the deviation from the mean that is kept at most, lest parts blend into the surroundings.
     """
-    pattern = colours - old.astype(np.float32)
+    pattern = colors - old.astype(np.float32)
     pattern *= np.minimum(1, spread / (pattern.std(axis=(0, 1)) + 1e-6))
     return np.asarray(np.clip(pattern + new.astype(np.float32), 0, 255), dtype=np.float32)
 
@@ -125,7 +125,7 @@ LIGHT_CHANGE = Pair(rgb=0.15, tir=0.05)
 
 LIGHT_AT_NIGHT = (0.04, 0.12)
 NOISE_AT_NIGHT = 6.0
-"""In full darkness: the share of the light that is left, from to, and the noise that is added, grey levels."""
+"""In full darkness: the share of the light that is left, from to, and the noise that is added, gray levels."""
 
 GRAIN_MIDDLE, GRAIN_DEVIATION = 128, 32
 """Grain is unit noise held as 8-bit numbers: mean and deviation."""
@@ -140,7 +140,7 @@ class Sensors:
 
     Args:
         gain: brightness of each modality in each frame, ``(T, 2)``.
-        noise: deviation of each modality's noise in each frame, grey levels, ``(T, 2)``.
+        noise: deviation of each modality's noise in each frame, gray levels, ``(T, 2)``.
         grain: noise of unit deviation, RGB ``(H, W, 3)`` and TIR ``(H, W)``, larger than the image.
         starts: for each frame where it takes its part of the grain, ``(T, 2)`` as y, x.
     """

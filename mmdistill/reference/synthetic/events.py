@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.boxes import centers
 from mmdistill.toolkit.sequence import Boxes
 
 Array = NDArray[np.float64]
@@ -104,7 +104,7 @@ OCCLUDED = 0.25
 """The share of the target's box that an occluder's box covers at least."""
 
 SEARCH_AREA = 5.0
-"""A look-alike counts where its centre is in a search region of this many times the target's size."""
+"""A look-alike counts where its center is in a search region of this many times the target's size."""
 
 FAST = 0.2
 """Fast is more than this share of the target's size (the root of its area) in one frame."""
@@ -126,9 +126,9 @@ def attribute_flags(
     for boxes in occluders:
         occluded |= covered(target, boxes) >= OCCLUDED
     for boxes in distractors:
-        away = np.abs(centres(boxes) - centres(target)).max(axis=1)
+        away = np.abs(centers(boxes) - centers(target)).max(axis=1)
         similar |= away <= SEARCH_AREA / 2 * size
-    step = np.linalg.norm(np.diff(centres(target), axis=0, prepend=centres(target)[:1]), axis=1)
+    step = np.linalg.norm(np.diff(centers(target), axis=0, prepend=centers(target)[:1]), axis=1)
     ratio = size / size[0]
     return {
         "low_illumination": events.darkness > 0.5,

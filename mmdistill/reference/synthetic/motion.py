@@ -50,12 +50,12 @@ class Poses:
     """Where a thing is in each frame.
 
     Args:
-        centre: x, y in pixels, ``(T, 2)``.
+        center: x, y in pixels, ``(T, 2)``.
         size: width and height in pixels before it is turned, ``(T, 2)``.
         angle: radians, clockwise on the screen, ``(T,)``.
     """
 
-    centre: Array
+    center: Array
     size: Array
     angle: Array
 

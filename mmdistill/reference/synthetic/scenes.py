@@ -1,4 +1,4 @@
-"""Labelled video from one real pair: a region of the scene is the target, and every frame is another view of it.
+"""Labeled video from one real pair: a region of the scene is the target, and every frame is another view of it.
 
 Trackers learn from still images so: nothing tells the target from its surroundings but the box in the reference frame,
 so box estimation has to go by what the reference box held, parts and all.
@@ -37,9 +37,9 @@ class SceneSettings:
         target_aspect: its width over its height.
         stretch: deviation of the logarithm of a view's width and of its height.
         gain: deviation of the logarithm of a view's contrast.
-        shift: deviation of a view's brightness, grey levels.
+        shift: deviation of a view's brightness, gray levels.
         blur: largest deviation of a view's blur, pixels.
-        noise: largest deviation of a view's noise, grey levels.
+        noise: largest deviation of a view's noise, gray levels.
     """
 
     length: Length = 8
@@ -147,6 +147,6 @@ def _sensed(image: Image, settings: SceneSettings, generator: np.random.Generato
     seen = image.astype(np.float32) if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma).astype(np.float32)
     middle = seen.mean()
     seen = (seen - middle) * np.exp(settings.gain * generator.normal()) + middle + settings.shift * generator.normal()
-    # One channel's noise for all: a thermal image stays grey.
+    # One channel's noise for all: a thermal image stays gray.
     noise = generator.normal(scale=generator.uniform(0, settings.noise), size=seen.shape[:2]).astype(np.float32)
     return np.asarray(np.clip(np.rint(seen + noise[..., None]), 0, 255), dtype=np.uint8)

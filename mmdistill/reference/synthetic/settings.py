@@ -33,7 +33,7 @@ class SyntheticSettings:
         thermal_crossover: the probability that the target takes its surroundings' temperature in a stretch.
         occlusion: the probability that something passes in front of the target in a stretch.
         camera_motion: how far the camera moves from its mean view at most, pixels.
-        noise: deviation of the sensors' noise, grey levels.
+        noise: deviation of the sensors' noise, gray levels.
 
     Raises:
         RangeError: a setting is out of range.

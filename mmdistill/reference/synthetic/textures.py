@@ -2,7 +2,7 @@
 
 Looks made of nothing but random numbers.
 
-Looks cut from real, unlabelled RGB-T pairs.
+Looks cut from real, unlabeled RGB-T pairs.
 
 Random outlines: ellipses, rounded boxes and polygons, more or less irregular.
 """
@@ -71,7 +71,7 @@ def random_outline(generator: np.random.Generator) -> NDArray[np.float64]:
 def fill(outline: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the mask ``(H, W)``, 0 to 255, of an outline ``(P, 2)`` in pixels on an image of ``size`` (w, h)."""
     mask = np.zeros(size[::-1], np.uint8)
-    # OpenCV's coordinates are those of pixel centres, ours count from the pixels' corners.
+    # OpenCV's coordinates are those of pixel centers, ours count from the pixels' corners.
     corners = np.rint((np.asarray(outline) - 0.5) * 2**FRACTION_BITS).astype(np.int32)
     cv2.fillPoly(mask, [corners], 255, lineType=cv2.LINE_AA, shift=FRACTION_BITS)
     return mask
@@ -87,7 +87,7 @@ Field = NDArray[np.float32]
 class ProceduralTextures:
     """Noise, stripes, checks and dots, in shapes that both modalities share.
 
-    Shapes lie at the same place in RGB and TIR; their colour, their temperature and how strongly each modality
+    Shapes lie at the same place in RGB and TIR; their color, their temperature and how strongly each modality
     shows a pattern are drawn apart, so that neither modality tells the other.
     """
 
@@ -134,7 +134,7 @@ def _noise(generator: np.random.Generator, size: tuple[int, int], cell: int) -> 
     while cell >= 2:
         shape = size[1] // cell + 1, size[0] // cell + 1, 4
         octave = generator.standard_normal(shape, dtype=np.float32)
-        # The three colours share most of their noise: real surfaces vary in brightness more than in hue.
+        # The three colors share most of their noise: real surfaces vary in brightness more than in hue.
         octave[..., :3] = 0.9 * octave[..., :1] + 0.4 * octave[..., :3]
         total = weight * octave + cv2.resize(total, shape[1::-1], interpolation=cv2.INTER_LINEAR)
         power += weight**2

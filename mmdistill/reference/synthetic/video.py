@@ -114,10 +114,10 @@ class SyntheticSequence:
     def _visible(self, generator: np.random.Generator, sprite: Sprite, poses: Poses) -> Sprite:
         """Return the sprite with a tone that stands out from the background all along its way."""
         extent = 2 * np.sqrt(poses.size.prod(axis=1).mean())
-        surroundings = self._camera.surroundings(poses.centre, extent)
-        tone = mean_tone(sprite.colours, sprite.alpha)
+        surroundings = self._camera.surroundings(poses.center, extent)
+        tone = mean_tone(sprite.colors, sprite.alpha)
         visible = standing_out(generator, tone, surroundings, CONTRAST)
-        return replace(sprite, colours=retoned(sprite.colours, tone, visible, PATTERN))
+        return replace(sprite, colors=retoned(sprite.colors, tone, visible, PATTERN))
 
 
 def synthetic_sequences(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.boxes import Array, centres
+from mmdistill.toolkit.boxes import Array, centers
 from mmdistill.toolkit.ranges import Range, check_fields
 from mmdistill.toolkit.sequence import Image
 
@@ -25,8 +25,8 @@ class Transform:
     """How a crop differs from the plain one; all lengths are shares of the crop's side.
 
     Attributes:
-        angle: rotation about the target's centre, degrees counter-clockwise.
-        flip: mirrored left to right, about the target's centre.
+        angle: rotation about the target's center, degrees counter-clockwise.
+        flip: mirrored left to right, about the target's center.
         blur: deviations of a Gaussian blur along x and y.
         shift: how far the target moves along x and y.
         random_shift: a further shift along either axis, uniform between minus this and this.
@@ -84,7 +84,7 @@ def augment(
         drawn = generator.uniform(-transform.random_shift, transform.random_shift, 2)
         # Whole pixels, so that a shift alone does not blur.
         corner = np.rint(margin - size * (transform.shift + drawn))
-        matrix = _about(centres(box), transform)
+        matrix = _about(centers(box), transform)
         matrix[:, 2] -= corner
         sigmas = tuple(size * deviation for deviation in transform.blur)
         rgb = _warp(_blur(patches.rgb, sigmas), matrix, size)
@@ -94,9 +94,9 @@ def augment(
     return Augmented(crops, np.stack(boxes))
 
 
-def _about(centre: Array, transform: Transform) -> NDArray[np.float64]:
-    """Return the affine map ``(2, 3)`` that turns and mirrors about a centre, in pixel indices."""
-    x, y = centre - 0.5  # index i stands for the pixel from i to i + 1
+def _about(center: Array, transform: Transform) -> NDArray[np.float64]:
+    """Return the affine map ``(2, 3)`` that turns and mirrors about a center, in pixel indices."""
+    x, y = center - 0.5  # index i stands for the pixel from i to i + 1
     turn = np.asarray(cv2.getRotationMatrix2D((x, y), transform.angle, 1.0))
     mirror = np.array([[-1, 0, 2 * x], [0, 1, 0], [0, 0, 1]]) if transform.flip else np.eye(3)
     return np.asarray(turn @ mirror)

@@ -25,7 +25,7 @@ from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
 from mmdistill.reference.tracking.augmentation import Transform, augment
 from mmdistill.reference.tracking.box_refinement import refine
-from mmdistill.reference.tracking.localization import FLAGS, Flag, Localisation, localise
+from mmdistill.reference.tracking.localization import FLAGS, Flag, Localization, localize
 from mmdistill.reference.tracking.memory import SampleMemory, Slots, SlotTensors
 from mmdistill.reference.tracking.search_area import (
     ScaleLimits,
@@ -231,12 +231,12 @@ class BatchTracker:
 
     def _locate(
         self, slots: Slots, videos: Sequence[_Video], areas: SearchAreas, extracted: Extracted, score_maps: Tensor
-    ) -> tuple[Localisation, Tensor]:
+    ) -> tuple[Localization, Tensor]:
         """Return where the targets were found, and their refined boxes ``(s, 4)``, crop pixels."""
         settings = self.settings
         known = areas.to_crop(upload(np.stack([video.target.box for video in videos]), areas.corner.device))
         last, cells = in_cells(known, self.network.settings)
-        found = localise(score_maps, last, cells, settings.localisation)
+        found = localize(score_maps, last, cells, settings.localization)
         moved = self._inside(at_cells(found.displacement, known[:, 2:], self.network.settings), areas)
         shape = (settings.refinement.random_boxes, 4)
         jitter = np.stack([video.generator.uniform(-1, 1, shape) for video in videos])

@@ -54,7 +54,7 @@ def refine(
         level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
         level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
         boxes: where to start, one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
-        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: centre and size of the other start boxes.
+        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: center and size of the other start boxes.
         settings: steps and limits.
     """
     start = start_boxes(boxes, jitter, settings)
@@ -84,9 +84,9 @@ def start_boxes(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> 
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
     smallest = settings.minimum_start_side * size.amin(dim=-1, keepdim=True)
-    centre = boxes[:, None, :2] + size / 2 + settings.centre_jitter * root * jitter[..., :2]
+    center = boxes[:, None, :2] + size / 2 + settings.center_jitter * root * jitter[..., :2]
     sides = torch.maximum(size + settings.size_jitter * root * jitter[..., 2:], smallest)
-    return torch.cat([boxes[:, None], torch.cat([centre - sides / 2, sides], dim=-1)], dim=1)
+    return torch.cat([boxes[:, None], torch.cat([center - sides / 2, sides], dim=-1)], dim=1)
 
 
 def climb(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> Climb:

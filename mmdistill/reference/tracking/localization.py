@@ -7,21 +7,21 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mmdistill.reference.tracking.settings import LocalisationSettings
+from mmdistill.reference.tracking.settings import LocalizationSettings
 
 Flag = Literal["normal", "hard_negative", "uncertain", "not_found"]
 """``normal``: one clear maximum. ``hard_negative``: the target beside something like it, which is worth learning from.
 ``uncertain``: two places that could both be the target. ``not_found``: no place could."""
 
 FLAGS: tuple[Flag, ...] = ("normal", "hard_negative", "uncertain", "not_found")
-"""What the numbers in ``Localisation.flag`` stand for."""
+"""What the numbers in ``Localization.flag`` stand for."""
 
 
-class Localisation(NamedTuple):
+class Localization(NamedTuple):
     """Where the targets of S sequences are.
 
     Attributes:
-        displacement: x, y from the score map's centre, ``(S, 2)``, cells.
+        displacement: x, y from the score map's center, ``(S, 2)``, cells.
         score: the score there, ``(S,)``.
         flag: whether to believe it, ``(S,)``, places in ``FLAGS``.
     """
@@ -31,23 +31,23 @@ class Localisation(NamedTuple):
     flag: Tensor
 
 
-def localise(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: LocalisationSettings) -> Localisation:
+def localize(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: LocalizationSettings) -> Localization:
     """Find the targets in their score maps.
 
     Args:
         score_maps: ``(S, H', W')``.
-        last: x, y of where the targets were, from the score map's centre, ``(S, 2)``, cells.
+        last: x, y of where the targets were, from the score map's center, ``(S, 2)``, cells.
         target_size: width and height, ``(S, 2)``, cells.
         settings: thresholds.
     """
     height, width = score_maps.shape[-2:]
     # Made on the device: a tensor of host values would be waited for.
-    centre = torch.stack([torch.full_like(last[:, 0], (side - 1) / 2) for side in (width, height)], dim=-1)
+    center = torch.stack([torch.full_like(last[:, 0], (side - 1) / 2) for side in (width, height)], dim=-1)
     place, score = _maximum(score_maps, last)
     second_place, second_score = _maximum(
-        without_neighbourhood(score_maps, place, settings.neighbourhood * target_size), last
+        without_neighborhood(score_maps, place, settings.neighborhood * target_size), last
     )
-    first, second = place - centre, second_place - centre
+    first, second = place - center, second_place - center
     reach = settings.reach * (height * width) ** 0.5 / 2
     near, second_near = ((way - last).norm(dim=-1) < reach for way in (first, second))
 
@@ -60,18 +60,18 @@ def localise(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: Lo
 
     flag = torch.where(rival | beside, FLAGS.index("hard_negative"), FLAGS.index("normal"))
     flag = flag.masked_fill(uncertain, FLAGS.index("uncertain")).masked_fill(not_found, FLAGS.index("not_found"))
-    return Localisation(
+    return Localization(
         torch.where(at_second[:, None], second, first), torch.where(at_second, second_score, score), flag
     )
 
 
-def without_neighbourhood(score_maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
+def without_neighborhood(score_maps: Tensor, place: Tensor, size: Tensor) -> Tensor:
     """Return the score maps ``(S, H', W')`` with zeros around a place in each.
 
     Args:
         score_maps: ``(S, H', W')``.
         place: x, y, ``(S, 2)``, cells.
-        size: width and height of the neighbourhood, ``(S, 2)``, cells; its bounds are rounded, and belong to it.
+        size: width and height of the neighborhood, ``(S, 2)``, cells; its bounds are rounded, and belong to it.
     """
     low, high = (place - size / 2).round(), (place + size / 2).round()
     inside = [

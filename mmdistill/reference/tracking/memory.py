@@ -147,7 +147,7 @@ class SampleMemory:
 def reweighed(weights: Array, place: int, newest: int, rate: float, initial: int, initial_share: float) -> Array:
     """Return a sequence's weights ``(memory,)`` with a new sample among them, summing to 1.
 
-    The new sample outweighs the newest so far by ``1 / (1 - rate)``; as all weights are normalised, older ones fade.
+    The new sample outweighs the newest so far by ``1 / (1 - rate)``; as all weights are normalized, older ones fade.
 
     Args:
         weights: those so far.

@@ -16,7 +16,7 @@ from mmdistill.pair import Pair
 from mmdistill.reference.crops import CropGeometry, crop_geometry, cut, to_tensor
 from mmdistill.reference.device import upload
 from mmdistill.reference.models.config import NetworkSettings
-from mmdistill.toolkit.boxes import Array, centres
+from mmdistill.toolkit.boxes import Array, centers
 from mmdistill.toolkit.sequence import Image
 
 
@@ -87,8 +87,8 @@ def keep_inside(boxes: Tensor, image_sizes: Tensor, share: float) -> Tensor:
     """
     size = torch.minimum(boxes[:, 2:], image_sizes)
     beyond = (0.5 - share) * size
-    centre = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=-beyond, max=image_sizes + beyond)
-    return torch.cat([centre - size / 2, size], dim=-1)
+    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=-beyond, max=image_sizes + beyond)
+    return torch.cat([center - size / 2, size], dim=-1)
 
 
 STRIDE = 16
@@ -121,8 +121,8 @@ class SearchAreas(NamedTuple):
 def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
     """Return the square around a target that the network sees.
 
-    Score cells stand at multiples of the stride. When the crop is an odd number of them long, its centre lies between
-    two; the square is then half a cell further right and down, so that the target is centred on a cell.
+    Score cells stand at multiples of the stride. When the crop is an odd number of them long, its center lies between
+    two; the square is then half a cell further right and down, so that the target is centerd on a cell.
 
     Args:
         target: what to look for.
@@ -131,11 +131,11 @@ def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -
     """
     shift = network.feature_size % 2 * STRIDE / 2
     size = network.crop_size * factor
-    return crop_geometry(centres(target.box) + shift * target.scale, size * target.scale, size)
+    return crop_geometry(centers(target.box) + shift * target.scale, size * target.scale, size)
 
 
 def in_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
-    """Return the boxes' centres, from the score map's centre, and their sizes; each ``(S, 2)`` as x, y, cells.
+    """Return the boxes' centers, from the score map's center, and their sizes; each ``(S, 2)`` as x, y, cells.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, crop pixels.
@@ -145,15 +145,15 @@ def in_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
 
 
 def at_cells(displacement: Tensor, size: Tensor, network: NetworkSettings) -> Tensor:
-    """Return the boxes ``(S, 4)`` in crop pixels whose centres are there: the inverse of ``in_cells``.
+    """Return the boxes ``(S, 4)`` in crop pixels whose centers are there: the inverse of ``in_cells``.
 
     Args:
-        displacement: x, y from the score map's centre, ``(S, 2)``, cells.
+        displacement: x, y from the score map's center, ``(S, 2)``, cells.
         size: width and height, ``(S, 2)``, crop pixels.
         network: says how large its crops and score maps are.
     """
-    centre = STRIDE * (displacement + (network.score_size - 1) / 2)
-    return torch.cat([centre - size / 2, size], dim=-1)
+    center = STRIDE * (displacement + (network.score_size - 1) / 2)
+    return torch.cat([center - size / 2, size], dim=-1)
 
 
 def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
@@ -163,7 +163,7 @@ def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
 
 
 def stack(crops: Sequence[Pair[Image]], like: Tensor) -> Pair[Tensor]:
-    """Return crops as normalised images ``(B, 3, H, W)``, with the device and the type of a tensor."""
+    """Return crops as normalized images ``(B, 3, H, W)``, with the device and the type of a tensor."""
     if all(crop.rgb is crop.tir for crop in crops):
         images = upload(to_tensor([crop.rgb for crop in crops]).to(like.dtype), like.device)
         return Pair(images, images)

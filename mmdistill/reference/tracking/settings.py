@@ -21,7 +21,7 @@ class FirstFrameSettings:
         patch_factor: side of the patch that is transformed, relative to the crop's.
         dropouts: how many more samples are the plain crop's features with channel dropout.
         dropout: the probability that a channel is dropped.
-        iterations: steps of the filter optimiser.
+        iterations: steps of the filter optimizer.
     """
 
     transforms: tuple[Transform, ...] = TRANSFORMS
@@ -40,19 +40,19 @@ class FirstFrameSettings:
 
 
 @dataclass(frozen=True)
-class LocalisationSettings:
+class LocalizationSettings:
     """What a score map is taken to say; scores are on the label's scale, 0 to 1.
 
     Attributes:
         not_found: a lower maximum means that the target is not there.
-        neighbourhood: side of what belongs to the maximum, relative to the target's.
+        neighborhood: side of what belongs to the maximum, relative to the target's.
         rival: a second maximum above this share of the first may be the target itself.
         distractor: one above this share of the first, and above ``not_found``, is something to learn from.
         reach: how far the target may move, relative to half the score map's side.
     """
 
     not_found: Annotated[float, Range(-100, 100)] = 0.25
-    neighbourhood: Annotated[float, Range(0, 100)] = 2.2
+    neighborhood: Annotated[float, Range(0, 100)] = 2.2
     rival: Annotated[float, Range(0, 100)] = 0.8
     distractor: Annotated[float, Range(0, 100)] = 0.5
     reach: Annotated[float, Range(0, 100)] = 0.8
@@ -67,7 +67,7 @@ class RefinementSettings:
 
     Attributes:
         random_boxes: start boxes besides the moved one.
-        centre_jitter: how far their centres are from its centre at most, relative to the root of its area.
+        center_jitter: how far their centers are from its center at most, relative to the root of its area.
         size_jitter: how far their sides are from its sides at most, relative to the root of its area.
         minimum_start_side: their smallest side, relative to its smaller side.
         steps: gradient steps.
@@ -78,7 +78,7 @@ class RefinementSettings:
     """
 
     random_boxes: Annotated[int, Range(0, 10_000)] = 9
-    centre_jitter: Annotated[float, Range(0, 10)] = 0.05
+    center_jitter: Annotated[float, Range(0, 10)] = 0.05
     size_jitter: Annotated[float, Range(0, 10)] = 0.25
     minimum_start_side: Annotated[float, Range(0, 1, above=True)] = 1 / 3
     steps: Iterations = 5
@@ -100,9 +100,9 @@ class LearningSettings:
         rate: what share of the past a new sample takes over.
         hard_negative_rate: the same, for a hard negative.
         initial_share: the least weight of the first frame's samples together.
-        interval: frames between two optimisations.
-        iterations: optimiser steps then.
-        hard_negative_iterations: optimiser steps at once after a hard negative.
+        interval: frames between two optimizations.
+        iterations: optimizer steps then.
+        hard_negative_iterations: optimizer steps at once after a hard negative.
     """
 
     memory: Annotated[int, Range(1, 10_000)] = 50
@@ -123,7 +123,7 @@ class TrackingSettings:
 
     Attributes:
         first_frame: see ``FirstFrameSettings``.
-        localisation: see ``LocalisationSettings``.
+        localization: see ``LocalizationSettings``.
         refinement: see ``RefinementSettings``.
         learning: see ``LearningSettings``.
         minimum_side: the scale never falls below that of a target with this side, image pixels.
@@ -134,7 +134,7 @@ class TrackingSettings:
     """
 
     first_frame: FirstFrameSettings = field(default_factory=FirstFrameSettings)
-    localisation: LocalisationSettings = field(default_factory=LocalisationSettings)
+    localization: LocalizationSettings = field(default_factory=LocalizationSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
     learning: LearningSettings = field(default_factory=LearningSettings)
     minimum_side: Annotated[float, Range(0, 10_000, above=True)] = 10.0
@@ -156,7 +156,7 @@ PUBLISHED_ATOM = TrackingSettings(
     first_frame=FirstFrameSettings(iterations=6),
     learning=LearningSettings(memory=250, interval=10, iterations=1),
 )
-"""ATOM's: its iterations are Gauss-Newton's; crop, augmentation, localisation and refinement are DiMP's."""
+"""ATOM's: its iterations are Gauss-Newton's; crop, augmentation, localization and refinement are DiMP's."""
 
 
 def published_settings(network: NetworkSettings) -> TrackingSettings:

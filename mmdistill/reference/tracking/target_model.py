@@ -47,7 +47,7 @@ class TargetModel(Protocol):
 
 
 class DiMPModel:
-    """DiMP's: a filter from the learned initialiser, improved by the learned optimiser."""
+    """DiMP's: a filter from the learned initializer, improved by the learned optimizer."""
 
     def __init__(self, classifier: TargetClassifier) -> None:
         self._classifier = classifier
@@ -57,7 +57,7 @@ class DiMPModel:
         return self._classifier.features(fused)
 
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Filters:
-        """Return the initialiser's filter after some steps of the optimiser."""
+        """Return the initializer's filter after some steps of the optimizer."""
         return Filters(self._classifier.learn(features, boxes, iterations)[-1])
 
     def samples(self, state: tuple[Tensor, ...], features: Tensor) -> Tensor:  # noqa: ARG002 (ATOM's need it)
@@ -72,7 +72,7 @@ class DiMPModel:
     def improve(
         self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
     ) -> Filters:
-        """Return the filter after some steps of the optimiser."""
+        """Return the filter after some steps of the optimizer."""
         (filters,) = state
         return Filters(self._classifier.optimiser(filters, samples, boxes, iterations, weights)[-1])
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdistill import Pair, Terms
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.training.teacher import Shown
+from mmdistill.reference.training.teacher import DistillationFeatures
 from mmdistill.terms import add
 
 Rival = Literal["kd", "fitnets", "review", "md"]
@@ -29,7 +29,7 @@ FEATURE_RIVALS: Mapping[Rival, Callable[[Sequence[int], Sequence[int]], nn.Modul
 """Those that compare features."""
 
 
-class FeatureRival(nn.Module):
+class FeatureBaseline(nn.Module):
     """A rival on features: one loss for each modality's levels, but for Modality Distillation, and one for the fused.
 
     Args:
@@ -50,7 +50,7 @@ class FeatureRival(nn.Module):
         self.losses = nn.ModuleDict({name: loss(student.channels, teacher.channels) for name in alone})
         self.losses["fused"] = loss(*fused)
 
-    def forward(self, student: Shown, teacher: Shown) -> Terms:
+    def forward(self, student: DistillationFeatures, teacher: DistillationFeatures) -> Terms:
         """Return the rival's one term, summed over where it compares, on the test frames."""
         found: list[Terms] = [
             loss(_compared(student, place), _compared(teacher, place)) for place, loss in self.losses.items()
@@ -66,12 +66,12 @@ class KnowledgeDistillation(nn.Module):
         super().__init__()
         self.loss = KDLoss(over="response")
 
-    def forward(self, student: Shown, teacher: Shown) -> Terms:
+    def forward(self, student: DistillationFeatures, teacher: DistillationFeatures) -> Terms:
         """Return the term ``distillation``, on the test frames."""
         terms: Terms = self.loss(student.response, teacher.response)
         return terms
 
 
-def _compared(shown: Shown, place: str) -> Sequence[Tensor]:
+def _compared(shown: DistillationFeatures, place: str) -> Sequence[Tensor]:
     compared: Sequence[Tensor] = getattr(shown if place == "fused" else shown.levels, place)
     return compared

@@ -48,14 +48,14 @@ class Progress:
 
 
 def save_checkpoint(
-    path: str | Path, stage: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, identity: str
+    path: str | Path, stage: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, identity: str
 ) -> None:
     """Write a run's state.
 
     Args:
         path: the file; the one before stays until the new one is whole.
         stage: network and training-only modules.
-        optimiser: its moments.
+        optimizer: its moments.
         progress: how far it has come.
         identity: the run's settings as text; only a run with the same may go on from here.
 
@@ -64,8 +64,8 @@ def save_checkpoint(
         DataError: a value is infinite or NaN, so that nothing could go on from here.
     """
     tensors = {f"stage.{name}": value for name, value in stage.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     broken = [name for name, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise DataError(
@@ -77,16 +77,16 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, stage: nn.Module, optimiser: torch.optim.Optimizer, identity: str, *, steps: int
+    path: str | Path, stage: nn.Module, optimizer: torch.optim.Optimizer, identity: str, *, steps: int
 ) -> Progress:
-    """Load a run's state into its stage and optimiser and return how far it had come.
+    """Load a run's state into its stage and optimizer and return how far it had come.
 
     Nothing is changed before the whole file is checked.
 
     Args:
         path: the file.
         stage: network and training-only modules.
-        optimiser: Adam or AdamW over parameters of the stage.
+        optimizer: Adam or AdamW over parameters of the stage.
         identity: the run's settings as text.
         steps: how many steps the run has in all.
 
@@ -109,7 +109,7 @@ def load_checkpoint(
         raise DataError(f"{path}: its progress can't be read ({error})") from error
     if not 0 <= progress.step <= steps:
         raise DataError(f"{path}: expected a step from 0 to {steps}, the run's last, got {progress.step}")
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     expected = {f"stage.{name}": value for name, value in stage.state_dict().items()}
     moments = _moments(parameters, tensors)
     check_fit(expected | moments, tensors, where=str(path))
@@ -117,21 +117,21 @@ def load_checkpoint(
         raise DataError(f"{path}: its tensors are of other types than the run's: {some(mistyped)}")
     state: dict[int, dict[str, Tensor]] = {}
     for name in moments:
-        index, _, key = name.removeprefix("optimiser.").partition(".")
+        index, _, key = name.removeprefix("optimizer.").partition(".")
         state.setdefault(int(index), {})[key] = tensors[name]
     stage.load_state_dict(_under("stage.", tensors))
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
 
 
 def _moments(parameters: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the optimiser's state as it must be: whole for each parameter that has any entry in the file.
+    """Return the optimizer's state as it must be: whole for each parameter that has any entry in the file.
 
     A parameter that never had a gradient has none.
     """
     expected: dict[str, Tensor] = {}
     for index, parameter in enumerate(parameters):
-        names = {key: f"optimiser.{index}.{key}" for key in _ADAM_STATE}
+        names = {key: f"optimizer.{index}.{key}" for key in _ADAM_STATE}
         if not names.values() & tensors.keys():
             continue
         step, *moments = names.values()

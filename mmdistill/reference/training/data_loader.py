@@ -1,6 +1,6 @@
 """Batches for one of several processes, from numbered samples, whatever breaks on the way.
 
-The samples of a step are dealt out like cards: neighbours go to different processes, then to different passes. Each
+The samples of a step are dealt out like cards: neighbors go to different processes, then to different passes. Each
 share so has as much of the batch's first half as of its second, which TIR-CMD's mixed settings show differently.
 
 From samples to the batches of tensors a training step takes.
@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmdistill.pair import Pair
-from mmdistill.reference.crops import normalise, to_pixels
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.crops import normalize, to_pixels
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Crops, Sample, Sampler, Samples
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.toolkit.data_issues import DataError
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     """A training step's data: N reference and M test frames of each of S sequences, P proposals a test frame.
 
     Attributes:
-        train: images ``(N, S, 3, H, W)``: of 8 bits as ``collate`` makes them, normalised once they are on a device.
+        train: images ``(N, S, 3, H, W)``: of 8 bits as ``collate`` makes them, normalized once they are on a device.
         train_boxes: ``(N, S, 4)``, ``x y w h`` in crop pixels.
         test: images ``(M, S, 3, H, W)``, as those.
         test_boxes: ``(M, S, 4)``.
@@ -53,9 +53,9 @@ class Batch(NamedTuple):
     overlaps: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device, its images normalised there: of 8 bits they are a quarter as large to move."""
+        """Return the batch on a device, its images normalized there: of 8 bits they are a quarter as large to move."""
         there = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        return there._replace(train=Pair(*map(_normalised, there.train)), test=Pair(*map(_normalised, there.test)))
+        return there._replace(train=Pair(*map(_normalized, there.train)), test=Pair(*map(_normalized, there.test)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor changed."""
@@ -93,7 +93,7 @@ class _NumberedSamples(Dataset[Sample]):
 
 
 def batches(sampler: Sampler, sequences: int, *, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-    """Yield the batches of steps ``start`` to ``stop``, normalised; a step's does not depend on where one starts.
+    """Yield the batches of steps ``start`` to ``stop``, normalized; a step's does not depend on where one starts.
 
     Args:
         sampler: draws the samples.
@@ -117,8 +117,8 @@ def _images(crops: list[Crops]) -> Pair[Tensor]:
     return Pair(modality([crop.images.rgb for crop in crops]), modality([crop.images.tir for crop in crops]))
 
 
-def _normalised(images: Tensor) -> Tensor:
-    return normalise(images) if images.dtype == torch.uint8 else images
+def _normalized(images: Tensor) -> Tensor:
+    return normalize(images) if images.dtype == torch.uint8 else images
 
 
 def _stack(arrays: list[NDArray[np.float64]]) -> Tensor:
@@ -149,10 +149,10 @@ class Share:
 
     sequences: int
     passes: int
-    ranks: Ranks
+    ranks: DistributedContext
 
     @classmethod
-    def of(cls, settings: TrainingSettings, ranks: Ranks) -> Share:
+    def of(cls, settings: TrainingSettings, ranks: DistributedContext) -> Share:
         """Return a process's share.
 
         Raises:

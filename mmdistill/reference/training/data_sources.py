@@ -1,4 +1,4 @@
-"""What training may learn from: synthetic video, video composed from real pairs, or labelled sequences."""
+"""What training may learn from: synthetic video, video composed from real pairs, or labeled sequences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import cast, get_args
 
 from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.synthetic.scenes import scene_sequences
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
 from mmdistill.toolkit.datasets.folder_sequence import ANNOTATIONS, find_annotation, is_stray, read_sequences
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
@@ -35,22 +35,22 @@ def training_sequences(
     rgb: str | Path | None = None,
     tir: str | Path | None = None,
     side_by_side: bool = False,
-    oddities: Oddities | None = None,
+    data_issues: DataIssues | None = None,
 ) -> Sequence[TrackingSequence]:
     """Return the sequences that ``data`` names.
 
     Args:
         data: ``"synthetic"``; or a folder of aligned pairs, as ``open_pairs`` reads it, from which videos are composed;
-            or a folder of labelled sequences; or ``NAME:FOLDER``, a benchmark's copy, such as ``lasher:LasHeR``, of
+            or a folder of labeled sequences; or ``NAME:FOLDER``, a benchmark's copy, such as ``lasher:LasHeR``, of
             which the training part is taken where it has one.
-        count: how many videos are synthesised or composed.
+        count: how many videos are synthesized or composed.
         seed: of those videos.
         hold_out: how many pairs, the last by name, are left for testing.
         scenes: how many more videos are views of one pair each.
         rgb: folder of RGB images of pairs, with ``tir`` in place of ``data``.
         tir: folder of TIR images of pairs.
         side_by_side: whether each image of the folder holds both modalities.
-        oddities: where is noted what is odd about the data, and how many of a benchmark's sequences are used.
+        data_issues: where is noted what is odd about the data, and how many of a benchmark's sequences are used.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
@@ -61,10 +61,10 @@ def training_sequences(
         name, _, place = data.partition(":")
         if place and name in get_args(BenchmarkName):
             opened = open_benchmark(cast(BenchmarkName, name), place, split="train", partial=True)
-            if oddities is not None:
+            if data_issues is not None:
                 if not opened.coverage.complete:
-                    oddities.add(opened.coverage.line)
-                oddities.extend(opened.oddities)
+                    data_issues.add(opened.coverage.line)
+                data_issues.extend(opened.data_issues)
             return opened.sequences
         folder = Path(data)
         if not folder.is_dir():
@@ -72,14 +72,14 @@ def training_sequences(
                 f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
             )
         if _holds_sequences(folder):
-            return read_sequences(folder, oddities=oddities)
+            return read_sequences(folder, data_issues=data_issues)
     try:
         pairs = open_pairs(data, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
     except NoPairsError as error:
         raise DataError(f"{error}; nor sequences: no folder in it has {' or '.join(ANNOTATIONS)}") from error
     _refuse_labels(pairs)
-    if oddities is not None:
-        pairs.note_left_out(oddities)
+    if data_issues is not None:
+        pairs.note_left_out(data_issues)
     pairs = pairs[: -hold_out or None]
     return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
 

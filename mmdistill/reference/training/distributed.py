@@ -18,7 +18,7 @@ from mmdistill.toolkit.run_control import LOCK, SIGNALS, acquire, release
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """This process among those that train together; without a process group it is alone.
 
     Attributes:
@@ -30,7 +30,7 @@ class Ranks:
     count: int = 1
 
     @classmethod
-    def current(cls) -> Ranks:
+    def current(cls) -> DistributedContext:
         """Return this process's place in PyTorch's process group."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())

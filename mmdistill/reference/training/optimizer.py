@@ -22,11 +22,11 @@ def part_of(name: str) -> str:
         return "distillation"
     module = name.removeprefix("network.").split(".")
     if module[0] == "classifier":
-        return "optimiser" if module[1] == "optimiser" else "classifier"
+        return "optimizer" if module[1] == "optimiser" else "classifier"  # spelled as in weights files
     return {"trunks": "trunk", "fusions": "fusion", "iou_net": "iou_net"}[module[0]]
 
 
-def build_optimiser(stage: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(stage: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Return Adam or AdamW over a stage's parameters, one group per part; a frozen trunk is left out."""
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in stage.named_parameters():
@@ -63,7 +63,7 @@ def prepare_network(network: TrackerNetwork, settings: TrainingSettings) -> None
 def keep_statistics(network: nn.Module) -> None:
     """Let batch norm use its running statistics from now on, and no longer move them.
 
-    In a small batch the proposals of a few targets are normalised together, so box estimation learns to tell them from
+    In a small batch the proposals of a few targets are normalized together, so box estimation learns to tell them from
     each other; alone, by running statistics, a tracker's boxes then get other overlaps than training saw.
     """
     for module in network.modules():

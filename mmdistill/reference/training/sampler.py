@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import crop_geometry, cut
-from mmdistill.toolkit.boxes import centres, from_centre, intersection_over_union
+from mmdistill.toolkit.boxes import centers, from_center, intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import NON_EMPTY, Probability, Range, check_fields
 from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, complete
@@ -29,7 +29,7 @@ class ProposalSettings:
 
     Attributes:
         count: proposals per frame.
-        deviations: one is drawn per proposal: Gaussian noise of it on centre and log size, relative to the box.
+        deviations: one is drawn per proposal: Gaussian noise of it on center and log size, relative to the box.
         minimum_iou: a proposal of less overlap is drawn again, a little closer.
     """
 
@@ -51,8 +51,8 @@ def propose(
     missing = np.ones(settings.count, dtype=bool)
     while missing.any():
         noise = deviation[missing, None] * generator.normal(size=(int(missing.sum()), 4))
-        centre = centres(target) + noise[:, :2] * np.sqrt(target[2] * target[3])
-        proposals[missing] = from_centre(centre, target[2:] * np.exp(noise[:, 2:]))
+        center = centers(target) + noise[:, :2] * np.sqrt(target[2] * target[3])
+        proposals[missing] = from_center(center, target[2:] * np.exp(noise[:, 2:]))
         overlap = intersection_over_union(proposals, target)
         missing = overlap < settings.minimum_iou
         deviation *= 0.9  # so that it ends, whatever the box
@@ -64,11 +64,11 @@ class Jitter:
     """How far a crop is off its target.
 
     Attributes:
-        centre: the offset is uniform within half of this times the square root of the target's area, per axis.
+        center: the offset is uniform within half of this times the square root of the target's area, per axis.
         scale: deviation of the log-normal factor on the target's size.
     """
 
-    centre: Annotated[float, Range(0, 100)]
+    center: Annotated[float, Range(0, 100)]
     scale: Annotated[float, Range(0, 2)]
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class SampleSettings:
         gap: how many frames apart the frames of a sample may be from its middle.
         train_jitter: of the reference crops.
         test_jitter: of the test crops.
-        grey: probability that all RGB crops of a sample lose their colour.
+        gray: probability that all RGB crops of a sample lose their color.
         brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
         contrast: deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
         swap: probability that the modalities of a sample change places, so that a tracker of one learns from both; DiMP
@@ -96,9 +96,9 @@ class SampleSettings:
     train_frames: Annotated[int, Range(1, 1000)] = 3
     test_frames: Annotated[int, Range(1, 1000)] = 3
     gap: Annotated[int, Range(0, 10**6)] = 30
-    train_jitter: Jitter = Jitter(centre=3.0, scale=0.25)
-    test_jitter: Jitter = Jitter(centre=4.5, scale=0.5)
-    grey: Probability = 0.05
+    train_jitter: Jitter = Jitter(center=3.0, scale=0.25)
+    test_jitter: Jitter = Jitter(center=4.5, scale=0.5)
+    gray: Probability = 0.05
     brightness: Annotated[float, Range(0, 1)] = 0.2
     contrast: Annotated[float, Range(0, 5)] = 0.0
     swap: Probability = 0.0
@@ -155,7 +155,7 @@ class Sampler:
         seed: together with a sample's number it decides everything.
 
     Raises:
-        DataError: no sequences, or one without a labelled frame.
+        DataError: no sequences, or one without a labeled frame.
     """
 
     def __init__(
@@ -179,11 +179,11 @@ class Sampler:
         which = int(generator.integers(len(self.sequences)))
         sequence, settings = self.sequences[which], self.settings
         chosen = self._choose_frames(self._usable[which], generator)
-        grey = generator.random() < settings.grey
+        gray = generator.random() < settings.gray
         swapped = settings.swap > 0 and generator.random() < settings.swap
         frames = [(_in_order(sequence.frame(index), swapped), sequence.boxes[index]) for index in chosen]
-        train = self._crops(frames[: settings.train_frames], settings.train_jitter, grey, generator)
-        test = self._crops(frames[settings.train_frames :], settings.test_jitter, grey, generator)
+        train = self._crops(frames[: settings.train_frames], settings.train_jitter, gray, generator)
+        test = self._crops(frames[settings.train_frames :], settings.test_jitter, gray, generator)
         drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
         proposals, overlaps = (np.stack(values) for values in zip(*drawn, strict=True))
         return Sample(train, test, proposals, overlaps)
@@ -199,7 +199,7 @@ class Sampler:
         self,
         frames: Sequence[tuple[FramePair, NDArray[np.float64]]],
         jitter: Jitter,
-        grey: bool,
+        gray: bool,
         generator: np.random.Generator,
     ) -> Crops:
         images: Pair[list[Image]] = Pair([], [])
@@ -207,13 +207,13 @@ class Sampler:
         for frame, box in frames:
             size = box[2:] * np.exp(jitter.scale * generator.normal(size=2))
             side = np.sqrt(size.prod())
-            offset = jitter.centre * side * (generator.random(2) - 0.5)
-            geometry = crop_geometry(centres(box) + offset, self.search_area * side, self.crop_size)
+            offset = jitter.center * side * (generator.random(2) - 0.5)
+            geometry = crop_geometry(centers(box) + offset, self.search_area * side, self.crop_size)
             present = complete(frame, where="training frame")
             for modality, image, crops in zip(Pair._fields, present, images, strict=True):
                 crop = cut(image, geometry)
-                if grey and modality == "rgb":
-                    crop = _grey(crop)
+                if gray and modality == "rgb":
+                    crop = _gray(crop)
                 brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
                 crop = np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8)
                 crops.append(_contrasted(crop, self.settings.contrast, generator))
@@ -222,13 +222,13 @@ class Sampler:
 
 
 def _in_order(frame: FramePair, swapped: bool) -> FramePair:
-    """Return a frame, or one whose images changed places: RGB without its colour, for TIR has none."""
+    """Return a frame, or one whose images changed places: RGB without its color, for TIR has none."""
     if not swapped:
         return frame
-    return Pair(frame.tir, None if frame.rgb is None else _grey(frame.rgb))
+    return Pair(frame.tir, None if frame.rgb is None else _gray(frame.rgb))
 
 
-def _grey(image: Image) -> Image:
+def _gray(image: Image) -> Image:
     return np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None], 3, axis=2)
 
 

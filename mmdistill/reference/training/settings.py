@@ -25,8 +25,8 @@ class LearningRates:
     Attributes:
         trunk: the feature extractor.
         fusion: how the modalities are fused.
-        classifier: classification features and filter initialiser.
-        optimiser: the filter optimiser's own parameters.
+        classifier: classification features and filter initializer.
+        optimizer: the filter optimizer's own parameters.
         iou_net: the box estimation.
         distillation: what only training needs: ABF chains, adaptors and the rivals' regressors.
     """
@@ -34,7 +34,7 @@ class LearningRates:
     trunk: Rate = 2e-4
     fusion: Rate = 2e-4
     classifier: Rate = 5e-5
-    optimiser: Rate = 5e-4
+    optimizer: Rate = 5e-4
     iou_net: Rate = 1e-3
     distillation: Rate = 1e-3
 

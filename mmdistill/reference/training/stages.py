@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, SCFDLoss, Terms, path_entropy
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.training.baselines import FEATURE_RIVALS, FeatureRival, KnowledgeDistillation, Rival
+from mmdistill.reference.training.baselines import FEATURE_RIVALS, FeatureBaseline, KnowledgeDistillation, Rival
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.optimizer import prepare_network
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.teacher import Shown, Teacher
+from mmdistill.reference.training.teacher import DistillationFeatures, Teacher
 from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import NON_EMPTY, Weight, check_fields
@@ -36,7 +36,7 @@ class Stage(nn.Module):
     logged: Mapping[str, Tensor] = {}
 
     def prepare(self, settings: TrainingSettings) -> None:
-        """Put into training mode what learns, and freeze the rest; called once, before the optimiser is made."""
+        """Put into training mode what learns, and freeze the rest; called once, before the optimizer is made."""
         prepare_network(self.network, settings)
 
     def settings(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ class DistilledStage(Stage):
         distillation: which parts of CMD, which rivals, and their weights.
 
     Raises:
-        DataError: teacher and student don't fit together, or there is nothing to distil.
+        DataError: teacher and student don't fit together, or there is nothing to distill.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class DistilledStage(Stage):
         self.tracking = tracking or TrackingLossSettings()
         self._teacher = Teacher(teacher, self.parts.parts)
         self.distillation = cmd_loss(student, teacher, self.parts)
-        self.rivals = nn.ModuleDict(rival_losses(student, teacher, self.parts))
+        self.rivals = nn.ModuleDict(baseline_losses(student, teacher, self.parts))
 
     @property
     def teacher(self) -> TrackerNetwork:
@@ -163,7 +163,7 @@ class DistilledStage(Stage):
         taught = self.teach(batch)
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         self.log_selection(predictions.test.paths)
-        own = Shown.of(predictions)
+        own = DistillationFeatures.of(predictions)
         label = labels(batch.test_boxes, self.network.settings)
         tracking = tracking_loss(predictions, batch, label, self.tracking)
         weighted = [(1.0, tracking)]
@@ -185,7 +185,7 @@ class DistilledStage(Stage):
             weighted.append((weight, rival(own, taught)))
         return Terms.weighted(*weighted)
 
-    def teach(self, batch: Batch) -> Shown:
+    def teach(self, batch: Batch) -> DistillationFeatures:
         """Return what the teacher shows on a batch's test frames, as far as the parts ask."""
         return self._teacher.show(batch)
 
@@ -207,12 +207,12 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
     )
 
 
-def rival_losses(
+def baseline_losses(
     student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings
 ) -> dict[str, nn.Module]:
     """Return the rivals that the settings name, sized for these two networks."""
     found: dict[str, nn.Module] = {
-        name: FeatureRival(loss, student, teacher) for name, loss in FEATURE_RIVALS.items() if name in settings.parts
+        name: FeatureBaseline(loss, student, teacher) for name, loss in FEATURE_RIVALS.items() if name in settings.parts
     }
     if "kd" in settings.parts:
         found["kd"] = KnowledgeDistillation()

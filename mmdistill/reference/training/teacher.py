@@ -17,7 +17,7 @@ from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions
 from mmdistill.reference.training.data_loader import Batch
 
 
-class Shown(NamedTuple):
+class DistillationFeatures(NamedTuple):
     """What a network shows on B test frames, M of each of S sequences.
 
     Attributes:
@@ -31,7 +31,7 @@ class Shown(NamedTuple):
     response: Tensor | None
 
     @classmethod
-    def of(cls, predictions: Predictions) -> Shown:
+    def of(cls, predictions: Predictions) -> DistillationFeatures:
         """Return all that a network's predictions show."""
         response = None if predictions.scores is None else predictions.scores[-1]
         return cls(Pair(*predictions.test.levels), predictions.test.fused, response)
@@ -67,7 +67,7 @@ class Teacher:
         self._parts = frozenset(parts)
 
     @torch.no_grad()
-    def show(self, batch: Batch) -> Shown:
+    def show(self, batch: Batch) -> DistillationFeatures:
         """Return what the parts compare, of a batch's test frames."""
         network, deepest = self._folded, len(FUSED_LEVELS) - 1
         levels = network.levels(as_batch(batch.test))
@@ -80,4 +80,4 @@ class Teacher:
             known = network.fuse(network.levels(as_batch(batch.train)), deepest).fused
             scores = network.score(known, batch.train_boxes, seen)
             response = None if scores is None else scores[-1]
-        return Shown(Pair(*levels) if LEVELS_FOR & self._parts else None, fused, response)
+        return DistillationFeatures(Pair(*levels) if LEVELS_FOR & self._parts else None, fused, response)

@@ -8,7 +8,7 @@ from typing import Annotated
 from torch import Tensor
 
 from mmdistill import Terms
-from mmdistill._numerics import hinge_residual, widen
+from mmdistill._numerics import hinge_residual, to_float32
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.dimp_classifier import gaussian_label
 from mmdistill.reference.models.tracker_network import Predictions
@@ -55,7 +55,7 @@ def tracking_loss(predictions: Predictions, batch: Batch, label: Tensor, setting
         label: the test frames' Gaussian labels ``(M, S, H', W')``.
         settings: weights and threshold.
     """
-    box = (widen(predictions.iou) - (2 * batch.overlaps - 1)).square().mean()
+    box = (to_float32(predictions.iou) - (2 * batch.overlaps - 1)).square().mean()
     if predictions.scores is None:
         return Terms.weighted((settings.box, Terms.summed(box=box)))
     residual = hinge_residual(predictions.scores, label.expand_as(predictions.scores), settings.threshold)

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.training.data_loader import Batch, Share
-from mmdistill.reference.training.distributed import Ranks
-from mmdistill.reference.training.optimizer import build_optimiser, keep_statistics, learning_rate_factor
+from mmdistill.reference.training.distributed import DistributedContext
+from mmdistill.reference.training.optimizer import build_optimizer, keep_statistics, learning_rate_factor
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
 from mmdistill.toolkit.data_issues import DataError
@@ -36,8 +36,8 @@ class Outcome(NamedTuple):
     logged: Mapping[str, float] = {}
 
 
-class Learner:
-    """A stage, its optimiser, and the processes that compute its batches together.
+class TrainStep:
+    """A stage, its optimizer, and the processes that compute its batches together.
 
     Args:
         stage: what is trained.
@@ -49,7 +49,9 @@ class Learner:
         DataError: statistics are to be shared on a CPU, or a pass has too few sequences for batch norm.
     """
 
-    def __init__(self, stage: Stage, settings: TrainingSettings, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, stage: Stage, settings: TrainingSettings, device: torch.device, ranks: DistributedContext
+    ) -> None:
         stage.prepare(settings)
         if settings.sync_batch_norm:
             _share_statistics(stage, device)
@@ -57,24 +59,24 @@ class Learner:
         stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stage, self.settings, self.device, self.ranks = stage, settings, device, ranks
         _check_batch_norm(stage, settings, ranks)
-        self.optimiser = build_optimiser(stage, settings)
+        self.optimizer = build_optimizer(stage, settings)
         self._factor = learning_rate_factor(settings)
-        self._rates = [group["lr"] for group in self.optimiser.param_groups]
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._parallel = DistributedDataParallel(stage) if ranks.count > 1 else None
 
     def step(self, number: int, batches: Sequence[Batch]) -> Outcome:
         """Learn from this process's batches of a step, one for each pass.
 
-        Where the loss of any process or the gradient isn't finite, parameters, optimiser and statistics stay as they
+        Where the loss of any process or the gradient isn't finite, parameters, optimizer and statistics stay as they
         were.
         """
-        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._factor(number)
         if self.settings.statistics_until is not None and number >= self.settings.statistics_until:
             keep_statistics(self.stage.network)
         self._seed(number)
         before = [buffer.clone() for buffer in self.stage.buffers()]
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         logged: list[dict[str, Tensor]] = []
         for turn, batch in enumerate(batches, start=1):
@@ -89,7 +91,7 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(self.stage.parameters(), limit)
         if not bool(norm.isfinite()):
             return self._skip(before, "the gradient isn't finite")
-        self.optimiser.step()
+        self.optimizer.step()
         means = {name: value / len(batches) for name, value in sums.items()}
         means = self.ranks.mean(means | _mean(logged))
         return Outcome({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
@@ -119,7 +121,7 @@ class Learner:
         with torch.no_grad():
             for buffer, value in zip(self.stage.buffers(), before, strict=True):
                 buffer.copy_(value)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         return Outcome({}, why)
 
     def _seed(self, number: int) -> None:
@@ -145,7 +147,7 @@ def _mean(logged: Sequence[dict[str, Tensor]]) -> dict[str, float]:
     return dict(zip(logged[0], passes.mean(dim=0).tolist(), strict=True))
 
 
-def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: Ranks) -> None:
+def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: DistributedContext) -> None:
     """Refuse passes of one sequence where the box estimation's batch norm learns: it gets one value a channel each."""
     together = Share.of(settings, ranks).size * (ranks.count if settings.sync_batch_norm else 1)
     learning = any(isinstance(module, _BatchNorm) and module.training for module in stage.network.iou_net.modules())

@@ -18,11 +18,11 @@ import torch
 from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.training.checkpoint import Progress, StepLog, load_checkpoint, save_checkpoint
 from mmdistill.reference.training.data_loader import Batch, Loaded, Loader, Share
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Samples
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
-from mmdistill.reference.training.train_step import Learner, Outcome
+from mmdistill.reference.training.train_step import Outcome, TrainStep
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import remove_leftovers
 from mmdistill.toolkit.progress import ProgressBar, progress_bar, tell
@@ -127,10 +127,10 @@ def train(
         OSError: the last checkpoint, or the network, can't be written.
         Interruption: a signal (Ctrl-C, SIGTERM, SIGHUP) asked to stop; the checkpoint is written.
     """
-    device, ranks = torch.device(device), Ranks.current()
+    device, ranks = torch.device(device), DistributedContext.current()
     share = Share.of(settings, ranks)
     identity = json.dumps({"training": settings.identity(), "data": data, **stage.settings()})
-    learner = Learner(stage, settings, device, ranks)
+    learner = TrainStep(stage, settings, device, ranks)
     loader = Loader(sampler, share, workers=settings.workers)
     run = _Run(learner, loader, Path(folder), identity, title)
     with ranks.hold(run.folder):
@@ -172,7 +172,7 @@ def _learn(run: _Run, *, quiet: bool) -> None:
 class _Run:
     """A run's state and its folder, and what is made of all that goes wrong."""
 
-    def __init__(self, learner: Learner, loader: Loader, folder: Path, identity: str, title: str) -> None:
+    def __init__(self, learner: TrainStep, loader: Loader, folder: Path, identity: str, title: str) -> None:
         self.learner, self.loader, self.folder, self.title = learner, loader, folder, title
         self.settings, self.ranks, self._identity = learner.settings, learner.ranks, identity
         self.state = Progress(0, {}, [])
@@ -189,7 +189,7 @@ class _Run:
             self.state = load_checkpoint(
                 self._checkpoint,
                 self.learner.stage,
-                self.learner.optimiser,
+                self.learner.optimizer,
                 self._identity,
                 steps=self.settings.steps,
             )
@@ -308,7 +308,7 @@ class _Run:
     def _write(self) -> None:
         assert self.log is not None
         self.log.flush()  # a run that goes on from here needs a line for each step
-        save_checkpoint(self._checkpoint, self.learner.stage, self.learner.optimiser, self.state, self._identity)
+        save_checkpoint(self._checkpoint, self.learner.stage, self.learner.optimizer, self.state, self._identity)
 
     def _count(self, kind: str, number: int) -> None:
         if number:

@@ -4,7 +4,7 @@ from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
 from mmdistill.toolkit.datasets.benchmarks import (
     Benchmark,
     BenchmarkName,
-    LabelledSequence,
+    LabeledSequence,
     open_benchmark,
     open_usable,
 )
@@ -15,7 +15,7 @@ __all__ = [
     "BenchmarkName",
     "BenchmarkSequence",
     "Coverage",
-    "LabelledSequence",
+    "LabeledSequence",
     "Split",
     "open_benchmark",
     "open_usable",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import is_stray
 from mmdistill.toolkit.datasets.splits import match_names
 from mmdistill.toolkit.io import read_text
@@ -31,14 +31,14 @@ class Copy:
         place: the folder below it in which the sequences, or their annotations, lie.
         sequences: their names.
         attributes: the attributes' names, where someone said them.
-        oddities: where is noted what is odd.
+        data_issues: where is noted what is odd.
     """
 
     root: Path
     place: Path
     sequences: Sequence[str]
     attributes: Sequence[str]
-    oddities: Oddities
+    data_issues: DataIssues
 
     def find(self, *names: str) -> Path | None:
         """Return the first of several entries that is there: see ``nearby``."""
@@ -70,13 +70,13 @@ def file_per_sequence(*folders: str, usual: Sequence[str] = ()) -> Attributes:
         files = {name: there[file] for file, name in match_names(copy.sequences, there).items()}
         for sequence in copy.sequences:
             if sequence not in files:
-                copy.oddities.add(NO_FILE, f"{folder.name}/{sequence}.txt")
+                copy.data_issues.add(NO_FILE, f"{folder.name}/{sequence}.txt")
                 continue
             try:
                 path = files[sequence]
                 flags[sequence] = _named(_flags(_lines(path), path), copy.attributes or usual, path)
             except DataError as error:
-                copy.oddities.add(MALFORMED, str(error))
+                copy.data_issues.add(MALFORMED, str(error))
         return flags
 
     return read
@@ -96,7 +96,7 @@ def file_per_attribute(folder: str, order: str) -> Attributes:
             return {}
         listed = nearby(where, where, order)
         if listed is None:
-            copy.oddities.add(MALFORMED, f"{where}: expected the sequences' names in {order} there, there is none")
+            copy.data_issues.add(MALFORMED, f"{where}: expected the sequences' names in {order} there, there is none")
             return {}
         sequences = _lines(listed)
         meant = match_names(copy.sequences, sequences)
@@ -110,7 +110,7 @@ def file_per_attribute(folder: str, order: str) -> Attributes:
                     raise DataError(f"{path}: expected {len(sequences)} flags, one a sequence, got {len(column)}")
                 by_name = _unique(zip(sequences, column, strict=True), path)
             except DataError as error:
-                copy.oddities.add(MALFORMED, str(error))
+                copy.data_issues.add(MALFORMED, str(error))
                 continue
             for sequence, flag in by_name.items():
                 if sequence in meant:
@@ -148,10 +148,10 @@ def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
                 ((name, _named(row, titles, path)) for name, row in zip(names, table.flags, strict=True)), path
             )
         except DataError as error:
-            copy.oddities.add(MALFORMED, str(error))
+            copy.data_issues.add(MALFORMED, str(error))
             return {}
         if not titles:
-            copy.oddities.add(UNNAMED, f"{path}: {table.columns} columns, expected {len(usual)} or a row of names")
+            copy.data_issues.add(UNNAMED, f"{path}: {table.columns} columns, expected {len(usual)} or a row of names")
         return {name: flags[row] for row, name in match_names(copy.sequences, flags).items()}
 
     return read

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmdistill.pair import Pair
 from mmdistill.toolkit.box_files import read_rows, to_boxes
 from mmdistill.toolkit.boxes import Array
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.layout import SequenceFiles
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import Boxes, FramePair
@@ -35,7 +35,7 @@ class BenchmarkSequence:
         files: where everything lies.
         attributes: which attributes the whole sequence has.
         images: whether frames are wanted; without them, the ground truth is enough.
-        oddities: where is noted what is odd but has a rule.
+        data_issues: where is noted what is odd but has a rule.
 
     Raises:
         DataError: a file of boxes is missing or malformed; where frames are wanted, a modality has none, or both
@@ -53,19 +53,19 @@ class BenchmarkSequence:
         *,
         attributes: Mapping[str, bool] | None = None,
         images: bool = True,
-        oddities: Oddities | None = None,
+        data_issues: DataIssues | None = None,
     ) -> None:
         self.name = files.name
         self._files = files
         self._flags = dict(attributes or {})
-        self._oddities = oddities = Oddities() if oddities is None else oddities
+        self._oddities = data_issues = DataIssues() if data_issues is None else data_issues
         if isinstance(files.labels, DataError):
             raise files.labels
-        labels = [_read_truth(path, files, oddities) for path in files.truths]
+        labels = [_read_truth(path, files, data_issues) for path in files.truths]
         frames = max(map(len, self.images)) if images else 0
         spread = [_spread(each, frames, path, files.every) for each, path in zip(labels, files.truths, strict=True)]
-        self.truths = _of_one_length(spread, files, oddities)
-        self.initial = _initial(files, self.truths, oddities)
+        self.truths = _of_one_length(spread, files, data_issues)
+        self.initial = _initial(files, self.truths, data_issues)
         if images and frames < len(self) - 1 and files.every == 1:
             raise DataError(f"sequence {self.name}: expected an image for each of {len(self)} boxes, got {frames}")
 
@@ -110,12 +110,12 @@ class BenchmarkSequence:
         return Frames(*sources, where=where)
 
 
-def _read_truth(path: Path, files: SequenceFiles, oddities: Oddities) -> Boxes:
+def _read_truth(path: Path, files: SequenceFiles, data_issues: DataIssues) -> Boxes:
     if isinstance(files.labels, np.ndarray):
         return files.labels
     rows = read_rows(path, empty="nan")
     if not np.isfinite(rows).all():
-        oddities.add(EMPTY_LINES, f"{path}: {(~np.isfinite(rows).all(axis=1)).sum()}")
+        data_issues.add(EMPTY_LINES, f"{path}: {(~np.isfinite(rows).all(axis=1)).sum()}")
     if files.corners and rows.shape[1] == 4:
         return np.concatenate([rows[:, :2], rows[:, 2:] - rows[:, :2]], axis=1)
     return to_boxes(rows)
@@ -141,10 +141,10 @@ def _spread(labels: Boxes, frames: int, path: Path, every: int) -> Boxes:
     return boxes
 
 
-def _of_one_length(truths: Sequence[Boxes], files: SequenceFiles, oddities: Oddities) -> tuple[Boxes, ...]:
+def _of_one_length(truths: Sequence[Boxes], files: SequenceFiles, data_issues: DataIssues) -> tuple[Boxes, ...]:
     lengths = [len(each) for each in truths]
     if len(set(lengths)) > 1:
-        oddities.add(UNEQUAL_TRUTHS, f"{files.name}: {lengths[0]} and {lengths[1]}")
+        data_issues.add(UNEQUAL_TRUTHS, f"{files.name}: {lengths[0]} and {lengths[1]}")
     return tuple(_lengthened(each, max(lengths)) for each in truths)
 
 
@@ -152,14 +152,14 @@ def _lengthened(boxes: Boxes, length: int) -> Boxes:
     return np.concatenate([boxes, np.full((length - len(boxes), 4), np.nan)])
 
 
-def _initial(files: SequenceFiles, truths: Sequence[Boxes], oddities: Oddities) -> Array:
+def _initial(files: SequenceFiles, truths: Sequence[Boxes], data_issues: DataIssues) -> Array:
     """Return the box to start from: the first of ``init.txt`` where there is one, else of the ground truth."""
     if files.init is None or not files.init.is_file():
         return np.array(truths[0][0])
     initial: Array = to_boxes(read_rows(files.init))[0]
     if not np.allclose(initial, truths[0][0]):
         firsts = [f"{path.name} {_shown(truth[0])}" for path, truth in zip(files.truths, truths, strict=True)]
-        oddities.add(OTHER_START, f"{files.name}: {_shown(initial)}; first of {', of '.join(firsts)}")
+        data_issues.add(OTHER_START, f"{files.name}: {_shown(initial)}; first of {', of '.join(firsts)}")
     return initial
 
 

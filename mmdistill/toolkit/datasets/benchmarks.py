@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.attributes import Copy
 from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
 from mmdistill.toolkit.datasets.folder_sequence import STRAY, FolderSequence
@@ -33,7 +33,7 @@ UNUSABLE = "sequences that can't be used are left out"
 OTHER_TEXTS = "text files beside the sequences that hold no boxes, passed over"
 
 
-class LabelledSequence(TrackingSequence, Protocol):
+class LabeledSequence(TrackingSequence, Protocol):
     """A sequence with all ground truth that its benchmark scores by."""
 
     @property
@@ -51,15 +51,15 @@ class Benchmark:
         place: where its sequences, or their annotations, lie.
         files: those of all sequences.
         sequences: all that can be used, in natural order of their names.
-        oddities: what is odd about the copy.
+        data_issues: what is odd about the copy.
         coverage: how many sequences are used, of how many by the benchmark's publication.
     """
 
     layout: Layout
     place: Path
     files: list[SequenceFiles]
-    sequences: list[LabelledSequence]
-    oddities: Oddities
+    sequences: list[LabeledSequence]
+    data_issues: DataIssues
     coverage: Coverage
 
 
@@ -91,61 +91,63 @@ def open_benchmark(
         DataError: there are no sequences, several folders hold some, one can't be used, or they are not the split's.
     """
     layout = choose_layout(name, modality=modality, split=split)
-    oddities = Oddities()
+    data_issues = DataIssues()
     root = Path(root)
     if root.is_file() and root.stem.casefold() in LISTS:
         root = root.parent
     place, found = search(layout, root, images=images)
-    files, coverage = _select(layout, place, found, root, oddities)
+    files, coverage = _select(layout, place, found, root, data_issues)
     if not files:
         outside = ", ".join(coverage.others[:3])
         raise DataError(f"{root}: {coverage.line}; expected sequences of {layout.title}, got others such as {outside}")
     if layout.select is not None and not (partial or coverage.matches_split):
         raise DataError(f"{root}: {coverage.line}; with --partial what is there is used")
     for entry in stray_entries((root, place)):
-        oddities.add(STRAY, entry.name)
+        data_issues.add(STRAY, entry.name)
     for text in other_texts(place):
-        oddities.add(OTHER_TEXTS, text.name)
-    copy = Copy(root, place, [each.name for each in files], attribute_names, oddities)
+        data_issues.add(OTHER_TEXTS, text.name)
+    copy = Copy(root, place, [each.name for each in files], attribute_names, data_issues)
     flags = {} if layout.attributes is None else layout.attributes(copy)
-    sequences: list[LabelledSequence] = []
+    sequences: list[LabeledSequence] = []
     for each in files:
         try:
             if images and name == "vot":
                 sequences.append(FolderSequence(each.truths[0].parent, modality=modality))
             else:
-                sequence = BenchmarkSequence(each, attributes=flags.get(each.name), images=images, oddities=oddities)
+                sequence = BenchmarkSequence(
+                    each, attributes=flags.get(each.name), images=images, data_issues=data_issues
+                )
                 sequences.append(sequence)
         except DataError as error:
             if unusable == "stop":
                 raise
-            oddities.add(UNUSABLE, str(error))
+            data_issues.add(UNUSABLE, str(error))
     for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
-        oddities.add(f"sequences that {layout.listed} lists, but that are not there", absent)
+        data_issues.add(f"sequences that {layout.listed} lists, but that are not there", absent)
     names = {each.name for each in sequences}
     coverage = replace(
         coverage, used=len(sequences), unusable=tuple(each.name for each in files if each.name not in names)
     )
-    return Benchmark(layout, place, files, sequences, oddities, coverage)
+    return Benchmark(layout, place, files, sequences, data_issues, coverage)
 
 
 def _select(
-    layout: Layout, place: Path, found: list[SequenceFiles], root: Path, oddities: Oddities
+    layout: Layout, place: Path, found: list[SequenceFiles], root: Path, data_issues: DataIssues
 ) -> tuple[list[SequenceFiles], Coverage]:
     if layout.select is None:
         return found, Coverage(layout.benchmark, len(found), official=layout.count)
-    return layout.select((place, found), root, oddities)
+    return layout.select((place, found), root, data_issues)
 
 
 def open_usable(
-    name: BenchmarkName, root: str | Path, oddities: Oddities, *, images: bool, **options: Any
+    name: BenchmarkName, root: str | Path, data_issues: DataIssues, *, images: bool, **options: Any
 ) -> Benchmark:
     """Return a copy of a benchmark with at least one sequence that can be used.
 
     Args:
         name: as ``open_benchmark`` takes it.
         root: as there.
-        oddities: where is noted what is odd.
+        data_issues: where is noted what is odd.
         images: as there.
         options: the others that it takes.
 
@@ -153,7 +155,7 @@ def open_usable(
         DataError: as there, or none can be used.
     """
     opened = open_benchmark(name, root, images=images, **options)
-    oddities.extend(opened.oddities)
+    data_issues.extend(opened.data_issues)
     if not opened.sequences:
         raise DataError(
             f"{opened.place}: none of {len(opened.files)} sequences can be used; evaluate --check lists why"

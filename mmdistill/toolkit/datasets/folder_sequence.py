@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.image_files import SUFFIXES, sort_naturally
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.io import read_json, remove_leftovers, temporary_beside, write_text
@@ -142,7 +142,7 @@ class FolderSequence:
 
 
 def read_sequences(
-    root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb", oddities: Oddities | None = None
+    root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb", data_issues: DataIssues | None = None
 ) -> list[FolderSequence]:
     """Return the sequences of a folder of sequence folders, in natural order, or the one that ``root`` itself is.
 
@@ -151,12 +151,12 @@ def read_sequences(
     Args:
         root: the folder.
         modality: what the images are where they are of one modality.
-        oddities: where is noted what is passed over.
+        data_issues: where is noted what is passed over.
 
     Raises:
         DataError: there is none, or a sub-folder with frames has no annotation or the reverse.
     """
-    oddities = Oddities() if oddities is None else oddities
+    data_issues = DataIssues() if data_issues is None else data_issues
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of sequences, there is none")
@@ -165,12 +165,12 @@ def read_sequences(
     folders, others = [], []
     for entry in sorted(root.iterdir()):
         if is_stray(entry):
-            oddities.add(STRAY, entry.name)
+            data_issues.add(STRAY, entry.name)
         elif entry.is_dir() and is_sequence(entry):
             folders.append(entry)
         elif entry.is_dir():
             others.append(entry)
-            oddities.add(NO_SEQUENCE, entry.name)
+            data_issues.add(NO_SEQUENCE, entry.name)
     if not folders:
         if others:
             raise DataError(f"{others[0]}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
@@ -238,5 +238,5 @@ def _frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
 def _one_per_frame(boxes: Boxes, length: int, annotation: Path) -> Boxes:
     if len(boxes) > length:
         raise DataError(f"{annotation}: expected at most a box for each of {length} frames, got {len(boxes)}")
-    unlabelled = np.full((length - len(boxes), 4), np.nan)
-    return np.concatenate([boxes, unlabelled])
+    unlabeled = np.full((length - len(boxes), 4), np.nan)
+    return np.concatenate([boxes, unlabeled])

@@ -13,7 +13,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.attributes import file_per_sequence, nearby
 from mmdistill.toolkit.datasets.layout import (
     Found,
@@ -150,21 +150,21 @@ def _wealth(files: SequenceFiles) -> int:
     return 2 * images + files.truths[0].is_file()
 
 
-def _select(found: Found, root: Path, oddities: Oddities, *, split: Split) -> tuple[list[SequenceFiles], Coverage]:
+def _select(found: Found, root: Path, data_issues: DataIssues, *, split: Split) -> tuple[list[SequenceFiles], Coverage]:
     """Return one part's sequences and what they cover."""
     place, files = found
     official = match_names(official_test_names(), (each.name for each in files))
     for name, meant in official.items():
         if name != meant:
-            oddities.add(OTHER_NAMES, f"{name} is {meant}")
-    lists = {part: _read_list(place, root, name, oddities) for part, name in LISTS.items()}
+            data_issues.add(OTHER_NAMES, f"{name} is {meant}")
+    lists = {part: _read_list(place, root, name, data_issues) for part, name in LISTS.items()}
     marked = {each.name for each in files if _marked(each, lists) == "test"}
     tests = set(official) or marked
     for name in sorted(marked - tests):
-        oddities.add(MISPLACED, name)
+        data_issues.add(MISPLACED, name)
     if lists["test"] is not None and official:
         for name in sorted(set(lists["test"]) ^ set(official_test_names())):
-            oddities.add(OTHER_LIST, name)
+            data_issues.add(OTHER_LIST, name)
     if split == "all":
         chosen = files
     elif split == "test":
@@ -202,12 +202,12 @@ def _folder_part(folder: Path) -> str | None:
     return next((part for part in LISTS if name.startswith(f"{part}ing")), None)
 
 
-def _read_list(place: Path, root: Path, name: str, oddities: Oddities) -> list[str] | None:
+def _read_list(place: Path, root: Path, name: str, data_issues: DataIssues) -> list[str] | None:
     """Return the names in a copy's own list of a part, a line each; None if it has no such list."""
     path = nearby(place, root, name)
     if path is None:
         return None
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     for twice in sorted({each for each in names if names.count(each) > 1}):
-        oddities.add(LIST_TWICE, f"{path}: {twice}")
+        data_issues.add(LIST_TWICE, f"{path}: {twice}")
     return names

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.attributes import Attributes
 from mmdistill.toolkit.datasets.folder_sequence import find_annotation, is_stray
 from mmdistill.toolkit.datasets.splits import Coverage
@@ -84,7 +84,7 @@ class Layout:
     expects: str = ""
     listed: str = ""
     search: Callable[[Path, bool], Found | None] | None = None
-    select: Callable[[Found, Path, Oddities], tuple[list[SequenceFiles], Coverage]] | None = None
+    select: Callable[[Found, Path, DataIssues], tuple[list[SequenceFiles], Coverage]] | None = None
 
     @property
     def title(self) -> str:

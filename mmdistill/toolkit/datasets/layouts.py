@@ -301,9 +301,9 @@ def _attributes(copy: Copy) -> Flags:
                 content = parse_json(read_text(path), where=path)
                 flags[name] = {attribute: any(frames) for attribute, frames in content.items()}
             except DataError as error:
-                copy.oddities.add(MALFORMED, str(error))
+                copy.data_issues.add(MALFORMED, str(error))
             except TypeError as error:
-                copy.oddities.add(MALFORMED, f"{path}: {error}")
+                copy.data_issues.add(MALFORMED, f"{path}: {error}")
     return flags
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.boxes import check_initial
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
-from mmdistill.toolkit.datasets.benchmarks import UNUSABLE, BenchmarkName, LabelledSequence, open_benchmark
+from mmdistill.toolkit.datasets.benchmarks import UNUSABLE, BenchmarkName, LabeledSequence, open_benchmark
 from mmdistill.toolkit.datasets.layout import SequenceFiles
 from mmdistill.toolkit.datasets.splits import Coverage, Split
 from mmdistill.toolkit.image_files import list_images
@@ -33,13 +33,13 @@ class Checked:
     Attributes:
         sequences: how many sequences, or pairs, the copy has.
         usable: how many of them can be used.
-        oddities: everything that is missing or odd.
+        data_issues: everything that is missing or odd.
         coverage: how many sequences there are, of how many by the benchmark's publication; None for pairs.
     """
 
     sequences: int
     usable: int
-    oddities: Oddities
+    data_issues: DataIssues
     coverage: Coverage | None = None
 
 
@@ -78,33 +78,33 @@ def check_benchmark(
         unusable="skip",
         partial=True,
     )
-    oddities, files = benchmark.oddities, {each.name: each for each in benchmark.files}
+    data_issues, files = benchmark.data_issues, {each.name: each for each in benchmark.files}
     published = benchmark.layout.attributes and benchmark.layout.count is not None  # folders of one's own may have none
     if published and not any(sequence.attributes for sequence in benchmark.sequences):
-        oddities.add(NO_ATTRIBUTES)
+        data_issues.add(NO_ATTRIBUTES)
     unusable = list(benchmark.coverage.unusable)
     with progress_bar(len(benchmark.sequences), "checking", "sequence") as bar:
         for sequence in benchmark.sequences:
             try:
-                _check_boxes(sequence, oddities)
+                _check_boxes(sequence, data_issues)
                 if images:
-                    _check_images(sequence, files[sequence.name], decode, oddities)
+                    _check_images(sequence, files[sequence.name], decode, data_issues)
             except DataError as error:
                 unusable.append(sequence.name)
-                oddities.add(UNUSABLE, str(error))
+                data_issues.add(UNUSABLE, str(error))
             bar.update()
     usable = len(files) - len(unusable)
-    return Checked(len(files), usable, oddities, replace(benchmark.coverage, used=usable, unusable=tuple(unusable)))
+    return Checked(len(files), usable, data_issues, replace(benchmark.coverage, used=usable, unusable=tuple(unusable)))
 
 
-def _check_boxes(sequence: LabelledSequence, oddities: Oddities) -> None:
+def _check_boxes(sequence: LabeledSequence, data_issues: DataIssues) -> None:
     truth = sequence.truths[0]
     invalid = int((truth <= 0).any(axis=1).sum())  # NaN, no label, is not
     if invalid:
-        oddities.add(NOT_POSITIVE, f"{sequence.name}: {invalid:,} of {len(truth):,}")
+        data_issues.add(NOT_POSITIVE, f"{sequence.name}: {invalid:,} of {len(truth):,}")
 
 
-def _check_images(sequence: LabelledSequence, files: SequenceFiles, decode: bool, oddities: Oddities) -> None:
+def _check_images(sequence: LabeledSequence, files: SequenceFiles, decode: bool, data_issues: DataIssues) -> None:
     """Look at a sequence's images.
 
     Raises:
@@ -114,11 +114,11 @@ def _check_images(sequence: LabelledSequence, files: SequenceFiles, decode: bool
     there = Pair(*([path for path in side if path is not None] for side in images))
     counts = [len(side) for side in there if side]
     if len(set(counts)) > 1:
-        oddities.add(UNEQUAL_IMAGES, f"{sequence.name}: {len(there.rgb):,} and {len(there.tir):,}")
+        data_issues.add(UNEQUAL_IMAGES, f"{sequence.name}: {len(there.rgb):,} and {len(there.tir):,}")
     if max(counts) < len(sequence):
-        oddities.add(FEWER_IMAGES, f"{sequence.name}: {max(counts):,} for {len(sequence):,}")
+        data_issues.add(FEWER_IMAGES, f"{sequence.name}: {max(counts):,} for {len(sequence):,}")
     elif max(counts) > len(sequence):
-        oddities.add(MORE_IMAGES, f"{sequence.name}: {max(counts):,} for {len(sequence):,}")
+        data_issues.add(MORE_IMAGES, f"{sequence.name}: {max(counts):,} for {len(sequence):,}")
     broken = [problem for side in there for path in side if (problem := _problem(path, decode))]
     if broken:
         more = f" (and {len(broken) - 1:,} more images)" if len(broken) > 1 else ""
@@ -126,11 +126,11 @@ def _check_images(sequence: LabelledSequence, files: SequenceFiles, decode: bool
     sizes = [read_pixels(side[0]).shape[1::-1] for side in there if side]
     if len(set(sizes)) > 1:
         (width, height), (other_width, other_height) = sizes
-        oddities.add(OTHER_SIZE, f"{sequence.name}: {other_width} x {other_height} for {width} x {height}")
+        data_issues.add(OTHER_SIZE, f"{sequence.name}: {other_width} x {other_height} for {width} x {height}")
     check_initial(sequence.boxes[0], *sizes[0], where=f"sequence {sequence.name}")
 
 
-def _images(sequence: LabelledSequence, files: SequenceFiles) -> Pair[Sequence[Path | None]]:
+def _images(sequence: LabeledSequence, files: SequenceFiles) -> Pair[Sequence[Path | None]]:
     if isinstance(sequence, BenchmarkSequence):
         return sequence.images
     return Pair(*([] if folder is None else list_images(folder) for folder in files.images))

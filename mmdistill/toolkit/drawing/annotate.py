@@ -1,6 +1,6 @@
 """Frames with boxes, and what the tracker saw, drawn on both modalities.
 
-The strip below an annotated frame: what the colours mean on the left, what frame this is on the right.
+The strip below an annotated frame: what the colors mean on the left, what frame this is on the right.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.drawing.response import Response, draw_response, heat
 from mmdistill.toolkit.drawing.style import (
     DARK,
+    GRAY,
     GREEN,
-    GREY,
     LOST_GRAY,
     ORANGE,
     PURPLE,
@@ -28,7 +28,7 @@ from mmdistill.toolkit.drawing.style import (
     VERMILION,
     WHITE,
     YELLOW,
-    Colour,
+    Color,
     draw_box,
     text_scale,
     text_size,
@@ -38,23 +38,23 @@ from mmdistill.toolkit.sequence import FramePair, Image
 from mmdistill.toolkit.video import State
 
 LEGEND_SHARE = 0.6  # of the footer's width; the note has the rest
-FLAG_COLOURS = {
+FLAG_COLORS = {
     "initial": GREEN,
     "normal": GREEN,
     "hard_negative": ORANGE,
     "uncertain": ORANGE,
     "not_found": VERMILION,
 }
-"""Of the dot before a flag; grey for any other."""
+"""Of the dot before a flag; gray for any other."""
 
 
 def footer(
-    legend: Sequence[tuple[str, Colour | None]], note: str, flag: str | None, width: int, panel_width: int
+    legend: Sequence[tuple[str, Color | None]], note: str, flag: str | None, width: int, panel_width: int
 ) -> Image:
     """Return a strip ``(rows, width, 3)``, with as many lines as the legend needs.
 
     Args:
-        legend: names with their colours; None stands for the colours of a heat map.
+        legend: names with their colors; None stands for the colors of a heat map.
         note: is written smaller, rather than cut off, where it is long.
         flag: what the tracker says of the frame, before the note.
         width: of the strip, pixels.
@@ -65,37 +65,37 @@ def footer(
     right = round(width * LEGEND_SHARE)
     places: list[tuple[int, int]] = []
     x, top = gap, 0
-    for name, colour in legend:
-        entry = _mark_width(colour, gap) + round(0.5 * gap) + text_size(name, scale)[0]
+    for name, color in legend:
+        entry = _mark_width(color, gap) + round(0.5 * gap) + text_size(name, scale)[0]
         if x > gap and x + entry > right:
             x, top = gap, top + line
         places.append((x, top))
         x += entry + gap
 
     strip = np.full((top + line, width, 3), DARK, dtype=np.uint8)
-    for (name, colour), (x, top) in zip(legend, places, strict=True):
-        mark = _mark_width(colour, gap)
-        _draw_mark(strip[top : top + line, x : x + mark], colour, max(2, round(5 * scale)))
+    for (name, color), (x, top) in zip(legend, places, strict=True):
+        mark = _mark_width(color, gap)
+        _draw_mark(strip[top : top + line, x : x + mark], color, max(2, round(5 * scale)))
         write(strip, name, (x + mark + round(0.5 * gap), top + round(0.67 * line)), scale)
     _draw_note(strip[:line, right:], note, flag, scale)
     return strip
 
 
-def _mark_width(colour: Colour | None, gap: int) -> int:
-    return round(1.5 * gap) if colour is not None else 4 * gap
+def _mark_width(color: Color | None, gap: int) -> int:
+    return round(1.5 * gap) if color is not None else 4 * gap
 
 
-def _draw_mark(place: Image, colour: Colour | None, thickness: int) -> None:
-    """Draw a line of the colour, or the heat map's colours from low to high, in the middle of a place."""
+def _draw_mark(place: Image, color: Color | None, thickness: int) -> None:
+    """Draw a line of the color, or the heat map's colors from low to high, in the middle of a place."""
     middle, width = place.shape[0] // 2, place.shape[1]
-    if colour is not None:
-        cv2.line(place, (0, middle), (width, middle), colour, thickness)
+    if color is not None:
+        cv2.line(place, (0, middle), (width, middle), color, thickness)
     else:
         place[middle - thickness : middle + thickness] = heat(np.linspace(0, 1, width, dtype=np.float32))
 
 
 def _draw_note(place: Image, note: str, flag: str | None, scale: float) -> None:
-    """Write the note so that it ends at the right margin, and before it a dot of the flag's colour."""
+    """Write the note so that it ends at the right margin, and before it a dot of the flag's color."""
     height, width = place.shape[:2]
     gap, radius = round(20 * scale), round(8 * scale)
     dot = 0 if flag is None else 4 * radius
@@ -103,11 +103,11 @@ def _draw_note(place: Image, note: str, flag: str | None, scale: float) -> None:
     left = width - gap - text_size(note, scale)[0]
     write(place, note, (left, round(0.67 * height)), scale)
     if flag is not None:
-        colour = FLAG_COLOURS.get(flag, GREY)
-        cv2.circle(place, (left - dot + radius, height // 2), radius, colour, cv2.FILLED, cv2.LINE_AA)
+        color = FLAG_COLORS.get(flag, GRAY)
+        cv2.circle(place, (left - dot + radius, height // 2), radius, color, cv2.FILLED, cv2.LINE_AA)
 
 
-COLOURS = (SKY, ORANGE, YELLOW, VERMILION, GREEN, PURPLE)
+COLORS = (SKY, ORANGE, YELLOW, VERMILION, GREEN, PURPLE)
 NARROWEST, WIDEST = USUAL_WIDTH, 960  # pixels of a panel: legible, and no slower to write than needed
 LOST_FLAGS = frozenset({"not_found", "skipped"})
 """Flags of frames in which the box is the one before: the target was not found, or no image showed anything."""
@@ -164,7 +164,7 @@ def annotate(
         score: the tracker's confidence.
         truth: the true box, drawn in white; NaN draws none.
         caption: what frame this is.
-        flag: what the tracker makes of the frame; a dot's colour says how sure it is.
+        flag: what the tracker makes of the frame; a dot's color says how sure it is.
         response: what the tracker saw. It is drawn on the panels that are for it, or, where these have no image, on the
             first that has one.
         states: what each modality is: why it is missing.
@@ -184,8 +184,8 @@ def annotate(
     drawn = [] if truth is None else [_Drawn("truth", np.asarray(truth, dtype=np.float64) * scale, WHITE)]
     lost = flag in LOST_FLAGS
     for place, (name, box) in enumerate(boxes.items()):
-        colour = LOST_GRAY if lost else COLOURS[place % len(COLOURS)]
-        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, colour, dashed=lost))
+        color = LOST_GRAY if lost else COLORS[place % len(COLORS)]
+        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, color, dashed=lost))
 
     shown = [panel for panel in panels if getattr(frame, panel.modality) is not None]
     searched = [panel for panel in shown if panel.response] or shown[:1]
@@ -199,7 +199,7 @@ def annotate(
             over = response if panel in searched else None
             images.append(_panel(image, panel.title, drawn, over, scale, round(width * scale), round(height * scale)))
 
-    legend: list[tuple[str, Colour | None]] = [(each.name, each.colour) for each in drawn]
+    legend: list[tuple[str, Color | None]] = [(each.name, each.color) for each in drawn]
     if any(panel.response for panel in panels):
         legend.append(("response", None))
     words = (caption, flag and flag.replace("_", " "), None if score is None else f"score {score:.2f}")
@@ -213,7 +213,7 @@ class _Drawn(NamedTuple):
 
     name: str
     box: Array
-    colour: Colour
+    color: Color
     dashed: bool = False
 
 
@@ -233,7 +233,7 @@ def _panel(
     if response is not None:
         draw_response(panel, response, scale)
     for each in drawn:
-        draw_box(panel, each.box, each.colour, dashed=each.dashed)
+        draw_box(panel, each.box, each.color, dashed=each.dashed)
     letters = text_scale(width)
     text_width, text_height = text_size(title, letters)
     margin = round(10 * letters)
@@ -251,5 +251,5 @@ def _empty_panel(modality: str, reason: str, width: int, height: int) -> Image:
     if reason:
         small = 0.8 * letters
         below = (height + text_height) // 2 + 2 * text_height
-        write(panel, reason, ((width - text_size(reason, small)[0]) // 2, below), small, GREY)
+        write(panel, reason, ((width - text_size(reason, small)[0]) // 2, below), small, GRAY)
     return panel

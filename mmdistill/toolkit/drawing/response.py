@@ -14,7 +14,7 @@ from mmdistill.toolkit.sequence import Image
 
 SHOWN_FROM, OPAQUE_FROM = 0.1, 0.7  # scores; DiMP gives up below 0.25, a clear target scores near 1
 OPACITY = 0.6  # the target stays visible under the highest score
-_COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].astype(np.float32)
+_COLORS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].astype(np.float32)
 _CORNER_SHARE = 0.08  # of the search area's side
 
 
@@ -62,9 +62,9 @@ def draw_response(panel: Image, response: Response, scale: float) -> None:
 
 
 def heat(scores: NDArray[Any]) -> NDArray[np.float32]:
-    """Return colours ``(..., 3)``, RGB, of scores ``(...)`` from 0 to 1."""
-    colours: NDArray[np.float32] = _COLOURS[np.clip(np.rint(scores * 255), 0, 255).astype(np.intp)]
-    return colours
+    """Return colors ``(..., 3)``, RGB, of scores ``(...)`` from 0 to 1."""
+    colors: NDArray[np.float32] = _COLORS[np.clip(np.rint(scores * 255), 0, 255).astype(np.intp)]
+    return colors
 
 
 def _draw_corners(panel: Image, area: Array) -> None:
@@ -77,5 +77,5 @@ def _draw_corners(panel: Image, area: Array) -> None:
         for x, across in ((left, length), (right, -length))
         for y, down in ((top, length), (bottom, -length))
     ]
-    for colour, thickness in ((DARK, 3), (TEXT, 1)):
-        cv2.polylines(panel, corners, False, colour, thickness)
+    for color, thickness in ((DARK, 3), (TEXT, 1)):
+        cv2.polylines(panel, corners, False, color, thickness)

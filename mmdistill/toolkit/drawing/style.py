@@ -8,12 +8,12 @@ import numpy as np
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.sequence import Image
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# Okabe and Ito's colours, which colour-blind viewers can tell apart, without those that dark images swallow.
+# Okabe and Ito's colors, which color-blind viewers can tell apart, without those that dark images swallow.
 SKY, ORANGE, YELLOW, VERMILION = (86, 180, 233), (230, 159, 0), (240, 228, 66), (213, 94, 0)
 GREEN, PURPLE = (0, 158, 115), (204, 121, 167)
-WHITE, TEXT, GREY, DARK = (255, 255, 255), (235, 235, 235), (130, 130, 130), (24, 24, 24)
+WHITE, TEXT, GRAY, DARK = (255, 255, 255), (235, 235, 235), (130, 130, 130), (24, 24, 24)
 LOST_GRAY = (190, 190, 190)  # of a box on a video's image; has to show on a thermal one
 
 USUAL_WIDTH = 360  # pixels of a panel for which text and lines have their usual size
@@ -32,18 +32,18 @@ def text_size(text: str, scale: float) -> tuple[int, int]:
     return width, height
 
 
-def write(image: Image, text: str, origin: tuple[int, int], scale: float, colour: Colour = TEXT) -> None:
+def write(image: Image, text: str, origin: tuple[int, int], scale: float, color: Color = TEXT) -> None:
     """Write text; ``origin`` is the left end of its baseline."""
-    cv2.putText(image, text, origin, _FONT, scale, colour, 1, cv2.LINE_AA)
+    cv2.putText(image, text, origin, _FONT, scale, color, 1, cv2.LINE_AA)
 
 
-def draw_box(image: Image, box: Array, colour: Colour, *, dashed: bool = False) -> None:
+def draw_box(image: Image, box: Array, color: Color, *, dashed: bool = False) -> None:
     """Draw a box ``x y w h`` with a dark outline, to the fraction of a pixel; one that is not finite is left out.
 
     Args:
         image: ``(H, W, 3)``, uint8; drawn on.
         box: ``(4,)`` as ``x y w h``, pixels.
-        colour: of the line.
+        color: of the line.
         dashed: whether the line has gaps, for a box that says where the target was last seen.
     """
     if not np.isfinite(box).all():
@@ -55,7 +55,7 @@ def draw_box(image: Image, box: Array, colour: Colour, *, dashed: bool = False) 
     thickness = max(2, round(image.shape[1] / USUAL_WIDTH))
     lines = _dashes(corners, 4.0 * thickness) if dashed else [corners]
     points = [np.rint(line * 2**_SUBPIXEL_BITS).astype(np.int32) for line in lines]
-    for shade, width in ((DARK, thickness + 2), (colour, thickness)):
+    for shade, width in ((DARK, thickness + 2), (color, thickness)):
         cv2.polylines(image, points, not dashed, shade, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 

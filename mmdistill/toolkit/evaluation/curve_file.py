@@ -13,7 +13,7 @@ import numpy as np
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError, printable
 from mmdistill.toolkit.evaluation.metrics import (
-    NORMALISED_THRESHOLDS,
+    NORMALIZED_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,
     BenchmarkScores,
@@ -34,7 +34,7 @@ _MAX_FRAMES = 10**9
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "a flag"}
 _LENGTHS = {
     "precision": len(PRECISION_THRESHOLDS),
-    "normalised": len(NORMALISED_THRESHOLDS),
+    "normalised": len(NORMALIZED_THRESHOLDS),
     "success": len(SUCCESS_THRESHOLDS),
 }
 

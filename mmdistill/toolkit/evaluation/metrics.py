@@ -1,4 +1,4 @@
-"""From boxes to precision rate (PR), normalised precision rate (NPR) and success rate (SR).
+"""From boxes to precision rate (PR), normalized precision rate (NPR) and success rate (SR).
 
 What a tracker scores: curves, and the figures that a rule reads off them, of a sequence or of several together.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmdistill.toolkit.boxes import Array, centres, intersection_over_union
+from mmdistill.toolkit.boxes import Array, centers, intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.splits import Coverage
 from mmdistill.toolkit.evaluation.protocols import Rule
@@ -21,15 +21,15 @@ from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
 PRECISION_THRESHOLDS = np.linspace(0, 50, 51)
-"""Centre errors in pixels, the horizontal axis of precision plots."""
+"""Center errors in pixels, the horizontal axis of precision plots."""
 
-NORMALISED_THRESHOLDS = np.linspace(0, 0.5, 51)
-"""Centre errors in target sizes, the horizontal axis of normalised precision plots."""
+NORMALIZED_THRESHOLDS = np.linspace(0, 0.5, 51)
+"""Center errors in target sizes, the horizontal axis of normalized precision plots."""
 
 SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)
 """Overlaps (IoU), the horizontal axis of success plots."""
 
-_NORMALISED_RATE_AT = 20  # the index of 0.2
+_NORMALIZED_RATE_AT = 20  # the index of 0.2
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Scores:
 
     Attributes:
         PR: precision rate.
-        NPR: normalised precision rate.
+        NPR: normalized precision rate.
         SR: success rate.
         precision: the curve over ``PRECISION_THRESHOLDS``, ``(51,)``.
-        normalised: the curve over ``NORMALISED_THRESHOLDS``, ``(51,)``.
+        normalized: the curve over ``NORMALIZED_THRESHOLDS``, ``(51,)``.
         success: the curve over ``SUCCESS_THRESHOLDS``, ``(21,)``.
         frames: how many frames were counted.
     """
@@ -50,7 +50,7 @@ class Scores:
     NPR: float
     SR: float
     precision: Array
-    normalised: Array
+    normalized: Array
     success: Array
     frames: int
 
@@ -117,15 +117,15 @@ def gather(sequences: Mapping[str, Scores], having: Mapping[str, Sequence[str]],
     )
 
 
-def scores_of_curves(*, precision: Array, normalised: Array, success: Array, frames: int, rule: Rule) -> Scores:
+def scores_of_curves(*, precision: Array, normalized: Array, success: Array, frames: int, rule: Rule) -> Scores:
     """Read the three figures off the curves, which are in percent."""
     between = (success[1:] + success[:-1]) / 2
     return Scores(
         PR=float(precision[rule.precision_threshold]),
-        NPR=float(normalised[_NORMALISED_RATE_AT] if rule.normalised == "share" else normalised.mean()),
+        NPR=float(normalized[_NORMALIZED_RATE_AT] if rule.normalized == "share" else normalized.mean()),
         SR=float(success.mean() if rule.success == "mean" else between.mean()),
         precision=precision,
-        normalised=normalised,
+        normalized=normalized,
         success=success,
         frames=frames,
     )
@@ -137,7 +137,7 @@ def _together(group: list[Scores], rule: Rule) -> Scores:
     weights = frames if rule.aggregation == "pooled" else None
     return scores_of_curves(
         precision=np.average([scores.precision for scores in group], axis=0, weights=weights),
-        normalised=np.average([scores.normalised for scores in group], axis=0, weights=weights),
+        normalized=np.average([scores.normalized for scores in group], axis=0, weights=weights),
         success=np.average([scores.success for scores in group], axis=0, weights=weights),
         frames=sum(frames),
         rule=rule,
@@ -207,10 +207,10 @@ def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule,
         name: the sequence's name, for errors.
 
     Raises:
-        DataError: shapes that don't belong together, or no labelled frame.
+        DataError: shapes that don't belong together, or no labeled frame.
     """
     boxes = np.array(predicted, dtype=np.float64)
-    truths = [_labelled(np.asarray(each, dtype=np.float64), rule) for each in truth]
+    truths = [_labeled(np.asarray(each, dtype=np.float64), rule) for each in truth]
     sides = ("RGB", "TIR") if rule.truth == "best" else ("only",)
     if len(truths) != len(sides):
         raise DataError(f"{name}: {rule.benchmark} has ground truth {' and '.join(sides)}, got {len(truths)} of them")
@@ -223,14 +223,14 @@ def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule,
 
     boxes = as_counted(boxes, truths[0], rule)
     # fmin and fmax: where one modality has no label, the other's counts.
-    error = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=False) for each in truths])[counted]
-    normalised = np.fmin.reduce([_centre_error(boxes, each, rule, normalised=True) for each in truths])[counted]
+    error = np.fmin.reduce([_center_error(boxes, each, rule, normalized=False) for each in truths])[counted]
+    normalized = np.fmin.reduce([_center_error(boxes, each, rule, normalized=True) for each in truths])[counted]
     overlap = np.fmax.reduce([_overlap(boxes, each, rule) for each in truths])[counted]
 
     within = np.less if rule.precision_strict else np.less_equal
     return scores_of_curves(
         precision=_curve(within(error, PRECISION_THRESHOLDS[:, None])),
-        normalised=_curve(normalised <= NORMALISED_THRESHOLDS[:, None]),
+        normalized=_curve(normalized <= NORMALIZED_THRESHOLDS[:, None]),
         success=_curve(overlap > SUCCESS_THRESHOLDS[:, None]),
         frames=int(counted.sum()),
         rule=rule,
@@ -241,7 +241,7 @@ def _finite(boxes: Boxes) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(boxes).all(axis=-1))
 
 
-def _labelled(truth: Boxes, rule: Rule) -> Boxes:
+def _labeled(truth: Boxes, rule: Rule) -> Boxes:
     """Blank out the boxes that the rule takes for no label."""
     if rule.invalid_truth != "left_out":
         return truth
@@ -265,12 +265,12 @@ def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
     return np.floor(boxes + 0.5) if rule.round_predictions else boxes
 
 
-def _centre_error(boxes: Boxes, truth: Boxes, rule: Rule, *, normalised: bool) -> Array:
+def _center_error(boxes: Boxes, truth: Boxes, rule: Rule, *, normalized: bool) -> Array:
     """Return errors ``(T,)``: infinite where there is no usable prediction, NaN where there is no label."""
     # A box at 1e300 is infinitely far away.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        offset = centres(boxes) - centres(truth)
-        if normalised:
+        offset = centers(boxes) - centers(truth)
+        if normalized:
             offset = offset / truth[:, 2:]
         error = np.nan_to_num(np.linalg.norm(offset, axis=1), nan=np.inf, posinf=np.inf)
     return _where_valid(error, truth, rule)

@@ -18,15 +18,15 @@ from matplotlib.figure import Figure
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError, printable
 from mmdistill.toolkit.evaluation.metrics import (
-    NORMALISED_THRESHOLDS,
+    NORMALIZED_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,
     BenchmarkScores,
 )
 from mmdistill.toolkit.io import atomic_path
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colors, which color-blind readers can tell apart, without the yellow that white swallows.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
 _MAX_NAME = 80  # characters of a tracker's or an attribute's name
 _INSIDE = 6  # trackers whose legend fits inside the plot; that of more stands beside it
@@ -52,11 +52,11 @@ def plot_curves(
     prefix: str = "",
     formats: Sequence[PlotFormat] = ("png",),
 ) -> list[Path]:
-    """Draw the success, precision and normalised precision plots of trackers on one benchmark.
+    """Draw the success, precision and normalized precision plots of trackers on one benchmark.
 
     Args:
         scores: for each tracker's name what it scored, all by the same rule.
-        folder: gets ``success``, ``precision`` and ``normalised_precision``, each with a suffix for every format.
+        folder: gets ``success``, ``precision`` and ``normalized_precision``, each with a suffix for every format.
         prefix: stands before the files' names.
         formats: what the plots are written as; the same scores give the same bytes.
 
@@ -73,7 +73,7 @@ def plot_curves(
         )
     rule = rules.pop()
     overall = {name: each.overall for name, each in scores.items()}
-    at = "0.2" if rule.normalised == "share" else "0 to 0.5"
+    at = "0.2" if rule.normalized == "share" else "0 to 0.5"
     plots = [
         _Plot(
             file="success",
@@ -88,7 +88,7 @@ def plot_curves(
         _Plot(
             file="precision",
             title=f"Precision (PR at {rule.precision_threshold} px) on {rule.benchmark}",
-            horizontal="centre error threshold, pixels",
+            horizontal="center error threshold, pixels",
             vertical="frames within threshold, %",
             thresholds=PRECISION_THRESHOLDS,
             curves={name: each.precision for name, each in overall.items()},
@@ -98,14 +98,14 @@ def plot_curves(
         ),
         _Plot(
             file="normalised_precision",
-            title=f"Normalised precision (NPR at {at}) on {rule.benchmark}",
-            horizontal="centre error threshold, target sizes",
+            title=f"Normalized precision (NPR at {at}) on {rule.benchmark}",
+            horizontal="center error threshold, target sizes",
             vertical="frames within threshold, %",
-            thresholds=NORMALISED_THRESHOLDS,
-            curves={name: each.normalised for name, each in overall.items()},
+            thresholds=NORMALIZED_THRESHOLDS,
+            curves={name: each.normalized for name, each in overall.items()},
             figures={name: each.NPR for name, each in overall.items()},
             legend="lower right",
-            mark=0.2 if rule.normalised == "share" else None,
+            mark=0.2 if rule.normalized == "share" else None,
         ),
     ]
     return [path for plot in plots for path in save_figure(_draw(plot), Path(folder) / f"{prefix}{plot.file}", formats)]
@@ -148,13 +148,13 @@ def _draw(plot: _Plot) -> Figure:
     figure = Figure(figsize=(5.6 if len(plot.curves) <= _INSIDE else 8.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    # A tracker keeps its colour and dashes in all plots; the best is first in the legend.
+    # A tracker keeps its color and dashes in all plots; the best is first in the legend.
     places = {name: place for place, name in enumerate(plot.curves)}
     for name in sorted(plot.curves, key=lambda name: -plot.figures[name]):
         axes.plot(
             plot.thresholds,
             plot.curves[name],
-            color=COLOURS[places[name] % len(COLOURS)],
+            color=COLORS[places[name] % len(COLORS)],
             linestyle=_DASHES[places[name] % len(_DASHES)],
             linewidth=2,
             label=plain(f"[{plot.figures[name]:.1f}] {name}"),
@@ -216,9 +216,9 @@ def plot_attributes(
     across = list(zip(*values.values(), strict=True))
     axes.hlines(rows, [min(row) for row in across], [max(row) for row in across], color="0.85", linewidth=5, zorder=1)
     for place, (name, row) in enumerate(values.items()):
-        colour, mark = COLOURS[place % len(COLOURS)], _MARKS[place % len(_MARKS)]
+        color, mark = COLORS[place % len(COLORS)], _MARKS[place % len(_MARKS)]
         label = plain(f"[{scores[name].overall.SR:.1f}] {name}")
-        axes.plot(row, rows, mark, color=colour, markersize=6.5, markeredgecolor="white", zorder=3, label=label)
+        axes.plot(row, rows, mark, color=color, markersize=6.5, markeredgecolor="white", zorder=3, label=label)
     axes.set_yticks(rows, [plain(f"{attribute} ({len(having[attribute])})") for attribute in order])
     axes.set_xlabel("success rate (SR), %; number of sequences in brackets", fontsize=11)
     axes.grid(axis="x", color="0.88")

@@ -23,12 +23,12 @@ class Rule:
     Attributes:
         benchmark: the benchmark's name.
         truth: whose boxes are the ground truth: ``"rgb"``'s or ``"tir"``'s, the ``"shared"`` ones of both, or
-            ``"best"``: of both modalities' boxes the nearer centre (PR, NPR) and the larger overlap (SR).
+            ``"best"``: of both modalities' boxes the nearer center (PR, NPR) and the larger overlap (SR).
         aggregation: ``"sequences"`` is the mean of the sequences' figures, ``"pooled"`` counts all frames of
             all sequences alike.
-        precision_threshold: PR is the share of frames whose centre error is within these whole pixels (0 to 50).
+        precision_threshold: PR is the share of frames whose center error is within these whole pixels (0 to 50).
         precision_strict: the error must be below its threshold; otherwise equal to it will do.
-        normalised: the error is divided by the ground truth's width and height; NPR is the share of frames
+        normalized: the error is divided by the ground truth's width and height; NPR is the share of frames
             with at most 0.2 (``"share"``) or the mean of the shares at 51 thresholds 0 to 0.5 (``"mean"``).
         success: SR is the area under the curve of the share of frames whose IoU is above each of 21 thresholds
             0 to 1: the ``"mean"`` of its points or by ``"trapezoids"``. A perfect tracker gets 95.24 or 97.5.
@@ -44,7 +44,7 @@ class Rule:
     aggregation: Literal["sequences", "pooled"] = "sequences"
     precision_threshold: int = 20
     precision_strict: bool = False
-    normalised: Literal["share", "mean"] = "share"
+    normalized: Literal["share", "mean"] = "share"
     success: Literal["mean", "trapezoids"] = "mean"
     first_frame: Literal["as_predicted", "truth"] = "truth"
     invalid_truth: Literal["as_is", "left_out", "precision_hit"] = "left_out"
@@ -61,8 +61,8 @@ class Rule:
         }
         parts = [
             "mean of sequences" if self.aggregation == "sequences" else "pooled over all frames",
-            f"PR: centre error {'<' if self.precision_strict else '<='} {self.precision_threshold} px",
-            "NPR: " + ("normalised error <= 0.2" if self.normalised == "share" else "mean over 51 thresholds 0 to 0.5"),
+            f"PR: center error {'<' if self.precision_strict else '<='} {self.precision_threshold} px",
+            "NPR: " + ("normalized error <= 0.2" if self.normalized == "share" else "mean over 51 thresholds 0 to 0.5"),
             f"SR: {'mean' if self.success == 'mean' else 'area by trapezoids'} over 21 thresholds",
             f"ground truth: {truth.get(self.truth, f'{self.truth.upper()} boxes')}, {invalid[self.invalid_truth]}",
             f"first frame: {'as predicted' if self.first_frame == 'as_predicted' else 'ground truth, counted'}",
@@ -89,9 +89,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             Rule("rgbt210", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
             Rule("rgbt234", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
             Rule("lasher", invalid_truth="precision_hit"),
-            # Scored as RGBT234 on its labelled frames; not compared with VTUAV's own toolkit.
+            # Scored as RGBT234 on its labeled frames; not compared with VTUAV's own toolkit.
             Rule("vtuav", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
-            Rule("lsotb-tir", truth="tir", normalised="mean", invalid_truth="precision_hit"),
+            Rule("lsotb-tir", truth="tir", normalized="mean", invalid_truth="precision_hit"),
             Rule("ptb-tir", truth="tir", invalid_truth="precision_hit"),
             Rule("vot"),
             Rule("synthetic"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.toolkit.box_files import read_result_rows, to_boxes
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import is_stray
 from mmdistill.toolkit.evaluation.mat_files import read_mat_rows
 from mmdistill.toolkit.sequence import Boxes
@@ -23,7 +23,7 @@ REPEATED = "results of several runs, of which the first is taken"
 CORNERS = "results of 8 columns, corners, which become their enclosing boxes"
 SHORT = "results a frame short, the last box is repeated"
 LONG = "results longer than the sequence, the rest is cut off"
-LABELLED_ONLY = "results with a box for each labelled frame alone"
+LABELED_ONLY = "results with a box for each labeled frame alone"
 UNUSABLE = "results with boxes that are not finite or have no area, which repeat the one before them"
 CODES = "results with VOT's codes: 1 where the tracker was started, 2 where it failed, 0 where it was not run; frames \
 without a box, which repeat the one before them"
@@ -141,16 +141,16 @@ def read_results(
     folder: str | Path,
     frames: Mapping[str, int],
     *,
-    labelled: Mapping[str, NDArray[np.bool_]] | None = None,
-    oddities: Oddities | None = None,
+    labeled: Mapping[str, NDArray[np.bool_]] | None = None,
+    data_issues: DataIssues | None = None,
 ) -> dict[str, Boxes]:
     """Read one tracker's results for a benchmark.
 
     Args:
         folder: where its result files are.
         frames: for each sequence's name, how many frames it has.
-        labelled: for each sequence's name which frames have a label ``(T,)``; all if not given.
-        oddities: where is noted what was odd and what was made of it.
+        labeled: for each sequence's name which frames have a label ``(T,)``; all if not given.
+        data_issues: where is noted what was odd and what was made of it.
 
     Returns:
         For each name the boxes ``(frames, 4)``.
@@ -158,27 +158,27 @@ def read_results(
     Raises:
         DataError: a result is missing, ambiguous, malformed or too short.
     """
-    oddities = Oddities() if oddities is None else oddities
-    paths = _paths(ResultFolder(folder), list(frames), oddities)
+    data_issues = DataIssues() if data_issues is None else data_issues
+    paths = _paths(ResultFolder(folder), list(frames), data_issues)
     return {
-        name: _read(path, frames[name], None if labelled is None else labelled[name], oddities)
+        name: _read(path, frames[name], None if labeled is None else labeled[name], data_issues)
         for name, path in paths.items()
     }
 
 
 def read_results_for(
-    folder: str | Path, truths: Mapping[str, Sequence[Boxes]], *, oddities: Oddities | None = None
+    folder: str | Path, truths: Mapping[str, Sequence[Boxes]], *, data_issues: DataIssues | None = None
 ) -> dict[str, Boxes]:
     """Read one tracker's results for sequences of which the ground truth is known; see ``read_results``.
 
     Args:
         folder: where its result files are.
         truths: for each sequence's name all its ground truth, each ``(T, 4)``; a frame has a label if one of them has.
-        oddities: where is noted what was odd and what was made of it.
+        data_issues: where is noted what was odd and what was made of it.
     """
     frames = {name: len(each[0]) for name, each in truths.items()}
-    labelled = {name: np.asarray(np.isfinite(each).all(axis=-1).any(axis=0)) for name, each in truths.items()}
-    return read_results(folder, frames, labelled=labelled, oddities=oddities)
+    labeled = {name: np.asarray(np.isfinite(each).all(axis=-1).any(axis=0)) for name, each in truths.items()}
+    return read_results(folder, frames, labeled=labeled, data_issues=data_issues)
 
 
 def fit_length(
@@ -186,42 +186,42 @@ def fit_length(
     frames: int,
     *,
     where: str | Path,
-    labelled: NDArray[np.bool_] | None = None,
-    oddities: Oddities | None = None,
+    labeled: NDArray[np.bool_] | None = None,
+    data_issues: DataIssues | None = None,
 ) -> Boxes:
     """Return the boxes of exactly ``frames`` frames.
 
     Some published results miss the last frame, which repeats the box before it, and some go on after it, which is cut
-    off. Where not all frames have a label, there may be a box for the labelled frames alone, or none after the last of
+    off. Where not all frames have a label, there may be a box for the labeled frames alone, or none after the last of
     them; the other frames then have NaN.
 
     Args:
         boxes: ``(T, 4)``.
         frames: how many frames the ground truth has.
         where: the file the boxes are from, named in messages.
-        labelled: which frames have a label ``(frames,)``; all if not given.
-        oddities: where is noted what was done.
+        labeled: which frames have a label ``(frames,)``; all if not given.
+        data_issues: where is noted what was done.
 
     Raises:
         DataError: more than one box is missing.
     """
-    oddities = Oddities() if oddities is None else oddities
+    data_issues = DataIssues() if data_issues is None else data_issues
     if len(boxes) == frames:
         return boxes
-    mask = np.ones(frames, dtype=bool) if labelled is None else labelled
+    mask = np.ones(frames, dtype=bool) if labeled is None else labeled
     needed = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else frames
     counts = f"{where}: {len(boxes):,} boxes for {frames:,} frames"
     if needed <= len(boxes) < frames:
         return _filled(boxes, slice(len(boxes)), frames)
     if len(boxes) == mask.sum() != frames:
-        oddities.add(LABELLED_ONLY, counts)
+        data_issues.add(LABELED_ONLY, counts)
         return _filled(boxes, mask, frames)
     if len(boxes) > frames:
-        oddities.add(LONG, counts)
+        data_issues.add(LONG, counts)
         return boxes[:frames]
     if len(boxes) < needed - 1:
         raise DataError(f"{where}: expected a box for each of {frames} frames, got {len(boxes)}")
-    oddities.add(SHORT, counts)
+    data_issues.add(SHORT, counts)
     return _filled(np.concatenate([boxes, boxes[-1:]]), slice(needed), frames)
 
 
@@ -231,7 +231,7 @@ def _filled(boxes: Boxes, where: slice | NDArray[np.bool_], frames: int) -> Boxe
     return filled
 
 
-def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[str, Path]:
+def _paths(results: ResultFolder, names: list[str], data_issues: DataIssues) -> dict[str, Path]:
     """Return each sequence's file and note what is odd about the names."""
     taken = _taken(results, names)
     paths = {name: path for path, name in taken.items()}
@@ -240,16 +240,16 @@ def _paths(results: ResultFolder, names: list[str], oddities: Oddities) -> dict[
         raise missing_result(results.folder, missing)
     for name, path in paths.items():
         if path.stem.endswith(f"_{name}"):
-            oddities.add(PREFIXED)
+            data_issues.add(PREFIXED)
         elif path.parent == results.folder and path.stem.startswith(f"{name}_"):
-            oddities.add(SUFFIXED)
+            data_issues.add(SUFFIXED)
         elif path.stem != name:
-            oddities.add(RENAMED, f"{path.relative_to(results.folder)} is {name}")
+            data_issues.add(RENAMED, f"{path.relative_to(results.folder)} is {name}")
         if (runs := results.runs(path)) > 1:
-            oddities.add(REPEATED, f"{path.relative_to(results.folder)}: of {runs}")
+            data_issues.add(REPEATED, f"{path.relative_to(results.folder)}: of {runs}")
     for path in results.files():
         if path not in taken:
-            oddities.add(UNUSED, path.name)
+            data_issues.add(UNUSED, path.name)
     return {name: paths[name] for name in names}
 
 
@@ -297,27 +297,27 @@ def _result_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
 
 
-def _read(path: Path, frames: int, labelled: NDArray[np.bool_] | None, oddities: Oddities) -> Boxes:
+def _read(path: Path, frames: int, labeled: NDArray[np.bool_] | None, data_issues: DataIssues) -> Boxes:
     codes: list[int] = []
     if path.suffix.lower() == ".mat":
         rows = read_mat_rows(path)
     else:
         rows, codes = read_result_rows(path)
     if rows.shape[1] == 8:
-        oddities.add(CORNERS)
+        data_issues.add(CORNERS)
     if codes:
-        oddities.add(CODES, f"{path.name}: {len(codes):,} of {len(rows):,}")
+        data_issues.add(CODES, f"{path.name}: {len(codes):,} of {len(rows):,}")
     if codes.count(1) > 1:
-        oddities.add(RESTARTED, f"{path.name}: {codes.count(1) - 1:,} times")
+        data_issues.add(RESTARTED, f"{path.name}: {codes.count(1) - 1:,} times")
     boxes = to_boxes(rows)
     written = ~np.isnan(boxes).all(axis=1)
     if len(boxes) != frames and written.sum() == frames and not codes:
-        oddities.add(EMPTY_LINES, path.name)
+        data_issues.add(EMPTY_LINES, path.name)
         boxes = boxes[written]
     unusable = int((~usable(boxes)).sum()) - len(codes)
     if unusable:
-        oddities.add(UNUSABLE, f"{path.name}: {unusable:,} of {len(boxes):,}")
-    return fit_length(boxes, frames, where=path, labelled=labelled, oddities=oddities)
+        data_issues.add(UNUSABLE, f"{path.name}: {unusable:,} of {len(boxes):,}")
+    return fit_length(boxes, frames, where=path, labeled=labeled, data_issues=data_issues)
 
 
 def usable(boxes: Boxes) -> NDArray[np.bool_]:

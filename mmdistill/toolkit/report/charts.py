@@ -3,7 +3,7 @@
 The script finds in ``data-labels`` what stands at each place along the horizontal axis, a line each, and in every
 legend entry's ``data-values`` the tracker's value there.
 
-How trackers look: a colour on light and on dark ground, a dash and a mark each, the same everywhere in a report.
+How trackers look: a color on light and on dark ground, a dash and a mark each, the same everywhere in a report.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def described(title: str, identity: str, *children: object, **attributes: object
 
 
 LIGHT = ("#094E9F", "#DB6410", "#009A73", "#712654", "#4D4003", "#8A36FA")
-"""On white: at least 3:1 against it, far apart from each other for colour-blind readers too."""
+"""On white: at least 3:1 against it, far apart from each other for color-blind readers too."""
 
 DARK = ("#8FC3F0", "#FA4508", "#31FEB8", "#E2519C", "#FEDA72", "#B561FF")
 """The same hues on a dark ground, and on images."""
@@ -119,13 +119,13 @@ class Look:
     place: int
 
     @property
-    def colour(self) -> str:
-        """The CSS class that sets ``--of`` to its colour."""
+    def color(self) -> str:
+        """The CSS class that sets ``--of`` to its color."""
         return f"c{self.place % len(LIGHT)}"
 
     @property
     def dash(self) -> str:
-        """Its ``stroke-dasharray``; another one when the colours come round again."""
+        """Its ``stroke-dasharray``; another one when the colors come round again."""
         return DASHES[(self.place + self.place // len(LIGHT)) % len(DASHES)]
 
     @property
@@ -135,7 +135,7 @@ class Look:
 
     @property
     def on_images(self) -> tuple[int, int, int]:
-        """Its colour on images, RGB."""
+        """Its color on images, RGB."""
         shade = DARK[self.place % len(DARK)]
         return int(shade[1:3], 16), int(shade[3:5], 16), int(shade[5:7], 16)
 
@@ -144,10 +144,10 @@ def swatch(look: Look) -> Markup:
     """Return a piece of a tracker's line with its mark on it, for legends and tables."""
     line = element("line", class_="curve", x1=-14, x2=14, y1=0, y2=0, stroke_dasharray=look.dash or None)
     mark = element("path", class_="mark", d=look.mark)
-    return element("svg", line, mark, class_=f"swatch {look.colour}", viewBox="-15 -7 30 14", aria_hidden="true")
+    return element("svg", line, mark, class_=f"swatch {look.color}", viewBox="-15 -7 30 14", aria_hidden="true")
 
 
-def colour_rules() -> str:
-    """Return the CSS that gives every colour class its colour."""
+def color_rules() -> str:
+    """Return the CSS that gives every color class its color."""
     pairs = enumerate(zip(LIGHT, DARK, strict=True))
     return "".join(f".c{place}{{--of:light-dark({light},{dark})}}" for place, (light, dark) in pairs)

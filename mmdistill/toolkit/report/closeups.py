@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.drawing.style import WHITE, Colour, draw_box
+from mmdistill.toolkit.drawing.style import WHITE, Color, draw_box
 from mmdistill.toolkit.report.charts import Look, described, legend, legend_entry, lines, swatch
-from mmdistill.toolkit.report.comparisons import Parting, SequencePair, TrackerPair
+from mmdistill.toolkit.report.comparisons import Divergence, SequencePair, TrackerPair
 from mmdistill.toolkit.report.contents import Contents
 from mmdistill.toolkit.report.markup import DASH, Markup, element, join, signed
 from mmdistill.toolkit.sequence import FramePair, Image
@@ -33,13 +33,13 @@ CLOSEST = 0.4
 """The smallest part of an image that is shown, of its sides."""
 
 
-def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[Array, Colour]]) -> Image:
+def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[Array, Color]]) -> Image:
     """Return what matters of a frame's images, RGB above TIR, with the trackers' boxes and the true one in white.
 
     Args:
         frame: images of any size, at least one.
         truths: one box ``(4,)`` for both images, or one for RGB and one for TIR.
-        boxes: ``(4,)`` with the colours; the first is drawn above the others, below the truth.
+        boxes: ``(4,)`` with the colors; the first is drawn above the others, below the truth.
     """
     drawn = []
     for image, truth in zip(frame, (truths[0], truths[-1]), strict=True):
@@ -50,8 +50,8 @@ def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[
         scale = np.array([size[0] / w, size[1] / h] * 2)
         how = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
         small = np.array(cv2.resize(image[y : y + h, x : x + w], size, interpolation=how), dtype=np.uint8)
-        for box, colour in (*reversed(boxes), (truth, WHITE)):
-            draw_box(small, (box - (x, y, 0, 0)) * scale, colour)
+        for box, color in (*reversed(boxes), (truth, WHITE)):
+            draw_box(small, (box - (x, y, 0, 0)) * scale, color)
         drawn.append(small)
     return np.concatenate(drawn)
 
@@ -117,7 +117,7 @@ def look_at(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup
     )
 
 
-def chosen_frames(parting: Parting, lead: Array, names: tuple[str, str]) -> dict[int, list[str]]:
+def chosen_frames(parting: Divergence, lead: Array, names: tuple[str, str]) -> dict[int, list[str]]:
     """Return the frames that are shown, in order, and why each is.
 
     Args:
@@ -146,8 +146,8 @@ def label_spacing(values: Array) -> int:
     Args:
         values: a value for each frame ``(T,)``, NaN where it has no label.
     """
-    labelled = np.flatnonzero(np.isfinite(values))
-    return int(np.median(np.diff(labelled))) if len(labelled) > 1 else 1
+    labeled = np.flatnonzero(np.isfinite(values))
+    return int(np.median(np.diff(labeled))) if len(labeled) > 1 else 1
 
 
 def stretches(values: Array) -> tuple[list[tuple[int, int]], Array]:
@@ -174,7 +174,7 @@ def _timeline(pair: TrackerPair, each: SequencePair) -> list[Markup]:
     spans, _ = stretches(each.overlaps[0])
     means = [stretches(overlap)[1] for overlap in each.overlaps]
     curves = [
-        element("polyline", class_=f"curve {look.colour}", points=points, stroke_dasharray=look.dash or None)
+        element("polyline", class_=f"curve {look.color}", points=points, stroke_dasharray=look.dash or None)
         for look, values in reversed(list(zip(looks, means, strict=True)))
         for points in _unbroken(values)
     ]
@@ -243,7 +243,7 @@ def _strip(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup 
             picture = element("p", "This frame's images can't be read.", class_="hint")
         why = element("strong", f"Frame {index + 1:,}: {', '.join(reasons)}")
         pictures.append(element("figure", picture, element("figcaption", why, _ious(pair, each, index))))
-    says = "Parts of frames, the trackers' boxes in their colours and the ground truth in white; RGB above TIR."
+    says = "Parts of frames, the trackers' boxes in their colors and the ground truth in white; RGB above TIR."
     return join(element("p", says, class_="hint"), element("div", *pictures, class_="strip"))
 
 

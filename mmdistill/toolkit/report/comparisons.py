@@ -20,7 +20,7 @@ LEAD = 0.25
 """The lead in IoU, on average, that counts as being apart."""
 
 
-class Parting(NamedTuple):
+class Divergence(NamedTuple):
     """Frames, from 0, in which a first and a second tracker differ most.
 
     Attributes:
@@ -46,16 +46,18 @@ def overlaps(boxes: Boxes, truths: Sequence[Boxes]) -> Array:
     """
     valid = [np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1) for truth in truths]
     found = [np.nan_to_num(intersection_over_union(boxes, truth)) for truth in truths]
-    labelled = [np.where(usable, iou, np.nan) for usable, iou in zip(valid, found, strict=True)]
-    return np.asarray(np.fmax.reduce(labelled))
+    labeled = [np.where(usable, iou, np.nan) for usable, iou in zip(valid, found, strict=True)]
+    return np.asarray(np.fmax.reduce(labeled))
 
 
-def part(first: Array, second: Array) -> Parting | None:
+def part(first: Array, second: Array) -> Divergence | None:
     """Return where two trackers' IoUs ``(T,)`` differ; None where no frame has a label."""
     lead = first - second
     if np.isnan(lead).all():
         return None
-    return Parting(int(np.nanargmax(lead)), int(np.nanargmin(lead)), _for_good(lead if np.nansum(lead) >= 0 else -lead))
+    return Divergence(
+        int(np.nanargmax(lead)), int(np.nanargmin(lead)), _for_good(lead if np.nansum(lead) >= 0 else -lead)
+    )
 
 
 def _for_good(lead: Array) -> int | None:
@@ -89,7 +91,7 @@ class SequencePair:
     sequence: str
     SR: tuple[float, float]
     overlaps: tuple[Array, Array] | None = None
-    parting: Parting | None = None
+    parting: Divergence | None = None
 
     @property
     def difference(self) -> float:

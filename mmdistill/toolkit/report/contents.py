@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.toolkit.data_issues import DataError, Oddities, some
+from mmdistill.toolkit.data_issues import DataError, DataIssues, some
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, open_usable
 from mmdistill.toolkit.evaluation.curve_file import CURVES, read_curves
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, as_counted, gather, score_benchmark, truths_of
@@ -52,7 +52,7 @@ class Tracker:
         missing: the sequences that others have and it has not.
         cost: of its network, where its weights are known.
         frames_per_second: measured while it tracked; None where nobody did.
-        oddities: what was odd about its results.
+        data_issues: what was odd about its results.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Tracker:
     missing: tuple[str, ...] = ()
     cost: Cost | None = None
     frames_per_second: float | None = None
-    oddities: Oddities = field(default_factory=Oddities)
+    data_issues: DataIssues = field(default_factory=DataIssues)
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Contents:
     """All of a report.
 
     Attributes:
-        trackers: in the order given, which decides their colours.
+        trackers: in the order given, which decides their colors.
         truths: by sequence; empty where only curves were read.
         total: how many sequences there are, with those that not all trackers have.
-        oddities: what was odd about the ground truth.
+        data_issues: what was odd about the ground truth.
     """
 
     trackers: tuple[Tracker, ...]
     truths: Mapping[str, Truth]
     total: int
-    oddities: Oddities = field(default_factory=Oddities)
+    data_issues: DataIssues = field(default_factory=DataIssues)
 
     @property
     def rule(self) -> Rule:
@@ -101,7 +101,7 @@ def known_of(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str
 
 
 def read_part(
-    benchmark: BenchmarkName, annotations: Path | None, root: Path | None, oddities: Oddities, **options: Any
+    benchmark: BenchmarkName, annotations: Path | None, root: Path | None, data_issues: DataIssues, **options: Any
 ) -> tuple[dict[str, Truth], Coverage]:
     """Read a benchmark's annotations, or all of it, or annotations here and images there.
 
@@ -109,7 +109,7 @@ def read_part(
         benchmark: which.
         annotations: its folder of annotations, images or not.
         root: its folder with images; the annotations in it count where no others are given.
-        oddities: where is noted what is odd.
+        data_issues: where is noted what is odd.
         options: as ``open_benchmark`` takes them.
 
     Returns:
@@ -123,7 +123,7 @@ def read_part(
     for folder, images in ((root, True), (annotations, False)):
         if folder is None:
             continue
-        opened = open_usable(benchmark, folder, oddities, images=images, **options)
+        opened = open_usable(benchmark, folder, data_issues, images=images, **options)
         coverage = opened.coverage
         pictured, found = found, known_of(opened.sequences, images=images)
         found = {name: _with_images(truth, pictured.get(name)) for name, truth in found.items()}
@@ -202,7 +202,7 @@ def collect_raw(
     truths: Mapping[str, Truth],
     rule: Rule,
     costs: Mapping[str, Cost],
-    oddities: Oddities | None = None,
+    data_issues: DataIssues | None = None,
     others: Iterable[str] = (),
 ) -> Contents:
     """Score trackers' raw results, anyone's, on the sequences for which all of them have a result.
@@ -212,7 +212,7 @@ def collect_raw(
         truths: the ground truth of every sequence.
         rule: how the benchmark is scored.
         costs: of those trackers whose networks are known.
-        oddities: what was odd about the ground truth.
+        data_issues: what was odd about the ground truth.
         others: names of sequences that are not compared but may have results.
 
     Raises:
@@ -235,19 +235,19 @@ def collect_raw(
             missing=_missing(every, present[name]),
             cost=costs.get(name),
             frames_per_second=_speed(place, common),
-            oddities=noted,
+            data_issues=noted,
         )
         for name, place in places.items()
-        for noted in (Oddities(),)
+        for noted in (DataIssues(),)
     ]
-    return Contents(tuple(trackers), common, len(every), Oddities() if oddities is None else oddities)
+    return Contents(tuple(trackers), common, len(every), DataIssues() if data_issues is None else data_issues)
 
 
 def _scored(
-    place: Path, present: Mapping[str, Truth], compared: Mapping[str, Truth], rule: Rule, oddities: Oddities
+    place: Path, present: Mapping[str, Truth], compared: Mapping[str, Truth], rule: Rule, data_issues: DataIssues
 ) -> tuple[BenchmarkScores, dict[str, Boxes]]:
     """Return a tracker's scores and boxes on the sequences that are compared, of those that are present."""
-    predicted = read_results_for(place, {name: truth.boxes for name, truth in present.items()}, oddities=oddities)
+    predicted = read_results_for(place, {name: truth.boxes for name, truth in present.items()}, data_issues=data_issues)
     scores = score_benchmark(
         predicted,
         {name: truth.boxes for name, truth in compared.items()},

@@ -1,4 +1,4 @@
-"""The precision, normalised precision and success plots."""
+"""The precision, normalized precision and success plots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmdistill.toolkit.boxes import Array
-from mmdistill.toolkit.evaluation.metrics import NORMALISED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, Scores
+from mmdistill.toolkit.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, Scores
 from mmdistill.toolkit.evaluation.protocols import Rule
 from mmdistill.toolkit.report.charts import Frame, Look, described, legend, legend_entry, lines, numbers, swatch
 from mmdistill.toolkit.report.contents import Contents
@@ -56,7 +56,7 @@ def curves_section(contents: Contents) -> Markup:
 def _plots(rule: Rule) -> list[_Plot]:
     within = "<" if rule.precision_strict else "≤"
     pixels = rule.precision_threshold
-    share = rule.normalised == "share"
+    share = rule.normalized == "share"
     area = "mean of the points" if rule.success == "mean" else "area below"
     return [
         _Plot(
@@ -64,7 +64,7 @@ def _plots(rule: Rule) -> list[_Plot]:
             "precision",
             f"Precision (PR at {pixels} px)",
             PRECISION_THRESHOLDS,
-            "Centre error threshold, pixels",
+            "Center error threshold, pixels",
             f"error {within} {{:g}} px",
             (0, 10, 20, 30, 40, 50),
             pixels,
@@ -72,9 +72,9 @@ def _plots(rule: Rule) -> list[_Plot]:
         _Plot(
             "NPR",
             "normalised",
-            f"Normalised precision (NPR {'at 0.2' if share else 'over 0 to 0.5'})",
-            NORMALISED_THRESHOLDS,
-            "Centre error threshold, target sizes",
+            f"Normalized precision (NPR {'at 0.2' if share else 'over 0 to 0.5'})",
+            NORMALIZED_THRESHOLDS,
+            "Center error threshold, target sizes",
             "error ≤ {:.2f} sizes",
             (0, 0.1, 0.2, 0.3, 0.4, 0.5),
             0.2 if share else None,
@@ -166,4 +166,4 @@ def _curve(plot: _Plot, frame: Frame, look: Look, name: str, scores: Scores) -> 
         value = float(values[np.abs(plot.thresholds - plot.mark).argmin()])
         place = f"translate({frame.x(plot.mark):g} {frame.y(value):g})"
         mark = element("path", class_="mark", d=look.mark, transform=place)
-    return element("g", element("title", name), line, mark, class_=look.colour, data_tracker=look.place)
+    return element("g", element("title", name), line, mark, class_=look.color, data_tracker=look.place)

@@ -133,7 +133,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
 """What benchmarks call themselves."""
 
 FIGURES: Mapping[str, str] = MappingProxyType(
-    {"PR": "precision rate", "NPR": "normalised precision rate", "SR": "success rate"}
+    {"PR": "precision rate", "NPR": "normalized precision rate", "SR": "success rate"}
 )
 """What the figures are called, in the order of columns."""
 

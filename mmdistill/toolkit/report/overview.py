@@ -111,9 +111,12 @@ def _notes(contents: Contents) -> list[Markup | str]:
 
 def _odd(contents: Contents) -> list[str]:
     """Return each kind of oddity; in which files exactly is for the terminal, for a page goes to others."""
-    files = [("ground truth", contents.oddities), *((each.name, each.oddities) for each in contents.trackers)]
+    files = [("ground truth", contents.data_issues), *((each.name, each.data_issues) for each in contents.trackers)]
     return [
-        f"{name}: {line}" for name, oddities in files for line in oddities.lines(most=0) if not line.startswith(" ")
+        f"{name}: {line}"
+        for name, data_issues in files
+        for line in data_issues.lines(most=0)
+        if not line.startswith(" ")
     ]
 
 
@@ -209,7 +212,7 @@ def _chart(contents: Contents, figure: str, values: dict[str, list[float]], coun
                 "svg",
                 element("title", f"{name} {value:.1f}"),
                 element("path", class_="mark", d=look.mark),
-                class_=f"dot {look.colour}",
+                class_=f"dot {look.color}",
                 viewBox="-6 -6 12 12",
                 style=across(value),
             )

@@ -15,7 +15,7 @@ import numpy as np
 import mmdistill
 from mmdistill.toolkit.evaluation.plots import PlotFormat, plot_attributes, plot_curves
 from mmdistill.toolkit.io import write_text
-from mmdistill.toolkit.report.charts import colour_rules
+from mmdistill.toolkit.report.charts import color_rules
 from mmdistill.toolkit.report.contents import Contents
 from mmdistill.toolkit.report.curves import curves_section
 from mmdistill.toolkit.report.differences import differences_section
@@ -57,7 +57,7 @@ def page(contents: Contents, *, looks: int, made: date, title: str | None = None
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
         # Not escaped: in a style or script element, text ends at the closing tag alone, which neither holds.
-        element("style", Markup(_own("page.css") + colour_rules())),
+        element("style", Markup(_own("page.css") + color_rules())),
     )
     body = element(
         "body",

@@ -16,7 +16,7 @@ class Camera:
     """The newest frame of a camera.
 
     A thread takes every frame from the camera and keeps only the last one, so that a tracker slower than the camera
-    falls behind by no more than the frame it is at work on. 16-bit grey, as thermal cameras give it, keeps its bits:
+    falls behind by no more than the frame it is at work on. 16-bit gray, as thermal cameras give it, keeps its bits:
     see ``SteadyRange``.
 
     Args:

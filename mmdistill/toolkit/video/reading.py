@@ -116,7 +116,7 @@ def combine(looks: Pair[Look], at_one_size: Callable[[FramePair], FramePair]) ->
 
 
 def shows_nothing(image: Image) -> bool:
-    """Whether an image ``(H, W, 3)`` is of one colour: a covered lens, a camera's shutter, a lost signal."""
+    """Whether an image ``(H, W, 3)`` is of one color: a covered lens, a camera's shutter, a lost signal."""
     # Nearly every image is settled by its middle row.
     middle = len(image) // 2
     return _flat(image[middle : middle + 1]) and _flat(image)

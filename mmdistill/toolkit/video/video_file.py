@@ -161,7 +161,7 @@ def _vint(data: bytes, position: int) -> tuple[int, int]:
 
 
 class VideoFile:
-    """The frames of a video file, of 8 bits or of 16-bit grey; those of 16 bits share a range, see ``SteadyRange``.
+    """The frames of a video file, of 8 bits or of 16-bit gray; those of 16 bits share a range, see ``SteadyRange``.
 
     Reading on is cheap; going back opens the file again, because seeking is not exact in every video. A file that ends
     before its stated length has that length; the frames that are not there can't be read.
@@ -255,7 +255,7 @@ class VideoFile:
         cv2.utils.logging.setLogLevel(level)
         if not capture.isOpened():
             raise DataError(f"{self.path}: cannot open the video")
-        if _is_deep_grey(capture):
+        if _is_deep_gray(capture):
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # or the decoder halves the bits
         return capture
 
@@ -279,7 +279,7 @@ class VideoFile:
         return counted, max(stated, counted) if lacking else counted, lacking
 
 
-def _is_deep_grey(capture: cv2.VideoCapture) -> bool:
-    """Whether the video is grey of more than 8 bits: FFmpeg's tag of that pixel format is ``Y1``, 0, bits."""
+def _is_deep_gray(capture: cv2.VideoCapture) -> bool:
+    """Whether the video is gray of more than 8 bits: FFmpeg's tag of that pixel format is ``Y1``, 0, bits."""
     tag = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=False)
     return tag[:3] == b"Y1\0" and 8 < tag[3] <= 16

@@ -28,7 +28,7 @@ SETTINGS = student_settings(width=4, crop_size=96)
 
 
 @pytest.fixture
-def grey(tmp_path: Path) -> Path:
+def gray(tmp_path: Path) -> Path:
     """Pairs whose images have one value each: frame, then modality."""
     for frame, size in enumerate([(40, 60), (50, 50), (70, 30)]):
         for side, modality in enumerate(("rgb", "tir")):
@@ -43,16 +43,16 @@ def middle(crop: torch.Tensor) -> float:
     return round((float(crop[0, 0, -1, -1]) * 0.229 + 0.485) * 255)
 
 
-def test_crops_are_spread_over_a_folder_and_stay_paired(grey: Path) -> None:
-    crops = calibration_crops(grey, SETTINGS, 5)
+def test_crops_are_spread_over_a_folder_and_stay_paired(gray: Path) -> None:
+    crops = calibration_crops(gray, SETTINGS, 5)
     assert [middle(crop.rgb) for crop in crops] == [0, 0, 40, 80, 80]
     assert [middle(crop.tir) for crop in crops] == [10, 10, 50, 90, 90]
     assert {tuple(image.shape) for crop in crops for image in crop} == {(1, 3, 96, 96)}
 
 
-def test_one_folder_serves_either_modality(grey: Path) -> None:
+def test_one_folder_serves_either_modality(gray: Path) -> None:
     for modality in ("rgb", "tir"):
-        (crop,) = calibration_crops(grey / "tir", single_settings(modality, crop_size=96), 1)
+        (crop,) = calibration_crops(gray / "tir", single_settings(modality, crop_size=96), 1)
         assert middle(getattr(crop, modality)) == 10
 
 
@@ -79,7 +79,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, files.Written, Any]:
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, files.Written, Any]:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
@@ -93,8 +93,8 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork,
     return network, written, onnx.load(written.path)
 
 
-def test_int8_is_near_and_small(quantised: tuple[TrackerNetwork, files.Written, Any]) -> None:
-    network, written, model = quantised
+def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+    network, written, model = quantized
     session = OnnxGraph(written.path)
     assert session.metadata["precision"] == "int8"
     assert 1e-4 < min(written.errors.values()) <= max(written.errors.values()) < 0.5
@@ -117,8 +117,8 @@ def test_int8_is_near_and_small(quantised: tuple[TrackerNetwork, files.Written, 
     assert max(np.prod(held.dims) for held in floats) <= 32  # scales, one per channel
 
 
-def test_both_errors_are_measured_and_kept(quantised: tuple[TrackerNetwork, files.Written, Any]) -> None:
-    network, written, model = quantised
+def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+    network, written, model = quantized
     metadata = OnnxGraph(written.path).metadata
     assert json.loads(metadata["int8_errors"]) == {"exact": written.errors, "saturated": written.saturated}
     assert written.saturated.keys() == written.errors.keys()
@@ -140,8 +140,8 @@ def test_both_errors_are_measured_and_kept(quantised: tuple[TrackerNetwork, file
     assert any(dims == [8, 3, 7, 7] for dims in sizes.values())  # an odd number of products
 
 
-def test_sessions_use_the_remedy(quantised: tuple[TrackerNetwork, files.Written, Any]) -> None:
-    options = OnnxGraph(quantised[1].path)._session.get_session_options()
+def test_sessions_use_the_remedy(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+    options = OnnxGraph(quantized[1].path)._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 

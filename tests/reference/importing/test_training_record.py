@@ -196,7 +196,7 @@ def test_weights_alone_are_known_by_their_layers(net: dict[str, Tensor], layer: 
         published_network(State("other.pth", net | {layer: torch.zeros(1)}))
 
 
-def test_a_filter_optimiser_without_learned_maps_is_refused(net: dict[str, Tensor]) -> None:
+def test_a_filter_optimizer_without_learned_maps_is_refused(net: dict[str, Tensor]) -> None:
     maps = ("label_map_predictor", "target_mask_predictor", "spatial_weight_predictor")
     plain = {name: value for name, value in net.items() if not any(each in name for each in maps)}
     with pytest.raises(DataError, match=r"not supported: PrDiMP or another variant of DiMP"):

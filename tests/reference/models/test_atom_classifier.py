@@ -101,10 +101,10 @@ def test_the_projection_starts_where_most_of_the_features_are() -> None:
     classifier = OnlineClassifier(SMALL)
     state = classifier.learn(features, boxes, 0)
     assert not state.filters.any()
-    normalised = features * (12 * 81 / features.square().sum(dim=(2, 3, 4), keepdim=True)).sqrt() / (4 * 12**0.5)
+    normalized = features * (12 * 81 / features.square().sum(dim=(2, 3, 4), keepdim=True)).sqrt() / (4 * 12**0.5)
     projected = classifier.project(state, features)
     for s in range(2):
-        columns = normalised[:, s].transpose(0, 1).flatten(1)
+        columns = normalized[:, s].transpose(0, 1).flatten(1)
         singular = torch.linalg.svdvals(columns)
         torch.testing.assert_close(projected[:, s].square().sum(), singular[:6].square().sum(), rtol=1e-4, atol=0)
         torch.testing.assert_close(state.projection[s] @ state.projection[s].T, torch.eye(6, dtype=torch.float64))
@@ -233,9 +233,9 @@ def test_a_pattern_is_found_where_it_moved(seed: int) -> None:
     def found(row: int, column: int) -> tuple[int, int, float]:
         map_, box = textured(background, pattern, row, column, generator)
         scores = classifier.score(state, classifier.project(state, map_[None, None]))[0, 0]
-        centre = ((box[1] + box[3] / 2) / 16, (box[0] + box[2] / 2) / 16)
+        center = ((box[1] + box[3] / 2) / 16, (box[0] + box[2] / 2) / 16)
         place = divmod(int(scores.argmax()), 19)
-        return place[0] - round(centre[0].item() - 1e-3), place[1] - round(centre[1].item() - 1e-3), scores.max().item()
+        return place[0] - round(center[0].item() - 1e-3), place[1] - round(center[1].item() - 1e-3), scores.max().item()
 
     for place in [(9, 9), (3, 14), (14, 4), (8, 7)]:
         down, right, height = found(*place)

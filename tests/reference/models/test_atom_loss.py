@@ -49,8 +49,8 @@ def problem(kind: str) -> tuple[OnlineLoss, Samples, Tensor]:
 def test_gradient_and_product_agree_with_automatic_differentiation(kind: str) -> None:
     loss, samples, parameters = problem(kind)
     direction = random(*parameters.shape)
-    linearised = loss.linearise(parameters)
-    gradient, product = linearised.gradient, linearised.product(direction)
+    linearized = loss.linearize(parameters)
+    gradient, product = linearized.gradient, linearized.product(direction)
     for s in range(SEQUENCES):
 
         def of_sequence(w: Tensor, s: int = s) -> Tensor:
@@ -66,7 +66,7 @@ def test_gradient_and_product_agree_with_automatic_differentiation(kind: str) ->
 def test_the_loss_along_a_step_is_the_true_one(kind: str, length: float) -> None:
     loss, samples, parameters = problem(kind)
     step = random(*parameters.shape)
-    got = loss.linearise(parameters).along(step)(length)
+    got = loss.linearize(parameters).along(step)(length)
     moved = parameters + length * step
     expected = [residuals(kind, samples, s, moved[s]).square().sum() for s in range(SEQUENCES)]
     torch.testing.assert_close(got, torch.stack(expected))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.models.atom_loss import Linearised, conjugate_gradient, minimise
+from mmdistill.reference.models.atom_loss import Linearized, conjugate_gradient, minimize
 
 
 def definite(rows: int, size: int) -> torch.Tensor:
@@ -70,34 +70,34 @@ def test_a_direction_without_curvature_is_not_taken() -> None:
 
 def scalar(
     residual: Callable[[torch.Tensor], torch.Tensor], slope: Callable[[torch.Tensor], torch.Tensor]
-) -> Callable[[torch.Tensor], Linearised]:
+) -> Callable[[torch.Tensor], Linearized]:
     """One residual of one unknown per problem."""
 
-    def linearise(w: torch.Tensor) -> Linearised:
-        return Linearised(
+    def linearize(w: torch.Tensor) -> Linearized:
+        return Linearized(
             slope(w) * residual(w),
             lambda d: slope(w).square() * d,
             lambda step: lambda length: residual(w + length * step).square()[:, 0],
         )
 
-    return linearise
+    return linearize
 
 
 def test_a_linear_problem_is_solved_by_one_whole_step() -> None:
-    linearise = scalar(lambda w: 3 * w - 6, lambda w: torch.full_like(w, 3))
-    assert minimise(linearise, torch.tensor([[0.0], [2.0], [7.0]]), 1, 1).flatten().tolist() == [2, 2, 2]
+    linearize = scalar(lambda w: 3 * w - 6, lambda w: torch.full_like(w, 3))
+    assert minimize(linearize, torch.tensor([[0.0], [2.0], [7.0]]), 1, 1).flatten().tolist() == [2, 2, 2]
 
 
 def test_steps_that_overshoot_are_shortened_each_problem_by_itself() -> None:
     # From 3 the whole step of atan w = 0 lands at -9.5, and the next ones ever further away.
-    linearise = scalar(torch.atan, lambda w: 1 / (1 + w.square()))
+    linearize = scalar(torch.atan, lambda w: 1 / (1 + w.square()))
     start = torch.tensor([[3.0], [0.5]], dtype=torch.float64)
-    first = minimise(linearise, start, 1, 1).flatten().tolist()
+    first = minimize(linearize, start, 1, 1).flatten().tolist()
     assert first == pytest.approx([3 - 10 * math.atan(3) / 4, 0.5 - 1.25 * math.atan(0.5)])
-    assert minimise(linearise, start, 6, 1).flatten().tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert minimize(linearize, start, 6, 1).flatten().tolist() == pytest.approx([0, 0], abs=1e-12)
 
 
 def test_a_problem_that_no_length_improves_stays() -> None:
     # The slope has the wrong sign, so every step is uphill.
-    linearise = scalar(lambda w: w, lambda w: -torch.ones_like(w))
-    assert minimise(linearise, torch.tensor([[2.0]]), 3, 1).tolist() == [[2]]
+    linearize = scalar(lambda w: w, lambda w: -torch.ones_like(w))
+    assert minimize(linearize, torch.tensor([[2.0]]), 3, 1).tolist() == [[2]]

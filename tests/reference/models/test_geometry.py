@@ -3,7 +3,7 @@ import pytest
 import torch
 from helpers import GOLDEN
 
-from mmdistill.reference.models.dimp_classifier import distance_to_centre, gaussian_label
+from mmdistill.reference.models.dimp_classifier import distance_to_center, gaussian_label
 
 
 def test_golden_label() -> None:
@@ -17,8 +17,8 @@ def test_golden_label() -> None:
 
 
 def test_distance_is_measured_in_cells_per_axis() -> None:
-    box = torch.tensor([[28.0, 36.0, 8.0, 24.0]])  # centre 32, 48: cell x 2, y 3
-    distance = distance_to_centre(box, (5, 7), stride=16)[0]
+    box = torch.tensor([[28.0, 36.0, 8.0, 24.0]])  # center 32, 48: cell x 2, y 3
+    distance = distance_to_center(box, (5, 7), stride=16)[0]
     assert distance.shape == (5, 7)
     assert distance[3, 2].item() == 0
     assert distance[3, 6].item() == pytest.approx(4)

@@ -10,10 +10,10 @@ from mmdistill.correlation import correlate
 from mmdistill.reference.importing.published import renamed
 from mmdistill.reference.models.dimp_classifier import (
     DistanceFunction,
-    FilterInitialiser,
-    FilterOptimiser,
+    FilterInitializer,
+    FilterOptimizer,
     InstanceNorm,
-    distance_to_centre,
+    distance_to_center,
 )
 
 
@@ -24,8 +24,8 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def optimiser(golden: dict[str, torch.Tensor]) -> FilterOptimiser:
-    module = FilterOptimiser()
+def optimizer(golden: dict[str, torch.Tensor]) -> FilterOptimizer:
+    module = FilterOptimizer()
     published = {
         f"classifier.filter_optimizer.{name.removeprefix('optimizer/')}": value for name, value in golden.items()
     }
@@ -38,40 +38,40 @@ def close(got: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def loss(
-    optimiser: FilterOptimiser, filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor
+    optimizer: FilterOptimizer, filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor
 ) -> torch.Tensor:
     """DiMP's discriminative loss ``(S,)`` of filters ``(S, C, h, w)``, the frames weighing the same."""
     scores = correlate(features, filters)
-    distance = distance_to_centre(boxes, (scores.shape[-2], scores.shape[-1]), optimiser.stride)
-    slope = torch.sigmoid(optimiser.mask(distance))
+    distance = distance_to_center(boxes, (scores.shape[-2], scores.shape[-1]), optimizer.stride)
+    slope = torch.sigmoid(optimizer.mask(distance))
     activated = torch.where(scores > 0, scores, slope * scores)
-    residual = optimiser.spatial_weight(distance) * (activated - optimiser.label(distance))
-    regularisation = optimiser.regularisation.square() * filters.square().sum(dim=(1, 2, 3))
+    residual = optimizer.spatial_weight(distance) * (activated - optimizer.label(distance))
+    regularisation = optimizer.regularisation.square() * filters.square().sum(dim=(1, 2, 3))
     return residual.square().sum(dim=(2, 3)).mean(dim=0) + regularisation
 
 
 def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
     norm = InstanceNorm(math.sqrt(1 / (16 * 4 * 4)))
-    close(norm(golden["raw_train"]), golden["normalised_train"][:1])
+    close(norm(golden["raw_train"]), golden["normalized_train"][:1])
 
 
 def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
-    initialiser = FilterInitialiser(16)
+    initializer = FilterInitializer(16)
     published = {f"classifier.filter_{name.replace('/', '.')}": value for name, value in golden.items()}
-    initialiser.load_state_dict(renamed(published, initialiser.state_dict(), "classifier.initialiser."))
-    close(initialiser(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
+    initializer.load_state_dict(renamed(published, initializer.state_dict(), "classifier.initialiser."))
+    close(initializer(golden["normalized_train"], golden["boxes_xywh"]), golden["initial_filter"])
 
 
-def test_golden_iterates_scores_and_losses(golden: dict[str, torch.Tensor], optimiser: FilterOptimiser) -> None:
-    iterates = optimiser(golden["initial_filter"], golden["normalised_train"], golden["boxes_xywh"], 5)
+def test_golden_iterates_scores_and_losses(golden: dict[str, torch.Tensor], optimizer: FilterOptimizer) -> None:
+    iterates = optimizer(golden["initial_filter"], golden["normalized_train"], golden["boxes_xywh"], 5)
     close(iterates, golden["filter_iterates"])
-    close(torch.stack([correlate(golden["normalised_test"], f) for f in iterates]), golden["scores"])
-    losses = [loss(optimiser, f, golden["normalised_train"], golden["boxes_xywh"]).mean() for f in iterates]
+    close(torch.stack([correlate(golden["normalized_test"], f) for f in iterates]), golden["scores"])
+    losses = [loss(optimizer, f, golden["normalized_train"], golden["boxes_xywh"]).mean() for f in iterates]
     close(torch.stack(losses), golden["losses"].flatten())
 
 
 def test_golden_distance_bins(golden: dict[str, torch.Tensor]) -> None:
-    y, x = golden["distance_map_centre_yx"].tolist()
+    y, x = golden["distance_map_center_yx"].tolist()
     cells = torch.arange(19.0, dtype=torch.float64)
     distance = ((cells[:, None] - y).square() + (cells - x).square()).sqrt()
     # The golden positions, in float32 and up to 100 bins, are rounded twice: by the root and by the division.
@@ -88,70 +88,70 @@ def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Te
 
 
 def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_length() -> None:
-    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
-    first, second = optimiser(filters, features, boxes, 1).detach()
+    first, second = optimizer(filters, features, boxes, 1).detach()
     leaf = first.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(optimiser, leaf, features, boxes).sum(), leaf)
+    (gradient,) = torch.autograd.grad(loss(optimizer, leaf, features, boxes).sum(), leaf)
     step = second - first
     for sequence in range(2):
         cosine = torch.nn.functional.cosine_similarity(step[sequence].flatten(), -gradient[sequence].flatten(), dim=0)
         assert cosine.item() == pytest.approx(1, abs=1e-10)
-    losses = [loss(optimiser, f, features, boxes) for f in optimiser(filters, features, boxes, 8)]
+    losses = [loss(optimizer, f, features, boxes) for f in optimizer(filters, features, boxes, 8)]
     assert all((after < before).all() for before, after in itertools.pairwise(losses))
 
 
 def test_sequences_do_not_see_each_other() -> None:
-    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
-    together = optimiser(filters, features, boxes, 3)
+    together = optimizer(filters, features, boxes, 3)
     for s in range(2):
-        alone = optimiser(filters[s : s + 1], features[:, s : s + 1], boxes[:, s : s + 1], 3)
+        alone = optimizer(filters[s : s + 1], features[:, s : s + 1], boxes[:, s : s + 1], 3)
         torch.testing.assert_close(together[:, s : s + 1], alone)
 
 
 def test_any_layout_of_the_memory_gives_the_same() -> None:
-    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
-    expected = optimiser(filters, features, boxes, 3)
+    expected = optimizer(filters, features, boxes, 3)
     every_other = torch.zeros(3, 4, *features.shape[2:], dtype=torch.float64)[:, ::2]
     sequences_first = torch.zeros(2, 5, *features.shape[2:], dtype=torch.float64).transpose(0, 1)[:3]
     channels_last = features.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     for layout in (every_other, sequences_first, channels_last):
         layout.copy_(features)
-        torch.testing.assert_close(optimiser(filters, layout, boxes, 3), expected)
+        torch.testing.assert_close(optimizer(filters, layout, boxes, 3), expected)
 
 
 def test_scores_that_follow_the_steps_do_not_drift() -> None:
-    optimiser = FilterOptimiser(label_sigma=0.4)
+    optimizer = FilterOptimizer(label_sigma=0.4)
     filters, features, boxes = (values.float() for values in problem())
-    together = optimiser(filters, features, boxes, 30)
+    together = optimizer(filters, features, boxes, 30)
     one_by_one = [filters]
     for _ in range(30):
-        one_by_one.append(optimiser(one_by_one[-1], features, boxes, 1)[-1])
+        one_by_one.append(optimizer(one_by_one[-1], features, boxes, 1)[-1])
     torch.testing.assert_close(together, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
 def test_a_weight_of_zero_leaves_a_frame_out() -> None:
-    optimiser = FilterOptimiser(label_sigma=0.4).double()
+    optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
     weights = torch.tensor([[0.25], [0.0], [0.75]], dtype=torch.float64).expand(3, 2)
     kept = [0, 2]
-    weighted = optimiser(filters, features, boxes, 3, weights)
-    torch.testing.assert_close(weighted, optimiser(filters, features[kept], boxes[kept], 3, weights[kept]))
+    weighted = optimizer(filters, features, boxes, 3, weights)
+    torch.testing.assert_close(weighted, optimizer(filters, features[kept], boxes[kept], 3, weights[kept]))
     equal = torch.full((3, 2), 1 / 3, dtype=torch.float64)
-    torch.testing.assert_close(optimiser(filters, features, boxes, 3, equal), optimiser(filters, features, boxes, 3))
+    torch.testing.assert_close(optimizer(filters, features, boxes, 3, equal), optimizer(filters, features, boxes, 3))
 
 
 def test_every_parameter_is_trained_through_the_unrolled_steps() -> None:
-    optimiser = FilterOptimiser(bins=8, bin_width=0.7, label_sigma=0.4).double()
+    optimizer = FilterOptimizer(bins=8, bin_width=0.7, label_sigma=0.4).double()
     filters, features, boxes = problem()
-    correlate(features, optimiser(filters, features, boxes, 3)[-1]).square().sum().backward()
-    for name, parameter in optimiser.named_parameters():
+    correlate(features, optimizer(filters, features, boxes, 3)[-1]).square().sum().backward()
+    for name, parameter in optimizer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
 def test_parameters_are_counted_as_stated() -> None:
-    assert sum(parameter.numel() for parameter in FilterOptimiser().parameters()) == 302
-    assert sum(parameter.numel() for parameter in FilterInitialiser(256).parameters()) == 590_080
+    assert sum(parameter.numel() for parameter in FilterOptimizer().parameters()) == 302
+    assert sum(parameter.numel() for parameter in FilterInitializer(256).parameters()) == 590_080

@@ -25,7 +25,7 @@ def test_oscillations_stay_between_minus_one_and_one(seed: int) -> None:
 @given(seed=seeds, frame=st.integers(0, 999))
 def test_any_frame_alone_is_the_frame_of_the_whole(seed: int, frame: int) -> None:
     whole, alone = roaming(seed, np.arange(1000.0)), roaming(seed, np.array([float(frame)]))
-    for name in ("centre", "size", "angle"):
+    for name in ("center", "size", "angle"):
         np.testing.assert_allclose(getattr(alone, name)[0], getattr(whole, name)[frame], rtol=0, atol=1e-9)
 
 
@@ -37,7 +37,7 @@ def test_at_least_72_percent_stay_inside(seed: int) -> None:
     0.56 - 0.35 of 1.12 widths are outside then, and 0.446 - 0.35 of 0.893 heights: 0.812 * 0.892 is inside.
     """
     poses = roaming(seed, np.arange(2000.0))
-    low, high = poses.centre - poses.size / 2, poses.centre + poses.size / 2
+    low, high = poses.center - poses.size / 2, poses.center + poses.size / 2
     inside = np.clip(np.minimum(high, (240, 180)) - np.maximum(low, 0), 0, None).prod(axis=1)
     assert (inside / poses.size.prod(axis=1)).min() >= 0.72
 
@@ -53,7 +53,7 @@ def test_size_keeps_its_limits(seed: int) -> None:
 def test_speed_is_what_was_asked_for_and_motion_is_smooth(speed: float) -> None:
     measured, jerks = [], []
     for seed in range(20):
-        step = np.diff(roaming(seed, np.arange(20000.0), speed).centre, axis=0)
+        step = np.diff(roaming(seed, np.arange(20000.0), speed).center, axis=0)
         measured.append(np.sqrt((step**2).sum(axis=1).mean()))
         jerks.append(np.abs(np.diff(step, axis=0)).max() / speed)
     np.testing.assert_allclose(measured, speed, rtol=0.1)

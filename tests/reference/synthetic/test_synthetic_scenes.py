@@ -48,11 +48,11 @@ def test_views_differ_as_the_settings_say(pairs: Pairs) -> None:
     (scene,) = scene_sequences(pairs, 1, seed=0, settings=SceneSettings(length=30, stretch=0))
     frames = [scene.frame(index).rgb for index in range(30)]
     means = [float(frame.mean()) for frame in frames if frame is not None]
-    assert 5 < np.std(means) < 25  # a shift of 12 grey levels, less what black and white cut off
+    assert 5 < np.std(means) < 25  # a shift of 12 gray levels, less what black and white cut off
     assert {frame.shape for frame in frames if frame is not None} == {(SIZE[1], SIZE[0], 3)}
 
 
-def test_a_thermal_image_stays_grey(pairs: Pairs) -> None:
+def test_a_thermal_image_stays_gray(pairs: Pairs) -> None:
     tir = scene_sequences(pairs, 1, seed=0)[0].frame(0).tir
     assert tir is not None
     assert (tir == tir[..., :1]).all()

@@ -9,8 +9,8 @@ from mmdistill.reference.synthetic.motion import Poses
 from mmdistill.reference.synthetic.textures import Cutout, ProceduralTextures
 
 
-def poses(centre: tuple[float, float], size: tuple[float, float], angle: float = 0.0) -> Poses:
-    return Poses(np.array([centre]), np.array([size]), np.array([angle]))
+def poses(center: tuple[float, float], size: tuple[float, float], angle: float = 0.0) -> Poses:
+    return Poses(np.array([center]), np.array([size]), np.array([angle]))
 
 
 def painted(sprite: Sprite, where: Poses, opacity: tuple[float, ...] = (1, 1, 1, 1)) -> np.ndarray:
@@ -62,11 +62,11 @@ def test_opacity_is_per_channel() -> None:
     assert image[5, 5].tolist() == [100, 100, 100, 100]
 
 
-@pytest.mark.parametrize("centre", [(0, 0), (120, 90), (-40, 40), (60, 300), (119, 2)])
-def test_drawing_beyond_the_border_is_drawing_on_a_larger_image(centre: tuple[float, float]) -> None:
+@pytest.mark.parametrize("center", [(0, 0), (120, 90), (-40, 40), (60, 300), (119, 2)])
+def test_drawing_beyond_the_border_is_drawing_on_a_larger_image(center: tuple[float, float]) -> None:
     sprite = white_square(20)
     larger = np.full((390, 420, 4), 100, np.uint8)
-    maps = sprite.maps(poses((centre[0] + 150, centre[1] + 50), (26, 22), 0.2))
+    maps = sprite.maps(poses((center[0] + 150, center[1] + 50), (26, 22), 0.2))
     sprite.draw(larger, maps[0], sprite.boxes(maps)[0], np.ones(4, np.float32))
-    difference = painted(sprite, poses(centre, (26, 22), 0.2)).astype(int) - larger[50:140, 150:270]
+    difference = painted(sprite, poses(center, (26, 22), 0.2)).astype(int) - larger[50:140, 150:270]
     assert np.abs(difference).max() <= 2

@@ -34,7 +34,7 @@ ATTRIBUTES = {
 
 
 def contrast(sequence: SyntheticSequence, index: int) -> np.ndarray:
-    """The difference between the middle of the box and a ring around the box, grey levels, RGB and TIR."""
+    """The difference between the middle of the box and a ring around the box, gray levels, RGB and TIR."""
     x, y, w, h = sequence.boxes[index]
     images = sequence.frame(index)
     height, width = sequence.settings.size[::-1]
@@ -177,7 +177,7 @@ def test_look_alikes_look_alike() -> None:
         target = sequence._target.sprite
         for distractor in sequence._distractors:
             np.testing.assert_array_equal(distractor.sprite.alpha, target.alpha)
-            change = np.abs(distractor.sprite.colours - target.colours).mean(axis=(0, 1))
+            change = np.abs(distractor.sprite.colors - target.colors).mean(axis=(0, 1))
             alike.append((change[:3].mean() < 20, change[3] < 20))
     assert len(alike) == 16
     assert all(rgb or tir for rgb, tir in alike)

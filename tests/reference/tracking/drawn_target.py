@@ -9,12 +9,12 @@ from mmdistill import Pair
 from mmdistill.reference.models.config import NetworkSettings, student_settings
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.tracking.settings import LocalisationSettings, TrackingSettings
+from mmdistill.reference.tracking.settings import LocalizationSettings, TrackingSettings
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 
 WIDTH, HEIGHT, LENGTH = 120, 90, 8
 # An untrained network's scores are low; all of them count here.
-SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=-9.0))
+SETTINGS = TrackingSettings(localization=LocalizationSettings(not_found=-9.0))
 NETWORK = student_settings(width=4, crop_size=80)
 
 
@@ -23,7 +23,7 @@ def truth(index: int) -> np.ndarray:
 
 
 def frame(index: int) -> Pair[np.ndarray]:
-    """A bright chequered box on a dim noisy ground."""
+    """A bright checkered box on a dim noisy ground."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 60, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
     x, y, w, h = truth(index).astype(int)

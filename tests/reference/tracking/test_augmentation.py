@@ -3,11 +3,11 @@ import pytest
 
 from mmdistill import Pair
 from mmdistill.reference.tracking.augmentation import TRANSFORMS, Augmented, Transform, augment
-from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.boxes import centers
 from mmdistill.toolkit.sequence import Image
 
 SIZE = 96
-# Off the patch's centre, as a half-cell shift and whole-pixel bounds put it.
+# Off the patch's center, as a half-cell shift and whole-pixel bounds put it.
 BOX = np.array([74.0, 85.0, 24.0, 16.0])
 
 
@@ -23,18 +23,18 @@ def crop(transform: Transform, seed: int = 0) -> Augmented:
     return augment(scene(), BOX, SIZE, [transform], np.random.default_rng(seed))
 
 
-def weighted_centre(image: Image, ignored: float = 220) -> np.ndarray:
-    """The rectangle's centre, x and y, continuous; the dot is left out."""
-    grey = np.where(image[..., 0] > ignored, 0, image[..., 0]).astype(float)
-    rows, columns = np.indices(grey.shape) + 0.5
-    return np.array([(grey * columns).sum(), (grey * rows).sum()]) / grey.sum()
+def weighted_center(image: Image, ignored: float = 220) -> np.ndarray:
+    """The rectangle's center, x and y, continuous; the dot is left out."""
+    gray = np.where(image[..., 0] > ignored, 0, image[..., 0]).astype(float)
+    rows, columns = np.indices(gray.shape) + 0.5
+    return np.array([(gray * columns).sum(), (gray * rows).sum()]) / gray.sum()
 
 
 def dot_side(augmented: Augmented) -> np.ndarray:
-    """From the rectangle's centre to the brightest place, x and y."""
+    """From the rectangle's center to the brightest place, x and y."""
     image = augmented.crops[0].rgb[..., 0]
     row, column = np.unravel_index(int(image.argmax()), image.shape)
-    return np.array([column + 0.5, row + 0.5]) - centres(augmented.boxes[0])
+    return np.array([column + 0.5, row + 0.5]) - centers(augmented.boxes[0])
 
 
 def test_the_plain_crop_is_cut_from_the_middle() -> None:
@@ -56,7 +56,7 @@ def test_the_box_follows_the_image(transform: Transform, seed: int) -> None:
         without.rgb[92:94, 105:107] = 0
         image = augment(without, BOX, SIZE, [transform], np.random.default_rng(seed)).crops[0].rgb
     # Rotated edges of the dot are darker than it is.
-    np.testing.assert_allclose(weighted_centre(image, 201), centres(augmented.boxes[0]), atol=0.35)
+    np.testing.assert_allclose(weighted_center(image, 201), centers(augmented.boxes[0]), atol=0.35)
     np.testing.assert_array_equal(augmented.boxes[0, 2:], BOX[2:])
 
 

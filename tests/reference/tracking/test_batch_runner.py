@@ -9,7 +9,7 @@ from mmdistill import Pair
 from mmdistill.reference.models.config import single_settings, student_settings
 from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
-from mmdistill.reference.tracking.settings import PUBLISHED_ATOM, LocalisationSettings, TrackingSettings
+from mmdistill.reference.tracking.settings import PUBLISHED_ATOM, LocalizationSettings, TrackingSettings
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.toolkit.boxes import intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
@@ -17,7 +17,7 @@ from mmdistill.toolkit.evaluation.runner import run_sequence
 from mmdistill.toolkit.sequence import FramePair
 
 # An untrained network's scores are low, and its filter is due soon here: everything happens, and at different times.
-SETTINGS = TrackingSettings(localisation=LocalisationSettings(not_found=0.02))
+SETTINGS = TrackingSettings(localization=LocalizationSettings(not_found=0.02))
 SETTINGS = replace(SETTINGS, learning=replace(SETTINGS.learning, interval=3, memory=18))
 NETWORKS = {
     "student": (student_settings(width=4, crop_size=80), SETTINGS),

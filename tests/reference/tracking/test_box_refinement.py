@@ -9,7 +9,7 @@ from mmdistill.reference.models.iou_net import IoUNet, Modulation
 from mmdistill.reference.tracking import box_refinement as module
 from mmdistill.reference.tracking.box_refinement import best, climb, refine, start_boxes
 from mmdistill.reference.tracking.settings import RefinementSettings
-from mmdistill.toolkit.boxes import centres, intersection_over_union
+from mmdistill.toolkit.boxes import centers, intersection_over_union
 
 SETTINGS = RefinementSettings()
 TRUTH = torch.tensor([[50.0, 40.0, 30.0, 20.0], [20.0, 60.0, 16.0, 40.0]])
@@ -74,8 +74,8 @@ def test_start_boxes() -> None:
     assert start.shape == (2, 4001, 4)
     torch.testing.assert_close(start[:, 0], boxes)
 
-    # The first: the root of its area is 24, so its centre moves by up to 1.2, its sides change by up to 6.
-    offset = centres(start[0]) - centres(boxes[0])
+    # The first: the root of its area is 24, so its center moves by up to 1.2, its sides change by up to 6.
+    offset = centers(start[0]) - centers(boxes[0])
     np.testing.assert_allclose([offset.min(), offset.max()], [-1.2, 1.2], atol=0.01)
     np.testing.assert_allclose(offset[1:].std(axis=0), 2.4 / np.sqrt(12), rtol=0.03)
     change = start[0, :, 2:] - boxes[0, 2:]

@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.tracking.localization import FLAGS, localise, without_neighbourhood
-from mmdistill.reference.tracking.settings import LocalisationSettings
+from mmdistill.reference.tracking.localization import FLAGS, localize, without_neighborhood
+from mmdistill.reference.tracking.settings import LocalizationSettings
 
-SETTINGS = LocalisationSettings()
+SETTINGS = LocalizationSettings()
 SIZE = (3.0, 2.0)
 
 Found = tuple[str, float, list[float]]
@@ -22,7 +22,7 @@ def score_map(peaks: dict[tuple[int, int], float], height: int = 19, width: int 
 def found(*scores: torch.Tensor, last: tuple[tuple[float, float], ...] = ((0, 0),)) -> list[Found]:
     """Flag, score and displacement for each map."""
     places, sizes = torch.tensor(last, dtype=torch.float64), torch.tensor([SIZE] * len(scores), dtype=torch.float64)
-    displacement, score, flag = localise(torch.stack(scores), places, sizes, SETTINGS)
+    displacement, score, flag = localize(torch.stack(scores), places, sizes, SETTINGS)
     return [
         (FLAGS[number], value, place)
         for number, value, place in zip(flag.tolist(), score.tolist(), displacement.tolist(), strict=True)
@@ -36,7 +36,7 @@ CASES = [
     pytest.param({(10, 7): 0.6, (2, 2): 0.3}, (0, 0), "normal", (1, -2), 0.6, id="second at exactly half"),
     pytest.param({(10, 7): 0.6, (2, 2): 0.31}, (0, 0), "hard_negative", (1, -2), 0.6, id="second over half"),
     pytest.param({(10, 7): 0.3, (2, 2): 0.2}, (0, 0), "normal", (1, -2), 0.3, id="second below not found"),
-    pytest.param({(10, 7): 0.6, (12, 9): 0.59}, (0, 0), "normal", (1, -2), 0.6, id="second in neighbourhood"),
+    pytest.param({(10, 7): 0.6, (12, 9): 0.59}, (0, 0), "normal", (1, -2), 0.6, id="second in neighborhood"),
     pytest.param({(10, 7): 0.6, (4, 7): 0.5}, (0, 0), "uncertain", (1, -2), 0.6, id="rivals, both near"),
     pytest.param({(1, 1): 0.6, (17, 17): 0.5}, (0, 0), "uncertain", (-8, -8), 0.6, id="rivals, both far"),
     pytest.param({(10, 7): 0.6, (1, 9): 0.5}, (0, 0), "hard_negative", (1, -2), 0.6, id="rivals, first near"),
@@ -65,7 +65,7 @@ def test_sequences_do_not_see_each_other() -> None:
     assert together == list(zip(flags, scores, map(list, displacements), strict=True))
 
 
-def test_an_even_map_is_centred_between_cells() -> None:
+def test_an_even_map_is_centerd_between_cells() -> None:
     assert found(score_map({(4, 4): 1.0}, 10, 10)) == [("normal", 1.0, [-0.5, -0.5])]
 
 
@@ -91,9 +91,9 @@ def test_the_map_given_is_left_as_it_is() -> None:
     st.tuples(st.integers(0, 15), st.integers(0, 9)),
     st.tuples(st.floats(0.1, 30), st.floats(0.1, 30)),
 )
-def test_neighbourhood_cell_by_cell(place: tuple[int, int], size: tuple[float, float]) -> None:
+def test_neighborhood_cell_by_cell(place: tuple[int, int], size: tuple[float, float]) -> None:
     maps = torch.ones(1, 10, 16)
-    rest = without_neighbourhood(maps, torch.tensor([place]).double(), torch.tensor([size]).double())[0]
+    rest = without_neighborhood(maps, torch.tensor([place]).double(), torch.tensor([size]).double())[0]
     for y in range(10):
         for x in range(16):
             inside = all(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill.reference.tracking.search_area import Target, initial_scale, keep_inside, scale_limits
-from mmdistill.toolkit.boxes import from_centre
+from mmdistill.toolkit.boxes import from_center
 
 
 def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_scale_limits(w: float, h: float, image_size: tuple[int, int], new_w: fl
 
 @given(places, places, sides, sides, image_sizes)
 def test_a_fifth_stays_inside(x: float, y: float, w: float, h: float, image_size: tuple[int, int]) -> None:
-    kept = kept_inside(from_centre([x, y], [w, h]), image_size, 0.2)
+    kept = kept_inside(from_center([x, y], [w, h]), image_size, 0.2)
     np.testing.assert_allclose(kept[2:], np.minimum([w, h], image_size))
     visible = np.minimum(kept[:2] + kept[2:], image_size) - np.maximum(kept[:2], 0)
     assert (visible >= 0.2 * kept[2:] - 1e-9).all()

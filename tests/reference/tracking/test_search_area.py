@@ -5,8 +5,8 @@ import torch
 from mmdistill import Pair
 from mmdistill.reference.crops import CropGeometry, crop_geometry, to_tensor
 from mmdistill.reference.models.config import NetworkSettings
-from mmdistill.reference.models.dimp_classifier import distance_to_centre
-from mmdistill.reference.tracking.localization import localise
+from mmdistill.reference.models.dimp_classifier import distance_to_center
+from mmdistill.reference.tracking.localization import localize
 from mmdistill.reference.tracking.search_area import (
     SearchAreas,
     Target,
@@ -16,8 +16,8 @@ from mmdistill.reference.tracking.search_area import (
     search_geometry,
     stack,
 )
-from mmdistill.reference.tracking.settings import LocalisationSettings
-from mmdistill.toolkit.boxes import centres, from_centre
+from mmdistill.reference.tracking.settings import LocalizationSettings
+from mmdistill.toolkit.boxes import centers, from_center
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import complete
 
@@ -33,13 +33,13 @@ def areas_of(*geometries: CropGeometry) -> SearchAreas:
 
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize(("crop_size", "filter_size"), SIZES)
-def test_the_target_is_centred_on_a_score_cell(crop_size: int, filter_size: int, factor: int) -> None:
+def test_the_target_is_centerd_on_a_score_cell(crop_size: int, filter_size: int, factor: int) -> None:
     network = NetworkSettings(crop_size=crop_size, filter_size=filter_size)
     geometry = search_geometry(LAST, network, factor)
     assert (geometry.side, geometry.size) == (2 * crop_size * factor, crop_size * factor)
     # The plain crop is the middle of a larger patch.
-    centre = centres(geometry.to_crop(LAST.box)) - (factor - 1) * crop_size / 2
-    cell = centre / 16  # where the filter's label has its maximum
+    center = centers(geometry.to_crop(LAST.box)) - (factor - 1) * crop_size / 2
+    cell = center / 16  # where the filter's label has its maximum
     np.testing.assert_allclose(cell, np.rint(cell), atol=1e-9)
     np.testing.assert_allclose(cell, network.feature_size // 2)
 
@@ -50,13 +50,13 @@ def test_the_place_of_the_label_leads_back_to_the_target(crop_size: int, filter_
     geometry = search_geometry(LAST, network)
     moved = LAST.box + np.array([2 * 16 * 2, -16 * 2, 0, 0])  # by two cells and one
     side = network.score_size
-    distance = distance_to_centre(torch.tensor(geometry.to_crop(moved)), (side, side), 16).numpy()
+    distance = distance_to_center(torch.tensor(geometry.to_crop(moved)), (side, side), 16).numpy()
 
     areas = areas_of(geometry)
     known = areas.to_crop(torch.tensor(LAST.box)[None])
     last, size = in_cells(known, network)
     scores = torch.tensor(1 - distance / distance.max())[None]
-    found = localise(scores, last, size, LocalisationSettings(neighbourhood=9))
+    found = localize(scores, last, size, LocalizationSettings(neighborhood=9))
     np.testing.assert_allclose(found.displacement - last, [[2, -1]], atol=1e-9)
     np.testing.assert_allclose(areas.to_image(at_cells(found.displacement, known[:, 2:], network)), [moved])
 
@@ -72,7 +72,7 @@ def test_search_areas_are_their_geometries() -> None:
 
 def test_cells_and_boxes_are_inverse() -> None:
     network = NetworkSettings(crop_size=144)
-    box = torch.tensor(from_centre([[70.0, 90.0]], [[20.0, 32.0]]))
+    box = torch.tensor(from_center([[70.0, 90.0]], [[20.0, 32.0]]))
     displacement, size = in_cells(box, network)
     np.testing.assert_allclose(size, [[1.25, 2]])
     np.testing.assert_allclose(displacement, [[-2 / 16, 18 / 16]])  # score cells 0 to 9, 4.5 in the middle

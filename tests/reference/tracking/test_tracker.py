@@ -15,12 +15,12 @@ from mmdistill.reference.tracking import batch_tracker as module
 from mmdistill.reference.tracking.search_area import Target, search_geometry
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
-    LocalisationSettings,
+    LocalizationSettings,
     RefinementSettings,
     TrackingSettings,
 )
 from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.boxes import centers
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.runner import Tracker
 from mmdistill.toolkit.sequence import FramePair
@@ -74,8 +74,8 @@ def test_the_filter_follows_a_distinct_target_even_on_untrained_features() -> No
     )
     tracker = ReferenceTracker(network(student_settings(width=8, crop_size=144)), settings)
     boxes, _ = track(tracker)
-    distance = np.linalg.norm(centres(boxes) - [centres(truth(index)) for index in range(1, LENGTH)], axis=1)
-    moved = np.linalg.norm(centres(truth(LENGTH - 1)) - centres(truth(0)))
+    distance = np.linalg.norm(centers(boxes) - [centers(truth(index)) for index in range(1, LENGTH)], axis=1)
+    moved = np.linalg.norm(centers(truth(LENGTH - 1)) - centers(truth(0)))
     assert distance[-1] < 0.3 * moved
     # A score cell is 10 pixels here, and up to half a cell off along either axis is as good as it gets.
     assert distance.max() < 11
@@ -122,7 +122,7 @@ def test_a_missing_modality_is_stood_in_for() -> None:
 
 
 def test_a_target_that_is_not_found_stays_where_it_was() -> None:
-    settings = replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))
+    settings = replace(SETTINGS, localization=LocalizationSettings(not_found=9.0))
     tracker = ReferenceTracker(network(), settings)
     boxes, scores = track(tracker)
     np.testing.assert_array_equal(boxes, [truth(0)] * (LENGTH - 1))
@@ -134,7 +134,7 @@ def test_a_target_that_is_not_found_stays_where_it_was() -> None:
 
 def test_the_boxes_returned_and_given_are_the_callers() -> None:
     tracker, given = (
-        ReferenceTracker(network(), replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))),
+        ReferenceTracker(network(), replace(SETTINGS, localization=LocalizationSettings(not_found=9.0))),
         truth(0),
     )
     tracker.init(frame(0), given)
@@ -152,7 +152,7 @@ def test_a_displaced_maximum_moves_the_box_by_whole_cells(monkeypatch: pytest.Mo
     box = np.array([50.0, 40.0, 24.0, 24.0])  # 5 * 24 = 120 pixels of search area: 1.25 a crop pixel, 20 a cell
     tracker.init(frame(0), box)
     scores = torch.zeros(1, 1, 1, 7, 7)
-    scores[..., 2, 4] = 1  # one right of the centre, one up
+    scores[..., 2, 4] = 1  # one right of the center, one up
     monkeypatch.setattr(tracked, "score", lambda *_: scores)
     moved, score = tracker.update(frame(0))
     np.testing.assert_allclose(moved, [70, 20, 24, 24], atol=1e-4)
@@ -184,7 +184,7 @@ def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatc
 
 def test_boxes_are_inside_the_image() -> None:
     box = np.array([-8.0, 70, 30, 30])  # beyond the left and the lower border
-    still = replace(SETTINGS, localisation=LocalisationSettings(not_found=9.0))
+    still = replace(SETTINGS, localization=LocalizationSettings(not_found=9.0))
     tracker = ReferenceTracker(network(), still)
     tracker.init(frame(0), box)
     np.testing.assert_array_equal(tracker.update(frame(0))[0], [0, 70, 22, 20])

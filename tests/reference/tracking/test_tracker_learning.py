@@ -11,7 +11,7 @@ from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
     LearningSettings,
-    LocalisationSettings,
+    LocalizationSettings,
     RefinementSettings,
     TrackingSettings,
 )
@@ -41,14 +41,14 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
     learned: dict[int, int] = {}
     samples: dict[int, int] = {}
     settings = TrackingSettings(
-        localisation=LocalisationSettings(neighbourhood=0),
+        localization=LocalizationSettings(neighborhood=0),
         learning=LearningSettings(interval=3),
         first_frame=FirstFrameSettings(transforms=(Transform(flip=True),)),
     )
     tracker = ReferenceTracker(network(), settings)
     tracked = classifier_of(tracker)
     tracker.init(frame(0), truth(0))
-    optimise = tracked.optimiser.forward
+    optimize = tracked.optimizer.forward
 
     def noted(
         filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor, iterations: int, weights: torch.Tensor
@@ -56,9 +56,9 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         learned[number] = iterations
         samples[number] = len(features)
         torch.testing.assert_close(weights.sum(dim=0), torch.ones(1))
-        return optimise(filters, features, boxes, iterations, weights)
+        return optimize(filters, features, boxes, iterations, weights)
 
-    monkeypatch.setattr(tracked.optimiser, "forward", noted)
+    monkeypatch.setattr(tracked.optimizer, "forward", noted)
     for number, flag in enumerate(flags, start=2):  # noqa: B007 (`noted` reads it)
         scores = torch.zeros(1, 1, 1, 6, 6)
         for (x, y), score in SCORES[flag].items():

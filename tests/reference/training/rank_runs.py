@@ -42,12 +42,12 @@ LONG = replace(WHOLE, steps=6, sequences=2, checkpoint_every=100)
 class Disturbed:
     """A sampler in which one sample of each kind is a trouble."""
 
-    def __init__(self, signalling: int = -1, unreadable: int = -1, broken: int = -1) -> None:
+    def __init__(self, signaling: int = -1, unreadable: int = -1, broken: int = -1) -> None:
         self.sampler = sampler()
-        self.signalling, self.unreadable, self.broken = signalling, unreadable, broken
+        self.signaling, self.unreadable, self.broken = signaling, unreadable, broken
 
     def sample(self, number: int) -> Sample:
-        if number == self.signalling:
+        if number == self.signaling:
             os.kill(os.getpid(), signal.SIGTERM)
         if number == self.unreadable:
             raise DataError("lost.png: cannot read the image")
@@ -99,7 +99,7 @@ def _run(rank: int, folder: Path) -> None:
     # Samples with odd numbers are the second process's.
     done: dict[str, Progress | int | str] = {}
     try:
-        train(stage("alone"), Disturbed(signalling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
+        train(stage("alone"), Disturbed(signaling=5), LONG, folder / "stopped")  # type: ignore[arg-type]
     except Interruption as stopped:
         done["stopped"] = stopped.number
     if rank == 0:

@@ -21,10 +21,10 @@ def run(width: int = 4) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     stage = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
     stage.register_parameter("unused", nn.Parameter(torch.zeros(2)))
-    optimiser = torch.optim.Adam(stage.parameters())
+    optimizer = torch.optim.Adam(stage.parameters())
     stage(torch.randn(5, 3)).sum().backward()
-    optimiser.step()
-    return stage, optimiser
+    optimizer.step()
+    return stage, optimizer
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def changed(path: Path, tensors: Mapping[str, Tensor | None], **metadata: str) -
 
 
 def test_what_was_saved_comes_back(saved: Path) -> None:
-    (stage, optimiser), (wanted, expected) = run(), run()
+    (stage, optimizer), (wanted, expected) = run(), run()
     with torch.no_grad():
         for parameter in stage.parameters():
             parameter.zero_()
-    optimiser.state.clear()
-    assert load_checkpoint(saved, stage, optimiser, IDENTITY, steps=10) == PROGRESS
+    optimizer.state.clear()
+    assert load_checkpoint(saved, stage, optimizer, IDENTITY, steps=10) == PROGRESS
     torch.testing.assert_close(stage.state_dict(), wanted.state_dict(), rtol=0, atol=0)
-    torch.testing.assert_close(optimiser.state_dict(), expected.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(optimizer.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 def test_the_same_state_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
@@ -64,22 +64,22 @@ def test_the_same_state_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [
-        ({"optimiser.1.exp_avg": None}, "missing optimiser.1.exp_avg$"),
-        ({"optimiser.1.step": None}, "missing optimiser.1.step$"),
-        ({"optimiser.1.momentum_buffer": torch.zeros(4)}, "unknown optimiser.1.momentum_buffer$"),
-        ({"optimiser.99.step": torch.tensor(1.0)}, "unknown optimiser.99.step$"),
-        ({"optimiser.x.step": torch.tensor(1.0)}, "unknown optimiser.x.step$"),
-        ({"optimiser.01.step": torch.tensor(1.0)}, "unknown optimiser.01.step$"),
-        ({"optimiser.": torch.tensor(1.0)}, "unknown optimiser.$"),
+        ({"optimizer.1.exp_avg": None}, "missing optimizer.1.exp_avg$"),
+        ({"optimizer.1.step": None}, "missing optimizer.1.step$"),
+        ({"optimizer.1.momentum_buffer": torch.zeros(4)}, "unknown optimizer.1.momentum_buffer$"),
+        ({"optimizer.99.step": torch.tensor(1.0)}, "unknown optimizer.99.step$"),
+        ({"optimizer.x.step": torch.tensor(1.0)}, "unknown optimizer.x.step$"),
+        ({"optimizer.01.step": torch.tensor(1.0)}, "unknown optimizer.01.step$"),
+        ({"optimizer.": torch.tensor(1.0)}, "unknown optimizer.$"),
         ({"stray": torch.zeros(1)}, "unknown stray$"),
         ({"stage.0.weight": None}, "missing stage.0.weight$"),
-        ({"optimiser.1.exp_avg": torch.zeros(3, 4)}, r"misshapen optimiser.1.exp_avg \(3, 4\) instead of \(4, 3\)$"),
-        ({"optimiser.1.step": torch.zeros(1)}, r"misshapen optimiser.1.step \(1,\) instead of \(\)$"),
-        ({"optimiser.1.exp_avg": torch.full((4, 3), torch.inf)}, "infinite or NaN optimiser.1.exp_avg$"),
-        ({"optimiser.1.exp_avg": torch.zeros(4, 3).int()}, "of another type optimiser.1.exp_avg torch.int32$"),
+        ({"optimizer.1.exp_avg": torch.zeros(3, 4)}, r"misshapen optimizer.1.exp_avg \(3, 4\) instead of \(4, 3\)$"),
+        ({"optimizer.1.step": torch.zeros(1)}, r"misshapen optimizer.1.step \(1,\) instead of \(\)$"),
+        ({"optimizer.1.exp_avg": torch.full((4, 3), torch.inf)}, "infinite or NaN optimizer.1.exp_avg$"),
+        ({"optimizer.1.exp_avg": torch.zeros(4, 3).int()}, "of another type optimizer.1.exp_avg torch.int32$"),
         (
-            {"optimiser.1.exp_avg": torch.zeros(4, 3).double()},
-            "of other types than the run's: optimiser.1.exp_avg torch.float64 instead of torch.float32$",
+            {"optimizer.1.exp_avg": torch.zeros(4, 3).double()},
+            "of other types than the run's: optimizer.1.exp_avg torch.float64 instead of torch.float32$",
         ),
         (
             {"stage.0.weight": torch.zeros(4, 3).half()},
@@ -136,10 +136,10 @@ def test_settings_that_cannot_be_read_are_other_settings(saved: Path, identity: 
 def test_a_file_of_another_run_or_stage_changes_nothing(saved: Path) -> None:
     with pytest.raises(DataError, match=r"a run with other settings \(seed was 0, now 1\)"):
         load(saved, json.dumps({"seed": 1, "training": {"steps": 10}}))
-    stage, optimiser = run(width=5)
+    stage, optimizer = run(width=5)
     before = {name: value.clone() for name, value in stage.state_dict().items()}
-    with pytest.raises(DataError, match=r"misshapen optimiser.1.exp_avg \(4, 3\) instead of \(5, 3\)"):
-        load_checkpoint(saved, stage, optimiser, IDENTITY, steps=10)
+    with pytest.raises(DataError, match=r"misshapen optimizer.1.exp_avg \(4, 3\) instead of \(5, 3\)"):
+        load_checkpoint(saved, stage, optimizer, IDENTITY, steps=10)
     torch.testing.assert_close(stage.state_dict(), before, rtol=0, atol=0)
 
 

@@ -6,7 +6,7 @@ import cv2
 import torch
 
 from mmdistill.reference.training.data_loader import BEYOND, Loader, Share, collate
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sample, Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.toolkit.data_issues import DataError
@@ -25,7 +25,7 @@ class OnOneCore:
 
 
 def test_a_worker_keeps_to_one_core_and_sends_bytes(sampler: Sampler) -> None:
-    share = Share.of(TrainingSettings(sequences=2), Ranks.current())
+    share = Share.of(TrainingSettings(sequences=2), DistributedContext.current())
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:

@@ -1,4 +1,4 @@
-"""What ``--data`` is taken for: pairs in any layout, labelled sequences, or nothing."""
+"""What ``--data`` is taken for: pairs in any layout, labeled sequences, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pair_folders import write_pairs
 from mmdistill.reference.synthetic.settings import SyntheticSettings
 from mmdistill.reference.synthetic.video import SyntheticSequence
 from mmdistill.reference.training.data_sources import composed_sequences, training_sequences
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.image_pairs import MIN_SIDE, open_pairs
 from mmdistill.toolkit.images import write_image
 
@@ -49,8 +49,8 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     (tmp_path / "rgb" / "00.png").unlink()
     (tmp_path / "tir" / "03.png").unlink()
     (tmp_path / "__MACOSX").mkdir()
-    training_sequences(str(tmp_path), count=1, seed=0, oddities=(oddities := Oddities()))
-    lines = oddities.lines()
+    training_sequences(str(tmp_path), count=1, seed=0, data_issues=(data_issues := DataIssues()))
+    lines = data_issues.lines()
     assert len(lines) == 5  # two kinds
     assert f"{tmp_path / 'rgb' / '03.png'}: has no partner" in lines[1]
     assert f"{tmp_path / 'tir' / '00.png'}: has no partner" in lines[2]

@@ -16,7 +16,7 @@ from rank_runs import LONG, PASSES, RANKS, STAGES, WHOLE, Disturbed, sampler, st
 from mmdistill.reference.models.weights import read_tensors
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Share
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 
@@ -50,7 +50,7 @@ def assert_same_run(folder: Path, expected: Path) -> None:
     for line, other in zip(log(folder), log(expected), strict=True):
         assert line == pytest.approx(other, rel=1e-9, abs=1e-15)
     got, wanted = (read_tensors(path / "checkpoint.safetensors")[0] for path in (folder, expected))
-    assert any(name.startswith("optimiser.") and value.abs().sum() > 0 for name, value in wanted.items())
+    assert any(name.startswith("optimizer.") and value.abs().sum() > 0 for name, value in wanted.items())
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-11)
 
 
@@ -68,12 +68,12 @@ def test_one_process_learns_in_two_passes_as_in_one(name: str, whole: Path, tmp_
 
 def test_samples_are_dealt_out_without_repetition() -> None:
     for passes, count in [(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)]:
-        shares = [Share(12, passes, Ranks(rank, count)) for rank in range(count)]
+        shares = [Share(12, passes, DistributedContext(rank, count)) for rank in range(count)]
         per_step = 12 // count
         for step in range(3):
             drawn = [share.number(step * per_step + index) for share in shares for index in range(per_step)]
             assert sorted(drawn) == list(range(12 * step, 12 * step + 12))
-    assert [Share(12, 1, Ranks()).number(index) for index in range(30)] == list(range(30))
+    assert [Share(12, 1, DistributedContext()).number(index) for index in range(30)] == list(range(30))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.training.optimizer import build_optimiser, learning_rate_factor, part_of, prepare_network
+from mmdistill.reference.training.optimizer import build_optimizer, learning_rate_factor, part_of, prepare_network
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage
 
@@ -20,10 +20,10 @@ def test_rates_rise_then_fall_along_a_cosine() -> None:
 
 
 def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
-    rates = LearningRates(trunk=1, fusion=2, classifier=3, optimiser=4, iou_net=5, distillation=6)
+    rates = LearningRates(trunk=1, fusion=2, classifier=3, optimizer=4, iou_net=5, distillation=6)
     stage = DistilledStage(student, teacher)
-    optimiser = build_optimiser(stage, TrainingSettings(learning_rates=rates))
-    rate_of = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    optimizer = build_optimizer(stage, TrainingSettings(learning_rates=rates))
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     expected = {
         "network.trunks": 1,
         "network.fusions": 2,
@@ -42,6 +42,6 @@ def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teach
 def test_a_frozen_trunk_is_left_out(student: TrackerNetwork) -> None:
     settings = TrainingSettings(frozen_trunk=True)
     prepare_network(student, settings)
-    trained = {id(p) for group in build_optimiser(AloneStage(student), settings).param_groups for p in group["params"]}
+    trained = {id(p) for group in build_optimizer(AloneStage(student), settings).param_groups for p in group["params"]}
     for name, parameter in student.named_parameters():
         assert (id(parameter) in trained) != name.startswith("trunks")

@@ -26,6 +26,6 @@ def test_proposals_spread_from_close_to_far() -> None:
 def test_a_deviation_is_relative_to_the_box() -> None:
     settings = ProposalSettings(count=4000, deviations=(0.1,), minimum_iou=0.0)
     proposals, _ = propose([100, 100, 90, 40], settings, np.random.default_rng(0))
-    centres = proposals[:, :2] + proposals[:, 2:] / 2
-    assert centres.std(axis=0) == pytest.approx([6, 6], rel=0.06)  # a tenth of sqrt(90 * 40)
+    centers = proposals[:, :2] + proposals[:, 2:] / 2
+    assert centers.std(axis=0) == pytest.approx([6, 6], rel=0.06)  # a tenth of sqrt(90 * 40)
     assert np.log(proposals[:, 2:]).std(axis=0) == pytest.approx([0.1, 0.1], rel=0.06)

@@ -9,7 +9,7 @@ from mmdistill.reference.crops import DEVIATION, MEAN, to_tensor
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import batches, collate
 from mmdistill.reference.training.sampler import Jitter, Sampler, SampleSettings, _contrasted
-from mmdistill.toolkit.boxes import centres
+from mmdistill.toolkit.boxes import centers
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import CachedSequence, FramePair
 
@@ -22,9 +22,9 @@ class Marked:
     name = "marked"
     attributes: dict[str, np.ndarray] = {}  # noqa: RUF012
 
-    def __init__(self, length: int = 80, labelled: slice = slice(None)) -> None:
+    def __init__(self, length: int = 80, labeled: slice = slice(None)) -> None:
         self.boxes = np.full((length, 4), np.nan)
-        self.boxes[labelled] = [60, 50, 24, 16]
+        self.boxes[labeled] = [60, 50, 24, 16]
         self.asked: list[int] = []
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ def test_a_still_image_gives_all_six() -> None:
 
 
 def test_crops_follow_their_boxes_in_both_modalities() -> None:
-    source = Sampler([Marked()], 96, 5.0, SampleSettings(grey=0.0, brightness=0.0))
+    source = Sampler([Marked()], 96, 5.0, SampleSettings(gray=0.0, brightness=0.0))
     for number in range(20):
         sample = source.sample(number)
         for part in (sample.train, sample.test):
@@ -94,24 +94,24 @@ def test_jitter_is_as_far_as_stated() -> None:
     source = Sampler([Marked()], 100, 5.0, settings)
     samples = [source.sample(number) for number in range(200)]
     side = 100 / 5
-    train = np.concatenate([centres(s.train.boxes) for s in samples]) - 50
-    test = np.concatenate([centres(s.test.boxes) for s in samples]) - 50
+    train = np.concatenate([centers(s.train.boxes) for s in samples]) - 50
+    test = np.concatenate([centers(s.test.boxes) for s in samples]) - 50
     assert abs(train).max() < 1  # whole image pixels
     assert abs(test).max() == pytest.approx(4.5 / 2 * side, rel=0.05)
     assert abs(test).mean() == pytest.approx(4.5 / 4 * side, rel=0.1)
 
 
-def test_grey_takes_the_colour_of_all_rgb_crops() -> None:
-    sample = sampler(grey=1.0, brightness=0.0).sample(0)
+def test_gray_takes_the_color_of_all_rgb_crops() -> None:
+    sample = sampler(gray=1.0, brightness=0.0).sample(0)
     for crop in [*sample.train.images.rgb, *sample.test.images.rgb]:
         assert (crop == crop[..., :1]).all()
 
 
 def test_modalities_may_change_places_for_a_whole_sample() -> None:
-    plain, other = ({"grey": 0.0, "brightness": 0.0, "swap": swap} for swap in (0.0, 1.0))
+    plain, other = ({"gray": 0.0, "brightness": 0.0, "swap": swap} for swap in (0.0, 1.0))
     swapped = sampler(**other).sample(0)
     for part in (swapped.train, swapped.test):
-        for tir in part.images.tir:  # RGB without its colour
+        for tir in part.images.tir:  # RGB without its color
             assert (tir == tir[..., :1]).all()
     bright = Sampler([Marked()], 96, 5.0, SampleSettings(**plain)).sample(0)  # type: ignore[arg-type]
     dark = Sampler([Marked()], 96, 5.0, SampleSettings(**other)).sample(0)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_modalities_may_change_places_for_a_whole_sample() -> None:
 
 def test_contrast_changes_about_the_mean() -> None:
     (scene,) = synthetic_sequences(1, seed=0, settings=SETTINGS)
-    fixed = SampleSettings(grey=0.0, brightness=0.0)
+    fixed = SampleSettings(gray=0.0, brightness=0.0)
     plain, varied = (Sampler([scene], 96, 5.0, replace(fixed, contrast=value)) for value in (0.0, 0.4))
     deviations = [np.log(np.std(varied.sample(n).test.images.rgb[0])) for n in range(60)]
     assert np.std(deviations) > np.std([np.log(np.std(plain.sample(n).test.images.rgb[0])) for n in range(60)]) + 0.1
@@ -153,7 +153,7 @@ def test_shapes_of_a_batch() -> None:
     assert batch.overlaps.shape == (1, 4, 8)
 
 
-def test_images_travel_as_bytes_and_are_normalised_where_they_arrive_to_the_same_bits() -> None:
+def test_images_travel_as_bytes_and_are_normalized_where_they_arrive_to_the_same_bits() -> None:
     samples = [sampler(train_frames=2, test_frames=1).sample(n) for n in range(3)]
     batch = collate(samples)
     there = batch.to(torch.device("cpu"))
@@ -167,7 +167,7 @@ def test_images_travel_as_bytes_and_are_normalised_where_they_arrive_to_the_same
     torch.testing.assert_close(there.to(torch.device("cpu")), there, rtol=0, atol=0)
 
 
-def test_images_are_normalised_as_for_imagenet() -> None:
+def test_images_are_normalized_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)
     np.testing.assert_allclose(to_tensor([image])[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 from mmdistill.reference.models.config import Fusion, NetworkSettings, single_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch, batches
-from mmdistill.reference.training.optimizer import build_optimiser, part_of, prepare_network
+from mmdistill.reference.training.optimizer import build_optimizer, part_of, prepare_network
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
@@ -95,14 +95,14 @@ def test_each_term_is_finite_after_a_hundred_steps(
     stage = DistilledStage(student, teacher)
     settings = TrainingSettings()
     prepare_network(student, settings)
-    optimiser = build_optimiser(stage, settings)
+    optimizer = build_optimizer(stage, settings)
     first, terms = None, None
     for batch in batches(sampler, 2, start=0, stop=100):
         terms = stage(batch)
         first = first or {name: value.item() for name, value in terms.items()}
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         terms.total.backward()
-        optimiser.step()
+        optimizer.step()
     assert terms is not None
     assert first is not None
     assert list(terms) == EVERY_TERM
@@ -167,7 +167,7 @@ def test_every_fusion_of_table_three_can_be_distilled(fusion: Fusion, batch: Bat
     student = TrackerNetwork(NetworkSettings(fusion=fusion, width=4, crop_size=96))
     stage = DistilledStage(student, teacher)
     terms = stage(batch)
-    # A fusion without a choice has no paths to penalise.
+    # A fusion without a choice has no paths to penalize.
     assert list(terms) == [name for name in EVERY_TERM if name != "penalty"]
     terms.total.backward()
     assert not unreached(stage, {"trunks", "fusions", "classifier", "iou_net"})

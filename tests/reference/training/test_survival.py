@@ -23,7 +23,7 @@ from mmdistill.reference.models.weights import read_tensors, write_tensors
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training import data_loader as loading
 from mmdistill.reference.training.checkpoint import Progress, StepLog, save_checkpoint
-from mmdistill.reference.training.optimizer import build_optimiser
+from mmdistill.reference.training.optimizer import build_optimizer
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
@@ -314,15 +314,15 @@ def test_a_first_step_of_nan_is_skipped_too(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     broken = stage()
     path = tmp_path / CHECKPOINT
-    optimiser = build_optimiser(broken, SETTINGS)
-    save_checkpoint(path, broken, optimiser, Progress(1, {}, []), "{}")
+    optimizer = build_optimizer(broken, SETTINGS)
+    save_checkpoint(path, broken, optimizer, Progress(1, {}, []), "{}")
     before = path.read_bytes()
     with torch.no_grad():
         next(broken.parameters())[0] = float("inf")
     with pytest.raises(
         DataError, match=r"step 1: made stage.network.* infinite or NaN; the checkpoint stays as it was"
     ):
-        save_checkpoint(path, broken, optimiser, Progress(2, {}, []), "{}")
+        save_checkpoint(path, broken, optimizer, Progress(2, {}, []), "{}")
     assert path.read_bytes() == before
 
 

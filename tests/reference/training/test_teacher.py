@@ -9,7 +9,7 @@ from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.stages import DistillationSettings
-from mmdistill.reference.training.teacher import FUSED_FOR, LEVELS_FOR, RESPONSE_FOR, Shown, Teacher
+from mmdistill.reference.training.teacher import FUSED_FOR, LEVELS_FOR, RESPONSE_FOR, DistillationFeatures, Teacher
 
 EVERY_PART = sorted(LEVELS_FOR | FUSED_FOR | RESPONSE_FOR)
 
@@ -24,11 +24,11 @@ def _learned_statistics(batch: Batch, teacher: TrackerNetwork) -> None:
     teacher.eval()
 
 
-def whole(network: TrackerNetwork, batch: Batch) -> Shown:
+def whole(network: TrackerNetwork, batch: Batch) -> DistillationFeatures:
     """All that the network's own forward pass shows."""
     with torch.no_grad():
         predictions = network(batch.train, batch.train_boxes, batch.test, batch.proposals)
-    return Shown.of(predictions)
+    return DistillationFeatures.of(predictions)
 
 
 @pytest.mark.parametrize("part", EVERY_PART)
@@ -36,7 +36,9 @@ def test_it_shows_what_its_network_predicts(part: str, batch: Batch, teacher: Tr
     shown = Teacher(teacher, (part,)).show(batch)
     asked = [part in parts for parts in (LEVELS_FOR, FUSED_FOR, RESPONSE_FOR)]
     assert [each is not None for each in shown] == asked
-    expected = Shown(*(each if there else None for each, there in zip(whole(teacher, batch), asked, strict=True)))
+    expected = DistillationFeatures(
+        *(each if there else None for each, there in zip(whole(teacher, batch), asked, strict=True))
+    )
     torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-5)
     assert not any(values.requires_grad for values in tree_leaves(shown) if values is not None)
 

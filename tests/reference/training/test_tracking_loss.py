@@ -34,9 +34,9 @@ def test_a_perfect_prediction_costs_nothing(batch: Batch, student: TrackerNetwor
 def test_labels_peak_at_the_target(batch: Batch, student: TrackerNetwork) -> None:
     label = labels(batch.test_boxes, student.settings)
     assert label.shape == (2, 2, 7, 7)
-    centre = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16
+    center = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16
     for m in range(2):
         for s in range(2):
-            x, y = centre[m, s].tolist()
+            x, y = center[m, s].tolist()
             if 0 <= x <= 6 and 0 <= y <= 6:
                 assert label[m, s].argmax().item() == round(y) * 7 + round(x)

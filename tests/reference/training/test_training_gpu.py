@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
-from mmdistill.reference.training.train_step import Learner
+from mmdistill.reference.training.train_step import TrainStep
 from mmdistill.reference.training.trainer import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
@@ -36,7 +36,7 @@ def learned(
     made: Stage, batch: Batch, device: torch.device, settings: TrainingSettings = SETTINGS
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Take a step; return the terms' values and each parameter's gradient."""
-    learner = Learner(made, settings, device, Ranks())
+    learner = TrainStep(made, settings, device, DistributedContext())
     outcome = learner.step(0, [batch])
     assert not outcome.skipped
     return outcome.values, {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}

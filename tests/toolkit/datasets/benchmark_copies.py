@@ -28,12 +28,12 @@ def write(path: Path, text: str) -> None:
 
 
 def images(folder: Path, names: Sequence[str], level: int = 0) -> None:
-    """Write frames whose grey says which they are."""
+    """Write frames whose gray says which they are."""
     for index, name in enumerate(names):
         write_image(folder / name, np.full((48, 64, 3), 20 * (index % 12) + level, np.uint8))
 
 
-def grey(benchmark: Benchmark, name: str, index: int) -> tuple[int | None, int | None]:
+def gray(benchmark: Benchmark, name: str, index: int) -> tuple[int | None, int | None]:
     sequence = next(each for each in benchmark.sequences if each.name == name)
     rgb, tir = sequence.frame(index)
     return tuple(None if image is None else round(image[0, 0, 0]) for image in (rgb, tir))

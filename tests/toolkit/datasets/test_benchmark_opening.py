@@ -41,7 +41,7 @@ def test_notes_beside_annotations_are_told_from_damaged_annotations(tmp_path: Pa
     found = open_benchmark("ptb-tir", tmp_path, images=False)
     assert names(found) == ["car", "man"]
     assert found.coverage.line == "ptb-tir: 2 of 60 sequences"
-    assert found.oddities.lines()[:5] == [f"{OTHER_TEXTS}: 4", *(f"  {name}.txt" for name in sorted(notes))]
+    assert found.data_issues.lines()[:5] == [f"{OTHER_TEXTS}: 4", *(f"  {name}.txt" for name in sorted(notes))]
     for damaged in ("", "10,20,8\n", "10,20,8,6,1\n", "10,20,eight,6\n", "x,y,w,h\n10,20,8,6\n", "1 2 3 4\0"):
         (tmp_path / "car.txt").write_text(damaged, encoding=encoding)
         with pytest.raises(DataError, match=r"car\.txt"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import (
     NO_SEQUENCE,
     STRAY,
@@ -136,10 +136,10 @@ def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path
         sequence_folder(tmp_path / name, {"img": 2})
     (tmp_path / "notes" / "figures").mkdir(parents=True)
     (tmp_path / "Thumbs.db").touch()
-    oddities = Oddities()
-    assert [sequence.name for sequence in read_sequences(tmp_path, oddities=oddities)] == ["car"]
+    data_issues = DataIssues()
+    assert [sequence.name for sequence in read_sequences(tmp_path, data_issues=data_issues)] == ["car"]
     listed = ["  .ipynb_checkpoints", "  @eaDir", "  Thumbs.db", "  __MACOSX"]
-    assert sorted(oddities.lines()) == sorted([f"{STRAY}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
+    assert sorted(data_issues.lines()) == sorted([f"{STRAY}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
     images(tmp_path / "man" / "img", 1)  # frames without an annotation are meant as a sequence
     with pytest.raises(DataError, match=r"man: expected a sequence's folder with groundtruth\.txt"):
         read_sequences(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_copies import FRAMES, NAMES, boxes, grey, gtot, names, write
+from benchmark_copies import FRAMES, NAMES, boxes, gray, gtot, names, write
 
 from mmdistill.toolkit.datasets import open_benchmark
 from mmdistill.toolkit.datasets.attributes import UNNAMED
@@ -18,12 +18,12 @@ def test_gtot(tmp_path: Path) -> None:
     write(root / "sequencesAttr.txt", "1\t0\t0\t0\t0\t0\t1\n" * 3 + "0\t1\t0\t0\t0\t0\t0\n")
     benchmark = open_benchmark("gtot", root)
     assert names(benchmark) == NAMES
-    assert benchmark.oddities.lines() == []
+    assert benchmark.data_issues.lines() == []
     assert benchmark.coverage.line == "gtot: 4 of 50 sequences"
     sequence = benchmark.sequences[0]
     np.testing.assert_array_equal(sequence.truths, [boxes(10), boxes(12)])
     np.testing.assert_array_equal(sequence.boxes, boxes(10))
-    assert grey(benchmark, "1boy`s", 2) == (40, 45)
+    assert gray(benchmark, "1boy`s", 2) == (40, 45)
     assert {name: flags[0] for name, flags in sequence.attributes.items()} == {
         "OCC": True, "LSV": False, "FM": False, "LI": False, "TC": False, "SO": False, "DEF": True,
     }  # fmt: skip
@@ -67,7 +67,7 @@ def test_gtots_eight_columns_without_names(tmp_path: Path) -> None:
     root = gtot(tmp_path, ["a", "b"])
     write(root / "sequencesAttr.txt", "a\t0\t1\t0\t0\t1\t0\t0\t0\nb\t1\t0\t0\t0\t0\t0\t0\t1\n")
     assert flags(root)["b"] == {f"attribute {k}": k in (1, 8) for k in range(1, 9)}
-    assert f"{UNNAMED}: 1" in open_benchmark("gtot", root, images=False).oddities.lines()
+    assert f"{UNNAMED}: 1" in open_benchmark("gtot", root, images=False).data_issues.lines()
     assert flags(root, attribute_names=EIGHT)["b"] == {name: name in ("OCC", "DEF") for name in EIGHT}
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_table_of_attributes_is_said(tmp_path: Path, table: str, probl
     write(root / "sequencesAttr.txt", table)
     found = open_benchmark("gtot", root, images=False)
     assert not any(each.attributes for each in found.sequences)
-    assert problem in "\n".join(found.oddities.lines())
+    assert problem in "\n".join(found.data_issues.lines())
 
 
 def test_files_and_folders_in_other_letter_case(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_files_and_folders_in_other_letter_case(tmp_path: Path) -> None:
     benchmark = open_benchmark("gtot", root)
     assert names(benchmark) == NAMES
     np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes(10), boxes(12)])
-    assert grey(benchmark, "1boy`s", 2) == (40, 45)
+    assert gray(benchmark, "1boy`s", 2) == (40, 45)

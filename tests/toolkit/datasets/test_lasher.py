@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_copies import NAMES, boxes, grey, lasher, lines, names, write
+from benchmark_copies import NAMES, boxes, gray, lasher, lines, names, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import Benchmark, open_benchmark
 from mmdistill.toolkit.datasets import lasher as lasher_layout
 from mmdistill.toolkit.datasets.attributes import NO_FILE
@@ -53,10 +53,10 @@ def test_lasher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         benchmark = open_benchmark("lasher", place, partial=True)
         assert names(benchmark) == NAMES
         assert len(benchmark.sequences[0].truths) == 1
-        assert [grey(benchmark, "man 2", index) for index in (0, 1)] == [(0, 5), (20, 25)]
+        assert [gray(benchmark, "man 2", index) for index in (0, 1)] == [(0, 5), (20, 25)]
         flags_of = {each.name: [k for k, v in each.attributes.items() if v.all()] for each in benchmark.sequences}
         assert flags_of == {"1boy`s": ["NO"], "dog's_[1]": ["PO"], "man 2": ["TO"], "man 10": []}
-        assert "expected 19 flags, one for each attribute, got 2" in "\n".join(benchmark.oddities.lines())
+        assert "expected 19 flags, one for each attribute, got 2" in "\n".join(benchmark.data_issues.lines())
 
 
 def test_parts_of_a_copy_without_official_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_parts_of_a_copy_without_official_names(tmp_path: Path, monkeypatch: pyt
     everything = open_benchmark("lasher", tmp_path, split="all", partial=True)
     assert names(everything) == ["a", "b", "c"]
     assert [len(each.attributes) for each in everything.sequences] == [0, 0, 19]
-    assert f"{NO_FILE}: 2" in everything.oddities.lines()
+    assert f"{NO_FILE}: 2" in everything.data_issues.lines()
     with pytest.raises(DataError, match=r"expected sequences of lasher \(test\), got others such as a, b"):
         open_benchmark("lasher", tmp_path / "TrainingSet", partial=True)
     monkeypatch.chdir(training)
@@ -169,7 +169,7 @@ def test_the_toolkits_folder_of_all_1224_sequences(tmp_path: Path) -> None:
     test = opened(root / "testingsetList.txt")
     assert sorted(names(test)) == sorted(TEST)
     assert all(len(each.attributes) == 19 for each in test.sequences)
-    assert not test.oddities.lines()
+    assert not test.data_issues.lines()
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
@@ -200,7 +200,7 @@ def test_no_official_test_sequence_is_trained_on(tmp_path: Path) -> None:
     assert sorted(names(train)) == sorted(TRAIN[:3])
     test = opened(tmp_path, partial=True)
     assert sorted(names(test)) == sorted(TEST[:3])
-    assert f"{MISPLACED}: 1" in test.oddities.lines()
+    assert f"{MISPLACED}: 1" in test.data_issues.lines()
 
 
 def test_names_that_differ_in_case_or_quotes_are_the_official_ones(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_names_that_differ_in_case_or_quotes_are_the_official_ones(tmp_path: Pat
     files(tmp_path, (quoted.replace("`", "'").upper(), *(name for name in TEST if name != quoted)))
     found = opened(tmp_path)
     assert found.coverage.complete
-    assert f"{OTHER_NAMES}: 1" in found.oddities.lines()
+    assert f"{OTHER_NAMES}: 1" in found.data_issues.lines()
     files(tmp_path, (quoted,))  # now the other one is another sequence
     assert quoted.replace("`", "'").upper() not in names(opened(tmp_path))
 
@@ -218,7 +218,7 @@ def test_the_copys_own_list_never_makes_the_test_split(tmp_path: Path) -> None:
     write(tmp_path / "testingsetList.txt", "\n".join((*TEST[:-1], TRAIN[0], TRAIN[0])))
     found = opened(tmp_path)
     assert sorted(names(found)) == sorted(TEST)
-    said = "\n".join(found.oddities.lines())
+    said = "\n".join(found.data_issues.lines())
     assert f"{OTHER_LIST}: 2\n" in said
     assert f"testingsetList.txt: {TRAIN[0]}" in said
 
@@ -233,7 +233,7 @@ def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
     write(tmp_path / "__MACOSX" / "testingsetList.txt", "car")
     found = opened(tmp_path)
     assert sorted(names(found)) == sorted(TEST)
-    assert found.oddities.lines() == [
+    assert found.data_issues.lines() == [
         *(f"{STRAY}: 2", "  __MACOSX", "  ._car.txt"),
         *(f"{OTHER_TEXTS}: 2", "  Attributes_order.txt", "  train_sequence.txt"),
     ]
@@ -261,7 +261,7 @@ def test_images_and_annotations_in_folders_apart(tmp_path: Path) -> None:
     files(tmp_path / "annos", TEST)
     found = open_benchmark("lasher", tmp_path, partial=True)
     assert sorted(names(found)) == sorted(TEST[:2])
-    assert grey(found, TEST[0], 1) == (20, 25)
+    assert gray(found, TEST[0], 1) == (20, 25)
 
 
 @given(
@@ -279,7 +279,9 @@ def test_the_splits_part_any_copy_that_has_an_official_name(
     test = {TEST[0], *(TEST[number] for number in here)}
     found = [SequenceFiles(name, (root / folder / f"{name}.txt",), Pair(None, None)) for name in (*others, *test)]
     select = {split: lasher_layout.lasher(split).select for split in ("test", "train", "all")}
-    chosen = {split: choose((root, found), root, Oddities()) for split, choose in select.items() if choose is not None}
+    chosen = {
+        split: choose((root, found), root, DataIssues()) for split, choose in select.items() if choose is not None
+    }
     names_of = {split: {each.name for each in files} for split, (files, _) in chosen.items()}
     assert names_of["test"] == test
     assert names_of["train"] == (set() if folder == "testingset" and not listed else set(others))

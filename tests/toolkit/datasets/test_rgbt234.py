@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_copies import FRAMES, NAMES, boxes, grey, lines, names, rgbt234, write
+from benchmark_copies import FRAMES, NAMES, boxes, gray, lines, names, rgbt234, write
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets import open_benchmark
@@ -22,7 +22,7 @@ def test_rgbt234(tmp_path: Path, name: str) -> None:
     write(root / "attr_txt" / "TC.txt", "1\n1\n0\n1\n")
     benchmark = open_benchmark(name, root)  # type: ignore[arg-type]
     assert names(benchmark) == NAMES
-    assert grey(benchmark, "dog's_[1]", 4) == (80, 85)
+    assert gray(benchmark, "dog's_[1]", 4) == (80, 85)
     np.testing.assert_array_equal(benchmark.sequences[1].truths, [boxes(10), boxes(12)])
     flags = {each.name: {key: bool(value[0]) for key, value in each.attributes.items()} for each in benchmark.sequences}
     assert flags == {
@@ -41,7 +41,7 @@ def test_trackers_start_from_init_and_it_is_said_where_it_disagrees(tmp_path: Pa
     assert sequence.boxes[0].tolist() == [144, 53, 24, 45]
     np.testing.assert_array_equal(sequence.boxes[1:], boxes(10)[1:])
     np.testing.assert_array_equal(sequence.truths[0], boxes(10))
-    assert benchmark.oddities.lines()[:2] == [
+    assert benchmark.data_issues.lines()[:2] == [
         f"{OTHER_START}: 1",
         "  afterrain: 144,53,24,45; first of visible.txt 10,20,8,6, of infrared.txt 12,20,8,6",
     ]
@@ -53,18 +53,18 @@ def test_one_modality_a_frame_shorter(tmp_path: Path) -> None:
     write(root / "car" / "infrared.txt", lines(boxes(12)[:4], ","))
     benchmark = open_benchmark("rgbt234", root)
     assert len(benchmark.sequences[0]) == FRAMES
-    assert grey(benchmark, "car", 3) == (60, 65)
-    assert grey(benchmark, "car", 4) == (80, None)
+    assert gray(benchmark, "car", 3) == (60, 65)
+    assert gray(benchmark, "car", 4) == (80, None)
     assert np.isnan(benchmark.sequences[0].truths[1][4]).all()
-    assert benchmark.oddities.lines()[:2] == [f"{UNEQUAL_TRUTHS}: 1", "  car: 5 and 4"]
+    assert benchmark.data_issues.lines()[:2] == [f"{UNEQUAL_TRUTHS}: 1", "  car: 5 and 4"]
 
 
 def test_an_image_lost_between_others(tmp_path: Path) -> None:
     root = rgbt234(tmp_path, ["car"])
     (root / "car" / "visible" / "00003v.png").unlink()
     benchmark = open_benchmark("rgbt234", root)
-    assert [grey(benchmark, "car", index) for index in (1, 2, 3)] == [(20, 25), (None, 45), (60, 65)]
-    assert benchmark.oddities.lines()[0] == f"{LOST}: 1"
+    assert [gray(benchmark, "car", index) for index in (1, 2, 3)] == [(20, 25), (None, 45), (60, 65)]
+    assert benchmark.data_issues.lines()[0] == f"{LOST}: 1"
 
 
 def test_both_modalities_a_frame_shorter_than_the_boxes(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_both_modalities_a_frame_shorter_than_the_boxes(tmp_path: Path) -> None:
     for image in root.glob("car/*/00005*"):
         image.unlink()
     benchmark = open_benchmark("rgbt234", root)
-    assert grey(benchmark, "car", 4) == (None, None)
+    assert gray(benchmark, "car", 4) == (None, None)
     for image in root.glob("car/*/00004*"):
         image.unlink()
     with pytest.raises(DataError, match="sequence car: expected an image for each of 5 boxes, got 3"):
@@ -89,7 +89,7 @@ def test_line_ends_marks_and_empty_lines(tmp_path: Path) -> None:
     rgb, tir = benchmark.sequences[0].truths
     np.testing.assert_array_equal(rgb, boxes(10))
     assert np.flatnonzero(np.isnan(tir).all(axis=1)).tolist() == [2]
-    assert benchmark.oddities.lines()[0] == f"{EMPTY_LINES}: 1"
+    assert benchmark.data_issues.lines()[0] == f"{EMPTY_LINES}: 1"
 
 
 def test_what_can_not_be_used_stops_or_is_left_out(tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ def test_what_can_not_be_used_stops_or_is_left_out(tmp_path: Path) -> None:
         open_benchmark("rgbt234", root)
     benchmark = open_benchmark("rgbt234", root, unusable="skip")
     assert names(benchmark) == ["1boy`s", "dog's_[1]"]
-    assert benchmark.oddities.lines()[0] == f"{UNUSABLE}: 2"
-    assert "man 10/infrared.txt: cannot read the file" in benchmark.oddities.lines()[2]
+    assert benchmark.data_issues.lines()[0] == f"{UNUSABLE}: 2"
+    assert "man 10/infrared.txt: cannot read the file" in benchmark.data_issues.lines()[2]
 
 
 def test_sequences_that_a_list_has_but_the_copy_has_not(tmp_path: Path) -> None:
     root = rgbt234(tmp_path)
     write(root / "SequencesName.txt", "\n".join([*NAMES, "soccer"]))
-    said = open_benchmark("rgbt234", root, images=False).oddities.lines()
+    said = open_benchmark("rgbt234", root, images=False).data_issues.lines()
     assert said[:2] == ["sequences that SequencesName.txt lists, but that are not there: 1", "  soccer"]
 
 
@@ -119,7 +119,7 @@ def test_malformed_attributes_are_said_and_left_out(tmp_path: Path) -> None:
     write(root / "attr_txt" / "TC.txt", "1 0 0 1")
     benchmark = open_benchmark("rgbt234", root, images=False)
     assert list(benchmark.sequences[0].attributes) == ["TC"]
-    said = "\n".join(benchmark.oddities.lines())
+    said = "\n".join(benchmark.data_issues.lines())
     assert "FM.txt: expected 4 flags, one a sequence, got 2" in said
     assert "LI.txt: expected flags 0 or 1, got 'no'" in said
 
@@ -133,7 +133,7 @@ def test_rgbt210_with_one_ground_truth_in_init(tmp_path: Path) -> None:
     benchmark = open_benchmark("rgbt210", root)
     np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes(10), boxes(10)])
     np.testing.assert_array_equal(benchmark.sequences[0].boxes, boxes(10))
-    assert grey(benchmark, "man", 2) == (40, 45)
+    assert gray(benchmark, "man", 2) == (40, 45)
     assert benchmark.coverage.line == "rgbt210: 2 of 210 sequences"
     with pytest.raises(DataError, match=r"car/visible\.txt: cannot read the file"):
         open_benchmark("rgbt234", root)  # has one for each modality
@@ -152,6 +152,6 @@ def test_attributes_of_lists_with_other_capitals_repeated_names_and_notes(tmp_pa
     benchmark = open_benchmark("rgbt234", root, images=False)
     flags = {each.name: {key: bool(value[0]) for key, value in each.attributes.items()} for each in benchmark.sequences}
     assert flags == {"Car": {"PO": True}, "man": {"PO": False}}
-    said = "\n".join(benchmark.oddities.lines())
+    said = "\n".join(benchmark.data_issues.lines())
     assert "TC.txt: sequence man comes twice with different flags" in said
     assert "README" not in said

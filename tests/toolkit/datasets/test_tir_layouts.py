@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_copies import FRAMES, NAMES, boxes, grey, images, lines, names, write
+from benchmark_copies import FRAMES, NAMES, boxes, gray, images, lines, names, write
 
 from mmdistill.toolkit.datasets import open_benchmark
 
@@ -26,7 +26,7 @@ def test_tir(tmp_path: Path, name: str, sequences: str, annotations: str, digits
     root = tir(tmp_path, sequences, annotations, digits, flags)
     benchmark = open_benchmark(name, root)  # type: ignore[arg-type]
     assert names(benchmark) == NAMES
-    assert grey(benchmark, "dog's_[1]", 2) == (None, 40)
+    assert gray(benchmark, "dog's_[1]", 2) == (None, 40)
     np.testing.assert_array_equal(benchmark.sequences[0].boxes, boxes())
     attributes = benchmark.sequences[0].attributes
     assert list(attributes) == [f"attribute {k}" for k in range(1, flags + 1)]
@@ -48,7 +48,7 @@ def test_tir_frames_without_annotation_and_annotation_without_frames(tmp_path: P
         image.unlink()
     benchmark = open_benchmark("lsotb-tir", root, unusable="skip")
     assert names(benchmark) == ["1boy`s", "dog's_[1]"]
-    said = "\n".join(benchmark.oddities.lines())
+    said = "\n".join(benchmark.data_issues.lines())
     assert "anno/man 2.txt: cannot read the file" in said
     assert "man 10/img: expected images" in said
 
@@ -58,4 +58,4 @@ def test_tir_in_otb_style_folders(tmp_path: Path, name: str) -> None:
     images(tmp_path / "a" / "img", [f"{k}.png" for k in range(FRAMES)])
     write(tmp_path / "a" / "groundtruth_rect.txt", lines(boxes(), ","))
     benchmark = open_benchmark(name, tmp_path)  # type: ignore[arg-type]
-    assert grey(benchmark, "a", 1) == (None, 20)
+    assert gray(benchmark, "a", 1) == (None, 20)

@@ -39,7 +39,7 @@ def check(car: Path, **options: bool) -> tuple[Checked, list[str]]:
     checked = check_benchmark("rgbt210", car.parent, **options)
     assert checked.coverage is not None
     assert checked.coverage.line.startswith(f"rgbt210: {checked.usable} of 210 sequences")
-    return checked, [line for line in checked.oddities.lines() if line != NO_ATTRIBUTES]
+    return checked, [line for line in checked.data_issues.lines() if line != NO_ATTRIBUTES]
 
 
 def remove(folder: Path, *indices: int) -> None:
@@ -116,7 +116,7 @@ def test_vot_style_folders(tmp_path: Path) -> None:
         (tmp_path / name / "groundtruth.txt").write_text("10,10,8,6\n" * 3)
     checked = check_benchmark("vot", tmp_path)
     assert (checked.sequences, checked.usable) == (2, 1)
-    assert "at most a box for each of 2 frames, got 3" in checked.oddities.lines()[-1]
+    assert "at most a box for each of 2 frames, got 3" in checked.data_issues.lines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_vot_style_folders(tmp_path: Path) -> None:
 def test_the_real_annotations(metrics: Path, name: str, place: str, sequences: int) -> None:
     checked = check_benchmark(name, metrics / place, images=False)  # type: ignore[arg-type]
     assert (checked.sequences, checked.usable) == (sequences, sequences)
-    said = "\n".join(checked.oddities.lines())
+    said = "\n".join(checked.data_issues.lines())
     shown = "afterrain: 144,53,24,45; first of visible.txt 144,53,10,80, of infrared.txt 147,53,24,45"
     assert (shown in said) == (name == "rgbt234")
     assert "are used" not in said

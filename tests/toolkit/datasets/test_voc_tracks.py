@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_copies import grey, images, names, write
+from benchmark_copies import gray, images, names, write
 
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.data_issues import DataError
@@ -44,7 +44,7 @@ def test_the_training_layout(tmp_path: Path, beside: str) -> None:
     expected = np.array([[10.0 + k, 8, 20, 32] for k in range(4)])
     expected[2] = np.nan
     np.testing.assert_array_equal(found.sequences[0].boxes, expected)
-    assert grey(found, "person_041", 3) == (None, 60)
+    assert gray(found, "person_041", 3) == (None, 60)
     [again] = pickle.loads(pickle.dumps(training_sequences(f"lsotb-tir:{root}", count=0, seed=0)))
     np.testing.assert_array_equal(again.boxes, expected)
     with pytest.raises(DataError, match="expected the sequences of lsotb-tir"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmark_copies import boxes, grey, images, lines, names, write
+from benchmark_copies import boxes, gray, images, lines, names, write
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets import open_benchmark
@@ -20,7 +20,7 @@ def test_vot(tmp_path: Path) -> None:
     benchmark = open_benchmark("vot", tmp_path, modality="tir")
     assert names(benchmark) == ["a", "b"]
     assert benchmark.sequences[0].boxes[0].tolist() == [10, 20, 8, 6]
-    assert grey(benchmark, "b", 1) == (None, 20)
+    assert gray(benchmark, "b", 1) == (None, 20)
     assert names(open_benchmark("vot", tmp_path / "b")) == ["b"]
     (tmp_path / "b" / "groundtruth_rect.txt").unlink()
     with pytest.raises(DataError, match=r"b: expected a sequence's folder with groundtruth\.txt or"):

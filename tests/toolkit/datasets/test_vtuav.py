@@ -25,9 +25,9 @@ def test_vtuav(tmp_path: Path, place: str, frames: int, labels: int) -> None:
     sequence = open_benchmark("vtuav", tmp_path).sequences[0]
     every = 1 if labels >= 20 else 10
     assert len(sequence) == (labels if every == 1 else frames)
-    labelled = np.flatnonzero(np.isfinite(sequence.truths[0]).all(axis=1))
-    assert labelled.tolist() == [every * k for k in range(labels)]
-    np.testing.assert_array_equal(sequence.truths[1][labelled], other)
+    labeled = np.flatnonzero(np.isfinite(sequence.truths[0]).all(axis=1))
+    assert labeled.tolist() == [every * k for k in range(labels)]
+    np.testing.assert_array_equal(sequence.truths[1][labeled], other)
     if every == 10:
         blind = open_benchmark("vtuav", tmp_path, images=False).sequences[0]
         assert len(blind) == 30

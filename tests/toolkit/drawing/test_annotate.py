@@ -12,17 +12,17 @@ from mmdistill.toolkit.sequence import FramePair, Image
 SKY, ORANGE, WHITE = (86, 180, 233), (230, 159, 0), (255, 255, 255)
 
 
-def grey(height: int, width: int, value: int = 90) -> Image:
+def gray(height: int, width: int, value: int = 90) -> Image:
     return np.full((height, width, 3), value, np.uint8)
 
 
 def frame(height: int = 400, width: int = 500) -> FramePair:
-    return Pair(grey(height, width), grey(height, width, 140))
+    return Pair(gray(height, width), gray(height, width, 140))
 
 
-def extent(image: Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
-    """Return left, top, right and bottom of all pixels of exactly this colour."""
-    rows, columns = np.nonzero((image == colour).all(axis=-1))
+def extent(image: Image, color: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
+    """Return left, top, right and bottom of all pixels of exactly this color."""
+    rows, columns = np.nonzero((image == color).all(axis=-1))
     return (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else None
 
 
@@ -61,17 +61,17 @@ def test_small_images_are_enlarged_with_their_boxes() -> None:
     np.testing.assert_allclose(found, (150, 75, 240, 135), atol=1.5)
 
 
-def test_every_tracker_has_its_colour_and_a_place_in_the_legend() -> None:
+def test_every_tracker_has_its_color_and_a_place_in_the_legend() -> None:
     image = annotate(frame(), {"student": [20, 60, 60, 40], "teacher": [300, 60, 60, 40]}, truth=[150, 250, 90, 70])
-    for colour, left in ((SKY, 20), (ORANGE, 300), (WHITE, 150)):
-        found = extent(image[:400, :500], colour)
+    for color, left in ((SKY, 20), (ORANGE, 300), (WHITE, 150)):
+        found = extent(image[:400, :500], color)
         assert found is not None
         assert found[0] == pytest.approx(left, abs=1.5)
-        assert extent(image[400:], colour) is not None
+        assert extent(image[400:], color) is not None
 
 
 def test_a_missing_modality_is_a_dark_panel_with_words() -> None:
-    for pair, side in ((Pair(None, grey(400, 500)), 0), (Pair(grey(400, 500), None), 500)):
+    for pair, side in ((Pair(None, gray(400, 500)), 0), (Pair(gray(400, 500), None), 500)):
         image = annotate(pair, {"student": [100, 120, 60, 40]})
         assert image.shape[1] == 1000
         panel = image[:400, side : side + 500]
@@ -125,29 +125,29 @@ def response(height: float = 1.0) -> Response:
     return Response(scores.astype(np.float32), np.array([150.0, 100.0, 200.0, 200.0]))
 
 
-def colourful(image: Image) -> int:
-    """Count pixels that are no grey."""
+def colorful(image: Image) -> int:
+    """Count pixels that are no gray."""
     return int((np.ptp(image.astype(int), axis=-1) > 20).sum())
 
 
 def test_the_response_is_drawn_on_tir_and_rgb_stays_as_it_is() -> None:
     image = annotate(frame(), {}, response=response(), panels=choose_panels(True, True, True))
-    assert colourful(image[:400, :500]) == 0
-    assert colourful(image[:400, 500:]) > 500
+    assert colorful(image[:400, :500]) == 0
+    assert colorful(image[:400, 500:]) > 500
     rows, columns = np.nonzero(np.ptp(image[:400, 500:].astype(int), axis=-1) > 20)
     np.testing.assert_allclose([columns.mean(), rows.mean()], [250, 200], atol=1)
-    assert colourful(image[400:]) > 0, "the legend shows its colours"
+    assert colorful(image[400:]) > 0, "the legend shows its colors"
 
 
 def test_without_tir_the_response_is_drawn_on_rgb() -> None:
     panels = choose_panels(True, True, True)
-    image = annotate(Pair(grey(400, 500), None), {}, response=response(), panels=panels, states=Pair("seen", "black"))
-    assert colourful(image[:400, :500]) > 500
-    assert colourful(image[:400, 500:]) == 0
+    image = annotate(Pair(gray(400, 500), None), {}, response=response(), panels=panels, states=Pair("seen", "black"))
+    assert colorful(image[:400, :500]) > 500
+    assert colorful(image[:400, 500:]) == 0
 
 
 def test_why_a_modality_is_missing_is_said() -> None:
-    pair = Pair(grey(400, 500), None)
+    pair = Pair(gray(400, 500), None)
     plain = annotate(pair, {})
     for state in ("missing", "black", "broken"):
         said = annotate(pair, {}, states=Pair("seen", state))
@@ -156,12 +156,12 @@ def test_why_a_modality_is_missing_is_said() -> None:
 
 @pytest.mark.parametrize(("rgb", "tir"), [(True, False), (False, True)])
 def test_one_modality_stands_beside_itself_with_the_response(rgb: bool, tir: bool) -> None:
-    pair = Pair(grey(400, 500) if rgb else None, grey(400, 500) if tir else None)
+    pair = Pair(gray(400, 500) if rgb else None, gray(400, 500) if tir else None)
     image = annotate(pair, {"student": [20, 60, 60, 40]}, response=response(), panels=choose_panels(rgb, tir, True))
     assert image.shape[1] == 1000
     assert extent(image[:400, :500], SKY) is not None
     assert extent(image[:400, 500:], SKY) is not None
-    assert colourful(image[300:350, :500]) == 0
+    assert colorful(image[300:350, :500]) == 0
     alone = annotate(pair, {"student": [20, 60, 60, 40]}, panels=choose_panels(rgb, tir, False))
     assert alone.shape[1] == 500
 
@@ -174,14 +174,14 @@ def test_a_frame_without_any_image_has_the_size_of_the_others() -> None:
 
 
 def test_a_flags_dot_says_how_sure_the_tracker_is() -> None:
-    colours = {}
+    colors = {}
     for flag in ("normal", "uncertain", "not_found", "skipped"):
         strip = annotate(frame(), {}, flag=flag, caption="frame 1")[400:, 600:]
-        colours[flag] = {tuple(colour) for colour in strip.reshape(-1, 3) if np.ptp(colour.astype(int)) > 60}
-    assert (0, 158, 115) in colours["normal"]
-    assert (230, 159, 0) in colours["uncertain"]
-    assert (213, 94, 0) in colours["not_found"]
-    assert not colours["skipped"]
+        colors[flag] = {tuple(color) for color in strip.reshape(-1, 3) if np.ptp(color.astype(int)) > 60}
+    assert (0, 158, 115) in colors["normal"]
+    assert (230, 159, 0) in colors["uncertain"]
+    assert (213, 94, 0) in colors["not_found"]
+    assert not colors["skipped"]
 
 
 def test_large_images_are_reduced_with_their_boxes() -> None:

@@ -24,8 +24,8 @@ def test_a_cell_is_drawn_where_it_stands(row: int, column: int, scale: float) ->
     strength = np.abs(panel.astype(float) - before).sum(axis=-1)
     strength[(panel == (235, 235, 235)).all(axis=-1) | (panel == (24, 24, 24)).all(axis=-1)] = 0  # the corners
     down, across = np.nonzero(strength > 30)
-    centre = np.array([across.mean(), down.mean()]) + 0.5
-    np.testing.assert_allclose(centre / scale, expected, atol=1.5)
+    center = np.array([across.mean(), down.mean()]) + 0.5
+    np.testing.assert_allclose(center / scale, expected, atol=1.5)
 
 
 def test_low_scores_leave_the_image_as_it_is() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
-from mmdistill.toolkit.evaluation.plots import COLOURS, plot_attributes, plot_curves
+from mmdistill.toolkit.evaluation.plots import COLORS, plot_attributes, plot_curves
 from mmdistill.toolkit.evaluation.protocols import RULES
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
@@ -29,8 +29,8 @@ def test_a_mark_for_each_tracker_and_a_row_for_each_attribute(tmp_path: Path) ->
     assert (small.name, large.name) == ("few_attributes.png", "many_attributes.png")
     images = [cv2.imread(str(path)) for path in (small, large)]
     assert images[1].shape[0] > images[0].shape[0] + 17 * 30
-    for colour in COLOURS[:2]:
-        blue_green_red = tuple(int(colour[place : place + 2], 16) for place in (5, 3, 1))
+    for color in COLORS[:2]:
+        blue_green_red = tuple(int(color[place : place + 2], 16) for place in (5, 3, 1))
         pixels = [(image == blue_green_red).all(axis=-1).sum() for image in images]
         assert pixels[1] > 4 * pixels[0] > 100
 
@@ -45,5 +45,5 @@ def test_odd_names_are_no_mathematics_in_any_plot(tmp_path: Path) -> None:
     assert [path.name for path in paths] == [
         "report_success.png",
         "report_precision.png",
-        "report_normalised_precision.png",
+        "report_normalized_precision.png",
     ]

@@ -72,7 +72,7 @@ def written(folder: Path) -> tuple[Path, dict[str, object]]:
         (lambda content: content["sequences"]["c"]["success"].__setitem__(3, 1.5), "sequences.c.success"),
         (lambda content: content["sequences"]["c"]["success"].__setitem__(3, float("nan")), "sequences.c.success"),
         (lambda content: content["sequences"].clear(), "no sequences"),
-        (lambda content: content["rule"].update(colour="red"), "colour"),
+        (lambda content: content["rule"].update(color="red"), "color"),
         (lambda content: content["rule"].update(success="median"), "rule.success: expected one of mean, trapezoids"),
         (lambda content: content["rule"].update(precision_threshold=51), "rule.precision_threshold: expected 0 to 50"),
         (lambda content: content["rule"].update(precision_threshold=True), "rule.precision_threshold"),

@@ -27,15 +27,15 @@ def test_three_images(tmp_path: Path) -> None:
     backend = mpl.rcParams["backend"]
     folder = tmp_path / "report"
     paths = plot_curves({"student": scores(3), "teacher": scores(1)}, folder)
-    assert [path.name for path in paths] == ["success.png", "precision.png", "normalised_precision.png"]
+    assert [path.name for path in paths] == ["success.png", "precision.png", "normalized_precision.png"]
     assert sorted(folder.iterdir()) == sorted(paths)
     images = [cv2.imread(str(path)) for path in paths]
     assert len({image.tobytes() for image in images}) == 3
     for image in images:
         assert image.shape[1] > 800
-        # Both trackers' lines are there, in their colours (BGR).
-        for colour in ((0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)):
-            assert (image == colour).all(axis=-1).sum() > 300
+        # Both trackers' lines are there, in their colors (BGR).
+        for color in ((0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)):
+            assert (image == color).all(axis=-1).sum() > 300
     assert mpl.rcParams["backend"] == backend
 
 
@@ -57,11 +57,11 @@ def legends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trackers: dict[str,
 def test_the_legend_has_the_best_first_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, fair, poor = scores(1, "gtot"), scores(4, "gtot"), scores(12, "gtot")
     trackers = {"fair": fair, "poor": poor, "good": good}
-    success, precision, normalised = legends(tmp_path, monkeypatch, trackers)
+    success, precision, normalized = legends(tmp_path, monkeypatch, trackers)
     ranked = {"good": good.overall, "fair": fair.overall, "poor": poor.overall}
     assert success == [f"[{each.SR:.1f}] {name}" for name, each in ranked.items()]
     assert precision == [f"[{each.PR:.1f}] {name}" for name, each in ranked.items()]
-    assert normalised == [f"[{each.NPR:.1f}] {name}" for name, each in ranked.items()]
+    assert normalized == [f"[{each.NPR:.1f}] {name}" for name, each in ranked.items()]
 
 
 def test_many_trackers_get_a_legend_beside_the_plot(tmp_path: Path) -> None:

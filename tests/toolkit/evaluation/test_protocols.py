@@ -22,12 +22,12 @@ def test_rules_cannot_be_changed() -> None:
 
 def test_descriptions_say_what_differs() -> None:
     assert RULES["gtot"].description == (
-        "pooled over all frames; PR: centre error < 5 px; NPR: normalised error <= 0.2; "
+        "pooled over all frames; PR: center error < 5 px; NPR: normalized error <= 0.2; "
         "SR: area by trapezoids over 21 thresholds; ground truth: the better of both modalities' boxes, "
         "taken as they are; first frame: as predicted"
     )
     assert RULES["lsotb-tir"].description == (
-        "mean of sequences; PR: centre error <= 20 px; NPR: mean over 51 thresholds 0 to 0.5; "
+        "mean of sequences; PR: center error <= 20 px; NPR: mean over 51 thresholds 0 to 0.5; "
         "SR: mean over 21 thresholds; ground truth: TIR boxes, a hit for PR and NPR and a miss for SR where "
         "any of x, y, w, h <= 0; first frame: ground truth, counted"
     )

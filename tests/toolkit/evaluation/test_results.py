@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.box_files import write_boxes
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.evaluation.results import (
     CODES,
     CORNERS,
     EMPTY_LINES,
-    LABELLED_ONLY,
+    LABELED_ONLY,
     LONG,
     PREFIXED,
     RENAMED,
@@ -67,11 +67,11 @@ def test_ambiguous_result(tmp_path: Path) -> None:
     [(4, [0, 1, 2, 3], None), (5, [0, 1, 2, 3, 3], SHORT), (3, [0, 1, 2], LONG), (2, [0, 1], LONG)],
 )
 def test_length_is_fitted_and_said(frames: int, rows: list[int], kind: str | None) -> None:
-    boxes, oddities = np.arange(16.0).reshape(4, 4), Oddities()
-    fitted = fit_length(boxes, frames, where="man.txt", oddities=oddities)
+    boxes, data_issues = np.arange(16.0).reshape(4, 4), DataIssues()
+    fitted = fit_length(boxes, frames, where="man.txt", data_issues=data_issues)
     np.testing.assert_array_equal(fitted, boxes[rows])
     expected = [] if kind is None else [f"{kind}: 1", f"  man.txt: 4 boxes for {frames} frames"]
-    assert oddities.lines() == expected
+    assert data_issues.lines() == expected
 
 
 EVERY_FOURTH = np.arange(12) % 4 == 0  # labels on frames 0, 4 and 8
@@ -79,21 +79,21 @@ EVERY_FOURTH = np.arange(12) % 4 == 0  # labels on frames 0, 4 and 8
 
 @pytest.mark.parametrize(
     ("count", "kind"),
-    [(12, None), (11, None), (9, None), (8, SHORT), (3, LABELLED_ONLY), (13, LONG)],
+    [(12, None), (11, None), (9, None), (8, SHORT), (3, LABELED_ONLY), (13, LONG)],
 )
 def test_where_only_some_frames_have_labels_those_decide(count: int, kind: str | None) -> None:
     labels = np.array([0.0, 4.0, 8.0])
     frames = labels if count == 3 else np.arange(float(count))
-    boxes, oddities = np.repeat(frames[:, None], 4, axis=1), Oddities()
-    fitted = fit_length(boxes, 12, where="x.txt", labelled=EVERY_FOURTH, oddities=oddities)
+    boxes, data_issues = np.repeat(frames[:, None], 4, axis=1), DataIssues()
+    fitted = fit_length(boxes, 12, where="x.txt", labeled=EVERY_FOURTH, data_issues=data_issues)
     assert fitted.shape == (12, 4)
     assert fitted[EVERY_FOURTH, 0].tolist() == ([0, 4, 7] if count == 8 else [0, 4, 8])
-    assert [line.split(": ")[0] for line in oddities.lines()[:1]] == ([] if kind is None else [kind])
+    assert [line.split(": ")[0] for line in data_issues.lines()[:1]] == ([] if kind is None else [kind])
 
 
 def test_too_few_boxes_for_the_labels_are_an_error() -> None:
     with pytest.raises(DataError, match="for each of 12 frames, got 7"):
-        fit_length(np.zeros((7, 4)), 12, where="x.txt", labelled=EVERY_FOURTH)
+        fit_length(np.zeros((7, 4)), 12, where="x.txt", labeled=EVERY_FOURTH)
 
 
 def test_too_short_a_result_is_an_error() -> None:
@@ -112,9 +112,9 @@ def test_results_of_a_benchmark(tmp_path: Path) -> None:
 
 
 def said(folder: Path, frames: dict[str, int]) -> tuple[dict[str, list[list[float]]], list[str]]:
-    oddities = Oddities()
-    results = read_results(folder, frames, oddities=oddities)
-    return {name: boxes.tolist() for name, boxes in results.items()}, oddities.lines()
+    data_issues = DataIssues()
+    results = read_results(folder, frames, data_issues=data_issues)
+    return {name: boxes.tolist() for name, boxes in results.items()}, data_issues.lines()
 
 
 def test_what_is_odd_is_said_kind_by_kind(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
     for name in ("Mine_car", "Mine_man"):
         write_boxes(tmp_path / f"{name}.txt", np.ones((2, 4)))
         (tmp_path / f"._{name}.txt").write_bytes(b"\0\xff")
-    oddities = Oddities()
-    assert set(read_results(tmp_path, {"car": 2, "man": 2}, oddities=oddities)) == {"car", "man"}
-    assert oddities.lines() == [f"{PREFIXED}: 2"]
+    data_issues = DataIssues()
+    assert set(read_results(tmp_path, {"car": 2, "man": 2}, data_issues=data_issues)) == {"car", "man"}
+    assert data_issues.lines() == [f"{PREFIXED}: 2"]
     (tmp_path / "Mine_man.txt").unlink()
     with pytest.raises(DataError, match="no result for sequence man"):
         read_results(tmp_path, {"car": 2, "man": 2})

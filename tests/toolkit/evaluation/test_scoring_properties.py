@@ -54,7 +54,7 @@ def test_curves_are_monotone_and_figures_are_percentages(tracks: tuple[np.ndarra
     predicted, truth = tracks
     scores = score_sequence(predicted, truths_for(rule, truth), rule)
     assert (np.diff(scores.precision) >= 0).all()
-    assert (np.diff(scores.normalised) >= 0).all()
+    assert (np.diff(scores.normalized) >= 0).all()
     assert (np.diff(scores.success) <= 0).all()
     for figure in scores.figures().values():
         assert 0 <= figure <= 100
@@ -101,10 +101,10 @@ def test_appended_frames_count_as_much_as_the_others(
 ) -> None:
     predicted, truth = tracks
     frames = len(truth)
-    labelled = np.tile([[500.0, 500, 40, 20]], (extra, 1))
+    labeled = np.tile([[500.0, 500, 40, 20]], (extra, 1))
     before = score_sequence(predicted, truths_for(rule, truth), rule)
     found = score_sequence(
-        np.concatenate([predicted, labelled]), truths_for(rule, np.concatenate([truth, labelled])), rule
+        np.concatenate([predicted, labeled]), truths_for(rule, np.concatenate([truth, labeled])), rule
     )
     perfect = 97.5 if rule.success == "trapezoids" else 100 * 20 / 21
     expected = [
@@ -113,16 +113,16 @@ def test_appended_frames_count_as_much_as_the_others(
     ]
     assert (found.PR, found.NPR, found.SR) == pytest.approx(tuple(expected))
     lost = score_sequence(
-        np.concatenate([predicted, labelled + 5000]), truths_for(rule, np.concatenate([truth, labelled])), rule
+        np.concatenate([predicted, labeled + 5000]), truths_for(rule, np.concatenate([truth, labeled])), rule
     )
     share = frames / (frames + extra)
     assert (lost.PR, lost.NPR, lost.SR) == pytest.approx((share * before.PR, share * before.NPR, share * before.SR))
-    unlabelled = score_sequence(
-        np.concatenate([predicted, labelled]),
+    unlabeled = score_sequence(
+        np.concatenate([predicted, labeled]),
         truths_for(rule, np.concatenate([truth, np.full((extra, 4), np.nan)])),
         rule,
     )
-    assert unlabelled.figures() == before.figures()
+    assert unlabeled.figures() == before.figures()
 
 
 @given(tracks=box_tracks(), extra=st.integers(1, 20))

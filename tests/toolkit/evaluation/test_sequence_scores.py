@@ -50,7 +50,7 @@ def test_a_box_of_numbers_beyond_reason_is_one_miss(rule: Rule, box: list[float]
     assert (scores.PR, scores.NPR, scores.SR) == pytest.approx((100 * 11 / 12, 100 * 11 / 12, perfect * 11 / 12))
 
 
-def test_centre_error_on_the_threshold() -> None:
+def test_center_error_on_the_threshold() -> None:
     truth = np.tile([100.0, 100, 400, 400], (2, 1))
     predicted = truth + [[0, 0, 0, 0], [20, 0, 0, 0]]
     assert score_sequence(predicted, (truth,), RULES["lasher"]).PR == 100
@@ -68,7 +68,7 @@ def test_overlap_on_a_threshold_is_a_miss() -> None:
     assert score_sequence(predicted, (truth,), RULES["vot"]).SR == pytest.approx(100 * (20 + 10) / 2 / 21)
 
 
-def test_error_is_normalised_by_the_true_size_per_axis() -> None:
+def test_error_is_normalized_by_the_true_size_per_axis() -> None:
     truth = np.tile([0.0, 0, 100, 10], (3, 1)) + [200, 200, 0, 0]
     wide, tall = truth[1] + [18.5, 0, 0, 0], truth[1] + [0, 3.05, 0, 0]
     scores = score_sequence([truth[0], wide, tall], (truth,), RULES["lasher"])
@@ -212,7 +212,7 @@ def test_input_that_does_not_belong_together(
 
 def naive_scores(predicted: list[list[float]], truth: list[list[float]]) -> tuple[float, float, float]:
     """LasHeR's PR, NPR and SR in plain Python."""
-    hits, normalised_hits, successes = 0, 0, 0
+    hits, normalized_hits, successes = 0, 0, 0
     last = truth[0]
     for index, (box, true) in enumerate(zip(predicted, truth, strict=True)):
         if index > 0 and box[2] > 0 and box[3] > 0:
@@ -221,17 +221,17 @@ def naive_scores(predicted: list[list[float]], truth: list[list[float]]) -> tupl
         a, b, c, d = true
         if min(true) <= 0:
             hits += 1
-            normalised_hits += 1
+            normalized_hits += 1
             continue
         dx, dy = (x + w / 2) - (a + c / 2), (y + h / 2) - (b + d / 2)
         hits += math.hypot(dx, dy) <= 20
-        normalised_hits += math.hypot(dx / c, dy / d) <= 0.2
+        normalized_hits += math.hypot(dx / c, dy / d) <= 0.2
         across = max(0.0, min(x + w, a + c) - max(x, a))
         down = max(0.0, min(y + h, b + d) - max(y, b))
         overlap = across * down / (w * h + c * d - across * down)
         successes += sum(overlap > k / 20 for k in range(21))
     frames = len(truth)
-    return 100 * hits / frames, 100 * normalised_hits / frames, 100 * successes / frames / 21
+    return 100 * hits / frames, 100 * normalized_hits / frames, 100 * successes / frames / 21
 
 
 def test_against_a_naive_implementation() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.box_files import write_boxes
-from mmdistill.toolkit.data_issues import DataError, Oddities
+from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.evaluation.curve_file import save_curves
 from mmdistill.toolkit.evaluation.metrics import score_benchmark
 from mmdistill.toolkit.evaluation.protocols import RULES
@@ -111,16 +111,16 @@ def test_scored_folders_are_compared_by_their_curves(tmp_path: Path) -> None:
 
 
 def test_annotations_here_and_images_there(tmp_path: Path, small_benchmark) -> None:
-    pictured = read_part("vot", None, small_benchmark.sequences, Oddities())[0]
+    pictured = read_part("vot", None, small_benchmark.sequences, DataIssues())[0]
     assert pictured["car2"].frame is not None
     write_boxes(tmp_path / "car2.txt", small_benchmark.truths["car2"] + 1)
     write_boxes(tmp_path / "elsewhere.txt", BOX)
-    both = read_part("vot", tmp_path, small_benchmark.sequences, Oddities())[0]
+    both = read_part("vot", tmp_path, small_benchmark.sequences, DataIssues())[0]
     np.testing.assert_array_equal(both["car2"].boxes[0], small_benchmark.truths["car2"] + 1)
     assert both["car2"].attributes["TC"].all()
     assert both["car2"].frame is not None
     assert both["car2"].frame(3).rgb is not None
     assert both["elsewhere"].frame is None
-    bare = read_part("vot", small_benchmark.sequences, None, Oddities())[0]
+    bare = read_part("vot", small_benchmark.sequences, None, DataIssues())[0]
     assert bare["car2"].frame is None
     assert bare["car2"].attributes["TC"].all()

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mmdistill.toolkit.report.charts import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Look, colour_rules
+from mmdistill.toolkit.report.charts import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Look, color_rules
 
 # How people see who lack one kind of cone: Machado, Oliveira and Fernandes, 2009, severity 1, on linear RGB.
 VISIONS = {
@@ -17,13 +17,13 @@ VISIONS = {
 }
 
 
-def linear(colour: str) -> np.ndarray:
-    values = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+def linear(color: str) -> np.ndarray:
+    values = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def contrast(one: str, other: str) -> float:
-    low, high = sorted(float(linear(colour) @ (0.2126, 0.7152, 0.0722)) for colour in (one, other))
+    low, high = sorted(float(linear(color) @ (0.2126, 0.7152, 0.0722)) for color in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -34,11 +34,11 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize(("colours", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)])
+@pytest.mark.parametrize(("colors", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)])
 @pytest.mark.parametrize("vision", list(VISIONS))
-def test_every_reader_can_tell_the_colours_apart(colours: tuple[str, ...], ground: str, vision: str) -> None:
-    assert min(contrast(colour, ground) for colour in colours) >= 3  # WCAG 2, graphical objects
-    seen = [lab(np.array(VISIONS[vision]) @ linear(colour)) for colour in colours]
+def test_every_reader_can_tell_the_colors_apart(colors: tuple[str, ...], ground: str, vision: str) -> None:
+    assert min(contrast(color, ground) for color in colors) >= 3  # WCAG 2, graphical objects
+    seen = [lab(np.array(VISIONS[vision]) @ linear(color)) for color in colors]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 20
 
 
@@ -47,11 +47,11 @@ def test_the_grounds_are_the_pages() -> None:
     assert f"--ground: light-dark({LIGHT_GROUND}, {DARK_GROUND});" in css
 
 
-def test_thirty_six_trackers_look_different_and_six_have_colours_of_their_own() -> None:
-    looks = [(Look(place).colour, Look(place).dash, Look(place).mark) for place in range(36)]
+def test_thirty_six_trackers_look_different_and_six_have_colors_of_their_own() -> None:
+    looks = [(Look(place).color, Look(place).dash, Look(place).mark) for place in range(36)]
     assert len(set(looks)) == 36
     for part in range(3):
         assert len({look[part] for look in looks[:6]}) == 6
     assert Look(0).on_images == (0x8F, 0xC3, 0xF0)
     for look in looks[:6]:
-        assert f".{look[0]}{{" in colour_rules()
+        assert f".{look[0]}{{" in color_rules()

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from page_tree import Node, parse, rows
 
-from mmdistill.toolkit.data_issues import Oddities
-from mmdistill.toolkit.evaluation.metrics import NORMALISED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from mmdistill.toolkit.data_issues import DataIssues
+from mmdistill.toolkit.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 from mmdistill.toolkit.evaluation.protocols import RULES
 from mmdistill.toolkit.report.contents import Contents, collect_raw, read_part
 from mmdistill.toolkit.report.cost import Cost
@@ -28,7 +28,7 @@ MADE = date(2026, 1, 2)
 @pytest.fixture(scope="module")
 def contents(small_benchmark) -> Contents:
     folders = {folder.name: folder for folder in small_benchmark.results}
-    truths = read_part("vot", None, small_benchmark.sequences, Oddities())[0]
+    truths = read_part("vot", None, small_benchmark.sequences, DataIssues())[0]
     collected = collect_raw(folders, truths, RULES["vot"], {"student": Cost(10_988_025, 6_742_349_952, "DiMP & co")})
     first, *others = collected.trackers
     return replace(collected, trackers=(replace(first, frames_per_second=41.26, missing=("<gone>",)), *others), total=7)
@@ -59,8 +59,8 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(html: str, tree: 
     links = [node.attributes["href"] or "" for node in tree.all("a")]
     assert {link[1:] for link in links if link[0] == "#"} <= set(ids)
     assert all(link[0] == "#" for link in links)
-    labelled = [node.attributes["aria-labelledby"] for node in tree.walk() if "aria-labelledby" in node.attributes]
-    assert set(labelled) <= set(ids)
+    labeled = [node.attributes["aria-labelledby"] for node in tree.walk() if "aria-labelledby" in node.attributes]
+    assert set(labeled) <= set(ids)
     assert tree.one("meta", name="viewport")
 
 
@@ -116,7 +116,7 @@ def test_what_is_missing_is_said(tree: Node) -> None:
 
 PLOTS = {
     "precision": (PRECISION_THRESHOLDS, "PR"),
-    "normalised": (NORMALISED_THRESHOLDS, "NPR"),
+    "normalised": (NORMALIZED_THRESHOLDS, "NPR"),
     "success": (SUCCESS_THRESHOLDS, "SR"),
 }
 
@@ -194,7 +194,7 @@ def test_the_sections_that_can_t_be_are_left_out(contents: Contents, small_bench
     assert not tree.all("img")
     assert not tree.all(class_="look")
 
-    imageless = read_part("vot", small_benchmark.sequences, None, Oddities())[0]
+    imageless = read_part("vot", small_benchmark.sequences, None, DataIssues())[0]
     tree = parse(page(replace(contents, truths=imageless), looks=2, made=MADE))
     assert "Frames are left out: there are no images." in tree.one("section", id="pairs").text
     assert not tree.all("img")
@@ -339,7 +339,7 @@ def test_a_frame_that_can_t_be_read_is_left_out(
     contents: Contents, small_benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(small_benchmark.sequences, tmp_path / "sequences")
-    truths = read_part("vot", None, tmp_path / "sequences", Oddities())[0]
+    truths = read_part("vot", None, tmp_path / "sequences", DataIssues())[0]
     for path in (tmp_path / "sequences").glob("*/tir/*.jpg"):
         path.write_bytes(b"")
     tree = parse(page(replace(contents, truths=truths), looks=1, made=MADE))

@@ -14,7 +14,7 @@ import pytest
 from page_tree import parse, rows
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.toolkit.data_issues import Oddities
+from mmdistill.toolkit.data_issues import DataIssues
 from mmdistill.toolkit.evaluation.protocols import RULES
 from mmdistill.toolkit.report.comparisons import overlaps
 from mmdistill.toolkit.report.contents import collect_raw, name_folders, read_part
@@ -101,7 +101,7 @@ def test_the_sample_of_lasher_is_what_the_command_makes(real_data: Path, tmp_pat
     root = tmp_path / "LasHeR245"
     shutil.copytree(real_data / "attributes" / "LasHeR", root / "AttriSeqsTxt")
     folders = name_folders([str(root / "results" / tracker) for tracker in TRACKERS])
-    contents = collect_raw(folders, read_part("lasher", root / "annos", None, Oddities())[0], RULES["lasher"], {})
+    contents = collect_raw(folders, read_part("lasher", root / "annos", None, DataIssues())[0], RULES["lasher"], {})
     made = page(contents, looks=2, made=date(2026, 1, 1), title=TITLE)
     text = [re.sub("<footer>.*?</footer>", "", html) for html in (made, SAMPLE.read_text("utf-8"))]
     assert text[0] == text[1]

@@ -15,29 +15,29 @@ from mmdistill.toolkit.report.closeups import CLOSEST, WIDTH, data_uri, draw_fra
 BLUE, RED = (40, 90, 250), (250, 60, 20)
 
 
-def edges(image: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of all pixels of a colour."""
-    rows, columns = np.nonzero((image == colour).all(axis=-1))
+def edges(image: np.ndarray, color: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of all pixels of a color."""
+    rows, columns = np.nonzero((image == color).all(axis=-1))
     return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
 
 
 def test_both_boxes_and_the_truth_are_where_they_belong() -> None:
-    grey = np.full((240, 320, 3), 90, np.uint8)
+    gray = np.full((240, 320, 3), 90, np.uint8)
     truth, first, second = np.array([[20.0, 30, 60, 40], [200, 20, 80, 100], [60, 120, 90, 60]])
-    image = draw_frame(Pair(grey, grey), [truth], [(first, BLUE), (second, RED)])
+    image = draw_frame(Pair(gray, gray), [truth], [(first, BLUE), (second, RED)])
     assert image.shape == (480, WIDTH, 3)
     for half in (image[:240], image[240:]):
-        for (x, y, w, h), colour in ((truth, WHITE), (first, BLUE), (second, RED)):
-            assert np.abs(np.array(edges(half, colour)) - (x, y, x + w, y + h)).max() <= 2
+        for (x, y, w, h), color in ((truth, WHITE), (first, BLUE), (second, RED)):
+            assert np.abs(np.array(edges(half, color)) - (x, y, x + w, y + h)).max() <= 2
 
 
 def test_each_modality_has_its_own_truth_and_a_missing_one_no_room() -> None:
-    grey = np.full((120, 160, 3), 90, np.uint8)
+    gray = np.full((120, 160, 3), 90, np.uint8)
     rgb, tir, box = np.array([[10.0, 10, 60, 60], [90, 50, 60, 60], [5, 5, 150, 110]])
-    both = draw_frame(Pair(grey, grey), [rgb, tir], [(box, BLUE)])
+    both = draw_frame(Pair(gray, gray), [rgb, tir], [(box, BLUE)])
     left = [edges(half, WHITE)[0] for half in (both[:240], both[240:])]
     assert np.abs(np.array(left) - (20, 180)).max() <= 2
-    alone = draw_frame(Pair(None, grey), [rgb, tir], [(box, BLUE)])
+    alone = draw_frame(Pair(None, gray), [rgb, tir], [(box, BLUE)])
     np.testing.assert_array_equal(alone, both[240:])
 
 

@@ -160,8 +160,8 @@ def test_a_broken_frame_of_a_video_shifts_no_other(tmp_path: Path) -> None:
     assert [index for index, state in enumerate(states) if state == "broken"] == [7]
 
 
-def deep_grey(path: Path, frames: list[np.ndarray]) -> Path:
-    """A video of 16-bit grey, as thermal cameras record it."""
+def deep_gray(path: Path, frames: list[np.ndarray]) -> Path:
+    """A video of 16-bit gray, as thermal cameras record it."""
     depth = [cv2.VIDEOWRITER_PROP_DEPTH, cv2.CV_16U, cv2.VIDEOWRITER_PROP_IS_COLOR, 0]
     size = frames[0].shape[1::-1]
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), 25.0, size, depth)
@@ -179,7 +179,7 @@ def test_a_16_bit_video_is_read_as_the_same_images_in_a_folder(tmp_path: Path) -
     (tmp_path / "a").mkdir()
     for index, pixels in enumerate(stored):
         cv2.imwrite(str(tmp_path / "a" / f"{index}.png"), pixels)
-    folder, film = open_frames(tir=tmp_path / "a"), open_frames(tir=deep_grey(tmp_path / "x.mkv", stored))
+    folder, film = open_frames(tir=tmp_path / "a"), open_frames(tir=deep_gray(tmp_path / "x.mkv", stored))
     for index in (0, 1, 59, 30, 12, 49, 50):  # whatever was read before
         np.testing.assert_array_equal(film.frame(index).tir, folder.frame(index).tir)
         assert len(np.unique(film.frame(index).tir)) > 150, "not squeezed into the high byte"
@@ -211,12 +211,12 @@ def test_tir_alone_in_a_frame_still_has_rgbs_size(tmp_path: Path) -> None:
     assert reading.sizes == (None, (16, 12))
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (90, 90, 90), (0, 0, 255)])
-def test_a_black_image_counts_as_none_beside_one_that_is_not(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("color", [(0, 0, 0), (90, 90, 90), (0, 0, 255)])
+def test_a_black_image_counts_as_none_beside_one_that_is_not(tmp_path: Path, color: tuple[int, int, int]) -> None:
     rgb, tir = textured(tmp_path / "rgb", [1, 2, 3]), textured(tmp_path / "tir", [1, 2, 3])
-    write_image(rgb / "002.png", np.full((24, 32, 3), colour, np.uint8))
-    write_image(rgb / "003.png", np.full((24, 32, 3), colour, np.uint8))
-    write_image(tir / "003.png", np.full((24, 32, 3), colour, np.uint8))
+    write_image(rgb / "002.png", np.full((24, 32, 3), color, np.uint8))
+    write_image(rgb / "003.png", np.full((24, 32, 3), color, np.uint8))
+    write_image(tir / "003.png", np.full((24, 32, 3), color, np.uint8))
     frames = open_frames(rgb, tir)
     assert [reading.states for reading in frames] == [("seen", "seen"), ("black", "seen"), ("black", "black")]
     assert [reading.usable for reading in frames] == [True, True, False]

@@ -1,1 +1,1 @@
-"""TIR-CMD's training: unlabelled pairs in, a tuned TIR tracker out."""
+"""TIR-CMD's training: unlabeled pairs in, a tuned TIR tracker out."""

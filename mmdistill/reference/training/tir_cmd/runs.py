@@ -14,7 +14,7 @@ import torch
 
 from mmdistill.reference.models.tracker_network import PARTS, Role, TrackerNetwork, as_tir, assemble
 from mmdistill.reference.models.weights import load_network, save_network
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.tir_cmd.samples import SettingSamples
@@ -79,7 +79,7 @@ class SettingRuns:
             return start
         path = self.folder / setting.name / "network.safetensors"
         if not setting.trained:
-            failure = Ranks.current().write(lambda: save_network(path, start))
+            failure = DistributedContext.current().write(lambda: save_network(path, start))
             if failure is not None:
                 raise failure
             return start
@@ -143,7 +143,7 @@ class Schedule:
         return TrainingSettings(
             steps=self.steps,
             sequences=self.sequences,
-            learning_rates=LearningRates(iou_net=box, classifier=classification, optimiser=classification),
+            learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
             frozen_trunk=True,

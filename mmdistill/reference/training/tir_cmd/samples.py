@@ -1,6 +1,6 @@
 """The samples that TIR-CMD's settings learn from: of the same pairs, each setting's own patches.
 
-From unlabelled pairs to what samples are drawn from: every patch of a pair is a sequence of one frame.
+From unlabeled pairs to what samples are drawn from: every patch of a pair is a sequence of one frame.
 
 Boxes that a detector found elsewhere, read from files as if it ran here.
 """

@@ -1,4 +1,4 @@
-"""TIR-CMD's stage: one branch sees RGB, the other TIR, and what sees TIR learns, on patches that nobody labelled."""
+"""TIR-CMD's stage: one branch sees RGB, the other TIR, and what sees TIR learns, on patches that nobody labeled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmdistill import BBEDistiller, TCLDistiller, Terms
 from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, Role, TrackerNetwork, parts
 from mmdistill.reference.models.weights import network_digest
 from mmdistill.reference.training.data_loader import Batch, Share
-from mmdistill.reference.training.distributed import Ranks
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
 from mmdistill.reference.training.tracking_loss import labels
@@ -109,7 +109,7 @@ class CrossModalStage(Stage):
         Raises:
             DataError: batches of one sequence, of which batch norm has no statistics.
         """
-        size = Share.of(settings, Ranks.current()).size
+        size = Share.of(settings, DistributedContext.current()).size
         if size < 2:
             raise DataError(f"training.sequences: expected at least 2 pairs a batch, got {size} for each pass")
         self.network.eval().requires_grad_(False)

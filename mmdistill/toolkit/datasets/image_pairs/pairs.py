@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.images import read_image
 from mmdistill.toolkit.sequence import Image
@@ -71,10 +71,10 @@ MAX_EXAMINED = 8
 """How many images are read to decide."""
 
 MAX_GRAY_CHROMA = 10.0
-"""Grey levels between the channels of a pixel that JPEG makes of gray."""
+"""Gray levels between the channels of a pixel that JPEG makes of gray."""
 
 MIN_COLOR_CHROMA = 24.0
-"""Grey levels between the channels of the most colorful pixels of a color image."""
+"""Gray levels between the channels of the most colorful pixels of a color image."""
 
 _SEAM = 16
 """Columns beside the middle into which JPEG carries color."""
@@ -119,7 +119,7 @@ def is_gray(right: Image) -> bool:
 
 
 def _chroma(image: NDArray[np.uint8]) -> float:
-    """Return how far the channels of the most colorful hundredth of the pixels differ at least, grey levels."""
+    """Return how far the channels of the most colorful hundredth of the pixels differ at least, gray levels."""
     some = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]
     return float(np.percentile(some.max(axis=2) - some.min(axis=2), 99)) if some.size else 0.0
 
@@ -270,11 +270,11 @@ class Pairs:
             )
         return pair
 
-    def note_left_out(self, oddities: Oddities) -> None:
+    def note_left_out(self, data_issues: DataIssues) -> None:
         """Note files without a partner, folders that were passed over, and what a system left."""
         for kind, found in ((ALONE, self.problems), (PASSED_OVER, self.passed_over), (STRAY, self.stray)):
             for each in found:
-                oddities.add(kind, printable(each))
+                data_issues.add(kind, printable(each))
 
     def _read(self, name: str) -> Pair[Image]:
         source = self._sources[name]

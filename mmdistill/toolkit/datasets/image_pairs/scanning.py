@@ -26,7 +26,7 @@ def _set(words: str) -> frozenset[str]:
 
 
 WORDS = Pair(
-    rgb=_set("rgb visible visual vis vi color colour eo optical bgr"),
+    rgb=_set("rgb visible visual vis vi color color eo optical bgr"),
     tir=_set("tir infrared ir thermal lwir fir mwir therm thermo infra imgr"),
 )
 """The words of each modality. NIR and SWIR are reflected light, no thermal infrared."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmdistill.toolkit.data_issues import DataError, Oddities, printable
+from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.image_pairs.opening import open_pairs
 from mmdistill.toolkit.datasets.validation import Checked
 from mmdistill.toolkit.progress import progress_bar
@@ -36,13 +36,13 @@ def check_pairs(
     Raises:
         DataError: the folder is missing or holds no pair.
     """
-    oddities = Oddities()
+    data_issues = DataIssues()
 
     def warn(warning: str) -> None:
-        oddities.add(WARNINGS, warning)
+        data_issues.add(WARNINGS, warning)
 
     pairs = open_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", memory=0, warn=warn)
-    pairs.note_left_out(oddities)
+    pairs.note_left_out(data_issues)
     usable = 0
     with progress_bar(len(pairs), "checking", "pair") as bar:
         for index in range(len(pairs)):
@@ -54,6 +54,6 @@ def check_pairs(
                         raise DataError(f"{path}: expected an image, the file is empty")
                 usable += 1
             except DataError as error:
-                oddities.add(UNREADABLE, printable(error))
+                data_issues.add(UNREADABLE, printable(error))
             bar.update()
-    return Checked(len(pairs) + len(pairs.problems), usable, oddities)
+    return Checked(len(pairs) + len(pairs.problems), usable, data_issues)

@@ -14,7 +14,7 @@ from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
 from mmdistill.toolkit.images import write_image
 
 STILL = Jitter(0.0, 0.0)
-PLAIN = SampleSettings(train_frames=1, test_frames=1, grey=0.0, brightness=0.0)
+PLAIN = SampleSettings(train_frames=1, test_frames=1, gray=0.0, brightness=0.0)
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_the_papers_schedule() -> None:
     assert replace(SCHEDULES["paper"], kept_statistics=False).training(SETTINGS["B1"]).statistics_until is None
     assert SCHEDULES["paper"].training(SETTINGS["C1"]).learning_rates.classifier == 1e-6
     joint = SCHEDULES["paper"].training(SETTINGS["D3"]).learning_rates
-    assert (joint.iou_net, joint.classifier, joint.optimiser) == (1e-7, 2e-8, 2e-8)
+    assert (joint.iou_net, joint.classifier, joint.optimizer) == (1e-7, 2e-8, 2e-8)
     short = SCHEDULES["short"].training(SETTINGS["D3"], precision="bfloat16", seed=3)
     assert short.learning_rates.iou_net == pytest.approx(1e-5)
     assert short.decay_every == pytest.approx(0.3 * short.steps)

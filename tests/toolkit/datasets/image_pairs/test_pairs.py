@@ -14,14 +14,14 @@ from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Image
 
 
-def grey(value: int, width: int = 8, height: int = 6) -> Image:
+def gray(value: int, width: int = 8, height: int = 6) -> Image:
     return np.full((height, width, 3), value, np.uint8)
 
 
 def write_pairs(root: Path, rgb: list[int], tir: list[int], places: tuple[str, str] = ("rgb", "tir")) -> Path:
     for place, numbers, offset in zip(places, (rgb, tir), (0, 100), strict=True):
         for number in numbers:
-            write_image(root / place / f"{number}.png", grey(number + offset))
+            write_image(root / place / f"{number}.png", gray(number + offset))
     return root
 
 
@@ -41,7 +41,7 @@ def test_any_name_will_do(tmp_path: Path) -> None:
     names = ["it's `odd`.png", "Ü 2.png", "ü 10.PNG", "FLIR_00002 (1).jpg"]
     for side in ("visible", "infrared"):
         for name in names:
-            write_image(tmp_path / side / name, grey(50))
+            write_image(tmp_path / side / name, gray(50))
         (tmp_path / side / "Thumbs.db").touch()
         (tmp_path / side / ".hidden.png").touch()
     pairs = open_pairs(tmp_path)
@@ -106,7 +106,7 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
 def test_tir_is_resized_to_rgb_with_a_warning_for_each_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_pairs(tmp_path, list(range(4)), [0])
     for number, width in ((1, 12), (2, 12), (3, 16)):
-        write_image(tmp_path / "tir" / f"{number}.png", grey(100 + number, width, 6))
+        write_image(tmp_path / "tir" / f"{number}.png", gray(100 + number, width, 6))
     pairs = open_pairs(tmp_path)
     assert values(pairs) == [(number, 100 + number) for number in range(4)]
     assert all(pairs.pair(index).tir.shape == (6, 8, 3) for index in range(4))
@@ -123,13 +123,13 @@ def test_pairs_named_by_times_are_in_their_order(tmp_path: Path) -> None:
     names = ["1628087349.017", "1628087349.05", "1628087349.1", "1628087350"]
     for side in ("rgb", "tir"):
         for name in names:
-            write_image(tmp_path / side / f"{name}.png", grey(0))
+            write_image(tmp_path / side / f"{name}.png", gray(0))
     assert open_pairs(tmp_path).names == [f"{name}.png" for name in names]
 
 
 def test_an_image_smaller_than_asked_for_is_named_by_its_own_size(tmp_path: Path) -> None:
-    write_image(tmp_path / "rgb" / "1.png", grey(0, 20, 12))
-    write_image(tmp_path / "tir" / "1.png", grey(0, 10, 8))
+    write_image(tmp_path / "rgb" / "1.png", gray(0, 20, 12))
+    write_image(tmp_path / "tir" / "1.png", gray(0, 10, 8))
     pairs = open_pairs(tmp_path)
     for _ in range(2):  # read, and kept
         with pytest.raises(DataError, match=r"tir/1\.png: expected an image of at least 9 x 9 pixels, got 10 x 8"):
@@ -146,7 +146,7 @@ class Counted:
     def __call__(self, memory: PairMemory, name: str) -> Pair[Image]:
         def read() -> Pair[Image]:
             self.read.append(name)
-            return Pair(grey(0), grey(1))
+            return Pair(gray(0), gray(1))
 
         return memory.get(name, read)
 
