@@ -45,10 +45,7 @@ class Distilled(nn.Module):  # distill
 
     def __init__(self, student, teacher):  # distill
         super().__init__()  # distill
-        self.student, self.teacher = (
-            student,
-            (teacher,),
-        )  # in a tuple: in no checkpoint, always in evaluation  # distill
+        self.student, self.teacher = student, (teacher,)  # a tuple: in no checkpoint, always in evaluation  # distill
         layers = ["stages.0", "stages.1"]  # distill
         self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distill
         self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill

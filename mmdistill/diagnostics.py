@@ -32,7 +32,7 @@ def gradient_norms(
         >>> import torch
         >>> from torch import nn
         >>> from mmdistill import Terms
-        >>> from mmdistill.diagnostics import reach
+        >>> from mmdistill.diagnostics import gradient_norms
         >>> student = nn.Linear(2, 1)
         >>> output = student(torch.tensor([[3.0, 4.0]])).sum()
         >>> gradient_norms(Terms.summed(response=output, box=0 * output), student.named_parameters())

@@ -91,7 +91,7 @@ def test_a_gradient_penalty_is_that_of_plain_autograd(name: str, monkeypatch: py
     options = {"interaction": ("sem", "cem")} if name == "SCFDLoss" else {}
     loss = {"SCFDLoss": SCFDLoss, "ReviewKDLoss": ReviewKDLoss}[name]((2, 3), (4, 5), **options).double()
     found = penalty_gradients(loss, student, teacher)
-    monkeypatch.setattr("mmdistill.abf.attend", straightforward)
+    monkeypatch.setattr("mmdistill.abf.abf_attention", straightforward)
     expected = penalty_gradients(loss, student, teacher)
     assert any(bool(value.any()) for value in expected)
     for mine, theirs in zip(found, expected, strict=True):

@@ -212,7 +212,7 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>", "copies"),
         ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>", "element by element"),
         ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float>>", "sums"),
-        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimiser"),
+        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimizer"),
         ("Memcpy HtoD (Pageable -> Device)", "to and from the host"),
         ("something_new", "the rest"),
     ],

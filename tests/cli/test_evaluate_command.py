@@ -121,7 +121,7 @@ def test_plots_are_written_as_asked_for_and_the_same_again(
     for folder in ("one", "two"):
         assert run(*arguments, "svg", "pdf", "--out", tmp_path / folder) == 0
     names = sorted(path.name for path in (tmp_path / "one").glob("*.[sp][vdn][gf]"))
-    plots = ("normalised_precision", "precision", "success")
+    plots = ("normalized_precision", "precision", "success")
     assert names == [f"{plot}.{suffix}" for plot in plots for suffix in ("pdf", "svg")]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("to and from the host", ("htod", "dtoh", "_local_scalar_dense")),
-    ("optimiser", ("adam", "multi_tensor_apply", "foreach")),
+    ("optimizer", ("adam", "multi_tensor_apply", "foreach")),
     ("batch norm", ("batch_norm", "batchnorm", "bn_fw", "bn_bw")),
     (
         "copies, casts and layouts",

@@ -29,12 +29,12 @@ T = TypeVar("T")
 CURVES = "curves.json"
 """What the file is called in the folder of a scored tracker."""
 
-_FORMAT = "mmdistill-curves-1"
+_FORMAT = "mmdistill-curves-2"
 _MAX_FRAMES = 10**9
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "a flag"}
 _LENGTHS = {
     "precision": len(PRECISION_THRESHOLDS),
-    "normalised": len(NORMALIZED_THRESHOLDS),
+    "normalized": len(NORMALIZED_THRESHOLDS),
     "success": len(SUCCESS_THRESHOLDS),
 }
 

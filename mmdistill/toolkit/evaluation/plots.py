@@ -97,7 +97,7 @@ def plot_curves(
             mark=rule.precision_threshold,
         ),
         _Plot(
-            file="normalised_precision",
+            file="normalized_precision",
             title=f"Normalized precision (NPR at {at}) on {rule.benchmark}",
             horizontal="center error threshold, target sizes",
             vertical="frames within threshold, %",

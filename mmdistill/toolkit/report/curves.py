@@ -71,7 +71,7 @@ def _plots(rule: Rule) -> list[_Plot]:
         ),
         _Plot(
             "NPR",
-            "normalised",
+            "normalized",
             f"Normalized precision (NPR {'at 0.2' if share else 'over 0 to 0.5'})",
             NORMALIZED_THRESHOLDS,
             "Center error threshold, target sizes",

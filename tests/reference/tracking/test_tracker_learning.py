@@ -48,7 +48,7 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
     tracker = ReferenceTracker(network(), settings)
     tracked = classifier_of(tracker)
     tracker.init(frame(0), truth(0))
-    optimize = tracked.optimizer.forward
+    optimize = tracked.optimiser.forward
 
     def noted(
         filters: torch.Tensor, features: torch.Tensor, boxes: torch.Tensor, iterations: int, weights: torch.Tensor
@@ -58,7 +58,7 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         torch.testing.assert_close(weights.sum(dim=0), torch.ones(1))
         return optimize(filters, features, boxes, iterations, weights)
 
-    monkeypatch.setattr(tracked.optimizer, "forward", noted)
+    monkeypatch.setattr(tracked.optimiser, "forward", noted)
     for number, flag in enumerate(flags, start=2):  # noqa: B007 (`noted` reads it)
         scores = torch.zeros(1, 1, 1, 6, 6)
         for (x, y), score in SCORES[flag].items():

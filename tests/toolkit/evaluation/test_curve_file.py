@@ -36,7 +36,7 @@ def test_what_is_read_is_what_was_saved_to_the_last_bit(rule: str, tmp_path: Pat
     assert read.having == saved.having == {"OCC": ("a'b`", "c"), "TC": ("d",)}
     assert read.to_json() == saved.to_json()
     for name, each in saved.sequences.items():
-        for curve in ("precision", "normalised", "success"):
+        for curve in ("precision", "normalized", "success"):
             np.testing.assert_array_equal(getattr(read.sequences[name], curve), getattr(each, curve))
     assert read.overall.SR == saved.overall.SR
 
@@ -64,7 +64,7 @@ def written(folder: Path) -> tuple[Path, dict[str, object]]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda content: content.update(format="other"), "format 'other' instead of 'mmdistill-curves-1'"),
+        (lambda content: content.update(format="other"), "format 'other' instead of 'mmdistill-curves-2'"),
         (lambda content: content["sequences"]["c"]["success"].pop(), "sequences.c.success: expected 21 counts"),
         (lambda content: content["sequences"]["c"].update(frames=1), "counts of up to 1 frames"),
         (lambda content: content["sequences"]["c"].update(frames=0), "sequences.c.frames: expected 1 to"),
@@ -106,7 +106,7 @@ def test_every_missing_field_is_named(tmp_path: Path) -> None:
         path.write_text(json.dumps(whole))
 
     places = [[name] for name in content] + [["rule", name] for name in asdict(RULES["vot"])]
-    places += [["sequences", "c", name] for name in ("frames", "precision", "normalised", "success")]
+    places += [["sequences", "c", name] for name in ("frames", "precision", "normalized", "success")]
     for place in places:
         without(place)
         with pytest.raises(DataError, match=rf"curves\.json: .*{re.escape('.'.join(place))} is missing"):

@@ -51,7 +51,7 @@ def test_raw_results_of_anyone_are_scored_as_evaluate_scores_them(
     said = capsys.readouterr().out
     assert said.startswith(f"{out}: 3 trackers, 6 sequences, ")
     assert said.endswith(" MiB; 4 pictures beside it\n")
-    names = ("attributes", "normalised_precision", "precision", "success")
+    names = ("attributes", "normalized_precision", "precision", "success")
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "my report.html",
         *(f"my report_{name}.png" for name in names),

@@ -116,7 +116,7 @@ def test_what_is_missing_is_said(tree: Node) -> None:
 
 PLOTS = {
     "precision": (PRECISION_THRESHOLDS, "PR"),
-    "normalised": (NORMALIZED_THRESHOLDS, "NPR"),
+    "normalized": (NORMALIZED_THRESHOLDS, "NPR"),
     "success": (SUCCESS_THRESHOLDS, "SR"),
 }
 
