@@ -35,6 +35,12 @@ def test_the_readme_begins_with_the_main_job_and_the_tests() -> None:
         assert "--constraint constraints.txt" in block
 
 
+def test_the_readme_shows_what_its_example_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks("README.md", "python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out in blocks("README.md", "text")
+
+
 def test_pins_are_exact_and_requirements_have_no_upper_bounds() -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.match(r"[\w-]+==[\w.]+( ;.*)?$", pin) for pin in pins)
