@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.choice import CHOICE, choose, chosen_of, tries
-from parts.ablation.crew import crew
-from parts.ablation.earlier import check_teacher, lay, teacher_digest
-from parts.ablation.report import SHOWN, choice_table, plot, summary, table
+from parts.ablation.earlier_report import check_teacher, import_report, teacher_digest
+from parts.ablation.pool import pool
+from parts.ablation.report import METRICS, choice_table, plot, summary, table
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
 from parts.ablation.runs import (
     Experiment,
@@ -85,7 +85,7 @@ def collected(experiment: Experiment, root: Path, seeds: Sequence[int], chosen: 
     return {
         "teacher": teacher_digest(root),
         "rows": summary(by_seed),
-        "claims": verdicts(CLAIMS, by_seed, SHOWN),
+        "claims": verdicts(CLAIMS, by_seed, METRICS),
         "parameters": {name: each["parameters"] for found in by_seed.values() for name, each in found.items()},
         "by seed": {seed: {name: _kept(each) for name, each in rows.items()} for seed, rows in by_seed.items()},
     }
@@ -107,7 +107,7 @@ def carry_on(
     tried = tries(size) if choice is None else []
     settled = len(size.factors) == 1 and not only_choose
     alone = [(name, seed) for name, seed in rows if settled and not ROWS[name].parts]
-    with crew(stage.jobs) as each:
+    with pool(stage.jobs) as each:
         untaught = [run for run in tried if run.distillation is None]
         untaught += [row_run(size, *row, chosen_of(None, size)) for row in alone]
         stage.do([teacher_run(size), *untaught], each)
@@ -206,7 +206,7 @@ def main() -> None:
     device = choose_device(arguments.device).type
     claim(arguments.runs, experiment)
     if arguments.measured is not None:
-        lay(arguments.measured, arguments.runs, experiment)
+        import_report(arguments.measured, arguments.runs, experiment)
     data = described(experiment.videos)
     place = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(place, arguments.jobs)
@@ -231,7 +231,7 @@ def main() -> None:
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))
-        print("\nThe paper's claims\n\n" + "\n".join(claims_table(report["claims"], SHOWN)))
+        print("\nThe paper's claims\n\n" + "\n".join(claims_table(report["claims"], METRICS)))
         if arguments.out is not None:
             plot(report, arguments.out.with_suffix(".png"))
     print(f"\n{(time.time() - start) / 60:.1f} minutes; " + ("left:" if stage.left else "nothing is left"))

@@ -19,15 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from parts.ablation.causes import TRIES, half_taught_run
 from parts.ablation.choice import chosen_of
 from parts.ablation.confidence import CONFIDENCE, NAMES
-from parts.ablation.crew import crew
-from parts.ablation.earlier import teacher_digest
+from parts.ablation.earlier_report import teacher_digest
+from parts.ablation.pool import pool
 from parts.ablation.report import FIGURES
 from parts.ablation.runs import TAUGHT, Experiment, Place, Run, finished, read_scores
 from parts.ablation.sizes import SIZES
 from parts.ablation.stage import Stage
-from parts.ablation.suspects import TRIES, half_taught_run
 from parts.machine import machine
 
 from mmdistill.reference.device import choose_device
@@ -80,7 +80,7 @@ def carry_on(place: Place, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str
     waiting = [run for run in runs.values() if run.teacher == half_taught.folder]
     others = [run for run in runs.values() if run not in waiting]
     teachers = [half_taught] if waiting else []
-    with crew(jobs) as each:
+    with pool(jobs) as each:
         stage.do([*teachers, *others], each)
         if all(finished(run, place.root) for run in teachers):
             stage.do(waiting, each)

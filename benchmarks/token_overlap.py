@@ -65,9 +65,9 @@ class Tracker(nn.Module):
         super().__init__()
         width, depth = size
         sides = experiment.template, experiment.search
-        self.layout = TokenLayout(template=(sides[0],) * 2, search=(sides[1],) * 2, may_drop=("search",))
+        self.import_reportout = TokenLayout(template=(sides[0],) * 2, search=(sides[1],) * 2, may_drop=("search",))
         self.patches = nn.Conv2d(6, width, experiment.patch, stride=experiment.patch)
-        self.position = nn.Parameter(0.02 * torch.randn(1, self.layout.count, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, self.import_reportout.count, width))
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.keep, self.thirds = experiment.keep, {(n + 1) * depth // 3 for n in range(3)}
@@ -76,7 +76,7 @@ class Tracker(nn.Module):
         """Return the score map and, after each elimination, the index of the search tokens left."""
         tokens = torch.cat([self.patches(image).flatten(2).transpose(1, 2) for image in (template, search)], dim=1)
         tokens = tokens + self.position
-        start = tokens.shape[1] - self.layout.split(tokens, kept=None)["search"].shape[1]
+        start = tokens.shape[1] - self.import_reportout.split(tokens, kept=None)["search"].shape[1]
         kept = torch.arange(tokens.shape[1] - start, device=tokens.device).expand(len(tokens), -1)
         eliminations = []
         for number, block in enumerate(self.blocks, start=1):
@@ -88,7 +88,7 @@ class Tracker(nn.Module):
                 left = tokens[:, start:].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
                 tokens = torch.cat([tokens[:, :start], left], dim=1)
                 eliminations.append(kept)
-        features, _ = self.layout.map(tokens, "search", kept=kept)
+        features, _ = self.import_reportout.map(tokens, "search", kept=kept)
         return self.score(features.movedim(1, 3)).squeeze(3), eliminations
 
 

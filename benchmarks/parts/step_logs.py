@@ -6,7 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
-SHOWN = 20
+AVERAGED_STEPS = 20
 """Over how many steps the loss is averaged, at the start of a run and at its end."""
 
 
@@ -15,7 +15,10 @@ def losses(log: Path) -> dict[str, list[float]]:
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     steps = [line for line in lines if "skipped" not in line]
     return {
-        term: [float(f"{statistics.mean(step[term] for step in part):.3g}") for part in (steps[:SHOWN], steps[-SHOWN:])]
+        term: [
+            float(f"{statistics.mean(step[term] for step in part):.3g}")
+            for part in (steps[:AVERAGED_STEPS], steps[-AVERAGED_STEPS:])
+        ]
         for term in (steps[0] if steps else {})
         if term not in ("step", "replaced")
     }

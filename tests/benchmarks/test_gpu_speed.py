@@ -37,8 +37,8 @@ def roofline(_here: None) -> ModuleType:
 
 
 @pytest.fixture
-def whereabouts(_here: None) -> ModuleType:
-    return importlib.import_module("parts.gpu.whereabouts")
+def profile(_here: None) -> ModuleType:
+    return importlib.import_module("parts.gpu.profile")
 
 
 def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> Any:
@@ -58,8 +58,8 @@ ROWS = {
     "training/all, float32": [],
     "training/all, teacher asked, float32": [],
     "network/teacher, float32": ["1", "2"],
-    "whereabouts/tracking student, bfloat16": ["1"],
-    "whereabouts/training alone, bfloat16": [],
+    "profile/tracking student, bfloat16": ["1"],
+    "profile/training alone, bfloat16": [],
     "experiments/channels last": ["1", "2"],
     "experiments/weights in bfloat16": ["1", "2"],
 }
@@ -217,17 +217,17 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         ("something_new", "the rest"),
     ],
 )
-def test_kernels_have_plain_names(name: str, kind: str, whereabouts: ModuleType) -> None:
-    assert whereabouts.category(name).startswith(kind)
+def test_kernels_have_plain_names(name: str, kind: str, profile: ModuleType) -> None:
+    assert profile.category(name).startswith(kind)
 
 
-def test_time_of_several_streams_is_counted_once(whereabouts: ModuleType) -> None:
-    assert whereabouts.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
+def test_time_of_several_streams_is_counted_once(profile: ModuleType) -> None:
+    assert profile.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
 
 
-def test_shares_of_a_call_add_up(whereabouts: ModuleType) -> None:
+def test_shares_of_a_call_add_up(profile: ModuleType) -> None:
     layer, images = nn.Conv2d(3, 8, 3), torch.randn(1, 3, 40, 40)
-    found = whereabouts.whereabouts(lambda: layer(images), CPU, calls=2, seconds=0)
+    found = profile.device_profile(lambda: layer(images), CPU, calls=2, seconds=0)
     assert sum(found["shares"].values()) == pytest.approx(1, abs=0.01)
     assert next(iter(found["shares"])) == "convolutions and matrix products"
     assert found["idle"] is None

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.report import FIGURES, SHOWN
+from parts.ablation.report import FIGURES, METRICS
 from parts.ablation.rows import CHOOSER, STUDENT
 from parts.ablation.runs import Run, choice_run, read_scores
 from parts.ablation.sizes import Chosen, Factors, Size
@@ -56,7 +56,7 @@ def _of(size: Size, row: str, chosen: Chosen) -> list[Run]:
 
 
 def _merit(scores: Mapping[str, float]) -> float:
-    return sum(scores[figure] for figure in SHOWN)
+    return sum(scores[figure] for figure in METRICS)
 
 
 def _scores(runs: Sequence[Run], root: Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ from mmdistill.toolkit.evaluation.plots import COLORS
 from mmdistill.toolkit.io import atomic_path
 
 FIGURES = ("PR", "NPR", "SR")
-SHOWN = ("PR", "SR")
+METRICS = ("PR", "SR")
 
 GAP = 1.0
 """Points between teacher and student below which there is no gap to close a share of."""
@@ -70,11 +70,11 @@ def rows_table(report: Mapping[str, Any], rows: Sequence[str]) -> list[str]:
         if found is None:
             cells = ["not measured"] * 6
         else:
-            cells = [_cell(found[figure]) for figure in SHOWN]
+            cells = [_cell(found[figure]) for figure in METRICS]
             same = row == STUDENT
-            cells += ["" if same else _cell(found[f"{figure} to student"], "+") for figure in SHOWN]
+            cells += ["" if same else _cell(found[f"{figure} to student"], "+") for figure in METRICS]
             own = row in (STUDENT, TEACHER)
-            cells += ["" if own else _cell(found[f"{figure} gap closed"], unit=" %") for figure in SHOWN]
+            cells += ["" if own else _cell(found[f"{figure} gap closed"], unit=" %") for figure in METRICS]
         lines.append(f"| {' | '.join([title, *cells, published])} |")
     return lines
 
@@ -86,10 +86,10 @@ def intervals_table(by_seed: BySeed, pairs: Sequence[tuple[str, str]]) -> list[s
         by_seed: by seed and row, each figure; 2 to 10 seeds.
         pairs: row and the row it is compared with.
     """
-    lines = [f"| Difference | {' | '.join(SHOWN)} |", "| --- |" + " --- |" * len(SHOWN)]
+    lines = [f"| Difference | {' | '.join(METRICS)} |", "| --- |" + " --- |" * len(METRICS)]
     for name, base in pairs:
         cells = [" minus ".join(ROWS[row].title.removeprefix("+ ") for row in (name, base))]
-        for figure in SHOWN:
+        for figure in METRICS:
             ahead = differences(by_seed, name, base, figure)
             low, high = interval(ahead)
             judged = "excludes 0" if low > 0 or high < 0 else "includes 0"
@@ -112,7 +112,7 @@ def choice_table(report: Mapping[str, Any]) -> list[str]:
     for each in choice["tried"] if choice is not None else []:
         cells = [f"{value:g}" for value in (*each["learning rates"].values(), each["alpha"], each["beta"])]
         for row in (CHOOSER, STUDENT):
-            cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in SHOWN]
+            cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in METRICS]
         taken = all(each[field.name] == choice[field.name] for field in fields(Chosen))
         bold = "**" if taken else ""
         lines.append(f"| {' | '.join(cell and f'{bold}{cell}{bold}' for cell in cells)} |")
@@ -125,8 +125,8 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(10, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     places = range(len(rows))
-    for axes, shown, color in zip(figure.subplots(1, 2, sharey=True), SHOWN, COLORS, strict=False):
-        values = [report["rows"][name][shown] for name in rows]
+    for axes, metric, color in zip(figure.subplots(1, 2, sharey=True), METRICS, COLORS, strict=False):
+        values = [report["rows"][name][metric] for name in rows]
         axes.barh(
             places,
             [mean for mean, _ in values],
@@ -136,16 +136,16 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
             error_kw={"elinewidth": 1.2, "capsize": 3},
         )
         for place, name, (mean, deviation) in zip(places, rows, values, strict=True):
-            closed = None if name in (TEACHER, STUDENT) else report["rows"][name][f"{shown} gap closed"]
+            closed = None if name in (TEACHER, STUDENT) else report["rows"][name][f"{metric} gap closed"]
             text = f"{mean:.1f}" + (f", closes {closed[0]:.0f} ± {closed[1]:.0f} %" if closed else "")
             behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # the lines of teacher and student
             axes.text(mean + deviation + 0.8, place, text, va="center", fontsize=8, bbox=behind)
         for name, dashes in ((TEACHER, "-"), (STUDENT, "--")):
             if name in report["rows"]:
-                axes.axvline(report["rows"][name][shown][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
+                axes.axvline(report["rows"][name][metric][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
         axes.set_xlim(0, 1.35 * max(mean + deviation for mean, deviation in values) + 1)
         axes.set_xticks(range(0, 101, 20))
-        axes.set_title(f"{shown}, mean and standard deviation over seeds", fontsize=10)
+        axes.set_title(f"{metric}, mean and standard deviation over seeds", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     titles = ["Teacher" if name == TEACHER else ROWS[name].title for name in rows]
     figure.axes[0].set_yticks(list(places), titles, fontsize=8)

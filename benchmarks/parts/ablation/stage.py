@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from parts.ablation.crew import Map
+from parts.ablation.pool import Map
 from parts.ablation.runs import Place, Run, carry_out, finished, left
 
 

@@ -36,9 +36,9 @@ def rows(experiment: Experiment, ceiling: Callable[[], Mapping[str, float]]) -> 
             for count in counts:
                 found[f"network/{who}, {precision}, {count}"] = partial(computing.rate, who, precision, count)
     for count in counts[:3:2]:
-        found[f"whereabouts/tracking student, bfloat16, {count}"] = partial(tracking.whereabouts, count)
+        found[f"profile/tracking student, bfloat16, {count}"] = partial(tracking.profile, count)
     for part in ("alone", "all", "all, teacher asked"):
-        found[f"whereabouts/training {part}, bfloat16"] = partial(training.whereabouts, part)
+        found[f"profile/training {part}, bfloat16"] = partial(training.profile, part)
     ways = ["channels last", "weights in bfloat16"]
     if experiment.device == "cuda":
         ways += ["CUDA graph", "compiled", "all three"]

@@ -49,8 +49,8 @@ def tables(report: Mapping[str, Any]) -> dict[str, list[str]]:
             "Thousand millions a second",
             {kind: _thousand_millions(kind) for kind in ("float32", "tf32", "bfloat16", "bytes")},
         ),
-        "whereabouts": section(
-            "whereabouts",
+        "profile": section(
+            "profile",
             "What",
             {
                 "ms": lambda row: f"{1000 * row['seconds']:,.1f}",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from parts.believing import believing
 from parts.gpu.experiment import Experiment
+from parts.gpu.profile import device_profile
 from parts.gpu.roofline import synchronize
-from parts.gpu.whereabouts import whereabouts
+from parts.no_rejection import no_rejection
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking import batch_tracker
@@ -52,7 +52,7 @@ class Tracking:
                 tracked = track_batch(
                     network,
                     videos,
-                    believing(),
+                    no_rejection(),
                     together=count,
                     after_frame=lambda stamps=stamps: stamps.append(time.perf_counter()),  # type: ignore[misc]
                 )
@@ -69,10 +69,10 @@ class Tracking:
             "milliseconds of a start": 1000 * statistics.median(starts),
         }
 
-    def whereabouts(self, count: int) -> dict[str, Any]:
+    def profile(self, count: int) -> dict[str, Any]:
         """Return where the time of a tracked frame goes."""
         videos = self.videos(count)
-        tracker = BatchTracker(self.experiment.network("student"), believing(), slots=count)
+        tracker = BatchTracker(self.experiment.network("student"), no_rejection(), slots=count)
         slots, numbers = list(range(count)), iter(range(10**9))
 
         def step() -> None:
@@ -82,7 +82,7 @@ class Tracking:
         with self.experiment.autocast("bfloat16"):
             for slot, video in enumerate(videos):
                 tracker.start(slot, video.frame(0), video.boxes[0])
-            return whereabouts(
+            return device_profile(
                 step, self.experiment.place, calls=min(20, self.experiment.frames), seconds=self.experiment.seconds
             )
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from parts.gpu.experiment import Experiment
+from parts.gpu.profile import device_profile
 from parts.gpu.roofline import counted, of_ceilings
-from parts.gpu.whereabouts import whereabouts
 from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
@@ -110,6 +110,8 @@ class Training:
         overlaps = torch.rand(shots, sequences, 8, generator=generator)
         return Batch(images(), boxes, images(), boxes, target + noise, overlaps)
 
-    def whereabouts(self, part: str) -> dict[str, Any]:
+    def profile(self, part: str) -> dict[str, Any]:
         """Return where the time of a training step goes."""
-        return whereabouts(self.step(part, "bfloat16"), self.experiment.place, calls=2, seconds=self.experiment.seconds)
+        return device_profile(
+            self.step(part, "bfloat16"), self.experiment.place, calls=2, seconds=self.experiment.seconds
+        )

@@ -10,7 +10,7 @@ from parts.selection.rows import BLOCKS, VARIANTS
 from parts.selection.watch import LEVELS
 from parts.spread import interval, mean_and_deviation, with_spread
 
-SHOWN = ("PR", "SR")
+METRICS = ("PR", "SR")
 LOW_ENTROPY = 0.1
 """Mean entropy below which a selection is counted as one path for nearly all samples."""
 
@@ -42,7 +42,7 @@ def _row(by_seed: BySeed, base: BySeed) -> dict[str, Any]:
             "path rms": _means([each["path rms"] for each in found]),
         }
     shared = [seed for seed in by_seed if seed in base]
-    for figure in SHOWN:
+    for figure in METRICS:
         row[figure] = mean_and_deviation([run[figure] for run in by_seed.values()])
         ahead = [by_seed[seed][figure] - base[seed][figure] for seed in shared]
         row[f"{figure} to {BASE}"] = [mean_and_deviation(ahead)[0], *interval(ahead)] if len(ahead) > 1 else None
@@ -96,8 +96,8 @@ def scores_table(report: Mapping[str, Any]) -> list[str]:
         "| --- | --- | ---: | ---: | ---: | --- | --- |",
     ]
     for block, variant, row in _rows(report):
-        cells = [block, variant, str(len(row["seeds"])), *(with_spread(row[figure]) for figure in SHOWN)]
-        for figure in SHOWN:
+        cells = [block, variant, str(len(row["seeds"])), *(with_spread(row[figure]) for figure in METRICS)]
+        for figure in METRICS:
             cells.append("" if variant == "`None`" else _ahead(row[f"{figure} to {BASE}"]))
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -8,12 +8,12 @@ from ablation_toy import part
 from written_figures import figures, measured
 
 PAGE = "docs/how_far_from_the_paper.md"
-SHOWN = ("PR", "SR")
+METRICS = ("PR", "SR")
 
 
 def claims_table(claims: Any) -> list[str]:
     """The lines of a table of verdicts, as the page shows them."""
-    lines: list[str] = importlib.import_module("parts.claims").claims_table(claims, SHOWN)
+    lines: list[str] = importlib.import_module("parts.claims").claims_table(claims, METRICS)
     return lines
 
 
@@ -66,7 +66,7 @@ def test_the_control_of_beta_trains_the_other_rows_as_they_were() -> None:
     usual = measured("ablation_single")["by seed"]
     for seed, rows in measured("ablation_beta")["by seed"].items():
         for row in ("student", "scfd_mpsd"):
-            assert [rows[row][figure] for figure in SHOWN] == [usual[seed][row][figure] for figure in SHOWN]
+            assert [rows[row][figure] for figure in METRICS] == [usual[seed][row][figure] for figure in METRICS]
 
 
 def test_the_longer_control_has_the_usual_teacher() -> None:

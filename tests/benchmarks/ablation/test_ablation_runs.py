@@ -165,7 +165,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt), part("crew").crew(2) as each:
+    with pytest.raises(KeyboardInterrupt), part("pool").pool(2) as each:
         list(each(partial(runs.carry_out, place=place), asked))
     for child in active_children():
         child.join(timeout=30)

@@ -14,7 +14,7 @@ def figures(value: float) -> dict[str, float]:
 
 
 def verdicts(by_seed: dict[str, dict[str, dict[str, float]]]) -> Any:
-    return importlib.import_module("parts.claims").verdicts(part("rows").CLAIMS, by_seed, part("report").SHOWN)
+    return importlib.import_module("parts.claims").verdicts(part("rows").CLAIMS, by_seed, part("report").METRICS)
 
 
 def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
@@ -36,7 +36,7 @@ def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
     assert lines[3].startswith("| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  | 78.1/56.0 |")
     assert lines[4].endswith("| +9.0 ± 1.4 | +4.5 ± 0.7 | 65.0 ± 21.2 % | 65.0 ± 21.2 % | 80.3/57.4 |")
     assert lines[5] == f"| + SCFD + MPSD |{' not measured |' * 6} 82.2/58.3 |"
-    lines = importlib.import_module("parts.claims").claims_table(claims, report.SHOWN)
+    lines = importlib.import_module("parts.claims").claims_table(claims, report.METRICS)
     assert lines[2] == "| SCFD helps | +9.0 ± 1.4: yes | +4.5 ± 0.7: yes |"
     by_seed["1"]["teacher"] = figures(60.5)  # SR 0.25 ahead: no gap
     rows = report.summary(by_seed)

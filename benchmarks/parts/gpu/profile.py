@@ -27,7 +27,7 @@ CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """By parts of a kernel's name, in lower case; the first that fits."""
 
-SHOWN = 5
+MAX_KERNELS = 5
 """How many kernels are named."""
 
 
@@ -37,7 +37,7 @@ def category(name: str) -> str:
     return next((kind for kind, parts in CATEGORIES if any(part in lower for part in parts)), "the rest")
 
 
-def whereabouts(
+def device_profile(
     call: Callable[[], object], device: torch.device, *, calls: int = 3, seconds: float = 0.2
 ) -> dict[str, Any]:
     """Return the seconds of a call, the share of them in which the device has nothing to do, and what it does.
@@ -77,7 +77,7 @@ def summary(spans: dict[str, float]) -> dict[str, Any]:
     for name, seconds in spans.items():
         kinds[category(name)] += seconds / total
     ordered = sorted(kinds.items(), key=lambda item: -item[1])
-    longest = sorted(spans.items(), key=lambda item: -item[1])[:SHOWN]
+    longest = sorted(spans.items(), key=lambda item: -item[1])[:MAX_KERNELS]
     return {
         "shares": {name: round(share, 3) for name, share in ordered},
         "longest": {name[:120]: round(seconds / total, 3) for name, seconds in longest},

@@ -22,7 +22,7 @@ from mmdistill.toolkit.io import write_text
 EXPECTED = "teacher.json"
 
 
-def lay(file: Path, root: Path, experiment: Experiment) -> None:
+def import_report(file: Path, root: Path, experiment: Experiment) -> None:
     """Lay what a report says into a folder of runs; what is there already stays.
 
     Raises:

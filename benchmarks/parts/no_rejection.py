@@ -7,7 +7,7 @@ from dataclasses import replace
 from mmdistill.reference.tracking.settings import PUBLISHED, TrackingSettings
 
 
-def believing() -> TrackingSettings:
+def no_rejection() -> TrackingSettings:
     """Return the published settings, but for a tracker that believes every frame."""
     return replace(
         PUBLISHED, localization=replace(PUBLISHED.localization, not_found=-100.0, rival=100.0, distractor=100.0)

@@ -17,11 +17,11 @@ Map = Callable[[Callable[[Run], str], Iterable[Run]], Iterator[str]]
 """What carries out runs and says of each why it is left, as ``carry_out`` does."""
 
 _told: list[Event] = []
-"""In a process of the crew, the event that all of them listen to."""
+"""In a process of the pool, the event that all of them listen to."""
 
 
 @contextmanager
-def crew(jobs: int) -> Iterator[Map]:
+def pool(jobs: int) -> Iterator[Map]:
     """Yield what carries out runs, so many at once: in this process, or in processes of their own."""
     if jobs == 1:
         yield map
@@ -38,22 +38,22 @@ def crew(jobs: int) -> Iterator[Map]:
 
     before = signal.signal(signal.SIGTERM, pass_on)  # Ctrl-C reaches the processes by itself
     try:
-        with ProcessPoolExecutor(jobs, context, listen, (told,)) as pool:
+        with ProcessPoolExecutor(jobs, context, listen, (told,)) as executor:
             try:
-                yield lambda function, runs: pool.map(partial(unless_told, function), runs)
+                yield lambda function, runs: executor.map(partial(unless_told, function), runs)
             except BaseException:
-                told.set()  # the pool hands out runs ahead of time, which can't be taken back
-                pool.shutdown(wait=False, cancel_futures=True)
+                told.set()  # the executor hands out runs ahead of time, which can't be taken back
+                executor.shutdown(wait=False, cancel_futures=True)
                 raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def listen(told: Event) -> None:
-    """Note, in a process of the crew, what it is told by."""
+    """Note, in a process of the pool, what it is told by."""
     _told[:] = [told]
 
 
 def unless_told(function: Callable[[Run], str], run: Run) -> str:
-    """Carry out a run, or leave it where the crew was told to stop."""
+    """Carry out a run, or leave it where the pool was told to stop."""
     return "stopped" if any(event.is_set() for event in _told) else function(run)
