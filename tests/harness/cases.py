@@ -14,17 +14,21 @@ LOSSES = [*CMD, *RIVALS, *UNSUPERVISED]
 CASES = [*BLOCKS, *LOSSES]
 
 
-def over(cases: list[Case]) -> pytest.MarkDecorator:
-    """Run a test once for each case, under the case's name."""
-    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+def over(cases: list[Case], *slow_subjects: object) -> pytest.MarkDecorator:
+    """Run a test once for each case, under the case's name; each subject's first case is quick, the others are slow.
 
-
-def variants_are_slow(cases: list[Case], *composed: type) -> pytest.MarkDecorator:
-    """As ``over``; the cases after a subject's first, and subjects composed of others, are marked slow."""
-    firsts = {case.subject: case.name for case in reversed(cases) if case.subject not in composed}
-    quick = set(firsts.values())
-    marked = [pytest.param(case, marks=() if case.name in quick else pytest.mark.slow) for case in cases]
+    Args:
+        cases: of any subjects.
+        slow_subjects: those without a quick case.
+    """
+    marked = [pytest.param(case, marks=marks_of(case, cases, *slow_subjects)) for case in cases]
     return pytest.mark.parametrize("case", marked, ids=[case.name for case in cases])
+
+
+def marks_of(case: Case, cases: list[Case], *slow_subjects: object) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the marks of one of several cases: slow, unless it is its subject's first."""
+    first = next(each for each in cases if each.subject == case.subject)
+    return () if case is first and case.subject not in slow_subjects else (pytest.mark.slow,)
 
 
 every_case = over(CASES)

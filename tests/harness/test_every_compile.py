@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from harness.case import Case, Sizes, assert_same
-from harness.cases import CASES, over, variants_are_slow
+from harness.cases import CASES, over
 
-from mmdistill import ABF, ABFChain, CMDLoss, ShapeError
+from mmdistill import ABF, ABFChain, CMDLoss, SCFDLoss, ShapeError
 from mmdistill.losses.review_kd import ReviewKDLoss
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
@@ -19,14 +19,15 @@ SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
 
 
 # SCFD's chains compile what ABF and ABFChain do alone.
-@variants_are_slow(CASES, ABF, ABFChain)
+@over(CASES, ABF, ABFChain)
 def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
     module = case.module(FIRST)
     compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")
     _assert_as_eager(case, module, compiled, FIRST)
 
 
-@variants_are_slow(CASES, ABF, ABFChain, CMDLoss, ReviewKDLoss)
+# Where sizes vary, a chain of ABFs takes the compiler a quarter of a minute.
+@over(CASES, ABF, ABFChain, CMDLoss, ReviewKDLoss, SCFDLoss)
 def test_one_graph_serves_every_size(case: Case) -> None:
     case.applies("every size")
     module = case.module(FIRST)

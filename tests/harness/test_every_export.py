@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from harness.case import Case, Sizes, named
-from harness.cases import BLOCKS, every_case, variants_are_slow
+from harness.cases import BLOCKS, every_case, over
 from torch import Tensor, nn
 
-from mmdistill import ABF, ABFChain
+from mmdistill import ABF, ABFChain, MPSDFusion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -41,7 +41,8 @@ def test_the_exported_program_gives_the_same(case: Case) -> None:
         torch.testing.assert_close(exported(*values), flat(*values), rtol=1e-9, atol=1e-12)
 
 
-@variants_are_slow(BLOCKS)
+# Quick for two blocks; the exporter takes a second or two for each.
+@over(BLOCKS, *({case.subject for case in BLOCKS} - {ABF, MPSDFusion}))
 def test_onnx_runtime_gives_the_same(case: Case, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the file")

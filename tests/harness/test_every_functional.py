@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from harness.case import Case, Sizes, Step, assert_same
-from harness.cases import LOSSES, variants_are_slow
+from harness.cases import LOSSES, over
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, stack_module_state, vmap
 
@@ -36,7 +36,7 @@ def constants(case: Case) -> dict[str, Tensor]:
     return {name: values.detach() for name, values in case.tensors(SIZES).items()}
 
 
-@variants_are_slow(with_parameters())
+@over(with_parameters())
 def test_parameters_may_come_from_outside(case: Case) -> None:
     module = case.module(SIZES)
     given, tensors = {name: values.detach() for name, values in module.named_parameters()}, constants(case)
@@ -57,7 +57,7 @@ def test_parameters_may_come_from_outside(case: Case) -> None:
     assert all(bool((values == 7).all()) for values in other.parameters())
 
 
-@variants_are_slow([case for case in LOSSES if case.teachers])
+@over([case for case in LOSSES if case.teachers])
 def test_several_teachers_at_once(case: Case) -> None:
     module, tensors = case.module(SIZES), constants(case)
     names, factors = list(tensors), (1.0, 0.5, -2.0)
@@ -79,7 +79,7 @@ def test_several_teachers_at_once(case: Case) -> None:
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore")
-@variants_are_slow([case for case in LOSSES if case.name in ("FitNetsLoss-kernel-1", "SCFDLoss-sem-cem")], SCFDLoss)
+@over([case for case in LOSSES if case.name in ("FitNetsLoss-kernel-1", "SCFDLoss-sem-cem")], SCFDLoss)
 def test_several_teachers_at_once_compiled(case: Case) -> None:
     module, tensors = case.module(SIZES), constants(case)
     names = list(tensors)
@@ -93,7 +93,7 @@ def test_several_teachers_at_once_compiled(case: Case) -> None:
     torch.testing.assert_close(compiled(*both), function(*both), **CLOSE)
 
 
-@variants_are_slow(with_parameters())
+@over(with_parameters())
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_several_losses_at_once(case: Case, train: bool) -> None:
     """Each with parameters and, in training mode, statistics of its own."""
@@ -126,7 +126,7 @@ def assert_second_derivatives(total: Callable[[Tensor], Tensor], values: Tensor)
         torch.testing.assert_close(found(values), expected, **SECOND)
 
 
-@variants_are_slow(LOSSES)
+@over(LOSSES)
 def test_second_derivatives(case: Case) -> None:
     module, tensors, name = case.module(SIZES), constants(case), case.students[0]
     assert_second_derivatives(lambda x: case.scalar(case.call(module, {**tensors, name: x})), tensors[name])
@@ -144,7 +144,7 @@ def test_second_derivatives_of_interactions(subject: type) -> None:
     assert_second_derivatives(total, rgb)
 
 
-@variants_are_slow(LOSSES)
+@over(LOSSES)
 def test_threads_share_a_loss_in_evaluation_mode(case: Case) -> None:
     module = case.module(SIZES)
     expected, steps = case.step(module, case.tensors(SIZES)), list[Step]()

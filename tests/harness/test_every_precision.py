@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from mmdistill import BBEDistiller, ShapeError
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-SCALES = pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3], ids=["1e-3", "1", "30", "1e3"])
+SCALES = pytest.mark.parametrize(
+    "scale",
+    [pytest.param(1e-3, marks=pytest.mark.slow), 1.0, pytest.param(30.0, marks=pytest.mark.slow), 1e3],
+    ids=["1e-3", "1", "30", "1e3"],
+)
 FEATURES = pytest.mark.parametrize("wide", [True, False], ids=["float32-features", "half-features"])
 SIZES = Sizes(batch=2, height=12, width=16, student=4, teacher=6)
 LARGE = 1e3

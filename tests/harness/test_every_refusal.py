@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from harness.case import Case, Sizes, assert_finite, named
-from harness.cases import BLOCKS, CASES, LOSSES, every_case, over
+from harness.cases import BLOCKS, CASES, LOSSES, every_case, marks_of, over
 from torch import Tensor, nn
 
 from mmdistill import NotFiniteError, ShapeError
@@ -19,8 +19,12 @@ SIZES = Sizes(batch=2, height=6, width=8, student=4, teacher=6)
 
 
 def each_input(cases: list[Case]) -> pytest.MarkDecorator:
-    pairs = [(case, name) for case in cases for name in case.inputs]
-    return pytest.mark.parametrize(("case", "name"), pairs, ids=[f"{case.name}-{name}" for case, name in pairs])
+    pairs = [
+        pytest.param(case, name, id=f"{case.name}-{name}", marks=marks_of(case, cases))
+        for case in cases
+        for name in case.inputs
+    ]
+    return pytest.mark.parametrize(("case", "name"), pairs)
 
 
 def fixed_axes() -> Iterator[tuple[Case, str, int]]:
@@ -34,7 +38,9 @@ def fixed_axes() -> Iterator[tuple[Case, str, int]]:
 
 
 AXES = [
-    pytest.param(case, name, axis, id=f"{case.name}-{name}-{case.inputs[name].axes.split()[axis]}")
+    pytest.param(
+        case, name, axis, id=f"{case.name}-{name}-{case.inputs[name].axes.split()[axis]}", marks=marks_of(case, CASES)
+    )
     for case, name, axis in fixed_axes()
 ]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_mode
 from harness.case import Case, Sizes
-from harness.cases import CASES, every_loss, variants_are_slow
+from harness.cases import CASES, every_loss, over
 from helpers import pyramids
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -46,7 +46,7 @@ def by_autograd(scalar: Callable[..., Tensor], values: list[Tensor], students: t
     return list(gradients)
 
 
-@variants_are_slow(CASES)
+@over(CASES)
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_gradients_and_tangents_are_those_of_autograd(case: Case, train: bool) -> None:
     if train and not any(True for _ in case.module().buffers()):
@@ -68,7 +68,7 @@ def test_gradients_and_tangents_are_those_of_autograd(case: Case, train: bool) -
     torch.testing.assert_close((found, tangent), (value, slope), rtol=1e-8, atol=1e-10)
 
 
-@variants_are_slow(CASES)
+@over(CASES)
 def test_vmap_gives_each_its_own_value(case: Case) -> None:
     scalar, tensors, _ = pure(case)
     both = [torch.stack([values, 0.5 * values + 0.1]) for values in tensors.values()]
@@ -78,7 +78,7 @@ def test_vmap_gives_each_its_own_value(case: Case) -> None:
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
-@variants_are_slow(CASES)
+@over(CASES)
 def test_shapes_alone_go_through(case: Case) -> None:
     tensors = case.tensors(SIZES)
     on_meta = {name: values.to("meta") for name, values in tensors.items()}
