@@ -20,10 +20,11 @@ from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.tracking.video_loop import TrackedFrame, check_first, follow
 from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.drawing.annotate import Panel, annotate, choose_panels
+from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
+from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
-from mmdistill.toolkit.run_control import Interruption, interruption, run_lock
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.video import PairBy, Reading, open_input
 from mmdistill.toolkit.video.video_writer import VideoWriter
@@ -113,8 +114,8 @@ def track(
         }
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
-            interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
-            stack.enter_context(run_lock(out))
+            interrupted = stack.enter_context(collect_signals())  # first, so that all files are whole before it ends
+            stack.enter_context(lock_folder(out))
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))

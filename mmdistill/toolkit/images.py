@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import SUFFIXES
 from mmdistill.toolkit.image_headers import ImageHeader, read_header
-from mmdistill.toolkit.io import atomic_path, read_regular
+from mmdistill.toolkit.io import atomic_path, read_bytes
 from mmdistill.toolkit.ranges import Range
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.tiff_pages import select_page
@@ -71,7 +71,7 @@ def read_image(path: str | Path) -> Image:
 def read_pixels(path: str | Path) -> Pixels:
     """Read an image as it is stored, ``(H, W)`` or ``(H, W, C)`` in BGR order; see ``read_image``."""
     path = Path(path)
-    data = read_regular(path)
+    data = read_bytes(path)
     if not data:
         raise DataError(f"{path}: expected an image, the file is empty")
     header = read_header(data)

@@ -14,7 +14,7 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.image_headers import ImageHeader
 from mmdistill.toolkit.images import Pixels, decode, is_thermal, read_pixels, to_rgb
-from mmdistill.toolkit.io import open_regular
+from mmdistill.toolkit.io import open_regular_file
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.tiff_pages import TIFF_STARTS, read_pages, select_page
 from mmdistill.toolkit.video.pairing import NAMED_RATE_TOLERANCE, VIDEO_RATE_TOLERANCE, Times, name_times, rate_of
@@ -112,7 +112,7 @@ class TiffStack:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with open_regular(self.path) as file:
+        with open_regular_file(self.path) as file:
             # Private to this process: the file stays as it is when a page is selected.
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         pages, cut = read_pages(self._data)

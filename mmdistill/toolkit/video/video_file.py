@@ -18,7 +18,7 @@ import numpy as np
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import SUFFIXES
 from mmdistill.toolkit.images import Pixels, check_pixels, is_thermal, to_rgb
-from mmdistill.toolkit.io import check_regular, opencv_name
+from mmdistill.toolkit.io import check_regular_file, to_opencv_path
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.video.pairing import VIDEO_RATE_TOLERANCE, Times
 from mmdistill.toolkit.video.thermal_range import SteadyRange
@@ -244,14 +244,14 @@ class VideoFile:
     def _open(self) -> cv2.VideoCapture:
         if not self.path.exists():
             raise DataError(f"{self.path}: expected a folder of images or a video file, there is none")
-        check_regular(self.path)
+        check_regular_file(self.path)
         if self.path.suffix.lower() in SUFFIXES:
             raise DataError(f"{self.path}: expected a folder of images or a video file, got one image")
         # The decoder's own complaints would stand beside the one line that names the file.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        capture = cv2.VideoCapture(opencv_name(self.path))
+        capture = cv2.VideoCapture(to_opencv_path(self.path))
         cv2.utils.logging.setLogLevel(level)
         if not capture.isOpened():
             raise DataError(f"{self.path}: cannot open the video")

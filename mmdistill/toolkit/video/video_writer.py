@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.io import opencv_name, temporary_beside
+from mmdistill.toolkit.io import temporary_path, to_opencv_path
 from mmdistill.toolkit.sequence import Image
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class VideoWriter:
             raise DataError(f"{path}: expected the name of a video, .mp4 or .gif")
         if not 0 < fps <= FASTEST:
             raise DataError(f"{path}: expected frames per second above 0, at most {FASTEST}; got {fps}")
-        opencv_name(self._path)
-        self._temporary = temporary_beside(self._path)
+        to_opencv_path(self._path)
+        self._temporary = temporary_path(self._path)
         self._encoder: _Encoder = encoders[self._path.suffix.lower()](self._temporary, fps)
         self._shape: tuple[int, ...] | None = None
 
