@@ -26,8 +26,7 @@ from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
 from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video import PairBy, Reading, open_input
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import PairBy, Reading, VideoWriter, open_input
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def track(
     rgb: str | None = None,
     tir: str | None = None,
     on_broken: Literal["stop", "skip"] = "stop",
-    unequal: Literal["error", "shorter"] = "error",
+    length_mismatch: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
     max_pixels: MaxPixels | None = None,
     response: bool = True,
@@ -79,7 +78,8 @@ def track(
         tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
         on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
             it keeps the last box.
-        unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
+        length_mismatch: error: RGB and TIR must have the same number of frames. shorter: the rest of the longer one is
+            not used.
         pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower recording; a
             video's times are counted from its start, images are named by theirs. index: frames are paired by number.
             auto: by number, refused if the stated frame rates differ by over 1 %.
@@ -93,7 +93,7 @@ def track(
     """
     if max_pixels is not None:
         set_max_pixels(max_pixels)
-    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
+    with closing(open_input(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
         check_first(first)

@@ -21,7 +21,7 @@ from mmdistill.toolkit.evaluation.plots import plot_curves
 from mmdistill.toolkit.evaluation.tables import format_table
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import TrackingSequence
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import VideoWriter
 
 
 def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:
