@@ -19,7 +19,7 @@ from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.tracking.video_loop import TrackedFrame, check_first, follow
 from mmdistill.toolkit.data_issues import printable
-from mmdistill.toolkit.drawing.annotate import Panel, annotate, choose_panels
+from mmdistill.toolkit.drawing import Panel, choose_panels, draw_frame_pair
 from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.interruption import Interruption, collect_signals
@@ -162,7 +162,7 @@ class _Drawing:
         self._size = next(image.shape[1::-1] for image in first.images if image is not None)
 
     def __call__(self, frame: TrackedFrame) -> Image:
-        return annotate(
+        return draw_frame_pair(
             frame.reading.images,
             {"mmdistill": frame.box},
             score=None if frame.flag == "skipped" else frame.score,
