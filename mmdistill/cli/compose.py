@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.cli.benchmark_source import warn_of_data_issues
-from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.synthetic.settings import Length
+from mmdistill.reference.synthetic import Length, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import find_annotation, write_sequence

@@ -130,11 +130,11 @@ def draw_frame_pair(
     width, height = size or _size(frame)
     scale = min(max(1.0, MIN_PANEL_WIDTH / width), MAX_PANEL_WIDTH / width)
     # The ground truth is drawn first, so that it does not hide an equal box.
-    drawn = [] if truth is None else [_Drawn("truth", np.asarray(truth, dtype=np.float64) * scale, WHITE)]
+    drawn = [] if truth is None else [_LabeledBox("truth", np.asarray(truth, dtype=np.float64) * scale, WHITE)]
     lost = flag in LOST_FLAGS
     for index, (name, box) in enumerate(boxes.items()):
         color = LOST_GRAY if lost else TRACKER_COLORS[index % len(TRACKER_COLORS)]
-        drawn.append(_Drawn(name, np.asarray(box, dtype=np.float64) * scale, color, dashed=lost))
+        drawn.append(_LabeledBox(name, np.asarray(box, dtype=np.float64) * scale, color, dashed=lost))
 
     with_image = [panel for panel in panels if getattr(frame, panel.modality) is not None]
     with_response = [panel for panel in with_image if panel.response] or with_image[:1]
@@ -156,10 +156,10 @@ def draw_frame_pair(
     texts = (caption, flag and flag.replace("_", " "), None if score is None else f"score {score:.2f}")
     note = "   ".join(text for text in texts if text)
     images_row = np.concatenate(images, axis=1)
-    return np.concatenate([images_row, draw_footer(legend, note, flag, images_row.shape[1], images[0].shape[1])])
+    return np.concatenate([images_row, _draw_footer(legend, note, flag, images_row.shape[1], images[0].shape[1])])
 
 
-class _Drawn(NamedTuple):
+class _LabeledBox(NamedTuple):
     """A box to draw, in pixels of its panel."""
 
     name: str
@@ -178,7 +178,7 @@ def _size(frame: FramePair) -> tuple[int, int]:
 def _panel(
     image: Image,
     title: str,
-    drawn: Sequence[_Drawn],
+    drawn: Sequence[_LabeledBox],
     response: ResponseMap | None,
     scale: float,
     width: int,
@@ -212,7 +212,7 @@ def _empty_panel(modality: str, reason: str, width: int, height: int) -> Image:
     return panel
 
 
-def draw_footer(
+def _draw_footer(
     legend: Sequence[tuple[str, Color | None]], note: str, flag: str | None, width: int, panel_width: int
 ) -> Image:
     """Return a footer ``(rows, width, 3)``, RGB, with as many lines as the legend needs.
