@@ -174,5 +174,7 @@ def _start_time_on_windows(pid: int) -> str | None:
 def _output(*command: str) -> str | None:
     """Return the standard output of a command; None if it can't be run."""
     with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+        # Localized messages of Windows may have another encoding than Python expects.
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
+        return done.stdout
     return None

@@ -69,7 +69,7 @@ def read_header(data: bytes) -> ImageHeader | None:
     return None
 
 
-def _png(data: bytes) -> ImageHeader:
+def _read_png(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from(">II", data, 16)
     position, images, complete = 8, 1, False
     while position + 12 <= len(data) and not complete:
@@ -81,7 +81,7 @@ def _png(data: bytes) -> ImageHeader:
     return ImageHeader("PNG", width, height, complete, position, images)
 
 
-def _jpeg(data: bytes) -> ImageHeader:
+def _read_jpeg(data: bytes) -> ImageHeader:
     """Walk the segments to the image's end; thumbnails are inside a segment."""
     width = height = 0
     position, scans, progressive = 2, 0, None
@@ -96,7 +96,7 @@ def _jpeg(data: bytes) -> ImageHeader:
             break  # a second image or other data: the end of the first is missing
         if marker in _SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 3)
-            progressive = _Progressive(data, position) if marker in _PROGRESSIVE_MARKERS else None
+            progressive = _ProgressiveScans(data, position) if marker in _PROGRESSIVE_MARKERS else None
         if marker == _SCAN:
             scans += 1
             if progressive is not None:
@@ -105,7 +105,7 @@ def _jpeg(data: bytes) -> ImageHeader:
     return ImageHeader("JPEG", width, height, complete=False)
 
 
-class _Progressive:
+class _ProgressiveScans:
     """The coefficients of a progressive JPEG whose last bit is still missing.
 
     A truncated file with an appended end marker lacks its last scans.
@@ -113,15 +113,15 @@ class _Progressive:
 
     def __init__(self, data: bytes, frame: int) -> None:
         count = data[frame + 7]
-        self._missing = {data[frame + 8 + 3 * each]: set(range(64)) for each in range(count)}
+        self._missing = {data[frame + 8 + 3 * component]: set(range(64)) for component in range(count)}
 
     def add(self, data: bytes, scan: int) -> None:
         """Register a scan by the offset of its header."""
         count = data[scan + 2]
         first, last, bits = data[scan + 3 + 2 * count : scan + 6 + 2 * count]
         if bits & 0xF == 0:
-            for each in range(count):
-                self._missing.get(data[scan + 3 + 2 * each], set()).difference_update(range(first, last + 1))
+            for component in range(count):
+                self._missing.get(data[scan + 3 + 2 * component], set()).difference_update(range(first, last + 1))
 
     @property
     def complete(self) -> bool:
@@ -140,7 +140,7 @@ def _jpeg_markers(data: bytes) -> NDArray[np.int64]:
     return np.asarray(starts[(follows > 1) & (follows & 0xF8 != 0xD0) & (follows != 0xFF)], dtype=np.int64)
 
 
-def _bmp(data: bytes) -> ImageHeader:
+def _read_bmp(data: bytes) -> ImageHeader:
     start, size = struct.unpack_from("<II", data, 10)
     if size == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -153,7 +153,7 @@ def _bmp(data: bytes) -> ImageHeader:
     return ImageHeader("BMP", width, height, start + stored <= len(data))
 
 
-def _webp(data: bytes) -> ImageHeader:
+def _read_webp(data: bytes) -> ImageHeader:
     if data[8:12] != b"WEBP":
         raise ValueError("not WebP")
     end = 8 + struct.unpack_from("<I", data, 4)[0]
@@ -179,15 +179,15 @@ def _riff_chunks(data: bytes) -> list[bytes]:
     return kinds
 
 
-def _pnm(data: bytes) -> ImageHeader:
+def _read_pnm(data: bytes) -> ImageHeader:
     kind = data[1] - ord("0")
-    found = _PNM_HEADER.match(data)
-    if found is None:
+    match = _PNM_HEADER.match(data)
+    if match is None:
         raise ValueError("not PNM")
-    width, height = int(found[1]), int(found[2])
+    width, height = int(match[1]), int(match[2])
     if kind < 4:  # numbers as text
         return ImageHeader("PNM", width, height)
-    start, row = found.end(), (width + 7) // 8
+    start, row = match.end(), (width + 7) // 8
     if kind > 4:
         maximum = _PNM_MAXIMUM.match(data, start)
         if maximum is None:
@@ -196,24 +196,24 @@ def _pnm(data: bytes) -> ImageHeader:
     return ImageHeader("PNM", width, height, start + row * height <= len(data))
 
 
-def _gif(data: bytes) -> ImageHeader:
+def _read_gif(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", data, 6)
     return ImageHeader("GIF", width, height, num_images=max(data.count(_GIF_FRAME), 1))
 
 
-def _jpeg2000(data: bytes) -> ImageHeader:
+def _read_jpeg2000(data: bytes) -> ImageHeader:
     at = data.index(b"\xff\x51")  # the code stream's own size segment
     right, bottom, left, top = struct.unpack_from(">IIII", data, at + 6)
     return ImageHeader("JPEG 2000", right - left, bottom - top)
 
 
-def _avif(data: bytes) -> ImageHeader:
-    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65536])]
+def _read_avif(data: bytes) -> ImageHeader:
+    sizes = [struct.unpack_from(">II", data, match.end() + 4) for match in re.finditer(rb"ispe", data[:65536])]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return ImageHeader("AVIF", width, height)
 
 
-def _tiff(data: bytes) -> ImageHeader:
+def _read_tiff(data: bytes) -> ImageHeader:
     pages, truncated = read_pages(data)
     if not pages:
         if truncated:
@@ -227,13 +227,13 @@ def _tiff(data: bytes) -> ImageHeader:
 
 
 _READERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], ImageHeader]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG", _png),
-    (b"\xff\xd8", "JPEG", _jpeg),
-    (b"BM", "BMP", _bmp),
-    (b"RIFF", "WebP", _webp),
-    (TIFF_STARTS, "TIFF", _tiff),
-    (b"GIF8", "GIF", _gif),
-    (tuple(b"P%d" % kind for kind in range(1, 7)), "PNM", _pnm),
-    ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000", _jpeg2000),
-    (tuple(b"\x00\x00\x00" + bytes([length]) + b"ftypavi" for length in range(16, 64, 4)), "AVIF", _avif),
+    (b"\x89PNG\r\n\x1a\n", "PNG", _read_png),
+    (b"\xff\xd8", "JPEG", _read_jpeg),
+    (b"BM", "BMP", _read_bmp),
+    (b"RIFF", "WebP", _read_webp),
+    (TIFF_STARTS, "TIFF", _read_tiff),
+    (b"GIF8", "GIF", _read_gif),
+    (tuple(b"P%d" % kind for kind in range(1, 7)), "PNM", _read_pnm),
+    ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000", _read_jpeg2000),
+    (tuple(b"\x00\x00\x00" + bytes([length]) + b"ftypavi" for length in range(16, 64, 4)), "AVIF", _read_avif),
 )

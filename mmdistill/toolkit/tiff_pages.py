@@ -94,7 +94,8 @@ class _Layout:
         start = position + (8 if self._big else 2)
         if start + entries * self._entry > len(self._data):
             raise struct.error("a directory lies beyond the file's end")
-        fields = {self._number("H", start + each * self._entry): start + each * self._entry for each in range(entries)}
+        entry_offsets = range(start, start + entries * self._entry, self._entry)
+        fields = {self._number("H", offset): offset for offset in entry_offsets}
         following = self._number(self.pointer, start + entries * self._entry)
         if self._value(fields, _SUBFILE) & 0b101 or self._value(fields, _OLD_SUBFILE) == 2:
             return None, following

@@ -44,7 +44,7 @@ class Occlusion:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class EventTimeline:
     """The events of a video of ``T`` frames.
 
     Args:
@@ -58,7 +58,7 @@ class Schedule:
     occlusions: tuple[Occlusion, ...]
 
 
-def random_schedule(
+def random_timeline(
     generator: np.random.Generator,
     length: int,
     *,
@@ -66,8 +66,8 @@ def random_schedule(
     darkness: float,
     crossover: float,
     occlusion: float,
-) -> Schedule:
-    """Return a random schedule without overlapping events.
+) -> EventTimeline:
+    """Return a random timeline without overlapping events.
 
     The video is divided into stretches with at most one event each. A remainder shorter than half a stretch has none.
 
@@ -94,7 +94,7 @@ def random_schedule(
             crossed += _envelope(time, first, first + duration)
         elif kind < darkness + crossover + occlusion:
             occlusions.append(Occlusion(first + duration / 2, duration / 2, generator.uniform(0, 2 * np.pi)))
-    return Schedule(dark, crossed, tuple(occlusions))
+    return EventTimeline(dark, crossed, tuple(occlusions))
 
 
 def _envelope(time: NDArray[np.int_], start: float, end: float) -> Array:
@@ -104,12 +104,12 @@ def _envelope(time: NDArray[np.int_], start: float, end: float) -> Array:
 
 
 def attribute_flags(
-    schedule: Schedule, target: Boxes, distractors: Sequence[Boxes], occluders: Sequence[Boxes]
+    timeline: EventTimeline, target: Boxes, distractors: Sequence[Boxes], occluders: Sequence[Boxes]
 ) -> dict[str, NDArray[np.bool_]]:
     """Return the flags ``(T,)`` of each attribute.
 
     Args:
-        schedule: the events.
+        timeline: the events.
         target: boxes ``(T, 4)``.
         distractors: boxes ``(T, 4)`` of each distractor.
         occluders: boxes ``(T, 4)`` of each occluder.
@@ -124,8 +124,8 @@ def attribute_flags(
     step = np.linalg.norm(np.diff(centers(target), axis=0, prepend=centers(target)[:1]), axis=1)
     ratio = size / size[0]
     return {
-        "low_illumination": schedule.darkness > 0.5,
-        "thermal_crossover": schedule.crossover > 0.5,
+        "low_illumination": timeline.darkness > 0.5,
+        "thermal_crossover": timeline.crossover > 0.5,
         "occlusion": occluded,
         "similar_appearance": similar,
         "scale_variation": np.maximum(ratio, 1 / ratio) > np.sqrt(2),

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.reference.synthetic.events import attribute_flags, random_schedule
+from mmdistill.reference.synthetic.events import attribute_flags, random_timeline
 from mmdistill.reference.synthetic.imaging import Sensors, VirtualCamera
 from mmdistill.reference.synthetic.motion import Poses, random_trajectory
 from mmdistill.reference.synthetic.sprites import (
@@ -126,7 +126,7 @@ class SyntheticSequence:
         time = np.arange(settings.length, dtype=np.float64)
         self.settings = settings
         self._name = name
-        self._schedule = random_schedule(
+        self._timeline = random_timeline(
             generator,
             settings.length,
             stretch=settings.event_stretch,
@@ -135,7 +135,7 @@ class SyntheticSequence:
             occlusion=settings.occlusion,
         )
         self._camera = VirtualCamera.random(generator, textures, time, settings.size, settings.camera_motion)
-        self._sensors = Sensors.random(generator, self._schedule.darkness, settings.size, settings.noise)
+        self._sensors = Sensors.random(generator, self._timeline.darkness, settings.size, settings.noise)
 
         size = _random_target_size(generator, settings)
         poses = _random_poses(generator, settings, time, size)
@@ -147,10 +147,10 @@ class SyntheticSequence:
             distractor_poses = _distant_poses(generator, settings, time, poses)
             self._distractors.append(MovingSprite.along(make_distractor(generator, sprite), distractor_poses))
         self._occluders = [
-            make_occluder(generator, textures, occlusion, poses, time) for occlusion in self._schedule.occlusions
+            make_occluder(generator, textures, occlusion, poses, time) for occlusion in self._timeline.occlusions
         ]
         self._attributes = attribute_flags(
-            self._schedule,
+            self._timeline,
             self._target.boxes,
             [distractor.boxes for distractor in self._distractors],
             [occluder.boxes for occluder in self._occluders],
@@ -181,7 +181,7 @@ class SyntheticSequence:
         scene = self._camera.view(index)
         for distractor in self._distractors:
             distractor.draw(scene, index, OPAQUE)
-        warmth = 1 - MAX_CROSSOVER * self._schedule.crossover[index]
+        warmth = 1 - MAX_CROSSOVER * self._timeline.crossover[index]
         self._target.draw(scene, index, np.array([1, 1, 1, warmth], np.float32))
         for occluder in self._occluders:
             occluder.draw(scene, index, OPAQUE)

@@ -113,7 +113,7 @@ def _read_movie(movie: bytes) -> ContainerInfo:
     if b"mvex" in movie:  # fragments are not counted
         return ContainerInfo()
     scale, duration = _scale_and_duration(movie, movie.index(b"mvhd"))
-    trimmed = any(_is_trimmed(movie, found.start(), scale) for found in re.finditer(b"elst", movie))
+    trimmed = any(_is_trimmed(movie, match.start(), scale) for match in re.finditer(b"elst", movie))
     return ContainerInfo(duration=duration / scale) if trimmed else ContainerInfo(has_count=True)
 
 

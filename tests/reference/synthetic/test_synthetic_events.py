@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 
 from mmdistill.reference.synthetic.events import (
     NUM_CLEAR_FRAMES,
+    EventTimeline,
     Occlusion,
-    Schedule,
     attribute_flags,
     covered_share,
-    random_schedule,
+    random_timeline,
 )
 
 
-def scheduled(seed: int, length: int = 200, stretch: int = 30, **probabilities: float) -> Schedule:
+def scheduled(seed: int, length: int = 200, stretch: int = 30, **probabilities: float) -> EventTimeline:
     given_ones = {"darkness": 0.4, "crossover": 0.3, "occlusion": 0.3} | probabilities
-    return random_schedule(np.random.default_rng(seed), length, stretch=stretch, **given_ones)
+    return random_timeline(np.random.default_rng(seed), length, stretch=stretch, **given_ones)
 
 
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 300), stretch=st.integers(1, 60))
@@ -61,7 +61,7 @@ def test_covered_by_hand() -> None:
 
 
 def test_flags_by_hand() -> None:
-    events = Schedule(np.array([0, 0.4, 1, 0]), np.array([0, 0, 0, 0.6]), (Occlusion(1, 1, 0),))
+    events = EventTimeline(np.array([0, 0.4, 1, 0]), np.array([0, 0, 0, 0.6]), (Occlusion(1, 1, 0),))
     target = np.array([[0.0, 0, 10, 10], [1, 0, 10, 10], [10, 0, 10, 10], [10, 0, 20, 10]])
     occluder = np.array([[9.0, 0, 10, 10], [8, 0, 10, 10], [90, 0, 9, 9], [90, 0, 9, 9]])
     far_then_near = np.array([[60.0, 0, 10, 10], [60, 0, 10, 10], [34, 0, 10, 10], [60, 0, 10, 10]])
@@ -79,5 +79,5 @@ def test_flags_by_hand() -> None:
 @pytest.mark.parametrize(("growth", "varies"), [(1.4, False), (1.5, True), (1 / 1.5, True)])
 def test_scale_variation_is_a_factor_of_root_two(growth: float, varies: bool) -> None:
     target = np.array([[0.0, 0, 10, 10], [0, 0, 10 * growth, 10 * growth]])
-    flags = attribute_flags(Schedule(np.zeros(2), np.zeros(2), ()), target, [], [])
+    flags = attribute_flags(EventTimeline(np.zeros(2), np.zeros(2), ()), target, [], [])
     assert flags["scale_variation"].tolist() == [False, varies]

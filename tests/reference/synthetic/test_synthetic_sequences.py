@@ -134,13 +134,13 @@ def test_darkness_hides_the_target_in_rgb_and_crossover_in_tir() -> None:
     settings = SyntheticSettings(low_illumination=0.5, thermal_crossover=0.5, occlusion=0, distractors=(0, 0))
     clear, dark, crossed = [], [], []
     for sequence in synthetic_sequences(12, seed=4, settings=settings):
-        schedule = sequence._schedule
+        timeline = sequence._timeline
         for index in range(0, 100, 4):
-            if schedule.darkness[index] == 1:
+            if timeline.darkness[index] == 1:
                 dark.append(contrast(sequence, index))
-            elif schedule.crossover[index] == 1:
+            elif timeline.crossover[index] == 1:
                 crossed.append(contrast(sequence, index))
-            elif schedule.darkness[index] == schedule.crossover[index] == 0:
+            elif timeline.darkness[index] == timeline.crossover[index] == 0:
                 clear.append(contrast(sequence, index))
     rgb, tir = np.median(clear, axis=0)
     assert np.median(dark, axis=0)[0] < 0.2 * rgb
@@ -156,7 +156,7 @@ def test_what_passes_in_front_hides_the_target_in_both_modalities() -> None:
         flags = sequence.attributes["occlusion"]
         assert not flags[:8].any()
         occluded += int(flags.sum())
-        for occlusion in sequence._schedule.occlusions:
+        for occlusion in sequence._timeline.occlusions:
             middle = round(occlusion.middle)
             with_occluder = sequence.frame(middle)
             box = sequence.boxes[middle]
