@@ -20,7 +20,7 @@ from parts.machine import machine
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.synthetic.scenes import scene_sequences
+from mmdistill.reference.synthetic import scene_sequences
 from mmdistill.reference.training.data_loader import batches
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings

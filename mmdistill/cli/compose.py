@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdistill.cli.benchmark_source import warn_of_data_issues
-from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.synthetic.settings import Length
+from mmdistill.reference.synthetic import Length, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import find_annotation, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
+from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.io import read_json, write_text
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Count, NonNegativeInt, Seed
-from mmdistill.toolkit.run_control import run_lock
 from mmdistill.toolkit.sequence import TrackingSequence
 
 OPTIONS = "compose.json"
@@ -67,7 +66,7 @@ def compose(
         )
     options = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
     options |= {"count": count, "length": length, "seed": seed}
-    with run_lock(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
+    with lock_folder(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
         goes_on = _claim(out, options)
         for sequence in sequences:
             folder = out / sequence.name

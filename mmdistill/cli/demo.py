@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmdistill.reference.demo.report import report, run_demo
 from mmdistill.toolkit.data_issues import printable
+from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.ranges import Seed
-from mmdistill.toolkit.run_control import run_lock
 
 
 def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
@@ -28,6 +28,6 @@ def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
         quiet: show no progress.
     """
     logging.getLogger("mmdistill.reference.demo").setLevel(logging.WARNING if quiet else logging.INFO)
-    with run_lock(out):
+    with lock_folder(out):
         contenders = run_demo(out, seed=seed, progress=not quiet)
     print(f"\n{report(contenders)}\n\nPlots, video and figures: {printable(out)}")

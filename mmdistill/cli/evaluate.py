@@ -21,11 +21,11 @@ from mmdistill.toolkit.evaluation.protocols import RULES
 from mmdistill.toolkit.evaluation.results import read_results_for
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.ranges import Count, Range, Seed
 from mmdistill.toolkit.report.cost import COST, save_cost
 from mmdistill.toolkit.report.markup import several
-from mmdistill.toolkit.run_control import run_lock
 from mmdistill.toolkit.video import OnBroken
 
 
@@ -140,7 +140,7 @@ def evaluate(
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(data_issues, images=True)
-        with run_lock(out):
+        with lock_folder(out):
             claim(out, weights, source.title)
             print(coverage.line)
             save_cost(out / COST, read_cost(weights))

@@ -28,9 +28,9 @@ from mmdistill.cli.track import track
 from mmdistill.cli.train import train
 from mmdistill.errors import ShapeError
 from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, one_line
-from mmdistill.toolkit.progress import tell
+from mmdistill.toolkit.interruption import exit_status, raise_on_signal
+from mmdistill.toolkit.progress import print_to_stderr
 from mmdistill.toolkit.ranges import RangeError, check_options, unchecked
-from mmdistill.toolkit.run_control import exit_status, terminable
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mmdistill {__version__}")
         return 0
     try:
-        with terminable():
+        with raise_on_signal():
             _run(name, rest)
     except RangeError as error:
         print(f"mmdistill: {one_line(error)}", file=sys.stderr)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mmdistill: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        tell("mmdistill: interrupted")
+        print_to_stderr("mmdistill: interrupted")
         return exit_status(error)
     return 0
 

@@ -19,14 +19,14 @@ from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.tracking.video_loop import TrackedFrame, check_first, follow
 from mmdistill.toolkit.data_issues import printable
-from mmdistill.toolkit.drawing.annotate import Panel, annotate, choose_panels
+from mmdistill.toolkit.drawing import Panel, choose_panels, draw_frame_pair
+from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
+from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
-from mmdistill.toolkit.run_control import Interruption, interruption, run_lock
 from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video import PairBy, Reading, open_input
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import PairBy, Reading, VideoWriter, open_input
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def track(
     rgb: str | None = None,
     tir: str | None = None,
     on_broken: Literal["stop", "skip"] = "stop",
-    unequal: Literal["error", "shorter"] = "error",
+    length_mismatch: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
     max_pixels: MaxPixels | None = None,
     response: bool = True,
@@ -78,7 +78,8 @@ def track(
         tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
         on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
             it keeps the last box.
-        unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
+        length_mismatch: error: RGB and TIR must have the same number of frames. shorter: the rest of the longer one is
+            not used.
         pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower recording; a
             video's times are counted from its start, images are named by theirs. index: frames are paired by number.
             auto: by number, refused if the stated frame rates differ by over 1 %.
@@ -92,7 +93,7 @@ def track(
     """
     if max_pixels is not None:
         set_max_pixels(max_pixels)
-    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
+    with closing(open_input(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
         check_first(first)
@@ -113,8 +114,8 @@ def track(
         }
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
-            interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
-            stack.enter_context(run_lock(out))
+            interrupted = stack.enter_context(collect_signals())  # first, so that all files are whole before it ends
+            stack.enter_context(lock_folder(out))
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
@@ -161,7 +162,7 @@ class _Drawing:
         self._size = next(image.shape[1::-1] for image in first.images if image is not None)
 
     def __call__(self, frame: TrackedFrame) -> Image:
-        return annotate(
+        return draw_frame_pair(
             frame.reading.images,
             {"mmdistill": frame.box},
             score=None if frame.flag == "skipped" else frame.score,

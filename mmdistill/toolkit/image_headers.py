@@ -1,6 +1,6 @@
-"""What an image file says of itself: its format and size, whether its end is there, how many images it holds.
+"""Reads image headers: format, size, completeness and number of images.
 
-Read from the bytes before anything is decoded, so that a file that is cut off or far too large is refused by name.
+The header is read before decoding, so that truncated or oversized files are refused with a clear error.
 """
 
 from __future__ import annotations
@@ -27,120 +27,120 @@ _GIF_FRAME = b"\x21\xf9\x04"
 
 
 class ImageHeader(NamedTuple):
-    """What an image file says of itself.
+    """The header of an image file.
 
     Attributes:
         format: the format's name.
         width: pixels.
         height: pixels.
-        whole: whether the image's end is there.
-        end: where the image ends in the file, bytes; what follows is not part of it. 0 if unknown.
-        images: how many images the file holds: pages of a TIFF, frames of an animation.
-        white_is_zero: whether a TIFF stores bright as small values.
-        directory: where a TIFF's first page is described, if a thumbnail comes before it, bytes; else 0.
-        problem: why the pixels would be decoded wrongly; else empty.
+        complete: whether the image's end is present.
+        end: offset of the image's end in the file, bytes; 0 if unknown. Later bytes are not part of the image.
+        num_images: number of images: pages of a TIFF, frames of an animation.
+        white_is_zero: whether a TIFF stores bright pixels as small values.
+        directory: offset of the first page's directory in a TIFF that begins with a thumbnail, bytes; else 0.
+        problem: why OpenCV would decode wrong pixels; else empty.
     """
 
     format: str
     width: int
     height: int
-    whole: bool = True
+    complete: bool = True
     end: int = 0
-    images: int = 1
+    num_images: int = 1
     white_is_zero: bool = False
     directory: int = 0
     problem: str = ""
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """Return what a file says of itself.
+    """Return the header of an image file; None if the format is unknown or the header is damaged.
 
     Args:
-        data: the whole file.
-
-    Returns:
-        The header; None if the format is unknown or the header is damaged.
+        data: the file's content.
     """
     for start, name, read in _READERS:
         if data.startswith(start):
             try:
                 return read(data)
-            except (struct.error, IndexError):  # the header itself is cut
-                return ImageHeader(name, 0, 0, whole=False)
+            except (struct.error, IndexError):  # the header is truncated
+                return ImageHeader(name, 0, 0, complete=False)
             except ValueError:
                 return None
     return None
 
 
-def _png(data: bytes) -> ImageHeader:
+def _read_png(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from(">II", data, 16)
-    position, images, whole = 8, 1, False
-    while position + 12 <= len(data) and not whole:
+    position, images, complete = 8, 1, False
+    while position + 12 <= len(data) and not complete:
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"acTL":
             images = struct.unpack_from(">I", data, position + 8)[0]
         position += 12 + length
-        whole = kind == b"IEND" and position <= len(data)
-    return ImageHeader("PNG", width, height, whole, position, images)
+        complete = kind == b"IEND" and position <= len(data)
+    return ImageHeader("PNG", width, height, complete, position, images)
 
 
-def _jpeg(data: bytes) -> ImageHeader:
-    """Walk the segments to the image's own end; thumbnails lie inside a segment, and what follows is no part of it."""
+def _read_jpeg(data: bytes) -> ImageHeader:
+    """Walk the segments to the image's end; thumbnails are inside a segment."""
     width = height = 0
     position, scans, progressive = 2, 0, None
     markers = _jpeg_markers(data)
-    while (each := bisect_left(markers, position)) < len(markers):
-        position = markers[each] + 2
+    while (index := bisect_left(markers, position)) < len(markers):
+        position = markers[index] + 2
         marker = data[position - 1]
         if marker == _END:
-            whole = scans > 0 and (progressive is None or progressive.complete)
-            return ImageHeader("JPEG", width, height, whole, position)
+            complete = scans > 0 and (progressive is None or progressive.complete)
+            return ImageHeader("JPEG", width, height, complete, position)
         if marker in _INVALID_MARKERS:
-            break  # a second image, or no image at all: the own end is missing
+            break  # a second image or other data: the end of the first is missing
         if marker in _SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 3)
-            progressive = _Progressive(data, position) if marker in _PROGRESSIVE_MARKERS else None
+            progressive = _ProgressiveScans(data, position) if marker in _PROGRESSIVE_MARKERS else None
         if marker == _SCAN:
             scans += 1
             if progressive is not None:
                 progressive.add(data, position)
         position += struct.unpack_from(">H", data, position)[0]
-    return ImageHeader("JPEG", width, height, whole=False)
+    return ImageHeader("JPEG", width, height, complete=False)
 
 
-class _Progressive:
-    """Which coefficients of a progressive JPEG have come to their last bit.
+class _ProgressiveScans:
+    """The coefficients of a progressive JPEG whose last bit is still missing.
 
-    A file that was cut off and then given an end marker lacks its last scans.
+    A truncated file with an appended end marker lacks its last scans.
     """
 
     def __init__(self, data: bytes, frame: int) -> None:
         count = data[frame + 7]
-        self._lacking = {data[frame + 8 + 3 * each]: set(range(64)) for each in range(count)}
+        self._missing = {data[frame + 8 + 3 * component]: set(range(64)) for component in range(count)}
 
     def add(self, data: bytes, scan: int) -> None:
-        """Take a scan's header."""
+        """Register a scan by the offset of its header."""
         count = data[scan + 2]
         first, last, bits = data[scan + 3 + 2 * count : scan + 6 + 2 * count]
         if bits & 0xF == 0:
-            for each in range(count):
-                self._lacking.get(data[scan + 3 + 2 * each], set()).difference_update(range(first, last + 1))
+            for component in range(count):
+                self._missing.get(data[scan + 3 + 2 * component], set()).difference_update(range(first, last + 1))
 
     @property
     def complete(self) -> bool:
-        """Whether all have."""
-        return not any(self._lacking.values())
+        """Whether no coefficient is missing."""
+        return not any(self._missing.values())
 
 
 def _jpeg_markers(data: bytes) -> NDArray[np.int64]:
-    """Return where a byte FF may begin a segment or end the image: neither 0 nor a restart marker follows, nor FF."""
+    """Return the offsets of bytes FF that may begin a segment or end the image.
+
+    Such a byte is not followed by 0, FF or a restart marker.
+    """
     values = np.frombuffer(data, np.uint8)
     starts = np.flatnonzero(values[:-1] == 0xFF)
     follows = values[starts + 1]
     return np.asarray(starts[(follows > 1) & (follows & 0xF8 != 0xD0) & (follows != 0xFF)], dtype=np.int64)
 
 
-def _bmp(data: bytes) -> ImageHeader:
+def _read_bmp(data: bytes) -> ImageHeader:
     start, size = struct.unpack_from("<II", data, 10)
     if size == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -153,7 +153,7 @@ def _bmp(data: bytes) -> ImageHeader:
     return ImageHeader("BMP", width, height, start + stored <= len(data))
 
 
-def _webp(data: bytes) -> ImageHeader:
+def _read_webp(data: bytes) -> ImageHeader:
     if data[8:12] != b"WEBP":
         raise ValueError("not WebP")
     end = 8 + struct.unpack_from("<I", data, 4)[0]
@@ -179,15 +179,15 @@ def _riff_chunks(data: bytes) -> list[bytes]:
     return kinds
 
 
-def _pnm(data: bytes) -> ImageHeader:
+def _read_pnm(data: bytes) -> ImageHeader:
     kind = data[1] - ord("0")
-    found = _PNM_HEADER.match(data)
-    if found is None:
+    match = _PNM_HEADER.match(data)
+    if match is None:
         raise ValueError("not PNM")
-    width, height = int(found[1]), int(found[2])
+    width, height = int(match[1]), int(match[2])
     if kind < 4:  # numbers as text
         return ImageHeader("PNM", width, height)
-    start, row = found.end(), (width + 7) // 8
+    start, row = match.end(), (width + 7) // 8
     if kind > 4:
         maximum = _PNM_MAXIMUM.match(data, start)
         if maximum is None:
@@ -196,44 +196,44 @@ def _pnm(data: bytes) -> ImageHeader:
     return ImageHeader("PNM", width, height, start + row * height <= len(data))
 
 
-def _gif(data: bytes) -> ImageHeader:
+def _read_gif(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", data, 6)
-    return ImageHeader("GIF", width, height, images=max(data.count(_GIF_FRAME), 1))
+    return ImageHeader("GIF", width, height, num_images=max(data.count(_GIF_FRAME), 1))
 
 
-def _jpeg2000(data: bytes) -> ImageHeader:
+def _read_jpeg2000(data: bytes) -> ImageHeader:
     at = data.index(b"\xff\x51")  # the code stream's own size segment
     right, bottom, left, top = struct.unpack_from(">IIII", data, at + 6)
     return ImageHeader("JPEG 2000", right - left, bottom - top)
 
 
-def _avif(data: bytes) -> ImageHeader:
-    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(rb"ispe", data[:65536])]
+def _read_avif(data: bytes) -> ImageHeader:
+    sizes = [struct.unpack_from(">II", data, match.end() + 4) for match in re.finditer(rb"ispe", data[:65536])]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return ImageHeader("AVIF", width, height)
 
 
-def _tiff(data: bytes) -> ImageHeader:
-    pages, cut = read_pages(data)
+def _read_tiff(data: bytes) -> ImageHeader:
+    pages, truncated = read_pages(data)
     if not pages:
-        if cut:
-            return ImageHeader("TIFF", 0, 0, whole=False)
+        if truncated:
+            return ImageHeader("TIFF", 0, 0, complete=False)
         raise ValueError("a TIFF file without a page")
     first = pages[0]
-    whole = not cut and all(page.end <= len(data) for page in pages)
+    complete = not truncated and all(page.end <= len(data) for page in pages)
     directory = 0 if first.directory == first_directory(data) else first.directory
     shape = first.width, first.height
-    return ImageHeader("TIFF", *shape, whole, 0, len(pages), first.white_is_zero, directory, first.problem)
+    return ImageHeader("TIFF", *shape, complete, 0, len(pages), first.white_is_zero, directory, first.problem)
 
 
 _READERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], ImageHeader]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG", _png),
-    (b"\xff\xd8", "JPEG", _jpeg),
-    (b"BM", "BMP", _bmp),
-    (b"RIFF", "WebP", _webp),
-    (TIFF_STARTS, "TIFF", _tiff),
-    (b"GIF8", "GIF", _gif),
-    (tuple(b"P%d" % kind for kind in range(1, 7)), "PNM", _pnm),
-    ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000", _jpeg2000),
-    (tuple(b"\x00\x00\x00" + bytes([length]) + b"ftypavi" for length in range(16, 64, 4)), "AVIF", _avif),
+    (b"\x89PNG\r\n\x1a\n", "PNG", _read_png),
+    (b"\xff\xd8", "JPEG", _read_jpeg),
+    (b"BM", "BMP", _read_bmp),
+    (b"RIFF", "WebP", _read_webp),
+    (TIFF_STARTS, "TIFF", _read_tiff),
+    (b"GIF8", "GIF", _read_gif),
+    (tuple(b"P%d" % kind for kind in range(1, 7)), "PNM", _read_pnm),
+    ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000", _read_jpeg2000),
+    (tuple(b"\x00\x00\x00" + bytes([length]) + b"ftypavi" for length in range(16, 64, 4)), "AVIF", _read_avif),
 )

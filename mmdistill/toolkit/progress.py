@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Shows progress: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from contextlib import suppress
 from tqdm import tqdm
 
 LINE_INTERVAL = 10.0
-"""Seconds between two lines where standard error is no terminal."""
+"""Seconds between two lines where standard error is not a terminal."""
 
 
 class ProgressBar:
-    """Counts units and shows nothing: the bar of ``quiet``; the others show what this one is told.
+    """A bar that shows nothing, and the interface of the other two.
 
     Attributes:
-        shown: whether the user saw anything of it.
+        shown: whether anything was printed.
     """
 
     shown = False
 
     def update(self, n: float = 1) -> None:
-        """Count ``n`` more units as done."""
+        """Add ``n`` finished units."""
 
     def set_postfix(self, values: Mapping[str, object]) -> None:
-        """Show these values behind the count, from the next update on."""
+        """Set the values shown after the count, from the next update on."""
 
     def set_description(self, title: str) -> None:
-        """Show another title, from the next update on."""
+        """Set the title, from the next update on."""
 
     def close(self) -> None:
-        """Leave the last state on the screen."""
+        """End the bar; its last state stays on the screen."""
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -42,13 +42,13 @@ class ProgressBar:
 
 
 class TerminalBar(ProgressBar):
-    """A bar that is drawn again and again on one line of a terminal.
+    """A bar on one line of a terminal.
 
     Args:
         total: number of units; None if unknown.
-        title: what is under way.
+        title: name of the task.
         unit: name of one unit.
-        initial: units that were done before.
+        initial: number of units finished before.
     """
 
     shown = True
@@ -57,20 +57,20 @@ class TerminalBar(ProgressBar):
         self._bar = tqdm(total=total, initial=initial, desc=title, unit=unit, dynamic_ncols=True)
 
     def update(self, n: float = 1) -> None:
-        """Count ``n`` more units as done."""
-        with suppress(OSError):  # a terminal that is gone stops no work
+        """Add ``n`` finished units."""
+        with suppress(OSError):  # a closed terminal does not stop the work
             self._bar.update(n)
 
     def set_postfix(self, values: Mapping[str, object]) -> None:
-        """Show these values behind the count, from the next update on."""
+        """Set the values shown after the count, from the next update on."""
         self._bar.set_postfix(values, refresh=False)
 
     def set_description(self, title: str) -> None:
-        """Show another title, from the next update on."""
+        """Set the title, from the next update on."""
         self._bar.set_description(title, refresh=False)
 
     def close(self) -> None:
-        """Leave the last state on the screen."""
+        """End the bar; its last state stays on the screen."""
         with suppress(OSError):
             self._bar.close()
 
@@ -78,14 +78,14 @@ class TerminalBar(ProgressBar):
 class ProgressLines(ProgressBar):
     """Prints a line to standard error at most every ten seconds, for log files.
 
-    Work that ends within ten seconds prints none.
+    Work that takes less than ten seconds prints no line.
 
     Args:
         total: number of units; None if unknown.
-        title: what is under way.
+        title: name of the task.
         unit: name of one unit.
-        initial: units that were done before.
-        clock: returns seconds.
+        initial: number of units finished before.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -98,25 +98,25 @@ class ProgressLines(ProgressBar):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._title, self._unit, self._initial, self._clock = total, title, unit, initial, clock
-        self._start = self._latest = clock()
+        self._start = self._last_line = clock()
         self._done: float = initial
         self._postfix: Mapping[str, object] = {}
 
     def update(self, n: float = 1) -> None:
-        """Count ``n`` more units as done, and print a line if one is due."""
+        """Add ``n`` finished units, and print a line if ten seconds have passed."""
         self._done += n
         now = self._clock()
-        if now - self._latest < LINE_INTERVAL:
+        if now - self._last_line < LINE_INTERVAL:
             return
-        self._latest, self.shown = now, True
-        tell(self._line(now - self._start))
+        self._last_line, self.shown = now, True
+        print_to_stderr(self._line(now - self._start))
 
     def set_postfix(self, values: Mapping[str, object]) -> None:
-        """Print these values behind the count, from the next line on."""
+        """Set the values printed after the count, from the next line on."""
         self._postfix = values
 
     def set_description(self, title: str) -> None:
-        """Print another title, from the next line on."""
+        """Set the title, from the next line on."""
         self._title = title
 
     def _line(self, seconds: float) -> str:
@@ -129,22 +129,22 @@ class ProgressLines(ProgressBar):
         return f"{self._title}: {', '.join([*parts, *(f'{name} {value}' for name, value in self._postfix.items())])}"
 
 
-def tell(message: str) -> None:
-    """Print a line to standard error, if there is one and it can be written."""
+def print_to_stderr(message: str) -> None:
+    """Print a line to standard error; does nothing if it is missing or can't be written."""
     if sys.stderr is not None:
         with suppress(OSError):
             print(message, file=sys.stderr, flush=True)
 
 
 def progress_bar(total: int | None, title: str, unit: str, *, initial: int = 0, quiet: bool = False) -> ProgressBar:
-    """Return a bar with the rate and the time left; where standard error is no terminal, lines with the same.
+    """Return a progress bar with rate and remaining time; lines where standard error is not a terminal.
 
     Args:
         total: number of units; None if unknown.
-        title: what is under way.
+        title: name of the task.
         unit: name of one unit.
-        initial: units that were done before.
-        quiet: show nothing.
+        initial: number of units finished before.
+        quiet: shows nothing.
     """
     if quiet or sys.stderr is None:
         return ProgressBar()

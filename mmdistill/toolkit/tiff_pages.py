@@ -1,4 +1,4 @@
-"""The pages of a TIFF file: where each is described, its size and polarity, and one page alone as a file."""
+"""Reads the page directories of TIFF files, and selects a page for decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mmap import mmap
 from typing import Any, NamedTuple
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How TIFF files begin, in either byte order; the last two are BigTIFF."""
+"""The first bytes of TIFF files, in both byte orders; the last two are BigTIFF."""
 
 MAX_PAGES = 1_000_000
 
@@ -18,15 +18,15 @@ _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 
 
 class TiffPage(NamedTuple):
-    """A page.
+    """A page of a TIFF file.
 
     Attributes:
-        directory: where it is described, bytes from the file's start.
+        directory: offset of the page's directory in the file, bytes.
         width: pixels.
         height: pixels.
-        white_is_zero: whether bright is stored as small values.
-        end: where the last of its pixels ends, bytes from the file's start.
-        problem: why its pixels would be decoded wrongly; else empty.
+        white_is_zero: whether bright pixels are stored as small values.
+        end: offset of the end of the page's pixels in the file, bytes.
+        problem: why OpenCV would decode wrong pixels; else empty.
     """
 
     directory: int
@@ -38,10 +38,10 @@ class TiffPage(NamedTuple):
 
 
 def read_pages(data: Any) -> tuple[list[TiffPage], bool]:
-    """Return the pages of a TIFF file, without thumbnails and masks, and whether the file ends before the last of them.
+    """Return the pages of a TIFF file, without thumbnails and masks, and whether the file is truncated.
 
     Args:
-        data: the file, as bytes or as a map of it.
+        data: the file's content, bytes or a memory map.
 
     Raises:
         struct.error: the file ends within its header.
@@ -62,23 +62,23 @@ def read_pages(data: Any) -> tuple[list[TiffPage], bool]:
 
 
 def first_directory(data: Any) -> int:
-    """Return where a TIFF's first page, thumbnail or mask is described, bytes from the file's start."""
+    """Return the offset of the first directory of a TIFF file, bytes: of a page, a thumbnail or a mask."""
     return _Layout(data).first
 
 
 def select_page(data: bytearray | mmap, directory: int) -> None:
-    """Make a page the first of its file, in place: decoders read that one.
+    """Make a page the first page of its file, in place, because decoders read the first page.
 
     Args:
-        data: the file, writable.
-        directory: where the page is described.
+        data: the file's content, writable.
+        directory: offset of the page's directory, bytes.
     """
     layout = _Layout(data)
     struct.pack_into(layout.order + layout.pointer, data, layout.pointer_at, directory)
 
 
 class _Layout:
-    """How a file writes numbers: its byte order, and TIFF or BigTIFF."""
+    """The number layout of a TIFF file: byte order, and TIFF or BigTIFF."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -89,16 +89,17 @@ class _Layout:
         self.first = self._number(self.pointer, self.pointer_at)
 
     def page(self, position: int) -> tuple[TiffPage | None, int]:
-        """Return the page described at a position, or None for a thumbnail or mask, and where the next one is."""
+        """Return the page whose directory is at an offset (None for a thumbnail or mask), and the next offset."""
         entries = self._number("Q" if self._big else "H", position)
         start = position + (8 if self._big else 2)
         if start + entries * self._entry > len(self._data):
-            raise struct.error("a page is described beyond the file's end")
-        fields = {self._number("H", start + each * self._entry): start + each * self._entry for each in range(entries)}
+            raise struct.error("a directory lies beyond the file's end")
+        entry_offsets = range(start, start + entries * self._entry, self._entry)
+        fields = {self._number("H", offset): offset for offset in entry_offsets}
         following = self._number(self.pointer, start + entries * self._entry)
         if self._value(fields, _SUBFILE) & 0b101 or self._value(fields, _OLD_SUBFILE) == 2:
             return None, following
-        for tag in (_BITS, _SAMPLE_FORMAT):  # where they lie elsewhere, they must be there
+        for tag in (_BITS, _SAMPLE_FORMAT):  # values stored outside the directory must exist
             self._values(fields, tag)
         ends = [0]
         for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
@@ -109,7 +110,7 @@ class _Layout:
         return TiffPage(position, width, height, white_is_zero, max(ends), self._problem(fields)), following
 
     def _problem(self, fields: dict[int, int]) -> str:
-        """Return why the decoder, which does not say so, would give other values than the page has."""
+        """Return why OpenCV would silently decode wrong values; empty if it would not."""
         samples, bits = self._value(fields, _SAMPLES), max(self._values(fields, _BITS), default=1)
         if samples < 2 or bits <= 8:
             return ""
@@ -128,14 +129,14 @@ class _Layout:
         if kind is None:
             return ()
         count = self._number(self.pointer, fields[tag] + 4)
-        at = fields[tag] + (12 if self._big else 8)
+        offset = fields[tag] + (12 if self._big else 8)
         if count * struct.calcsize("=" + kind) > struct.calcsize("=" + self.pointer):
-            at = self._number(self.pointer, at)
-        if at + count * struct.calcsize("=" + kind) > len(self._data):
+            offset = self._number(self.pointer, offset)
+        if offset + count * struct.calcsize("=" + kind) > len(self._data):
             raise struct.error("a value lies beyond the file's end")
-        return struct.unpack_from(f"{self.order}{count}{kind}", self._data, at)
+        return struct.unpack_from(f"{self.order}{count}{kind}", self._data, offset)
 
-    def _number(self, kind: str, at: int) -> int:
-        if at > len(self._data):
+    def _number(self, kind: str, offset: int) -> int:
+        if offset > len(self._data):
             raise struct.error("a number lies beyond the file's end")
-        return int(struct.unpack_from(self.order + kind, self._data, at)[0])
+        return int(struct.unpack_from(self.order + kind, self._data, offset)[0])

@@ -14,7 +14,7 @@ from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.training.sampler import Sample, Sampler
-from mmdistill.toolkit.run_control import SIGNALS
+from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 
 TINY = [
     *("--width", "4", "--crop-size", "96", "--videos", "2", "--training.steps", "4", "--training.sequences", "2"),
@@ -35,7 +35,7 @@ def send_at(number: int, monkeypatch: pytest.MonkeyPatch, signal_number: int) ->
     monkeypatch.setattr(Sampler, "sample", sample)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", TERMINATION_SIGNALS)
 def test_training_saves_exits_by_the_signal_and_goes_on(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +66,7 @@ def test_training_without_labels_too(
     assert (tmp_path / "run" / "network.safetensors").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", TERMINATION_SIGNALS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_exits_by_the_signal(
     name: str, number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -75,8 +75,8 @@ def test_every_command_exits_by_the_signal(
         os.kill(os.getpid(), number)
         raise AssertionError("the signal was not heard")
 
-    before = [signal.getsignal(each) for each in SIGNALS]
+    before = [signal.getsignal(each) for each in TERMINATION_SIGNALS]
     monkeypatch.setitem(COMMANDS, name, command)
     assert main([name]) == 128 + number
     assert capsys.readouterr() == ("", "mmdistill: interrupted\n")
-    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert [signal.getsignal(each) for each in TERMINATION_SIGNALS] == before

@@ -190,7 +190,7 @@ def test_the_shorter_length_by_choice(clip: Path, capsys: pytest.CaptureFixture[
     (clip / "tir" / f"{FRAMES:04d}.png").unlink()
     assert run(clip) == 1
     assert f"got 60 in {clip / 'rgb'} and 59 in {clip / 'tir'}" in capsys.readouterr().err
-    assert run(clip, "--unequal", "shorter") == 0
+    assert run(clip, "--length-mismatch", "shorter") == 0
     assert len(boxes(clip)) == 59
 
 
@@ -304,7 +304,7 @@ def test_what_is_odd_about_inputs_is_in_the_summary(tmp_path: Path) -> None:
 
 def test_the_shorter_of_two_is_not_complete(clip: Path) -> None:
     (clip / "tir" / f"{FRAMES:04d}.png").unlink()
-    assert run(clip, "--unequal", "shorter") == 0
+    assert run(clip, "--length-mismatch", "shorter") == 0
     assert "the first 59 are used" in str(summary(clip)["ended"])
 
 

@@ -54,7 +54,7 @@ def saved(folder: Path, data: bytes, suffix: str) -> Path:
 def test_the_size_is_read_from_the_header(suffix: str) -> None:
     header = read_header(encoded(suffix))
     assert header is not None
-    assert (header.width, header.height, header.whole, header.images) == (40, 24, True, 1)
+    assert (header.width, header.height, header.complete, header.num_images) == (40, 24, True, 1)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from mmdistill.cli.main import main
 from mmdistill.toolkit.box_files import write_boxes
 from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, one_line, printable
-from mmdistill.toolkit.video import open_frames
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import VideoWriter, open_frames
 
 
 @pytest.mark.parametrize(

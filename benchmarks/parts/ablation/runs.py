@@ -36,8 +36,8 @@ from mmdistill.toolkit.evaluation.metrics import score_sequences
 from mmdistill.toolkit.evaluation.protocols import RULES
 from mmdistill.toolkit.evaluation.runner import Run as Tracking
 from mmdistill.toolkit.evaluation.runner import run_benchmark
+from mmdistill.toolkit.interruption import raise_on_signal
 from mmdistill.toolkit.io import write_text
-from mmdistill.toolkit.run_control import terminable
 from mmdistill.toolkit.sequence import TrackingSequence
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def carry_out(run: Run, place: Place) -> str:
         return "stopped"
     torch.set_num_threads(place.threads)
     try:
-        with terminable(), until(place.end):
+        with raise_on_signal(), until(place.end):
             _train(run, place)
             done = time.time() < place.end and _tracked(run, place)
     except KeyboardInterrupt:

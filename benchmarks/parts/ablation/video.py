@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 from parts.ablation.sizes import Size
 
-from mmdistill.reference.synthetic import PairTextures, SyntheticSettings
-from mmdistill.reference.synthetic.scenes import scene_sequences
-from mmdistill.reference.synthetic.textures import ProceduralTextures, TextureSource
-from mmdistill.reference.synthetic.video import SyntheticSequence
+from mmdistill.reference.synthetic import (
+    PairTextures,
+    ProceduralTextures,
+    SyntheticSequence,
+    SyntheticSettings,
+    TextureSource,
+    scene_sequences,
+)
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
 from mmdistill.toolkit.sequence import TrackingSequence

@@ -15,13 +15,13 @@ import numpy as np
 from mmdistill.reference.demo.experiment import Contender, DemoSettings, Experiment
 from mmdistill.reference.demo.speed import HOW, kept_frames_per_second
 from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.toolkit.drawing.annotate import annotate
+from mmdistill.toolkit.drawing import draw_frame_pair
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores
 from mmdistill.toolkit.evaluation.plots import plot_curves
 from mmdistill.toolkit.evaluation.tables import format_table
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import TrackingSequence
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import VideoWriter
 
 
 def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:
@@ -43,7 +43,7 @@ def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[
         for index in range(len(hardest)):
             boxes = {contender.name: contender.boxes[hardest.name][index] for contender in contenders}
             caption = f"{hardest.name} {index + 1}"
-            video.write(annotate(hardest.frame(index), boxes, truth=hardest.boxes[index], caption=caption))
+            video.write(draw_frame_pair(hardest.frame(index), boxes, truth=hardest.boxes[index], caption=caption))
 
 
 def _hard_frames(sequence: TrackingSequence) -> int:

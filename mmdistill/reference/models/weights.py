@@ -19,7 +19,7 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.settings_json import from_json, to_json
 from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors_digest, unpack
 from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
-from mmdistill.toolkit.io import atomic_path, check_regular
+from mmdistill.toolkit.io import atomic_path, check_regular_file
 
 CONVERT = "import it with `mmdistill convert`"
 
@@ -183,7 +183,7 @@ def check_file(path: str | Path) -> None:
     """
     if not Path(path).exists():
         raise DataError(f"{path}: there is no such file")
-    check_regular(path)
+    check_regular_file(path)
 
 
 def _read_unchecked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,15 +1,27 @@
-"""Seeded synthetic RGB-T video that needs no download: made of noise, or of real unlabeled pairs."""
+"""Generates labeled RGB-T video from random seeds: from noise, or from real unlabeled pairs.
 
-from mmdistill.reference.synthetic.settings import SyntheticSettings
-from mmdistill.reference.synthetic.textures import Cutout, PairTextures, ProceduralTextures, TextureSource
-from mmdistill.reference.synthetic.video import SyntheticSequence, synthetic_sequences
+Example::
+
+    from mmdistill.reference.synthetic import synthetic_sequences
+
+    sequence = synthetic_sequences(1, seed=0)[0]
+    rgb, tir = sequence.frame(0)  # (H, W, 3) uint8, RGB
+    box = sequence.boxes[0]  # x y w h, pixels
+"""
+
+from mmdistill.reference.synthetic.scenes import SceneSettings, scene_sequences
+from mmdistill.reference.synthetic.sequences import Length, SyntheticSequence, SyntheticSettings, synthetic_sequences
+from mmdistill.reference.synthetic.textures import Foreground, PairTextures, ProceduralTextures, TextureSource
 
 __all__ = [
-    "Cutout",
+    "Foreground",
+    "Length",
     "PairTextures",
     "ProceduralTextures",
+    "SceneSettings",
     "SyntheticSequence",
     "SyntheticSettings",
     "TextureSource",
+    "scene_sequences",
     "synthetic_sequences",
 ]

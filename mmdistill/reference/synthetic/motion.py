@@ -1,16 +1,15 @@
-"""Smooth motion that can be asked for any frame: sums of sines."""
+"""Generates smooth random motion as sums of sines, so that any frame can be computed on its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from mmdistill.toolkit.boxes import Array
 
 HARMONICS = np.array([1.0, 2.0, 3.5])
-SHARES = np.array([0.62, 0.26, 0.12])
+AMPLITUDES = np.array([0.62, 0.26, 0.12])
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,13 @@ class Oscillation:
 
     @classmethod
     def random(cls, generator: np.random.Generator, channels: int, period: float) -> Oscillation:
-        """Return ``channels`` independent oscillations whose slowest part takes about ``period`` frames."""
+        """Return ``channels`` independent oscillations with a slowest period of about ``period`` frames."""
         rates = 2 * np.pi / period * HARMONICS * generator.uniform(0.8, 1.25, (channels, len(HARMONICS)))
         return cls(rates, generator.uniform(0, 2 * np.pi, rates.shape))
 
     def __call__(self, time: Array) -> Array:
         """Return the values ``(T, channels)`` at frames ``time`` ``(T,)``."""
-        return np.asarray(np.sin(time[:, None, None] * self.rates + self.phases) @ SHARES)
+        return np.asarray(np.sin(time[:, None, None] * self.rates + self.phases) @ AMPLITUDES)
 
     def slowed(self, factor: float) -> Oscillation:
         """Return the same oscillations, ``factor`` times slower."""
@@ -42,16 +41,16 @@ class Oscillation:
     @property
     def speed(self) -> Array:
         """The root mean square change per frame, ``(channels,)``."""
-        return np.asarray(np.sqrt(((SHARES * self.rates) ** 2).sum(axis=1) / 2))
+        return np.asarray(np.sqrt(((AMPLITUDES * self.rates) ** 2).sum(axis=1) / 2))
 
 
 @dataclass(frozen=True)
 class Poses:
-    """Where a thing is in each frame.
+    """The position, size and rotation of an object in each frame.
 
     Args:
         center: x, y in pixels, ``(T, 2)``.
-        size: width and height in pixels before it is turned, ``(T, 2)``.
+        size: width and height in pixels before rotation, ``(T, 2)``.
         angle: radians, clockwise on the screen, ``(T,)``.
     """
 
@@ -60,13 +59,13 @@ class Poses:
     angle: Array
 
     def linear(self) -> Array:
-        """Return the maps ``(T, 2, 2)`` that scale a unit square to the size and turn it."""
+        """Return the linear maps ``(T, 2, 2)`` that scale and rotate a unit square."""
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
-        turns = np.stack([np.stack([cosine, -sine], axis=-1), np.stack([sine, cosine], axis=-1)], axis=-2)
-        return turns * self.size[:, None, :]
+        rotations = np.stack([np.stack([cosine, -sine], axis=-1), np.stack([sine, cosine], axis=-1)], axis=-2)
+        return rotations * self.size[:, None, :]
 
 
-def roam(
+def random_trajectory(
     generator: np.random.Generator,
     time: Array,
     image: tuple[int, int],
@@ -74,25 +73,25 @@ def roam(
     size: tuple[float, float],
     speed: float,
     scale_change: float,
-    turn: float,
+    max_angle: float,
 ) -> Poses:
-    """Return the poses of a thing that roams an image and stays at least 72 % inside.
+    """Return random poses of an object that moves through an image; at least 72 % of it stay inside.
 
     Args:
-        generator: the source of everything random.
+        generator: the source of randomness.
         time: the frames, ``(T,)``.
-        image: width and height in pixels.
-        size: mean width and height of the thing in pixels.
+        image: width and height of the image, pixels.
+        size: mean width and height of the object, pixels.
         speed: root mean square speed, pixels per frame.
-        scale_change: the factor by which its size varies at most, up and down.
-        turn: the angle by which it sways at most, radians.
+        scale_change: maximum factor between the size and its mean, up and down.
+        max_angle: maximum rotation, radians.
     """
     extent = np.array(image, dtype=np.float64)
-    reach = np.maximum(extent / 2 - 0.35 * scale_change * np.array(size), 0.1 * extent)
+    amplitude = np.maximum(extent / 2 - 0.35 * scale_change * np.array(size), 0.1 * extent)
     path = Oscillation.random(generator, 2, period=100)
-    path = path.slowed(float(np.linalg.norm(reach * path.speed)) / speed)
+    path = path.slowed(float(np.linalg.norm(amplitude * path.speed)) / speed)
     shape = Oscillation.random(generator, 3, period=generator.uniform(50, 200))(time)
     scale = scale_change ** shape[:, :1]
-    # Width and height change against each other too, as when something turns away from the camera.
+    # The aspect ratio changes too, as when an object turns away from the camera.
     stretch = 1.12 ** (shape[:, 1:2] * np.array([1, -1]))
-    return Poses(extent / 2 + reach * path(time), np.array(size) * scale * stretch, turn * shape[:, 2])
+    return Poses(extent / 2 + amplitude * path(time), np.array(size) * scale * stretch, max_angle * shape[:, 2])

@@ -1,7 +1,6 @@
-"""Labeled video from one real pair: a region of the scene is the target, and every frame is another view of it.
+"""Generates labeled video from one real pair: a region is the target, and each frame is another view of the scene.
 
-Trackers learn from still images so: nothing tells the target from its surroundings but the box in the reference frame,
-so box estimation has to go by what the reference box held, parts and all.
+Only the box in the reference frame defines the target. Box estimation therefore learns to use the reference box.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
-from mmdistill.reference.synthetic.settings import Aspect, GrayLevels, Length
+from mmdistill.reference.synthetic.sequences import Aspect, GrayLevels, Length
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import Pairs
 from mmdistill.toolkit.ranges import LOW_TO_HIGH, Range, check_fields
@@ -23,23 +22,23 @@ from mmdistill.toolkit.sequence import Boxes, FramePair, Image
 
 RelativeSide = Annotated[float, Range(0, 1, above=True)]
 
-CANDIDATES = 8
-"""Regions that are looked at for each target; the one that differs most from what is around it is taken."""
+NUM_TARGET_CANDIDATES = 8
+"""Number of regions tried for each target; the one that differs most from its surroundings is used."""
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """How the views of a scene differ.
+    """Settings of the views of a scene; deviations are standard deviations.
 
     Attributes:
-        length: frames.
+        length: number of frames.
         target_side: root of the target's area, relative to the image's shorter side.
-        target_aspect: its width over its height.
-        stretch: deviation of the logarithm of a view's width and of its height.
+        target_aspect: the target's width over its height.
+        stretch: deviation of the logarithm of a view's width and height.
         gain: deviation of the logarithm of a view's contrast.
         shift: deviation of a view's brightness, gray levels.
-        blur: largest deviation of a view's blur, pixels.
-        noise: largest deviation of a view's noise, gray levels.
+        blur: maximum deviation of the Gaussian blur, pixels.
+        noise: maximum deviation of the noise, gray levels.
     """
 
     length: Length = 8
@@ -59,9 +58,9 @@ class SceneSequence:
     """Views of one aligned pair; a ``TrackingSequence``.
 
     Args:
-        pairs: where the pair is drawn from.
-        seed: a number or several; the same ones give the same video.
-        settings: how the views differ.
+        pairs: the pairs from which one is drawn.
+        seed: one or several non-negative numbers; equal seeds give equal videos.
+        settings: the settings.
         name: the sequence's name.
     """
 
@@ -74,7 +73,7 @@ class SceneSequence:
         image = self._image()
         self._stretches = np.exp(settings.stretch * generator.normal(size=(settings.length, 2)))
         self._sizes = np.rint(self._stretches * image.rgb.shape[1::-1]).astype(int)
-        target = _target(image, settings, generator)
+        target = _choose_target(image, settings, generator)
         scales = self._sizes / image.rgb.shape[1::-1]
         self._boxes: Boxes = target * np.concatenate([scales, scales], axis=1)
 
@@ -85,23 +84,23 @@ class SceneSequence:
 
     @property
     def boxes(self) -> Boxes:
-        """The target ``(T, 4)``."""
+        """The target's boxes ``(T, 4)``, ``x y w h`` in pixels."""
         return self._boxes
 
     @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
-        """None."""
+        """Empty: scenes have no attributes."""
         return {}
 
     def __len__(self) -> int:
         return len(self._boxes)
 
     def frame(self, index: int) -> FramePair:
-        """Return frame ``index``; views differ in size."""
+        """Return frame ``index`` (from 0); frames differ in size."""
         generator = np.random.default_rng(int(self._seeds[index]))
         width, height = (int(side) for side in self._sizes[index])
         views = (cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in self._image())
-        rgb, tir = (_sensed(np.asarray(view, np.uint8), self._settings, generator) for view in views)
+        rgb, tir = (_simulate_sensor(np.asarray(view, np.uint8), self._settings, generator) for view in views)
         return Pair(rgb, tir)
 
     def _image(self) -> Pair[Image]:
@@ -112,22 +111,28 @@ class SceneSequence:
 def scene_sequences(
     pairs: Pairs, count: int, *, seed: int, settings: SceneSettings = SceneSettings()
 ) -> list[SceneSequence]:
-    """Return videos of scenes.
+    """Return ``count`` videos of scenes, each from a random pair.
+
+    Args:
+        pairs: the pairs.
+        count: number of videos.
+        seed: not negative; different seeds give different videos.
+        settings: the settings.
 
     Raises:
         DataError: there are no pairs.
     """
     if count and not len(pairs):
-        raise DataError(f"{pairs.title}: expected pairs to make scenes of, got none")
+        raise DataError(f"{pairs.title}: expected at least 1 pair, got none")
     return [SceneSequence(pairs, (seed, number), settings, name=f"scene{number:04d}") for number in range(count)]
 
 
-def _target(image: Pair[Image], settings: SceneSettings, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return a box ``(4,)`` that differs from what is around it, ``x y w h`` in pixels."""
+def _choose_target(image: Pair[Image], settings: SceneSettings, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return a random box ``(4,)`` that differs from its surroundings, ``x y w h`` in pixels."""
     height, width = image.rgb.shape[:2]
     both = np.dstack([image.rgb, image.tir[..., :1]]).astype(np.float64)
     best, chosen = -1.0, np.array([0.0, 0.0, width, height])
-    for _ in range(CANDIDATES):
+    for _ in range(NUM_TARGET_CANDIDATES):
         side = generator.uniform(*settings.target_side) * min(width, height)
         aspect = np.exp(generator.uniform(*np.log(settings.target_aspect)))
         w, h = (max(int(side * factor), 6) for factor in (aspect**0.5, aspect**-0.5))
@@ -141,12 +146,12 @@ def _target(image: Pair[Image], settings: SceneSettings, generator: np.random.Ge
     return chosen
 
 
-def _sensed(image: Image, settings: SceneSettings, generator: np.random.Generator) -> Image:
-    """Return an image as another camera, or another hour, would have it."""
+def _simulate_sensor(image: Image, settings: SceneSettings, generator: np.random.Generator) -> Image:
+    """Return an image with random blur, contrast, brightness and noise."""
     sigma = generator.uniform(0, settings.blur)
-    seen = image.astype(np.float32) if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma).astype(np.float32)
-    middle = seen.mean()
-    seen = (seen - middle) * np.exp(settings.gain * generator.normal()) + middle + settings.shift * generator.normal()
-    # One channel's noise for all: a thermal image stays gray.
-    noise = generator.normal(scale=generator.uniform(0, settings.noise), size=seen.shape[:2]).astype(np.float32)
-    return np.asarray(np.clip(np.rint(seen + noise[..., None]), 0, 255), dtype=np.uint8)
+    view = image.astype(np.float32) if sigma < 0.3 else cv2.GaussianBlur(image, (0, 0), sigma).astype(np.float32)
+    mean = view.mean()
+    view = (view - mean) * np.exp(settings.gain * generator.normal()) + mean + settings.shift * generator.normal()
+    # All channels have the same noise, so that a thermal image stays gray.
+    noise = generator.normal(scale=generator.uniform(0, settings.noise), size=view.shape[:2]).astype(np.float32)
+    return np.asarray(np.clip(np.rint(view + noise[..., None]), 0, 255), dtype=np.uint8)

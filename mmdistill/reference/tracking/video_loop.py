@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.drawing.response import Response
+from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.sequence import FramePair
 from mmdistill.toolkit.video import Reading
 
@@ -63,7 +63,7 @@ class TrackedFrame(NamedTuple):
     score: float
     flag: str
     seconds: float
-    response: Response | None = None
+    response: ResponseMap | None = None
 
 
 def follow(tracker: VisibleTracker, readings: Iterable[Reading], box: Array) -> Iterator[TrackedFrame]:
@@ -89,7 +89,7 @@ def follow(tracker: VisibleTracker, readings: Iterable[Reading], box: Array) -> 
         elif reading.usable:
             box, score = tracker.update(reading.images)
             flag, area = tracker.flag, tracker.search_area
-            response = None if area is None else Response(tracker.score_map, area)
+            response = None if area is None else ResponseMap(tracker.score_map, area)
         else:
             yield TrackedFrame(number, reading, box, 0.0, "skipped", 0.0)
             continue

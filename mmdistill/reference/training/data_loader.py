@@ -29,7 +29,7 @@ from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Crops, Sample, Sampler, Samples
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.run_control import SIGNALS
+from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 from mmdistill.toolkit.sequence import Image
 
 
@@ -302,7 +302,7 @@ def _begin_worker(_: int) -> None:
     """Let a worker be ended as its parent wants, which alone finishes what is under way; and keep to one core."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in SIGNALS[1:]:
+    for number in TERMINATION_SIGNALS[1:]:
         signal.signal(number, signal.SIG_DFL)
 
 

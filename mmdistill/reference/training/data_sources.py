@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import cast, get_args
 
-from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
-from mmdistill.reference.synthetic.scenes import scene_sequences
+from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, scene_sequences, synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
 from mmdistill.toolkit.datasets.folder_sequence import ANNOTATIONS, find_annotation, is_stray, read_sequences

@@ -14,7 +14,8 @@ import torch.distributed as dist
 
 from mmdistill.reference.device import choose_device
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.run_control import LOCK, SIGNALS, acquire, release
+from mmdistill.toolkit.folder_lock import LOCK_FILE_NAME, acquire_lock, release_lock
+from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class DistributedContext:
 
     def signal(self, received: Collection[int]) -> int:
         """Return the number of a signal that some process received, the same in all; 0 if none did."""
-        counts = self.total(*(number in received for number in SIGNALS))
-        return next((number for number, count in zip(SIGNALS, counts, strict=True) if count), 0)
+        counts = self.total(*(number in received for number in TERMINATION_SIGNALS))
+        return next((number for number, count in zip(TERMINATION_SIGNALS, counts, strict=True) if count), 0)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Return the means over all processes of values that all have by the same names."""
@@ -70,14 +71,14 @@ class DistributedContext:
             DataError: another run is writing there, in all processes.
             OSError: the folder can't be written.
         """
-        failure = self.write(lambda: acquire(folder / LOCK))
+        failure = self.write(lambda: acquire_lock(folder / LOCK_FILE_NAME))
         if failure is not None:
             raise failure
         try:
             yield
         finally:
             if self.first:
-                release(folder / LOCK)
+                release_lock(folder / LOCK_FILE_NAME)
 
     def write(self, action: Callable[[], None]) -> OSError | None:
         """Let the first process write, and tell all why it could not.

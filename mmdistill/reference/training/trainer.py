@@ -24,9 +24,9 @@ from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
 from mmdistill.reference.training.train_step import Outcome, TrainStep
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.io import remove_leftovers
-from mmdistill.toolkit.progress import ProgressBar, progress_bar, tell
-from mmdistill.toolkit.run_control import Interruption, interruption
+from mmdistill.toolkit.progress import ProgressBar, print_to_stderr, progress_bar
 
 MUCH = 0.1
 """From this share on more workers are worth their memory."""
@@ -149,7 +149,7 @@ def _learn(run: _Run, *, quiet: bool) -> None:
     ranks, device, steps = run.ranks, run.learner.device, run.settings.steps
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        interruption() as interrupted,
+        collect_signals() as interrupted,
         closing(StepLog(run.folder / "log.jsonl", run.state.step)) if ranks.first else nullcontext() as log,
         progress_bar(steps, run.title, "step", initial=run.state.step, quiet=quiet) as bar,
     ):
@@ -164,7 +164,9 @@ def _learn(run: _Run, *, quiet: bool) -> None:
             if stopped and run.state.step < steps:
                 bar.close()
                 if ranks.first:
-                    tell(f"{run.title}: stopped after step {run.state.step}; the same command goes on from here")
+                    print_to_stderr(
+                        f"{run.title}: stopped after step {run.state.step}; the same command goes on from here"
+                    )
                 run.report()
                 raise Interruption(stopped)
 
@@ -300,7 +302,7 @@ class _Run:
     def report(self) -> None:
         """Say what went wrong and was dealt with, since the run's beginning; and to who watches, what took time."""
         if self.bar.shown:
-            tell(f"{self.title}: {self.waiting.told(self.settings.workers)}")
+            print_to_stderr(f"{self.title}: {self.waiting.told(self.settings.workers)}")
         if self.state.incidents and self.ranks.first:
             found = ", ".join(f"{kind}: {count}" for kind, count in self.state.incidents.items())
             logger.warning("%s: %s", self.title, found)

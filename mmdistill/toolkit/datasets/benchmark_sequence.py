@@ -16,8 +16,7 @@ from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.layout import SequenceFiles
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import Boxes, FramePair
-from mmdistill.toolkit.video import Frames, ImageFolder
-from mmdistill.toolkit.video.pairing import pair_files
+from mmdistill.toolkit.video import Frames, ImageFolder, pair_files
 
 EMPTY_LINES = "ground truth with empty lines, which are frames without a label"
 UNEQUAL_TRUTHS = "ground truths of RGB and TIR differ in length, a frame with one box is scored by that one"

@@ -20,7 +20,7 @@ from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.image_files import SUFFIXES, sort_naturally
 from mmdistill.toolkit.images import write_image
-from mmdistill.toolkit.io import read_json, remove_leftovers, temporary_beside, write_text
+from mmdistill.toolkit.io import read_json, remove_leftovers, temporary_path, write_text
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.toolkit.video import Frames, open_frames
 
@@ -191,7 +191,7 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected a new or empty folder to write the sequence to")
     remove_leftovers(folder)
-    temporary = temporary_beside(folder)
+    temporary = temporary_path(folder)
     try:
         _write_files(sequence, temporary, suffix)
         if folder.exists():

@@ -20,7 +20,7 @@ import numpy as np
 
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.io import MAX_TEXT_BYTES, open_regular
+from mmdistill.toolkit.io import MAX_TEXT_BYTES, open_regular_file
 
 _RECTANGLES = ("rect", "4corner")
 """What ``results{1}.type`` may be: ``x y w h``, or corners."""
@@ -73,7 +73,7 @@ def _load(path: str | Path) -> dict[str, Any]:
             f"{path}: a MATLAB file is read with SciPy, which is not installed; pip install 'mmdistill[mat]', or save "
             "the boxes as text"
         ) from error
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         if file.seek(0, 2) > MAX_TEXT_BYTES:
             raise DataError(f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, the file is larger")
         file.seek(0)

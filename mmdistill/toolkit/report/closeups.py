@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.drawing.style import WHITE, Color, draw_box
+from mmdistill.toolkit.drawing import WHITE, Color, draw_box
 from mmdistill.toolkit.report.charts import Look, described, legend, legend_entry, lines, swatch
 from mmdistill.toolkit.report.comparisons import Divergence, SequencePair, TrackerPair
 from mmdistill.toolkit.report.contents import Contents

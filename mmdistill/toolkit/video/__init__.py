@@ -1,23 +1,35 @@
-"""Frames of one's own video, whatever it comes from: folders of images, video files, cameras; both modalities."""
+"""Reads and writes videos of RGB, TIR or both: image folders, video files, TIFF stacks and cameras.
 
-from mmdistill.toolkit.video.cameras import Camera
-from mmdistill.toolkit.video.frames import Frames, LiveFrames
+Example::
+
+    from mmdistill.toolkit.video import open_frames
+
+    for reading in open_frames("walk/rgb", "walk/tir.mp4"):
+        rgb, tir = reading.images  # (H, W, 3) uint8, RGB, of one size; None if missing
+"""
+
+from mmdistill.toolkit.video.camera import Camera
+from mmdistill.toolkit.video.frames import CameraFrames, Frames, LengthMismatch, open_frames, open_input
 from mmdistill.toolkit.video.image_sequences import ImageFolder
-from mmdistill.toolkit.video.opening import open_frames, open_input
-from mmdistill.toolkit.video.pairing import PairBy
-from mmdistill.toolkit.video.reading import OnBroken, Reading, State
+from mmdistill.toolkit.video.pairing import PairBy, pair_files
+from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer
 from mmdistill.toolkit.video.video_file import VideoFile
+from mmdistill.toolkit.video.video_writer import VideoWriter
 
 __all__ = [
     "Camera",
+    "CameraFrames",
     "Frames",
     "ImageFolder",
-    "LiveFrames",
+    "LengthMismatch",
     "OnBroken",
     "PairBy",
     "Reading",
     "State",
+    "TirResizer",
     "VideoFile",
+    "VideoWriter",
     "open_frames",
     "open_input",
+    "pair_files",
 ]

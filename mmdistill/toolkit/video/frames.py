@@ -1,151 +1,251 @@
-"""Recorded frames of both modalities, read side by side.
-
-Live frames of both modalities, read side by side.
-"""
+"""Opens and reads videos of RGB, TIR or both: recordings and cameras."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Literal
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import FramePair, Image
-from mmdistill.toolkit.video.cameras import Camera
-from mmdistill.toolkit.video.pairing import PairBy, check_rates, warn_of_times
-from mmdistill.toolkit.video.reading import InputWarnings, Look, OnBroken, Reading, Source, combine, look
-from mmdistill.toolkit.video.resizing import FixedSize, OneSize
+from mmdistill.toolkit.video.camera import Camera
+from mmdistill.toolkit.video.image_sequences import ImageFolder, TiffStack, is_tiff
+from mmdistill.toolkit.video.pairing import PairBy, check_rates, pair_by_time, pair_files, warn_of_time_differences
+from mmdistill.toolkit.video.reading import (
+    FrameSource,
+    InputWarnings,
+    ModalityReading,
+    OnBroken,
+    Reading,
+    SizeCheck,
+    TirResizer,
+    combine_modalities,
+    read_modality,
+)
+from mmdistill.toolkit.video.video_file import VideoFile
+
+LengthMismatch = Literal["error", "shorter"]
+"""What to do with modalities of different length: raise an error, or use the shorter length."""
+
+
+def open_frames(
+    rgb: str | Path | None = None,
+    tir: str | Path | None = None,
+    *,
+    length_mismatch: LengthMismatch = "error",
+    on_broken: OnBroken = "stop",
+    pair_by: PairBy = "auto",
+) -> Frames:
+    """Open a recorded video of RGB, TIR or both; a source is a folder of images, a video file or a multi-page TIFF.
+
+    Two folders are paired by the order of their files, or by the numbers in their names if files are lost; see
+    ``pair_files``. With ``pair_by="time"`` each RGB frame gets the nearest TIR frame; see ``pair_by_time``.
+
+    Args:
+        rgb: the RGB frames.
+        tir: the TIR frames.
+        length_mismatch: whether modalities of different length are an error, or the shorter length is used.
+        on_broken: whether an unreadable image raises its error, or counts as missing.
+        pair_by: how frames are paired. ``auto``: by index; an error if the stated rates differ.
+
+    Raises:
+        DataError: no source is given, a source is missing or unreadable, or rates or frame counts differ.
+    """
+    warnings, where = InputWarnings(), Pair(str(rgb), str(tir))
+    sources: Pair[FrameSource | None]
+    if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
+        files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
+        sources = Pair(ImageFolder(rgb, files.rgb), ImageFolder(tir, files.tir))
+    else:
+        sources = Pair(_open_source(rgb, warnings), _open_source(tir, warnings))
+    if pair_by == "time":
+        if sources.rgb is None or sources.tir is None:
+            raise DataError(f"--pair-by time: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
+        sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken)
+    return Frames(
+        *sources, where=where, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, warnings=warnings
+    )
+
+
+def open_input(
+    rgb: str | None = None,
+    tir: str | None = None,
+    *,
+    length_mismatch: LengthMismatch = "error",
+    on_broken: OnBroken = "stop",
+    pair_by: PairBy = "auto",
+) -> Frames | CameraFrames:
+    """Open recordings as ``open_frames`` does, or cameras: ``"0"`` is the first device, ``"./0"`` a folder.
+
+    Raises:
+        DataError: as ``open_frames``; also if a camera can't be opened, or a camera is combined with a recording.
+    """
+    names = Pair(rgb, tir)
+    are_cameras = [name is not None and name.isdecimal() for name in names]
+    if not any(are_cameras):
+        return open_frames(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)
+    if pair_by == "time":
+        raise DataError("--pair-by time: expected two recordings, got a camera")
+    if any(name is not None and not is_camera for name, is_camera in zip(names, are_cameras, strict=True)):
+        raise DataError(f"frames: expected two cameras or two recordings, got {rgb} for RGB and {tir} for TIR")
+    with ExitStack() as opened:
+        cameras = Pair(*(None if name is None else _open_camera(int(name), opened) for name in names))
+        opened.pop_all()
+    return CameraFrames(*cameras, on_broken=on_broken)
+
+
+def _open_camera(number: int, opened: ExitStack) -> Camera:
+    """Open a camera, and register that it is closed if the other one fails."""
+    camera = Camera(number)
+    opened.callback(camera.close)
+    return camera
+
+
+def _open_source(path: str | Path | None, warnings: InputWarnings) -> FrameSource | None:
+    if path is None:
+        return None
+    path = Path(path)
+    if path.is_dir():
+        return ImageFolder(path, list_images(path, warnings))
+    return TiffStack(path) if is_tiff(path) else VideoFile(path)
 
 
 class Frames:
-    """The frames of both modalities; see ``open_frames``.
+    """The recorded frame pairs of one or two sources; see ``open_frames``.
 
     Args:
         rgb: the RGB frames, or None.
-        tir: the TIR frames, or None; frames of another size than RGB's are resized to it, which is logged once.
-        where: what the two are called in errors.
-        unequal: what modalities of different length are: an error, or as long as the shorter, which is logged once.
-        on_broken: what an image that cannot be read does: raise its DataError, or count as none.
-        pair_by: auto: by index, which is an error where two rates are stated that differ. index: by index whatever they
-            are. time: they are paired already.
-        warnings: takes what a user must know about the recordings.
+        tir: the TIR frames, or None; frames of another size than RGB's are resized, with a warning.
+        where: names of both sources, for errors.
+        length_mismatch: whether modalities of different length are an error, or the shorter length is used.
+        on_broken: whether an unreadable image raises its error, or counts as missing.
+        pair_by: ``auto``: by index, an error if the stated rates differ. ``index``: by index at any rates. ``time``:
+            the sources are paired already.
+        warnings: receives the warnings.
 
     Attributes:
-        warnings: what a user must know about the recordings.
-        incomplete: why not all stated frames of all recordings are read; empty if they are.
+        warnings: the warnings about the sources.
+        incomplete: why not all stated frames are read; empty if all are.
 
     Raises:
-        DataError: neither is given, or they differ in rate or length.
+        DataError: no source is given, or the sources differ in rate or length.
     """
 
     def __init__(
         self,
-        rgb: Source | None,
-        tir: Source | None,
+        rgb: FrameSource | None,
+        tir: FrameSource | None,
         *,
         where: Pair[str],
-        unequal: Literal["error", "shorter"] = "error",
+        length_mismatch: LengthMismatch = "error",
         on_broken: OnBroken = "stop",
         pair_by: PairBy = "auto",
         warnings: InputWarnings | None = None,
     ) -> None:
         self.warnings = InputWarnings() if warnings is None else warnings
-        given = [source for source in (rgb, tir) if source is not None]
-        if not given:
+        sources = [source for source in (rgb, tir) if source is not None]
+        if not sources:
             raise DataError("frames: expected an RGB or a TIR source or both, got neither")
         if rgb is not None and tir is not None and pair_by == "auto":
             check_rates(Pair(rgb, tir), where)
-        cut = [source.shortfall for source in given if source.shortfall]
-        for each in cut:
-            self.warnings(each)
-        lengths = [len(source) for source in given]
+        reasons = [source.truncation for source in sources if source.truncation]
+        for reason in reasons:
+            self.warnings(reason)
+        lengths = [len(source) for source in sources]
         if lengths[0] != lengths[-1]:
             got = f"got {lengths[0]} in {where.rgb} and {lengths[-1]} in {where.tir}"
-            if unequal == "error":
-                raise DataError(f"expected as many RGB as TIR frames, {got}; --unequal shorter leaves the rest out")
-            cut.append(f"{got}; the first {min(lengths)} are used")
-            self.warnings(cut[-1])
+            if length_mismatch == "error":
+                raise DataError(
+                    f"expected as many RGB as TIR frames, {got}; --length-mismatch shorter uses the shorter length"
+                )
+            reasons.append(f"{got}; the first {min(lengths)} are used")
+            self.warnings(reasons[-1])
         if rgb is not None and tir is not None and pair_by == "auto":
-            warn_of_times(Pair(rgb, tir), where, self.warnings)
-        self.incomplete = "; ".join(cut)
+            warn_of_time_differences(Pair(rgb, tir), where, self.warnings)
+        self.incomplete = "; ".join(reasons)
         self._sources = Pair(rgb, tir)
         self._where = where
         self._length = min(lengths)
         if on_broken == "skip":
-            self._length = min(self._length, max(source.available for source in given))
+            self._length = min(self._length, max(source.available for source in sources))
         self._on_broken = on_broken
-        self._one_size = OneSize(where.tir, None if rgb is None else self._usual_size, self.warnings)
+        self._resize = TirResizer(where.tir, None if rgb is None else self._reference_size, self.warnings)
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Reading]:
-        """Read all frames in order; those of RGB (of TIR, where it is alone) must have one size."""
-        side = 0 if self._sources.rgb is not None else 1
-        fixed = FixedSize(self._where[side])
+        """Read all frames in order; the frames of RGB (of TIR without RGB) must have one size."""
+        reference = 0 if self._sources.rgb is not None else 1
+        check_size = SizeCheck(self._where[reference])
         for index in range(len(self)):
-            yield self._read(index, partial(fixed, number=index + 1), side)
+            yield self._read(index, partial(check_size, number=index + 1), reference)
 
     @property
     def length(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return len(self)
 
     def frame(self, index: int) -> FramePair:
-        """Return the images of frame ``index`` (from 0); the modality that there is not, or that is black, is None."""
+        """Return the images of frame ``index`` (from 0); an absent, missing or black modality is None."""
         return self.read(index).images
 
     def read(self, index: int) -> Reading:
-        """Return frame ``index`` (from 0) and what each of its modalities is.
+        """Return frame ``index`` (from 0) with the state of each modality.
 
         Raises:
-            DataError: an image cannot be read, unless such images are to be skipped.
+            DataError: an image can't be read and ``on_broken`` is ``stop``.
         """
         return self._read(index)
 
-    def _read(self, index: int, check: Callable[[Image | None], Image | None] | None = None, side: int = 0) -> Reading:
-        looks = []
-        for each, source in enumerate(self._sources):
+    def _read(
+        self, index: int, check: Callable[[Image | None], Image | None] | None = None, reference: int = 0
+    ) -> Reading:
+        modalities = []
+        for side, source in enumerate(self._sources):
             read = None if source is None else partial(source.frame, index)
-            if read is not None and check is not None and each == side:
-                read = partial(_checked, read, check)
-            looks.append(look(read, self._on_broken))
-        return combine(Pair(*looks), self._one_size)
+            if read is not None and check is not None and side == reference:
+                read = partial(_read_checked, read, check)
+            modalities.append(read_modality(read, self._on_broken))
+        return combine_modalities(Pair(*modalities), self._resize)
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """The width and height in pixels: those of the first RGB image, or of the first TIR image where it is alone."""
+        """Width and height of the first readable RGB image, or TIR image if there is no RGB, pixels."""
         rgb, tir = self._sources
         source, where = (rgb, self._where.rgb) if rgb is not None else (tir, self._where.tir)
         assert source is not None
         for index in range(len(self)):
-            image = look(partial(source.frame, index), "skip").image
+            image = read_modality(partial(source.frame, index), "skip").image
             if image is not None:
                 return image.shape[1], image.shape[0]
         raise DataError(f"{where}: expected a frame that can be read, there is none")
 
-    def _usual_size(self) -> tuple[int, int]:
+    def _reference_size(self) -> tuple[int, int]:  # a method, because frames are pickled for worker processes
         return self.size
 
     def close(self) -> None:
-        """Nothing needs to be given back; live frames do."""
+        """Do nothing; ``CameraFrames`` releases its cameras here."""
 
 
-def _checked(read: Callable[[], Image | None], check: Callable[[Image | None], Image | None]) -> Image | None:
+def _read_checked(read: Callable[[], Image | None], check: Callable[[Image | None], Image | None]) -> Image | None:
     return check(read())
 
 
-class LiveFrames:
-    """The newest frames of one or two cameras, without end.
+class CameraFrames:
+    """The newest frame pairs of one or two cameras, without end.
 
-    Two cameras run freely: what they show together differs by no more than the time between two frames of one.
+    The cameras are not synchronized: their images differ in time by at most one frame interval.
 
     Args:
         rgb: the RGB camera, or None.
-        tir: the TIR camera, or None; frames of another size than RGB's are resized to it, which is logged once.
-        on_broken: what a camera that gives no more frames does: raise its DataError, or leave the other one to go on;
-            the frames end when none is left.
+        tir: the TIR camera, or None; frames of another size than RGB's are resized, with a warning.
+        on_broken: whether a camera that delivers no more frames raises an error, or the other one continues. The
+            frames end when no camera is left.
     """
 
     length = None
@@ -154,30 +254,31 @@ class LiveFrames:
     def __init__(self, rgb: Camera | None, tir: Camera | None, *, on_broken: OnBroken = "stop") -> None:
         self._cameras = Pair(rgb, tir)
         self._on_broken = on_broken
-        self._size = (0, 0)
-        name = "" if tir is None else tir.name
+        self._rgb_size = (0, 0)
         self.warnings = InputWarnings()
         reference = rgb if rgb is not None else tir
-        self._fixed = None if reference is None else FixedSize(reference.name)
-        self._one_size = OneSize(name, None if rgb is None else lambda: self._size, self.warnings)
+        self._check_size = None if reference is None else SizeCheck(reference.name)
+        name = "" if tir is None else tir.name
+        self._resize = TirResizer(name, None if rgb is None else lambda: self._rgb_size, self.warnings)
 
     def __iter__(self) -> Iterator[Reading]:
         number = 0
-        looks = self._looks("stop")  # a camera must give at least one frame
-        while any(each.image is not None for each in looks):
-            if looks.rgb.image is not None:
-                self._size = looks.rgb.image.shape[1::-1]
+        modalities = self._read("stop")  # each camera must deliver at least one frame
+        while any(each.image is not None for each in modalities):
+            rgb, tir = (each.image for each in modalities)
+            if rgb is not None:
+                self._rgb_size = rgb.shape[1::-1]
             number += 1
-            if self._fixed is not None:
-                self._fixed(looks.rgb.image if self._cameras.rgb is not None else looks.tir.image, number)
-            yield combine(looks, self._one_size)
-            looks = self._looks(self._on_broken)
+            if self._check_size is not None:
+                self._check_size(rgb if self._cameras.rgb is not None else tir, number)
+            yield combine_modalities(modalities, self._resize)
+            modalities = self._read(self._on_broken)
 
     def close(self) -> None:
-        """Let go of the cameras."""
+        """Release the cameras."""
         for camera in self._cameras:
             if camera is not None:
                 camera.close()
 
-    def _looks(self, on_broken: OnBroken) -> Pair[Look]:
-        return Pair(*(look(None if camera is None else camera.frame, on_broken) for camera in self._cameras))
+    def _read(self, on_broken: OnBroken) -> Pair[ModalityReading]:
+        return Pair(*(read_modality(None if camera is None else camera.frame, on_broken) for camera in self._cameras))

@@ -1,7 +1,4 @@
-"""When frames were taken, as far as recordings say, and which frames of two recordings belong together by it.
-
-Which image of one folder belongs to which of another.
-"""
+"""Pairs the frames of two recordings by their times, or the files of two folders by the numbers in their names."""
 
 from __future__ import annotations
 
@@ -14,65 +11,69 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import ImageFiles, reads_as_decimals, split_numbers
 from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video.reading import InputWarnings, OnBroken, Source
+from mmdistill.toolkit.video.reading import FrameSource, InputWarnings, OnBroken, Times
+
+logger = logging.getLogger(__name__)
 
 PairBy = Literal["auto", "index", "time"]
-"""What makes an RGB and a TIR frame a pair: their index, or their times. auto: index, unless the rates differ."""
-
-Times = NDArray[np.float64]
-"""``(T,)``, seconds, ascending."""
+"""How frames are paired: by index or by time. ``auto``: by index, an error if the rates differ."""
 
 VIDEO_RATE_TOLERANCE = 0.01
-"""Relative difference of two rates that is none, where both are stated: 29.97 and 30 are one rate."""
+"""Maximum relative difference of two equal rates, if both are stated: 29.97 and 30 are equal."""
 
 NAMED_RATE_TOLERANCE = 0.1
-"""The same where a rate is computed from file names, which are often rounded to milliseconds."""
+"""The same for a rate computed from file names, which are often rounded to milliseconds."""
+
+MAX_LISTED_NUMBERS = 5
+"""Maximum number of lost files that a warning lists."""
 
 _TIME = re.compile(r"(\D*)(\d+(?:[.,]\d+)?)(\D*)")
 _UNITS = {10: 1.0, 13: 1e-3, 16: 1e-6, 19: 1e-9}
-"""What a whole number of so many digits counts since 1970, seconds."""
+"""The unit of a whole number of this many digits, seconds since 1970."""
 
 
-def name_times(stems: Sequence[str]) -> Times | None:
-    """Return the times that files are named by; None if the names are no times.
+def times_from_names(stems: Sequence[str]) -> Times | None:
+    """Return the times in file names; None if the names have no times.
 
-    A time is a number with a point (seconds) or a whole number of 10, 13, 16 or 19 digits (seconds, milliseconds,
-    microseconds, nanoseconds since 1970). A text before and after it must be the same in all names.
+    A time is a number with a decimal point (seconds), or a whole number of 10, 13, 16 or 19 digits (seconds,
+    milliseconds, microseconds or nanoseconds since 1970). The text before and after it must be the same in all names.
 
     Args:
         stems: names without suffix, in order.
     """
     if not stems or not _is_time(stems[0]):
         return None
-    found = [_TIME.fullmatch(stem) for stem in stems]
-    matches = [each for each in found if each is not None]
-    if len(matches) < len(stems) or len({(each[1], each[3]) for each in matches}) > 1:
+    matches = [match for stem in stems if (match := _TIME.fullmatch(stem)) is not None]
+    if len(matches) < len(stems) or len({(match[1], match[3]) for match in matches}) > 1:
         return None
-    numbers = [each[2].replace(",", ".") for each in matches]
+    numbers = [match[2].replace(",", ".") for match in matches]
     decimals = any("." in number for number in numbers)
     unit = 1.0 if decimals else _UNITS.get(len(numbers[0]), 0.0)
-    # Less the first before they become floats, which can't hold nanoseconds since 1970.
+    # The first number is subtracted before the conversion to floats, which can't hold nanoseconds since 1970.
     first = int(numbers[0].partition(".")[0])
-    times = np.array([_since(number, first) for number in numbers]) * unit + first * unit
+    times = np.array([_subtract(number, first) for number in numbers]) * unit + first * unit
     return times if unit and (np.diff(times) > 0).all() else None
 
 
-def rate_of(times: Times | None) -> float | None:
-    """Return frames per second, whatever frames are lost; None where there are no times or a single one."""
-    return 1 / _period(times) if times is not None and len(times) > 1 else None
+def frame_rate(times: Times | None) -> float | None:
+    """Return frames per second, robust to lost frames; None with fewer than two times."""
+    return 1 / _frame_interval(times) if times is not None and len(times) > 1 else None
 
 
-def check_rates(sources: Pair[Source], where: Pair[str]) -> None:
-    """Refuse recordings of different rates, which pairing by index would pair wrongly.
+def check_rates(sources: Pair[FrameSource], where: Pair[str]) -> None:
+    """Refuse recordings of different rates, because pairing by index would pair wrong frames.
+
+    Args:
+        sources: the recordings.
+        where: names of both recordings, for errors.
 
     Raises:
-        DataError: both state a rate, and they differ.
+        DataError: both recordings state a rate, and the rates differ.
     """
     rates = [source.rate for source in sources]
     if rates[0] is None or rates[1] is None:
@@ -86,115 +87,118 @@ def check_rates(sources: Pair[Source], where: Pair[str]) -> None:
         )
 
 
-def warn_of_times(sources: Pair[Source], where: Pair[str], warnings: InputWarnings) -> None:
-    """Warn if frames that are paired by index were taken at different times, by the names of their files."""
+def warn_of_time_differences(sources: Pair[FrameSource], where: Pair[str], warnings: InputWarnings) -> None:
+    """Warn if frames paired by index differ in time, according to the names of their files."""
     rgb, tir = (source.times() if source.named_by_time else None for source in sources)
     if rgb is None or tir is None:
         return
     count = min(len(rgb), len(tir))
-    apart = np.abs(rgb[:count] - tir[:count])
-    limit = max(_period(rgb), _period(tir)) / 2
-    if limit and (apart > limit).any():
+    differences = np.abs(rgb[:count] - tir[:count])
+    limit = max(_frame_interval(rgb), _frame_interval(tir)) / 2
+    if limit and (differences > limit).any():
         warnings(
-            f"{where.rgb} and {where.tir} are named by times, but paired by index: {int((apart > limit).sum())} of "
-            f"{count} pairs are over half a frame apart, up to {apart.max():.3f} s; --pair-by time pairs them by time"
+            f"{where.rgb} and {where.tir} are named by times, but paired by index: {int((differences > limit).sum())} "
+            f"of {count} pairs differ by over half a frame, up to {differences.max():.3f} s; --pair-by time pairs them "
+            "by time"
         )
 
 
 def match_times(rgb: Times, tir: Times) -> list[int | None]:
-    """Return for each RGB frame the TIR frame nearest in time; None if none is near.
+    """Return for each RGB frame the index of the nearest TIR frame in time; None if the difference is too large.
 
-    Near is within half the time between two frames of the slower recording.
+    The limit is half the frame interval of the slower recording.
 
     Args:
-        rgb: the RGB frames' times.
-        tir: the TIR frames'.
+        rgb: times of the RGB frames.
+        tir: times of the TIR frames.
     """
     after = np.clip(np.searchsorted(tir, rgb), 1, max(len(tir) - 1, 1))
     candidates = np.stack([after - 1, np.minimum(after, len(tir) - 1)])
-    apart = np.abs(tir[candidates] - rgb)
-    nearest = apart.argmin(axis=0)
-    chosen, distance = (np.take_along_axis(each, nearest[None], axis=0)[0] for each in (candidates, apart))
-    limit = max(_period(rgb), _period(tir)) / 2 * (1 + 1e-6) + 1e-6
-    return [int(index) if near else None for index, near in zip(chosen, distance <= limit, strict=True)]
+    differences = np.abs(tir[candidates] - rgb)
+    best = differences.argmin(axis=0)
+    nearest, distance = (np.take_along_axis(each, best[None], axis=0)[0] for each in (candidates, differences))
+    limit = max(_frame_interval(rgb), _frame_interval(tir)) / 2 * (1 + 1e-6) + 1e-6
+    return [int(index) if near else None for index, near in zip(nearest, distance <= limit, strict=True)]
 
 
-class Matched:
-    """TIR frames in the order of the RGB frames that they belong to.
+class TimeMatchedSource:
+    """The TIR frames that match the RGB frames in time, one for each RGB frame.
 
     Args:
         source: the TIR frames.
-        frames: for each RGB frame the TIR frame's index, or None.
+        indices: for each RGB frame the index of the TIR frame, or None.
     """
 
     rate: float | None = None
-    shortfall = ""
+    truncation = ""
     named_by_time = False
     rate_tolerance = VIDEO_RATE_TOLERANCE
 
-    def __init__(self, source: Source, frames: Sequence[int | None]) -> None:
-        self._source, self._frames = source, frames
-        self.available = len(frames)
+    def __init__(self, source: FrameSource, indices: Sequence[int | None]) -> None:
+        self._source, self._indices = source, indices
+        self.available = len(indices)
         self._last: tuple[int, Image | DataError | None] | None = None
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._indices)
 
     def times(self) -> Times | None:
-        """Return None: they are no longer of interest."""
+        """Return None: the frames are paired already."""
         return None
 
     def frame(self, index: int) -> Image | None:
-        """Return the TIR frame that belongs to RGB frame ``index``, or None; each is read once for all in a row."""
-        frame = self._frames[index]
-        if frame is None:
+        """Return the TIR frame for RGB frame ``index``, or None; repeated frames are read once."""
+        tir_index = self._indices[index]
+        if tir_index is None:
             return None
-        if self._last is None or self._last[0] != frame:
-            self._last = frame, self._read(frame)
+        if self._last is None or self._last[0] != tir_index:
+            self._last = tir_index, self._read(tir_index)
         result = self._last[1]
         if isinstance(result, DataError):
             raise result
         return result
 
-    def _read(self, frame: int) -> Image | DataError | None:
+    def _read(self, tir_index: int) -> Image | DataError | None:
         try:
-            return self._source.frame(frame)
+            return self._source.frame(tir_index)
         except DataError as error:
             return error
 
 
 def pair_by_time(
-    sources: Pair[Source], where: Pair[str], warnings: InputWarnings, on_broken: OnBroken
-) -> Pair[Source | None]:
-    """Return RGB as it is, and the TIR frame nearest in time to each RGB frame.
+    sources: Pair[FrameSource], where: Pair[str], warnings: InputWarnings, on_broken: OnBroken
+) -> Pair[FrameSource | None]:
+    """Return the RGB frames unchanged, and for each one the nearest TIR frame in time.
 
-    There is one frame for each RGB frame, without TIR where none is near; TIR frames may be used several times or not
-    at all. How many are paired is a warning, because it says what the frames' numbers mean.
+    TIR is missing where no frame is near. A TIR frame may be used several times or not at all. A warning states how
+    many frames are paired, because the frame numbers depend on it.
 
     Raises:
-        DataError: a recording has no times, nothing is near, or TIR is cut off and that is to be the end.
+        DataError: a recording has no times, no frames are near in time, or TIR is truncated and ``on_broken`` is
+            ``stop``.
     """
-    rgb, tir = (_times(source, place) for source, place in zip(sources, where, strict=True))
-    if sources.tir.shortfall:
+    rgb, tir = (_times(source, name) for source, name in zip(sources, where, strict=True))
+    if sources.tir.truncation:
         if on_broken == "stop":
-            raise DataError(sources.tir.shortfall)
-        warnings(sources.tir.shortfall)
-    frames = match_times(rgb, tir)
-    used = {frame for frame in frames if frame is not None}
+            raise DataError(sources.tir.truncation)
+        warnings(sources.tir.truncation)
+    indices = match_times(rgb, tir)
+    used = {index for index in indices if index is not None}
     if not used:
-        spans = [f"{side[0]:.3f} to {side[-1]:.3f} s in {place}" for side, place in zip((rgb, tir), where, strict=True)]
+        named = zip((rgb, tir), where, strict=True)
+        spans = [f"{times[0]:.3f} to {times[-1]:.3f} s in {name}" for times, name in named]
         raise DataError(f"--pair-by time: no RGB frame has a TIR frame near in time: {' and '.join(spans)}")
-    lacking = frames.count(None)
-    # RGB's frames that can't be decoded are the frames' own affair.
-    frames += [None] * (len(sources.rgb) - len(frames))
+    unpaired = indices.count(None)
+    # Missing RGB frames of a truncated file; their error is raised when they are read.
+    indices += [None] * (len(sources.rgb) - len(indices))
     warnings(
-        f"paired by time: {len(rgb) - lacking} of {len(rgb)} RGB frames have a TIR frame, {lacking} have none near; "
+        f"paired by time: {len(rgb) - unpaired} of {len(rgb)} RGB frames have a TIR frame, {unpaired} have none near; "
         f"{len(used)} of {len(tir)} TIR frames are used"
     )
-    return Pair(sources.rgb, Matched(sources.tir, frames))
+    return Pair(sources.rgb, TimeMatchedSource(sources.tir, indices))
 
 
-def _times(source: Source, where: str) -> Times:
+def _times(source: FrameSource, where: str) -> Times:
     times = source.times()
     if times is None:
         raise DataError(f"--pair-by time: {where} has no times: expected a video, or images named by times")
@@ -202,102 +206,95 @@ def _times(source: Source, where: str) -> Times:
 
 
 def _is_time(stem: str) -> bool:
-    found = _TIME.fullmatch(stem)
-    return found is not None and (
-        "." in found[2] or "," in found[2] or (len(found[2]) in _UNITS and found[2][0] == "1")
+    match = _TIME.fullmatch(stem)
+    return match is not None and (
+        "." in match[2] or "," in match[2] or (len(match[2]) in _UNITS and match[2][0] == "1")
     )
 
 
-def _since(number: str, first: int) -> float:
+def _subtract(number: str, first: int) -> float:
     whole, _, fraction = number.partition(".")
     return int(whole) - first + (float(f"0.{fraction}") if fraction else 0.0)
 
 
-def _period(times: Times) -> float:
-    """Return the usual time between two frames; 0 for a single one."""
+def _frame_interval(times: Times) -> float:
+    """Return the median time between two frames; 0 for a single frame."""
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
-logger = logging.getLogger(__name__)
-
-SHOWN = 5
-"""How many missing numbers a message lists."""
-
-
 def pair_files(
-    rgb: Sequence[Path], tir: Sequence[Path], say: Callable[[str], object] = logger.warning
+    rgb: Sequence[Path], tir: Sequence[Path], warn: Callable[[str], object] = logger.warning
 ) -> Pair[Sequence[Path | None]]:
-    """Pair the images of two folders, both in natural order: by order, or by the numbers in their names.
+    """Pair the images of two folders by their order, or by the numbers in their names if files are lost.
 
-    By order is the rule, since many data sets number their modalities differently. By number is right where a file of
-    one folder is lost: the frames after it must stay aligned. So the numbers count if the names of each folder differ
-    in one number only, both begin with the same one, and the folders share at least half of the numbers of the smaller.
-    Two folders of as many files, one numbered 0, 1, 2 ... and one 0, 2, 4 ..., lost nothing. What was lost is logged
-    once.
+    The default is by order, because many datasets number their modalities differently. After a lost file only the
+    numbers keep later frames aligned. Numbers are used if the names of each folder differ in one number only, both
+    folders begin with the same number, and they share at least half of the numbers of the smaller folder. Two folders
+    of equal size with constant steps, such as 0, 1, 2 and 0, 2, 4, have lost nothing.
 
     Args:
-        rgb: the images of one folder.
-        tir: those of the other.
-        say: what a message about lost files is given to.
+        rgb: images of one folder, in natural order.
+        tir: images of the other folder, in natural order.
+        warn: receives a warning about lost files.
 
     Returns:
-        For each modality its frames, None for a frame without an image; of unequal length where the folders end
-        differently.
+        The frames of each modality, None for a lost file. Lengths differ if the folders end differently.
     """
     rgb_names, tir_names = _names(rgb), _names(tir)
-    if list(map(_digits, rgb_names)) == list(map(_digits, tir_names)):
+    if list(map(_numbers, rgb_names)) == list(map(_numbers, tir_names)):
         return Pair(rgb, tir)
     decimals = any(map(reads_as_decimals, (rgb_names, tir_names)))
     rgb_numbers, tir_numbers = _by_number(rgb, decimals), _by_number(tir, decimals)
-    if rgb_numbers is None or tir_numbers is None or not _lossy(rgb_numbers, tir_numbers):
+    if rgb_numbers is None or tir_numbers is None or not _lost_files(rgb_numbers, tir_numbers):
         return Pair(rgb, tir)
     numbers = sorted(rgb_numbers.keys() | tir_numbers.keys())
-    return Pair(_filled(rgb_numbers, numbers, tir[0].parent, say), _filled(tir_numbers, numbers, rgb[0].parent, say))
+    return Pair(
+        _fill_gaps(rgb_numbers, numbers, tir[0].parent, warn), _fill_gaps(tir_numbers, numbers, rgb[0].parent, warn)
+    )
 
 
 def _names(files: Sequence[Path]) -> Sequence[str]:
     return files.names if isinstance(files, ImageFiles) else [path.name for path in files]
 
 
-def _digits(name: str) -> list[str]:
-    """Return the numbers in a file's name; where two folders have the same, nothing is lost."""
+def _numbers(name: str) -> list[str]:
+    """Return the numbers in a file's name."""
     return split_numbers(name)[1::2]
 
 
-def _lossy(first: dict[Decimal, Path], second: dict[Decimal, Path]) -> bool:
-    """Whether two folders share one numbering of which files are lost."""
+def _lost_files(first: dict[Decimal, Path], second: dict[Decimal, Path]) -> bool:
+    """Return whether two folders have one numbering, with files lost."""
     shared = first.keys() & second.keys()
-    if len(first) == len(second) and _evenly_numbered(first) and _evenly_numbered(second):
+    if len(first) == len(second) and _has_constant_step(first) and _has_constant_step(second):
         return False
     same_start = min(first) == min(second)
     return same_start and first.keys() != second.keys() and 2 * len(shared) >= min(len(first), len(second))
 
 
-def _evenly_numbered(files: dict[Decimal, Path]) -> bool:
+def _has_constant_step(files: dict[Decimal, Path]) -> bool:
     numbers = sorted(files)
     return len({after - before for before, after in pairwise(numbers)}) == 1
 
 
-def _filled(
-    files: dict[Decimal, Path], numbers: Sequence[Decimal], partner: Path, say: Callable[[str], object]
+def _fill_gaps(
+    files: dict[Decimal, Path], numbers: Sequence[Decimal], other_folder: Path, warn: Callable[[str], object]
 ) -> list[Path | None]:
-    """Return the files in the order of all numbers, up to their own last; say which are lost."""
+    """Return the files in the order of all numbers up to their own last one, None for lost files; warn of those."""
     own = [number for number in numbers if number <= max(files)]
     lost = [str(number) for number in own if number not in files]
     if lost:
-        shown = ", ".join(lost[:SHOWN]) + (", ..." if len(lost) > SHOWN else "")
+        listed = ", ".join(lost[:MAX_LISTED_NUMBERS]) + (", ..." if len(lost) > MAX_LISTED_NUMBERS else "")
         folder = next(iter(files.values())).parent
-        rest = f"that {partner} has; the two are paired by the numbers in their names"
-        say(f"{folder}: {len(lost)} lost (number {shown}) {rest}")
+        rest = f"that {other_folder} has; the two are paired by the numbers in their names"
+        warn(f"{folder}: {len(lost)} lost (number {listed}) {rest}")
     return [files.get(number) for number in own]
 
 
 def _by_number(files: Sequence[Path], decimals: bool) -> dict[Decimal, Path] | None:
-    """Return files by the one number in which their names differ, or None if there is no such number."""
+    """Return files by the one number that differs between their names; None if not exactly one does."""
     parts = [split_numbers(path.stem, decimals=decimals) for path in files]
     if len({tuple(part[::2]) for part in parts}) > 1:
         return None
-    texts = zip(*(part[1::2] for part in parts), strict=True)
     texts = zip(*(part[1::2] for part in parts), strict=True)
     columns = [[Decimal(digits.replace(",", ".")) for digits in column] for column in texts]
     different = [column for column in columns if len(set(column)) > 1]

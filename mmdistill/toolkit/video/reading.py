@@ -1,14 +1,13 @@
-"""What came of reading one frame: its images, and for each modality whether it can be tracked on.
-
-What the frames of one modality are, wherever they are recorded.
-"""
+"""Reads frame pairs: the source of each modality, the state of each image, and TIR at RGB's size."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Literal, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,32 +19,82 @@ logger = logging.getLogger(__name__)
 
 State = Literal["seen", "absent", "missing", "black", "broken"]
 """``seen``: an image to track on. ``absent``: the video has no such modality. ``missing``: this frame has no such
-image. ``black``: the image shows nothing. ``broken``: it cannot be read."""
+image. ``black``: the image has one color. ``broken``: the image can't be read."""
 
 OnBroken = Literal["stop", "skip"]
-"""What an unreadable image does: end the video with an error, or go on without that image."""
+"""What to do with an unreadable image: raise its error, or continue without the image."""
 
-FLAT = 2
-"""Levels (of 256) by which the pixels of a black image may differ: what compression makes of a constant."""
+Times = NDArray[np.float64]
+"""``(T,)``, seconds, ascending."""
+
+MAX_UNIFORM_DIFFERENCE = 2
+"""Maximum difference of pixels in an image of one color, of 256 levels; compression causes it."""
+
+MAX_ASPECT_DIFFERENCE = 0.02
+"""Relative difference of two aspect ratios that is rounding: 1280 x 720 and 854 x 480 are both 16:9."""
+
+MAX_SIZE_WARNINGS = 5
+"""How many different sizes of TIR are warned of."""
+
+
+class FrameSource(Protocol):
+    """The recorded frames of one modality."""
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second, as the recording states; None if it does not."""
+        ...
+
+    @property
+    def rate_tolerance(self) -> float:
+        """The possible relative error of the rate."""
+        ...
+
+    @property
+    def named_by_time(self) -> bool:
+        """Whether the files are named by times."""
+        ...
+
+    @property
+    def truncation(self) -> str:
+        """A description of the missing frames if the recording ends before its stated length; else empty."""
+        ...
+
+    @property
+    def available(self) -> int:
+        """Number of frames before a truncation; all frames if there is none."""
+        ...
+
+    def times(self) -> Times | None:
+        """Return the time of each frame ``(T,)``, seconds, ascending; None if unknown."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the stated number of frames."""
+        ...
+
+    def frame(self, index: int) -> Image | None:
+        """Return frame ``index`` (from 0) as ``(H, W, 3)`` RGB, or None if it is missing; DataError if broken."""
+        ...
 
 
 class InputWarnings(list[str]):
-    """What a user must know about the inputs of a video: each warning is logged once, and kept for the summary."""
+    """Warnings about the inputs of a video: each is logged once, and kept for the summary."""
 
     def __call__(self, warning: str) -> None:
-        """Take a warning."""
+        """Add a warning."""
         if warning not in self:
             self.append(warning)
             logger.warning("%s", warning)
 
 
-class Look(NamedTuple):
-    """One modality of a frame.
+class ModalityReading(NamedTuple):
+    """The result of reading one modality of a frame.
 
     Attributes:
         image: ``(H, W, 3)``, or None.
-        state: whether it can be tracked on.
-        problem: why it cannot be read, with the name of the file; else empty.
+        state: whether the image can be tracked on.
+        problem: the error of a broken image, with the file's name; else empty.
     """
 
     image: Image | None
@@ -54,14 +103,14 @@ class Look(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One frame.
+    """The result of reading one frame pair.
 
     Attributes:
-        images: both images, of one size. None where a modality is absent, missing or broken; also where it is black and
-            the other one shows something, so that the tracker looks there.
-        states: what each modality is.
-        sizes: each image's width and height as it came, pixels; None where there is none.
-        problem: why images cannot be read, with the names of the files; else empty.
+        images: both images, of one size. None if a modality is absent, missing or broken, and if it is black while the
+            other one is seen.
+        states: the state of each modality.
+        sizes: width and height of each image before resizing, pixels; None if there is no image.
+        problem: the errors of broken images, with the files' names; else empty.
     """
 
     images: FramePair
@@ -71,98 +120,150 @@ class Reading(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether any image shows something."""
+        """Whether an image can be tracked on."""
         return "seen" in self.states
 
 
-def look(read: Callable[[], Image | None] | None, on_broken: OnBroken) -> Look:
+def read_modality(read: Callable[[], Image | None] | None, on_broken: OnBroken) -> ModalityReading:
     """Read one modality of a frame.
 
     Args:
-        read: returns the image, or None where this frame has none; None if the video has no such modality.
-        on_broken: what an image that cannot be read does.
+        read: returns the image, or None if it is missing; None if the video has no such modality.
+        on_broken: whether an unreadable image raises its error.
 
     Raises:
-        DataError: the image cannot be read, and that is to be the end.
+        DataError: the image can't be read and ``on_broken`` is ``stop``.
     """
     if read is None:
-        return Look(None, "absent")
+        return ModalityReading(None, "absent")
     try:
         image = read()
     except DataError as error:
         if on_broken == "stop":
             raise
-        return Look(None, "broken", str(error))
+        return ModalityReading(None, "broken", str(error))
     if image is None:
-        return Look(None, "missing")
-    return Look(image, "black" if shows_nothing(image) else "seen")
+        return ModalityReading(None, "missing")
+    return ModalityReading(image, "black" if is_uniform(image) else "seen")
 
 
-def combine(looks: Pair[Look], at_one_size: Callable[[FramePair], FramePair]) -> Reading:
-    """Return the frame that two looks make: a black image counts as none if the other shows something.
+def combine_modalities(modalities: Pair[ModalityReading], resize: Callable[[FramePair], FramePair]) -> Reading:
+    """Return both modalities as one reading; a black image is dropped if the other one is seen.
 
     Args:
-        looks: both modalities.
-        at_one_size: makes images one size.
+        modalities: RGB and TIR.
+        resize: brings both images to one size.
     """
-    images: FramePair = Pair(*(each.image for each in looks))
+    images: FramePair = Pair(*(each.image for each in modalities))
     sizes = Pair(*(None if image is None else (image.shape[1], image.shape[0]) for image in images))
-    states: Pair[State] = Pair(*(each.state for each in looks))
-    problem = "; ".join(each.problem for each in looks if each.problem)
-    images = at_one_size(images)
+    states: Pair[State] = Pair(*(each.state for each in modalities))
+    problem = "; ".join(each.problem for each in modalities if each.problem)
+    images = resize(images)
     if "seen" in states:
         images = Pair(*(None if state == "black" else image for image, state in zip(images, states, strict=True)))
     return Reading(images, states, sizes, problem)
 
 
-def shows_nothing(image: Image) -> bool:
-    """Whether an image ``(H, W, 3)`` is of one color: a covered lens, a camera's shutter, a lost signal."""
-    # Nearly every image is settled by its middle row.
+def is_uniform(image: Image) -> bool:
+    """Return whether an image ``(H, W, 3)`` has one color, as with a covered lens or a lost signal."""
+    # The middle row alone decides for nearly every image.
     middle = len(image) // 2
-    return _flat(image[middle : middle + 1]) and _flat(image)
+    return _has_one_color(image[middle : middle + 1]) and _has_one_color(image)
 
 
-def _flat(image: Image) -> bool:
+def _has_one_color(image: Image) -> bool:
     low, high = image.min(axis=(0, 1)).astype(np.int64), image.max(axis=(0, 1))
-    return bool((high - low <= FLAT).all())
+    return bool((high - low <= MAX_UNIFORM_DIFFERENCE).all())
 
 
-class Source(Protocol):
-    """The recorded frames of one modality."""
+class SizeCheck:
+    """Refuses an image of another size than the first, because box positions would change their meaning.
 
-    @property
-    def rate(self) -> float | None:
-        """Frames per second, as the recording states; None where it does not."""
-        ...
+    Args:
+        where: name of the source, for errors.
+    """
 
-    @property
-    def rate_tolerance(self) -> float:
-        """The relative error that this rate may have."""
-        ...
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._size: tuple[int, int] | None = None
 
-    @property
-    def named_by_time(self) -> bool:
-        """Whether the files are named by times."""
-        ...
+    def __call__(self, image: Image | None, number: int) -> Image | None:
+        """Return the image.
 
-    @property
-    def shortfall(self) -> str:
-        """What a recording lacks that ends earlier than it states; empty if it is whole."""
-        ...
+        Args:
+            image: ``(H, W, 3)``, or None.
+            number: number of the frame from 1, for errors.
 
-    @property
-    def available(self) -> int:
-        """How many frames there are before such an end; else all."""
-        ...
+        Raises:
+            DataError: the image has another size than the first one.
+        """
+        if image is None:
+            return None
+        size = image.shape[1], image.shape[0]
+        self._size = self._size or size
+        if size != self._size:
+            first, this = (f"{width} x {height}" for width, height in (self._size, size))
+            raise DataError(f"{self._where}: frame {number} is {this}, expected the first frame's size of {first}")
+        return image
 
-    def times(self) -> NDArray[np.float64] | None:
-        """Return when each frame was taken ``(T,)``, seconds, ascending; None if unknown."""
-        ...
 
-    def __len__(self) -> int:
-        """Return the number of frames, as stated."""
-        ...
+class TirResizer:
+    """Resizes TIR images to RGB's size, with one warning for each size of TIR.
 
-    def frame(self, index: int) -> Image | None:
-        """Return frame ``index`` (from 0) as ``(H, W, 3)`` RGB, or None if there is none; DataError if it is broken."""
-        ...
+    Args:
+        where: name of the TIR source, for warnings.
+        rgb_size: returns the width and height of RGB frames, for frames without RGB; None if there is no RGB.
+        warn: receives the warnings.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        rgb_size: Callable[[], tuple[int, int]] | None,
+        warn: Callable[[str], object] = logger.warning,
+    ) -> None:
+        self._where, self._rgb_size, self._warn = where, rgb_size, warn
+        self._warned: set[tuple[int, int]] = set()
+
+    def __call__(self, frame: FramePair) -> FramePair:
+        """Return the frame pair with TIR at RGB's size."""
+        if frame.tir is None or self._rgb_size is None:
+            return frame
+        width, height = self._rgb_size() if frame.rgb is None else frame.rgb.shape[1::-1]
+        return Pair(frame.rgb, self._resize(frame.tir, width, height))
+
+    def _resize(self, tir: Image, width: int, height: int) -> Image:
+        if tir.shape[:2] == (height, width):
+            return tir
+        size = tir.shape[1], tir.shape[0]
+        if size not in self._warned and len(self._warned) < MAX_SIZE_WARNINGS:
+            resized = f"TIR of {size[0]} x {size[1]} is resized to RGB's {width} x {height}"
+            self._warn(f"{self._where}: {aspect_warning((width, height), size) or resized}")
+            self._warned.add(size)
+        return np.asarray(cv2.resize(tir, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def aspect_warning(rgb_size: tuple[int, int], tir_size: tuple[int, int]) -> str | None:
+    """Return a warning if resizing TIR to RGB's size changes its aspect ratio, else None.
+
+    >>> print(aspect_warning((1280, 720), (640, 480)))
+    TIR of 640 x 480 (4:3) is stretched to RGB's 1280 x 720 (16:9): the aspect ratios differ, so positions may not match
+
+    Args:
+        rgb_size: width and height of the RGB image, pixels.
+        tir_size: width and height of the TIR image, pixels.
+    """
+    rgb_ratio, tir_ratio = (width / height for width, height in (rgb_size, tir_size))
+    if abs(rgb_ratio / tir_ratio - 1) <= MAX_ASPECT_DIFFERENCE:
+        return None
+    rgb, tir = (f"{width} x {height} ({_format_aspect(width, height)})" for width, height in (rgb_size, tir_size))
+    return f"TIR of {tir} is stretched to RGB's {rgb}: the aspect ratios differ, so positions may not match"
+
+
+def _format_aspect(width: int, height: int) -> str:
+    """Return an aspect ratio such as ``16:9``."""
+    ratio = Fraction(width, height)
+    simple = ratio.limit_denominator(16)
+    if simple and abs(simple / ratio - 1) < Fraction(1, 200) and simple.numerator <= 64:
+        return f"{simple.numerator}:{simple.denominator}"
+    return f"{width / height:.4g}:1"

@@ -1,4 +1,4 @@
-"""Video files of annotated frames."""
+"""Writes video files."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ import cv2
 import numpy as np
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.io import opencv_name, temporary_beside
+from mmdistill.toolkit.io import temporary_path, to_opencv_path
 from mmdistill.toolkit.sequence import Image
 
 logger = logging.getLogger(__name__)
 
-FASTEST = 1000
-"""Frames per second at most."""
+MAX_FPS = 1000
 
 
 class VideoWriter:
     """Writes frames to a video file, ``.mp4`` (MPEG-4) or animated ``.gif``; a context manager.
 
-    Frames go to a temporary file that is moved onto ``path`` when the block ends, also by an error or an
-    interruption: then the video holds the frames so far. Without a frame nothing is written. A GIF is kept in
-    memory until the end; it stops, and says so, at 256 MiB.
+    A temporary file replaces ``path`` when the block ends. After an error or an interruption the video has the frames
+    so far. Without a frame nothing is written. A GIF is kept in memory and ends, with a warning, at 256 MiB.
 
     Args:
-        path: the file to write; one that exists is replaced, missing folders are made.
-        fps: frames shown per second.
+        path: the file to write. An existing file is replaced, missing folders are created.
+        fps: frames per second, above 0, at most 1000.
 
     Raises:
-        DataError: another suffix, a name that is no UTF-8, a frame rate out of range, frames of unequal size, or an
-            OpenCV that can't write the format.
+        DataError: the suffix, the name or the frame rate is invalid, frames differ in size, or OpenCV can't write the
+            format.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -41,10 +39,10 @@ class VideoWriter:
         encoders: dict[str, type[_Mp4] | type[_Gif]] = {".mp4": _Mp4, ".gif": _Gif}
         if self._path.suffix.lower() not in encoders:
             raise DataError(f"{path}: expected the name of a video, .mp4 or .gif")
-        if not 0 < fps <= FASTEST:
-            raise DataError(f"{path}: expected frames per second above 0, at most {FASTEST}; got {fps}")
-        opencv_name(self._path)
-        self._temporary = temporary_beside(self._path)
+        if not 0 < fps <= MAX_FPS:
+            raise DataError(f"{path}: expected frames per second above 0, at most {MAX_FPS}; got {fps}")
+        to_opencv_path(self._path)
+        self._temporary = temporary_path(self._path)
         self._encoder: _Encoder = encoders[self._path.suffix.lower()](self._temporary, fps)
         self._shape: tuple[int, ...] | None = None
 
@@ -52,16 +50,14 @@ class VideoWriter:
         return self
 
     def write(self, image: Image) -> None:
-        """Append a frame ``(H, W, 3)``, uint8, RGB; all must have one size."""
+        """Append a frame ``(H, W, 3)``, uint8, RGB; all frames must have one size."""
         self._shape = self._shape or image.shape
         if image.shape != self._shape:
             raise DataError(f"{self._path}: expected frames of shape {self._shape}, got {image.shape}")
         if not self._encoder.write(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)):
             raise self._cannot_write()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             if self._shape is not None:
                 if not self._encoder.close():
@@ -76,7 +72,7 @@ class VideoWriter:
 
 
 class _Encoder(Protocol):
-    """Takes frames ``(H, W, 3)`` in OpenCV's BGR order; both methods return whether OpenCV can do it."""
+    """Encodes frames ``(H, W, 3)`` in BGR order; both methods return whether OpenCV supports it."""
 
     def write(self, image: Image) -> bool: ...
 
@@ -84,14 +80,14 @@ class _Encoder(Protocol):
 
 
 class _Mp4:
-    """Encodes frame by frame."""
+    """Encodes each frame when it is written."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, image: Image) -> bool:
-        # The codec takes even sizes only.
+        # The codec supports even sizes only.
         height, width = image.shape[:2]
         even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
@@ -107,10 +103,10 @@ class _Mp4:
 
 
 class _Gif:
-    """Keeps the frames and encodes them at the end."""
+    """Keeps the frames in memory and encodes them at the end."""
 
-    _possible = hasattr(cv2, "imwriteanimation")  # since OpenCV 4.11
-    _most_bytes = 256 * 2**20
+    _supported = hasattr(cv2, "imwriteanimation")  # since OpenCV 4.11
+    _max_bytes = 256 * 2**20
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._milliseconds = path, max(1, round(1000 / fps))
@@ -119,16 +115,16 @@ class _Gif:
 
     def write(self, image: Image) -> bool:
         if self._full:
-            return self._possible
-        self._full = (len(self._frames) + 1) * image.nbytes > self._most_bytes
+            return self._supported
+        self._full = (len(self._frames) + 1) * image.nbytes > self._max_bytes
         if self._full:
-            logger.warning("the GIF ends after %d frames, or it would fill memory; .mp4 holds all", len(self._frames))
+            logger.warning("the GIF ends after %d frames to save memory; .mp4 has no limit", len(self._frames))
         else:
             self._frames.append(image)
-        return self._possible
+        return self._supported
 
     def close(self) -> bool:
-        if not self._possible:
+        if not self._supported:
             return False
         animation = cv2.Animation()
         animation.frames = self._frames

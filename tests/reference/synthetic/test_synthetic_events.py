@@ -5,12 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.synthetic.events import CLEAR_START, Events, Passage, attribute_flags, covered, schedule
+from mmdistill.reference.synthetic.events import (
+    NUM_CLEAR_FRAMES,
+    EventTimeline,
+    Occlusion,
+    attribute_flags,
+    covered_share,
+    random_timeline,
+)
 
 
-def scheduled(seed: int, length: int = 200, stretch: int = 30, **probabilities: float) -> Events:
+def scheduled(seed: int, length: int = 200, stretch: int = 30, **probabilities: float) -> EventTimeline:
     given_ones = {"darkness": 0.4, "crossover": 0.3, "occlusion": 0.3} | probabilities
-    return schedule(np.random.default_rng(seed), length, stretch=stretch, **given_ones)
+    return random_timeline(np.random.default_rng(seed), length, stretch=stretch, **given_ones)
 
 
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 300), stretch=st.integers(1, 60))
@@ -20,11 +27,11 @@ def test_events_never_overlap_and_spare_the_start(seed: int, length: int, stretc
     for strength in (events.darkness, events.crossover):
         assert strength.min() >= 0
         assert strength.max() <= 1
-        assert not strength[:CLEAR_START].any()
+        assert not strength[:NUM_CLEAR_FRAMES].any()
     assert not (events.darkness * events.crossover).any()
-    for passage in events.passages:
-        start, end = passage.middle - passage.duration / 2, passage.middle + passage.duration / 2
-        assert CLEAR_START <= start < end <= length
+    for occlusion in events.occlusions:
+        start, end = occlusion.middle - occlusion.duration / 2, occlusion.middle + occlusion.duration / 2
+        assert NUM_CLEAR_FRAMES <= start < end <= length
         within = slice(int(np.ceil(start)), int(end) + 1)
         assert not events.darkness[within].any()
         assert not events.crossover[within].any()
@@ -35,7 +42,7 @@ def test_probabilities_are_kept() -> None:
     shares = [
         np.mean([events.darkness.any() for events in many]),
         np.mean([events.crossover.any() for events in many]),
-        np.mean([bool(events.passages) for events in many]),
+        np.mean([bool(events.occlusions) for events in many]),
     ]
     np.testing.assert_allclose(shares, (0.5, 0.2, 0.1), atol=0.05)
 
@@ -50,11 +57,11 @@ def test_events_come_and_go_smoothly() -> None:
 def test_covered_by_hand() -> None:
     boxes = np.array([[0.0, 0, 10, 10]] * 3)
     covers = np.array([[5.0, 0, 10, 10], [20, 20, 5, 5], [-5, -5, 30, 30]])
-    np.testing.assert_allclose(covered(boxes, covers), [0.5, 0, 1])
+    np.testing.assert_allclose(covered_share(boxes, covers), [0.5, 0, 1])
 
 
 def test_flags_by_hand() -> None:
-    events = Events(np.array([0, 0.4, 1, 0]), np.array([0, 0, 0, 0.6]), (Passage(1, 1, 0),))
+    events = EventTimeline(np.array([0, 0.4, 1, 0]), np.array([0, 0, 0, 0.6]), (Occlusion(1, 1, 0),))
     target = np.array([[0.0, 0, 10, 10], [1, 0, 10, 10], [10, 0, 10, 10], [10, 0, 20, 10]])
     occluder = np.array([[9.0, 0, 10, 10], [8, 0, 10, 10], [90, 0, 9, 9], [90, 0, 9, 9]])
     far_then_near = np.array([[60.0, 0, 10, 10], [60, 0, 10, 10], [34, 0, 10, 10], [60, 0, 10, 10]])
@@ -72,5 +79,5 @@ def test_flags_by_hand() -> None:
 @pytest.mark.parametrize(("growth", "varies"), [(1.4, False), (1.5, True), (1 / 1.5, True)])
 def test_scale_variation_is_a_factor_of_root_two(growth: float, varies: bool) -> None:
     target = np.array([[0.0, 0, 10, 10], [0, 0, 10 * growth, 10 * growth]])
-    flags = attribute_flags(Events(np.zeros(2), np.zeros(2), ()), target, [], [])
+    flags = attribute_flags(EventTimeline(np.zeros(2), np.zeros(2), ()), target, [], [])
     assert flags["scale_variation"].tolist() == [False, varies]

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdistill.reference.synthetic.scenes import SceneSettings, scene_sequences
+from mmdistill.reference.synthetic import SceneSettings, scene_sequences
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
@@ -73,5 +73,5 @@ def test_training_gets_scenes_of_the_pairs_that_are_not_held_out(pairs: Pairs) -
     assert [sequence.name for sequence in sequences[3:]] == [f"scene{number:04d}" for number in range(5)]
     kept = {scene._pairs.names[scene._index] for scene in sequences[3:]}  # type: ignore[attr-defined]
     assert kept <= {"0.png", "1.png"}
-    with pytest.raises(DataError, match="expected pairs to make scenes of, got none"):
+    with pytest.raises(DataError, match="expected at least 1 pair, got none"):
         scene_sequences(pairs[:0], 1, seed=0)

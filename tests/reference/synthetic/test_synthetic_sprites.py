@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
-from mmdistill.reference.synthetic.actors import Sprite
 from mmdistill.reference.synthetic.motion import Poses
-from mmdistill.reference.synthetic.textures import Cutout, ProceduralTextures
+from mmdistill.reference.synthetic.sprites import Sprite
+from mmdistill.reference.synthetic.textures import Foreground, ProceduralTextures
 
 
 def poses(center: tuple[float, float], size: tuple[float, float], angle: float = 0.0) -> Poses:
@@ -22,7 +22,7 @@ def painted(sprite: Sprite, where: Poses, opacity: tuple[float, ...] = (1, 1, 1,
 
 def white_square(side: int) -> Sprite:
     pair = Pair(np.full((side, side, 3), 255, np.uint8), np.full((side, side), 255, np.uint8))
-    return Sprite.of(Cutout(pair, np.full((side, side), 255, np.uint8)))
+    return Sprite.from_foreground(Foreground(pair, np.full((side, side), 255, np.uint8)))
 
 
 def test_a_square_at_its_own_size_covers_exactly_its_box() -> None:
@@ -43,9 +43,9 @@ def test_a_turned_squares_box_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_the_box_is_that_of_the_pixels_drawn(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    cutout = ProceduralTextures().cutout(generator, (48, 36))
-    white = Pair(np.full_like(cutout.pair.rgb, 255), np.full_like(cutout.pair.tir, 255))
-    sprite = Sprite.of(Cutout(white, cutout.mask))
+    foreground = ProceduralTextures().foreground(generator, (48, 36))
+    white = Pair(np.full_like(foreground.pair.rgb, 255), np.full_like(foreground.pair.tir, 255))
+    sprite = Sprite.from_foreground(Foreground(white, foreground.mask))
     where = poses(
         tuple(generator.uniform(40, 60, 2)), tuple(generator.uniform(24, 56, 2)), generator.uniform(-0.3, 0.3)
     )

@@ -29,17 +29,17 @@ def textures(request: pytest.FixtureRequest, tmp_path: Path) -> TextureSource:
 @pytest.mark.parametrize("size", [(96, 64), (31, 50), (400, 300)])
 def test_size_and_type(textures: TextureSource, size: tuple[int, int]) -> None:
     generator = np.random.default_rng(0)
-    thing = textures.cutout(generator, size)
-    for pair in (textures.background(generator, size), thing.pair):
+    foreground = textures.foreground(generator, size)
+    for pair in (textures.background(generator, size), foreground.pair):
         assert pair.rgb.shape == (size[1], size[0], 3)
         assert pair.tir.shape == (size[1], size[0])
         assert pair.rgb.dtype == pair.tir.dtype == np.uint8
-    assert thing.mask.shape == (size[1], size[0])
+    assert foreground.mask.shape == (size[1], size[0])
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_mask_fills_its_size_and_leaves_corners_out(textures: TextureSource, seed: int) -> None:
-    mask = textures.cutout(np.random.default_rng(seed), (40, 60)).mask >= 128
+    mask = textures.foreground(np.random.default_rng(seed), (40, 60)).mask >= 128
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     assert rows[0] <= 2
     assert rows[-1] >= 57
@@ -49,7 +49,7 @@ def test_the_mask_fills_its_size_and_leaves_corners_out(textures: TextureSource,
 
 
 def test_one_seed_one_look(textures: TextureSource) -> None:
-    for make in (textures.background, lambda generator, size: textures.cutout(generator, size).pair):
+    for make in (textures.background, lambda generator, size: textures.foreground(generator, size).pair):
         first, again, other = (make(np.random.default_rng(seed), (80, 60)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first.rgb, again.rgb)
         np.testing.assert_array_equal(first.tir, again.tir)
@@ -83,16 +83,16 @@ def test_procedural_modalities_share_their_geometry() -> None:
 def test_real_regions_are_the_same_in_both_modalities(tmp_path: Path, seed: int) -> None:
     textures = PairTextures(numbered_pairs(tmp_path, 5))
     generator = np.random.default_rng(seed)
-    for pair in (textures.background(generator, (60, 45)), textures.cutout(generator, (20, 30)).pair):
+    for pair in (textures.background(generator, (60, 45)), textures.foreground(generator, (20, 30)).pair):
         places = pair.rgb[..., 1].astype(int) + pair.rgb[..., 2]
         assert np.abs(places - pair.tir).max() <= 2
 
 
-def test_backgrounds_and_cutouts_come_from_different_pairs(tmp_path: Path) -> None:
+def test_backgrounds_and_foregrounds_come_from_different_pairs(tmp_path: Path) -> None:
     textures = PairTextures(numbered_pairs(tmp_path, 5))
     generator = np.random.default_rng(0)
     backgrounds = {int(textures.background(generator, (40, 30)).rgb[0, 0, 0]) // 10 for _ in range(60)}
-    cutouts = {int(textures.cutout(generator, (20, 20)).pair.rgb[0, 0, 0]) // 10 for _ in range(60)}
-    assert (backgrounds, cutouts) == ({0, 2, 4}, {1, 3})
+    foregrounds = {int(textures.foreground(generator, (20, 20)).pair.rgb[0, 0, 0]) // 10 for _ in range(60)}
+    assert (backgrounds, foregrounds) == ({0, 2, 4}, {1, 3})
     with pytest.raises(DataError, match="expected at least 2 pairs"):
         PairTextures(textures.pairs[:1])

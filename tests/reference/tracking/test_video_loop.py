@@ -11,7 +11,7 @@ from mmdistill.reference.tracking.video_loop import follow
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import FramePair, Image
-from mmdistill.toolkit.video.reading import Look, Reading, combine
+from mmdistill.toolkit.video.reading import ModalityReading, Reading, combine_modalities
 
 BOX = np.array([10.0, 20.0, 30.0, 40.0])
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
@@ -47,8 +47,8 @@ def reading(rgb: str, tir: str, problem: str = "") -> Reading:
     def image(state: str) -> Image | None:
         return {"seen": PICTURE, "black": np.zeros_like(PICTURE)}.get(state)
 
-    looks = Pair(*(Look(image(state), state, problem if state == "broken" else "") for state in (rgb, tir)))  # type: ignore[arg-type]
-    return combine(looks, lambda frame: frame)
+    looks = Pair(*(ModalityReading(image(state), state, problem if state == "broken" else "") for state in (rgb, tir)))  # type: ignore[arg-type]
+    return combine_modalities(looks, lambda frame: frame)
 
 
 def test_frames_without_a_modality_are_tracked_on_the_other() -> None:

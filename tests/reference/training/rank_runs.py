@@ -27,7 +27,7 @@ from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.run_control import Interruption
+from mmdistill.toolkit.interruption import Interruption
 
 RANKS = 2
 STAGES = ("alone", "distilled", "D3", "C1")

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pair_folders import write_pairs
 
-from mmdistill.reference.synthetic.settings import SyntheticSettings
-from mmdistill.reference.synthetic.video import SyntheticSequence
+from mmdistill.reference.synthetic import SyntheticSequence, SyntheticSettings
 from mmdistill.reference.training.data_sources import composed_sequences, training_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.image_pairs import MIN_SIDE, open_pairs

@@ -23,8 +23,8 @@ from mmdistill.reference.training.settings import IDENTITY_FIELDS, LearningRates
 from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.interruption import TERMINATION_SIGNALS, Interruption
 from mmdistill.toolkit.ranges import unchecked
-from mmdistill.toolkit.run_control import SIGNALS, Interruption
 
 SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
 
@@ -80,7 +80,7 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(
     assert all(0 < line["entropy level 4"] <= 1 for line in lines)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", TERMINATION_SIGNALS)
 def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 6, lambda: os.kill(os.getpid(), number))
     with pytest.raises(Interruption) as stopped:

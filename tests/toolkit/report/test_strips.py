@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill.pair import Pair
-from mmdistill.toolkit.drawing.style import WHITE
+from mmdistill.toolkit.drawing import WHITE
 from mmdistill.toolkit.report.closeups import CLOSEST, WIDTH, data_uri, draw_frame, region
 
 BLUE, RED = (40, 90, 250), (250, 60, 20)

@@ -13,7 +13,7 @@ import pytest
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import write_image
-from mmdistill.toolkit.video import Camera, LiveFrames, open_input
+from mmdistill.toolkit.video import Camera, CameraFrames, open_input
 
 WIDTH, HEIGHT = 40, 30
 
@@ -88,7 +88,7 @@ def test_a_slow_reader_gets_the_newest_frame_and_none_twice() -> None:
 
 def test_two_cameras_side_by_side() -> None:
     frames = open_input("0", "1")
-    assert isinstance(frames, LiveFrames)
+    assert isinstance(frames, CameraFrames)
     assert frames.length is None
     try:
         for reading in islice(frames, 5):
@@ -139,7 +139,7 @@ def test_the_other_camera_goes_on_by_choice_and_the_video_ends_with_the_last() -
 
 
 def test_a_silent_camera_is_not_waited_for_without_end() -> None:
-    camera = Camera(0, patience=0.05)
+    camera = Camera(0, timeout=0.05)
     FakeCapture.devices[0].read = lambda: (time.sleep(0.3), (False, None))[1]  # type: ignore[method-assign]
     time.sleep(0.02)
     camera._newest = None

@@ -104,9 +104,9 @@ def test_sound_that_is_longer_than_the_pictures_is_no_cut(tmp_path: Path) -> Non
 
 def test_a_file_smaller_than_its_container_states(tmp_path: Path) -> None:
     path = film(tmp_path / "x.mkv", 5)
-    assert not read_container(path).cut
+    assert not read_container(path).truncated
     path.write_bytes(path.read_bytes()[:-50])
-    assert read_container(path).cut
+    assert read_container(path).truncated
 
 
 def pages(count: int, dtype: str = "uint16") -> list[np.ndarray]:

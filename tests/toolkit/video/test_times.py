@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.video import open_frames, open_input
-from mmdistill.toolkit.video.pairing import match_times, name_times
+from mmdistill.toolkit.video.pairing import match_times, times_from_names
 
 SIZE = (48, 32)
 
@@ -53,12 +53,12 @@ def folder(path: Path, stems: list[str]) -> Path:
 
 def test_recordings_of_different_rates_are_not_paired_by_index(tmp_path: Path) -> None:
     rgb, tir = film(tmp_path / "rgb.mp4", 60, 30), film(tmp_path / "tir.mp4", 18, 9)
-    for unequal in ("error", "shorter"):
+    for length_mismatch in ("error", "shorter"):
         with pytest.raises(DataError, match=r"RGB has 30 .*60 frames.*TIR has 9 .*18 frames.*--pair-by time"):
-            open_frames(rgb, tir, unequal=unequal)  # type: ignore[arg-type]
+            open_frames(rgb, tir, length_mismatch=length_mismatch)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"got 60 in .* and 18 in"):
         open_frames(rgb, tir, pair_by="index")
-    frames = open_frames(rgb, tir, pair_by="index", unequal="shorter")
+    frames = open_frames(rgb, tir, pair_by="index", length_mismatch="shorter")
     assert len(frames) == 18
     assert "the first 18 are used" in frames.incomplete
 
@@ -131,7 +131,7 @@ def test_folders_named_by_times_of_different_rates_are_refused(tmp_path: Path) -
     rgb = folder(tmp_path / "rgb", [f"{1628087349000 + 33 * each}" for each in range(12)])
     tir = folder(tmp_path / "tir", [f"{1628087349000 + 111 * each}" for each in range(4)])
     with pytest.raises(DataError, match=r"RGB has 30\.3 .*TIR has 9\.0"):
-        open_frames(rgb, tir, unequal="shorter")
+        open_frames(rgb, tir, length_mismatch="shorter")
     assert [number(frame.images.tir) for frame in open_frames(rgb, tir, pair_by="time")][::3] == [0, 1, 2, 3]
 
 
@@ -165,7 +165,7 @@ def test_what_has_no_times_is_not_paired_by_them(tmp_path: Path) -> None:
     ],
 )
 def test_times_of_names(stems: list[str], times: list[float] | None) -> None:
-    found = name_times(stems)
+    found = times_from_names(stems)
     if times is None:
         assert found is None
     else:

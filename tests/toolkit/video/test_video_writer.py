@@ -8,8 +8,7 @@ import pytest
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video import video_writer
-from mmdistill.toolkit.video.video_writer import VideoWriter
+from mmdistill.toolkit.video import VideoWriter, video_writer
 
 FORMATS = pytest.mark.parametrize(
     "suffix",
@@ -125,9 +124,9 @@ def test_a_format_opencv_cannot_write(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_gif_ends_before_it_fills_memory_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(video_writer._Gif, "_most_bytes", 4 * 48 * 64 * 3)
+    monkeypatch.setattr(video_writer._Gif, "_max_bytes", 4 * 48 * 64 * 3)
     write(tmp_path / "track.gif", frames(9))
     assert len(read(tmp_path / "track.gif")) == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "the GIF ends after 4 frames, or it would fill memory; .mp4 holds all"
+        "the GIF ends after 4 frames to save memory; .mp4 has no limit"
     ]

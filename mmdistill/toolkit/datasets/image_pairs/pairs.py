@@ -25,7 +25,7 @@ from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.images import read_image
 from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video.resizing import OneSize
+from mmdistill.toolkit.video import TirResizer
 
 
 class PairMemory:
@@ -233,7 +233,7 @@ class Pairs:
         self.passed_over, self.stray, self.splits = list(passed_over), list(stray), list(splits)
         self._sources, self._memory = sources, PairMemory(memory)
         self._sizes: dict[str, tuple[Path, tuple[int, int]]] = {}
-        self._one_size = OneSize(self.title, _no_usual_size, warn)
+        self._one_size = TirResizer(self.title, _no_usual_size, warn)
 
     def __len__(self) -> int:
         return len(self.names)

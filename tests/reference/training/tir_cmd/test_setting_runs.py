@@ -19,7 +19,7 @@ from mmdistill.reference.training.tir_cmd.samples import PatchSamples, SettingSa
 from mmdistill.tir_cmd import SETTINGS, BranchSetting
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
-from mmdistill.toolkit.run_control import Interruption
+from mmdistill.toolkit.interruption import Interruption
 
 STEPS = 3
 PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, sequences=2, checkpoint_every=1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
-from mmdistill.reference.synthetic import Cutout
-from mmdistill.reference.synthetic.cameras import Camera, Sensors
+from mmdistill.reference.synthetic import Foreground
+from mmdistill.reference.synthetic.imaging import Sensors, VirtualCamera
 from mmdistill.reference.synthetic.textures import ProceduralTextures
 
 SIZE = (120, 90)
@@ -13,13 +13,13 @@ TIME = np.arange(300.0)
 
 
 def test_without_motion_the_view_is_the_middle_of_the_background() -> None:
-    camera = Camera.random(np.random.default_rng(0), ProceduralTextures(), TIME, SIZE, motion=0)
+    camera = VirtualCamera.random(np.random.default_rng(0), ProceduralTextures(), TIME, SIZE, motion=0)
     np.testing.assert_array_equal(camera.view(7), camera.background[1:-1, 1:-1])
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_view_moves_and_never_leaves_the_background(seed: int) -> None:
-    camera = Camera.random(np.random.default_rng(seed), ProceduralTextures(), TIME, SIZE, motion=12)
+    camera = VirtualCamera.random(np.random.default_rng(seed), ProceduralTextures(), TIME, SIZE, motion=12)
     corners = np.array([(0, 0, 1), (SIZE[0], 0, 1), (0, SIZE[1], 1), (*SIZE, 1)])
     seen = corners @ camera.maps.swapaxes(1, 2)
     assert seen.min() >= 0
@@ -35,12 +35,12 @@ class LeftAndRight:
         right = np.tile(np.arange(size[0]) >= size[0] / 2, (size[1], 1)).astype(np.uint8)
         return Pair(np.repeat(right[..., None] * 200, 3, axis=2), right * 100)
 
-    def cutout(self, _: np.random.Generator, size: tuple[int, int]) -> Cutout:
+    def foreground(self, _: np.random.Generator, size: tuple[int, int]) -> Foreground:
         raise NotImplementedError
 
 
 def test_surroundings_are_those_of_the_point_in_its_frame() -> None:
-    camera = Camera.random(np.random.default_rng(0), LeftAndRight(), TIME[:3], SIZE, motion=0)
+    camera = VirtualCamera.random(np.random.default_rng(0), LeftAndRight(), TIME[:3], SIZE, motion=0)
     tones = camera.surroundings(np.array([[20.0, 45], [100, 45], [60, 45]]), 11)
     np.testing.assert_allclose(tones[:2], [[0, 0, 0, 0], [200, 200, 200, 100]])
     np.testing.assert_allclose(tones[2], [100, 100, 100, 50], atol=12)

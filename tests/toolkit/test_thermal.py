@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmdistill.toolkit.thermal import ThermalRange
 from mmdistill.toolkit.video import open_frames
-from mmdistill.toolkit.video.thermal_range import SteadyRange
 from tests.toolkit.tiff_files import tiff
 
 
@@ -26,31 +26,31 @@ def limits(low: int, high: int) -> tuple[float, float]:
 
 
 def test_the_range_stays_then_glides() -> None:
-    steady = SteadyRange()
-    steady.measure(0, spread(1000, 2000))
-    assert steady.unmeasured(7) == []
-    assert steady.at(0, WITHIN) == steady.at(24, WITHIN) == limits(1000, 2000)
-    steady.measure(13, spread(0, 60000))  # not one of those that count
-    assert steady.at(24, WITHIN) == limits(1000, 2000)
-    assert steady.unmeasured(25) == [25]
-    steady.measure(25, spread(2000, 4000))
-    assert steady.at(25, WITHIN) == limits(1000, 2000), "nothing jumps"
-    low, high = steady.at(35, WITHIN) or (0, 0)
+    thermal_range = ThermalRange()
+    thermal_range.measure(0, spread(1000, 2000))
+    assert thermal_range.unmeasured(7) == []
+    assert thermal_range.at(0, WITHIN) == thermal_range.at(24, WITHIN) == limits(1000, 2000)
+    thermal_range.measure(13, spread(0, 60000))  # not one of those that count
+    assert thermal_range.at(24, WITHIN) == limits(1000, 2000)
+    assert thermal_range.unmeasured(25) == [25]
+    thermal_range.measure(25, spread(2000, 4000))
+    assert thermal_range.at(25, WITHIN) == limits(1000, 2000), "nothing jumps"
+    low, high = thermal_range.at(35, WITHIN) or (0, 0)
     assert low == pytest.approx(0.6 * 1010 + 0.4 * 2020, abs=1)
     assert high - low == pytest.approx(980 * 2**0.4, abs=2)
-    steady.measure(50, spread(9000, 9900))
-    assert steady.at(50, WITHIN + 1000) == limits(2000, 4000)
+    thermal_range.measure(50, spread(9000, 9900))
+    assert thermal_range.at(50, WITHIN + 1000) == limits(2000, 4000)
 
 
 def test_what_cannot_be_measured_is_passed_over() -> None:
-    steady = SteadyRange()
-    steady.measure(0, None)
-    assert steady.at(3, WITHIN) is None
-    steady.measure(25, spread(1000, 2000))
-    assert steady.at(30, WITHIN) == limits(1000, 2000)
-    steady.measure(50, np.full((4, 4), 7000, np.uint16))  # the shutter is closed
-    assert steady.at(60, WITHIN) == limits(1000, 2000)
-    assert steady.unmeasured(60) == []
+    thermal_range = ThermalRange()
+    thermal_range.measure(0, None)
+    assert thermal_range.at(3, WITHIN) is None
+    thermal_range.measure(25, spread(1000, 2000))
+    assert thermal_range.at(30, WITHIN) == limits(1000, 2000)
+    thermal_range.measure(50, np.full((4, 4), 7000, np.uint16))  # the shutter is closed
+    assert thermal_range.at(60, WITHIN) == limits(1000, 2000)
+    assert thermal_range.unmeasured(60) == []
 
 
 def thermal(folder: Path, frames: int, hot_from: int) -> Path:
@@ -76,7 +76,7 @@ def test_a_hot_object_does_not_darken_the_rest_at_once(tmp_path: Path) -> None:
 
 @given(order=st.permutations(range(0, 60, 7)))
 def test_a_frame_looks_the_same_whenever_it_is_read(tmp_path_factory: pytest.TempPathFactory, order: list[int]) -> None:
-    folder = tmp_path_factory.getbasetemp() / "steady"
+    folder = tmp_path_factory.getbasetemp() / "thermal"
     if not folder.exists():
         thermal(folder, 60, 10)
     in_order = open_frames(tir=folder)

@@ -15,7 +15,7 @@ from mmdistill.reference.synthetic import (
     SyntheticSettings,
     synthetic_sequences,
 )
-from mmdistill.reference.synthetic.cameras import standing_out
+from mmdistill.reference.synthetic.sprites import contrasting_tone
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.folder_sequence import FolderSequence, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
@@ -134,13 +134,13 @@ def test_darkness_hides_the_target_in_rgb_and_crossover_in_tir() -> None:
     settings = SyntheticSettings(low_illumination=0.5, thermal_crossover=0.5, occlusion=0, distractors=(0, 0))
     clear, dark, crossed = [], [], []
     for sequence in synthetic_sequences(12, seed=4, settings=settings):
-        events = sequence._events
+        timeline = sequence._timeline
         for index in range(0, 100, 4):
-            if events.darkness[index] == 1:
+            if timeline.darkness[index] == 1:
                 dark.append(contrast(sequence, index))
-            elif events.crossover[index] == 1:
+            elif timeline.crossover[index] == 1:
                 crossed.append(contrast(sequence, index))
-            elif events.darkness[index] == events.crossover[index] == 0:
+            elif timeline.darkness[index] == timeline.crossover[index] == 0:
                 clear.append(contrast(sequence, index))
     rgb, tir = np.median(clear, axis=0)
     assert np.median(dark, axis=0)[0] < 0.2 * rgb
@@ -156,8 +156,8 @@ def test_what_passes_in_front_hides_the_target_in_both_modalities() -> None:
         flags = sequence.attributes["occlusion"]
         assert not flags[:8].any()
         occluded += int(flags.sum())
-        for passage in sequence._events.passages:
-            middle = round(passage.middle)
+        for occlusion in sequence._timeline.occlusions:
+            middle = round(occlusion.middle)
             with_occluder = sequence.frame(middle)
             box = sequence.boxes[middle]
             sequence._occluders, kept = [], sequence._occluders
@@ -188,9 +188,9 @@ def test_a_tone_stands_out_with_as_little_change_as_needed() -> None:
     generator = np.random.default_rng(0)
     surroundings = np.array([[100.0, 100, 100, 60], [120, 100, 90, 80]])
     far = np.array([200.0, 200, 200, 200])
-    np.testing.assert_array_equal(standing_out(generator, far, surroundings, 50), far)
+    np.testing.assert_array_equal(contrasting_tone(generator, far, surroundings, 50), far)
     near = np.array([105.0, 100, 100, 200])
-    chosen = standing_out(generator, near, surroundings, 50)
+    chosen = contrasting_tone(generator, near, surroundings, 50)
     assert np.linalg.norm(chosen[:3] - surroundings[:, :3], axis=1).min() >= 50
     assert chosen[3] == 200
 
@@ -218,7 +218,7 @@ def test_short_videos(length: int) -> None:
         ("target_size", (40.0, 20.0), r"expected a range from low to high, got \(40\.0, 20\.0\)"),
         ("target_size", (20.0, 400.0), r"SyntheticSettings\.size: expected an image larger than the largest target"),
         ("length", 0, r"length: expected a whole number from 1 to 1,000,000, got 0"),
-        ("occlusion", 0.9, r"expected events' probabilities of at most 1 together"),
+        ("occlusion", 0.9, r"expected probabilities of .* that sum to at most 1"),
         ("speed", (0.0, 1.0), r"speed: expected a number above 0, at most 1,000, got 0.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A folder has one run at a time; what dead processes left locks nobody out."""
+"""A folder has one writer at a time; locks of ended processes are stale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pair_folders import write_pairs
@@ -23,18 +24,20 @@ from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.toolkit import run_control as locks
+from mmdistill.toolkit import folder_lock
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.folder_sequence import write_sequence
-from mmdistill.toolkit.run_control import LOCK, run_lock
+from mmdistill.toolkit.folder_lock import LOCK_FILE_NAME, lock_folder
 
+if not hasattr(os, "fork"):
+    pytest.skip("the processes of these tests are forked", allow_module_level=True)
 FORK = multiprocessing.get_context("fork")
 # The processes do nothing with the threads that they lack.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def hold(folder: Path, connection: Connection) -> None:
-    with run_lock(folder):
+    with lock_folder(folder):
         connection.send("held")
         connection.recv()
 
@@ -57,7 +60,7 @@ def holder(folder: Path) -> Iterator[BaseProcess]:
 
 
 @pytest.fixture(params=["linked", "in place"])
-def created(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def link_support(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hard links and on a file system without."""
 
     def refuse(*_: object) -> None:
@@ -68,26 +71,26 @@ def created(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def write(folder: Path, **changes: object) -> Path:
-    path = folder / LOCK
-    with run_lock(folder):
+    path = folder / LOCK_FILE_NAME
+    with lock_folder(folder):
         own = json.loads(path.read_text())
     path.write_text(json.dumps(own | changes))
     return path
 
 
-@pytest.mark.usefixtures("created")
+@pytest.mark.usefixtures("link_support")
 def test_the_lock_names_this_process_and_goes_in_the_end(tmp_path: Path) -> None:
-    with run_lock(tmp_path / "new" / "run"):
-        found = json.loads((tmp_path / "new" / "run" / LOCK).read_text())
+    with lock_folder(tmp_path / "new" / "run"):
+        found = json.loads((tmp_path / "new" / "run" / LOCK_FILE_NAME).read_text())
         assert (found["pid"], found["host"]) == (os.getpid(), socket.gethostname())
-        assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == [LOCK]
+        assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == [LOCK_FILE_NAME]
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
 
-@pytest.mark.usefixtures("created")
+@pytest.mark.usefixtures("link_support")
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_the_lock_goes_after_an_error(error: type[BaseException], tmp_path: Path) -> None:
-    with pytest.raises(error), run_lock(tmp_path):
+    with pytest.raises(error), lock_folder(tmp_path):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -112,36 +115,36 @@ def test_a_second_process_is_refused_by_the_number_of_the_first(
 ) -> None:
     out = tmp_path / "out"
     with holder(out) as other:
-        before = (out / LOCK).read_bytes()
-        with pytest.raises(DataError, match=rf"{out}: process {other.pid} is writing here"), run_lock(out):
+        before = (out / LOCK_FILE_NAME).read_bytes()
+        with pytest.raises(DataError, match=rf"{out}: process {other.pid} is writing here"), lock_folder(out):
             pass
         for arguments in commands(tmp_path):
             assert main([*arguments, f"--out={out}"]) == 1, arguments
             output, errors = capsys.readouterr()
             assert output == ""
             assert errors == (
-                f"mmdistill: {out}: process {other.pid} is writing here; wait for it, or give another folder\n"
+                f"mmdistill: {out}: process {other.pid} is writing here; wait for it, or choose another folder\n"
             )
-        assert [path.name for path in out.iterdir()] == [LOCK]
-        assert (out / LOCK).read_bytes() == before
+        assert [path.name for path in out.iterdir()] == [LOCK_FILE_NAME]
+        assert (out / LOCK_FILE_NAME).read_bytes() == before
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.usefixtures("created")
+@pytest.mark.usefixtures("link_support")
 def test_a_killed_process_locks_nobody_out(tmp_path: Path) -> None:
     with holder(tmp_path) as other:
         assert other.pid is not None
         os.kill(other.pid, signal.SIGKILL)
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie as yet
-        with run_lock(tmp_path):
+        with lock_folder(tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("created")
+@pytest.mark.usefixtures("link_support")
 def test_a_number_that_another_process_has_by_now_locks_nobody_out(tmp_path: Path) -> None:
     write(tmp_path, started="long ago")  # by a process of this one's number
-    with run_lock(tmp_path):
+    with lock_folder(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -149,8 +152,8 @@ def test_a_number_that_another_process_has_by_now_locks_nobody_out(tmp_path: Pat
 def test_a_process_on_another_machine_is_believed_and_named(tmp_path: Path) -> None:
     path = write(tmp_path, host="elsewhere", pid=77)
     with (
-        pytest.raises(DataError, match=rf"process 77 on elsewhere .*remove {LOCK}. is writing here"),
-        run_lock(tmp_path),
+        pytest.raises(DataError, match=rf"process 77 on elsewhere .*remove {LOCK_FILE_NAME}. is writing here"),
+        lock_folder(tmp_path),
     ):
         pass
     assert path.exists()
@@ -158,13 +161,13 @@ def test_a_process_on_another_machine_is_believed_and_named(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": "one"}', b'{"pid": -1}', b"[" * 100_000, b"\xff"])
 def test_a_lock_without_a_process_holds_as_long_as_it_may_still_be_written(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / LOCK
+    path = tmp_path / LOCK_FILE_NAME
     path.write_bytes(content)
-    with pytest.raises(DataError, match="is writing here"), run_lock(tmp_path):
+    with pytest.raises(DataError, match="is writing here"), lock_folder(tmp_path):
         pass
     old = path.stat().st_mtime - 60
     os.utime(path, (old, old))
-    with run_lock(tmp_path):
+    with lock_folder(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -173,8 +176,8 @@ def test_what_cannot_be_found_out_of_a_process_is_no_reason_to_take_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path)
-    monkeypatch.setattr(locks, "_started", lambda _: "unknown")
-    with pytest.raises(DataError, match=f"process {os.getpid()} is writing here"), run_lock(tmp_path):
+    monkeypatch.setattr(folder_lock, "_start_time", lambda _: "unknown")
+    with pytest.raises(DataError, match=f"process {os.getpid()} is writing here"), lock_folder(tmp_path):
         pass
 
 
@@ -187,24 +190,56 @@ def test_processes_without_proc_are_known_by_ps(monkeypatch: pytest.MonkeyPatch)
         return read(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "read_text", no_proc)
-    assert locks._started(os.getpid()) is not None
+    assert folder_lock._start_time(os.getpid()) is not None
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
-    assert locks._started(ended.pid) is None
+    assert folder_lock._start_time(ended.pid) is None
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A system without /proc, ``os.kill`` and ``os.link``; returns the output of each command."""
+
+    def no_proc(path: Path, *_: str, **__: str) -> str:
+        raise FileNotFoundError(path)
+
+    listed = {"tasklist": f"python.exe {os.getpid()} Console 1 9,000 K"}
+    monkeypatch.setattr(Path, "read_text", no_proc)
+    monkeypatch.setattr(folder_lock, "os", SimpleNamespace(name="nt", getpid=os.getpid))
+    monkeypatch.setattr(folder_lock, "_output", lambda command, *_: listed.get(command))
+    return listed
+
+
+def test_a_lock_on_windows(tmp_path: Path, windows: dict[str, str]) -> None:
+    with lock_folder(tmp_path):
+        with pytest.raises(DataError, match=f"process {os.getpid()} is writing here"), lock_folder(tmp_path):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE_NAME]
+        windows["tasklist"] = "INFO: No tasks are running which match the specified criteria."
+        with lock_folder(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_tasklist_a_process_is_assumed_to_run(tmp_path: Path, windows: dict[str, str]) -> None:
+    with lock_folder(tmp_path):
+        del windows["tasklist"]
+        with pytest.raises(DataError, match="is writing here"), lock_folder(tmp_path):
+            pass
 
 
 def test_a_lock_that_another_took_meanwhile_stays(tmp_path: Path) -> None:
-    path = tmp_path / LOCK
+    path = tmp_path / LOCK_FILE_NAME
     path.write_text('{"pid": 3}')
-    locks._remove_stale(path, {"pid": 2})
+    folder_lock._remove_stale(path, {"pid": 2})
     assert path.read_text() == '{"pid": 3}'
-    assert [each.name for each in tmp_path.iterdir()] == [LOCK]
+    assert [each.name for each in tmp_path.iterdir()] == [LOCK_FILE_NAME]
 
 
 def take(folder: Path, taken: Callable[[], object], begin: Callable[[], object], end: Callable[[], object]) -> None:
     begin()
     try:
-        with run_lock(folder):
+        with lock_folder(folder):
             taken()
             end()
     except DataError:
@@ -228,4 +263,4 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["compose", "--out", str(tmp_path / "file")]) == 1
-    assert f"{tmp_path / 'file'}: expected a folder to write, there is a file" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'}: expected a folder to write, got a file" in capsys.readouterr().err
