@@ -1,0 +1,123 @@
+"""The command line where POSIX-only names are missing and processes are spawned, as on Windows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdistill.reference.models.config import single_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import save_network
+
+SIGNALS = [
+    *("SIGALRM", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGHUP", "SIGIO", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF"),
+    *("SIGPWR", "SIGQUIT", "SIGSTOP", "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2"),
+    *("SIGVTALRM", "SIGWINCH", "SIGXCPU", "SIGXFSZ", "alarm", "pause", "pthread_kill", "pthread_sigmask", "setitimer"),
+    *("getitimer", "siginterrupt", "sigpending", "sigwait", "sigwaitinfo", "sigtimedwait"),
+]
+FUNCTIONS = [
+    *("chown", "fchmod", "fchown", "fork", "forkpty", "geteuid", "getgid", "getgroups", "getloadavg", "getpgid"),
+    *("getpgrp", "getpriority", "getsid", "getuid", "killpg", "lchown", "mkfifo", "mknod", "nice", "openpty", "pread"),
+    *("preadv", "pwrite", "pwritev", "sched_getaffinity", "sched_setaffinity", "sched_yield", "sendfile", "setpgid"),
+    *("setsid", "statvfs", "fstatvfs", "sysconf", "uname", "wait", "wait3", "wait4", "waitid", "WNOHANG", "ctermid"),
+    *("O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NOCTTY", "O_SYNC", "posix_fadvise"),
+]
+MODULES = ["fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "readline", "syslog"]
+
+# The standard library and other packages chose their own functions as they were imported on this system, so the names
+# are removed from the modules that code of ours sees, once those packages are imported.
+PREPARE = f"""
+import importlib, multiprocessing, os, signal, sys, types
+for name in sys.argv.pop(1).split(","):
+    importlib.import_module(name)
+import concurrent.futures.process, ctypes, pathlib, socket, subprocess, tempfile
+multiprocessing.set_start_method("spawn")
+
+
+class Without(types.ModuleType):
+    def __init__(self, module, names):
+        super().__init__(module.__name__)
+        self.__dict__.update(module=module, names=names)
+
+    def __getattr__(self, name):
+        if name in self.names:
+            raise AttributeError(f"module {{self.module.__name__!r}} has no attribute {{name!r}}, as on Windows")
+        return getattr(self.module, name)
+
+    def __dir__(self):
+        return [name for name in dir(self.module) if name not in self.names]
+
+
+for name in {MODULES}:
+    sys.modules[name] = None
+sys.modules["signal"] = Without(signal, {SIGNALS})
+sys.modules["os"] = Without(os, {FUNCTIONS})
+"""
+
+
+PACKAGES = ["cv2", "matplotlib.pyplot", "numpy", "tqdm", "tyro"]
+TORCH = ["einops", "safetensors.torch", "torch", "torch._dynamo", "torch.utils.data", "torch.distributed"]
+
+
+def run(*arguments: object, torch: bool = False) -> str:
+    """Run a command in such a process and return its output.
+
+    Args:
+        arguments: The words after ``mmdistill``.
+        torch: Whether the command needs PyTorch.
+    """
+    code = f"{PREPARE}\nfrom mmdistill.__main__ import main\nsys.exit(main())"
+    packages = ",".join([*PACKAGES, *(TORCH if torch else [])])
+    command = [sys.executable, "-c", code, packages, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_names_are_missing() -> None:
+    code = "import os, signal; print(hasattr(os, 'fork'), hasattr(signal, 'SIGCHLD'), hasattr(signal, 'SIGINT'))"
+    done = subprocess.run([sys.executable, "-c", PREPARE + code, "numpy"], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False True\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_overview(option: str) -> None:
+    assert "mmdistill" in run(option)
+
+
+def test_composing_scoring_and_checking(tmp_path: Path) -> None:
+    clips, results = tmp_path / "clips", tmp_path / "results"
+    run("compose", "--count", 2, "--length", 3, "--out", clips, "--quiet")
+    assert "2 of 2 sequences" in run("check", "--benchmark", "vot", "--root", clips)
+    results.mkdir()
+    for clip in ("synthetic_0000", "synthetic_0001"):
+        (results / f"{clip}.txt").write_bytes((clips / clip / "groundtruth.txt").read_bytes())
+    options = ["--benchmark", "vot", "--annotations", clips, "--results", results, "--out", tmp_path / "scored"]
+    assert "2 sequences, 6 frames  100.0" in run("score", *options)
+    run("report", tmp_path / "scored", "--out", tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_training_and_tracking(workers: int, tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "run"
+    run("compose", "--count", 2, "--length", 3, "--out", clips, "--quiet")
+    small = ["--width=4", "--crop-size=96", "--training.steps=2", f"--training.workers={workers}", "--device=cpu"]
+    samples = ["--training.samples.train-frames=1", "--training.samples.test-frames=1"]
+    run("train", "rgb", "--data", clips, "--out", out, *small, *samples, torch=True)
+    clip, weights = clips / "synthetic_0000", out / "network.safetensors"
+    box = (clip / "groundtruth.txt").read_text().splitlines()[0]
+    run("track", "--weights", weights, "--rgb", clip / "rgb", f"--init={box}", "--out", tmp_path / "out", torch=True)
+    assert len((tmp_path / "out" / "boxes.txt").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_evaluating_in_processes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_network(tmp_path / "rgb.safetensors", TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+    run("compose", "--count", 2, "--length", 3, "--out", tmp_path / "clips", "--quiet")
+    weights = ["--weights", tmp_path / "rgb.safetensors", "--workers", 2, "--device", "cpu", "--quiet"]
+    options = ["--benchmark", "vot", "--root", tmp_path / "clips", "--out", tmp_path / "scored"]
+    run("evaluate", *options, *weights, torch=True)
+    assert (tmp_path / "scored" / "scores.json").exists()
