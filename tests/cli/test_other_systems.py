@@ -1,5 +1,6 @@
 """The command line where POSIX-only names are missing and processes are spawned, as on Windows."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ sys.modules["os"] = Without(os, {FUNCTIONS})
 
 PACKAGES = ["cv2", "matplotlib.pyplot", "numpy", "tqdm", "tyro"]
 TORCH = ["einops", "safetensors.torch", "torch", "torch._dynamo", "torch.utils.data", "torch.distributed"]
+if os.name == "posix":
+    PACKAGES += ["multiprocessing.popen_spawn_posix", "multiprocessing.resource_tracker"]
 
 
 def run(*arguments: object, torch: bool = False) -> str:
