@@ -74,9 +74,9 @@ def adapt_tir(
         weights: Starting tracker: network.safetensors of `train rgb`, or a DiMP or ATOM from `convert`. For ATOM only
             box estimation is trained.
         out: Folder for the runs and the final network.safetensors.
-        pairs: Folder of aligned pairs without labels. RGB and TIR may be in folders (rgb and tir, train/visible and
-            train/infrared, KAIST's visible and lwir), in file names (1_rgb.png and 1_ir.png), or side by side in an
-            image, with RGB on the left.
+        pairs: Folder of aligned pairs without labels. The modality is in the name of a folder, such as rgb and tir,
+            train/visible and train/infrared, or KAIST's visible and lwir. It may also be in the file name: 1_rgb.png
+            and 1_ir.png. An image may also have RGB in its left half and TIR in its right half.
         rgb: Folder of RGB images, with --tir in place of --pairs.
         tir: Folder of TIR images.
         side_by_side: Read each image of --pairs as RGB in the left half and TIR in the right half. By default this is

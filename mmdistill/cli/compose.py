@@ -50,9 +50,9 @@ def compose(
 
     Args:
         out: Folder for the sequence folders.
-        pairs: Folder of aligned pairs for scenes and targets. By default the video is synthetic. RGB and TIR may be in
-            folders (rgb and tir, train/visible and train/infrared), in file names (1_rgb.png and 1_ir.png), or side by
-            side in an image, with RGB on the left.
+        pairs: Folder of aligned pairs for scenes and targets. By default the video is synthetic. The modality is in the
+            name of a folder, such as rgb and tir, or train/visible and train/infrared. It may also be in the file name:
+            1_rgb.png and 1_ir.png. An image may also have RGB in its left half and TIR in its right half.
         rgb: Folder of RGB images, with --tir in place of --pairs.
         tir: Folder of TIR images.
         side_by_side: Read each image of --pairs as RGB in the left half and TIR in the right half.

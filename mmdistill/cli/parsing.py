@@ -49,7 +49,8 @@ def call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> N
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        problem = _unknown_option(command, arguments) or _error_text(errors.getvalue())
+        problem = _unknown_option(command, arguments) or _missing_options(command, arguments)
+        problem = problem or _error_text(errors.getvalue())
         raise ArgumentError(f"{name}: {one_line(problem)}{_hint(name, arguments)}") from None
     check_options(command, bound.arguments, {})
     command(*bound.args, **bound.kwargs)
@@ -87,8 +88,8 @@ def _unblocked_torch() -> Iterator[None]:
 def _error_text(errors: str) -> str:
     """Return the message inside tyro's frame, which may be in ASCII, without title and descriptions of options."""
     words = []
-    _, *lines = [line.strip("│") for line in errors.splitlines() if line.strip(" ─-╰╯│")]
-    for text in lines:
+    lines = [line.strip("│") for line in errors.splitlines() if line.strip(" ─-╰╯│")]
+    for text in lines[1:]:
         if text.startswith(" " * HELP_INDENT):
             continue
         if text.strip().startswith(("Argument helptext", "For full helptext")):
@@ -114,6 +115,18 @@ def _unknown_option(command: Callable[..., None], arguments: Sequence[str]) -> s
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             return f"no option {one_line(option)}{hint}"
     return None
+
+
+def _missing_options(command: Callable[..., None], arguments: Sequence[str]) -> str | None:
+    """Return the error for options without a default that are not among the arguments."""
+    words = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    required = [
+        f"--{name.replace('_', '-')}"
+        for name, parameter in inspect.signature(command).parameters.items()
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty
+    ]
+    missing = [option for option in required if option not in words]
+    return f"missing {' and '.join(missing)}" if missing else None
 
 
 def option_names(command: Callable[..., object], prefix: str = "") -> Iterator[str]:

@@ -51,10 +51,9 @@ def track(
 ) -> None:
     """Track a target through one video.
 
-    Writes boxes.txt (x,y,w,h in pixels) and scores.txt with a line for each frame, frames.csv with the state of each
-    frame, an annotated video (RGB beside TIR), and summary.json. A missing, black or unreadable image is replaced by
-    the other modality. In the video, a lost target has a gray, dashed box. After Ctrl-C, all files are complete up to
-    that frame.
+    Writes boxes.txt (x,y,w,h in pixels), scores.txt and frames.csv with a line for each frame. Also writes summary.json
+    and an annotated video, RGB beside TIR. A missing, black or unreadable image is replaced by the other modality. In
+    the video, a lost target has a gray, dashed box. After Ctrl-C, all files are complete up to that frame.
 
     Track in two folders of images:
 

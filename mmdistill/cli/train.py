@@ -91,8 +91,8 @@ def train(
         stage: Tracker to train. teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir:
             DiMP on one modality.
         out: Folder of the run.
-        data: "synthetic", a folder of aligned pairs (rgb and tir, train/visible and train/infrared, ...), a folder of
-            labeled sequences, or a copy of a benchmark, such as lasher:FOLDER.
+        data: One of: "synthetic"; a folder of aligned pairs, such as rgb and tir; a folder of labeled sequences; a copy
+            of a benchmark, such as lasher:FOLDER.
         rgb: Folder of the RGB images of pairs, with --tir in place of --data.
         tir: Folder of the TIR images of pairs.
         side_by_side: Read each image of --data as RGB in the left half and TIR in the right half.

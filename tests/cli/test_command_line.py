@@ -120,23 +120,24 @@ def test_output_that_is_no_longer_read_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "start", "message"),
     [
-        ([], "expected a command: demo, track, "),
-        (["fly"], "there is no command fly; see mmdistill --help"),
-        (["track"], "track: Missing from mmdistill track: --weights PATH --out PATH"),
-        (["track", "--weights", "w", "--out", "o"], "--rgb: expected a video"),
-        (["track", "--weights", "w", "--out", "o", "--fps", "fast"], "track: Error parsing --fps: could not convert"),
-        (["train", "cook"], "train: invalid choice 'cook' for argument 'stage'"),
-        (["evaluate", "--benchmark", "chess"], "evaluate: invalid choice 'chess' for argument '--benchmark'"),
-        (["report", "x", "--out"], "report: Missing value for argument '--out'"),
+        ([], "expected a command: ", "demo, track, "),
+        (["fly"], "there is no command fly", "see mmdistill --help"),
+        (["track"], "track: ", "missing --weights and --out"),
+        (["track", "--weights", "w", "--out", "o"], "--rgb: ", "expected a video"),
+        (["track", "--weights", "w", "--out", "o", "--fps", "fast"], "track: ", "--fps: could not convert"),
+        (["train", "cook", "--out", "o"], "train: ", "cook"),
+        (["score", "--benchmark", "chess", "--results", "r"], "score: ", "chess"),
+        (["report", "x", "--out"], "report: ", "--out"),
     ],
 )
 def test_wrong_arguments_are_status_two_and_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], start: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, *arguments, status=2)
-    assert line.startswith(f"mmdistill: {message}")
+    assert line.startswith(f"mmdistill: {start}")
+    assert message in line
     assert "─" not in line
 
 

@@ -282,7 +282,7 @@ def test_a_report_compares_the_split(tmp_path: Path, capsys: pytest.CaptureFixtu
             2,
             "--annotations: synthetic video has no folder",
         ),
-        (["pairs", "--annotations", "HERE", "--results", "HERE"], 2, "invalid choice 'pairs'"),
+        (["pairs", "--annotations", "HERE", "--results", "HERE"], 2, "'pairs'"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(
