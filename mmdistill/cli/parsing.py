@@ -52,7 +52,7 @@ def call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> N
         problem = _unknown_option(command, arguments) or _missing_options(command, arguments)
         problem = problem or _error_text(errors.getvalue())
         raise ArgumentError(f"{name}: {one_line(problem)}{_hint(name, arguments)}") from None
-    check_options(command, bound.arguments, {})
+    check_options(command, bound.arguments)
     command(*bound.args, **bound.kwargs)
 
 

@@ -90,9 +90,22 @@ def test_the_overview(option: str) -> None:
     assert "mmdistill" in run(option)
 
 
-def test_composing_scoring_and_checking(tmp_path: Path) -> None:
-    clips, results = tmp_path / "clips", tmp_path / "results"
-    run("compose", "--count", 2, "--length", 3, "--out", clips, "--quiet")
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Two sequences of 3 frames."""
+    run("compose", "--count", 2, "--length", 3, "--out", tmp_path / "clips", "--quiet")
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_network(tmp_path / "rgb.safetensors", TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+    return tmp_path / "rgb.safetensors"
+
+
+def test_composing_scoring_and_checking(clips: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
     assert "2 of 2 sequences" in run("check", "--benchmark", "vot", "--root", clips)
     results.mkdir()
     for clip in ("synthetic_0000", "synthetic_0001"):
@@ -102,25 +115,24 @@ def test_composing_scoring_and_checking(tmp_path: Path) -> None:
     run("report", tmp_path / "scored", "--out", tmp_path / "report.html")
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_training_and_tracking(workers: int, tmp_path: Path) -> None:
-    clips, out = tmp_path / "clips", tmp_path / "run"
-    run("compose", "--count", 2, "--length", 3, "--out", clips, "--quiet")
-    small = ["--width=4", "--crop-size=96", "--training.steps=2", f"--training.workers={workers}", "--device=cpu"]
-    samples = ["--training.samples.train-frames=1", "--training.samples.test-frames=1"]
-    run("train", "rgb", "--data", clips, "--out", out, *small, *samples, torch=True)
-    clip, weights = clips / "synthetic_0000", out / "network.safetensors"
+def test_tracking(clips: Path, weights: Path, tmp_path: Path) -> None:
+    clip, out = clips / "synthetic_0000", tmp_path / "out"
     box = (clip / "groundtruth.txt").read_text().splitlines()[0]
-    run("track", "--weights", weights, "--rgb", clip / "rgb", f"--init={box}", "--out", tmp_path / "out", torch=True)
-    assert len((tmp_path / "out" / "boxes.txt").read_text().splitlines()) == 3
+    run("track", "--weights", weights, "--rgb", clip / "rgb", f"--init={box}", "--out", out, torch=True)
+    assert len((out / "boxes.txt").read_text().splitlines()) == 3
 
 
 @pytest.mark.slow
-def test_evaluating_in_processes(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    save_network(tmp_path / "rgb.safetensors", TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
-    run("compose", "--count", 2, "--length", 3, "--out", tmp_path / "clips", "--quiet")
-    weights = ["--weights", tmp_path / "rgb.safetensors", "--workers", 2, "--device", "cpu", "--quiet"]
-    options = ["--benchmark", "vot", "--root", tmp_path / "clips", "--out", tmp_path / "scored"]
-    run("evaluate", *options, *weights, torch=True)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training(workers: int, clips: Path, tmp_path: Path) -> None:
+    small = ["--width=4", "--crop-size=96", "--training.steps=2", f"--training.workers={workers}", "--device=cpu"]
+    samples = ["--training.samples.train-frames=1", "--training.samples.test-frames=1"]
+    run("train", "rgb", "--data", clips, "--out", tmp_path / "run", *small, *samples, torch=True)
+    assert (tmp_path / "run" / "network.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_evaluating_in_processes(clips: Path, weights: Path, tmp_path: Path) -> None:
+    options = ["--benchmark", "vot", "--root", clips, "--out", tmp_path / "scored"]
+    run("evaluate", *options, "--weights", weights, "--workers", 2, "--device", "cpu", "--quiet", torch=True)
     assert (tmp_path / "scored" / "scores.json").exists()

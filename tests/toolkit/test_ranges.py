@@ -137,7 +137,7 @@ def test_options_are_taken_or_refused_by_name(command: str) -> None:
         for value in NASTY:
             with unchecked():
                 made = make(value)
-            error = refusal(lambda: check_options(function, {parameter: made}, {}))  # noqa: B023
+            error = refusal(lambda: check_options(function, {parameter: made}))  # noqa: B023
             assert error is None or (error.name == name and "\n" not in str(error))
 
 
