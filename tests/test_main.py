@@ -6,7 +6,7 @@ import pytest
 from mmdistill.__main__ import main
 
 
-def test_ctrl_c_while_modules_are_imported_is_told_in_one_line(
+def test_ctrl_c_while_modules_are_imported_is_printed_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = builtins.__import__

@@ -133,11 +133,11 @@ def test_an_unknown_setting_lists_all_ten(
     assert line.endswith("got 'D6'")
 
 
-def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given, missing in ((["--setting", "D3"], ["--weights", "--out"]), ([], ["--setting", "--weights"])):
         assert main(["adapt-tir", *given]) == 2
-        said = capsys.readouterr().err
-        assert all(option in said for option in missing)
+        printed = capsys.readouterr().err
+        assert all(option in printed for option in missing)
     (tmp_path / "empty").mkdir()
     assert "empty: expected images" in fails(capsys, "D3", tmp_path / "empty", tracker(tmp_path), tmp_path)
 

@@ -153,7 +153,7 @@ def test_wrong_arguments_are_status_two_and_one_line(
         (["adapt-tir", "--pairs", "x", "--seting", "D3", "--out", "y"], "--setting"),
     ],
 )
-def test_a_mistyped_name_is_told_the_nearest(
+def test_a_mistyped_name_gets_the_nearest_one(
     arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fails(capsys, *arguments, status=2).endswith(f"; did you mean {nearest}?")
@@ -168,7 +168,7 @@ def test_a_mistyped_name_is_told_the_nearest(
         (["tra\x1b[31mck"], r"there is no command tra\x1b[31mck; did you mean track?"),
     ],
 )
-def test_what_is_quoted_of_wrong_arguments_is_safe_to_print(
+def test_quoted_arguments_are_safe_to_print(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [*arguments, "--weights", "a", "--out", "b"] if "=" in arguments[-1] else arguments

@@ -23,7 +23,7 @@ def test_a_folder_with_a_terminal_escape_is_printed_safely(tmp_path: Path, capsy
     assert capsys.readouterr() == (f"{tmp_path}/\\x1b[31mred\n", "")
 
 
-def test_compose_goes_on_where_it_was_interrupted(
+def test_compose_resumes_after_an_interruption(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
@@ -72,9 +72,9 @@ def test_pairs_too_small_to_compose_from_are_refused_before_anything_is_written(
         for number in range(2):
             write_image(tmp_path / "pairs" / side / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
     assert run("compose", "--pairs", tmp_path / "pairs", "--out", tmp_path / "out") == 1
-    said = capsys.readouterr().err
-    assert ".png: expected an image of at least 9 x 9 pixels, got 8 x 8" in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert ".png: expected an image of at least 9 x 9 pixels, got 8 x 8" in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
     assert run("check", "--benchmark", "pairs", "--root", tmp_path / "pairs", "--decode") == 1
     assert "0 of 2 pairs can be used" in capsys.readouterr().out

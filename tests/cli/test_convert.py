@@ -1,4 +1,4 @@
-"""``mmdistill convert`` as a user meets it."""
+"""``mmdistill convert``."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_converted_tracker_tracks(
         assert np.isfinite(box).all()
 
 
-def test_rgb_is_what_a_tracker_sees_if_nothing_is_said(dimp: Path, tmp_path: Path) -> None:
+def test_rgb_is_the_default_modality(dimp: Path, tmp_path: Path) -> None:
     assert run("convert", dimp, "--out", tmp_path / "dimp18.safetensors") == 0
     assert load_network(tmp_path / "dimp18.safetensors").settings.modality == "rgb"
 

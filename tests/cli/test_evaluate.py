@@ -70,7 +70,7 @@ def test_a_tracker_is_run_alone_together_and_in_processes(
     np.testing.assert_allclose(boxes["processes"], boxes["one"], atol=0.02)
 
 
-def test_results_of_other_weights_are_not_gone_on_from(
+def test_results_of_other_weights_are_not_reused(
     rgbt234: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [
@@ -91,15 +91,17 @@ def test_results_of_other_weights_are_not_gone_on_from(
     for content in ("", "0" * 64 + "  other.safetensors\n"):
         mark.write_text(content)
         assert run(*command) == 1
-        said = f"mmdistill: {tmp_path / 'out'}: holds the results of other weights; give another --out, or remove it\n"
-        assert capsys.readouterr().err == said
+        printed = (
+            f"mmdistill: {tmp_path / 'out'}: holds the results of other weights; give another --out, or remove it\n"
+        )
+        assert capsys.readouterr().err == printed
         assert list(mark.parent.iterdir()) == [mark]
 
 
-def test_results_on_other_sequences_of_the_same_names_are_not_gone_on_from(
+def test_results_on_other_sequences_of_the_same_names_are_not_reused(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def goes_on(seed: int) -> int:
+    def evaluate(seed: int) -> int:
         claim(tmp_path / "out", weights, f"synthetic, seed {seed}")
         rest = ["--weights", weights, "--out", tmp_path / "out", "--device", "cpu"]
         command = ["evaluate", "--benchmark", "synthetic", "--count", 1, "--seed", 2, *rest]
@@ -107,10 +109,10 @@ def test_results_on_other_sequences_of_the_same_names_are_not_gone_on_from(
 
     [sequence] = synthetic_sequences(1, seed=2)
     write_boxes(tmp_path / "out" / "results" / "synthetic_0000.txt", sequence.boxes)
-    assert goes_on(2) == 0
+    assert evaluate(2) == 0
     assert "1 sequence, 100 frames  100.0" in capsys.readouterr().out
     (tmp_path / "out" / "results" / "sequences.mark").unlink()
-    assert goes_on(1) == 1
+    assert evaluate(1) == 1
     assert "holds results on synthetic, seed 1, not on synthetic, seed 2; give another" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""A signal ends every command with the status that shells expect, and no path of what is not there is printed."""
+"""A signal ends each command with the exit status that shells expect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def send_at(number: int, monkeypatch: pytest.MonkeyPatch, signal_number: int) ->
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_training_saves_exits_by_the_signal_and_goes_on(
+def test_training_saves_exits_by_the_signal_and_resumes(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["train", "rgb", "--data", "synthetic", "--out", str(tmp_path / "run"), *TINY]

@@ -67,10 +67,10 @@ def test_results_of_others_are_scored_and_exported(
         )
         == 0
     )
-    said = capsys.readouterr().out
-    assert "rgbt234: mean of sequences; PR: center error <= 20 px" in said
-    assert "  results named <tracker>_<sequence>: 2" in said
-    assert said.startswith("rgbt234: 2 of 234 sequences\n")
+    printed = capsys.readouterr().out
+    assert "rgbt234: mean of sequences; PR: center error <= 20 px" in printed
+    assert "  results named <tracker>_<sequence>: 2" in printed
+    assert printed.startswith("rgbt234: 2 of 234 sequences\n")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["overall"] == {"PR": 100.0, "NPR": 100.0, "SR": 95.2381}
     again = [
@@ -104,9 +104,9 @@ def test_results_of_others_are_scored_and_exported(
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
 
 
-def table(said: str, title: str) -> list[list[str]]:
+def table(printed: str, title: str) -> list[list[str]]:
     """Return the rows below the head of a printed table."""
-    lines = said.splitlines()
+    lines = printed.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(f"{title}  ")) + 2
     return [re.split(r"\s{2,}", line) for line in lines[start : lines.index("", start)]]
 
@@ -124,17 +124,17 @@ def test_overall_comes_first_then_attributes_and_sequences_on_request(
         (rgbt234 / "attr_txt" / f"{attribute}.txt").write_text(flags)
     arguments = ["score", "--benchmark", "rgbt234", "--annotations", rgbt234, "--results", results]
     assert run(*arguments) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     overall = ["2 sequences, 6 frames", "66.7", "66.7", "63.5"]
-    assert table(said, "overall") == [overall]
+    assert table(printed, "overall") == [overall]
     attributes = [["LI (1)", "33.3"], ["TC (2)", "66.7"], ["OCC (1)", "100.0"]]
-    assert [row[:2] for row in table(said, "attribute (sequences)")] == attributes
-    assert said.index("overall") < said.index("attribute (")
-    assert "boy`s bag" not in said
+    assert [row[:2] for row in table(printed, "attribute (sequences)")] == attributes
+    assert printed.index("overall") < printed.index("attribute (")
+    assert "boy`s bag" not in printed
     assert run(*arguments, "--per-sequence") == 0
-    said = capsys.readouterr().out
-    assert [row[:2] for row in table(said, "sequence")] == [["car", "33.3"], ["boy`s bag", "100.0"]]
-    assert said.index("attribute (") < said.index("\nsequence")
+    printed = capsys.readouterr().out
+    assert [row[:2] for row in table(printed, "sequence")] == [["car", "33.3"], ["boy`s bag", "100.0"]]
+    assert printed.index("attribute (") < printed.index("\nsequence")
 
 
 def test_plots_are_written_as_asked_for_and_the_same_again(
@@ -201,10 +201,10 @@ def test_what_can_not_be_used_may_be_left_out(
     assert run(*command) == 1
     assert "car/visible.txt: cannot read the file" in capsys.readouterr().err
     assert run(*command, "--on-invalid", "skip") == 0
-    said = capsys.readouterr().out
-    assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
-    assert "sequences that can't be used are left out: 1" in said
-    assert "  files in the folder of results that belong to no sequence: 1" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
+    assert "sequences that can't be used are left out: 1" in printed
+    assert "  files in the folder of results that belong to no sequence: 1" in printed
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--on-invalid", "skip") == 1
     assert "none of 2 sequences can be used" in capsys.readouterr().err
@@ -218,9 +218,9 @@ def test_only_the_split_is_scored_and_said_first(tmp_path: Path, capsys: pytest.
     (tmp_path / "mine" / "train_sequence.txt").write_text("made_1\n")
     scores = tmp_path / "scores.json"
     assert run("score", *command, "--json", scores) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     line = "lasher, test split: 245 of 245 sequences; 2 outside the split are not used"
-    assert said.splitlines()[0] == line
+    assert printed.splitlines()[0] == line
     content = json.loads(scores.read_text())
     assert content["scored"] == line
     assert (content["split"], content["sequences_scored"], content["official_count"]) == ("test", 245, 245)

@@ -71,7 +71,7 @@ def test_initial_weights_of_another_architecture_are_refused(
     assert "--init-from: crop_size of" in line
 
 
-def test_one_trains_on_a_benchmark_by_its_name(rgbt234: Path) -> None:
+def test_a_benchmark_is_training_data_by_its_name(rgbt234: Path) -> None:
     sequences = training_sequences(f"rgbt234:{rgbt234}", count=0, seed=0)
     assert [sequence.name for sequence in sequences] == NAMES
     rgb, tir = sequences[1].frame(2)
