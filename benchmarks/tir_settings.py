@@ -212,7 +212,7 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
     named = ("start", "pairs", "hold_out", "real", "precision", "residual", "videos", "length")
-    schedule = replace(schedule, kept_statistics=not arguments.tuned_statistics)
+    schedule = replace(schedule, freeze_bn=not arguments.tuned_statistics)
     experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in named})
     sequences = test_sequences(experiment)
     device = choose_device(arguments.device)

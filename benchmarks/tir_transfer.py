@@ -50,7 +50,7 @@ def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> lis
     center = SETTINGS["C1"]
     training = SCHEDULES["short"].training(center, seed=1)
     sampler = PatchSamples(pairs, settings, progress=False)(center, training).sampler
-    return list(batches(sampler, training.sequences, start=0, stop=count))
+    return list(batches(sampler, training.batch_size, start=0, stop=count))
 
 
 @torch.no_grad()

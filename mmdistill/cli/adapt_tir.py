@@ -119,7 +119,7 @@ def train_tir(
         plan,
         steps=plan.steps if steps is None else steps,
         rate_factor=plan.rate_factor if rate_factor is None else rate_factor,
-        kept_statistics=not tuned_statistics,
+        freeze_bn=not tuned_statistics,
     )
     runs = SettingRuns(
         network,

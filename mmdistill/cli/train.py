@@ -81,15 +81,15 @@ def train(
 
       mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir
 
-    On many GPUs; --training.sequences is the batch of all of them:
+    On many GPUs; --training.batch-size is the batch of all of them:
 
       torchrun --nproc-per-node 8 -m mmdistill train teacher --data lasher:LasHeR --out runs/teacher
-      --training.sequences 32
+      --training.batch-size 32
 
     With real pairs as texture, a trunk trained on ImageNet, and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
-      --training.steps 200 --training.sequences 2
+      --training.steps 200 --training.batch-size 2
 
     The folder holds checkpoint.safetensors, log.jsonl (each term of each step) and, at the end, network.safetensors.
 
@@ -133,7 +133,7 @@ def train(
     torch.manual_seed(training.seed)
     network = TrackerNetwork(settings) if start is None else _started(start, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
-        training = dataclasses.replace(training, frozen_statistics=True)
+        training = dataclasses.replace(training, freeze_bn=True)
     data_issues = DataIssues()
     sequences = training_sequences(
         data,

@@ -166,6 +166,6 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
 def test_with_data_a_tir_tracker_is_trained_on_labels(tmp_path: Path) -> None:
     for sequence in synthetic_sequences(2, seed=0, settings=VIDEO):
         write_sequence(sequence, tmp_path / "clips" / sequence.name)
-    small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.sequences", "2"]
+    small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.batch-size", "2"]
     assert main(["train", "tir", f"--data={tmp_path / 'clips'}", "--out", str(tmp_path / "run"), *small]) == 0
     assert load_network(tmp_path / "run" / "network.safetensors").settings.modality == "tir"

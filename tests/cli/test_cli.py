@@ -137,7 +137,7 @@ def test_evaluate_runs_a_tracker_and_scores_it(
 
 
 def test_train_teacher_then_student_then_track(clips: Path, tmp_path: Path) -> None:
-    small = ["--data", clips, "--width", "4", "--training.steps", "2", "--training.sequences", "2"]
+    small = ["--data", clips, "--width", "4", "--training.steps", "2", "--training.batch-size", "2"]
     teacher = tmp_path / "teacher"
     assert run("train", "teacher", *small, "--depth", "18", "--crop-size", "96", "--out", teacher) == 0
     student = tmp_path / "student"

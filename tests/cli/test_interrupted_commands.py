@@ -17,7 +17,7 @@ from mmdistill.reference.training.sampler import Sample, Sampler
 from mmdistill.toolkit.run_control import SIGNALS
 
 TINY = [
-    *("--width", "4", "--crop-size", "96", "--videos", "2", "--training.steps", "4", "--training.sequences", "2"),
+    *("--width", "4", "--crop-size", "96", "--videos", "2", "--training.steps", "4", "--training.batch-size", "2"),
     *("--training.samples.train-frames", "1", "--training.samples.test-frames", "1", "--device", "cpu"),
 ]
 

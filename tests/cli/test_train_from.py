@@ -26,11 +26,11 @@ def start(tmp_path: Path) -> Path:
 
 def run(start: Path, *more: str) -> int:
     where = [f"--data={start.parent / 'clips'}", f"--out={start.parent / 'run'}", f"--from={start}", "--width=4"]
-    return main(["train", "rgb", *where, "--training.sequences=2", "--device=cpu", *more])
+    return main(["train", "rgb", *where, "--training.batch-size=2", "--device=cpu", *more])
 
 
 def test_training_goes_on_from_the_weights_given(start: Path) -> None:
-    still = ["--training.frozen-trunk", "--training.statistics-until=0"]
+    still = ["--training.freeze-trunk", "--training.freeze-bn-after=0"]
     assert run(start, "--crop-size=96", "--training.steps=1", *still) == 0
     before, after = (load_network(path).state_dict() for path in (start, start.parent / "run" / "network.safetensors"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}

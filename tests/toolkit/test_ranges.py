@@ -155,7 +155,7 @@ def test_options_are_taken_or_refused_by_name(command: str) -> None:
         ("train teacher --training.samples.proposals.deviations 0.1 inf", "--training.samples.proposals.deviations: "),
         ("train teacher --training.samples.proposals.minimum-iou 1", "--training.samples.proposals.minimum-iou: "),
         ("train teacher --training.learning-rates.trunk 1e300", "--training.learning-rates.trunk: expected a number "),
-        ("train teacher --training.statistics-until -1", "--training.statistics-until: "),
+        ("train teacher --training.freeze-bn-after -1", "--training.freeze-bn-after: "),
         ("train teacher --tracking.box nan", "--tracking.box: expected a number from 0 to 1,000,000,000, got nan"),
         ("train student --distillation.parts", "--distillation.parts: expected at least one value"),
         (f"train teacher --width 1{'0' * 23}", "--width: expected a multiple of 2 from 2 to 256, got 1000000000"),

@@ -228,7 +228,7 @@ def _train(run: Run, place: Place) -> None:
     experiment, training = place.experiment, run.training
     trunk = experiment.trunk_of(run)
     if trunk and load_trunks(network, trunk).folded:
-        training = replace(training, frozen_statistics=True)
+        training = replace(training, freeze_bn=True)
     stage: AloneStage | DistilledStage = AloneStage(network)
     if run.distillation is not None:
         teacher = load_network(place.root / run.teacher / NETWORK).to(device)

@@ -60,7 +60,7 @@ class Try:
             training,
             warmup_steps=training.warmup_steps * self.warmup,
             learning_rates=replace(rates, distillation=rates.distillation * self.adaptors),
-            gradient_limit=training.gradient_limit if self.clipped else 0.0,
+            clip_grad_norm=training.clip_grad_norm if self.clipped else 0.0,
         )
         return replace(run, folder=folder, training=training, kept_adaptors=self.kept_adaptors, teacher=self.teacher)
 

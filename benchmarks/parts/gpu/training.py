@@ -75,7 +75,7 @@ class Training:
             with self.experiment.autocast(precision):
                 stage.teach(batch)
         rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
-        settings = TrainingSettings(sequences=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
+        settings = TrainingSettings(batch_size=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
         learner = TrainStep(stage, settings, self.experiment.place, DistributedContext())
 
         def step() -> None:

@@ -54,11 +54,11 @@ class DemoSettings:
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
             steps=220,
-            sequences=8,
+            batch_size=8,
             learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
             warmup_steps=20,
             decay_every=0,
-            gradient_limit=10.0,
+            clip_grad_norm=10.0,
             checkpoint_every=100,
             samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
         )

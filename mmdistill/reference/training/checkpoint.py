@@ -19,7 +19,7 @@ from mmdistill.reference.settings_json import from_json
 from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
 from mmdistill.toolkit.io import write_text
 
-FORMAT = f"{FORMAT_PREFIX}training-3"
+FORMAT = f"{FORMAT_PREFIX}training-4"
 
 _ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 

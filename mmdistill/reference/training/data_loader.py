@@ -158,13 +158,13 @@ class Share:
         Raises:
             DataError: the batch can't be shared out equally.
         """
-        parts = settings.accumulate * ranks.count
-        if settings.sequences % parts:
+        parts = settings.grad_accumulation * ranks.count
+        if settings.batch_size % parts:
             raise DataError(
-                f"training.sequences: expected a multiple of {parts} "
-                f"(processes: {ranks.count}, passes of each: {settings.accumulate}), got {settings.sequences}"
+                f"training.batch_size: expected a multiple of {parts} "
+                f"(processes: {ranks.count}, passes of each: {settings.grad_accumulation}), got {settings.batch_size}"
             )
-        return cls(settings.sequences, settings.accumulate, ranks)
+        return cls(settings.batch_size, settings.grad_accumulation, ranks)
 
     @property
     def size(self) -> int:

@@ -34,7 +34,7 @@ def build_optimizer(stage: nn.Module, settings: TrainingSettings) -> torch.optim
             groups.setdefault(part_of(name), []).append(parameter)
     rates: LearningRates = settings.learning_rates
     parameters = [{"params": group, "lr": getattr(rates, part)} for part, group in groups.items()]
-    if settings.algorithm == "adamw":
+    if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
     return torch.optim.Adam(parameters)
 
@@ -55,8 +55,8 @@ def prepare_network(network: TrackerNetwork, settings: TrainingSettings) -> None
     """Put the network into training mode, its trunks as far as the settings let them learn."""
     network.train()
     for trunk in network.trunks.values():
-        trunk.requires_grad_(not settings.frozen_trunk)
-        if settings.frozen_statistics or settings.frozen_trunk:
+        trunk.requires_grad_(not settings.freeze_trunk)
+        if settings.freeze_bn or settings.freeze_trunk:
             trunk.eval()
 
 

@@ -11,9 +11,9 @@ from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed, c
 Rate = Annotated[float, Range(0, 100)]
 
 IDENTITY_FIELDS = frozenset(
-    {"steps", "sequences", "accumulate", "sync_batch_norm", "algorithm", "learning_rates", "weight_decay"}
-    | {"warmup_steps", "decay_every", "decay_factor", "gradient_limit", "frozen_statistics", "frozen_trunk"}
-    | {"statistics_until", "precision", "seed", "samples"}
+    {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
+    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "freeze_bn", "freeze_trunk"}
+    | {"freeze_bn_after", "precision", "seed", "samples"}
 )
 """The fields of ``TrainingSettings`` that change what is trained: a run goes on only with the same."""
 
@@ -48,24 +48,24 @@ class TrainingSettings:
 
     Attributes:
         steps: training steps in all.
-        sequences: sequences in a batch, whoever computes it: processes and passes share it out.
-        accumulate: in how many passes a process computes its part of a batch, whose gradients are added up.
+        batch_size: samples of a batch, over all processes and passes.
+        grad_accumulation: passes in which a process computes its part of a batch; their gradients are added.
         sync_batch_norm: whether the processes' batch norm shares its statistics; on GPUs alone.
-        algorithm: ``"adam"`` or ``"adamw"``.
+        optimizer: ``"adam"`` or ``"adamw"``.
         learning_rates: per part.
         weight_decay: of AdamW.
         warmup_steps: over how many steps the learning rates rise from zero.
         decay_every: after how many steps the learning rates fall; 0 for a cosine from start to end instead.
         decay_factor: what they are multiplied by then.
-        gradient_limit: the gradient's norm is clipped to this; 0 for no limit.
-        frozen_statistics: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
-        frozen_trunk: whether the trunk is not trained at all.
-        statistics_until: from this step on the network's batch norm keeps its running statistics, as in tracking; None
+        clip_grad_norm: the gradient's norm is clipped to this; 0 for no limit.
+        freeze_bn: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
+        freeze_trunk: whether the trunk is not trained at all.
+        freeze_bn_after: from this step on the network's batch norm keeps its running statistics, as in tracking; None
             for never. A run with a few sequences a batch needs it for its last third or so.
         checkpoint_every: steps between checkpoints. Does not change results.
-        skipped_limit: after how many steps in a row that were skipped, because their loss or gradient was not finite,
+        max_skipped: after how many steps in a row that were skipped, because their loss or gradient was not finite,
             a run stops. Does not change results.
-        replaced_limit: how many samples may be replaced by others, because their images can't be read, before a run
+        max_replaced: how many samples may be replaced by others, because their images can't be read, before a run
             stops. Does not change results.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
         workers: processes that prepare batches; 0 for none. Does not change results.
@@ -74,22 +74,22 @@ class TrainingSettings:
     """
 
     steps: PositiveInt = 50_000
-    sequences: Annotated[int, Range(1, 10**6)] = 26
-    accumulate: Annotated[int, Range(1, 10**6)] = 1
+    batch_size: Annotated[int, Range(1, 10**6)] = 26
+    grad_accumulation: Annotated[int, Range(1, 10**6)] = 1
     sync_batch_norm: bool = False
-    algorithm: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rates: LearningRates = field(default_factory=LearningRates)
     weight_decay: Annotated[float, Range(0, 1000)] = 1e-4
     warmup_steps: NonNegativeInt = 0
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
-    gradient_limit: Annotated[float, Range(0, 10**9)] = 0.0
-    frozen_statistics: bool = False
-    frozen_trunk: bool = False
-    statistics_until: NonNegativeInt | None = None
+    clip_grad_norm: Annotated[float, Range(0, 10**9)] = 0.0
+    freeze_bn: bool = False
+    freeze_trunk: bool = False
+    freeze_bn_after: NonNegativeInt | None = None
     checkpoint_every: PositiveInt = 500
-    skipped_limit: PositiveInt = 5
-    replaced_limit: NonNegativeInt = 1000
+    max_skipped: PositiveInt = 5
+    max_replaced: NonNegativeInt = 1000
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: Annotated[int, Range(0, 1024)] = 0
     seed: Seed = 0

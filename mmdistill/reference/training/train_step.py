@@ -72,7 +72,7 @@ class TrainStep:
         """
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._factor(number)
-        if self.settings.statistics_until is not None and number >= self.settings.statistics_until:
+        if self.settings.freeze_bn_after is not None and number >= self.settings.freeze_bn_after:
             keep_statistics(self.stage.network)
         self._seed(number)
         before = [buffer.clone() for buffer in self.stage.buffers()]
@@ -87,7 +87,7 @@ class TrainStep:
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
             logged.append(dict(self.stage.logged))
         # The limit of infinity clips nothing: the norm is asked for.
-        limit = self.settings.gradient_limit or math.inf
+        limit = self.settings.clip_grad_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.stage.parameters(), limit)
         if not bool(norm.isfinite()):
             return self._skip(before, "the gradient isn't finite")
@@ -151,11 +151,11 @@ def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: Distribut
     """Refuse passes of one sequence where the box estimation's batch norm learns: it gets one value a channel each."""
     together = Share.of(settings, ranks).size * (ranks.count if settings.sync_batch_norm else 1)
     learning = any(isinstance(module, _BatchNorm) and module.training for module in stage.network.iou_net.modules())
-    if together == 1 and learning and settings.statistics_until != 0:
+    if together == 1 and learning and settings.freeze_bn_after != 0:
         raise DataError(
-            f"training.sequences: expected at least 2 in a pass, got 1 ({settings.sequences} in all, processes: "
-            f"{ranks.count}, passes of each: {settings.accumulate}): batch norm has no statistics of one; "
-            "give more, or --training.statistics-until 0, which keeps the start's statistics"
+            f"training.batch_size: expected at least 2 in a pass, got 1 ({settings.batch_size} in all, processes: "
+            f"{ranks.count}, passes of each: {settings.grad_accumulation}): batch norm has no statistics of one; "
+            "give more, or --training.freeze-bn-after 0, which keeps the start's statistics"
         )
 
 

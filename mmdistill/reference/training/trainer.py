@@ -212,7 +212,7 @@ class _Run:
             deaths, loaded, failure = self.loader.deaths, list[Loaded](), None
             try:
                 with self.waiting.wait():
-                    loaded = [next(passes) for _ in range(self.settings.accumulate)]
+                    loaded = [next(passes) for _ in range(self.settings.grad_accumulation)]
             except DataError as error:
                 failure = error
             reasons = [reason for each in loaded for reason in each.replaced]
@@ -227,10 +227,10 @@ class _Run:
             for reason in reasons[: max(TOLD - self._told, 0)]:
                 logger.warning("step %d: a sample is replaced by another: %s", number, reason)
             self._told += len(reasons)
-            if self.state.incidents.get("samples replaced", 0) > self.settings.replaced_limit:
+            if self.state.incidents.get("samples replaced", 0) > self.settings.max_replaced:
                 raise DataError(
-                    f"step {number}: more samples had to be replaced than training.replaced_limit, "
-                    f"{self.settings.replaced_limit}{'; ' + reasons[-1] if reasons else ''}"
+                    f"step {number}: more samples had to be replaced than training.max_replaced, "
+                    f"{self.settings.max_replaced}{'; ' + reasons[-1] if reasons else ''}"
                 )
             yield number, [each.batch for each in loaded]
 
@@ -248,7 +248,7 @@ class _Run:
         if outcome.skipped:
             self._skipped_in_a_row += 1
             self._count("steps skipped", 1)
-            if self._skipped_in_a_row == self.settings.skipped_limit:
+            if self._skipped_in_a_row == self.settings.max_skipped:
                 raise DataError(
                     f"step {number}: {outcome.skipped}, {self._skipped_in_a_row} steps in a row; "
                     "the checkpoint is of before; start anew with lower learning rates and another --out"

@@ -47,12 +47,12 @@ def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> 
     assert causes.TRIES["scfd"].run("scfd", same, chosen).training == same.student_training(1000, chosen.factors)
     size = same
     assert differs("cmd", "cmd") == differs("cmd_kept", "cmd") == differs("cmd_half", "cmd") == {}
-    assert differs("student_long", "student") == {"steps": 6, "statistics_until": 3}
+    assert differs("student_long", "student") == {"steps": 6, "freeze_bn_after": 3}
     assert differs("cmd_beta", "cmd") == {"beta": 100.0}
     assert differs("cmd_warm", "cmd") == {"warmup_steps": 20}
     base = size.student_training(0, chosen.factors).learning_rates
     assert differs("cmd_adaptors", "cmd") == {"learning_rates": asdict(replace(base, distillation=1.2e-2))}
-    assert differs("cmd_unclipped", "cmd") == {"gradient_limit": 0.0}
+    assert differs("cmd_unclipped", "cmd") == {"clip_grad_norm": 0.0}
     [(name, rates)] = differs("blocks_slow", "blocks").items()
     assert name == "learning_rates"
     assert rates == asdict(replace(base, fusion=1e-4))

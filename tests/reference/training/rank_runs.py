@@ -34,9 +34,9 @@ STAGES = ("alone", "distilled", "D3", "C1")
 PASSES = (1, 2)
 # Two processes with statistics of their own would differ from one, so batch norm keeps the start's.
 WHOLE = TrainingSettings(
-    steps=2, sequences=8, statistics_until=0, gradient_limit=1.0, learning_rates=LearningRates(*[1e-3] * 6)
+    steps=2, batch_size=8, freeze_bn_after=0, clip_grad_norm=1.0, learning_rates=LearningRates(*[1e-3] * 6)
 )
-LONG = replace(WHOLE, steps=6, sequences=2, checkpoint_every=100)
+LONG = replace(WHOLE, steps=6, batch_size=2, checkpoint_every=100)
 
 
 class Disturbed:
@@ -95,7 +95,7 @@ def _run(rank: int, folder: Path) -> None:
     )
     for name in STAGES:
         for passes in PASSES:
-            train(stage(name), sampler(), replace(WHOLE, accumulate=passes), folder / f"{name} {passes}")
+            train(stage(name), sampler(), replace(WHOLE, grad_accumulation=passes), folder / f"{name} {passes}")
     # Samples with odd numbers are the second process's.
     done: dict[str, Progress | int | str] = {}
     try:
@@ -112,7 +112,7 @@ def _run(rank: int, folder: Path) -> None:
         folder / "disturbed",
     )
     try:
-        train(stage("alone"), Disturbed(unreadable=3), replace(LONG, replaced_limit=0), folder / "refused")  # type: ignore[arg-type]
+        train(stage("alone"), Disturbed(unreadable=3), replace(LONG, max_replaced=0), folder / "refused")  # type: ignore[arg-type]
     except DataError as error:
         done["refused"] = str(error)
     torch.save(done, folder / f"{rank}.pt")

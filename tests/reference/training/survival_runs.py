@@ -21,7 +21,7 @@ from mmdistill.reference.training.stages import AloneStage
 from mmdistill.reference.training.trainer import train
 
 EVERY = 3
-SETTINGS = TrainingSettings(steps=20, sequences=2, checkpoint_every=EVERY, decay_every=4, warmup_steps=3)
+SETTINGS = TrainingSettings(steps=20, batch_size=2, checkpoint_every=EVERY, decay_every=4, warmup_steps=3)
 
 Moment = Literal["half written", "written, not moved", "moved"]
 

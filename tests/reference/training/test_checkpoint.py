@@ -143,7 +143,7 @@ def test_a_file_of_another_run_or_stage_changes_nothing(saved: Path) -> None:
     torch.testing.assert_close(stage.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("says", ["expected a training checkpoint 'mmdistill-training-3', got 'mmdistill-network-2'"])
+@pytest.mark.parametrize("says", ["expected a training checkpoint 'mmdistill-training-4', got 'mmdistill-network-2'"])
 def test_other_files_of_ours_are_no_checkpoint(saved: Path, says: str) -> None:
     changed(saved, {}, format="mmdistill-network-2")
     with pytest.raises(DataError, match=says):

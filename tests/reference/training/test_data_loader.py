@@ -25,7 +25,7 @@ class OnOneCore:
 
 
 def test_a_worker_keeps_to_one_core_and_sends_bytes(sampler: Sampler) -> None:
-    share = Share.of(TrainingSettings(sequences=2), DistributedContext.current())
+    share = Share.of(TrainingSettings(batch_size=2), DistributedContext.current())
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:

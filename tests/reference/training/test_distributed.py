@@ -77,7 +77,9 @@ def test_samples_are_dealt_out_without_repetition() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.sequences: expected a multiple of 3 \(processes: 1, passes of each"):
+    with pytest.raises(
+        DataError, match=r"training.batch_size: expected a multiple of 3 \(processes: 1, passes of each"
+    ):
         train(stage("alone"), sampler(), replace(WHOLE, accumulate=3), tmp_path)
 
 
@@ -119,7 +121,7 @@ def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Pat
 
 def test_what_one_process_refuses_ends_all(runs: Path) -> None:
     first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(RANKS))
-    assert all("more samples had to be replaced than training.replaced_limit, 0" in each for each in (first, second))
+    assert all("more samples had to be replaced than training.max_replaced, 0" in each for each in (first, second))
     assert second.endswith("lost.png: cannot read the image")
 
 
@@ -127,7 +129,7 @@ def test_torchrun(tmp_path: Path) -> None:
     """As a user types it; the first process alone writes and speaks."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "mmdistill", "train", "rgb", "--data=synthetic", "--videos=2", f"--out={tmp_path}", "--width=4"]
-    command += ["--crop-size=96", "--device=cpu", "--training.steps=2", "--training.sequences=4"]
+    command += ["--crop-size=96", "--device=cpu", "--training.steps=2", "--training.batch-size=4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,7 @@ def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teach
 
 
 def test_a_frozen_trunk_is_left_out(student: TrackerNetwork) -> None:
-    settings = TrainingSettings(frozen_trunk=True)
+    settings = TrainingSettings(freeze_trunk=True)
     prepare_network(student, settings)
     trained = {id(p) for group in build_optimizer(AloneStage(student), settings).param_groups for p in group["params"]}
     for name, parameter in student.named_parameters():

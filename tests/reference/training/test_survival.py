@@ -203,8 +203,8 @@ def test_an_image_that_cannot_be_read_is_replaced_and_counted(
     assert done.incidents == {"samples replaced": sum(line.get("replaced", 0) for line in lines)}
     assert done.incidents["samples replaced"] >= len(broken)
     assert f"a sample is replaced by another: {cut}: the image is cut off" in caplog.text
-    limited = replace(settings, replaced_limit=done.incidents["samples replaced"] - 1)
-    with pytest.raises(DataError, match=r"more samples had to be replaced than training.replaced_limit"):
+    limited = replace(settings, max_replaced=done.incidents["samples replaced"] - 1)
+    with pytest.raises(DataError, match=r"more samples had to be replaced than training.max_replaced"):
         train(stage(), samples, limited, tmp_path / "limited")
 
 
@@ -297,7 +297,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing_either(tmp_path: Path) -> N
 
 
 def test_too_many_batches_of_nan_end_the_run_with_the_checkpoint_of_before(tmp_path: Path) -> None:
-    limited = replace(SHORT, skipped_limit=3)
+    limited = replace(SHORT, max_skipped=3)
     with pytest.raises(DataError, match=r"^step 4: the loss isn't finite in box, total, 3 steps in a row"):
         train(stage(), Broken(4, 100), limited, tmp_path)  # type: ignore[arg-type]
     assert step_of(tmp_path) == 2
@@ -329,7 +329,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-2"})
     with pytest.raises(
-        DataError, match=r"expected .* 'mmdistill-training-3', got 'mmdistill-training-2'; one of another"
+        DataError, match=r"expected .* 'mmdistill-training-4', got 'mmdistill-training-2'; one of another"
     ):
         train(stage(), sampler(), SHORT, tmp_path)
 

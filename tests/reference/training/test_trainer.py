@@ -26,7 +26,7 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import unchecked
 from mmdistill.toolkit.run_control import SIGNALS, Interruption
 
-SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
+SETTINGS = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2)
 
 
 class KilledError(Exception):
@@ -60,12 +60,12 @@ def stage(teacher: TrackerNetwork | None) -> AloneStage | DistilledStage:
 
 
 @pytest.mark.parametrize("distilled", [False, True])
-@pytest.mark.parametrize("algorithm", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_a_run_that_died_ends_as_one_that_never_stopped(
-    distilled: bool, algorithm: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
+    distilled: bool, optimizer: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
 ) -> None:
     guide = teacher if distilled else None
-    settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, algorithm=algorithm)  # type: ignore[arg-type]
+    settings = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2, optimizer=optimizer)  # type: ignore[arg-type]
     train(stage(guide), sampler, settings, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(stage(guide), Until(sampler, 7, die), settings, tmp_path / "died")  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def test_a_damaged_line_of_the_log_stops_no_run(sampler: Sampler, tmp_path: Path
 
 def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, SETTINGS, tmp_path)
-    other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
+    other = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2, seed=5)
     with pytest.raises(DataError, match=r"training.seed was 0, now 5"):
         train(stage(None), sampler, other, tmp_path)
 
@@ -144,30 +144,30 @@ def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> No
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sampler: Sampler, tmp_path: Path) -> None:
     with unchecked():  # no such rates are allowed
         rates = LearningRates(trunk=1e30, fusion=1e30)
-        settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=1, learning_rates=rates)
+        settings = TrainingSettings(steps=6, batch_size=2, checkpoint_every=1, learning_rates=rates)
     with pytest.raises((DataError, NotFiniteError), match=r"step \d: the loss isn't finite in"):
         train(stage(None), sampler, settings, tmp_path)
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("option", ["frozen_statistics", "frozen_trunk"])
+@pytest.mark.parametrize("option", ["freeze_bn", "freeze_trunk"])
 def test_what_is_frozen_does_not_move_by_a_bit(option: str, sampler: Sampler, tmp_path: Path) -> None:
     before = fresh().state_dict()
-    settings = TrainingSettings(steps=2, sequences=2, **{option: True})  # type: ignore[arg-type]
+    settings = TrainingSettings(steps=2, batch_size=2, **{option: True})  # type: ignore[arg-type]
     train(AloneStage(fresh()), sampler, settings, tmp_path)
     after = load_network(tmp_path / "network.safetensors").state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "frozen_trunk")}
+    still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "freeze_trunk")}
     assert not moved & still
     assert any(name.startswith("iou_net") for name in moved)
-    assert any(name.startswith("trunks") for name in moved) == (option == "frozen_statistics")
+    assert any(name.startswith("trunks") for name in moved) == (option == "freeze_bn")
 
 
 def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sampler: Sampler, tmp_path: Path) -> None:
     def run(steps: int) -> dict[str, torch.Tensor]:
         # The same steps, stopped after some: the rates don't know of the run's length.
         folder = tmp_path / str(steps)
-        settings = TrainingSettings(steps=steps, sequences=2, statistics_until=2)
+        settings = TrainingSettings(steps=steps, batch_size=2, freeze_bn_after=2)
         train(AloneStage(fresh()), sampler, settings, folder)
         return load_network(folder / "network.safetensors").state_dict()
 
@@ -200,7 +200,7 @@ class Terminal(io.StringIO):
 def test_who_watches_is_told_how_long_steps_wait_for_data(
     sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = TrainingSettings(steps=3, sequences=2)
+    settings = TrainingSettings(steps=3, batch_size=2)
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
         slow = Until(sampler, 4, lambda: time.sleep(1))
@@ -212,7 +212,7 @@ def test_who_watches_is_told_how_long_steps_wait_for_data(
 
 def test_every_setting_is_the_runs_identity_or_is_not() -> None:
     names = {each.name for each in fields(TrainingSettings)}
-    assert names - IDENTITY_FIELDS == {"checkpoint_every", "skipped_limit", "replaced_limit", "workers"}
+    assert names - IDENTITY_FIELDS == {"checkpoint_every", "max_skipped", "max_replaced", "workers"}
     assert set(TrainingSettings().identity()) == IDENTITY_FIELDS
 
 
@@ -220,32 +220,36 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
     train(stage(None), sampler, SETTINGS, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(stage(None), Until(sampler, 7, die), SETTINGS, tmp_path / "died")  # type: ignore[arg-type]
-    other = replace(SETTINGS, checkpoint_every=3, workers=1, skipped_limit=2, replaced_limit=0)
+    other = replace(SETTINGS, checkpoint_every=3, workers=1, max_skipped=2, max_replaced=0)
     assert train(stage(None), sampler, other, tmp_path / "died").step == 6
     whole, resumed = (load_network(tmp_path / name / "network.safetensors") for name in ("whole", "died"))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 7}, {"seed": 1}, {"grad_accumulation": 2}, {"samples": SampleSettings(gap=2)}]
+)
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=1, sequences=4)  # two in each pass of two
+    settings = replace(SETTINGS, steps=1, batch_size=4)  # two in each pass of two
     train(stage(None), sampler, settings, tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
         train(stage(None), sampler, replace(settings, **change), tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 1}, {"batch_size": 4, "grad_accumulation": 4}, {"freeze_bn_after": 3}]
+)
 def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
     change: dict[str, Any], sampler: Sampler, tmp_path: Path
 ) -> None:
-    one = replace(SETTINGS, **{"sequences": 1, "steps": 1, **change})
+    one = replace(SETTINGS, **{"batch_size": 1, "steps": 1, **change})
     with pytest.raises(
-        DataError, match=r"^training\.sequences: expected at least 2 in a pass, got 1 .*statistics-until 0"
+        DataError, match=r"^training\.batch_size: expected at least 2 in a pass, got 1 .*freeze-bn-after 0"
     ):
         train(stage(None), sampler, one, tmp_path)
     assert list(tmp_path.iterdir()) == []
     # The remedy that the message names.
-    assert train(stage(None), sampler, replace(one, statistics_until=0), tmp_path).step == 1
+    assert train(stage(None), sampler, replace(one, freeze_bn_after=0), tmp_path).step == 1
 
 
 class BrokenAt:
@@ -260,7 +264,7 @@ class BrokenAt:
 
 
 def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, tmp_path: Path) -> None:
-    passes = replace(SETTINGS, sequences=4, accumulate=2)
+    passes = replace(SETTINGS, batch_size=4, grad_accumulation=2)
     train(stage(None), sampler, replace(passes, steps=1), tmp_path / "one")
     # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
     done = train(stage(None), BrokenAt(sampler, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]

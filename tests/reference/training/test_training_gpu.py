@@ -22,7 +22,7 @@ from mmdistill.reference.training.trainer import train
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
 GPU = torch.device("cuda")
-SETTINGS = TrainingSettings(steps=4, sequences=2, checkpoint_every=2)
+SETTINGS = TrainingSettings(steps=4, batch_size=2, checkpoint_every=2)
 KINDS = pytest.mark.parametrize("distilled", [False, True], ids=["alone", "distilled"])
 
 

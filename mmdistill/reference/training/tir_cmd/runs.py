@@ -122,16 +122,16 @@ class Schedule:
         halvings: how often the learning rates are halved, at equal distances, the last of which is cut short.
         sequences: patches in a batch.
         checkpoint_every: steps between checkpoints.
-        kept_statistics: whether what is tuned keeps the start's batch-norm statistics. The paper tunes them too; in
+        freeze_bn: whether what is tuned keeps the start's batch-norm statistics. The paper tunes them too; in
             batches of five pairs what learns is then another function than what tracks (docs/tir.md has figures).
     """
 
     steps: PositiveInt
     rate_factor: RateFactor = 1.0
     halvings: Annotated[float, Range(0, 1000, above=True)] = 50 / 15
-    sequences: Annotated[int, Range(1, 10**6)] = 5
+    batch_size: Annotated[int, Range(1, 10**6)] = 5
     checkpoint_every: PositiveInt = 500
-    kept_statistics: bool = True
+    freeze_bn: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,12 +142,12 @@ class Schedule:
         box, classification = ((rate or 0.0) * self.rate_factor for rate in (rates.bbe, rates.tcl))
         return TrainingSettings(
             steps=self.steps,
-            sequences=self.sequences,
+            batch_size=self.batch_size,
             learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
-            frozen_trunk=True,
-            statistics_until=0 if self.kept_statistics else None,
+            freeze_trunk=True,
+            freeze_bn_after=0 if self.freeze_bn else None,
             checkpoint_every=self.checkpoint_every,
             samples=SampleSettings(train_frames=1, test_frames=1),
             **options,  # type: ignore[arg-type]

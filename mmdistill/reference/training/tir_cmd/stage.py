@@ -111,7 +111,7 @@ class CrossModalStage(Stage):
         """
         size = Share.of(settings, DistributedContext.current()).size
         if size < 2:
-            raise DataError(f"training.sequences: expected at least 2 pairs a batch, got {size} for each pass")
+            raise DataError(f"training.batch_size: expected at least 2 pairs a batch, got {size} for each pass")
         self.network.eval().requires_grad_(False)
         for part in parts(self.network, self.roles):
             part.train().requires_grad_(True)

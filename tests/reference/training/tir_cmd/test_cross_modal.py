@@ -26,7 +26,7 @@ from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
 
 TRAINED = ["B1", "B2", "C1", "D1", "D2", "D3", "D4", "D5"]
-FAST = TrainingSettings(steps=2, sequences=3, learning_rates=LearningRates(*[1e-3] * 6), frozen_trunk=True)
+FAST = TrainingSettings(steps=2, batch_size=3, learning_rates=LearningRates(*[1e-3] * 6), freeze_trunk=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_what_is_tuned_moves_and_nothing_else_by_a_bit(
 
 
 def test_statistics_can_be_kept(sampler: Sampler, tmp_path: Path) -> None:
-    train(stage("D3"), sampler, replace(FAST, statistics_until=0), tmp_path)
+    train(stage("D3"), sampler, replace(FAST, freeze_bn_after=0), tmp_path)
     before, after = start().state_dict(), load_network(tmp_path / "network.safetensors").state_dict()
     moved = {entry for entry in before if not torch.equal(before[entry], after[entry])}
     assert moved
@@ -192,7 +192,7 @@ def test_several_frames_a_sample(sampler: Sampler) -> None:
 
 
 def test_the_loss_falls(sampler: Sampler, tmp_path: Path) -> None:
-    done = train(stage("D3"), sampler, replace(FAST, steps=60, sequences=4), tmp_path)
+    done = train(stage("D3"), sampler, replace(FAST, steps=60, batch_size=4), tmp_path)
     for name in ("classification", "box"):
         assert done.last[name] < 0.8 * done.first[name], name
 
@@ -206,5 +206,5 @@ def test_other_starts_settings_and_single_pairs_are_refused(sampler: Sampler, tm
         train(CrossModalStage(other, SETTINGS["B1"]), sampler, FAST, tmp_path)
     with pytest.raises(DataError, match=r"\(cross_modal.nu was 1e-05, now 0.5\)"):
         train(stage("B1", CrossModalSettings(nu=0.5)), sampler, FAST, tmp_path)
-    with pytest.raises(DataError, match=r"training.sequences: expected at least 2 pairs a batch, got 1"):
-        train(stage("B1"), sampler, replace(FAST, sequences=1), tmp_path / "other")
+    with pytest.raises(DataError, match=r"training.batch_size: expected at least 2 pairs a batch, got 1"):
+        train(stage("B1"), sampler, replace(FAST, batch_size=1), tmp_path / "other")

@@ -22,7 +22,7 @@ from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.run_control import Interruption
 
 STEPS = 3
-PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, sequences=2, checkpoint_every=1)
+PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, batch_size=2, checkpoint_every=1)
 
 
 class KilledError(Exception):
@@ -166,11 +166,11 @@ def test_a_tracker_of_both_modalities_is_refused(noisy_pairs: Path, tmp_path: Pa
 
 def test_the_papers_schedule() -> None:
     paper = SCHEDULES["paper"].training(SETTINGS["B1"])
-    assert (paper.steps, paper.sequences, paper.decay_every, paper.decay_factor) == (260_000, 5, 78_000, 0.5)
-    assert (paper.algorithm, paper.frozen_trunk) == ("adam", True)
+    assert (paper.steps, paper.batch_size, paper.decay_every, paper.decay_factor) == (260_000, 5, 78_000, 0.5)
+    assert (paper.optimizer, paper.freeze_trunk) == ("adam", True)
     assert paper.learning_rates.iou_net == 1e-6
-    assert paper.statistics_until == 0
-    assert replace(SCHEDULES["paper"], kept_statistics=False).training(SETTINGS["B1"]).statistics_until is None
+    assert paper.freeze_bn_after == 0
+    assert replace(SCHEDULES["paper"], freeze_bn=False).training(SETTINGS["B1"]).freeze_bn_after is None
     assert SCHEDULES["paper"].training(SETTINGS["C1"]).learning_rates.classifier == 1e-6
     joint = SCHEDULES["paper"].training(SETTINGS["D3"]).learning_rates
     assert (joint.iou_net, joint.classifier, joint.optimizer) == (1e-7, 2e-8, 2e-8)
