@@ -80,7 +80,7 @@ class Experiment:
         return found
 
 
-TAUGHT = "teacher"
+TEACHER_RUN = "teacher"
 """The folder of the teacher's training."""
 
 
@@ -105,7 +105,7 @@ class Run:
     distillation: DistillationSettings | None
     tracks: Literal["validation", "test"] | None
     seed: int = 0
-    teacher: str = TAUGHT
+    teacher: str = TEACHER_RUN
     kept_adaptors: bool = False
 
 
@@ -114,7 +114,7 @@ def teacher_run(size: Size) -> Run:
 
     What the seeds then spread over is what distillation does, and the time goes into one better teacher.
     """
-    return Run(TAUGHT, size.teacher_network(), size.teacher, None, None)
+    return Run(TEACHER_RUN, size.teacher_network(), size.teacher, None, None)
 
 
 def teacher_tracks(seed: int) -> Run:

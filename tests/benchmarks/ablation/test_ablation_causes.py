@@ -90,7 +90,7 @@ def test_causes_are_tried_with_the_ablations_teacher_and_kept(
     assert call("--only", "cmd_beta")["tries"] == done["tries"]
     half = call("--only", "teacher", "teacher_half", "cmd_half")
     assert set(half["tries"]) == {"cmd_beta", "teacher", "teacher_half", "cmd_half"}
-    assert len((tmp_path / "runs/causes/half_taught/log.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "runs/causes/half_trained_teacher/log.jsonl").read_text().splitlines()) == 1
     assert call("--only", "cmd_kept", "--stage-minutes", 0)["left"] == ["causes/cmd_kept: step 0 of 1"]
     with pytest.raises(SystemExit, match="measured with other settings"):
         call("--trunk", "other.npz")
