@@ -37,14 +37,14 @@ from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training import sampler as sampling
-from mmdistill.reference.training.data_loader import Loader, Share, collate
+from mmdistill.reference.training.data_loader import BatchLoader, BatchShard, collate
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.stages import SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
-from mmdistill.reference.training.trainer import Waiting
+from mmdistill.reference.training.trainer import DataWait
 from mmdistill.toolkit.datasets.folder_sequence import FolderSequence, read_sequences, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.io import write_text
@@ -117,9 +117,9 @@ def _part_times(sampler: Sampler, samples: int) -> dict[str, float]:
 
 def loading(sampler: Sampler, sequences: int, batches: int, workers: int) -> dict[str, float]:
     """Return what workers do: samples a second of a core, of all processes' time, and by the clock on the wall."""
-    share = Share.of(TrainingSettings(batch_size=sequences), DistributedContext.current())
+    shard = BatchShard(sequences)
     before, start = _processor_seconds(), time.perf_counter()
-    for _ in Loader(sampler, share, workers=workers).batches(0, batches):
+    for _ in BatchLoader(sampler, shard, workers=workers).batches(0, batches):
         pass
     wall, used = time.perf_counter() - start, _processor_seconds() - before
     count = sequences * batches
@@ -159,21 +159,23 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         settings = TrainingSettings(steps=options.steps, batch_size=options.batch_size, workers=workers)
         torch.manual_seed(0)
         network = TrackerNetwork(student_settings(width=options.width, crop_size=options.crop_size))
-        learner = TrainStep(AloneStage(network), settings, torch.device(options.device), DistributedContext.current())
-        passes = Loader(sampler, Share.of(settings, DistributedContext.current()), workers=workers).batches(
+        train_step = TrainStep(
+            SupervisedStage(network), settings, torch.device(options.device), DistributedContext.current()
+        )
+        passes = BatchLoader(sampler, BatchShard.of(settings, DistributedContext.current()), workers=workers).batches(
             0, options.steps
         )
-        waiting, start = Waiting(), 0.0
+        data_wait, start = DataWait(), 0.0
         for number in range(options.steps):
-            with waiting.wait():
+            with data_wait.wait():
                 loaded = next(passes)
             start = start or time.perf_counter()
-            learner.step(number, [loaded.batch])
+            train_step.run(number, [loaded.batch])
         seconds = time.perf_counter() - start
         found.append(
             {
                 "workers": workers,
-                "waited": round(waiting.share, 4),
+                "waited": round(data_wait.share, 4),
                 "steps a second": round(options.steps / seconds, 3),
             }
         )

@@ -26,11 +26,11 @@ from mmdistill.reference.models.resnet import Depth
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_sources import training_sequences
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.distributed import DistributedContext, join, leave
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
-from mmdistill.reference.training.tracking_loss import TrackingLossSettings
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, TrackingLossSettings
 from mmdistill.reference.training.trainer import train as run
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.ranges import NonNegativeInt, Range
@@ -156,7 +156,7 @@ def train(
     if guide is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained alone, without distillation")
-        alone = AloneStage(network, tracking)
+        alone = SupervisedStage(network, tracking)
         run(alone, sampler, training, out, data=source, device=place, title=stage, progress=progress)
     else:
         distilled, title = DistilledStage(network, guide.to(place), tracking, distillation), "distilled student"

@@ -44,7 +44,7 @@ def test_training_saves_exits_by_the_signal_and_goes_on(
     assert main(command) == 128 + number
     output, errors = capsys.readouterr()
     assert output == ""
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes it" in errors
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'network.safetensors'}\n"

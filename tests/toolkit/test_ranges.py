@@ -18,9 +18,9 @@ from mmdistill.cli.adapt_tir import train_tir
 from mmdistill.cli.main import COMMANDS, OPTION_NAMES, main
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.settings_json import from_json, to_json
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Jitter, SampleSettings
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import DistillationSettings
 from mmdistill.toolkit.ranges import Range, RangeError, check_options, unchecked
 
 NASTY: tuple[Any, ...] = (

@@ -69,5 +69,6 @@ def check_teacher(root: Path) -> None:
     if (here := teacher_digest(root)) != told["weights"]:
         raise DataError(
             f"{root / TEACHER_RUN}: expected the weights of {told['from']}, {told['weights'][:12]}, "
-            f"got {str(here)[:12]}, as on another processor or version; measure all anew, in another --runs and without --measured"
+            f"got {str(here)[:12]}, as on another processor or version; "
+            "measure all anew, in another --runs and without --measured"
         )

@@ -10,8 +10,7 @@ from parts.claims import Claim
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.config import Fusion
-from mmdistill.reference.training.baselines import Rival
-from mmdistill.reference.training.stages import DistillationSettings, Part
+from mmdistill.reference.training.distillation import Baseline, DistillationSettings, Part
 
 TEACHER = "teacher"
 STUDENT = "student"
@@ -36,7 +35,7 @@ class Row:
 
     title: str
     fusion: Fusion
-    parts: tuple[Part | Rival, ...] = ()
+    parts: tuple[Part | Baseline, ...] = ()
     streams: Literal[1, 2] = 1
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     paper: tuple[float, float] | None = None

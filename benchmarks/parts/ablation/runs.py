@@ -27,9 +27,10 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.metrics import score_sequences
@@ -229,7 +230,7 @@ def _train(run: Run, place: Place) -> None:
     trunk = experiment.trunk_of(run)
     if trunk and load_trunks(network, trunk).folded:
         training = replace(training, freeze_bn=True)
-    stage: AloneStage | DistilledStage = AloneStage(network)
+    stage: SupervisedStage | DistilledStage = SupervisedStage(network)
     if run.distillation is not None:
         teacher = load_network(place.root / run.teacher / NETWORK).to(device)
         kind = KeptAdaptors if run.kept_adaptors else DistilledStage

@@ -16,8 +16,8 @@ from torch import Tensor
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.reference.training.data_loader import collate
-from mmdistill.reference.training.optimizer import keep_statistics
 from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.train_step import freeze_batch_norm
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_adaptors_keep_their_statistics_when_the_network_does() -> None:
 
     assert statistics()
     assert moved()
-    keep_statistics(stage.network)
+    freeze_batch_norm(stage.network)
     assert not moved()
 
 

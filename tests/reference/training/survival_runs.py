@@ -17,7 +17,7 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.stages import SupervisedStage
 from mmdistill.reference.training.trainer import train
 
 EVERY = 3
@@ -26,7 +26,7 @@ SETTINGS = TrainingSettings(steps=20, batch_size=2, checkpoint_every=EVERY, deca
 Moment = Literal["half written", "written, not moved", "moved"]
 
 
-class ChanceStage(AloneStage):
+class ChanceStage(SupervisedStage):
     """A stage with chance in it, so that the random state counts."""
 
     def forward(self, batch: Batch) -> Terms:

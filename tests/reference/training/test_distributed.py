@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from rank_runs import LONG, PASSES, RANKS, STAGES, WHOLE, Disturbed, sampler, stage, start
+from distributed_runs import LONG, PASSES, PROCESSES, STAGES, WHOLE, Disturbed, sampler, stage, start
 
 from mmdistill.reference.models.weights import read_tensors
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.data_loader import Share
-from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 
@@ -62,43 +60,33 @@ def test_two_processes_learn_as_one(name: str, passes: int, runs: Path, whole: P
 
 @pytest.mark.parametrize("name", STAGES)
 def test_one_process_learns_in_two_passes_as_in_one(name: str, whole: Path, tmp_path: Path) -> None:
-    train(stage(name), sampler(), replace(WHOLE, accumulate=2), tmp_path)
+    train(stage(name), sampler(), replace(WHOLE, grad_accumulation=2), tmp_path)
     assert_same_run(tmp_path, whole / name)
 
 
-def test_samples_are_dealt_out_without_repetition() -> None:
-    for passes, count in [(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)]:
-        shares = [Share(12, passes, DistributedContext(rank, count)) for rank in range(count)]
-        per_step = 12 // count
-        for step in range(3):
-            drawn = [share.number(step * per_step + index) for share in shares for index in range(per_step)]
-            assert sorted(drawn) == list(range(12 * step, 12 * step + 12))
-    assert [Share(12, 1, DistributedContext()).number(index) for index in range(30)] == list(range(30))
-
-
-def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"training.batch_size: expected a multiple of 3 \(processes: 1, passes of each"
     ):
-        train(stage("alone"), sampler(), replace(WHOLE, accumulate=3), tmp_path)
+        train(stage("alone"), sampler(), replace(WHOLE, grad_accumulation=3), tmp_path)
 
 
 def test_shared_statistics_are_refused_on_a_cpu(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.sync_batch_norm: expected GPUs.*got cpu"):
+    with pytest.raises(DataError, match=r"training.sync_batch_norm: expected a GPU.*got cpu"):
         train(stage("alone"), sampler(), replace(WHOLE, sync_batch_norm=True), tmp_path)
 
 
 def progress(runs: Path, name: str) -> Progress:
     """What both processes say of a run, which is the same."""
-    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)[name] for rank in range(RANKS))
+    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)[name] for rank in range(PROCESSES))
     assert first == second
     assert isinstance(first, Progress)
     return first
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_path: Path) -> None:
-    stopped = [torch.load(runs / f"{rank}.pt", weights_only=False)["stopped"] for rank in range(RANKS)]
-    assert stopped == [signal.SIGTERM] * RANKS
+    stopped = [torch.load(runs / f"{rank}.pt", weights_only=False)["stopped"] for rank in range(PROCESSES)]
+    assert stopped == [signal.SIGTERM] * PROCESSES
     handed_on = read_tensors(runs / "handed on" / "checkpoint.safetensors")[1]
     assert json.loads(handed_on["progress"])["step"] == 3
     assert progress(runs, "again").step == 6
@@ -120,7 +108,7 @@ def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Pat
 
 
 def test_what_one_process_refuses_ends_all(runs: Path) -> None:
-    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(RANKS))
+    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(PROCESSES))
     assert all("more samples had to be replaced than training.max_replaced, 0" in each for each in (first, second))
     assert second.endswith("lost.png: cannot read the image")
 

@@ -21,10 +21,10 @@ from survival_runs import EVERY, SETTINGS, Moment, sampler, stage
 from mmdistill.reference.models import weights
 from mmdistill.reference.models.weights import read_tensors, write_tensors
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training import data_loader as loading
 from mmdistill.reference.training.checkpoint import Progress, StepLog, save_checkpoint
-from mmdistill.reference.training.optimizer import build_optimizer
+from mmdistill.reference.training.data_loader import MAX_WORKER_DEATHS
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
+from mmdistill.reference.training.train_step import build_optimizer
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences, write_sequence
@@ -123,7 +123,7 @@ def test_a_full_disk_costs_a_checkpoint_and_no_step(
     with caplog.at_level(logging.WARNING):
         done = train(stage(), sampler(), SETTINGS, tmp_path)
     assert done.incidents == {"checkpoints not written": 2}
-    assert "step 6: the checkpoint can't be written ([Errno 28] No space left on device)" in caplog.text
+    assert "step 6: can't write the checkpoint ([Errno 28] No space left on device)" in caplog.text
     assert "training: checkpoints not written: 2" in caplog.text
     (got, _), (wanted, _) = (read_tensors(path / CHECKPOINT) for path in (tmp_path, whole))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
@@ -134,7 +134,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_leaves_the_last_good_checkpoint
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(weights.os, "fsync", FullDisk(*range(2, 100)))  # type: ignore[attr-defined]
-        with pytest.raises(DataError, match=r"checkpoint.safetensors: can't be written \(\[Errno 28\] No space left"):
+        with pytest.raises(DataError, match=r"checkpoint.safetensors: can't write it \(\[Errno 28\] No space left"):
             train(stage(), sampler(), SETTINGS, tmp_path)
     assert step_of(tmp_path) == 2 * EVERY
     assert len(log(tmp_path)) == 5 * EVERY
@@ -213,9 +213,7 @@ def test_where_nothing_can_be_read_training_does_not_begin(workers: int, tmp_pat
     samples = on_disk(tmp_path / "clips")
     for path in (tmp_path / "clips").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"^training data: 10 samples in a row can't be read, .*: expected an image, the"
-    ):
+    with pytest.raises(DataError, match=r"^training data: can't read 10 samples in a row, .*: expected an image, the"):
         train(stage(), samples, replace(SHORT, workers=workers), tmp_path / "run")
 
 
@@ -238,7 +236,7 @@ def test_a_worker_that_dies_is_started_again_and_no_sample_is_lost(tmp_path: Pat
     settings = replace(SHORT, workers=2)
     train(stage(), sampler(), settings, tmp_path / "whole")
     done = train(stage(), Deadly(tmp_path / "deaths", 6, 1), settings, tmp_path / "run")  # type: ignore[arg-type]
-    assert done.incidents == {"workers started again": 1}
+    assert done.incidents == {"workers restarted": 1}
     got, wanted = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("run", "whole"))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
     assert (tmp_path / "run" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
@@ -246,10 +244,12 @@ def test_a_worker_that_dies_is_started_again_and_no_sample_is_lost(tmp_path: Pat
 
 @pytest.mark.slow
 def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.workers: 3 times in a row a worker died .*is memory short"):
+    with pytest.raises(
+        DataError, match=r"training.workers: a worker died 3 times in a row .*use fewer training.workers"
+    ):
         train(stage(), Deadly(tmp_path / "deaths", 4, 100), replace(SHORT, workers=1), tmp_path / "run")  # type: ignore[arg-type]
     # A batch that was under way is lost with its worker, and made again between two deaths.
-    assert len(list((tmp_path / "deaths").iterdir())) >= loading.DEATHS
+    assert len(list((tmp_path / "deaths").iterdir())) >= MAX_WORKER_DEATHS
     # The remedy that the message names.
     assert train(stage(), sampler(), SHORT, tmp_path / "run").step == 6
 
@@ -320,16 +320,16 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with torch.no_grad():
         next(broken.parameters())[0] = float("inf")
     with pytest.raises(
-        DataError, match=r"step 1: made stage.network.* infinite or NaN; the checkpoint stays as it was"
+        DataError, match=r"step 1: stage.network.* became infinite or NaN; the previous checkpoint stays"
     ):
         save_checkpoint(path, broken, optimizer, Progress(2, {}, []), "{}")
     assert path.read_bytes() == before
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-2"})
+    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-3"})
     with pytest.raises(
-        DataError, match=r"expected .* 'mmdistill-training-4', got 'mmdistill-training-2'; one of another"
+        DataError, match=r"expected .* 'mmdistill-training-4', got 'mmdistill-training-3'; a run can't resume"
     ):
         train(stage(), sampler(), SHORT, tmp_path)
 

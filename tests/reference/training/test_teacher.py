@@ -8,10 +8,16 @@ from mmdistill import Pair
 from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.stages import DistillationSettings
-from mmdistill.reference.training.teacher import FUSED_FOR, LEVELS_FOR, RESPONSE_FOR, DistillationFeatures, Teacher
+from mmdistill.reference.training.distillation import (
+    PARTS_ON_FUSED,
+    PARTS_ON_LEVELS,
+    PARTS_ON_RESPONSE,
+    DistillationFeatures,
+    DistillationSettings,
+    Teacher,
+)
 
-EVERY_PART = sorted(LEVELS_FOR | FUSED_FOR | RESPONSE_FOR)
+EVERY_PART = sorted(PARTS_ON_LEVELS | PARTS_ON_FUSED | PARTS_ON_RESPONSE)
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +34,13 @@ def whole(network: TrackerNetwork, batch: Batch) -> DistillationFeatures:
     """All that the network's own forward pass shows."""
     with torch.no_grad():
         predictions = network(batch.train, batch.train_boxes, batch.test, batch.proposals)
-    return DistillationFeatures.of(predictions)
+    return DistillationFeatures.from_predictions(predictions)
 
 
 @pytest.mark.parametrize("part", EVERY_PART)
 def test_it_shows_what_its_network_predicts(part: str, batch: Batch, teacher: TrackerNetwork) -> None:
-    shown = Teacher(teacher, (part,)).show(batch)
-    asked = [part in parts for parts in (LEVELS_FOR, FUSED_FOR, RESPONSE_FOR)]
+    shown = Teacher(teacher, (part,)).features(batch)
+    asked = [part in parts for parts in (PARTS_ON_LEVELS, PARTS_ON_FUSED, PARTS_ON_RESPONSE)]
     assert [each is not None for each in shown] == asked
     expected = DistillationFeatures(
         *(each if there else None for each, there in zip(whole(teacher, batch), asked, strict=True))
@@ -44,7 +50,7 @@ def test_it_shows_what_its_network_predicts(part: str, batch: Batch, teacher: Tr
 
 
 def test_parts_together_are_shown_together(batch: Batch, teacher: TrackerNetwork) -> None:
-    shown = Teacher(teacher, DistillationSettings().parts).show(batch)
+    shown = Teacher(teacher, DistillationSettings().parts).features(batch)
     torch.testing.assert_close(shown, whole(teacher, batch), rtol=1e-4, atol=1e-5)
 
 
@@ -72,10 +78,10 @@ def test_it_computes_no_more_than_is_compared(
     monkeypatch.setattr(TrackerNetwork, "fuse", counted_fuse)
     for name in ("modulate", "features", "predict"):
         monkeypatch.setattr(made._folded.iou_net, name, refuse)
-    made.show(batch)
+    made.features(batch)
     test, train = (len(images) * len(images[0]) for images in (batch.test.rgb, batch.train.rgb))
-    assert seen == ([test, train] if part in RESPONSE_FOR else [test])
-    assert fused == ([1, 1] if part in RESPONSE_FOR else [0, 1] if part in FUSED_FOR else [])
+    assert seen == ([test, train] if part in PARTS_ON_RESPONSE else [test])
+    assert fused == ([1, 1] if part in PARTS_ON_RESPONSE else [0, 1] if part in PARTS_ON_FUSED else [])
 
 
 def test_what_the_network_becomes_later_does_not_count(batch: Batch) -> None:
@@ -84,8 +90,8 @@ def test_what_the_network_becomes_later_does_not_count(batch: Batch) -> None:
     made = Teacher(network, ("mpsd",))
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    before = made.show(batch)
+    before = made.features(batch)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    torch.testing.assert_close(made.show(batch), before, rtol=0, atol=0)
+    torch.testing.assert_close(made.features(batch), before, rtol=0, atol=0)

@@ -4,12 +4,12 @@ import torch
 
 from mmdistill.reference.models.tracker_network import Predictions, TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
+from mmdistill.reference.training.stages import TrackingLossSettings, score_labels, tracking_loss
 
 
 def test_values_are_dimps(batch: Batch, student: TrackerNetwork) -> None:
     predictions = student(batch.train, batch.train_boxes, batch.test, batch.proposals)
-    label = labels(batch.test_boxes, student.settings)
+    label = score_labels(batch.test_boxes, student.settings)
     terms = tracking_loss(predictions, batch, label, TrackingLossSettings())
     scores, g = predictions.scores.detach().double().numpy(), label.double().numpy()
     errors = [np.mean(np.where(g < 0.05, np.maximum(s, 0), s - g) ** 2) for s in scores]
@@ -25,14 +25,14 @@ def test_values_are_dimps(batch: Batch, student: TrackerNetwork) -> None:
 
 
 def test_a_perfect_prediction_costs_nothing(batch: Batch, student: TrackerNetwork) -> None:
-    label = labels(batch.test_boxes, student.settings)
+    label = score_labels(batch.test_boxes, student.settings)
     scores = torch.where(label < 0.05, -1.0, label).expand(6, *label.shape)
     perfect = Predictions(scores, 2 * batch.overlaps - 1, None)  # type: ignore[arg-type]
     assert tracking_loss(perfect, batch, label, TrackingLossSettings()).total.item() == 0
 
 
 def test_labels_peak_at_the_target(batch: Batch, student: TrackerNetwork) -> None:
-    label = labels(batch.test_boxes, student.settings)
+    label = score_labels(batch.test_boxes, student.settings)
     assert label.shape == (2, 2, 7, 7)
     center = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16
     for m in range(2):

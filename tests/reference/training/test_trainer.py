@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from loaded_batches import load_batches
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, read_tensors
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.data_loader import batches
-from mmdistill.reference.training.optimizer import keep_statistics
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.settings import IDENTITY_FIELDS, LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
+from mmdistill.reference.training.train_step import freeze_batch_norm
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import unchecked
@@ -54,9 +55,9 @@ def fresh() -> TrackerNetwork:
     return TrackerNetwork(student_settings(width=4, crop_size=96))
 
 
-def stage(teacher: TrackerNetwork | None) -> AloneStage | DistilledStage:
+def stage(teacher: TrackerNetwork | None) -> SupervisedStage | DistilledStage:
     torch.manual_seed(4)
-    return AloneStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
+    return SupervisedStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
 
 
 @pytest.mark.parametrize("distilled", [False, True])
@@ -154,7 +155,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sample
 def test_what_is_frozen_does_not_move_by_a_bit(option: str, sampler: Sampler, tmp_path: Path) -> None:
     before = fresh().state_dict()
     settings = TrainingSettings(steps=2, batch_size=2, **{option: True})  # type: ignore[arg-type]
-    train(AloneStage(fresh()), sampler, settings, tmp_path)
+    train(SupervisedStage(fresh()), sampler, settings, tmp_path)
     after = load_network(tmp_path / "network.safetensors").state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "freeze_trunk")}
@@ -168,7 +169,7 @@ def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sample
         # The same steps, stopped after some: the rates don't know of the run's length.
         folder = tmp_path / str(steps)
         settings = TrainingSettings(steps=steps, batch_size=2, freeze_bn_after=2)
-        train(AloneStage(fresh()), sampler, settings, folder)
+        train(SupervisedStage(fresh()), sampler, settings, folder)
         return load_network(folder / "network.safetensors").state_dict()
 
     one, two, four = run(1), run(2), run(4)
@@ -178,26 +179,26 @@ def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sample
     assert not torch.equal(two["iou_net.predictor.weight"], four["iou_net.predictor.weight"])
 
 
-def test_with_kept_statistics_training_computes_what_tracking_will(sampler: Sampler) -> None:
+def test_with_frozen_batch_norm_training_computes_what_tracking_computes(sampler: Sampler) -> None:
     network = fresh().train()
-    batch = next(batches(sampler, 2, start=0, stop=1))
+    batch = next(load_batches(sampler, 2))
     inputs = (batch.train, batch.train_boxes, batch.test, batch.proposals)
     with torch.no_grad():
         by_batch = network(*inputs).iou
-        keep_statistics(network)
+        freeze_batch_norm(network)
         kept, tracking = network(*inputs).iou, network.eval()(*inputs).iou
     assert torch.equal(kept, tracking)
     assert not torch.allclose(by_batch, tracking, atol=1e-2)
 
 
 class Terminal(io.StringIO):
-    """A standard error that somebody watches."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_who_watches_is_told_how_long_steps_wait_for_data(
+def test_the_progress_bar_shows_the_share_of_time_spent_waiting_for_data(
     sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = TrainingSettings(steps=3, batch_size=2)
@@ -205,7 +206,7 @@ def test_who_watches_is_told_how_long_steps_wait_for_data(
         monkeypatch.setattr(sys, "stderr", stream)
         slow = Until(sampler, 4, lambda: time.sleep(1))
         train(stage(None), slow, settings, tmp_path / str(shown), title="student")  # type: ignore[arg-type]
-        assert ("waited=" in stream.getvalue()) == shown
+        assert ("data_wait=" in stream.getvalue()) == shown
         assert ("student: waited for data" in stream.getvalue()) == shown
     assert "training.workers" in stream.getvalue().splitlines()[-1]
 
@@ -244,7 +245,8 @@ def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
 ) -> None:
     one = replace(SETTINGS, **{"batch_size": 1, "steps": 1, **change})
     with pytest.raises(
-        DataError, match=r"^training\.batch_size: expected at least 2 in a pass, got 1 .*freeze-bn-after 0"
+        DataError,
+        match=r"^training\.batch_size: expected at least 2 samples per pass for batch norm, got 1 .*freeze-bn-after 0",
     ):
         train(stage(None), sampler, one, tmp_path)
     assert list(tmp_path.iterdir()) == []

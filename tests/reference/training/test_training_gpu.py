@@ -15,7 +15,7 @@ from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
+from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
 from mmdistill.reference.training.trainer import train
 
@@ -29,7 +29,7 @@ KINDS = pytest.mark.parametrize("distilled", [False, True], ids=["alone", "disti
 def stage(student: TrackerNetwork, teacher: TrackerNetwork, distilled: bool, device: torch.device) -> Stage:
     torch.manual_seed(4)
     own = copy.deepcopy(student)
-    return DistilledStage(own, copy.deepcopy(teacher).to(device)) if distilled else AloneStage(own)
+    return DistilledStage(own, copy.deepcopy(teacher).to(device)) if distilled else SupervisedStage(own)
 
 
 def learned(

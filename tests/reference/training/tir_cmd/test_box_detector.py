@@ -43,5 +43,5 @@ def test_other_lines_are_named(folder: Path, line: str) -> None:
 def test_missing_files_and_folders_are_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"3\.txt: cannot read the file"):
         BoxFiles(folder).read("3.png")
-    with pytest.raises(DataError, match="expected a folder of box files, there is none"):
+    with pytest.raises(DataError, match="expected a folder of box files, it doesn't exist"):
         BoxFiles(folder / "none")

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import torch
 import torch.nn.functional as F
+from loaded_batches import load_batches
 from torch import Tensor, nn
 
 from mmdistill import TCLDistiller
@@ -16,11 +17,11 @@ from mmdistill.reference.models.config import Classifier, single_settings
 from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings, CrossModalStage
-from mmdistill.reference.training.tracking_loss import labels
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
@@ -38,7 +39,7 @@ def sampler() -> Sampler:
 
 @pytest.fixture
 def batch(sampler: Sampler) -> Batch:
-    return next(batches(sampler, 4, start=0, stop=1))
+    return next(load_batches(sampler, 4))
 
 
 def start(classifier: Classifier = "dimp") -> TrackerNetwork:
@@ -93,7 +94,7 @@ def test_an_atom_learns_box_estimation_alone(name: str, sampler: Sampler, tmp_pa
     tuned = tuple(expected_parts(name, atom=True))
     assert moved
     assert all(entry.startswith(tuned) for entry in moved)
-    with pytest.raises(DataError, match="C1: tunes the classifier alone, and an ATOM's is not trained"):
+    with pytest.raises(DataError, match="C1: tunes the classifier only, and an ATOM's is not trained"):
         stage("C1", classifier="atom")
 
 
@@ -127,7 +128,9 @@ def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(residual: Literal["hinge
     assert student.classifier.extractor.training  # statistics of the batch where it learns, of the start elsewhere
     filters = student.classifier.learn(student.classifier.features(deep(batch.train.tir)), batch.train_boxes, 5)
     features = teacher.classifier.features(deep(batch.test.rgb))
-    expected = TCLDistiller(mu=0.01, residual=residual)(filters, features, labels(batch.test_boxes, teacher.settings))
+    expected = TCLDistiller(mu=0.01, residual=residual)(
+        filters, features, score_labels(batch.test_boxes, teacher.settings)
+    )
     torch.testing.assert_close(terms["classification"], expected["classification"])
     torch.testing.assert_close(terms["regularisation"], expected["regularisation"])
     torch.testing.assert_close(terms.total, expected.total)
@@ -184,7 +187,7 @@ def test_mixing_is_both_ways_at_once(layout: str, batch: Batch) -> None:
 def test_several_frames_a_sample(sampler: Sampler) -> None:
     settings = SampleSettings(train_frames=2, test_frames=3)
     several = Sampler(sampler.sequences, 96, 5.0, settings)
-    (one,) = batches(several, 2, start=0, stop=1)
+    (one,) = load_batches(several, 2)
     for layout in ("halves", "side-by-side"):
         made = stage("D3", CrossModalSettings(layout=layout))  # type: ignore[arg-type]
         made.prepare(FAST)
@@ -206,5 +209,5 @@ def test_other_starts_settings_and_single_pairs_are_refused(sampler: Sampler, tm
         train(CrossModalStage(other, SETTINGS["B1"]), sampler, FAST, tmp_path)
     with pytest.raises(DataError, match=r"\(cross_modal.nu was 1e-05, now 0.5\)"):
         train(stage("B1", CrossModalSettings(nu=0.5)), sampler, FAST, tmp_path)
-    with pytest.raises(DataError, match=r"training.batch_size: expected at least 2 pairs a batch, got 1"):
+    with pytest.raises(DataError, match=r"training.batch_size: expected at least 2 samples per pass, got 1"):
         train(stage("B1"), sampler, replace(FAST, batch_size=1), tmp_path / "other")

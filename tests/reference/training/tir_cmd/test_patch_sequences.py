@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
         f"{root}/rgb/5.png: has no partner of the same name",
         "1.png: expected an image of at least 9 x 9 pixels, got 12 x 8",
         "3.png: the image is cut off",
-        f"{root}/rgb/4.png: no patch was found in it",
+        f"{root}/rgb/4.png: no patch found",
     ):
         assert reason in reasons
     lines = str(found).splitlines()
@@ -104,5 +104,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
 
 def test_nothing_left_is_an_error_that_says_why(root: Path) -> None:
     none: Tensor = torch.zeros(0, 4)
-    with pytest.raises(DataError, match=r"no pair with a patch is left of 5; .*/0\.png: no patch was found in it"):
+    with pytest.raises(
+        DataError, match=r"expected at least one pair with a patch, got none of 5; .*/0\.png: no patch found"
+    ):
         patch_sequences(opened(root), lambda _: lambda *_: none)  # type: ignore[arg-type, return-value]

@@ -114,7 +114,7 @@ def test_b3_is_b1_and_b2_bit_for_bit_and_d_starts_from_it_and_c1(noisy_pairs: Pa
         donor = "B1" if name.startswith(PARTS["bbe", "reference"]) else "B2"  # B2's classifier is the start's
         assert torch.equal(value, states[donor][name]), name
     assert not same(states["B1"], states["B2"])
-    begun = made._start_of(SETTINGS["D1"])
+    begun = made._initial_network(SETTINGS["D1"])
     for name, value in finished(begun).items():
         donor = "C1" if name.startswith("classifier.") else "B3"
         assert torch.equal(value, states[donor][name]), name
@@ -143,7 +143,7 @@ def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, t
 def test_what_is_there_must_be_of_the_same_start_and_schedule(noisy_pairs: Path, tmp_path: Path) -> None:
     runs(tmp_path, Recorded(noisy_pairs)).network("B1")
     torch.manual_seed(2)
-    with pytest.raises(DataError, match=r"B1/checkpoint.safetensors: a run with other settings \(start was"):
+    with pytest.raises(DataError, match=r"B1/checkpoint.safetensors: belongs to a run with other settings \(start was"):
         runs(tmp_path, Recorded(noisy_pairs), TrackerNetwork(start().settings)).network("B3")
     longer = SettingRuns(start(), Recorded(noisy_pairs), replace(PLAN, steps=9).training, tmp_path, progress=False)
     with pytest.raises(DataError, match=r"training.decay_every was 1, now 3"):
@@ -155,7 +155,7 @@ def test_an_atom_has_no_c1_and_d_starts_from_b3_alone(noisy_pairs: Path, tmp_pat
     made = runs(tmp_path, samples, start("atom"))
     assert "classifier.extractor.0.conv1.weight" not in finished(made.network("D3"))
     assert samples.asked == ["B1", "B2", "D3"]
-    with pytest.raises(DataError, match="C1: tunes the classifier alone"):
+    with pytest.raises(DataError, match="C1: tunes the classifier only"):
         made.network("C1")
 
 
