@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from loaded_batches import load_batches
 from pair_folders import write_pairs
+from training_helpers import load_batches
 
 from mmdistill.reference.models.config import student_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 import torch
-from loaded_batches import load_batches
+from training_helpers import load_batches
 
 from mmdistill.reference.crops import to_tensor
 from mmdistill.reference.training.data_loader import REPLACEMENT_OFFSET, BatchLoader, BatchShard, collate

@@ -1,20 +1,32 @@
+"""Stages: their terms, the parameters each term reaches, and the tracking loss."""
+
+from __future__ import annotations
+
 import copy
 import math
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
-from loaded_batches import load_batches
+from training_helpers import load_batches, reached
 
 from mmdistill.reference.models.config import Fusion, NetworkSettings, single_settings, teacher_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.tracker_network import Predictions, TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, prepare_network
-from mmdistill.reference.training.train_step import build_optimizer, parameter_group
+from mmdistill.reference.training.stages import (
+    DistilledStage,
+    SupervisedStage,
+    TrackingLossSettings,
+    prepare_network,
+    score_labels,
+    tracking_loss,
+)
+from mmdistill.reference.training.train_step import build_optimizer
 from mmdistill.toolkit.data_issues import DataError
 
 SIDES = ("train", "test")
@@ -33,14 +45,6 @@ REACHED = {
     "first": {"trunks", "fusions", "classifier"},
     "middle": {"trunks", "fusions", "classifier"},
 }
-
-
-def reached(stage: DistilledStage) -> set[str]:
-    return {
-        name.removeprefix("network.").split(".")[0]
-        for name, parameter in stage.named_parameters()
-        if parameter.grad is not None and parameter.grad.abs().sum() > 0
-    }
 
 
 def unreached(stage: DistilledStage, parts: set[str]) -> list[str]:
@@ -192,42 +196,6 @@ def test_an_atom_learns_boxes_alone(batch: Batch) -> None:
     assert list(stage(batch)) == ["box"]
 
 
-BASELINES = {"kd": "distillation", "fitnets": "hint", "review": "review", "md": "distillation"}
-
-
-@pytest.mark.parametrize("streams", [1, 2])
-@pytest.mark.parametrize("baseline", BASELINES)
-def test_each_baseline_of_table_four_teaches_the_student_alone(
-    baseline: str, streams: Literal[1, 2], batch: Batch, teacher: TrackerNetwork
-) -> None:
-    torch.manual_seed(1)
-    student = TrackerNetwork(NetworkSettings(streams=streams, width=4, crop_size=96))
-    stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=(baseline,), alpha=0.5, beta=7.0))  # type: ignore[arg-type]
-    prepare_network(student, TrainingSettings())
-    terms = stage(batch)
-    name = BASELINES[baseline]
-    assert list(terms) == [*EVERY_TERM[:4], name]
-    tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
-    torch.testing.assert_close(terms.total, tracking + (7.0 if baseline == "kd" else 0.5) * terms[name])
-    terms[name].backward()
-    parts = {"trunks", "fusions", "classifier"} if baseline == "kd" else {"trunks", "fusions", "baselines"}
-    assert reached(stage) == parts
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-    own = [name for name, _ in stage.named_parameters() if name.startswith("baselines.")]
-    assert {parameter_group(name) for name in own} <= {"distillation"}
-    assert bool(own) == (baseline != "kd")
-
-
-def test_a_baseline_compares_each_modality_with_the_same_of_the_teacher(batch: Batch, teacher: TrackerNetwork) -> None:
-    torch.manual_seed(2)
-    twin = TrackerNetwork(teacher.settings)
-    twin.load_state_dict(teacher.state_dict())
-    for baseline in ("fitnets", "md"):  # where channels agree they have no regressor: nothing differs but rounding
-        stage = DistilledStage(twin, teacher, distillation=DistillationSettings(parts=(baseline,)))  # type: ignore[arg-type]
-        twin.eval()
-        assert stage(batch)[BASELINES[baseline]].item() < 1e-9
-
-
 def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork) -> None:
     settings = DistillationSettings(parts=("scfd",), interaction=("sem",) * 4)
     assert list(DistilledStage(student, teacher, distillation=settings)(batch)) == [*EVERY_TERM[:4], "specific"]
@@ -236,3 +204,38 @@ def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, tea
 def test_nothing_to_distil_is_refused() -> None:
     with pytest.raises(DataError, match=r"DistillationSettings\.parts: expected at least one"):
         DistillationSettings(parts=())
+
+
+def test_values_are_dimps(batch: Batch, student: TrackerNetwork) -> None:
+    predictions = student(batch.train, batch.train_boxes, batch.test, batch.proposals)
+    label = score_labels(batch.test_boxes, student.settings)
+    terms = tracking_loss(predictions, batch, label, TrackingLossSettings())
+    scores, g = predictions.scores.detach().double().numpy(), label.double().numpy()
+    errors = [np.mean(np.where(g < 0.05, np.maximum(s, 0), s - g) ** 2) for s in scores]
+    iou = predictions.iou.detach().double().numpy()
+    box = np.mean((iou - (2 * batch.overlaps.double().numpy() - 1)) ** 2)
+    expected = {"box": box, "last": errors[-1], "first": errors[0], "middle": np.mean(errors[1:-1])}
+    assert set(terms) == set(expected)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-4), name
+    # The four middle iterates share 400 over their number, summed: 400 times their mean.
+    total = box + 100 * errors[-1] + 100 * errors[0] + 400 * np.mean(errors[1:-1])
+    assert terms.total.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_a_perfect_prediction_costs_nothing(batch: Batch, student: TrackerNetwork) -> None:
+    label = score_labels(batch.test_boxes, student.settings)
+    scores = torch.where(label < 0.05, -1.0, label).expand(6, *label.shape)
+    perfect = Predictions(scores, 2 * batch.overlaps - 1, None)  # type: ignore[arg-type]
+    assert tracking_loss(perfect, batch, label, TrackingLossSettings()).total.item() == 0
+
+
+def test_labels_peak_at_the_target(batch: Batch, student: TrackerNetwork) -> None:
+    label = score_labels(batch.test_boxes, student.settings)
+    assert label.shape == (2, 2, 7, 7)
+    center = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16
+    for m in range(2):
+        for s in range(2):
+            x, y = center[m, s].tolist()
+            if 0 <= x <= 6 and 0 <= y <= 6:
+                assert label[m, s].argmax().item() == round(y) * 7 + round(x)

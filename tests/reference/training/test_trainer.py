@@ -1,3 +1,7 @@
+"""The training loop: resuming, interruptions, refused settings, and the time spent waiting for data."""
+
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -10,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from loaded_batches import load_batches
+from training_helpers import load_batches
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.models.config import student_settings
@@ -22,7 +26,7 @@ from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.settings import IDENTITY_FIELDS, LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.train_step import freeze_batch_norm
-from mmdistill.reference.training.trainer import train
+from mmdistill.reference.training.trainer import DataWait, train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import unchecked
 from mmdistill.toolkit.run_control import SIGNALS, Interruption
@@ -298,3 +302,46 @@ def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
     progress = json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["progress"])
     assert progress["step"] == SETTINGS.checkpoint_every
     assert train(stage(None), sampler, SETTINGS, tmp_path).step == 6
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def measured(waits: list[float], steps: float) -> DataWait:
+    """Return the measurement of waits with steps of equal length in between."""
+    clock = Clock()
+    data_wait = DataWait(clock)
+    for wait in waits:
+        with data_wait.wait():
+            clock.now += wait
+        clock.now += steps
+    return data_wait
+
+
+def test_the_share_is_of_the_time_after_the_first_batch() -> None:
+    assert DataWait().share == 0
+    assert measured([60.0], 3.0).share == 0
+    assert measured([60.0, 1.0, 0.5], 3.0).share == pytest.approx(1.5 / (3 * 3.0 + 1.5))
+
+
+def test_a_wait_that_ends_in_an_error_is_no_wait_for_data() -> None:
+    clock = Clock()
+    data_wait = DataWait(clock)
+    with pytest.raises(OSError, match="gone"), data_wait.wait():
+        raise OSError("gone")
+    clock.now += 1
+    assert data_wait.share == 0
+
+
+def test_the_summary_advises_workers() -> None:
+    assert measured([9.0, 0.03, 0.03], 1.0).summary(0) == "waited for data 2 % of the time"
+    long = measured([9.0, 1.0], 1.0)
+    assert long.summary(4) == "waited for data 33 % of the time; increase training.workers, if there are idle cores"
+    assert long.summary(0) == (
+        "waited for data 33 % of the time; set training.workers to prepare data in other processes, if there are idle "
+        "cores"
+    )

@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from loaded_batches import load_batches
 from torch import Tensor, nn
+from training_helpers import load_batches
 
 from mmdistill import TCLDistiller
 from mmdistill.reference.models.config import Classifier, single_settings

@@ -1,3 +1,7 @@
+"""The optimizer's groups and learning rates."""
+
+from __future__ import annotations
+
 import pytest
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
