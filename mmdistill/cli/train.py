@@ -119,7 +119,7 @@ def train(
         quiet: show no progress.
         training: steps, batch, learning rates and samples.
         tracking: weights of the tracking loss.
-        distillation: which parts of CMD, or which of its rivals, and their weights.
+        distillation: parts of CMD, baselines, and their weights.
     """
     if data is None and rgb is None and tir is None:
         raise DataError("--data: expected 'synthetic', a folder or a benchmark's copy; or --rgb and --tir")

@@ -49,8 +49,8 @@ class Row:
 
 TEACHER_PAPER = (84.4, 60.1)
 
-# The paper's parameter counts tell that its student without MPSD fuses by concatenation, and that the rivals' students
-# have MPSD blocks.
+# By the paper's parameter counts, its student without MPSD fuses by concatenation, and the baselines' students have
+# MPSD blocks.
 ROWS: Mapping[str, Row] = {
     STUDENT: Row("Student", "concat", paper=(78.1, 56.0)),
     "scfd": Row("+ SCFD", "concat", ("scfd",), paper=(80.3, 57.4)),

@@ -36,10 +36,10 @@ def learned(
     made: Stage, batch: Batch, device: torch.device, settings: TrainingSettings = SETTINGS
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Take a step; return the terms' values and each parameter's gradient."""
-    learner = TrainStep(made, settings, device, DistributedContext())
-    outcome = learner.step(0, [batch])
-    assert not outcome.skipped
-    return outcome.values, {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
+    train_step = TrainStep(made, settings, device, DistributedContext())
+    result = train_step.run(0, [batch])
+    assert not result.skipped
+    return result.values, {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
 
 
 @KINDS
