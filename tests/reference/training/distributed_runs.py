@@ -51,8 +51,8 @@ class Disturbed:
             os.kill(os.getpid(), signal.SIGTERM)
         if number == self.unreadable:
             raise DataError("lost.png: cannot read the image")
-        found = self.sampler.sample(number)
-        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.broken else found
+        sample = self.sampler.sample(number)
+        return sample._replace(overlaps=sample.overlaps * float("nan")) if number == self.broken else sample
 
 
 def sampler() -> Sampler:

@@ -1,4 +1,4 @@
-"""A run that is killed: what the killed process does, in a module that a new process can import."""
+"""The runs of killed processes, in a module that a new process can import."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Moment = Literal["half written", "written, not moved", "moved"]
 
 
 class ChanceStage(SupervisedStage):
-    """A stage with chance in it, so that the random state counts."""
+    """A stage that draws random numbers, so that the random state matters."""
 
     def forward(self, batch: Batch) -> Terms:
         return super().forward(batch._replace(proposals=batch.proposals + torch.rand_like(batch.proposals)))
@@ -45,7 +45,7 @@ def sampler() -> Sampler:
 
 
 def run(folder: Path) -> None:
-    """Train to the end, if nobody kills this process before."""
+    """Train to the end."""
     torch.set_num_threads(1)
     train(stage(), sampler(), SETTINGS, folder, progress=False)
 

@@ -78,9 +78,9 @@ def test_only_compared_features_are_computed(
         seen.append(len(images.rgb))
         return levels(self, images)
 
-    def counted_fuse(self: TrackerNetwork, found: Pair[list[torch.Tensor]], number: int) -> object:
+    def counted_fuse(self: TrackerNetwork, maps: Pair[list[torch.Tensor]], number: int) -> object:
         fused.append(number)
-        return fuse(self, found, number)
+        return fuse(self, maps, number)
 
     def refuse(*_: object) -> None:
         raise AssertionError("boxes are never estimated")

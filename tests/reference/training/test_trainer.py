@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_helpers import load_batches
+from training_helpers import load_batches, needs_signals
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.models.config import student_settings
@@ -35,11 +35,11 @@ SETTINGS = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_eve
 
 
 class KilledError(Exception):
-    """Stands for a process that dies."""
+    """Stands for the death of a process."""
 
 
 class Until:
-    """A sampler that does something when sample ``number`` is asked for."""
+    """A sampler that calls ``action`` when sample ``number`` is drawn."""
 
     def __init__(self, sampler: Sampler, number: int, action: object) -> None:
         self.sampler, self.number, self.action = sampler, number, action
@@ -85,6 +85,7 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(
     assert all(0 < line["entropy level 4"] <= 1 for line in lines)
 
 
+@needs_signals
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 6, lambda: os.kill(os.getpid(), number))
@@ -97,6 +98,7 @@ def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: S
     assert (tmp_path / "network.safetensors").exists()
 
 
+@needs_signals
 def test_an_interruption_in_the_last_step_finds_the_run_finished(sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 11, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert train(stage(None), interrupting, SETTINGS, tmp_path).step == 6  # type: ignore[arg-type]
@@ -254,19 +256,19 @@ def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
     ):
         train(stage(None), sampler, one, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    # The remedy that the message names.
+    # The message's advice works.
     assert train(stage(None), sampler, replace(one, freeze_bn_after=0), tmp_path).step == 1
 
 
 class BrokenAt:
-    """A sampler whose sample ``number`` has overlaps that are no numbers."""
+    """A sampler whose sample ``number`` has NaN overlaps."""
 
     def __init__(self, sampler: Sampler, number: int) -> None:
         self.sampler, self.number = sampler, number
 
     def sample(self, number: int) -> Sample:
-        found = self.sampler.sample(number)
-        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.number else found
+        sample = self.sampler.sample(number)
+        return sample._replace(overlaps=sample.overlaps * float("nan")) if number == self.number else sample
 
 
 def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, tmp_path: Path) -> None:
@@ -280,6 +282,7 @@ def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, 
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
+@needs_signals
 def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
     sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,11 +46,11 @@ def learned(
 def test_a_step_is_the_processors(
     distilled: bool, batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork
 ) -> None:
-    found = []
+    steps = []
     for device in (torch.device("cpu"), GPU):
         made = stage(student.double(), teacher.double(), distilled, device).double()
-        found.append(learned(made, batch.map(Tensor.double), device))
-    (values, gradients), (on_gpu, gradients_on_gpu) = found
+        steps.append(learned(made, batch.map(Tensor.double), device))
+    (values, gradients), (on_gpu, gradients_on_gpu) = steps
     assert on_gpu == pytest.approx(values, rel=1e-6)
     torch.testing.assert_close(gradients_on_gpu, gradients, rtol=1e-5, atol=1e-8)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import pytest
 import torch
 
 from mmdistill.reference.training.data_loader import Batch, BatchLoader, BatchShard
 from mmdistill.reference.training.sampler import Samples
 from mmdistill.reference.training.stages import DistilledStage
+
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals; on Windows os.kill ends the process")
 
 
 def load_batches(sampler: Samples, batch_size: int, start: int = 0, stop: int = 1) -> Iterator[Batch]:

@@ -37,9 +37,9 @@ def opened(root: Path) -> Pairs:
 
 
 def test_every_patch_is_a_sequence_of_one_frame(root: Path) -> None:
-    found = patch_sequences(opened(root), lambda _: RandomSampling(count=3))
-    assert (found.used, len(found.sequences), found.skipped) == (5, 15, [])
-    for number, sequence in enumerate(found.sequences):
+    patches = patch_sequences(opened(root), lambda _: RandomSampling(count=3))
+    assert (patches.used, len(patches.sequences), patches.skipped) == (5, 15, [])
+    for number, sequence in enumerate(patches.sequences):
         assert len(sequence) == len(sequence.boxes) == 1
         assert sequence.name == f"{number // 3}.png"
         rgb, tir = sequence.frame(0)
@@ -53,13 +53,13 @@ def test_every_patch_is_a_sequence_of_one_frame(root: Path) -> None:
         assert x + w <= 96
         assert y + h <= 64
     with pytest.raises(IndexError):
-        found.sequences[0].frame(1)
+        patches.sequences[0].frame(1)
 
 
 def test_random_patches_are_the_same_for_a_seed_and_differ_between_pairs(root: Path) -> None:
     def boxes(seed: int) -> np.ndarray:
-        found = patch_sequences(opened(root), lambda _: RandomSampling(count=2), seed=seed)
-        return np.concatenate([sequence.boxes for sequence in found.sequences])
+        patches = patch_sequences(opened(root), lambda _: RandomSampling(count=2), seed=seed)
+        return np.concatenate([sequence.boxes for sequence in patches.sequences])
 
     np.testing.assert_array_equal(boxes(0), boxes(0))
     assert len(np.unique(np.concatenate([boxes(0), boxes(1)]), axis=0)) == 20
@@ -90,10 +90,10 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
             boxes = CenterArea()(pair, generator)
             return boxes[:0] if self.name == "4.png" else boxes
 
-    found = patch_sequences(opened(root), Sometimes)
-    assert [sequence.name for sequence in found.sequences] == ["0.png", "2.png"]
-    reasons = "\n".join(found.skipped)
-    assert len(found.skipped) == 4
+    patches = patch_sequences(opened(root), Sometimes)
+    assert [sequence.name for sequence in patches.sequences] == ["0.png", "2.png"]
+    reasons = "\n".join(patches.skipped)
+    assert len(patches.skipped) == 4
     for reason in (
         f"{root}/rgb/5.png: has no partner of the same name",
         "1.png: expected an image of at least 9 x 9 pixels, got 12 x 8",
@@ -101,7 +101,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
         f"{root}/rgb/4.png: no patch found",
     ):
         assert reason in reasons
-    lines = str(found).splitlines()
+    lines = str(patches).splitlines()
     assert lines[0] == "2 pairs used, 2 patches; 4 pairs skipped"
     assert len(lines) == 5
 

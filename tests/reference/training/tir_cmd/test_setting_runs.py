@@ -1,4 +1,4 @@
-"""Settings with what they start from: which are run, what they are made of, and going on after a stop."""
+"""Runs of settings: the settings they start from, the parts they copy, and resuming."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_helpers import needs_signals
 
 from mmdistill.reference.models.config import Classifier, single_settings, student_settings
 from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork
@@ -26,7 +27,7 @@ PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, batch_size=2
 
 
 class KilledError(Exception):
-    """Stands for a process that dies."""
+    """Stands for the death of a process."""
 
 
 def start(classifier: Classifier = "dimp") -> TrackerNetwork:
@@ -43,18 +44,18 @@ def interrupt() -> None:
 
 
 class Recorded:
-    """Gives samples, writes down for which settings, and dies or is interrupted before the last step of one."""
+    """Returns samples and records the settings; stops before the last step of one setting."""
 
     def __init__(self, pairs: Path, stops_in: str | None = None, how: Callable[[], None] = die) -> None:
         self.samples = PatchSamples(open_pairs(pairs), start().settings, progress=False)
-        self.stops_in, self.how, self.asked = stops_in, how, [""][:0]
+        self.stops_in, self.how, self.requested = stops_in, how, list[str]()
 
     def __call__(self, setting: BranchSetting, training: TrainingSettings) -> SettingSamples:
-        self.asked.append(setting.name)
-        found = self.samples(setting, training)
+        self.requested.append(setting.name)
+        samples = self.samples(setting, training)
         if setting.name != self.stops_in:
-            return found
-        return SettingSamples(Stopping(found.sampler, self.how), found.data)  # type: ignore[arg-type]
+            return samples
+        return SettingSamples(Stopping(samples.sampler, self.how), samples.data)  # type: ignore[arg-type]
 
 
 class Stopping:
@@ -83,7 +84,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_a_setting_runs_what_it_starts_from_and_others_share_it(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs)
     d3 = runs(tmp_path, samples).network("D3")
-    assert samples.asked == ["B1", "B2", "C1", "D3"]
+    assert samples.requested == ["B1", "B2", "C1", "D3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["B1", "B2", "B3", "C1", "D3"]
     assert list(samples.samples.patched) == ["center"]
     assert same(finished(d3), load_network(tmp_path / "D3" / "network.safetensors").state_dict())
@@ -100,7 +101,7 @@ def test_a1_is_the_start_as_it_is(noisy_pairs: Path, tmp_path: Path) -> None:
     assert made is not None
     assert made.settings.modality == "tir"
     assert same(made.state_dict(), start().state_dict())
-    assert samples.asked == []
+    assert samples.requested == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,11 +132,12 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(dies_in: str, noisy_pair
     assert logs[0] == logs[1]
 
 
+@needs_signals
 def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs, "B2", interrupt)
     with pytest.raises(Interruption):
         runs(tmp_path, samples).network("D3")
-    assert samples.asked == ["B1", "B2"]
+    assert samples.requested == ["B1", "B2"]
     assert not (tmp_path / "B2" / "network.safetensors").exists()
     finished(runs(tmp_path, Recorded(noisy_pairs)).network("D3"))
 
@@ -154,7 +156,7 @@ def test_an_atom_has_no_c1_and_d_starts_from_b3_alone(noisy_pairs: Path, tmp_pat
     samples = Recorded(noisy_pairs)
     made = runs(tmp_path, samples, start("atom"))
     assert "classifier.extractor.0.conv1.weight" not in finished(made.network("D3"))
-    assert samples.asked == ["B1", "B2", "D3"]
+    assert samples.requested == ["B1", "B2", "D3"]
     with pytest.raises(DataError, match="C1: tunes the classifier only"):
         made.network("C1")
 
