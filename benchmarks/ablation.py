@@ -141,7 +141,7 @@ def changed(size: Size, arguments: argparse.Namespace) -> Size:
     """Return the preset with what the command line has in place of its own."""
 
     def trained(training: TrainingSettings, steps: int | None) -> TrainingSettings:
-        given = {name: getattr(arguments, name) for name in ("sequences", "precision", "workers")}
+        given = {name: getattr(arguments, name) for name in ("batch_size", "precision", "workers")}
         training = replace(training, **{name: value for name, value in given.items() if value is not None})
         return training if steps is None else lasting(training, steps)
 
@@ -186,7 +186,7 @@ def parse() -> argparse.Namespace:
     changes.add_argument("--teacher-steps", type=int)
     changes.add_argument("--choice-steps", type=int)
     changes.add_argument("--teacher-depth", type=int, choices=(18, 50))
-    changes.add_argument("--sequences", type=int, help="in a batch")
+    changes.add_argument("--batch-size", type=int, help="sequences per batch")
     changes.add_argument("--precision", choices=("float32", "bfloat16"))
     changes.add_argument("--workers", type=int, help="processes that prepare batches, of each run")
     arguments = parser.parse_args()

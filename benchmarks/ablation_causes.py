@@ -19,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.causes import TRIES, half_taught_run
+from parts.ablation.causes import TRIES, half_trained_teacher_run
 from parts.ablation.choice import chosen_of
 from parts.ablation.confidence import CONFIDENCE, NAMES
 from parts.ablation.earlier_report import teacher_digest
 from parts.ablation.pool import pool
 from parts.ablation.report import FIGURES
-from parts.ablation.runs import TAUGHT, Experiment, Place, Run, finished, read_scores
+from parts.ablation.runs import TEACHER_RUN, Experiment, Place, Run, finished, read_scores
 from parts.ablation.sizes import SIZES
 from parts.ablation.stage import Stage
 from parts.machine import machine
@@ -76,16 +76,16 @@ def kept(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 def carry_on(place: Place, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str, Any], Sequence[str]]:
     """Carry out runs; return what those that are finished measured, and what is left."""
     stage = Stage(place, jobs)
-    half_taught = half_taught_run(place.experiment.size)
-    waiting = [run for run in runs.values() if run.teacher == half_taught.folder]
+    half_trained = half_trained_teacher_run(place.experiment.size)
+    waiting = [run for run in runs.values() if run.teacher == half_trained.folder]
     others = [run for run in runs.values() if run not in waiting]
-    teachers = [half_taught] if waiting else []
+    teachers = [half_trained] if waiting else []
     with pool(jobs) as each:
         stage.do([*teachers, *others], each)
         if all(finished(run, place.root) for run in teachers):
             stage.do(waiting, each)
         else:
-            stage.left.append(f"all that {half_taught.folder} is needed for")
+            stage.left.append(f"all that {half_trained.folder} is needed for")
     if stage.failed:
         raise DataError("; ".join(stage.left))
     found = {name: scores for name, run in runs.items() if (scores := read_scores(run, place.root))}
@@ -115,7 +115,9 @@ def main() -> None:
     if experiment.described() != ablation["experiment"]:
         sys.exit(f"{arguments.ablation}: was measured with other settings, pairs or trunk")
     if teacher_digest(arguments.runs) != ablation["teacher"]:
-        sys.exit(f"{arguments.runs / TAUGHT}: expected the teacher of {arguments.ablation}; train it with ablation.py")
+        sys.exit(
+            f"{arguments.runs / TEACHER_RUN}: expected the teacher of {arguments.ablation}; train it with ablation.py"
+        )
     chosen = chosen_of(ablation["choice"], size)
     about = {"teacher": ablation["teacher"], "chosen": json.loads(json.dumps(asdict(chosen)))}
     known = kept(arguments.out, about)

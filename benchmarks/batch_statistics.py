@@ -21,7 +21,7 @@ from parts.machine import machine
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import scene_sequences
-from mmdistill.reference.training.data_loader import batches
+from mmdistill.reference.training.data_loader import BatchLoader, BatchShard
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
@@ -37,7 +37,8 @@ def box_error(network: TrackerNetwork, sequences: Sequence[TrackingSequence], st
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, SAMPLES, seed=1)
     errors: dict[str, list[float]] = {"batch": [], "running": [], "constant": []}
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    for batch in batches(sampler, 2, start=0, stop=steps):
+    for loaded in BatchLoader(sampler, BatchShard(2)).batches(0, steps):
+        batch = loaded.batch.to(torch.device("cpu"))
         target = 2 * batch.overlaps - 1
         for kind in ("batch", "running"):
             network.eval()

@@ -15,7 +15,7 @@ shipped, without the paper's unused layer4 and fc, and with batch norm folded; b
 Network: what of a frame is convolutions and matrix products, on crops that are on the device; beside it the roofline,
 and ways to make it faster that are not in the tracker.
 
-Training: a learner's whole step on a batch that is on the device: forward, backward, checks, clipping, Adam. With the
+Training: a whole training step on a batch that is on the device: forward, backward, checks, clipping, Adam. With the
 losses the teacher's features are given, but where it says that the teacher is asked.
 """
 

@@ -10,7 +10,7 @@ Three parts, each of which replaces its own figures in the file:
 
     python benchmarks/input_speed.py --pairs PAIRS --json benchmarks/results/input_speed.json
     python benchmarks/input_speed.py --pairs PAIRS --json benchmarks/results/input_speed.json \
-        --parts steps --device cuda --sequences 26 --steps 60 --workers 0 4 8 15
+        --parts steps --device cuda --batch-size 26 --steps 60 --workers 0 4 8 15
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training import sampler as sampling
-from mmdistill.reference.training.data_loader import Loader, Share, collate
+from mmdistill.reference.training.data_loader import BatchLoader, BatchShard, collate
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.stages import SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
-from mmdistill.reference.training.trainer import Waiting
+from mmdistill.reference.training.trainer import DataWait
 from mmdistill.toolkit.datasets.folder_sequence import FolderSequence, read_sequences, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.io import write_text
@@ -52,7 +52,7 @@ from mmdistill.toolkit.io import write_text
 SIZES = ("640x480", "1280x720")
 PARTS = ("speed", "steps", "opening")
 CORES = 16
-BATCH = TrainingSettings().sequences
+BATCH = TrainingSettings().batch_size
 SEARCH_AREA = student_settings().search_area
 BUDGET = 5.0
 """Seconds that opening LasHeR's size may take."""
@@ -117,9 +117,9 @@ def _part_times(sampler: Sampler, samples: int) -> dict[str, float]:
 
 def loading(sampler: Sampler, sequences: int, batches: int, workers: int) -> dict[str, float]:
     """Return what workers do: samples a second of a core, of all processes' time, and by the clock on the wall."""
-    share = Share.of(TrainingSettings(sequences=sequences), DistributedContext.current())
+    shard = BatchShard(sequences)
     before, start = _processor_seconds(), time.perf_counter()
-    for _ in Loader(sampler, share, workers=workers).batches(0, batches):
+    for _ in BatchLoader(sampler, shard, workers=workers).batches(0, batches):
         pass
     wall, used = time.perf_counter() - start, _processor_seconds() - before
     count = sequences * batches
@@ -156,30 +156,32 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     )
     found: list[dict[str, float]] = []
     for workers in options.workers:
-        settings = TrainingSettings(steps=options.steps, sequences=options.sequences, workers=workers)
+        settings = TrainingSettings(steps=options.steps, batch_size=options.batch_size, workers=workers)
         torch.manual_seed(0)
         network = TrackerNetwork(student_settings(width=options.width, crop_size=options.crop_size))
-        learner = TrainStep(AloneStage(network), settings, torch.device(options.device), DistributedContext.current())
-        passes = Loader(sampler, Share.of(settings, DistributedContext.current()), workers=workers).batches(
+        train_step = TrainStep(
+            SupervisedStage(network), settings, torch.device(options.device), DistributedContext.current()
+        )
+        passes = BatchLoader(sampler, BatchShard.of(settings, DistributedContext.current()), workers=workers).batches(
             0, options.steps
         )
-        waiting, start = Waiting(), 0.0
+        data_wait, start = DataWait(), 0.0
         for number in range(options.steps):
-            with waiting.wait():
+            with data_wait.wait():
                 loaded = next(passes)
             start = start or time.perf_counter()
-            learner.step(number, [loaded.batch])
+            train_step.run(number, [loaded.batch])
         seconds = time.perf_counter() - start
         found.append(
             {
                 "workers": workers,
-                "waited": round(waiting.share, 4),
+                "waited": round(data_wait.share, 4),
                 "steps a second": round(options.steps / seconds, 3),
             }
         )
         print(found[-1])
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    return {"device": name, "sequences": options.sequences, "size": options.sizes[0], "runs": found}
+    return {"device": name, "sequences": options.batch_size, "size": options.sizes[0], "runs": found}
 
 
 def opening(folder: Path, options: argparse.Namespace) -> dict[str, object]:
@@ -260,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crop-size", type=int, default=student_settings().crop_size)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--sequences", type=int, default=2, help="of a training step")
+    parser.add_argument("--batch-size", type=int, default=2, help="sequences of a training step")
     parser.add_argument("--width", type=int, default=64, help="channels of the student's first convolution")
     parser.add_argument("--folders", type=int, default=979)
     parser.add_argument("--frames", type=int, default=600_000)

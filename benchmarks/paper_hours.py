@@ -26,7 +26,7 @@ from mmdistill import Pair
 from mmdistill.reference.models.config import NetworkSettings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.teacher import Teacher
+from mmdistill.reference.training.distillation import Teacher
 from mmdistill.toolkit.io import write_text
 
 TEACHER = "teacher"
@@ -113,7 +113,7 @@ def teaching(parts: Collection[str], schedule: Schedule) -> int:
             for frames in (schedule.train_frames, schedule.test_frames)
         )
         batch = Batch(*train, *test, proposals=test[1][:, :, None], overlaps=test[1][:, :, :1])
-    return multiply_adds(teacher.show, batch)
+    return multiply_adds(teacher.features, batch)
 
 
 def count(schedule: Schedule = SCHEDULE) -> dict[str, dict[str, float]]:

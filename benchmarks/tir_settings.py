@@ -34,7 +34,7 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.batch_runner import score_network
 from mmdistill.reference.training.data_sources import composed_sequences
-from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, START, Schedule, SettingRuns
+from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, START_SETTING, Schedule, SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples
 from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
 from mmdistill.tir_cmd import SETTINGS
@@ -145,7 +145,7 @@ def run_seed(
         settings=CrossModalSettings(residual=experiment.residual),  # type: ignore[arg-type]
         device=device,
     )
-    for name in (*names, *([ON_RGB] if START in names else [])):
+    for name in (*names, *([ON_RGB] if START_SETTING in names else [])):
         file = folder / f"scores_{name}.json"
         if read_scores(file, experiment):
             continue
@@ -212,7 +212,7 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
     named = ("start", "pairs", "hold_out", "real", "precision", "residual", "videos", "length")
-    schedule = replace(schedule, kept_statistics=not arguments.tuned_statistics)
+    schedule = replace(schedule, freeze_bn=not arguments.tuned_statistics)
     experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in named})
     sequences = test_sequences(experiment)
     device = choose_device(arguments.device)

@@ -27,10 +27,10 @@ from mmdistill._numerics import hinge_residual
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.data_loader import Batch, BatchLoader, BatchShard
+from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.runs import SCHEDULES
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples
-from mmdistill.reference.training.tracking_loss import labels
 from mmdistill.tir_cmd import SETTINGS, mix
 from mmdistill.tir_cmd.settings import Seen
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
@@ -50,7 +50,8 @@ def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> lis
     center = SETTINGS["C1"]
     training = SCHEDULES["short"].training(center, seed=1)
     sampler = PatchSamples(pairs, settings, progress=False)(center, training).sampler
-    return list(batches(sampler, training.sequences, start=0, stop=count))
+    loader = BatchLoader(sampler, BatchShard(training.batch_size))
+    return [loaded.batch.to(torch.device("cpu")) for loaded in loader.batches(0, count)]
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def errors(network: TrackerNetwork, found: Sequence[Batch], way: tuple[Seen, See
         values["box"].append(float((predictions.iou - (2 * batch.overlaps - 1)).square().mean()))
         if predictions.scores is None:
             continue
-        scores, label = predictions.scores[-1], labels(batch.test_boxes, one.settings)
+        scores, label = predictions.scores[-1], score_labels(batch.test_boxes, one.settings)
         values["location"].append(float(hinge_residual(scores, label, BACKGROUND).square().mean()))
         values["peak"].append(float(scores.amax(dim=(-2, -1)).mean()))
     return {figure: statistics.mean(each) for figure, each in values.items() if each}

@@ -114,7 +114,9 @@ def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> N
     assert figures(page, "paper_hours") == hours.table(report)
     assert figures(page, "paper_hours evaluation") == hours.evaluation_table(report)
     schedule = hours.SCHEDULE
-    command = f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.sequences 32"
+    command = (
+        f"--training.steps {schedule.steps} --training.decay-every {schedule.decay_every} --training.batch-size 32"
+    )
     assert (ROOT / page).read_text().count(command) == 2
     by_hand = schedule.steps * report["rows"]["cmd"]["10^12 operations a step"] / (8 * 10) / 3600
     assert report["rows"]["cmd"]["hours"] == round(by_hand, 1)

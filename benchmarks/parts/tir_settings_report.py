@@ -9,7 +9,7 @@ from typing import Any
 from parts.claims import BySeed, Claim, differences, kept_sequences, verdicts
 from parts.spread import error_over_sequences, mean_and_deviation, with_spread
 
-from mmdistill.reference.training.tir_cmd.runs import START
+from mmdistill.reference.training.tir_cmd.runs import START_SETTING
 from mmdistill.tir_cmd import SETTINGS
 
 FIGURES = ("SR", "PR", "NPR")
@@ -34,17 +34,17 @@ PAPER: Mapping[str, tuple[float, float, float]] = {
 """SR, PR and NPR on LSOTB-TIR as published."""
 
 CLAIMS: tuple[Claim, ...] = (
-    ("BBE: learning on the reference branch helps", "B1", START),
-    ("BBE: learning on the test branch helps", "B2", START),
+    ("BBE: learning on the reference branch helps", "B1", START_SETTING),
+    ("BBE: learning on the test branch helps", "B2", START_SETTING),
     ("BBE: the reference branch gains more", "B1", "B2"),
     ("BBE: together they gain most, more than B1", "B3", "B1"),
     ("BBE: together they gain most, more than B2", "B3", "B2"),
-    ("TCL helps", "C1", START),
+    ("TCL helps", "C1", START_SETTING),
     ("TCL gains more than a branch of BBE, B1", "C1", "B1"),
     ("TCL gains more than a branch of BBE, B2", "C1", "B2"),
-    ("Joint learning on the test branch helps", "D1", START),
-    ("Joint learning on the reference branch helps", "D2", START),
-    ("Joint learning on both helps", "D3", START),
+    ("Joint learning on the test branch helps", "D1", START_SETTING),
+    ("Joint learning on the reference branch helps", "D2", START_SETTING),
+    ("Joint learning on both helps", "D3", START_SETTING),
     ("Both beat the test branch", "D3", "D1"),
     ("Both beat the reference branch", "D3", "D2"),
     ("Both beat what they begin with, B3", "D3", "B3"),
@@ -73,9 +73,9 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
             figures = _figures(by_seed, kind)
-            sequences = kept_sequences(figures, name, START)
+            sequences = kept_sequences(figures, name, START_SETTING)
             for figure in FIGURES:
-                gains = differences(figures, name, START, figure)
+                gains = differences(figures, name, START_SETTING, figure)
                 rows[name][kind][figure] = mean_and_deviation([figures[str(seed)][name][figure] for seed in seeds])
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
                 error = error_over_sequences(sequences, figure)
@@ -117,11 +117,11 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
         cells = described(name)
         for figure in FIGURES:
             gain = found[kind][f"{figure} to A1"]
-            difference = "" if gain is None or name == START else f" ({with_spread(gain, '+')})"
+            difference = "" if gain is None or name == START_SETTING else f" ({with_spread(gain, '+')})"
             cells.append(with_spread(found[kind][figure]) + difference)
         if many:
             error = found[kind]["SR to A1, error over sequences"]
-            cells.append("" if error is None or name == START else f"{error:.1f}")
+            cells.append("" if error is None or name == START_SETTING else f"{error:.1f}")
             cells.append("/".join(map(str, PAPER.get(name, ()))))
         lines.append(f"| {' | '.join(cells)} |")
     return lines

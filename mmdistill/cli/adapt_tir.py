@@ -119,7 +119,7 @@ def adapt_tir(
         plan,
         steps=plan.steps if steps is None else steps,
         rate_factor=plan.rate_factor if rate_factor is None else rate_factor,
-        kept_statistics=not update_bn,
+        freeze_bn=not update_bn,
     )
     runs = SettingRuns(
         network,

@@ -27,11 +27,11 @@ from mmdistill.reference.models.resnet import Depth
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_sources import training_sequences
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.distributed import DistributedContext, join, leave
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
-from mmdistill.reference.training.tracking_loss import TrackingLossSettings
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, TrackingLossSettings
 from mmdistill.reference.training.trainer import train as run
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.ranges import NonNegativeInt, Range
@@ -80,12 +80,12 @@ def train(
     Train a teacher on video composed from image pairs, with a trunk trained on ImageNet and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
-      --training.steps 200 --training.sequences 2
+      --training.steps 200 --training.batch-size 2
 
     Train on 8 GPUs, with a batch of 32 sequences in all:
 
       torchrun --nproc-per-node 8 -m mmdistill train teacher --data lasher:LasHeR --out runs/teacher
-      --training.sequences 32
+      --training.batch-size 32
 
     Args:
         stage: Tracker to train. teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir:
@@ -129,7 +129,7 @@ def train(
     torch.manual_seed(training.seed)
     network = TrackerNetwork(settings) if init_from is None else _load_initial(init_from, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
-        training = dataclasses.replace(training, frozen_statistics=True)
+        training = dataclasses.replace(training, freeze_bn=True)
     data_issues = DataIssues()
     sequences = training_sequences(
         data,
@@ -153,7 +153,7 @@ def train(
     if teacher_network is None:
         if stage == "student":
             logger.warning("no --teacher was given: the student is trained without distillation")
-        alone = AloneStage(network, tracking)
+        alone = SupervisedStage(network, tracking)
         run(alone, sampler, training, out, data=source, device=chosen, title=stage, progress=progress)
     else:
         distilled = DistilledStage(network, teacher_network.to(chosen), tracking, distillation)

@@ -149,6 +149,6 @@ def test_the_command_line_changes_the_presets(benchmark: ModuleType, monkeypatch
     monkeypatch.setattr(sys, "argv", command)
     cpu = benchmark.SIZES["cpu"]
     size = benchmark.changed(cpu, benchmark.parse())
-    assert (size.student.steps, size.student.statistics_until, size.teacher.steps) == (40, 20, 60)
+    assert (size.student.steps, size.student.freeze_bn_after, size.teacher.steps) == (40, 20, 60)
     assert size.validation == (6, 2)
     assert replace(size, student=cpu.student, teacher=cpu.teacher, validation=cpu.validation, together=4) == cpu

@@ -122,7 +122,7 @@ def test_an_atom_learns_box_estimation(pairs: Path, tmp_path: Path, capsys: pyte
     assert run("D3", pairs, atom, out, "--precision", "bfloat16", "--loss.layout", "side-by-side") == 0
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"B1", "B2", "B3", "D3"}
     assert load_network(out / "network.safetensors").settings.classifier == "atom"
-    assert "setting C1: tunes the classifier alone" in fails(capsys, "C1", pairs, atom, tmp_path / "c1")
+    assert "setting C1: tunes the classifier only" in fails(capsys, "C1", pairs, atom, tmp_path / "c1")
 
 
 def test_an_unknown_setting_lists_all_ten(

@@ -75,7 +75,7 @@ def test_a_converted_trunk_starts_training(resnet: Path, tmp_path: Path, capsys:
     assert summary.startswith(f"{resnet}: a trunk for training, ResNet-18; left out layer4 and fc")
     assert last == str(out)
     small = ["--depth", 18, "--width", 4, "--crop-size", 96, "--videos", 2]
-    steps = ["--training.steps", 1, "--training.sequences", 2]
+    steps = ["--training.steps", 1, "--training.batch-size", 2]
     for trunk in (out, resnet):
         runs = tmp_path / trunk.suffix[1:]
         assert run("train", "rgb", "--data", "synthetic", "--trunk", trunk, *small, *steps, "--out", runs) == 0
@@ -94,7 +94,7 @@ def test_a_folded_trunk_stays_folded_in_training(
     assert run("convert", tmp_path / "folded.npz", "--out", tmp_path / "trunk.safetensors") == 0
     assert "ResNet-18, batch norm folded" in capsys.readouterr().out
     small = ["--depth", 18, "--width", 4, "--crop-size", 96, "--videos", 2, "--training.steps", 1]
-    start = ["train", "rgb", "--data", "synthetic", *small, "--training.sequences", 2, "--out", tmp_path / "run"]
+    start = ["train", "rgb", "--data", "synthetic", *small, "--training.batch-size", 2, "--out", tmp_path / "run"]
     assert run(*start, "--trunk", tmp_path / "trunk.safetensors") == 0
     trained = read_trunk(tmp_path / "run" / "network.safetensors")
     assert trained.folded

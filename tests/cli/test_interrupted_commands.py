@@ -17,7 +17,7 @@ from mmdistill.reference.training.sampler import Sample, Sampler
 from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 
 TINY = [
-    *("--width", "4", "--crop-size", "96", "--videos", "2", "--training.steps", "4", "--training.sequences", "2"),
+    *("--width", "4", "--crop-size", "96", "--videos", "2", "--training.steps", "4", "--training.batch-size", "2"),
     *("--training.samples.train-frames", "1", "--training.samples.test-frames", "1", "--device", "cpu"),
 ]
 
@@ -44,7 +44,7 @@ def test_training_saves_exits_by_the_signal_and_resumes(
     assert main(command) == 128 + number
     output, errors = capsys.readouterr()
     assert output == ""
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes it" in errors
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'network.safetensors'}\n"

@@ -20,7 +20,7 @@ from mmdistill.toolkit.images import write_image
 
 
 def test_train_teacher_then_student_then_track(clips: Path, tmp_path: Path) -> None:
-    small = ["--data", clips, "--width", "4", "--training.steps", "2", "--training.sequences", "2"]
+    small = ["--data", clips, "--width", "4", "--training.steps", "2", "--training.batch-size", "2"]
     teacher = tmp_path / "teacher"
     assert run("train", "teacher", *small, "--depth", "18", "--crop-size", "96", "--out", teacher) == 0
     student = tmp_path / "student"
@@ -50,11 +50,11 @@ def start(tmp_path: Path) -> Path:
 
 def continuation(start: Path, clips: Path) -> list[object]:
     command = ["train", "rgb", "--data", clips, "--out", start.parent / "run", "--init-from", start, "--width=4"]
-    return [*command, "--training.sequences=2", "--device=cpu"]
+    return [*command, "--training.batch-size=2", "--device=cpu"]
 
 
 def test_training_starts_from_the_given_weights(start: Path, clips: Path) -> None:
-    still = ["--training.frozen-trunk", "--training.statistics-until=0"]
+    still = ["--training.freeze-trunk", "--training.freeze-bn-after=0"]
     assert run(*continuation(start, clips), "--crop-size=96", "--training.steps=1", *still) == 0
     before, after = (load_network(path).state_dict() for path in (start, start.parent / "run" / "network.safetensors"))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -102,7 +102,7 @@ def test_a_tir_tracker_without_labels_is_adapt_tirs_work(
 
 
 def test_a_tir_tracker_is_trained_on_labels(clips: Path, tmp_path: Path) -> None:
-    small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.sequences", "2"]
+    small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.batch-size", "2"]
     assert run("train", "tir", f"--data={clips}", "--out", tmp_path / "run", *small) == 0
     assert load_network(tmp_path / "run" / "network.safetensors").settings.modality == "tir"
 

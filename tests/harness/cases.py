@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from harness.baseline_cases import BASELINES
 from harness.block_cases import FUNCTIONS, MODULES
 from harness.case import Case
 from harness.cmd_cases import CMD
-from harness.rival_cases import RIVALS
 from harness.unsupervised_cases import UNSUPERVISED
 
 BLOCKS = [*MODULES, *FUNCTIONS]
-LOSSES = [*CMD, *RIVALS, *UNSUPERVISED]
+LOSSES = [*CMD, *BASELINES, *UNSUPERVISED]
 CASES = [*BLOCKS, *LOSSES]
 
 

@@ -17,9 +17,9 @@ import mmdistill.reference
 from mmdistill.cli.main import COMMANDS, load_command, main
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.settings_json import from_json, to_json
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Jitter, SampleSettings
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import DistillationSettings
 from mmdistill.toolkit.ranges import Range, RangeError, check_options, unchecked
 
 NASTY: tuple[Any, ...] = (
@@ -154,7 +154,7 @@ def test_options_are_taken_or_refused_by_name(command: str) -> None:
         ("train teacher --training.samples.proposals.deviations 0.1 inf", "--training.samples.proposals.deviations: "),
         ("train teacher --training.samples.proposals.minimum-iou 1", "--training.samples.proposals.minimum-iou: "),
         ("train teacher --training.learning-rates.trunk 1e300", "--training.learning-rates.trunk: expected a number "),
-        ("train teacher --training.statistics-until -1", "--training.statistics-until: "),
+        ("train teacher --training.freeze-bn-after -1", "--training.freeze-bn-after: "),
         ("train teacher --tracking.box nan", "--tracking.box: expected a number from 0 to 1,000,000,000, got nan"),
         ("train student --distillation.parts", "--distillation.parts: expected at least one value"),
         (f"train teacher --width 1{'0' * 23}", "--width: expected a multiple of 2 from 2 to 256, got 1000000000"),

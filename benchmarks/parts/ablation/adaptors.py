@@ -6,8 +6,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdistill import Terms
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.optimizer import keep_statistics
 from mmdistill.reference.training.stages import DistilledStage
+from mmdistill.reference.training.train_step import freeze_batch_norm
 
 
 class KeptAdaptors(DistilledStage):
@@ -16,5 +16,5 @@ class KeptAdaptors(DistilledStage):
     def forward(self, batch: Batch) -> Terms:
         """Return the terms on a batch."""
         if not any(module.training for module in self.network.modules() if isinstance(module, _BatchNorm)):
-            keep_statistics(self)
+            freeze_batch_norm(self)
         return super().forward(batch)

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from parts.ablation.rows import CHOOSER, STUDENT, TEACHER
-from parts.ablation.runs import TAUGHT, Run, choice_run
+from parts.ablation.runs import TEACHER_RUN, Run, choice_run
 from parts.ablation.sizes import Chosen, Size, lasting
 
-HALF_TAUGHT = "causes/half_taught"
+HALF_TRAINED_TEACHER = "causes/half_trained_teacher"
 """The folder of the training of a teacher that was trained half as long."""
 
 
-def half_taught_run(size: Size) -> Run:
+def half_trained_teacher_run(size: Size) -> Run:
     """Return that teacher's training."""
-    return Run(HALF_TAUGHT, size.teacher_network(), lasting(size.teacher, size.teacher.steps // 2), None, None)
+    return Run(HALF_TRAINED_TEACHER, size.teacher_network(), lasting(size.teacher, size.teacher.steps // 2), None, None)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Try:
     beta: float = 1.0
     clipped: bool = True
     kept_adaptors: bool = False
-    teacher: str = TAUGHT
+    teacher: str = TEACHER_RUN
 
     def run(self, name: str, size: Size, chosen: Chosen) -> Run:
         """Return it as a run of the ablation's folder, of one seed and on the validation sequences."""
@@ -60,7 +60,7 @@ class Try:
             training,
             warmup_steps=training.warmup_steps * self.warmup,
             learning_rates=replace(rates, distillation=rates.distillation * self.adaptors),
-            gradient_limit=training.gradient_limit if self.clipped else 0.0,
+            clip_grad_norm=training.clip_grad_norm if self.clipped else 0.0,
         )
         return replace(run, folder=folder, training=training, kept_adaptors=self.kept_adaptors, teacher=self.teacher)
 
@@ -71,8 +71,8 @@ TRIES: Mapping[str, Try] = {
     "cmd": Try("CMD", CHOOSER),
     "student_long": Try("Student, three times as long", STUDENT, steps=3),
     "cmd_long": Try("CMD, three times as long", CHOOSER, steps=3),
-    "teacher_half": Try("Teacher, trained half as long", TEACHER, teacher=HALF_TAUGHT),
-    "cmd_half": Try("CMD, by the teacher trained half as long", CHOOSER, teacher=HALF_TAUGHT),
+    "teacher_half": Try("Teacher, trained half as long", TEACHER, teacher=HALF_TRAINED_TEACHER),
+    "cmd_half": Try("CMD, by the teacher trained half as long", CHOOSER, teacher=HALF_TRAINED_TEACHER),
     "cmd_warm": Try("CMD, learning rates rise five times as long", CHOOSER, warmup=5),
     "cmd_adaptors": Try("CMD, adaptors learn three times as fast", CHOOSER, adaptors=3.0),
     "cmd_kept": Try("CMD, adaptors' batch norm kept from half on", CHOOSER, kept_adaptors=True),

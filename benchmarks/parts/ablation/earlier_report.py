@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from parts.ablation.choice import CHOICE, chosen_of
 from parts.ablation.rows import TEACHER
-from parts.ablation.runs import NETWORK, TAUGHT, Experiment, finished, row_run, teacher_tracks, write_scores
+from parts.ablation.runs import NETWORK, TEACHER_RUN, Experiment, finished, row_run, teacher_tracks, write_scores
 
 from mmdistill.reference.models.weights import load_network
 from mmdistill.toolkit.data_issues import DataError
@@ -46,7 +46,7 @@ def import_report(file: Path, root: Path, experiment: Experiment) -> None:
 
 def teacher_digest(root: Path) -> str | None:
     """Return a digest of the teacher's weights, as the kept reports have it; None where it is not trained yet."""
-    network = root / TAUGHT / NETWORK
+    network = root / TEACHER_RUN / NETWORK
     if not network.exists():
         return None
     digest = hashlib.sha256()
@@ -68,6 +68,7 @@ def check_teacher(root: Path) -> None:
     told = json.loads(expected.read_text())
     if (here := teacher_digest(root)) != told["weights"]:
         raise DataError(
-            f"{root / TAUGHT}: expected the weights of {told['from']}, {told['weights'][:12]}, got {str(here)[:12]}, "
-            "as on another processor or version; measure all anew, in another --runs and without --measured"
+            f"{root / TEACHER_RUN}: expected the weights of {told['from']}, {told['weights'][:12]}, "
+            f"got {str(here)[:12]}, as on another processor or version; "
+            "measure all anew, in another --runs and without --measured"
         )

@@ -10,8 +10,7 @@ from parts.claims import Claim
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.config import Fusion
-from mmdistill.reference.training.baselines import Rival
-from mmdistill.reference.training.stages import DistillationSettings, Part
+from mmdistill.reference.training.distillation import Baseline, DistillationSettings, Part
 
 TEACHER = "teacher"
 STUDENT = "student"
@@ -36,7 +35,7 @@ class Row:
 
     title: str
     fusion: Fusion
-    parts: tuple[Part | Rival, ...] = ()
+    parts: tuple[Part | Baseline, ...] = ()
     streams: Literal[1, 2] = 1
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     paper: tuple[float, float] | None = None
@@ -50,8 +49,8 @@ class Row:
 
 TEACHER_PAPER = (84.4, 60.1)
 
-# The paper's parameter counts tell that its student without MPSD fuses by concatenation, and that the rivals' students
-# have MPSD blocks.
+# By the paper's parameter counts, its student without MPSD fuses by concatenation, and the baselines' students have
+# MPSD blocks.
 ROWS: Mapping[str, Row] = {
     STUDENT: Row("Student", "concat", paper=(78.1, 56.0)),
     "scfd": Row("+ SCFD", "concat", ("scfd",), paper=(80.3, 57.4)),

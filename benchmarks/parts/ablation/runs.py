@@ -27,9 +27,10 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.metrics import score_sequences
@@ -80,7 +81,7 @@ class Experiment:
         return found
 
 
-TAUGHT = "teacher"
+TEACHER_RUN = "teacher"
 """The folder of the teacher's training."""
 
 
@@ -105,7 +106,7 @@ class Run:
     distillation: DistillationSettings | None
     tracks: Literal["validation", "test"] | None
     seed: int = 0
-    teacher: str = TAUGHT
+    teacher: str = TEACHER_RUN
     kept_adaptors: bool = False
 
 
@@ -114,7 +115,7 @@ def teacher_run(size: Size) -> Run:
 
     What the seeds then spread over is what distillation does, and the time goes into one better teacher.
     """
-    return Run(TAUGHT, size.teacher_network(), size.teacher, None, None)
+    return Run(TEACHER_RUN, size.teacher_network(), size.teacher, None, None)
 
 
 def teacher_tracks(seed: int) -> Run:
@@ -228,8 +229,8 @@ def _train(run: Run, place: Place) -> None:
     experiment, training = place.experiment, run.training
     trunk = experiment.trunk_of(run)
     if trunk and load_trunks(network, trunk).folded:
-        training = replace(training, frozen_statistics=True)
-    stage: AloneStage | DistilledStage = AloneStage(network)
+        training = replace(training, freeze_bn=True)
+    stage: SupervisedStage | DistilledStage = SupervisedStage(network)
     if run.distillation is not None:
         teacher = load_network(place.root / run.teacher / NETWORK).to(device)
         kind = KeptAdaptors if run.kept_adaptors else DistilledStage

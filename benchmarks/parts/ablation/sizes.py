@@ -126,20 +126,20 @@ class Size:
 
 def lasting(training: TrainingSettings, steps: int) -> TrainingSettings:
     """Return a training of so many steps; from half of them on batch norm's statistics are kept, as in tracking."""
-    return replace(training, steps=steps, statistics_until=steps // 2)
+    return replace(training, steps=steps, freeze_bn_after=steps // 2)
 
 
 _FRAMES = SampleSettings(train_frames=2, test_frames=2, contrast=0.4, proposals=ProposalSettings(count=32))
 
 # A trunk from ImageNet that is tuned, heads from random weights. The learning rates fall along a cosine.
 _TUNED = TrainingSettings(
-    sequences=8,
+    batch_size=8,
     learning_rates=LearningRates(
         trunk=5e-5, fusion=5e-4, classifier=5e-4, optimizer=1e-3, iou_net=1e-3, distillation=1e-3
     ),
     warmup_steps=20,
     decay_every=0,
-    gradient_limit=10.0,
+    clip_grad_norm=10.0,
     checkpoint_every=50,
     precision="bfloat16",
     samples=_FRAMES,
@@ -179,8 +179,8 @@ _CPU = replace(
     _GPU,
     name="cpu",
     crop_size=160,
-    teacher=lasting(replace(_TUNED, sequences=4, seed=1000), 1000),
-    student=lasting(replace(_LEARNED, sequences=4), 600),
+    teacher=lasting(replace(_TUNED, batch_size=4, seed=1000), 1000),
+    student=lasting(replace(_LEARNED, batch_size=4), 600),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
     factors=(Factors(2.5, 1.0), Factors(2.5, 0.1)),
@@ -195,7 +195,7 @@ _PRETRAINED = replace(
     name="pretrained",
     width=64,
     pretrained_student=True,
-    student=lasting(replace(_TUNED, sequences=4), 400),
+    student=lasting(replace(_TUNED, batch_size=4), 400),
     factors=(Factors(),),
     alphas=_GPU.alphas,
     betas=_GPU.betas,
@@ -203,11 +203,11 @@ _PRETRAINED = replace(
 
 # From random weights, as small as the demonstration.
 _SMALL = TrainingSettings(
-    sequences=8,
+    batch_size=8,
     learning_rates=LearningRates(*[2e-3] * 6),
     warmup_steps=20,
     decay_every=0,
-    gradient_limit=10.0,
+    clip_grad_norm=10.0,
     checkpoint_every=100,
     samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
 )
@@ -241,7 +241,7 @@ def table() -> list[str]:
     """Return the lines of a Markdown table of the sizes beside the paper's."""
 
     def samples(training: TrainingSettings) -> str:
-        return f"{training.steps * training.sequences:,} in batches of {training.sequences}"
+        return f"{training.steps * training.batch_size:,} in batches of {training.batch_size}"
 
     rows: list[tuple[str, str, Callable[[Size], str]]] = [
         ("teacher's trunks", "two ResNet-50", lambda size: f"two ResNet-{size.teacher_depth}"),
@@ -262,7 +262,7 @@ def table() -> list[str]:
         (
             "batch norm",
             "by batches",
-            lambda size: f"kept from step {size.student.statistics_until:,} of {size.student.steps:,}",
+            lambda size: f"kept from step {size.student.freeze_bn_after:,} of {size.student.steps:,}",
         ),
         ("precision", "not said", lambda size: size.student.precision),
         ("test sequences", "234 (RGBT234)", lambda size: str(sum(size.held_out))),

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
 from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distillation import DistillationFeatures
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
-from mmdistill.reference.training.teacher import DistillationFeatures
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -34,13 +34,13 @@ PARTS: dict[str, tuple[str, ...]] = {
 class TaughtOnceStage(DistilledStage):
     """Asks the teacher once, so that later steps cost what the losses cost, without the teacher."""
 
-    shown: DistillationFeatures | None = None
+    first: DistillationFeatures | None = None
 
-    def teach(self, batch: Batch) -> DistillationFeatures:
-        """Return what the teacher showed on the first batch."""
-        if self.shown is None:
-            self.shown = super().teach(batch)
-        return self.shown
+    def teacher_features(self, batch: Batch) -> DistillationFeatures:
+        """Return the teacher's features of the first batch."""
+        if self.first is None:
+            self.first = super().teacher_features(batch)
+        return self.first
 
 
 class Training:
@@ -66,21 +66,21 @@ class Training:
             batch = batch.to(self.experiment.place)
         if part in ("alone", "alone, batch from the host", "the teacher's own"):
             who = "teacher" if "teacher" in part else "student"
-            stage: AloneStage | DistilledStage = AloneStage(self.experiment.network(who))
+            stage: SupervisedStage | DistilledStage = SupervisedStage(self.experiment.network(who))
         else:
             parts = PARTS["all" if part == "all, teacher asked" else part]
             kind = DistilledStage if part == "all, teacher asked" else TaughtOnceStage
             stage = kind(self.experiment.network("student"), self.experiment.network("teacher"))
             stage.distillation = self.losses(stage, parts).to(self.experiment.place)
             with self.experiment.autocast(precision):
-                stage.teach(batch)
+                stage.teacher_features(batch)
         rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
-        settings = TrainingSettings(sequences=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
-        learner = TrainStep(stage, settings, self.experiment.place, DistributedContext())
+        settings = TrainingSettings(batch_size=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
+        train_step = TrainStep(stage, settings, self.experiment.place, DistributedContext())
 
         def step() -> None:
-            outcome = learner.step(0, [batch])
-            assert not outcome.skipped, outcome.skipped
+            result = train_step.run(0, [batch])
+            assert not result.skipped, result.skipped
 
         return step
 

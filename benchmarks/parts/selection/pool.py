@@ -11,7 +11,7 @@ from typing import Any
 
 from parts.ablation.runs import (
     NETWORK,
-    TAUGHT,
+    TEACHER_RUN,
     Place,
     Run,
     carry_out,
@@ -61,10 +61,12 @@ def carry_out_all(runs: Sequence[Run], places: Mapping[str, Place], jobs: int, t
         return places[run.folder.partition("/")[0]]
 
     def done(run: Run) -> bool:
-        return finished(run, place_of(run).root) if run.folder == TAUGHT else measured(run, place_of(run)) is not None
+        return (
+            finished(run, place_of(run).root) if run.folder == TEACHER_RUN else measured(run, place_of(run)) is not None
+        )
 
     def ready(run: Run) -> bool:
-        return run.distillation is None or (place_of(run).root / TAUGHT / NETWORK).exists()
+        return run.distillation is None or (place_of(run).root / TEACHER_RUN / NETWORK).exists()
 
     pending, missed = [run for run in runs if not done(run)], []
     in_flight: dict[Future[str], Run] = {}

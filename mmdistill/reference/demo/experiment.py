@@ -19,9 +19,10 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.reference.training.checkpoint import Progress
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, save_scores, score_sequences
 from mmdistill.toolkit.evaluation.protocols import RULES
@@ -54,11 +55,11 @@ class DemoSettings:
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
             steps=220,
-            sequences=8,
+            batch_size=8,
             learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
             warmup_steps=20,
             decay_every=0,
-            gradient_limit=10.0,
+            clip_grad_norm=10.0,
             checkpoint_every=100,
             samples=SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettings(count=16)),
         )
@@ -149,7 +150,7 @@ class Experiment:
         folder = self.out / name.replace(" ", "_")
         torch.manual_seed(self.seed)
         network = TrackerNetwork(network_settings)
-        stage: AloneStage | DistilledStage = AloneStage(network)
+        stage: SupervisedStage | DistilledStage = SupervisedStage(network)
         if teacher is not None:
             stage = DistilledStage(network, teacher, distillation=distillation or self.settings.distillation)
         training = replace(self.settings.training, seed=self.seed)

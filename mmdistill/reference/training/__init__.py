@@ -1,1 +1,1 @@
-"""Training: what a step compares, in which stages, and one loop that can be stopped and started again."""
+"""Training: samples, losses, stages, and the loop that can be stopped and resumed."""

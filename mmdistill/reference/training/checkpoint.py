@@ -1,7 +1,4 @@
-"""A training run on disk: everything that is needed to go on, in one safetensors file, written whole.
-
-A line for each step, also while the disk is full: what can't be written waits.
-"""
+"""Training checkpoints, one safetensors file each, and the log with a line for each step."""
 
 from __future__ import annotations
 
@@ -19,20 +16,20 @@ from mmdistill.reference.settings_json import from_json
 from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
 from mmdistill.toolkit.io import write_text
 
-FORMAT = f"{FORMAT_PREFIX}training-3"
+FORMAT = f"{FORMAT_PREFIX}training-4"
 
 _ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        step: steps done.
+        step: number of finished steps.
         first: each term's value at the first step.
-        latest: each term's value at the latest steps.
-        incidents: what went wrong and was dealt with, and how often.
+        latest: each term's value at each of the latest steps.
+        incidents: number of handled problems, by kind.
     """
 
     step: int
@@ -53,23 +50,23 @@ def save_checkpoint(
     """Write a run's state.
 
     Args:
-        path: the file; the one before stays until the new one is whole.
+        path: the file; the previous one stays until the new one is complete.
         stage: network and training-only modules.
-        optimizer: its moments.
-        progress: how far it has come.
-        identity: the run's settings as text; only a run with the same may go on from here.
+        optimizer: the optimizer with its moments.
+        progress: the run's progress.
+        identity: the run's settings as JSON; only a run with the same settings can resume.
 
     Raises:
-        OSError: it can't be written, because the disk is full perhaps.
-        DataError: a value is infinite or NaN, so that nothing could go on from here.
+        OSError: the file can't be written, for example because the disk is full.
+        DataError: a value is infinite or NaN, so that no run could resume.
     """
     tensors = {f"stage.{name}": value for name, value in stage.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    broken = [name for name, value in tensors.items() if not value.isfinite().all()]
-    if broken:
+    not_finite = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if not_finite:
         raise DataError(
-            f"step {progress.step - 1}: made {some(broken)} infinite or NaN; the checkpoint stays as it was, "
+            f"step {progress.step - 1}: {some(not_finite)} became infinite or NaN; the previous checkpoint stays, "
             "try lower learning rates"
         )
     metadata = {"format": FORMAT, "identity": identity, "progress": json.dumps(asdict(progress))}
@@ -79,55 +76,57 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | Path, stage: nn.Module, optimizer: torch.optim.Optimizer, identity: str, *, steps: int
 ) -> Progress:
-    """Load a run's state into its stage and optimizer and return how far it had come.
+    """Load a run's state into its stage and optimizer and return its progress.
 
-    Nothing is changed before the whole file is checked.
+    The whole file is checked first; an error leaves stage and optimizer unchanged.
 
     Args:
         path: the file.
         stage: network and training-only modules.
         optimizer: Adam or AdamW over parameters of the stage.
-        identity: the run's settings as text.
-        steps: how many steps the run has in all.
+        identity: the run's settings as JSON.
+        steps: the run's number of steps.
 
     Raises:
-        DataError: the file is missing, truncated or damaged, no checkpoint, of a run with other settings, or its
-            tensors or progress don't fit the run.
+        DataError: the file is missing, truncated, damaged or no checkpoint, belongs to a run with other settings, or
+            its tensors or progress don't fit the run.
     """
     tensors, metadata = read_tensors(path)
-    if (found := metadata.get("format", "no format")) != FORMAT:
+    if (format_name := metadata.get("format", "no format")) != FORMAT:
         raise DataError(
-            f"{path}: expected a training checkpoint {FORMAT!r}, got {one_line(found, MAX_NAME)!r}; "
-            "one of another version can't be gone on from"
+            f"{path}: expected a training checkpoint {FORMAT!r}, got {one_line(format_name, MAX_NAME)!r}; "
+            "a run can't resume from another version's checkpoint, start it again with another --out"
         )
     if metadata.get("identity") != identity:
         difference = _difference(metadata.get("identity", "{}"), identity)
-        raise DataError(f"{path}: a run with other settings ({difference}); give the same, or another --out")
+        raise DataError(
+            f"{path}: belongs to a run with other settings ({difference}); use the same settings or another --out"
+        )
     try:
         progress = from_json(Progress, metadata.get("progress", ""))
     except ValueError as error:
-        raise DataError(f"{path}: its progress can't be read ({error})") from error
+        raise DataError(f"{path}: can't read its progress ({error})") from error
     if not 0 <= progress.step <= steps:
-        raise DataError(f"{path}: expected a step from 0 to {steps}, the run's last, got {progress.step}")
+        raise DataError(f"{path}: expected a step from 0 to {steps}, the run's last step, got {progress.step}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     expected = {f"stage.{name}": value for name, value in stage.state_dict().items()}
     moments = _moments(parameters, tensors)
     check_fit(expected | moments, tensors, where=str(path))
     if mistyped := _mistyped(expected | moments, tensors):
-        raise DataError(f"{path}: its tensors are of other types than the run's: {some(mistyped)}")
+        raise DataError(f"{path}: tensors of other types than the run's: {some(mistyped)}")
     state: dict[int, dict[str, Tensor]] = {}
     for name in moments:
         index, _, key = name.removeprefix("optimizer.").partition(".")
         state.setdefault(int(index), {})[key] = tensors[name]
-    stage.load_state_dict(_under("stage.", tensors))
+    stage.load_state_dict(_with_prefix("stage.", tensors))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
 
 
 def _moments(parameters: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the optimizer's state as it must be: whole for each parameter that has any entry in the file.
+    """Return the optimizer's expected state: complete for each parameter with any entry in the file.
 
-    A parameter that never had a gradient has none.
+    A parameter that never had a gradient has no entries.
     """
     expected: dict[str, Tensor] = {}
     for index, parameter in enumerate(parameters):
@@ -141,24 +140,27 @@ def _moments(parameters: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> dic
 
 
 def _mistyped(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    types = {name: (tensors[name].dtype, value.dtype) for name, value in expected.items()}
-    return [f"{name} {got} instead of {wanted}" for name, (got, wanted) in types.items() if got != wanted]
+    return [
+        f"{name} {tensors[name].dtype} instead of {value.dtype}"
+        for name, value in expected.items()
+        if tensors[name].dtype != value.dtype
+    ]
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _difference(before: str, now: str) -> str:
-    """Name the first setting that differs."""
+    """Return the first setting that differs, with both values."""
     try:
         old, new = _flat(json.loads(before)), _flat(json.loads(now))
     except (ValueError, RecursionError):
-        return "unreadable ones"
+        return "unreadable settings"
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            was, is_now = (one_line(values.get(name), MAX_NAME) for values in (old, new))
-            return f"{one_line(name, MAX_NAME)} was {was}, now {is_now}"
+            old_value, new_value = (one_line(values.get(name), MAX_NAME) for values in (old, new))
+            return f"{one_line(name, MAX_NAME)} was {old_value}, now {new_value}"
     return "unknown"
 
 
@@ -171,36 +173,36 @@ def _flat(value: object, name: str = "") -> dict[str, object]:
 
 
 class StepLog:
-    """Appends lines to a file, each at once, so that it can be followed.
+    """Appends lines to a file, each written at once; lines that can't be written, on a full disk, are buffered.
 
     Args:
-        path: the file; lines after the first ``steps``, which a lost run had logged but not saved, are dropped.
-        steps: how many lines are kept.
+        path: the file; lines after the first ``steps`` are dropped: no checkpoint has their steps.
+        steps: number of lines to keep.
     """
 
     def __init__(self, path: Path, steps: int) -> None:
         lines = path.read_bytes().splitlines(keepends=True)[:steps] if path.exists() else []
-        write_text(path, b"".join(lines).decode("utf-8", "backslashreplace"))  # a damaged line stops no run
+        write_text(path, b"".join(lines).decode("utf-8", "backslashreplace"))  # a damaged line does not stop the run
         self._file = path.open("ab", buffering=0)
-        self._waiting = b""
+        self._unwritten = b""
 
     def add(self, line: str) -> None:
-        """Append a line now, or as soon as there is room for it."""
-        self._waiting += line.encode() + b"\n"
+        """Append a line now, or as soon as the disk has room."""
+        self._unwritten += line.encode() + b"\n"
         with suppress(OSError):
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting.
+        """Write the buffered lines.
 
         Raises:
-            OSError: it can't be written; what was not waits on.
+            OSError: they can't be written; the rest stays buffered.
         """
-        while self._waiting:
-            self._waiting = self._waiting[self._file.write(self._waiting) :]
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def close(self) -> None:
-        """Write what is waiting, if there is room for it, and close the file."""
+        """Write the buffered lines, if the disk has room, and close the file."""
         with suppress(OSError):
             self.flush()
         self._file.close()

@@ -1,9 +1,7 @@
-"""Batches for one of several processes, from numbered samples, whatever breaks on the way.
+"""The data loader: from numbered samples to the batches of one process.
 
-The samples of a step are dealt out like cards: neighbors go to different processes, then to different passes. Each
-share so has as much of the batch's first half as of its second, which TIR-CMD's mixed settings show differently.
-
-From samples to the batches of tensors a training step takes.
+A step's samples are dealt to the processes in turn, then to each process's passes. Each shard so has equally many
+samples of the batch's first and second half, which TIR-CMD's mixed settings treat differently.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -26,20 +24,31 @@ from torch.utils.data import DataLoader, Dataset
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import normalize, to_pixels
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.sampler import Crops, Sample, Sampler, Samples
+from mmdistill.reference.training.sampler import Crops, Sample, Samples
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 from mmdistill.toolkit.sequence import Image
 
+logger = logging.getLogger(__name__)
+
+MAX_READ_ATTEMPTS = 10
+"""A run stops after this many unreadable samples in a row."""
+
+MAX_WORKER_DEATHS = 3
+"""A run stops after this many worker deaths in a row, without a batch in between."""
+
+REPLACEMENT_OFFSET = 1 << 48
+"""Added to a sample's number for its replacement; no run reaches such numbers, so no sample is drawn twice."""
+
 
 class Batch(NamedTuple):
-    """A training step's data: N reference and M test frames of each of S sequences, P proposals a test frame.
+    """A training step's data: N reference and M test frames of each of S sequences, P proposals per test frame.
 
     Attributes:
-        train: images ``(N, S, 3, H, W)``: of 8 bits as ``collate`` makes them, normalized once they are on a device.
+        train: images ``(N, S, 3, H, W)``: uint8 from ``collate``, normalized float after ``to``.
         train_boxes: ``(N, S, 4)``, ``x y w h`` in crop pixels.
-        test: images ``(M, S, 3, H, W)``, as those.
+        test: images ``(M, S, 3, H, W)``, as ``train``.
         test_boxes: ``(M, S, 4)``.
         proposals: ``(M, S, P, 4)``.
         overlaps: the proposals' IoU with the target, ``(M, S, P)``.
@@ -53,9 +62,9 @@ class Batch(NamedTuple):
     overlaps: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device, its images normalized there: of 8 bits they are a quarter as large to move."""
-        there = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        return there._replace(train=Pair(*map(_normalized, there.train)), test=Pair(*map(_normalized, there.test)))
+        """Return the batch on a device, its images normalized there; as uint8 they are a quarter as large to move."""
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        return moved._replace(train=Pair(*map(_normalized, moved.train)), test=Pair(*map(_normalized, moved.test)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor changed."""
@@ -70,7 +79,7 @@ class Batch(NamedTuple):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Return the samples side by side on the sequence axis, their images of 8 bits."""
+    """Return the samples stacked on the sequence axis, their images as uint8."""
     return Batch(
         _images([sample.train for sample in samples]),
         _stack([sample.train.boxes for sample in samples]),
@@ -81,36 +90,9 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-class _NumberedSamples(Dataset[Sample]):
-    def __init__(self, sampler: Sampler, first: int, count: int) -> None:
-        self.sampler, self.first, self.count = sampler, first, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.sampler.sample(self.first + index)
-
-
-def batches(sampler: Sampler, sequences: int, *, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-    """Yield the batches of steps ``start`` to ``stop``, normalized; a step's does not depend on where one starts.
-
-    Args:
-        sampler: draws the samples.
-        sequences: samples S in a batch.
-        start: first step.
-        stop: one past the last.
-        workers: processes that prepare batches; 0 prepares them in this one.
-    """
-    numbered = _NumberedSamples(sampler, start * sequences, (stop - start) * sequences)
-    loader = DataLoader(numbered, batch_size=sequences, shuffle=False, num_workers=workers, collate_fn=collate)
-    for batch in loader:
-        yield batch.to(torch.device("cpu"))
-
-
 def _images(crops: list[Crops]) -> Pair[Tensor]:
     def modality(images: list[list[Image]]) -> Tensor:
-        # Every sequence's first frame, then every second one: frames on axis 0, sequences on axis 1.
+        # The first frames of all sequences, then the second ones: frames on axis 0, sequences on axis 1.
         by_frame = [image for frame in zip(*images, strict=True) for image in frame]
         return rearrange(to_pixels(by_frame), "(n s) c h w -> n s c h w", s=len(images))
 
@@ -125,120 +107,111 @@ def _stack(arrays: list[NDArray[np.float64]]) -> Tensor:
     return torch.from_numpy(np.stack(arrays, axis=1)).float()
 
 
-logger = logging.getLogger(__name__)
-
-ATTEMPTS = 10
-"""How many samples in a row may be unreadable; then it is the data, not an image."""
-
-DEATHS = 3
-"""How many workers in a row may die, with no batch between."""
-
-BEYOND = 1 << 48
-"""Stand-ins have numbers that no run comes to, so none is drawn twice."""
-
-
 @dataclass(frozen=True)
-class Share:
-    """The samples of a step that one process takes, in one or more passes.
+class BatchShard:
+    """The samples of each step that one process computes, in one or more passes.
 
     Attributes:
-        sequences: samples of a step, of all processes and passes.
-        passes: how many batches a process makes of its part.
-        ranks: the processes.
+        batch_size: samples per step, over all processes and passes.
+        passes: batches into which a process splits its samples of a step.
+        distributed: this process among all.
     """
 
-    sequences: int
-    passes: int
-    ranks: DistributedContext
+    batch_size: int
+    passes: int = 1
+    distributed: DistributedContext = field(default_factory=DistributedContext)
 
     @classmethod
-    def of(cls, settings: TrainingSettings, ranks: DistributedContext) -> Share:
-        """Return a process's share.
+    def of(cls, settings: TrainingSettings, distributed: DistributedContext) -> BatchShard:
+        """Return a process's shard.
 
         Raises:
-            DataError: the batch can't be shared out equally.
+            DataError: the batch can't be divided equally.
         """
-        parts = settings.accumulate * ranks.count
-        if settings.sequences % parts:
+        divisor = settings.grad_accumulation * distributed.count
+        if settings.batch_size % divisor:
             raise DataError(
-                f"training.sequences: expected a multiple of {parts} "
-                f"(processes: {ranks.count}, passes of each: {settings.accumulate}), got {settings.sequences}"
+                f"training.batch_size: expected a multiple of {divisor} (processes: {distributed.count}, passes of "
+                f"each: {settings.grad_accumulation}), got {settings.batch_size}"
             )
-        return cls(settings.sequences, settings.accumulate, ranks)
+        return cls(settings.batch_size, settings.grad_accumulation, distributed)
 
     @property
     def size(self) -> int:
-        """Samples of a pass."""
-        return self.sequences // (self.passes * self.ranks.count)
+        """Samples per pass."""
+        return self.batch_size // (self.passes * self.distributed.count)
 
-    def number(self, index: int) -> int:
+    def sample_number(self, index: int) -> int:
         """Return the number of this process's sample ``index``, counted over all steps."""
-        batch, place = divmod(index, self.size)
+        batch, position = divmod(index, self.size)
         step, turn = divmod(batch, self.passes)
-        return step * self.sequences + (place * self.passes + turn) * self.ranks.count + self.ranks.rank
+        within = (position * self.passes + turn) * self.distributed.count + self.distributed.rank
+        return step * self.batch_size + within
 
 
-class Loaded(NamedTuple):
-    """What one pass learns from.
+class LoadedBatch(NamedTuple):
+    """The batch of one pass.
 
     Attributes:
         batch: its samples.
-        replaced: for each sample that stands in for one that can't be read, why.
+        replaced: for each sample that had to be replaced, the reason.
     """
 
     batch: Batch
     replaced: list[str]
 
 
-class Loader:
-    """Prepares a process's batches, in workers that are started again when they die.
+class BatchLoader:
+    """Prepares a process's batches, and restarts its workers if one dies.
+
+    A step's batch depends on the sampler and the step's number only, not on workers or on the first step.
 
     Args:
         sampler: draws the samples.
-        share: which of them.
-        workers: processes that prepare batches; 0 prepares them in this one.
+        shard: the samples to load.
+        workers: processes that prepare batches; 0 prepares them in this process.
 
     Attributes:
-        deaths: how often workers were started again.
+        restarts: how often workers were restarted.
     """
 
-    def __init__(self, sampler: Samples, share: Share, *, workers: int = 0) -> None:
-        self.sampler, self.share, self.workers = sampler, share, workers
-        self.deaths = 0
+    def __init__(self, sampler: Samples, shard: BatchShard, *, workers: int = 0) -> None:
+        self.sampler, self.shard, self.workers = sampler, shard, workers
+        self.restarts = 0
 
-    def batches(self, start: int, stop: int) -> Iterator[Loaded]:
-        """Yield the batches of steps ``start`` to ``stop``, one for each pass.
+    def batches(self, start: int, stop: int) -> Iterator[LoadedBatch]:
+        """Yield the batches of steps ``start`` to ``stop - 1``, one for each pass.
 
         Raises:
-            DataError: nothing can be read, or workers die again and again.
+            DataError: no sample can be read, or workers die again and again.
         """
-        done, end = start * self.share.passes, stop * self.share.passes
-        in_a_row = 0
+        done, end = start * self.shard.passes, stop * self.shard.passes
+        deaths_in_a_row = 0
         while done < end:
             try:
-                for loaded in self._from(done, end):
+                for loaded in self._load(done, end):
                     yield loaded
-                    done, in_a_row = done + 1, 0
+                    done, deaths_in_a_row = done + 1, 0
             except _WorkerDiedError as error:
-                self.deaths, in_a_row = self.deaths + 1, in_a_row + 1
-                if in_a_row == DEATHS:
+                self.restarts, deaths_in_a_row = self.restarts + 1, deaths_in_a_row + 1
+                if deaths_in_a_row == MAX_WORKER_DEATHS:
                     raise DataError(
-                        f"training.workers: {DEATHS} times in a row a worker died ({error}); is memory short? "
-                        "fewer training.workers need less, and the run goes on from its checkpoint"
+                        f"training.workers: a worker died {MAX_WORKER_DEATHS} times in a row ({error}); it may lack "
+                        "memory: use fewer training.workers, the run resumes from its checkpoint"
                     ) from error
-                logger.warning("a process that prepared batches died and is started again (%s)", error)
+                logger.warning("a worker that prepares batches died and is restarted (%s)", error)
 
-    def _from(self, done: int, end: int) -> Iterator[Loaded]:
-        size = self.share.size
-        samples = _Samples(self.sampler, self.share, done * size, (end - done) * size)
+    def _load(self, start: int, end: int) -> Iterator[LoadedBatch]:
+        """Yield batches ``start`` to ``end - 1``, counted in passes."""
+        size = self.shard.size
         loader = DataLoader(
-            samples,
+            _NumberedSamples(self.sampler, self.shard, start * size, (end - start) * size),
             batch_size=size,
             num_workers=self.workers,
-            collate_fn=_collate,
-            worker_init_fn=_begin_worker,
+            collate_fn=_collate_readable,
+            worker_init_fn=_initialize_worker,
         )
-        with _quiet_children():
+        with _keep_child_handler():
             iterator = iter(loader)
         while True:
             try:
@@ -246,7 +219,7 @@ class Loader:
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                if not self.workers or not _tells_of_death(error):
+                if not self.workers or not _is_worker_death(error):
                     raise
                 raise _WorkerDiedError(str(error).split("\n", maxsplit=1)[0]) from error
             if isinstance(loaded, str):
@@ -254,52 +227,53 @@ class Loader:
             yield loaded
 
 
-def _tells_of_death(error: Exception) -> bool:
-    """Whether a worker is gone, and not an error of its own passed on; its last batch may have broken off."""
+class _WorkerDiedError(Exception):
+    """A process that prepares batches ended."""
+
+
+def _is_worker_death(error: Exception) -> bool:
+    """Return whether an error means that a worker ended; PyTorch passes on a worker's own errors as "Caught ..."."""
     text = str(error)
+    # OSError and EOFError come from a batch that broke off in the middle.
     return not text.startswith("Caught ") and (
         text.startswith("DataLoader worker") or not isinstance(error, RuntimeError)
     )
 
 
-class _WorkerDiedError(Exception):
-    """A process that prepared batches is gone."""
+_ReadResult = tuple[Sample | None, list[str]]
+"""A sample, or None if none could be read; and the reason of each failed attempt."""
 
 
-_Read = tuple["Sample | None", "list[str]"]
-"""A sample, if one could be read, and why others could not."""
-
-
-class _Samples(Dataset[_Read]):
-    def __init__(self, sampler: Samples, share: Share, first: int, count: int) -> None:
-        self.sampler, self.share, self.first, self.count = sampler, share, first, count
+class _NumberedSamples(Dataset[_ReadResult]):
+    def __init__(self, sampler: Samples, shard: BatchShard, first: int, count: int) -> None:
+        self.sampler, self.shard, self.first, self.count = sampler, shard, first, count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> _Read:
-        number = self.share.number(self.first + index)
-        broken: list[str] = []
-        for attempt in range(ATTEMPTS):
+    def __getitem__(self, index: int) -> _ReadResult:
+        number = self.shard.sample_number(self.first + index)
+        failures: list[str] = []
+        for attempt in range(MAX_READ_ATTEMPTS):
             try:
-                return self.sampler.sample(number + attempt * BEYOND), broken
+                return self.sampler.sample(number + attempt * REPLACEMENT_OFFSET), failures
             except DataError as error:
-                broken.append(str(error))
-        return None, broken
+                failures.append(str(error))
+        return None, failures
 
 
-def _collate(samples: list[_Read]) -> Loaded | str:
-    """Return the samples as a batch; or why there is none, which as an error would lose its class on the way."""
-    read = []
-    for sample, broken in samples:
+def _collate_readable(results: list[_ReadResult]) -> LoadedBatch | str:
+    """Return the samples as a batch, or the reason why there is none: a raised error would lose its class."""
+    samples = []
+    for sample, failures in results:
         if sample is None:
-            return f"{ATTEMPTS} samples in a row can't be read, the first because of {broken[0]}"
-        read.append(sample)
-    return Loaded(collate(read), [reason for _, broken in samples for reason in broken])
+            return f"can't read {MAX_READ_ATTEMPTS} samples in a row, the first because of {failures[0]}"
+        samples.append(sample)
+    return LoadedBatch(collate(samples), [reason for _, failures in results for reason in failures])
 
 
-def _begin_worker(_: int) -> None:
-    """Let a worker be ended as its parent wants, which alone finishes what is under way; and keep to one core."""
+def _initialize_worker(_: int) -> None:
+    """Use one core, ignore Ctrl-C (the parent finishes its step first), and end at other signals."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in TERMINATION_SIGNALS[1:]:
@@ -307,16 +281,19 @@ def _begin_worker(_: int) -> None:
 
 
 @contextmanager
-def _quiet_children() -> Iterator[None]:
-    """Keep PyTorch from raising a worker's death wherever this process is, in the midst of a step perhaps.
+def _keep_child_handler() -> Iterator[None]:
+    """Keep this process's SIGCHLD handler.
 
-    It is noticed where the next batch is waited for.
+    PyTorch's own raises a worker's death at once, in the middle of a step. Without it the death is noticed when the
+    next batch is due. Windows has no SIGCHLD.
     """
-    number = getattr(signal, "SIGCHLD", None)  # Windows has no such signal
-    before = None if number is None else signal.getsignal(number)
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None:
+        yield
+        return
+    before = signal.getsignal(number)
     try:
         yield
     finally:
-        if number is not None:
-            with suppress(ValueError):  # outside the main thread PyTorch sets none either
-                signal.signal(number, before)
+        with suppress(ValueError):  # outside the main thread, where PyTorch sets no handler either
+            signal.signal(number, signal.SIG_DFL if before is None else before)

@@ -1,4 +1,4 @@
-"""What training may learn from: synthetic video, video composed from real pairs, or labeled sequences."""
+"""Sequences for training: synthetic video, video composed from real pairs, or labeled sequences."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mmdistill.toolkit.datasets.image_pairs.scanning import is_modality
 from mmdistill.toolkit.sequence import TrackingSequence
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
-"""Video composed from real pairs: larger than the procedural default, because the pairs are."""
+"""Settings of video composed from real pairs; frames are larger than the procedural default, as the pairs are."""
 
 MAX_TEXT_FILES = 20
-"""How many text files of a folder are looked into for boxes."""
+"""Number of text files per folder that are searched for boxes."""
 
 
 def training_sequences(
@@ -36,30 +36,30 @@ def training_sequences(
     side_by_side: bool = False,
     data_issues: DataIssues | None = None,
 ) -> Sequence[TrackingSequence]:
-    """Return the sequences that ``data`` names.
+    """Return the training sequences of a data source.
 
     Args:
-        data: ``"synthetic"``; or a folder of aligned pairs, as ``open_pairs`` reads it, from which videos are composed;
-            or a folder of labeled sequences; or ``NAME:FOLDER``, a benchmark's copy, such as ``lasher:LasHeR``, of
-            which the training part is taken where it has one.
-        count: how many videos are synthesized or composed.
-        seed: of those videos.
-        hold_out: how many pairs, the last by name, are left for testing.
-        scenes: how many more videos are views of one pair each.
-        rgb: folder of RGB images of pairs, with ``tir`` in place of ``data``.
-        tir: folder of TIR images of pairs.
-        side_by_side: whether each image of the folder holds both modalities.
-        data_issues: where is noted what is odd about the data, and how many of a benchmark's sequences are used.
+        data: ``"synthetic"``; a folder of aligned pairs for composed video, in any layout of ``open_pairs``; a folder
+            of labeled sequences; or ``NAME:FOLDER``, a benchmark's folder, for example ``lasher:LasHeR``, with its
+            training split if it has one.
+        count: number of synthetic or composed videos.
+        seed: seed of these videos.
+        hold_out: number of pairs to leave for testing, the last by name.
+        scenes: number of additional videos that are views of one pair each.
+        rgb: folder of the pairs' RGB images, with ``tir`` instead of ``data``.
+        tir: folder of the pairs' TIR images.
+        side_by_side: each image of the folder has RGB in the left half and TIR in the right half.
+        data_issues: collects the data's issues, and how many of a benchmark's sequences are used.
 
     Raises:
-        DataError: the folder is missing or holds neither pairs nor sequences, or nothing is left of the pairs.
+        DataError: the folder is missing or holds neither pairs nor sequences, or too few pairs are left.
     """
     if data is not None and rgb is None and tir is None and not side_by_side:
         if data == "synthetic":
             return synthetic_sequences(count, seed=seed)
-        name, _, place = data.partition(":")
-        if place and name in get_args(BenchmarkName):
-            opened = open_benchmark(cast(BenchmarkName, name), place, split="train", partial=True)
+        name, _, root = data.partition(":")
+        if root and name in get_args(BenchmarkName):
+            opened = open_benchmark(cast(BenchmarkName, name), root, split="train", partial=True)
             if data_issues is not None:
                 if not opened.coverage.complete:
                     data_issues.add(opened.coverage.line)
@@ -68,14 +68,15 @@ def training_sequences(
         folder = Path(data)
         if not folder.is_dir():
             raise DataError(
-                f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; there is no such folder"
+                f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; the folder doesn't exist"
             )
         if _holds_sequences(folder):
             return read_sequences(folder, data_issues=data_issues)
     try:
         pairs = open_pairs(data, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
     except NoPairsError as error:
-        raise DataError(f"{error}; nor sequences: no folder in it has {' or '.join(ANNOTATIONS)}") from error
+        names = " or ".join(ANNOTATIONS)
+        raise DataError(f"{error}; and no sequences: no folder in it has a file {names}") from error
     _refuse_labels(pairs)
     if data_issues is not None:
         pairs.note_left_out(data_issues)
@@ -84,20 +85,27 @@ def training_sequences(
 
 
 def composed_sequences(
-    pairs: Pairs | str | Path, which: slice, *, count: int, seed: int, length: int = COMPOSED.length
+    pairs: Pairs | str | Path, selection: slice, *, count: int, seed: int, length: int = COMPOSED.length
 ) -> Sequence[TrackingSequence]:
-    """Return videos of ``length`` frames composed from some of a folder's pairs.
+    """Return videos composed from a selection of a folder's pairs.
+
+    Args:
+        pairs: the pairs, or their folder.
+        selection: selects pairs, in the order of their names.
+        count: number of videos.
+        seed: seed of the videos.
+        length: frames of each video.
 
     Raises:
-        DataError: the folder holds no pairs, or too few are left, or one is too small.
+        DataError: the folder holds no pairs, too few are selected, or one is too small.
     """
     if not isinstance(pairs, Pairs):
         pairs = open_pairs(pairs, on_broken="skip")
-    return _composed(pairs[which], count, seed, replace(COMPOSED, length=length))
+    return _composed(pairs[selection], count, seed, replace(COMPOSED, length=length))
 
 
 def _holds_sequences(folder: Path) -> bool:
-    """Return whether a folder, or one in it that is no modality's, has an annotation."""
+    """Return whether a folder, or a subfolder that is not named for a modality, has an annotation."""
     if find_annotation(folder) is not None:
         return True
     children = (child for child in folder.iterdir() if not is_stray(child) and not is_modality(child.name))
@@ -105,15 +113,16 @@ def _holds_sequences(folder: Path) -> bool:
 
 
 def _refuse_labels(pairs: Pairs) -> None:
-    """Raise DataError where boxes lie beside the images of pairs: a benchmark's labels would be lost."""
+    """Raise DataError if there are boxes next to the images of pairs: a benchmark's labels would be lost."""
     for folder in pairs.splits:
         inside = [path for path in folder.iterdir() if is_modality(path.name) and path.is_dir()]
-        for place in (folder, *inside):
-            for path in islice(place.glob("*.txt"), MAX_TEXT_FILES):
+        for parent in (folder, *inside):
+            for path in islice(parent.glob("*.txt"), MAX_TEXT_FILES):
                 if path.is_file() and _starts_with_box(path):
                     names = ", ".join(f"{name}:" for name in get_args(BenchmarkName) if name != "vot")
                     raise DataError(
-                        f"{path}: boxes lie beside the images; a benchmark's copy is given by its name ({names}FOLDER)"
+                        f"{path}: expected images only, got boxes next to them; give a benchmark by name "
+                        f"({names}FOLDER)"
                     )
 
 
@@ -129,6 +138,6 @@ def _starts_with_box(path: Path) -> bool:
 def _composed(pairs: Pairs, count: int, seed: int, settings: SyntheticSettings) -> Sequence[TrackingSequence]:
     if len(pairs) < 2:
         raise DataError(
-            f"{pairs.title}: composing takes at least 2 pairs, one for the scene, one for the target; got {len(pairs)}"
+            f"{pairs.title}: expected at least 2 pairs, one for the scene and one for the target; got {len(pairs)}"
         )
     return synthetic_sequences(count, seed=seed, settings=settings, textures=PairTextures(pairs))

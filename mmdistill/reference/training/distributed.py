@@ -1,4 +1,4 @@
-"""Processes that train together: who one is, what all agree on, and how torchrun's are joined."""
+"""Training in several processes: rank, sums over processes, files written by the first, and torchrun's group."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mmdistill.toolkit.interruption import TERMINATION_SIGNALS
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train together; without a process group it is alone.
+    """This process among all that train together; without a process group it is the only one.
 
     Attributes:
-        rank: which one it is, from 0.
-        count: how many there are.
+        rank: this process's number, from 0.
+        count: number of processes.
     """
 
     rank: int = 0
@@ -32,18 +32,18 @@ class DistributedContext:
 
     @classmethod
     def current(cls) -> DistributedContext:
-        """Return this process's place in PyTorch's process group."""
+        """Return this process's rank in PyTorch's process group."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     @property
     def first(self) -> bool:
-        """Whether this process writes, shows and says what all have done."""
+        """Whether this process writes files, shows progress and logs."""
         return self.rank == 0
 
-    def total(self, *values: float) -> list[float]:
-        """Return each value's sum over all processes; all must ask, and with as many values."""
+    def sum(self, *values: float) -> list[float]:
+        """Return each value's sum over all processes; all must call this with the same number of values."""
         if self.count == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64)
@@ -51,24 +51,24 @@ class DistributedContext:
         return [float(value) for value in summed.tolist()]
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
-        return self.total(flag)[0] > 0
+        """Return whether the flag is set in any process; all must call this."""
+        return self.sum(flag)[0] > 0
 
     def signal(self, received: Collection[int]) -> int:
-        """Return the number of a signal that some process received, the same in all; 0 if none did."""
-        counts = self.total(*(number in received for number in TERMINATION_SIGNALS))
+        """Return the number of a signal that any process received, the same in all processes; 0 if none did."""
+        counts = self.sum(*(number in received for number in TERMINATION_SIGNALS))
         return next((number for number, count in zip(TERMINATION_SIGNALS, counts, strict=True) if count), 0)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """Return the means over all processes of values that all have by the same names."""
-        return dict(zip(values, (total / self.count for total in self.total(*values.values())), strict=True))
+        """Return each value's mean over all processes; all must call this with the same names."""
+        return dict(zip(values, (summed / self.count for summed in self.sum(*values.values())), strict=True))
 
     @contextmanager
     def hold(self, folder: Path) -> Iterator[None]:
-        """Keep other runs out of a folder until the block ends; the first process holds the lock for all.
+        """Lock a folder against other runs until the block ends; the first process holds the lock.
 
         Raises:
-            DataError: another run is writing there, in all processes.
+            DataError: another run writes there; raised in all processes.
             OSError: the folder can't be written.
         """
         failure = self.write(lambda: acquire_lock(folder / LOCK_FILE_NAME))
@@ -81,10 +81,10 @@ class DistributedContext:
                 release_lock(folder / LOCK_FILE_NAME)
 
     def write(self, action: Callable[[], None]) -> OSError | None:
-        """Let the first process write, and tell all why it could not.
+        """Let the first process write, and return in all processes the error if it can't.
 
         Raises:
-            DataError: the first process refused to write, in all processes.
+            DataError: the first process raised it; raised in all processes.
         """
         failed: OSError | None = None
         refused: DataError | None = None
@@ -95,36 +95,36 @@ class DistributedContext:
                 failed = error
             except DataError as error:
                 refused = error
-        failures, refusals = self.total(failed is not None, refused is not None)
+        failures, refusals = self.sum(failed is not None, refused is not None)
         if refusals:
-            raise refused or DataError("the first process could not write, as it says")
-        return failed or (OSError("the first process could not write") if failures else None)
+            raise refused or DataError("the first process can't write; see its message")
+        return failed or (OSError("the first process can't write; see its message") if failures else None)
 
 
 def join(device: str) -> torch.device:
-    """Join the processes that torchrun started, if it did, and return the device of this one.
+    """Join torchrun's process group, if torchrun started this process, and return this process's device.
 
     Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"auto"``; each of several processes takes a GPU of its own.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``; each of several processes uses a GPU of its own.
 
     Raises:
-        DataError: no such device, or more processes than GPUs.
+        DataError: the device is missing, or there are more processes than GPUs.
     """
-    place = choose_device(device)
+    chosen = choose_device(device)
     if not (dist.is_available() and dist.is_torchelastic_launched()):
-        return place
-    if place.type == "cuda":
+        return chosen
+    if chosen.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
-            raise DataError(f"torchrun: expected a GPU for each process, got {torch.cuda.device_count()} GPUs here")
-        place = torch.device("cuda", local)
-        torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
-    return place
+            raise DataError(f"torchrun: expected one GPU for each process, got {torch.cuda.device_count()} GPUs")
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    return chosen
 
 
 def leave() -> None:
-    """Part from the others in good order; after an error torchrun ends them all."""
+    """Leave torchrun's process group at the end of a run; after an error torchrun ends all processes."""
     if dist.is_available() and dist.is_initialized():
-        gc.collect()  # stages wrapped for the group go before it: PyTorch can wait for ever otherwise
+        gc.collect()  # delete DistributedDataParallel modules before their group; PyTorch may hang otherwise
         dist.destroy_process_group()

@@ -1,8 +1,6 @@
-"""DiMP's training samples: reference and test crops of one sequence, jittered, with labels and proposals.
+"""DiMP's training samples: jittered reference and test crops of one sequence, with boxes and box proposals.
 
-Sample k of a seed is always the same, whoever asks for it and when: a run that was stopped goes on where it was.
-
-Box proposals around a target, for training the IoU-Net.
+A sample depends on the seed and its number only, so that a resumed run sees the same samples.
 """
 
 from __future__ import annotations
@@ -25,12 +23,13 @@ from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, compl
 
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How proposals are drawn.
+    """Settings of the box proposals that train the IoU-Net.
 
     Attributes:
         count: proposals per frame.
-        deviations: one is drawn per proposal: Gaussian noise of it on center and log size, relative to the box.
-        minimum_iou: a proposal of less overlap is drawn again, a little closer.
+        deviations: standard deviations of the Gaussian noise on center and log size, relative to the box; each
+            proposal draws one of them.
+        minimum_iou: a proposal with a smaller IoU is drawn again, with a smaller deviation.
     """
 
     count: Annotated[int, Range(1, 10_000)] = 8
@@ -48,24 +47,24 @@ def propose(
     target = np.asarray(box, dtype=np.float64)
     deviation = generator.choice(settings.deviations, size=settings.count)
     proposals, overlap = np.empty((settings.count, 4)), np.zeros(settings.count)
-    missing = np.ones(settings.count, dtype=bool)
-    while missing.any():
-        noise = deviation[missing, None] * generator.normal(size=(int(missing.sum()), 4))
+    rejected = np.ones(settings.count, dtype=bool)
+    while rejected.any():
+        noise = deviation[rejected, None] * generator.normal(size=(int(rejected.sum()), 4))
         center = centers(target) + noise[:, :2] * np.sqrt(target[2] * target[3])
-        proposals[missing] = from_center(center, target[2:] * np.exp(noise[:, 2:]))
+        proposals[rejected] = from_center(center, target[2:] * np.exp(noise[:, 2:]))
         overlap = intersection_over_union(proposals, target)
-        missing = overlap < settings.minimum_iou
-        deviation *= 0.9  # so that it ends, whatever the box
+        rejected = overlap < settings.minimum_iou
+        deviation *= 0.9  # so that the loop ends for any box
     return proposals, overlap
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """How far a crop is off its target.
+    """Random offset and scale of a crop relative to its target.
 
     Attributes:
-        center: the offset is uniform within half of this times the square root of the target's area, per axis.
-        scale: deviation of the log-normal factor on the target's size.
+        center: the offset per axis is uniform within +- half of this times the square root of the target's area.
+        scale: standard deviation of the logarithm of the factor on the target's size.
     """
 
     center: Annotated[float, Range(0, 100)]
@@ -77,20 +76,20 @@ class Jitter:
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How samples are drawn; the defaults are DiMP's.
+    """Settings of the samples; the defaults are DiMP's.
 
     Attributes:
-        train_frames: reference frames a sample.
-        test_frames: test frames a sample.
-        gap: how many frames apart the frames of a sample may be from its middle.
-        train_jitter: of the reference crops.
-        test_jitter: of the test crops.
-        gray: probability that all RGB crops of a sample lose their color.
+        train_frames: reference frames per sample.
+        test_frames: test frames per sample.
+        gap: maximum distance of a sample's frames from its middle frame, in frames.
+        train_jitter: jitter of the reference crops.
+        test_jitter: jitter of the test crops.
+        gray: probability that all RGB crops of a sample are converted to gray.
         brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
-        contrast: deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
-        swap: probability that the modalities of a sample change places, so that a tracker of one learns from both; DiMP
-            has but one.
-        proposals: how the IoU-Net's boxes are drawn.
+        contrast: standard deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
+        swap: probability that a sample's modalities are swapped, so that a tracker of one modality learns from both;
+            DiMP has one modality.
+        proposals: settings of the IoU-Net's box proposals.
     """
 
     train_frames: Annotated[int, Range(1, 1000)] = 3
@@ -109,7 +108,7 @@ class SampleSettings:
 
 
 class Crops(NamedTuple):
-    """Crops of one sequence and the target in them.
+    """Crops of one sequence, and the target's boxes.
 
     Attributes:
         images: N pairs of crops ``(size, size, 3)``.
@@ -137,7 +136,7 @@ class Sample(NamedTuple):
 
 
 class Samples(Protocol):
-    """Numbered samples: one number always stands for the same."""
+    """A source of numbered samples: the same number always gives the same sample."""
 
     def sample(self, number: int) -> Sample:
         """Return sample ``number``."""
@@ -148,14 +147,14 @@ class Sampler:
     """Draws samples from sequences.
 
     Args:
-        sequences: where from; each is drawn equally often.
-        crop_size: side of the crops, crop pixels.
+        sequences: each is drawn equally often.
+        crop_size: side of the crops in pixels.
         search_area: the crop's side relative to the target's.
-        settings: how.
-        seed: together with a sample's number it decides everything.
+        settings: jitter, augmentation and proposals.
+        seed: a sample depends on this seed and its number only.
 
     Raises:
-        DataError: no sequences, or one without a labeled frame.
+        DataError: there are no sequences, or one has no labeled frame.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class Sampler:
         seed: int = 0,
     ) -> None:
         if not sequences:
-            raise DataError("training data: no sequences were found")
+            raise DataError("training data: expected at least one sequence, got none")
         self.sequences, self.crop_size, self.search_area = sequences, crop_size, search_area
         self.settings, self.seed = settings or SampleSettings(), seed
         self._usable = [_usable_frames(sequence) for sequence in sequences]
@@ -176,12 +175,12 @@ class Sampler:
     def sample(self, number: int) -> Sample:
         """Return sample ``number``."""
         generator = np.random.default_rng((self.seed, number))
-        which = int(generator.integers(len(self.sequences)))
-        sequence, settings = self.sequences[which], self.settings
-        chosen = self._choose_frames(self._usable[which], generator)
+        index = int(generator.integers(len(self.sequences)))
+        sequence, settings = self.sequences[index], self.settings
+        chosen = self._choose_frames(self._usable[index], generator)
         gray = generator.random() < settings.gray
         swapped = settings.swap > 0 and generator.random() < settings.swap
-        frames = [(_in_order(sequence.frame(index), swapped), sequence.boxes[index]) for index in chosen]
+        frames = [(_ordered(sequence.frame(frame), swapped), sequence.boxes[frame]) for frame in chosen]
         train = self._crops(frames[: settings.train_frames], settings.train_jitter, gray, generator)
         test = self._crops(frames[settings.train_frames :], settings.test_jitter, gray, generator)
         drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
@@ -209,8 +208,8 @@ class Sampler:
             side = np.sqrt(size.prod())
             offset = jitter.center * side * (generator.random(2) - 0.5)
             geometry = crop_geometry(centers(box) + offset, self.search_area * side, self.crop_size)
-            present = complete(frame, where="training frame")
-            for modality, image, crops in zip(Pair._fields, present, images, strict=True):
+            pair = complete(frame, where="training frame")
+            for modality, image, crops in zip(Pair._fields, pair, images, strict=True):
                 crop = cut(image, geometry)
                 if gray and modality == "rgb":
                     crop = _gray(crop)
@@ -221,8 +220,8 @@ class Sampler:
         return Crops(images, np.stack(boxes))
 
 
-def _in_order(frame: FramePair, swapped: bool) -> FramePair:
-    """Return a frame, or one whose images changed places: RGB without its color, for TIR has none."""
+def _ordered(frame: FramePair, swapped: bool) -> FramePair:
+    """Return a frame pair, if swapped with TIR as RGB and gray RGB as TIR."""
     if not swapped:
         return frame
     return Pair(frame.tir, None if frame.rgb is None else _gray(frame.rgb))
@@ -233,7 +232,7 @@ def _gray(image: Image) -> Image:
 
 
 def _contrasted(crop: Image, deviation: float, generator: np.random.Generator) -> Image:
-    """Return a crop with its contrast about its mean multiplied by a log-normal factor."""
+    """Return a crop with its contrast around its mean multiplied by a log-normal factor."""
     if not deviation:
         return crop
     factor, mean = float(np.exp(deviation * generator.normal())), float(crop.mean())
@@ -245,5 +244,5 @@ def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:
     boxes = sequence.boxes
     usable = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
     if not len(usable):
-        raise DataError(f"{sequence.name}: no frame has a box to learn from")
+        raise DataError(f"{sequence.name}: expected at least one frame with a finite box of positive size, got none")
     return usable

@@ -1,4 +1,4 @@
-"""How a run is trained; saved with its checkpoint."""
+"""Settings of a training run, saved with its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed, c
 Rate = Annotated[float, Range(0, 100)]
 
 IDENTITY_FIELDS = frozenset(
-    {"steps", "sequences", "accumulate", "sync_batch_norm", "algorithm", "learning_rates", "weight_decay"}
-    | {"warmup_steps", "decay_every", "decay_factor", "gradient_limit", "frozen_statistics", "frozen_trunk"}
-    | {"statistics_until", "precision", "seed", "samples"}
+    {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
+    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "freeze_bn", "freeze_trunk"}
+    | {"freeze_bn_after", "precision", "seed", "samples"}
 )
-"""The fields of ``TrainingSettings`` that change what is trained: a run goes on only with the same."""
+"""Fields of ``TrainingSettings`` that change the result: a run resumes only with the same values."""
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """The learning rate of each part; DiMP's by default, for a trunk that was trained on ImageNet.
+    """The learning rate of each part; the defaults are DiMP's, for a trunk trained on ImageNet.
 
     Attributes:
         trunk: the feature extractor.
-        fusion: how the modalities are fused.
+        fusion: the fusion of the modalities.
         classifier: classification features and filter initializer.
         optimizer: the filter optimizer's own parameters.
         iou_net: the box estimation.
-        distillation: what only training needs: ABF chains, adaptors and the rivals' regressors.
+        distillation: modules used in training only: ABF chains, adaptors and the baselines' regressors.
     """
 
     trunk: Rate = 2e-4
@@ -44,52 +44,52 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long, how fast and on what a run learns; the defaults are DiMP's 50 epochs of 26,000 samples.
+    """Length, batches and learning rates of a run; the defaults are DiMP's 50 epochs of 26,000 samples.
 
     Attributes:
-        steps: training steps in all.
-        sequences: sequences in a batch, whoever computes it: processes and passes share it out.
-        accumulate: in how many passes a process computes its part of a batch, whose gradients are added up.
-        sync_batch_norm: whether the processes' batch norm shares its statistics; on GPUs alone.
-        algorithm: ``"adam"`` or ``"adamw"``.
-        learning_rates: per part.
-        weight_decay: of AdamW.
-        warmup_steps: over how many steps the learning rates rise from zero.
-        decay_every: after how many steps the learning rates fall; 0 for a cosine from start to end instead.
-        decay_factor: what they are multiplied by then.
-        gradient_limit: the gradient's norm is clipped to this; 0 for no limit.
-        frozen_statistics: whether the trunk's batch norm keeps its running statistics, as a folded trunk must.
-        frozen_trunk: whether the trunk is not trained at all.
-        statistics_until: from this step on the network's batch norm keeps its running statistics, as in tracking; None
-            for never. A run with a few sequences a batch needs it for its last third or so.
+        steps: number of training steps.
+        batch_size: samples per batch, over all processes and passes.
+        grad_accumulation: passes in which a process computes its part of a batch; their gradients are added.
+        sync_batch_norm: share batch-norm statistics between processes; GPUs only.
+        optimizer: ``"adam"`` or ``"adamw"``.
+        learning_rates: one for each part.
+        weight_decay: AdamW's weight decay.
+        warmup_steps: steps in which the learning rates rise from zero.
+        decay_every: steps after which the learning rates fall; 0 for a cosine from start to end.
+        decay_factor: factor on the learning rates at each fall.
+        clip_grad_norm: limit of the gradient's norm; 0 for no limit.
+        freeze_bn: keep the running statistics of the trunk's batch norm, as a trunk with folded batch norm requires.
+        freeze_trunk: do not train the trunk.
+        freeze_bn_after: step from which all batch norm of the network keeps its running statistics, as in tracking;
+            None for never. With a few samples per batch, the last third of a run needs it.
         checkpoint_every: steps between checkpoints. Does not change results.
-        skipped_limit: after how many steps in a row that were skipped, because their loss or gradient was not finite,
-            a run stops. Does not change results.
-        replaced_limit: how many samples may be replaced by others, because their images can't be read, before a run
-            stops. Does not change results.
-        precision: ``"float32"``, or ``"bfloat16"`` for autocast: about twice as fast where the processor has it.
+        max_skipped: a run stops after this many skipped steps in a row; a step is skipped if its loss or gradient is
+            not finite. Does not change results.
+        max_replaced: a run stops if more samples than this had to be replaced because an image can't be read. Does not
+            change results.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast, about twice as fast on processors that support it.
         workers: processes that prepare batches; 0 for none. Does not change results.
-        seed: of the samples and of the network's initial weights.
+        seed: seed of the samples and of the network's initial weights.
         samples: how samples are drawn.
     """
 
     steps: PositiveInt = 50_000
-    sequences: Annotated[int, Range(1, 10**6)] = 26
-    accumulate: Annotated[int, Range(1, 10**6)] = 1
+    batch_size: Annotated[int, Range(1, 10**6)] = 26
+    grad_accumulation: Annotated[int, Range(1, 10**6)] = 1
     sync_batch_norm: bool = False
-    algorithm: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rates: LearningRates = field(default_factory=LearningRates)
     weight_decay: Annotated[float, Range(0, 1000)] = 1e-4
     warmup_steps: NonNegativeInt = 0
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
-    gradient_limit: Annotated[float, Range(0, 10**9)] = 0.0
-    frozen_statistics: bool = False
-    frozen_trunk: bool = False
-    statistics_until: NonNegativeInt | None = None
+    clip_grad_norm: Annotated[float, Range(0, 10**9)] = 0.0
+    freeze_bn: bool = False
+    freeze_trunk: bool = False
+    freeze_bn_after: NonNegativeInt | None = None
     checkpoint_every: PositiveInt = 500
-    skipped_limit: PositiveInt = 5
-    replaced_limit: NonNegativeInt = 1000
+    max_skipped: PositiveInt = 5
+    max_replaced: NonNegativeInt = 1000
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: Annotated[int, Range(0, 1024)] = 0
     seed: Seed = 0
@@ -99,5 +99,5 @@ class TrainingSettings:
         check_fields(self)
 
     def identity(self) -> dict[str, object]:
-        """Return what changes the result, by name."""
+        """Return the settings that change the result, by name."""
         return {name: value for name, value in asdict(self).items() if name in IDENTITY_FIELDS}

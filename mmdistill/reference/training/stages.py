@@ -1,46 +1,108 @@
-"""The stages of CMD's training: a teacher (or a plain student) alone, then a student beside a frozen teacher.
-
-What every stage of training is to the loop.
-"""
+"""The stages of CMD's training: a network alone, or a student with a frozen teacher; and DiMP's tracking loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, SCFDLoss, Terms, path_entropy
-from mmdistill.interaction import Interaction
-from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
-from mmdistill.reference.training.baselines import FEATURE_RIVALS, FeatureBaseline, KnowledgeDistillation, Rival
+from mmdistill import FusedPaths, Terms, path_entropy
+from mmdistill._numerics import hinge_residual, to_float32
+from mmdistill.reference.models.config import NetworkSettings
+from mmdistill.reference.models.dimp_classifier import gaussian_label
+from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.optimizer import prepare_network
+from mmdistill.reference.training.distillation import (
+    DistillationFeatures,
+    DistillationSettings,
+    Teacher,
+    baseline_losses,
+    check_networks,
+    cmd_loss,
+)
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.teacher import DistillationFeatures, Teacher
-from mmdistill.reference.training.tracking_loss import TrackingLossSettings, labels, tracking_loss
-from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.ranges import NON_EMPTY, Weight, check_fields
+from mmdistill.toolkit.ranges import Range, Weight, check_fields
+
+
+@dataclass(frozen=True)
+class TrackingLossSettings:
+    """Weights of the tracking loss; the defaults are DiMP's.
+
+    Attributes:
+        box: weight of the squared error of the predicted IoU, which is on the scale -1 to 1.
+        last: weight of the last filter iterate's scores.
+        first: weight of the initial filter's scores.
+        middle: weight of the iterates in between, as a mean over them.
+        threshold: labels below it are background: only positive scores are errors there.
+    """
+
+    box: Weight = 1.0
+    last: Weight = 100.0
+    first: Weight = 100.0
+    middle: Weight = 400.0
+    threshold: Annotated[float, Range(0, 1)] = 0.05
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def score_labels(boxes: Tensor, settings: NetworkSettings) -> Tensor:
+    """Return the Gaussian labels ``(M, S, H', W')`` of target boxes ``(M, S, 4)``, ``x y w h`` in crop pixels."""
+    size = (settings.score_size, settings.score_size)
+    return gaussian_label(boxes, size, settings.crop_size / settings.feature_size, settings.label_sigma_cells)
+
+
+def tracking_loss(predictions: Predictions, batch: Batch, label: Tensor, settings: TrackingLossSettings) -> Terms:
+    """Return DiMP's training loss, CMD's L_original: terms ``box``, ``last``, ``first`` and ``middle``.
+
+    Predictions without scores have the term ``box`` only.
+
+    Args:
+        predictions: the network's output on the batch.
+        batch: for the proposals' overlaps.
+        label: the test frames' Gaussian labels ``(M, S, H', W')``.
+        settings: weights and threshold.
+    """
+    box = (to_float32(predictions.iou) - (2 * batch.overlaps - 1)).square().mean()
+    if predictions.scores is None:
+        return Terms.weighted((settings.box, Terms.summed(box=box)))
+    residual = hinge_residual(predictions.scores, label.expand_as(predictions.scores), settings.threshold)
+    iterates = residual.square().flatten(1).mean(dim=1)
+    terms = {"box": box, "last": iterates[-1], "first": iterates[0]}
+    if len(iterates) > 2:
+        terms["middle"] = iterates[1:-1].mean()
+    weights = asdict(settings)
+    return Terms.weighted(*((weights[name], Terms.summed(**{name: value})) for name, value in terms.items()))
+
+
+def prepare_network(network: TrackerNetwork, settings: TrainingSettings) -> None:
+    """Put the network into training mode, except what the settings freeze in its trunks."""
+    network.train()
+    for trunk in network.trunks.values():
+        trunk.requires_grad_(not settings.freeze_trunk)
+        if settings.freeze_bn or settings.freeze_trunk:
+            trunk.eval()
 
 
 class Stage(nn.Module):
-    """A network that is trained, and its loss.
+    """A network to train, and its loss.
 
     Attributes:
-        network: what is trained, and saved at the end.
-        logged: of the last forward pass, scalars by name that the log has beside the terms.
+        network: the network that is trained, and saved at the end.
+        logged: scalars of the last forward pass, by name, for the log.
     """
 
     network: TrackerNetwork
     logged: Mapping[str, Tensor] = {}
 
     def prepare(self, settings: TrainingSettings) -> None:
-        """Put into training mode what learns, and freeze the rest; called once, before the optimizer is made."""
+        """Put trained modules into training mode and freeze all others; called once, before the optimizer is built."""
         prepare_network(self.network, settings)
 
     def settings(self) -> dict[str, object]:
-        """Return all settings by name; a run goes on only with the same."""
+        """Return all settings by name; a run resumes only with the same settings."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Terms:
@@ -48,7 +110,7 @@ class Stage(nn.Module):
         raise NotImplementedError
 
     def log_selection(self, levels: Sequence[FusedPaths]) -> None:
-        """Have the entropy of the path weights logged, mean over samples, for each level with several paths."""
+        """Log the entropy of the path weights, mean over samples, for each level with several paths."""
         self.logged = {
             f"entropy level {number + 1}": path_entropy(level.weights.detach()).mean()
             for number, level in zip(FUSED_LEVELS, levels, strict=True)
@@ -56,44 +118,12 @@ class Stage(nn.Module):
         }
 
 
-Part = Literal["scfd", "mpsd", "hfrd"]
-"""CMD's parts."""
-
-
-@dataclass(frozen=True)
-class DistillationSettings:
-    """What a student is distilled with: parts of CMD or its rivals; the defaults are the paper's, but for alpha.
-
-    The paper's alpha is 0.001. The losses are means, which it makes about a hundredth of the tracking loss, or less,
-    and they do nothing (docs/losses.md, "Which alpha and beta").
-
-    Attributes:
-        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"``, and of CMD's rivals ``"kd"``, ``"fitnets"``, ``"review"``,
-            ``"md"``.
-        alpha: weight of what compares features: SCFD, MPSD and the rivals but KD.
-        beta: weight of what compares scores: HFRD and KD.
-        interaction: SCFD's at each level, shallow to deep; AFD, SED and CED of CMD Table 2 have one at all levels.
-        shared_chain: one ABF chain for both modalities.
-        residual: HFRD's residual.
-    """
-
-    parts: Annotated[tuple[Part | Rival, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
-    alpha: Weight = 100.0
-    beta: Weight = 100.0
-    interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
-    shared_chain: bool = False
-    residual: Literal["mse", "hinge"] = "mse"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-class AloneStage(Stage):
-    """A network trained with the tracking loss alone.
+class SupervisedStage(Stage):
+    """A network trained with the tracking loss only.
 
     Args:
-        network: what is trained.
-        tracking: the tracking loss's weights.
+        network: the network to train.
+        tracking: weights of the tracking loss.
     """
 
     def __init__(self, network: TrackerNetwork, tracking: TrackingLossSettings | None = None) -> None:
@@ -102,30 +132,30 @@ class AloneStage(Stage):
         self.tracking = tracking or TrackingLossSettings()
 
     def settings(self) -> dict[str, object]:
-        """Return all settings by name; a run goes on only with the same."""
+        """Return all settings by name; a run resumes only with the same settings."""
         return {"network": asdict(self.network.settings), "tracking": asdict(self.tracking)}
 
     def forward(self, batch: Batch) -> Terms:
         """Return the tracking loss's terms on a batch."""
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         self.log_selection(predictions.test.paths)
-        return tracking_loss(predictions, batch, labels(batch.test_boxes, self.network.settings), self.tracking)
+        return tracking_loss(predictions, batch, score_labels(batch.test_boxes, self.network.settings), self.tracking)
 
 
 class DistilledStage(Stage):
-    """A student trained with the tracking loss and CMD, or its rivals, beside a frozen teacher (CMD eq. 14).
+    """A student trained with the tracking loss, and CMD or baselines, from a frozen teacher (CMD eq. 14).
 
-    The student is distilled on the test frames. The teacher is put into evaluation mode and stays there; it gets no
-    gradient, and it is no part of this module's parameters or state.
+    Features are compared on the test frames. The teacher stays in evaluation mode and gets no gradient. It is no part
+    of this module's parameters or state.
 
     Args:
-        student: what is trained.
-        teacher: what it learns from, on the device where it is to compute; crops and filters of the student's size.
-        tracking: the tracking loss's weights.
-        distillation: which parts of CMD, which rivals, and their weights.
+        student: the network to train.
+        teacher: the teacher on its device; its crops and filters have the student's size.
+        tracking: weights of the tracking loss.
+        distillation: parts of CMD, baselines, and their weights.
 
     Raises:
-        DataError: teacher and student don't fit together, or there is nothing to distill.
+        DataError: the teacher can't teach this student with these parts.
     """
 
     def __init__(
@@ -136,13 +166,14 @@ class DistilledStage(Stage):
         distillation: DistillationSettings | None = None,
     ) -> None:
         super().__init__()
-        self.parts = distillation or DistillationSettings()
-        _check_fit(student, teacher, self.parts)
+        self.distillation_settings = distillation or DistillationSettings()
+        parts = self.distillation_settings.parts
+        check_networks(student, teacher, parts)
         self.network = student
         self.tracking = tracking or TrackingLossSettings()
-        self._teacher = Teacher(teacher, self.parts.parts)
-        self.distillation = cmd_loss(student, teacher, self.parts)
-        self.rivals = nn.ModuleDict(baseline_losses(student, teacher, self.parts))
+        self._teacher = Teacher(teacher, parts)
+        self.distillation = cmd_loss(student, teacher, self.distillation_settings)
+        self.baselines = nn.ModuleDict(baseline_losses(student, teacher, self.distillation_settings))
 
     @property
     def teacher(self) -> TrackerNetwork:
@@ -150,85 +181,40 @@ class DistilledStage(Stage):
         return self._teacher.network
 
     def settings(self) -> dict[str, object]:
-        """Return all settings by name; a run goes on only with the same."""
+        """Return all settings by name; a run resumes only with the same settings."""
         return {
             "network": asdict(self.network.settings),
             "tracking": asdict(self.tracking),
-            "distillation": asdict(self.parts),
+            "distillation": asdict(self.distillation_settings),
             "teacher": asdict(self.teacher.settings),
         }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of the tracking loss and of CMD on a batch."""
-        taught = self.teach(batch)
+        """Return the terms of the tracking loss, CMD and the baselines on a batch."""
+        teacher = self.teacher_features(batch)
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         self.log_selection(predictions.test.paths)
-        own = DistillationFeatures.of(predictions)
-        label = labels(batch.test_boxes, self.network.settings)
-        tracking = tracking_loss(predictions, batch, label, self.tracking)
-        weighted = [(1.0, tracking)]
+        student = DistillationFeatures.from_predictions(predictions)
+        label = score_labels(batch.test_boxes, self.network.settings)
+        weighted = [(1.0, tracking_loss(predictions, batch, label, self.tracking))]
         if self.distillation is not None:
             inputs = {
-                "scfd": {"student_features": own.levels, "teacher_features": taught.levels},
-                "mpsd": {"student_fused": predictions.test.paths, "teacher_fused": taught.fused},
-                "hfrd": {"student_response": own.response, "teacher_response": taught.response, "gaussian": label},
+                "scfd": {"student_features": student.levels, "teacher_features": teacher.levels},
+                "mpsd": {"student_fused": predictions.test.paths, "teacher_fused": teacher.fused},
+                "hfrd": {"student_response": student.response, "teacher_response": teacher.response, "gaussian": label},
             }
-            given = {
+            used = {
                 name: value
                 for part in inputs
                 if getattr(self.distillation, part)
                 for name, value in inputs[part].items()
             }
-            weighted.append((1.0, self.distillation(**given)))
-        for name, rival in self.rivals.items():
-            weight = self.parts.beta if name == "kd" else self.parts.alpha
-            weighted.append((weight, rival(own, taught)))
+            weighted.append((1.0, self.distillation(**used)))
+        settings = self.distillation_settings
+        for name, baseline in self.baselines.items():
+            weighted.append((settings.beta if name == "kd" else settings.alpha, baseline(student, teacher)))
         return Terms.weighted(*weighted)
 
-    def teach(self, batch: Batch) -> DistillationFeatures:
-        """Return what the teacher shows on a batch's test frames, as far as the parts ask."""
-        return self._teacher.show(batch)
-
-
-def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss | None:
-    """Return the parts of CMD that the settings name, sized for these two networks; None where they name none."""
-    fused = [[network.channels[level] for level in FUSED_LEVELS] for network in (student, teacher)]
-    parts = settings.parts
-    if not {*get_args(Part)} & {*parts}:
-        return None
-    return CMDLoss(
-        SCFDLoss(student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain)
-        if "scfd" in parts
-        else None,
-        MPSDLoss(*fused) if "mpsd" in parts else None,
-        HFRDLoss(residual=settings.residual) if "hfrd" in parts else None,
-        alpha=settings.alpha,
-        beta=settings.beta,
-    )
-
-
-def baseline_losses(
-    student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings
-) -> dict[str, nn.Module]:
-    """Return the rivals that the settings name, sized for these two networks."""
-    found: dict[str, nn.Module] = {
-        name: FeatureBaseline(loss, student, teacher) for name, loss in FEATURE_RIVALS.items() if name in settings.parts
-    }
-    if "kd" in settings.parts:
-        found["kd"] = KnowledgeDistillation()
-    return found
-
-
-def _check_fit(student: TrackerNetwork, teacher: TrackerNetwork, parts: DistillationSettings) -> None:
-    for side, network in (("student", student), ("teacher", teacher)):
-        if network.settings.modality != "rgbt":
-            raise DataError(f"{side}: expected a network of both modalities, got {network.settings.modality!r}")
-        for name in ("hfrd", "kd"):
-            if network.classifier is None and name in parts.parts:
-                raise DataError(
-                    f"{side}: {name!r} compares scores, and an ATOM's classifier isn't trained; leave {name} out"
-                )
-    for name in ("crop_size", "search_area", "filter_size", "label_sigma"):
-        ours, theirs = getattr(student.settings, name), getattr(teacher.settings, name)
-        if ours != theirs:
-            raise DataError(f"teacher: {name} is {theirs}, but the student's is {ours}; train one for the other's")
+    def teacher_features(self, batch: Batch) -> DistillationFeatures:
+        """Return the teacher's features on a batch's test frames, as far as the parts compare them."""
+        return self._teacher.features(batch)

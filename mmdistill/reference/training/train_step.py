@@ -1,9 +1,9 @@
-"""One step of learning: a batch in passes, its gradient, and nothing moved where either isn't finite."""
+"""One training step: learning rates, gradient and parameter update; skipped if loss or gradient is not finite."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,21 +14,65 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdistill import NotFiniteError
-from mmdistill.reference.training.data_loader import Batch, Share
+from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.optimizer import build_optimizer, keep_statistics, learning_rate_factor
 from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
 from mmdistill.toolkit.data_issues import DataError
 
 
-class Outcome(NamedTuple):
-    """What became of a step.
+def parameter_group(name: str) -> str:
+    """Return the field of ``LearningRates`` for a stage's parameter."""
+    if name.startswith(("distillation.", "baselines.")):
+        return "distillation"
+    module = name.removeprefix("network.").split(".")
+    if module[0] == "classifier":
+        return "optimizer" if module[1] == "optimiser" else "classifier"  # spelled as in weights files
+    return {"trunks": "trunk", "fusions": "fusion", "iou_net": "iou_net"}[module[0]]
+
+
+def build_optimizer(stage: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Return Adam or AdamW over a stage's trained parameters, one group for each learning rate."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(parameter_group(name), []).append(parameter)
+    parameters = [{"params": group, "lr": getattr(settings.learning_rates, name)} for name, group in groups.items()]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
+    return torch.optim.Adam(parameters)
+
+
+def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
+    """Return the schedule: a function from a step's number to the factor on all learning rates."""
+
+    def factor(step: int) -> float:
+        rise = min((step + 1) / (settings.warmup_steps + 1), 1)
+        if settings.decay_every:
+            return float(rise * settings.decay_factor ** (step // settings.decay_every))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1)))
+
+    return factor
+
+
+def freeze_batch_norm(network: nn.Module) -> None:
+    """Let batch norm use its running statistics and no longer update them.
+
+    Batch statistics of a small batch normalize the proposals of a few targets together. Box estimation then learns to
+    compare these proposals, and a tracker, which has running statistics only, gets other overlaps than in training.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+class StepResult(NamedTuple):
+    """The result of a training step.
 
     Attributes:
-        values: each term's value and the total, of the whole batch; none where the step was skipped.
-        skipped: why the step was skipped; empty where it was not.
-        logged: the stage's ``logged`` of this process's last pass.
+        values: each term's value and the total, over the whole batch; empty if the step was skipped.
+        skipped: the reason for skipping the step; empty if it was not skipped.
+        logged: the stage's ``logged``, mean over passes and processes.
     """
 
     values: dict[str, float]
@@ -37,68 +81,66 @@ class Outcome(NamedTuple):
 
 
 class TrainStep:
-    """A stage, its optimizer, and the processes that compute its batches together.
+    """A stage and its optimizer, in one or several processes.
 
     Args:
-        stage: what is trained.
-        settings: how.
-        device: where.
-        ranks: the processes; each holds the same network, and gradients are averaged.
+        stage: the network to train, and its loss.
+        settings: of the run.
+        device: the device to train on.
+        distributed: this process among all; each holds the same network, and gradients are averaged.
 
     Raises:
-        DataError: statistics are to be shared on a CPU, or a pass has too few sequences for batch norm.
+        DataError: batch-norm statistics can't be shared on a CPU, or a pass has too few samples for batch norm.
     """
 
     def __init__(
-        self, stage: Stage, settings: TrainingSettings, device: torch.device, ranks: DistributedContext
+        self, stage: Stage, settings: TrainingSettings, device: torch.device, distributed: DistributedContext
     ) -> None:
         stage.prepare(settings)
         if settings.sync_batch_norm:
             _share_statistics(stage, device)
-        # Convolutions on a CPU, and in half precision on a GPU, are faster with channels last; values are the same.
+        # Channels last is faster on a CPU, and in half precision on a GPU; values are the same.
         stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stage, self.settings, self.device, self.ranks = stage, settings, device, ranks
-        _check_batch_norm(stage, settings, ranks)
+        self.stage, self.settings, self.device, self.distributed = stage, settings, device, distributed
+        _check_batch_norm(stage, settings, distributed)
         self.optimizer = build_optimizer(stage, settings)
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._parallel = DistributedDataParallel(stage) if ranks.count > 1 else None
+        self._parallel = DistributedDataParallel(stage) if distributed.count > 1 else None
 
-    def step(self, number: int, batches: Sequence[Batch]) -> Outcome:
-        """Learn from this process's batches of a step, one for each pass.
+    def run(self, number: int, batches: Sequence[Batch]) -> StepResult:
+        """Take step ``number`` on this process's batches, one for each pass.
 
-        Where the loss of any process or the gradient isn't finite, parameters, optimizer and statistics stay as they
-        were.
+        If the loss of any process or the gradient is not finite, parameters, optimizer and statistics stay unchanged.
         """
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._factor(number)
-        if self.settings.statistics_until is not None and number >= self.settings.statistics_until:
-            keep_statistics(self.stage.network)
+        if self.settings.freeze_bn_after is not None and number >= self.settings.freeze_bn_after:
+            freeze_batch_norm(self.stage.network)
         self._seed(number)
-        before = [buffer.clone() for buffer in self.stage.buffers()]
+        buffers = [buffer.clone() for buffer in self.stage.buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         logged: list[dict[str, Tensor]] = []
         for turn, batch in enumerate(batches, start=1):
-            with self._exchange(turn == len(batches)):
-                values, skipped = self._pass(batch, len(batches))
-            if skipped:
-                return self._skip(before, skipped)
+            with self._exchange_gradients(turn == len(batches)):
+                values, reason = self._pass(batch, len(batches))
+            if reason:
+                return self._skip(buffers, reason)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
             logged.append(dict(self.stage.logged))
-        # The limit of infinity clips nothing: the norm is asked for.
-        limit = self.settings.gradient_limit or math.inf
-        norm = nn.utils.clip_grad_norm_(self.stage.parameters(), limit)
+        # With a limit of infinity nothing is clipped, but the norm is computed.
+        norm = nn.utils.clip_grad_norm_(self.stage.parameters(), self.settings.clip_grad_norm or math.inf)
         if not bool(norm.isfinite()):
-            return self._skip(before, "the gradient isn't finite")
+            return self._skip(buffers, "the gradient isn't finite")
         self.optimizer.step()
         means = {name: value / len(batches) for name, value in sums.items()}
-        means = self.ranks.mean(means | _mean(logged))
-        return Outcome({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
+        means = self.distributed.mean(means | _mean(logged))
+        return StepResult({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
 
     def _pass(self, batch: Batch, passes: int) -> tuple[dict[str, float], str]:
-        """Add a pass's part to the gradient; return its values, and what was not finite in any process."""
-        skipped = ""
+        """Add a pass's gradient; return its values, and why the step is to be skipped, if any process has to."""
+        reason = ""
         values: dict[str, float] = {}
         total: Tensor | None = None
         try:
@@ -106,32 +148,33 @@ class TrainStep:
                 terms = (self._parallel or self.stage)(batch.to(self.device))
             total = terms.total
             values = {name: value.item() for name, value in terms.items()} | {"total": terms.total.item()}
-            broken = [name for name, value in values.items() if not math.isfinite(value)]
-            if broken:
-                skipped = f"the loss isn't finite in {', '.join(broken)}"
+            not_finite = [name for name, value in values.items() if not math.isfinite(value)]
+            if not_finite:
+                reason = f"the loss isn't finite in {', '.join(not_finite)}"
         except NotFiniteError as error:
-            skipped = f"the loss isn't finite in {error}"
-        if self.ranks.any(bool(skipped)):
-            return {}, skipped or "the loss isn't finite in another process"
+            reason = f"the loss isn't finite in {error}"
+        if self.distributed.any(bool(reason)):
+            return {}, reason or "the loss isn't finite in another process"
         assert total is not None
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
         return values, ""
 
-    def _skip(self, before: Sequence[Tensor], why: str) -> Outcome:
+    def _skip(self, buffers: Sequence[Tensor], reason: str) -> StepResult:
+        """Restore the buffers of before the step."""
         with torch.no_grad():
-            for buffer, value in zip(self.stage.buffers(), before, strict=True):
+            for buffer, value in zip(self.stage.buffers(), buffers, strict=True):
                 buffer.copy_(value)
         self.optimizer.zero_grad(set_to_none=True)
-        return Outcome({}, why)
+        return StepResult({}, reason)
 
     def _seed(self, number: int) -> None:
-        """Let chance in a step depend on its number and the process alone, as its samples do."""
-        sequence = np.random.SeedSequence((self.settings.seed, number, self.ranks.rank))
+        """Seed PyTorch by the step's number and the process, so that a resumed run draws the same numbers."""
+        sequence = np.random.SeedSequence((self.settings.seed, number, self.distributed.rank))
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     @contextmanager
-    def _exchange(self, last: bool) -> Iterator[None]:
-        """Average gradients over the processes after the last pass alone."""
+    def _exchange_gradients(self, last: bool) -> Iterator[None]:
+        """Average gradients over the processes after the last pass only."""
         if self._parallel is None or last:
             yield
             return
@@ -140,26 +183,26 @@ class TrainStep:
 
 
 def _mean(logged: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the mean over the passes of what the stage wants logged; one read for all."""
+    """Return the mean over the passes; one transfer from the device for all values."""
     if not logged[0]:
         return {}
     passes = torch.stack([torch.stack(list(values.values())) for values in logged])
     return dict(zip(logged[0], passes.mean(dim=0).tolist(), strict=True))
 
 
-def _check_batch_norm(stage: Stage, settings: TrainingSettings, ranks: DistributedContext) -> None:
-    """Refuse passes of one sequence where the box estimation's batch norm learns: it gets one value a channel each."""
-    together = Share.of(settings, ranks).size * (ranks.count if settings.sync_batch_norm else 1)
-    learning = any(isinstance(module, _BatchNorm) and module.training for module in stage.network.iou_net.modules())
-    if together == 1 and learning and settings.statistics_until != 0:
+def _check_batch_norm(stage: Stage, settings: TrainingSettings, distributed: DistributedContext) -> None:
+    """Refuse passes of one sample if box estimation's batch norm is trained: it gets one value per channel."""
+    samples = BatchShard.of(settings, distributed).size * (distributed.count if settings.sync_batch_norm else 1)
+    trained = any(isinstance(module, _BatchNorm) and module.training for module in stage.network.iou_net.modules())
+    if samples == 1 and trained and settings.freeze_bn_after != 0:
         raise DataError(
-            f"training.sequences: expected at least 2 in a pass, got 1 ({settings.sequences} in all, processes: "
-            f"{ranks.count}, passes of each: {settings.accumulate}): batch norm has no statistics of one; "
-            "give more, or --training.statistics-until 0, which keeps the start's statistics"
+            f"training.batch_size: expected at least 2 samples per pass for batch norm, got 1 ({settings.batch_size} "
+            f"in all, processes: {distributed.count}, passes of each: {settings.grad_accumulation}); "
+            "increase it, or set --training.freeze-bn-after 0 to keep the initial statistics"
         )
 
 
 def _share_statistics(stage: Stage, device: torch.device) -> None:
     if device.type != "cuda":
-        raise DataError(f"training.sync_batch_norm: expected GPUs, for PyTorch has it for no other; got {device.type}")
+        raise DataError(f"training.sync_batch_norm: expected a GPU, as PyTorch requires; got {device.type}")
     nn.SyncBatchNorm.convert_sync_batchnorm(stage)  # type: ignore[no-untyped-call]

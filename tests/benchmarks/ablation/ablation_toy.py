@@ -18,7 +18,7 @@ def part(name: str) -> Any:
 def toy(sizes: Any) -> Any:
     preset = sizes.SIZES["nightly"]
     samples = replace(preset.student.samples, proposals=replace(preset.student.samples.proposals, count=4))
-    student = replace(preset.student, sequences=2, warmup_steps=0, samples=samples)
+    student = replace(preset.student, batch_size=2, warmup_steps=0, samples=samples)
     return replace(
         preset,
         crop_size=64,

@@ -16,8 +16,8 @@ from torch import Tensor
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.reference.training.data_loader import collate
-from mmdistill.reference.training.optimizer import keep_statistics
 from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.train_step import freeze_batch_norm
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> 
     assert causes.TRIES["scfd"].run("scfd", same, chosen).training == same.student_training(1000, chosen.factors)
     size = same
     assert differs("cmd", "cmd") == differs("cmd_kept", "cmd") == differs("cmd_half", "cmd") == {}
-    assert differs("student_long", "student") == {"steps": 6, "statistics_until": 3}
+    assert differs("student_long", "student") == {"steps": 6, "freeze_bn_after": 3}
     assert differs("cmd_beta", "cmd") == {"beta": 100.0}
     assert differs("cmd_warm", "cmd") == {"warmup_steps": 20}
     base = size.student_training(0, chosen.factors).learning_rates
     assert differs("cmd_adaptors", "cmd") == {"learning_rates": asdict(replace(base, distillation=1.2e-2))}
-    assert differs("cmd_unclipped", "cmd") == {"gradient_limit": 0.0}
+    assert differs("cmd_unclipped", "cmd") == {"clip_grad_norm": 0.0}
     [(name, rates)] = differs("blocks_slow", "blocks").items()
     assert name == "learning_rates"
     assert rates == asdict(replace(base, fusion=1e-4))
@@ -90,7 +90,7 @@ def test_causes_are_tried_with_the_ablations_teacher_and_kept(
     assert call("--only", "cmd_beta")["tries"] == done["tries"]
     half = call("--only", "teacher", "teacher_half", "cmd_half")
     assert set(half["tries"]) == {"cmd_beta", "teacher", "teacher_half", "cmd_half"}
-    assert len((tmp_path / "runs/causes/half_taught/log.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "runs/causes/half_trained_teacher/log.jsonl").read_text().splitlines()) == 1
     assert call("--only", "cmd_kept", "--stage-minutes", 0)["left"] == ["causes/cmd_kept: step 0 of 1"]
     with pytest.raises(SystemExit, match="measured with other settings"):
         call("--trunk", "other.npz")
@@ -116,7 +116,7 @@ def test_adaptors_keep_their_statistics_when_the_network_does() -> None:
 
     assert statistics()
     assert moved()
-    keep_statistics(stage.network)
+    freeze_batch_norm(stage.network)
     assert not moved()
 
 

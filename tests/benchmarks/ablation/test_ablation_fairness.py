@@ -152,8 +152,8 @@ def test_every_size_tests_enough_sequences_with_every_attribute(ablation: Module
     counts = part("video").present(test)
     assert len(counts) == 6
     assert min(counts.values()) >= 5
-    assert size.student.statistics_until == size.student.steps // 2
-    assert size.teacher.statistics_until == size.teacher.steps // 2
+    assert size.student.freeze_bn_after == size.student.steps // 2
+    assert size.teacher.freeze_bn_after == size.teacher.steps // 2
     calm = [each for each in test if not each.attributes["fast_motion"].any()]
     with pytest.raises(DataError, match="got none with fast_motion"):
         part("video").present(calm)

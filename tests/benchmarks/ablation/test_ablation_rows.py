@@ -13,7 +13,7 @@ from ablation_toy import part, toy
 from mmdistill.__main__ import main
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
-from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.stages import SupervisedStage
 
 
 def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
@@ -72,6 +72,6 @@ def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monk
     settings = found[0].network.settings
     assert (settings.fusion, settings.streams) == (row.fusion, row.streams)
     if row.parts:
-        assert found[0].parts == row.distillation(100.0, 100.0)  # the weights are the defaults
+        assert found[0].distillation_settings == row.distillation(100.0, 100.0)  # the weights are the defaults
     else:
-        assert isinstance(found[0], AloneStage)
+        assert isinstance(found[0], SupervisedStage)

@@ -15,7 +15,7 @@ TINY = replace(
     DEFAULT,
     teacher=replace(DEFAULT.teacher, width=4, crop_size=64),
     student=replace(DEFAULT.student, width=4, crop_size=64),
-    training=replace(DEFAULT.training, steps=2, sequences=2),
+    training=replace(DEFAULT.training, steps=2, batch_size=2),
     video=replace(DEFAULT.video, size=(160, 120), target_size=(20.0, 30.0), length=4),
     train_sequences=2,
     test_sequences=3,

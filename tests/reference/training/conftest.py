@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from pair_folders import write_pairs
+from training_helpers import load_batches
 
 from mmdistill.reference.models.config import student_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
 
 
@@ -23,7 +24,7 @@ def sampler() -> Sampler:
 
 @pytest.fixture
 def batch(sampler: Sampler) -> Batch:
-    return next(batches(sampler, 2, start=0, stop=1))
+    return next(load_batches(sampler, 2))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A run that is killed: what the killed process does, in a module that a new process can import."""
+"""The runs of killed processes, in a module that a new process can import."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage
+from mmdistill.reference.training.stages import SupervisedStage
 from mmdistill.reference.training.trainer import train
 
 EVERY = 3
-SETTINGS = TrainingSettings(steps=20, sequences=2, checkpoint_every=EVERY, decay_every=4, warmup_steps=3)
+SETTINGS = TrainingSettings(steps=20, batch_size=2, checkpoint_every=EVERY, decay_every=4, warmup_steps=3)
 
 Moment = Literal["half written", "written, not moved", "moved"]
 
 
-class ChanceStage(AloneStage):
-    """A stage with chance in it, so that the random state counts."""
+class ChanceStage(SupervisedStage):
+    """A stage that draws random numbers, so that the random state matters."""
 
     def forward(self, batch: Batch) -> Terms:
         return super().forward(batch._replace(proposals=batch.proposals + torch.rand_like(batch.proposals)))
@@ -45,7 +45,7 @@ def sampler() -> Sampler:
 
 
 def run(folder: Path) -> None:
-    """Train to the end, if nobody kills this process before."""
+    """Train to the end."""
     torch.set_num_threads(1)
     train(stage(), sampler(), SETTINGS, folder, progress=False)
 

@@ -1,4 +1,4 @@
-"""A checkpoint whose content is whole, but isn't that of the run that asks for it."""
+"""Checkpoints that are complete but don't fit the run that loads them."""
 
 import json
 from collections.abc import Mapping
@@ -79,11 +79,11 @@ def test_the_same_state_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
         ({"optimizer.1.exp_avg": torch.zeros(4, 3).int()}, "of another type optimizer.1.exp_avg torch.int32$"),
         (
             {"optimizer.1.exp_avg": torch.zeros(4, 3).double()},
-            "of other types than the run's: optimizer.1.exp_avg torch.float64 instead of torch.float32$",
+            "tensors of other types than the run's: optimizer.1.exp_avg torch.float64 instead of torch.float32$",
         ),
         (
             {"stage.0.weight": torch.zeros(4, 3).half()},
-            "of other types than the run's: stage.0.weight torch.float16 instead of torch.float32$",
+            "tensors of other types than the run's: stage.0.weight torch.float16 instead of torch.float32$",
         ),
     ],
 )
@@ -97,8 +97,8 @@ def test_tensors_that_do_not_fit_the_run_are_named(saved: Path, tensors: dict[st
 @pytest.mark.parametrize(
     ("progress", "says"),
     [
-        ({"step": 11}, "expected a step from 0 to 10, the run's last, got 11$"),
-        ({"step": -1}, "expected a step from 0 to 10, the run's last, got -1$"),
+        ({"step": 11}, "expected a step from 0 to 10, the run's last step, got 11$"),
+        ({"step": -1}, "expected a step from 0 to 10, the run's last step, got -1$"),
         ({"step": 2.5}, "Progress.step: expected int, got 2.5"),
         ({"step": True}, "Progress.step: expected int, got True"),
         ({"steps": 3}, "unknown settings 'steps'"),
@@ -118,18 +118,23 @@ def test_progress_that_cannot_be_is_refused(saved: Path, progress: dict[str, obj
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "its progress"), ("[" * 50_000, "nested too deeply"), ("{}", "missing step"), (" " * 99_999, "got 99,999")],
+    [
+        ("", "can't read its progress"),
+        ("[" * 50_000, "nested too deeply"),
+        ("{}", "missing step"),
+        (" " * 99_999, "got 99,999"),
+    ],
 )
 def test_progress_that_is_no_progress_is_refused(saved: Path, text: str, says: str) -> None:
     changed(saved, {}, progress=text)
-    with pytest.raises(DataError, match=rf"{saved}: its progress can't be read .*{says}|{says}"):
+    with pytest.raises(DataError, match=rf"{saved}: can't read its progress .*{says}|{says}"):
         load(saved)
 
 
 @pytest.mark.parametrize("identity", ["", "[" * 50_000, '{"seed": ' + "9" * 5000 + "}"])
 def test_settings_that_cannot_be_read_are_other_settings(saved: Path, identity: str) -> None:
     changed(saved, {}, identity=identity)
-    with pytest.raises(DataError, match=r"a run with other settings \(unreadable ones\)"):
+    with pytest.raises(DataError, match=r"belongs to a run with other settings \(unreadable settings\)"):
         load(saved)
 
 
@@ -143,7 +148,7 @@ def test_a_file_of_another_run_or_stage_changes_nothing(saved: Path) -> None:
     torch.testing.assert_close(stage.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("says", ["expected a training checkpoint 'mmdistill-training-3', got 'mmdistill-network-2'"])
+@pytest.mark.parametrize("says", ["expected a training checkpoint 'mmdistill-training-4', got 'mmdistill-network-2'"])
 def test_other_files_of_ours_are_no_checkpoint(saved: Path, says: str) -> None:
     changed(saved, {}, format="mmdistill-network-2")
     with pytest.raises(DataError, match=says):

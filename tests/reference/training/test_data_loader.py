@@ -1,38 +1,108 @@
-"""What workers do to the processes beside them."""
+"""Batches: their order, their content, and the processes that prepare them."""
 
 from __future__ import annotations
 
-import cv2
-import torch
+import multiprocessing
+import signal
+from collections.abc import Iterator
 
-from mmdistill.reference.training.data_loader import BEYOND, Loader, Share, collate
+import cv2
+import pytest
+import torch
+from training_helpers import load_batches
+
+from mmdistill.reference.crops import to_tensor
+from mmdistill.reference.training.data_loader import REPLACEMENT_OFFSET, BatchLoader, BatchShard, collate
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.sampler import Sample, Sampler
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.toolkit.data_issues import DataError
 
 
 class OnOneCore:
-    """A sampler that refuses to work where OpenCV would start threads."""
+    """A sampler that raises an error if OpenCV uses several threads."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
 
     def sample(self, number: int) -> Sample:
-        if number < BEYOND and cv2.getNumThreads() > 1:
+        if number < REPLACEMENT_OFFSET and cv2.getNumThreads() > 1:
             raise DataError(f"{cv2.getNumThreads()} threads")
         return self.sampler.sample(number)
 
 
-def test_a_worker_keeps_to_one_core_and_sends_bytes(sampler: Sampler) -> None:
-    share = Share.of(TrainingSettings(sequences=2), DistributedContext.current())
+def test_a_worker_uses_one_core_and_sends_bytes(sampler: Sampler) -> None:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:
-        [loaded] = Loader(OnOneCore(sampler), share, workers=1).batches(0, 1)  # type: ignore[arg-type]
+        [loaded] = BatchLoader(OnOneCore(sampler), BatchShard(2), workers=1).batches(0, 1)
         assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(threads)
     assert loaded.replaced == []
     assert loaded.batch.train.rgb.dtype == torch.uint8
     torch.testing.assert_close(loaded.batch, collate([sampler.sample(0), sampler.sample(1)]), rtol=0, atol=0)
+
+
+@pytest.fixture
+def _spawn() -> Iterator[None]:
+    """Start processes as on Windows and macOS."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("_spawn")
+def test_spawned_workers_load_the_same_batches(sampler: Sampler) -> None:
+    [loaded] = BatchLoader(sampler, BatchShard(2), workers=1).batches(1, 2)
+    torch.testing.assert_close(loaded.batch, collate([sampler.sample(2), sampler.sample(3)]), rtol=0, atol=0)
+
+
+def test_a_system_without_sigchld_loads_the_same_batches(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGCHLD", raising=False)
+    [loaded] = BatchLoader(sampler, BatchShard(2)).batches(0, 1)
+    torch.testing.assert_close(loaded.batch, collate([sampler.sample(0), sampler.sample(1)]), rtol=0, atol=0)
+
+
+def test_batches_do_not_depend_on_the_first_step(sampler: Sampler) -> None:
+    whole = list(load_batches(sampler, 2, 0, 3))
+    rest = list(load_batches(sampler, 2, 1, 3))
+    assert len(rest) == 2
+    for a, b in zip(whole[1:], rest, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_processes_and_passes_share_all_samples_of_a_step() -> None:
+    for passes, count in [(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)]:
+        shards = [BatchShard(12, passes, DistributedContext(rank, count)) for rank in range(count)]
+        per_step = 12 // count
+        for step in range(3):
+            drawn = [shard.sample_number(step * per_step + index) for shard in shards for index in range(per_step)]
+            assert sorted(drawn) == list(range(12 * step, 12 * step + 12))
+    assert [BatchShard(12).sample_number(index) for index in range(30)] == list(range(30))
+
+
+def test_shapes_of_a_batch(sampler: Sampler) -> None:
+    several = Sampler(sampler.sequences, 96, 5.0, SampleSettings(train_frames=2, test_frames=1))
+    batch = collate([several.sample(n) for n in range(4)])
+    assert batch.train.rgb.shape == batch.train.tir.shape == (2, 4, 3, 96, 96)
+    assert batch.test.rgb.shape == (1, 4, 3, 96, 96)
+    assert batch.train_boxes.shape == (2, 4, 4)
+    assert batch.test_boxes.shape == (1, 4, 4)
+    assert batch.proposals.shape == (1, 4, 8, 4)
+    assert batch.overlaps.shape == (1, 4, 8)
+
+
+def test_images_move_as_bytes_and_are_normalized_on_the_device_to_the_same_bits(sampler: Sampler) -> None:
+    several = Sampler(sampler.sequences, 96, 5.0, SampleSettings(train_frames=2, test_frames=1))
+    samples = [several.sample(n) for n in range(3)]
+    batch = collate(samples)
+    moved = batch.to(torch.device("cpu"))
+    for part in ("train", "test"):
+        crops = [getattr(sample, part).images for sample in samples]
+        for sent, got, images in zip(getattr(batch, part), getattr(moved, part), zip(*crops, strict=True), strict=True):
+            assert sent.dtype == torch.uint8
+            expected = torch.stack([to_tensor(each) for each in images], dim=1)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
+            assert got.stride() == sent.stride()
+    torch.testing.assert_close(moved.to(torch.device("cpu")), moved, rtol=0, atol=0)

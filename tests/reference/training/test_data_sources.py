@@ -61,7 +61,7 @@ def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None
     (tmp_path / "train" / "car" / "names.txt").write_text("00 01 02\n")
     assert training_sequences(str(tmp_path), count=1, seed=0)
     (tmp_path / "train" / "car" / "visible.txt").write_text("1,2,3,4\n" * 3)
-    with pytest.raises(DataError, match=r"visible\.txt: boxes lie beside .*lasher:"):
+    with pytest.raises(DataError, match=r"visible\.txt: expected images only, got boxes next to them.*lasher:"):
         training_sequences(str(tmp_path), count=1, seed=0)
     # Two folders given by name are pairs, whatever lies beside them.
     car = tmp_path / "train" / "car"
@@ -75,7 +75,7 @@ def test_labels_are_never_lost_by_taking_video_for_pairs(tmp_path: Path) -> None
 def test_labels_in_a_modality_folder_are_not_lost_either(tmp_path: Path) -> None:
     write_pairs(tmp_path, 3, (96, 72))
     (tmp_path / "rgb" / "groundtruth.txt").write_text("1,2,3,4\n" * 3)
-    with pytest.raises(DataError, match=r"rgb/groundtruth\.txt: boxes lie beside"):
+    with pytest.raises(DataError, match=r"rgb/groundtruth\.txt: expected images only"):
         training_sequences(str(tmp_path), count=1, seed=0)
 
 

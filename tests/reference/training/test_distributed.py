@@ -1,4 +1,4 @@
-"""Two processes with half the batch each learn what one process learns from the whole."""
+"""Two processes with half the batch each get the results of one process with the whole batch."""
 
 import json
 import os
@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from rank_runs import LONG, PASSES, RANKS, STAGES, WHOLE, Disturbed, sampler, stage, start
+from distributed_runs import LONG, PASSES, PROCESSES, STAGES, WHOLE, Disturbed, sampler, stage, start
 
 from mmdistill.reference.models.weights import read_tensors
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.data_loader import Share
-from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 
@@ -24,6 +22,8 @@ from mmdistill.toolkit.data_issues import DataError
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the runs of two processes, which are started once for all cases."""
+    if os.name == "nt":
+        pytest.skip("sends POSIX signals")
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch is built without gloo")
     folder = tmp_path_factory.mktemp("runs")
@@ -45,7 +45,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(folder: Path, expected: Path) -> None:
-    """Values of each step, and what gradients left behind: weights and both moments of Adam."""
+    """Compare the values of each step, weights, and both moments of Adam."""
     assert [list(line) for line in log(folder)] == [list(line) for line in log(expected)]
     for line, other in zip(log(folder), log(expected), strict=True):
         assert line == pytest.approx(other, rel=1e-9, abs=1e-15)
@@ -62,47 +62,39 @@ def test_two_processes_learn_as_one(name: str, passes: int, runs: Path, whole: P
 
 @pytest.mark.parametrize("name", STAGES)
 def test_one_process_learns_in_two_passes_as_in_one(name: str, whole: Path, tmp_path: Path) -> None:
-    train(stage(name), sampler(), replace(WHOLE, accumulate=2), tmp_path)
+    train(stage(name), sampler(), replace(WHOLE, grad_accumulation=2), tmp_path)
     assert_same_run(tmp_path, whole / name)
 
 
-def test_samples_are_dealt_out_without_repetition() -> None:
-    for passes, count in [(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)]:
-        shares = [Share(12, passes, DistributedContext(rank, count)) for rank in range(count)]
-        per_step = 12 // count
-        for step in range(3):
-            drawn = [share.number(step * per_step + index) for share in shares for index in range(per_step)]
-            assert sorted(drawn) == list(range(12 * step, 12 * step + 12))
-    assert [Share(12, 1, DistributedContext()).number(index) for index in range(30)] == list(range(30))
-
-
-def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.sequences: expected a multiple of 3 \(processes: 1, passes of each"):
-        train(stage("alone"), sampler(), replace(WHOLE, accumulate=3), tmp_path)
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"training.batch_size: expected a multiple of 3 \(processes: 1, passes of each"
+    ):
+        train(stage("alone"), sampler(), replace(WHOLE, grad_accumulation=3), tmp_path)
 
 
 def test_shared_statistics_are_refused_on_a_cpu(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.sync_batch_norm: expected GPUs.*got cpu"):
+    with pytest.raises(DataError, match=r"training.sync_batch_norm: expected a GPU.*got cpu"):
         train(stage("alone"), sampler(), replace(WHOLE, sync_batch_norm=True), tmp_path)
 
 
 def progress(runs: Path, name: str) -> Progress:
-    """What both processes say of a run, which is the same."""
-    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)[name] for rank in range(RANKS))
+    """Return a run's progress, the same in both processes."""
+    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)[name] for rank in range(PROCESSES))
     assert first == second
     assert isinstance(first, Progress)
     return first
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_path: Path) -> None:
-    stopped = [torch.load(runs / f"{rank}.pt", weights_only=False)["stopped"] for rank in range(RANKS)]
-    assert stopped == [signal.SIGTERM] * RANKS
+    stopped = [torch.load(runs / f"{rank}.pt", weights_only=False)["stopped"] for rank in range(PROCESSES)]
+    assert stopped == [signal.SIGTERM] * PROCESSES
     handed_on = read_tensors(runs / "handed on" / "checkpoint.safetensors")[1]
     assert json.loads(handed_on["progress"])["step"] == 3
     assert progress(runs, "again").step == 6
     train(stage("alone"), sampler(), LONG, tmp_path)
     assert_same_run(runs / "stopped", tmp_path)
-    # One process may go on with what two began.
+    # One process can resume a run of two.
     assert train(stage("alone"), sampler(), LONG, runs / "handed on").step == 6
     assert_same_run(runs / "handed on", tmp_path)
 
@@ -118,16 +110,16 @@ def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Pat
 
 
 def test_what_one_process_refuses_ends_all(runs: Path) -> None:
-    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(RANKS))
-    assert all("more samples had to be replaced than training.replaced_limit, 0" in each for each in (first, second))
+    first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(PROCESSES))
+    assert all("more samples had to be replaced than training.max_replaced, 0" in each for each in (first, second))
     assert second.endswith("lost.png: cannot read the image")
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    """As a user types it; the first process alone writes and speaks."""
+    """The command line; only the first process writes files and prints."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "mmdistill", "train", "rgb", "--data=synthetic", "--videos=2", f"--out={tmp_path}", "--width=4"]
-    command += ["--crop-size=96", "--device=cpu", "--training.steps=2", "--training.sequences=4"]
+    command += ["--crop-size=96", "--device=cpu", "--training.steps=2", "--training.batch-size=4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdistill import Pair
 from mmdistill.reference.crops import DEVIATION, MEAN, to_tensor
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training.data_loader import batches, collate
-from mmdistill.reference.training.sampler import Jitter, Sampler, SampleSettings, _contrasted
-from mmdistill.toolkit.boxes import centers
+from mmdistill.reference.training.sampler import Jitter, ProposalSettings, Sampler, SampleSettings, _contrasted, propose
+from mmdistill.toolkit.boxes import centers, intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import CachedSequence, FramePair
 
@@ -134,39 +134,6 @@ def test_contrast_changes_about_the_mean() -> None:
     np.testing.assert_allclose(changed - crop.mean(), factor * (crop - crop.mean()), atol=0.5)
 
 
-def test_batches_go_on_where_they_stopped() -> None:
-    source = sampler()
-    whole = list(batches(source, 2, start=0, stop=3))
-    rest = list(batches(source, 2, start=1, stop=3))
-    assert len(rest) == 2
-    for a, b in zip(whole[1:], rest, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
-
-
-def test_shapes_of_a_batch() -> None:
-    batch = collate([sampler(train_frames=2, test_frames=1).sample(n) for n in range(4)])
-    assert batch.train.rgb.shape == batch.train.tir.shape == (2, 4, 3, 96, 96)
-    assert batch.test.rgb.shape == (1, 4, 3, 96, 96)
-    assert batch.train_boxes.shape == (2, 4, 4)
-    assert batch.test_boxes.shape == (1, 4, 4)
-    assert batch.proposals.shape == (1, 4, 8, 4)
-    assert batch.overlaps.shape == (1, 4, 8)
-
-
-def test_images_travel_as_bytes_and_are_normalized_where_they_arrive_to_the_same_bits() -> None:
-    samples = [sampler(train_frames=2, test_frames=1).sample(n) for n in range(3)]
-    batch = collate(samples)
-    there = batch.to(torch.device("cpu"))
-    for part in ("train", "test"):
-        crops = [getattr(sample, part).images for sample in samples]
-        for sent, got, images in zip(getattr(batch, part), getattr(there, part), zip(*crops, strict=True), strict=True):
-            assert sent.dtype == torch.uint8
-            expected = torch.stack([to_tensor(each) for each in images], dim=1)
-            torch.testing.assert_close(got, expected, rtol=0, atol=0)
-            assert got.stride() == sent.stride()
-    torch.testing.assert_close(there.to(torch.device("cpu")), there, rtol=0, atol=0)
-
-
 def test_images_are_normalized_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
     expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)
@@ -174,9 +141,9 @@ def test_images_are_normalized_as_for_imagenet() -> None:
 
 
 def test_nothing_to_learn_from_is_named() -> None:
-    with pytest.raises(DataError, match="no sequences were found"):
+    with pytest.raises(DataError, match="training data: expected at least one sequence, got none"):
         Sampler([], 64, 5.0)
-    with pytest.raises(DataError, match="marked: no frame has a box"):
+    with pytest.raises(DataError, match="marked: expected at least one frame with a finite box"):
         Sampler([Marked(5, slice(0, 0))], 64, 5.0)
 
 
@@ -186,3 +153,27 @@ def test_a_cached_sequence_makes_each_frame_once() -> None:
     assert cached.frame(3) is cached.frame(3)
     assert source.asked == [3]
     assert (cached.name, len(cached), cached.boxes is source.boxes) == ("marked", 80, True)
+
+
+@given(st.floats(1, 300), st.floats(1, 300), st.integers(0, 1000))
+def test_overlaps_are_right_and_at_least_the_minimum(width: float, height: float, seed: int) -> None:
+    box = np.array([10.0, -20.0, width, height])
+    proposals, overlaps = propose(box, ProposalSettings(), np.random.default_rng(seed))
+    assert proposals.shape == (8, 4)
+    np.testing.assert_allclose(overlaps, intersection_over_union(proposals, box))
+    assert (overlaps >= 0.1).all()
+
+
+def test_proposals_spread_from_close_to_far() -> None:
+    generator = np.random.default_rng(0)
+    overlaps = np.concatenate([propose([0, 0, 40, 30], ProposalSettings(), generator)[1] for _ in range(200)])
+    assert np.quantile(overlaps, 0.95) > 0.95
+    assert np.quantile(overlaps, 0.1) < 0.5
+
+
+def test_a_deviation_is_relative_to_the_box() -> None:
+    settings = ProposalSettings(count=4000, deviations=(0.1,), minimum_iou=0.0)
+    proposals, _ = propose([100, 100, 90, 40], settings, np.random.default_rng(0))
+    middle = proposals[:, :2] + proposals[:, 2:] / 2
+    assert middle.std(axis=0) == pytest.approx([6, 6], rel=0.06)  # a tenth of sqrt(90 * 40)
+    assert np.log(proposals[:, 2:]).std(axis=0) == pytest.approx([0.1, 0.1], rel=0.06)

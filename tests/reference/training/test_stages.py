@@ -1,18 +1,32 @@
+"""Stages: their terms, the parameters each term reaches, and the tracking loss."""
+
+from __future__ import annotations
+
 import copy
 import math
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
+from training_helpers import load_batches, reached
 
 from mmdistill.reference.models.config import Fusion, NetworkSettings, single_settings, teacher_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.training.data_loader import Batch, batches
-from mmdistill.reference.training.optimizer import build_optimizer, part_of, prepare_network
+from mmdistill.reference.models.tracker_network import Predictions, TrackerNetwork
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
+from mmdistill.reference.training.stages import (
+    DistilledStage,
+    SupervisedStage,
+    TrackingLossSettings,
+    prepare_network,
+    score_labels,
+    tracking_loss,
+)
+from mmdistill.reference.training.train_step import build_optimizer
 from mmdistill.toolkit.data_issues import DataError
 
 SIDES = ("train", "test")
@@ -33,14 +47,6 @@ REACHED = {
 }
 
 
-def reached(stage: DistilledStage) -> set[str]:
-    return {
-        name.removeprefix("network.").split(".")[0]
-        for name, parameter in stage.named_parameters()
-        if parameter.grad is not None and parameter.grad.abs().sum() > 0
-    }
-
-
 def unreached(stage: DistilledStage, parts: set[str]) -> list[str]:
     return [
         name
@@ -59,7 +65,7 @@ def test_each_term_reaches_what_it_should_and_no_teacher(
         for fusion in student.fusions:
             fusion.path_weights[-1].weight *= 20  # type: ignore[index, union-attr]
     before = copy.deepcopy(teacher.state_dict())
-    batch = next(batches(sampler, 4, start=0, stop=1))
+    batch = next(load_batches(sampler, 4))
     stage.train()
     prepare_network(student, TrainingSettings())
     stage(batch)[term].backward()
@@ -76,7 +82,7 @@ def test_all_terms_together_reach_every_parameter(
 ) -> None:
     stage = DistilledStage(student, teacher)
     prepare_network(student, TrainingSettings())
-    stage(next(batches(sampler, 4, start=0, stop=1))).total.backward()
+    stage(next(load_batches(sampler, 4))).total.backward()
     assert not [name for name, p in stage.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
@@ -97,7 +103,7 @@ def test_each_term_is_finite_after_a_hundred_steps(
     prepare_network(student, settings)
     optimizer = build_optimizer(stage, settings)
     first, terms = None, None
-    for batch in batches(sampler, 2, start=0, stop=100):
+    for batch in load_batches(sampler, 2, 0, 100):
         terms = stage(batch)
         first = first or {name: value.item() for name, value in terms.items()}
         optimizer.zero_grad()
@@ -132,25 +138,25 @@ def test_the_teacher_is_no_part_of_the_stage(student: TrackerNetwork, teacher: T
 def test_the_path_weights_entropy_is_logged(
     distilled: bool, batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork
 ) -> None:
-    stage = DistilledStage(student, teacher) if distilled else AloneStage(student)
+    stage = DistilledStage(student, teacher) if distilled else SupervisedStage(student)
     stage(batch)
     test = student(batch.train, batch.train_boxes, batch.test, batch.proposals).test
     for name, level in zip(("entropy level 3", "entropy level 4"), test.paths, strict=True):
         expected = -(level.weights * level.weights.log()).sum(dim=1).mean() / math.log(3)
         torch.testing.assert_close(stage.logged[name], expected.detach())
         assert not stage.logged[name].requires_grad
-    plain = AloneStage(teacher)
+    plain = SupervisedStage(teacher)
     plain(batch)
     assert not plain.logged
 
 
 def test_a_network_alone_has_the_tracking_terms(batch: Batch, teacher: TrackerNetwork) -> None:
-    assert list(AloneStage(teacher)(batch)) == ["box", "last", "first", "middle"]
+    assert list(SupervisedStage(teacher)(batch)) == ["box", "last", "first", "middle"]
 
 
 def test_networks_that_do_not_fit_are_refused(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
     other = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=112))
-    with pytest.raises(DataError, match="teacher: crop_size is 112, but the student's is 96"):
+    with pytest.raises(DataError, match="teacher: expected crop_size 96 as the student's, got 112"):
         DistilledStage(student, other)
     single = TrackerNetwork(single_settings("tir", width=4, crop_size=96))
     with pytest.raises(DataError, match="student: expected a network of both modalities, got 'tir'"):
@@ -176,7 +182,7 @@ def test_every_fusion_of_table_three_can_be_distilled(fusion: Fusion, batch: Bat
 @pytest.mark.parametrize("modality", ["rgb", "tir"])
 def test_a_tracker_of_one_modality_learns_from_that_one(modality: Literal["rgb", "tir"], batch: Batch) -> None:
     torch.manual_seed(0)
-    stage = AloneStage(TrackerNetwork(single_settings(modality, width=4, crop_size=96)).eval())
+    stage = SupervisedStage(TrackerNetwork(single_settings(modality, width=4, crop_size=96)).eval())
     terms = stage(batch)
     assert list(terms) == EVERY_TERM[:4]
     other = "tir" if modality == "rgb" else "rgb"
@@ -186,44 +192,8 @@ def test_a_tracker_of_one_modality_learns_from_that_one(modality: Literal["rgb",
 
 
 def test_an_atom_learns_boxes_alone(batch: Batch) -> None:
-    stage = AloneStage(TrackerNetwork(single_settings("tir", width=4, crop_size=96, classifier="atom")))
+    stage = SupervisedStage(TrackerNetwork(single_settings("tir", width=4, crop_size=96, classifier="atom")))
     assert list(stage(batch)) == ["box"]
-
-
-RIVALS = {"kd": "distillation", "fitnets": "hint", "review": "review", "md": "distillation"}
-
-
-@pytest.mark.parametrize("streams", [1, 2])
-@pytest.mark.parametrize("rival", RIVALS)
-def test_each_rival_of_table_four_teaches_the_student_alone(
-    rival: str, streams: Literal[1, 2], batch: Batch, teacher: TrackerNetwork
-) -> None:
-    torch.manual_seed(1)
-    student = TrackerNetwork(NetworkSettings(streams=streams, width=4, crop_size=96))
-    stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=(rival,), alpha=0.5, beta=7.0))  # type: ignore[arg-type]
-    prepare_network(student, TrainingSettings())
-    terms = stage(batch)
-    name = RIVALS[rival]
-    assert list(terms) == [*EVERY_TERM[:4], name]
-    tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
-    torch.testing.assert_close(terms.total, tracking + (7.0 if rival == "kd" else 0.5) * terms[name])
-    terms[name].backward()
-    parts = {"trunks", "fusions", "classifier"} if rival == "kd" else {"trunks", "fusions", "rivals"}
-    assert reached(stage) == parts
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-    own = [name for name, _ in stage.named_parameters() if name.startswith("rivals.")]
-    assert {part_of(name) for name in own} <= {"distillation"}
-    assert bool(own) == (rival != "kd")
-
-
-def test_a_rival_compares_each_modality_with_the_same_of_the_teacher(batch: Batch, teacher: TrackerNetwork) -> None:
-    torch.manual_seed(2)
-    twin = TrackerNetwork(teacher.settings)
-    twin.load_state_dict(teacher.state_dict())
-    for rival in ("fitnets", "md"):  # where channels agree they have no regressor: nothing differs but rounding
-        stage = DistilledStage(twin, teacher, distillation=DistillationSettings(parts=(rival,)))  # type: ignore[arg-type]
-        twin.eval()
-        assert stage(batch)[RIVALS[rival]].item() < 1e-9
 
 
 def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork) -> None:
@@ -234,3 +204,38 @@ def test_the_interaction_is_a_setting(batch: Batch, student: TrackerNetwork, tea
 def test_nothing_to_distil_is_refused() -> None:
     with pytest.raises(DataError, match=r"DistillationSettings\.parts: expected at least one"):
         DistillationSettings(parts=())
+
+
+def test_values_are_dimps(batch: Batch, student: TrackerNetwork) -> None:
+    predictions = student(batch.train, batch.train_boxes, batch.test, batch.proposals)
+    label = score_labels(batch.test_boxes, student.settings)
+    terms = tracking_loss(predictions, batch, label, TrackingLossSettings())
+    scores, g = predictions.scores.detach().double().numpy(), label.double().numpy()
+    errors = [np.mean(np.where(g < 0.05, np.maximum(s, 0), s - g) ** 2) for s in scores]
+    iou = predictions.iou.detach().double().numpy()
+    box = np.mean((iou - (2 * batch.overlaps.double().numpy() - 1)) ** 2)
+    expected = {"box": box, "last": errors[-1], "first": errors[0], "middle": np.mean(errors[1:-1])}
+    assert set(terms) == set(expected)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-4), name
+    # The four middle iterates share 400 over their number, summed: 400 times their mean.
+    total = box + 100 * errors[-1] + 100 * errors[0] + 400 * np.mean(errors[1:-1])
+    assert terms.total.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_a_perfect_prediction_costs_nothing(batch: Batch, student: TrackerNetwork) -> None:
+    label = score_labels(batch.test_boxes, student.settings)
+    scores = torch.where(label < 0.05, -1.0, label).expand(6, *label.shape)
+    perfect = Predictions(scores, 2 * batch.overlaps - 1, None)  # type: ignore[arg-type]
+    assert tracking_loss(perfect, batch, label, TrackingLossSettings()).total.item() == 0
+
+
+def test_labels_peak_at_the_target(batch: Batch, student: TrackerNetwork) -> None:
+    label = score_labels(batch.test_boxes, student.settings)
+    assert label.shape == (2, 2, 7, 7)
+    center = (batch.test_boxes[..., :2] + batch.test_boxes[..., 2:] / 2) / 16
+    for m in range(2):
+        for s in range(2):
+            x, y = center[m, s].tolist()
+            if 0 <= x <= 6 and 0 <= y <= 6:
+                assert label[m, s].argmax().item() == round(y) * 7 + round(x)

@@ -1,4 +1,4 @@
-"""What training survives: being killed, a full disk, broken images, dying workers, losses that aren't finite."""
+"""Problems during training: a killed process, a full disk, unreadable images, dying workers, losses not finite."""
 
 import errno
 import json
@@ -17,14 +17,15 @@ import pytest
 import survival_runs
 import torch
 from survival_runs import EVERY, SETTINGS, Moment, sampler, stage
+from training_helpers import needs_signals
 
 from mmdistill.reference.models import weights
 from mmdistill.reference.models.weights import read_tensors, write_tensors
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training import data_loader as loading
 from mmdistill.reference.training.checkpoint import Progress, StepLog, save_checkpoint
-from mmdistill.reference.training.optimizer import build_optimizer
+from mmdistill.reference.training.data_loader import MAX_WORKER_DEATHS
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
+from mmdistill.reference.training.train_step import build_optimizer
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences, write_sequence
@@ -35,14 +36,14 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing happened to."""
+    """The folder of a run without problems."""
     folder = tmp_path_factory.mktemp("whole")
     train(stage(), sampler(), SETTINGS, folder)
     return folder
 
 
 def process(action: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
-    """Start a process that has imported everything already."""
+    """Start a process with all modules imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["survival_runs"])
     started = context.Process(target=action, args=arguments)
@@ -55,29 +56,30 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 
 def step_of(folder: Path) -> int:
-    """The step of a run's checkpoint, which must be a whole file."""
+    """Return the step of a run's checkpoint, which must be a complete file."""
     step = json.loads(read_tensors(folder / CHECKPOINT)[1]["progress"])["step"]
     assert isinstance(step, int)
     return step
 
 
 def assert_same_to_the_bit(folder: Path, expected: Path) -> None:
-    (got, said), (wanted, meant) = (read_tensors(path / CHECKPOINT) for path in (folder, expected))
+    (got, metadata), (wanted, expected_metadata) = (read_tensors(path / CHECKPOINT) for path in (folder, expected))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
-    assert said == meant
+    assert metadata == expected_metadata
     assert (folder / "log.jsonl").read_bytes() == (expected / "log.jsonl").read_bytes()
     network, other = (read_tensors(path / "network.safetensors")[0] for path in (folder, expected))
     torch.testing.assert_close(network, other, rtol=0, atol=0)
     assert {path.name for path in folder.iterdir()} == {CHECKPOINT, "log.jsonl", "network.safetensors"}
 
 
+@needs_signals
 @pytest.mark.slow
 def test_killed_at_any_moment_it_loses_what_the_checkpoint_lacks_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng()
     lines = tmp_path / "log.jsonl"
     for _ in range(3):
         running = process(survival_runs.run, tmp_path)
-        # Some hundredths of a second, of a step or more, from its first new line on.
+        # Kill it up to 0.2 seconds after its first new line.
         known = lines.read_bytes() if lines.exists() else b""
         while running.is_alive() and (lines.read_bytes() if lines.exists() else b"") == known:
             time.sleep(0.005)
@@ -90,6 +92,7 @@ def test_killed_at_any_moment_it_loses_what_the_checkpoint_lacks_and_nothing_els
     assert_same_to_the_bit(tmp_path, whole)
 
 
+@needs_signals
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", Moment.__args__)  # type: ignore[attr-defined]
 def test_killed_while_it_writes_a_checkpoint(moment: Moment, whole: Path, tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_killed_while_it_writes_a_checkpoint(moment: Moment, whole: Path, tmp_pa
 
 
 class FullDisk:
-    """A disk that is full for some of the files written to it, counted from 0."""
+    """A disk that is full when the files of these numbers, from 0, are written."""
 
     def __init__(self, *full: int) -> None:
         self.full, self.written = full, 0
@@ -123,7 +126,7 @@ def test_a_full_disk_costs_a_checkpoint_and_no_step(
     with caplog.at_level(logging.WARNING):
         done = train(stage(), sampler(), SETTINGS, tmp_path)
     assert done.incidents == {"checkpoints not written": 2}
-    assert "step 6: the checkpoint can't be written ([Errno 28] No space left on device)" in caplog.text
+    assert "step 6: can't write the checkpoint ([Errno 28] No space left on device)" in caplog.text
     assert "training: checkpoints not written: 2" in caplog.text
     (got, _), (wanted, _) = (read_tensors(path / CHECKPOINT) for path in (tmp_path, whole))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
@@ -134,7 +137,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_leaves_the_last_good_checkpoint
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(weights.os, "fsync", FullDisk(*range(2, 100)))  # type: ignore[attr-defined]
-        with pytest.raises(DataError, match=r"checkpoint.safetensors: can't be written \(\[Errno 28\] No space left"):
+        with pytest.raises(DataError, match=r"checkpoint.safetensors: can't write it \(\[Errno 28\] No space left"):
             train(stage(), sampler(), SETTINGS, tmp_path)
     assert step_of(tmp_path) == 2 * EVERY
     assert len(log(tmp_path)) == 5 * EVERY
@@ -150,9 +153,9 @@ def test_a_log_without_room_waits_and_loses_no_line(tmp_path: Path) -> None:
         def write(self, data: bytes) -> int:
             if not self.room:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            taken = data[: self.room]
-            self.content, self.room = self.content + taken, self.room - len(taken)
-            return len(taken)
+            written = data[: self.room]
+            self.content, self.room = self.content + written, self.room - len(written)
+            return len(written)
 
         def close(self) -> None:
             pass
@@ -199,12 +202,12 @@ def test_an_image_that_cannot_be_read_is_replaced_and_counted(
     done = train(stage(), samples, settings, tmp_path / "run")
     lines = log(tmp_path / "run")
     assert {line["step"] for line in lines if "replaced" in line} == {number // 2 for number in broken}
-    # A sample in its place may be broken as well.
+    # A replacement may be unreadable as well.
     assert done.incidents == {"samples replaced": sum(line.get("replaced", 0) for line in lines)}
     assert done.incidents["samples replaced"] >= len(broken)
     assert f"a sample is replaced by another: {cut}: the image is cut off" in caplog.text
-    limited = replace(settings, replaced_limit=done.incidents["samples replaced"] - 1)
-    with pytest.raises(DataError, match=r"more samples had to be replaced than training.replaced_limit"):
+    limited = replace(settings, max_replaced=done.incidents["samples replaced"] - 1)
+    with pytest.raises(DataError, match=r"more samples had to be replaced than training.max_replaced"):
         train(stage(), samples, limited, tmp_path / "limited")
 
 
@@ -213,14 +216,12 @@ def test_where_nothing_can_be_read_training_does_not_begin(workers: int, tmp_pat
     samples = on_disk(tmp_path / "clips")
     for path in (tmp_path / "clips").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"^training data: 10 samples in a row can't be read, .*: expected an image, the"
-    ):
+    with pytest.raises(DataError, match=r"^training data: can't read 10 samples in a row, .*: expected an image, the"):
         train(stage(), samples, replace(SHORT, workers=workers), tmp_path / "run")
 
 
 class Deadly:
-    """A sampler that kills the process which draws a sample, as often as is said."""
+    """A sampler that kills its process at a sample, a number of times."""
 
     def __init__(self, folder: Path, number: int, times: int) -> None:
         self.folder, self.number, self.times, self.sampler = folder, number, times, sampler()
@@ -234,37 +235,41 @@ class Deadly:
         return self.sampler.sample(number)
 
 
+@needs_signals
 def test_a_worker_that_dies_is_started_again_and_no_sample_is_lost(tmp_path: Path) -> None:
     settings = replace(SHORT, workers=2)
     train(stage(), sampler(), settings, tmp_path / "whole")
     done = train(stage(), Deadly(tmp_path / "deaths", 6, 1), settings, tmp_path / "run")  # type: ignore[arg-type]
-    assert done.incidents == {"workers started again": 1}
+    assert done.incidents == {"workers restarted": 1}
     got, wanted = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("run", "whole"))
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
     assert (tmp_path / "run" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
 
 
+@needs_signals
 @pytest.mark.slow
 def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"training.workers: 3 times in a row a worker died .*is memory short"):
+    with pytest.raises(
+        DataError, match=r"training.workers: a worker died 3 times in a row .*use fewer training.workers"
+    ):
         train(stage(), Deadly(tmp_path / "deaths", 4, 100), replace(SHORT, workers=1), tmp_path / "run")  # type: ignore[arg-type]
-    # A batch that was under way is lost with its worker, and made again between two deaths.
-    assert len(list((tmp_path / "deaths").iterdir())) >= loading.DEATHS
-    # The remedy that the message names.
+    # A batch in preparation is lost with its worker and prepared again between two deaths.
+    assert len(list((tmp_path / "deaths").iterdir())) >= MAX_WORKER_DEATHS
+    # The message's advice works.
     assert train(stage(), sampler(), SHORT, tmp_path / "run").step == 6
 
 
 class Broken:
-    """A sampler whose proposals are no numbers from one sample to another."""
+    """A sampler whose proposals are NaN from sample ``first`` to ``last``."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last, self.sampler = first, last, sampler()
 
     def sample(self, number: int) -> Sample:
-        found = self.sampler.sample(number)
+        sample = self.sampler.sample(number)
         if self.first <= number <= self.last:
-            return found._replace(proposals=np.full_like(found.proposals, np.nan))
-        return found
+            return sample._replace(proposals=np.full_like(sample.proposals, np.nan))
+        return sample
 
 
 def test_a_batch_of_nan_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -275,7 +280,7 @@ def test_a_batch_of_nan_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)  # weights, batch-norm statistics, Adam's moments
     assert log(tmp_path / "three")[2] == {"step": 2, "skipped": "the loss isn't finite in box, total"}
     assert "step 2 is skipped: the loss isn't finite in box, total" in caplog.text
-    # And it goes on as if nothing had been.
+    # The run continues normally.
     assert train(stage(), Broken(4, 5), SHORT, tmp_path / "six").step == 6  # type: ignore[arg-type]
 
 
@@ -297,11 +302,11 @@ def test_a_gradient_that_is_not_finite_moves_nothing_either(tmp_path: Path) -> N
 
 
 def test_too_many_batches_of_nan_end_the_run_with_the_checkpoint_of_before(tmp_path: Path) -> None:
-    limited = replace(SHORT, skipped_limit=3)
+    limited = replace(SHORT, max_skipped=3)
     with pytest.raises(DataError, match=r"^step 4: the loss isn't finite in box, total, 3 steps in a row"):
         train(stage(), Broken(4, 100), limited, tmp_path)  # type: ignore[arg-type]
     assert step_of(tmp_path) == 2
-    # The same run with whole data goes on from there.
+    # The same run with valid data resumes from the checkpoint.
     assert train(stage(), sampler(), limited, tmp_path).step == 6
 
 
@@ -320,16 +325,16 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with torch.no_grad():
         next(broken.parameters())[0] = float("inf")
     with pytest.raises(
-        DataError, match=r"step 1: made stage.network.* infinite or NaN; the checkpoint stays as it was"
+        DataError, match=r"step 1: stage.network.* became infinite or NaN; the previous checkpoint stays"
     ):
         save_checkpoint(path, broken, optimizer, Progress(2, {}, []), "{}")
     assert path.read_bytes() == before
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-2"})
+    write_tensors(tmp_path / CHECKPOINT, {"one": torch.ones(1)}, {"format": "mmdistill-training-3"})
     with pytest.raises(
-        DataError, match=r"expected .* 'mmdistill-training-3', got 'mmdistill-training-2'; one of another"
+        DataError, match=r"expected .* 'mmdistill-training-4', got 'mmdistill-training-3'; a run can't resume"
     ):
         train(stage(), sampler(), SHORT, tmp_path)
 

@@ -1,3 +1,7 @@
+"""The training loop: resuming, interruptions, refused settings, and the time spent waiting for data."""
+
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -10,31 +14,32 @@ from typing import Any
 
 import pytest
 import torch
+from training_helpers import load_batches, needs_signals
 
 from mmdistill import NotFiniteError
 from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, read_tensors
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.data_loader import batches
-from mmdistill.reference.training.optimizer import keep_statistics
+from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.settings import IDENTITY_FIELDS, LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistillationSettings, DistilledStage
-from mmdistill.reference.training.trainer import train
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
+from mmdistill.reference.training.train_step import freeze_batch_norm
+from mmdistill.reference.training.trainer import DataWait, train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.interruption import TERMINATION_SIGNALS, Interruption
 from mmdistill.toolkit.ranges import unchecked
 
-SETTINGS = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2)
+SETTINGS = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2)
 
 
 class KilledError(Exception):
-    """Stands for a process that dies."""
+    """Stands for the death of a process."""
 
 
 class Until:
-    """A sampler that does something when sample ``number`` is asked for."""
+    """A sampler that calls ``action`` when sample ``number`` is drawn."""
 
     def __init__(self, sampler: Sampler, number: int, action: object) -> None:
         self.sampler, self.number, self.action = sampler, number, action
@@ -54,18 +59,18 @@ def fresh() -> TrackerNetwork:
     return TrackerNetwork(student_settings(width=4, crop_size=96))
 
 
-def stage(teacher: TrackerNetwork | None) -> AloneStage | DistilledStage:
+def stage(teacher: TrackerNetwork | None) -> SupervisedStage | DistilledStage:
     torch.manual_seed(4)
-    return AloneStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
+    return SupervisedStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
 
 
 @pytest.mark.parametrize("distilled", [False, True])
-@pytest.mark.parametrize("algorithm", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_a_run_that_died_ends_as_one_that_never_stopped(
-    distilled: bool, algorithm: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
+    distilled: bool, optimizer: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
 ) -> None:
     guide = teacher if distilled else None
-    settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, algorithm=algorithm)  # type: ignore[arg-type]
+    settings = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2, optimizer=optimizer)  # type: ignore[arg-type]
     train(stage(guide), sampler, settings, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(stage(guide), Until(sampler, 7, die), settings, tmp_path / "died")  # type: ignore[arg-type]
@@ -80,6 +85,7 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(
     assert all(0 < line["entropy level 4"] <= 1 for line in lines)
 
 
+@needs_signals
 @pytest.mark.parametrize("number", TERMINATION_SIGNALS)
 def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 6, lambda: os.kill(os.getpid(), number))
@@ -92,6 +98,7 @@ def test_an_interruption_saves_and_the_same_call_goes_on(number: int, sampler: S
     assert (tmp_path / "network.safetensors").exists()
 
 
+@needs_signals
 def test_an_interruption_in_the_last_step_finds_the_run_finished(sampler: Sampler, tmp_path: Path) -> None:
     interrupting = Until(sampler, 11, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert train(stage(None), interrupting, SETTINGS, tmp_path).step == 6  # type: ignore[arg-type]
@@ -117,7 +124,7 @@ def test_a_damaged_line_of_the_log_stops_no_run(sampler: Sampler, tmp_path: Path
 
 def test_other_settings_are_refused_by_name(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, SETTINGS, tmp_path)
-    other = TrainingSettings(steps=6, sequences=2, checkpoint_every=2, decay_every=2, seed=5)
+    other = TrainingSettings(steps=6, batch_size=2, checkpoint_every=2, decay_every=2, seed=5)
     with pytest.raises(DataError, match=r"training.seed was 0, now 5"):
         train(stage(None), sampler, other, tmp_path)
 
@@ -144,31 +151,31 @@ def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> No
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sampler: Sampler, tmp_path: Path) -> None:
     with unchecked():  # no such rates are allowed
         rates = LearningRates(trunk=1e30, fusion=1e30)
-        settings = TrainingSettings(steps=6, sequences=2, checkpoint_every=1, learning_rates=rates)
+        settings = TrainingSettings(steps=6, batch_size=2, checkpoint_every=1, learning_rates=rates)
     with pytest.raises((DataError, NotFiniteError), match=r"step \d: the loss isn't finite in"):
         train(stage(None), sampler, settings, tmp_path)
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("option", ["frozen_statistics", "frozen_trunk"])
+@pytest.mark.parametrize("option", ["freeze_bn", "freeze_trunk"])
 def test_what_is_frozen_does_not_move_by_a_bit(option: str, sampler: Sampler, tmp_path: Path) -> None:
     before = fresh().state_dict()
-    settings = TrainingSettings(steps=2, sequences=2, **{option: True})  # type: ignore[arg-type]
-    train(AloneStage(fresh()), sampler, settings, tmp_path)
+    settings = TrainingSettings(steps=2, batch_size=2, **{option: True})  # type: ignore[arg-type]
+    train(SupervisedStage(fresh()), sampler, settings, tmp_path)
     after = load_network(tmp_path / "network.safetensors").state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "frozen_trunk")}
+    still = {name for name in before if name.startswith("trunks") and ("running" in name or option == "freeze_trunk")}
     assert not moved & still
     assert any(name.startswith("iou_net") for name in moved)
-    assert any(name.startswith("trunks") for name in moved) == (option == "frozen_statistics")
+    assert any(name.startswith("trunks") for name in moved) == (option == "freeze_bn")
 
 
 def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sampler: Sampler, tmp_path: Path) -> None:
     def run(steps: int) -> dict[str, torch.Tensor]:
         # The same steps, stopped after some: the rates don't know of the run's length.
         folder = tmp_path / str(steps)
-        settings = TrainingSettings(steps=steps, sequences=2, statistics_until=2)
-        train(AloneStage(fresh()), sampler, settings, folder)
+        settings = TrainingSettings(steps=steps, batch_size=2, freeze_bn_after=2)
+        train(SupervisedStage(fresh()), sampler, settings, folder)
         return load_network(folder / "network.safetensors").state_dict()
 
     one, two, four = run(1), run(2), run(4)
@@ -178,41 +185,41 @@ def test_statistics_stay_from_their_step_on_and_parameters_go_on_learning(sample
     assert not torch.equal(two["iou_net.predictor.weight"], four["iou_net.predictor.weight"])
 
 
-def test_with_kept_statistics_training_computes_what_tracking_will(sampler: Sampler) -> None:
+def test_with_frozen_batch_norm_training_computes_what_tracking_computes(sampler: Sampler) -> None:
     network = fresh().train()
-    batch = next(batches(sampler, 2, start=0, stop=1))
+    batch = next(load_batches(sampler, 2))
     inputs = (batch.train, batch.train_boxes, batch.test, batch.proposals)
     with torch.no_grad():
         by_batch = network(*inputs).iou
-        keep_statistics(network)
+        freeze_batch_norm(network)
         kept, tracking = network(*inputs).iou, network.eval()(*inputs).iou
     assert torch.equal(kept, tracking)
     assert not torch.allclose(by_batch, tracking, atol=1e-2)
 
 
 class Terminal(io.StringIO):
-    """A standard error that somebody watches."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_who_watches_is_told_how_long_steps_wait_for_data(
+def test_the_progress_bar_shows_the_share_of_time_spent_waiting_for_data(
     sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = TrainingSettings(steps=3, sequences=2)
+    settings = TrainingSettings(steps=3, batch_size=2)
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
         slow = Until(sampler, 4, lambda: time.sleep(1))
         train(stage(None), slow, settings, tmp_path / str(shown), title="student")  # type: ignore[arg-type]
-        assert ("waited=" in stream.getvalue()) == shown
+        assert ("data_wait=" in stream.getvalue()) == shown
         assert ("student: waited for data" in stream.getvalue()) == shown
     assert "training.workers" in stream.getvalue().splitlines()[-1]
 
 
 def test_every_setting_is_the_runs_identity_or_is_not() -> None:
     names = {each.name for each in fields(TrainingSettings)}
-    assert names - IDENTITY_FIELDS == {"checkpoint_every", "skipped_limit", "replaced_limit", "workers"}
+    assert names - IDENTITY_FIELDS == {"checkpoint_every", "max_skipped", "max_replaced", "workers"}
     assert set(TrainingSettings().identity()) == IDENTITY_FIELDS
 
 
@@ -220,47 +227,52 @@ def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: S
     train(stage(None), sampler, SETTINGS, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(stage(None), Until(sampler, 7, die), SETTINGS, tmp_path / "died")  # type: ignore[arg-type]
-    other = replace(SETTINGS, checkpoint_every=3, workers=1, skipped_limit=2, replaced_limit=0)
+    other = replace(SETTINGS, checkpoint_every=3, workers=1, max_skipped=2, max_replaced=0)
     assert train(stage(None), sampler, other, tmp_path / "died").step == 6
     whole, resumed = (load_network(tmp_path / name / "network.safetensors") for name in ("whole", "died"))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"steps": 7}, {"seed": 1}, {"accumulate": 2}, {"samples": SampleSettings(gap=2)}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 7}, {"seed": 1}, {"grad_accumulation": 2}, {"samples": SampleSettings(gap=2)}]
+)
 def test_a_run_does_not_go_on_with_what_changes_it(change: dict[str, Any], sampler: Sampler, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=1, sequences=4)  # two in each pass of two
+    settings = replace(SETTINGS, steps=1, batch_size=4)  # two in each pass of two
     train(stage(None), sampler, settings, tmp_path)
     with pytest.raises(DataError, match=r"a run with other settings \(training\."):
         train(stage(None), sampler, replace(settings, **change), tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"sequences": 1}, {"sequences": 4, "accumulate": 4}, {"statistics_until": 3}])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 1}, {"batch_size": 4, "grad_accumulation": 4}, {"freeze_bn_after": 3}]
+)
 def test_a_batch_too_small_for_batch_norm_is_refused_with_the_remedy(
     change: dict[str, Any], sampler: Sampler, tmp_path: Path
 ) -> None:
-    one = replace(SETTINGS, **{"sequences": 1, "steps": 1, **change})
+    one = replace(SETTINGS, **{"batch_size": 1, "steps": 1, **change})
     with pytest.raises(
-        DataError, match=r"^training\.sequences: expected at least 2 in a pass, got 1 .*statistics-until 0"
+        DataError,
+        match=r"^training\.batch_size: expected at least 2 samples per pass for batch norm, got 1 .*freeze-bn-after 0",
     ):
         train(stage(None), sampler, one, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    # The remedy that the message names.
-    assert train(stage(None), sampler, replace(one, statistics_until=0), tmp_path).step == 1
+    # The message's advice works.
+    assert train(stage(None), sampler, replace(one, freeze_bn_after=0), tmp_path).step == 1
 
 
 class BrokenAt:
-    """A sampler whose sample ``number`` has overlaps that are no numbers."""
+    """A sampler whose sample ``number`` has NaN overlaps."""
 
     def __init__(self, sampler: Sampler, number: int) -> None:
         self.sampler, self.number = sampler, number
 
     def sample(self, number: int) -> Sample:
-        found = self.sampler.sample(number)
-        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.number else found
+        sample = self.sampler.sample(number)
+        return sample._replace(overlaps=sample.overlaps * float("nan")) if number == self.number else sample
 
 
 def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, tmp_path: Path) -> None:
-    passes = replace(SETTINGS, sequences=4, accumulate=2)
+    passes = replace(SETTINGS, batch_size=4, grad_accumulation=2)
     train(stage(None), sampler, replace(passes, steps=1), tmp_path / "one")
     # Of step 1's samples, 4 to 7, the second pass has 5 and 7.
     done = train(stage(None), BrokenAt(sampler, 5), replace(passes, steps=2), tmp_path / "two")  # type: ignore[arg-type]
@@ -270,6 +282,7 @@ def test_a_second_pass_of_nan_takes_back_what_the_first_moved(sampler: Sampler, 
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
+@needs_signals
 def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
     sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,3 +305,46 @@ def test_a_second_signal_while_a_checkpoint_is_written_leaves_the_one_before(
     progress = json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["progress"])
     assert progress["step"] == SETTINGS.checkpoint_every
     assert train(stage(None), sampler, SETTINGS, tmp_path).step == 6
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def measured(waits: list[float], steps: float) -> DataWait:
+    """Return the measurement of waits with steps of equal length in between."""
+    clock = Clock()
+    data_wait = DataWait(clock)
+    for wait in waits:
+        with data_wait.wait():
+            clock.now += wait
+        clock.now += steps
+    return data_wait
+
+
+def test_the_share_is_of_the_time_after_the_first_batch() -> None:
+    assert DataWait().share == 0
+    assert measured([60.0], 3.0).share == 0
+    assert measured([60.0, 1.0, 0.5], 3.0).share == pytest.approx(1.5 / (3 * 3.0 + 1.5))
+
+
+def test_a_wait_that_ends_in_an_error_is_no_wait_for_data() -> None:
+    clock = Clock()
+    data_wait = DataWait(clock)
+    with pytest.raises(OSError, match="gone"), data_wait.wait():
+        raise OSError("gone")
+    clock.now += 1
+    assert data_wait.share == 0
+
+
+def test_the_summary_advises_workers() -> None:
+    assert measured([9.0, 0.03, 0.03], 1.0).summary(0) == "waited for data 2 % of the time"
+    long = measured([9.0, 1.0], 1.0)
+    assert long.summary(4) == "waited for data 33 % of the time; increase training.workers, if there are idle cores"
+    assert long.summary(0) == (
+        "waited for data 33 % of the time; set training.workers to prepare data in other processes, if there are idle "
+        "cores"
+    )

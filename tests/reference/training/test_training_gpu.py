@@ -15,42 +15,42 @@ from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
+from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
 from mmdistill.reference.training.trainer import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
 GPU = torch.device("cuda")
-SETTINGS = TrainingSettings(steps=4, sequences=2, checkpoint_every=2)
+SETTINGS = TrainingSettings(steps=4, batch_size=2, checkpoint_every=2)
 KINDS = pytest.mark.parametrize("distilled", [False, True], ids=["alone", "distilled"])
 
 
 def stage(student: TrackerNetwork, teacher: TrackerNetwork, distilled: bool, device: torch.device) -> Stage:
     torch.manual_seed(4)
     own = copy.deepcopy(student)
-    return DistilledStage(own, copy.deepcopy(teacher).to(device)) if distilled else AloneStage(own)
+    return DistilledStage(own, copy.deepcopy(teacher).to(device)) if distilled else SupervisedStage(own)
 
 
 def learned(
     made: Stage, batch: Batch, device: torch.device, settings: TrainingSettings = SETTINGS
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Take a step; return the terms' values and each parameter's gradient."""
-    learner = TrainStep(made, settings, device, DistributedContext())
-    outcome = learner.step(0, [batch])
-    assert not outcome.skipped
-    return outcome.values, {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
+    train_step = TrainStep(made, settings, device, DistributedContext())
+    result = train_step.run(0, [batch])
+    assert not result.skipped
+    return result.values, {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
 
 
 @KINDS
 def test_a_step_is_the_processors(
     distilled: bool, batch: Batch, student: TrackerNetwork, teacher: TrackerNetwork
 ) -> None:
-    found = []
+    steps = []
     for device in (torch.device("cpu"), GPU):
         made = stage(student.double(), teacher.double(), distilled, device).double()
-        found.append(learned(made, batch.map(Tensor.double), device))
-    (values, gradients), (on_gpu, gradients_on_gpu) = found
+        steps.append(learned(made, batch.map(Tensor.double), device))
+    (values, gradients), (on_gpu, gradients_on_gpu) = steps
     assert on_gpu == pytest.approx(values, rel=1e-6)
     torch.testing.assert_close(gradients_on_gpu, gradients, rtol=1e-5, atol=1e-8)
 

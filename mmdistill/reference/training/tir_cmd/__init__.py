@@ -1,1 +1,1 @@
-"""TIR-CMD's training: unlabeled pairs in, a tuned TIR tracker out."""
+"""TIR-CMD's training: fine-tunes a TIR tracker on unlabeled RGB-TIR pairs."""

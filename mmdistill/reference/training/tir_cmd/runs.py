@@ -1,7 +1,4 @@
-"""Training TIR-CMD's settings, each with those it starts from, in folders beside each other.
-
-How long and how fast TIR-CMD trains: the paper's schedule, and a short one for trying out, as data.
-"""
+"""Training runs and schedules of TIR-CMD's settings; a setting first trains the settings it starts from."""
 
 from __future__ import annotations
 
@@ -23,21 +20,21 @@ from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS, BranchSetting
 from mmdistill.toolkit.ranges import PositiveInt, Range, check_fields
 
-START = "A1"
-"""The setting that is the start itself."""
+START_SETTING = "A1"
+"""The setting without training: the start tracker itself."""
 
 
 class SettingRuns:
-    """Runs of TIR-CMD's settings from one start, each in a folder of its name; one that is finished is not run again.
+    """Runs of TIR-CMD's settings from one tracker, each in a folder of its name; finished runs are reused.
 
     Args:
-        start: the tracker that all begin with, RGB or TIR; its copies are TIR trackers.
-        samples: gives the samples of a setting's patches.
-        training: how a setting is trained.
-        folder: where the settings' folders are.
+        start: the tracker that all settings start from, RGB or TIR; its copies are TIR trackers.
+        samples: returns a setting's samples.
+        training: returns a setting's training settings.
+        folder: parent of the settings' folders.
         settings: weights and options of the loss.
-        device: where to train.
-        progress: whether to show progress bars.
+        device: the device to train on.
+        progress: show progress bars.
 
     Raises:
         DataError: the start is a tracker of both modalities.
@@ -57,24 +54,24 @@ class SettingRuns:
         self.start, self.folder = as_tir(start), Path(folder)
         self._samples, self._training = samples, training
         self._settings, self._device, self._progress = settings, device, progress
-        self._done: dict[str, TrackerNetwork] = {}
+        self._networks: dict[str, TrackerNetwork] = {}
 
     def network(self, name: str) -> TrackerNetwork:
-        """Return a setting's network, in evaluation mode.
+        """Return a setting's trained network, in evaluation mode.
 
-        It is ``network.safetensors`` in the setting's folder too; A1, the start itself, has none.
+        The setting's folder has it as ``network.safetensors``, except for A1, the start itself.
 
         Raises:
-            DataError: the setting has nothing to tune in this tracker, or its folder holds another run.
-            Interruption: a signal asked to stop; the same call then goes on.
+            DataError: the setting tunes no module of this tracker, or its folder holds another run.
+            Interruption: a signal stopped the run; the same call resumes it.
         """
-        if name not in self._done:
-            updated_modules(self.start, SETTINGS[name])  # refused before its forerunners are trained
-            self._done[name] = self._made(SETTINGS[name])
-        return self._done[name]
+        if name not in self._networks:
+            updated_modules(self.start, SETTINGS[name])  # raises before other settings are trained
+            self._networks[name] = self._train(SETTINGS[name])
+        return self._networks[name]
 
-    def _made(self, setting: BranchSetting) -> TrackerNetwork:
-        start = self._start_of(setting)
+    def _train(self, setting: BranchSetting) -> TrackerNetwork:
+        start = self._initial_network(setting)
         if setting.origin is None:
             return start
         path = self.folder / setting.name / "network.safetensors"
@@ -98,12 +95,12 @@ class SettingRuns:
         )
         return load_network(path)
 
-    def _start_of(self, setting: BranchSetting) -> TrackerNetwork:
-        """Return a new network: the start of all, with the parts that the setting takes from others."""
+    def _initial_network(self, setting: BranchSetting) -> TrackerNetwork:
+        """Return a new network: the start with the parts that the setting copies from other settings."""
         donors: dict[Role, TrackerNetwork] = {}
         for role in PARTS:
-            name = getattr(setting.origin, "_".join(role), START)
-            if name == START or (role[0] == "tcl" and self.start.classifier is None):
+            name = getattr(setting.origin, "_".join(role), START_SETTING)
+            if name == START_SETTING or (role[0] == "tcl" and self.start.classifier is None):
                 continue
             donors[role] = self.network(name)
         return assemble(self.start, donors)
@@ -114,40 +111,40 @@ RateFactor = Annotated[float, Range(0, 10**9)]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and learning rates, for any setting.
+    """Number of steps and learning rates of all settings.
 
     Attributes:
         steps: training steps of each setting.
-        rate_factor: what the setting's learning rates are multiplied by.
-        halvings: how often the learning rates are halved, at equal distances, the last of which is cut short.
-        sequences: patches in a batch.
+        rate_factor: factor on the setting's learning rates.
+        halvings: number of periods after which the learning rates are halved; the last period may be incomplete.
+        batch_size: patches per batch.
         checkpoint_every: steps between checkpoints.
-        kept_statistics: whether what is tuned keeps the start's batch-norm statistics. The paper tunes them too; in
-            batches of five pairs what learns is then another function than what tracks (docs/tir.md has figures).
+        freeze_bn: keep the start's batch-norm statistics. The paper updates them; but in batches of five pairs, the
+            trained network then differs from the one that tracks (docs/tir.md has figures).
     """
 
     steps: PositiveInt
     rate_factor: RateFactor = 1.0
     halvings: Annotated[float, Range(0, 1000, above=True)] = 50 / 15
-    sequences: Annotated[int, Range(1, 10**6)] = 5
+    batch_size: Annotated[int, Range(1, 10**6)] = 5
     checkpoint_every: PositiveInt = 500
-    kept_statistics: bool = True
+    freeze_bn: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
-        """Return how a setting is trained; options go to the ``TrainingSettings``."""
+        """Return a setting's training settings; ``options`` are further fields of ``TrainingSettings``."""
         rates = setting.learning_rates
         box, classification = ((rate or 0.0) * self.rate_factor for rate in (rates.bbe, rates.tcl))
         return TrainingSettings(
             steps=self.steps,
-            sequences=self.sequences,
+            batch_size=self.batch_size,
             learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
-            frozen_trunk=True,
-            statistics_until=0 if self.kept_statistics else None,
+            freeze_trunk=True,
+            freeze_bn_after=0 if self.freeze_bn else None,
             checkpoint_every=self.checkpoint_every,
             samples=SampleSettings(train_frames=1, test_frames=1),
             **options,  # type: ignore[arg-type]
@@ -157,7 +154,7 @@ class Schedule:
 SCHEDULES: Mapping[str, Schedule] = {
     # 50 epochs of 26,000 samples, 5 a batch; halved every 15 epochs.
     "paper": Schedule(steps=50 * 26_000 // 5),
-    # Steps a thousandth of the paper's, rates a hundred times: a tenth of the way that Adam can go.
+    # A thousandth of the steps and a hundred times the rates: Adam can move parameters a tenth as far.
     "short": Schedule(steps=260, rate_factor=100.0, checkpoint_every=50),
 }
 """The schedules by name."""

@@ -1,13 +1,10 @@
-"""The samples that TIR-CMD's settings learn from: of the same pairs, each setting's own patches.
+"""TIR-CMD's samples: patches of unlabeled RGB-TIR pairs, each a sequence of one frame.
 
-From unlabeled pairs to what samples are drawn from: every patch of a pair is a sequence of one frame.
-
-Boxes that a detector found elsewhere, read from files as if it ran here.
+Patches come from a sampler or a detector, or from files with a detector's boxes.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Callable
@@ -39,28 +36,31 @@ _SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
 class BoxFiles:
-    """A folder with a text file per image, lines of ``x y w h [score [label]]``; an empty file is an image without any.
+    """A detector's boxes in text files, one file per image, with lines ``x y w h [score [label]]``.
 
-    Image ``1.png`` has its boxes in ``1.txt``, and ``set00/V000/I00000.jpg`` in ``set00/V000/I00000.txt``. Commas, tabs
-    or spaces separate. A box without a score has the score 1. Labels may be words; nobody reads them, so all are 0.
+    Image ``set00/V000/1.png`` has its boxes in ``set00/V000/1.txt``; an empty file means no boxes. Values are separated
+    by commas, tabs or spaces. The default score is 1. Labels may be words; they are not used and returned as 0.
 
     Args:
-        folder: where the files are.
+        folder: folder of the files.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder doesn't exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise DataError(f"{folder}: expected a folder of box files, there is none")
+            raise DataError(f"{folder}: expected a folder of box files, it doesn't exist")
 
     def read(self, name: str) -> Detections:
-        """Return the boxes of the image of this name.
+        """Return the boxes of an image.
+
+        Args:
+            name: the image's path relative to the folder of images.
 
         Raises:
-            DataError: it has no file, or a line is something else; the message has its number.
+            DataError: the file is missing, or a line is invalid.
         """
         path = self.folder / PurePosixPath(name).with_suffix(".txt")
         boxes, scores = [], []
@@ -78,25 +78,23 @@ class BoxFiles:
         return torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.zeros(len(boxes), dtype=torch.long)
 
     def detector(self, name: str) -> Callable[[Tensor], Detections]:
-        """Return a detector that finds in any image the boxes of the image of this name."""
+        """Return a detector that returns the boxes of image ``name`` for any input."""
         return lambda image: self.read(name)  # noqa: ARG005
 
 
-logger = logging.getLogger(__name__)
+PatchesByName = Callable[[str], Patches]
+"""Returns the patch sampler for the pair of a name."""
 
-PatchesOf = Callable[[str], Patches]
-"""The patches of the pair of a name."""
-
-SHOWN = 5
-"""How many reasons are told one by one."""
+MAX_LISTED_REASONS = 5
+"""Number of reasons for skipped pairs that are listed."""
 
 
 class PatchSequence:
-    """A patch of a pair as a ``TrackingSequence`` of one frame, the patch its target.
+    """A ``TrackingSequence`` of one frame, the whole pair, with a patch as its target.
 
     Args:
-        pairs: where the pair is read.
-        index: which one.
+        pairs: source of the pair.
+        index: the pair's index.
         box: the patch ``(4,)``, ``x y w h`` in pixels.
     """
 
@@ -116,14 +114,14 @@ class PatchSequence:
 
     @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
-        """None."""
+        """No attributes."""
         return {}
 
     def __len__(self) -> int:
         return 1
 
     def frame(self, index: int) -> FramePair:
-        """Return the whole pair; there is no frame but 0."""
+        """Return the whole pair; the only frame is 0."""
         if index:
             raise IndexError(index)
         return Pair(*self._pairs.pair(self._index))
@@ -131,12 +129,12 @@ class PatchSequence:
 
 @dataclass(frozen=True)
 class PatchedPairs:
-    """What was made of a folder of pairs.
+    """The patches of a folder of pairs.
 
     Attributes:
-        sequences: a patch each; pairs with more patches are drawn more often.
-        used: pairs that have a patch.
-        skipped: for each pair that was left out, why.
+        sequences: one for each patch; pairs with more patches are drawn more often.
+        used: number of pairs with a patch.
+        skipped: the reason for each skipped pair.
     """
 
     sequences: list[PatchSequence]
@@ -145,34 +143,34 @@ class PatchedPairs:
 
     def __str__(self) -> str:
         lines = [f"{self.used} pairs used, {len(self.sequences)} patches; {len(self.skipped)} pairs skipped"]
-        lines += [f"  {printable(reason)}" for reason in self.skipped[:SHOWN]]
-        if len(self.skipped) > SHOWN:
-            lines.append(f"  and {len(self.skipped) - SHOWN} more")
+        lines += [f"  {printable(reason)}" for reason in self.skipped[:MAX_LISTED_REASONS]]
+        if len(self.skipped) > MAX_LISTED_REASONS:
+            lines.append(f"  and {len(self.skipped) - MAX_LISTED_REASONS} more")
         return "\n".join(lines)
 
 
-def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress: bool = True) -> PatchedPairs:
+def patch_sequences(pairs: Pairs, patches: PatchesByName, *, seed: int = 0, progress: bool = True) -> PatchedPairs:
     """Return a sequence for every patch of every pair.
 
-    Every pair is read once, in order to find its patches and to know that it can be read. A pair that can't be read, is
-    smaller than 9 x 9 pixels, or has no patch is left out, and so are files without a partner.
+    Every pair is read once. A pair that can't be read, is smaller than 9 x 9 pixels or has no patch is skipped, as are
+    files without a partner.
 
     Args:
         pairs: opened with ``on_broken="skip"``.
-        patches: how boxes are found, by the pair's name.
-        seed: of random patches; a pair's own generator depends on it and on the pair's number alone.
-        progress: whether to show a progress bar.
+        patches: returns the patch sampler for a pair's name.
+        seed: seed of random patches; a pair's patches depend on the seed and its index only.
+        progress: show a progress bar.
 
     Raises:
-        DataError: nothing is left.
+        DataError: no pair has a patch.
     """
     sequences: list[PatchSequence] = []
     skipped, used = list(pairs.problems), 0
     pool = ThreadPoolExecutor()
     try:
-        found = pool.map(lambda index: _boxes(pairs, index, patches, seed), range(len(pairs)))
+        results = pool.map(lambda index: _find_patches(pairs, index, patches, seed), range(len(pairs)))
         with progress_bar(len(pairs), "patches", "pair", quiet=not progress) as bar:
-            for index, boxes in enumerate(found):
+            for index, boxes in enumerate(results):
                 bar.update()
                 if isinstance(boxes, str):
                     skipped.append(boxes)
@@ -183,12 +181,12 @@ def patch_sequences(pairs: Pairs, patches: PatchesOf, *, seed: int = 0, progress
         pool.shutdown(cancel_futures=True)
     if not sequences:
         reason = f"; {skipped[0]}" if skipped else ""
-        raise DataError(f"{pairs.title}: no pair with a patch is left of {len(skipped)}{reason}")
+        raise DataError(f"{pairs.title}: expected at least one pair with a patch, got none of {len(skipped)}{reason}")
     return PatchedPairs(sequences, used, skipped)
 
 
-def _boxes(pairs: Pairs, index: int, patches: PatchesOf, seed: int) -> NDArray[np.float64] | str:
-    """Return a pair's patches ``(P, 4)``, or why there are none."""
+def _find_patches(pairs: Pairs, index: int, patches: PatchesByName, seed: int) -> NDArray[np.float64] | str:
+    """Return a pair's patches ``(P, 4)``, or the reason why there are none."""
     state = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])
     try:
         images = Pair(*map(_as_tensor, pairs.large_pair(index)))
@@ -196,33 +194,33 @@ def _boxes(pairs: Pairs, index: int, patches: PatchesOf, seed: int) -> NDArray[n
     except DataError as error:
         return str(error)
     if not len(boxes):
-        return f"{pairs.files(index)[0]}: no patch was found in it"
+        return f"{pairs.files(index)[0]}: no patch found"
     return boxes.double().numpy()
 
 
 def _as_tensor(image: Image) -> Tensor:
-    """Return ``(3, H, W)``, uint8; a copy, because kept images are read-only."""
+    """Return ``(3, H, W)``, uint8; a copy, because cached images are read-only."""
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 class SettingSamples(NamedTuple):
-    """What a setting learns from: samples, and in words what they are drawn from."""
+    """A setting's samples, and a description of their source."""
 
     sampler: Sampler
     data: str
 
 
 class PatchSamples:
-    """Gives settings their samples; pairs are searched once for each kind of patches.
+    """Returns the samples of settings; pairs are searched once for each kind of patches.
 
     Args:
         pairs: opened with ``on_broken="skip"``.
-        network: of the tracker, for the size of its crops.
-        boxes: what a detector found elsewhere; without it, patches by detection are what stands out.
-        progress: whether to show progress bars.
+        network: the tracker's settings, for the size of its crops.
+        boxes: a detector's boxes; without them, detected patches are salient regions.
+        progress: show progress bars.
 
     Attributes:
-        patched: for each kind of patches that was asked for, what was made of the pairs.
+        patched: the pairs' patches, by kind.
     """
 
     def __init__(
@@ -240,7 +238,7 @@ class PatchSamples:
         kind = setting.patches or "center"
         if kind not in self.patched:
             self.patched[kind] = patch_sequences(
-                self.pairs, self._patches_of(kind), seed=training.seed, progress=self.progress
+                self.pairs, self._patch_samplers(kind), seed=training.seed, progress=self.progress
             )
         sampler = Sampler(
             self.patched[kind].sequences,
@@ -249,14 +247,15 @@ class PatchSamples:
             training.samples,
             seed=training.seed,
         )
-        found = "saliency" if self.boxes is None else str(self.boxes.folder)
-        words = f"{self.pairs.title}, {len(self.pairs)} pairs, {kind}"
-        return SettingSamples(sampler, f"{words} by {found}" if kind == "detection" else words)
+        source = f"{self.pairs.title}, {len(self.pairs)} pairs, {kind}"
+        if kind == "detection":
+            source += f" by {'saliency' if self.boxes is None else self.boxes.folder}"
+        return SettingSamples(sampler, source)
 
-    def _patches_of(self, kind: str) -> PatchesOf:
+    def _patch_samplers(self, kind: str) -> PatchesByName:
         boxes = self.boxes
         if kind == "detection" and boxes is not None:
-            return lambda name: Detection(boxes.detector(name), modalities=("rgb",))  # the same boxes for either
+            return lambda name: Detection(boxes.detector(name), modalities=("rgb",))  # boxes are the same in both
         patches: dict[str, Patches] = {
             "center": CenterArea(),
             "random": RandomSampling(),

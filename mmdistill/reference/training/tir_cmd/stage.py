@@ -1,4 +1,4 @@
-"""TIR-CMD's stage: one branch sees RGB, the other TIR, and what sees TIR learns, on patches that nobody labeled."""
+"""TIR-CMD's stage: branches of a tracker see RGB or TIR patches without labels, and are tuned to match."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from torch import Tensor
 from mmdistill import BBEDistiller, TCLDistiller, Terms
 from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, Role, TrackerNetwork, parts
 from mmdistill.reference.models.weights import network_digest
-from mmdistill.reference.training.data_loader import Batch, Share
+from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import Stage
-from mmdistill.reference.training.tracking_loss import labels
+from mmdistill.reference.training.stages import Stage, score_labels
 from mmdistill.tir_cmd import BranchSetting, mix
 from mmdistill.tir_cmd.settings import Branch, Module
 from mmdistill.toolkit.data_issues import DataError
@@ -29,13 +28,13 @@ class CrossModalSettings:
     """Weights and options of TIR-CMD's loss (eq. 1 to 3).
 
     Attributes:
-        box: lambda, the weight of BBE beside TCL. The two teach different parameters, and Adam takes no notice of a
-            gradient's scale: what counts are their learning rates.
+        box: lambda, the weight of BBE relative to TCL. Both tune different parameters, and Adam ignores the scale of
+            gradients, so their learning rates matter instead.
         mu: weight of the filter's squared norm.
         nu: weight of the modulation's squared norm.
-        residual: TCL's: DiMP's hinge, by which the start was trained, or the paper's squared one, which first of all
-            pulls a DiMP's negative scores of background to 0, and its peaks with them (docs/tir.md has figures).
-        layout: how RGB and TIR are mixed in the settings that mix them: by halves of the batch, or side by side.
+        residual: TCL's residual: ``"hinge"``, DiMP's own, or ``"squared"``, the paper's. The squared one moves DiMP's
+            negative background scores to 0 and lowers the peaks (docs/tir.md has figures).
+        layout: how settings with both modalities mix them: in halves of the batch, or side by side in one image.
     """
 
     box: Weight = 1.0
@@ -48,8 +47,8 @@ class CrossModalSettings:
         check_fields(self)
 
 
-class _Seen(NamedTuple):
-    """What a branch sees of the patches.
+class _BranchFeatures(NamedTuple):
+    """The trunk's features of a branch's frames, and their targets.
 
     Attributes:
         shallow: maps of ``layer2``, ``(N, S, C, H, W)``.
@@ -63,23 +62,22 @@ class _Seen(NamedTuple):
 
 
 class CrossModalStage(Stage):
-    """A tracker of one modality, of which some parts of some branches learn from the parts of a frozen copy.
+    """A tracker of one modality whose tuned parts are trained to match a frozen copy of the start, the teacher.
 
-    What the setting tunes, it tunes in ``network``; nothing else of it moves, neither parameters nor batch-norm
-    statistics. What is not tuned is done by the network as it was at the start, the teacher, which is no part of this
-    module's parameters or state. Where both branches are tuned the teacher has nothing left to do.
+    The setting says which parts of which branches of ``network`` are tuned; all other parameters and batch-norm
+    statistics stay unchanged. Parts that are not tuned are computed by the teacher, which is no part of this module's
+    parameters or state. A setting that tunes both branches doesn't use the teacher.
 
-    Images side by side pass the trunk as one image of double width; its maps are taken apart again into two sequences,
-    left halves and right ones, so that either is a target of its own.
+    Images side by side pass the trunk as one image of double width. Its maps are split into two sequences, left and
+    right halves, each with its own target.
 
     Args:
-        network: the start, a TIR tracker, on the device where it is trained; of an ATOM the box estimation alone is
-            tuned.
-        setting: one that trains.
+        network: the start, a TIR tracker on the device to train on; of an ATOM only box estimation is tuned.
+        setting: a setting that trains.
         settings: weights and options of the loss.
 
     Raises:
-        DataError: the setting has nothing to tune in it.
+        DataError: the setting tunes no module of this network.
     """
 
     def __init__(
@@ -92,10 +90,12 @@ class CrossModalStage(Stage):
         self.network = network
         self._start = network_digest(network)[:16]
         teacher = copy.deepcopy(network).eval().requires_grad_(False)
-        self._teacher = (teacher,)  # in a tuple, so that it is not registered
+        self._teacher = (teacher,)  # a tuple, so that PyTorch does not register it
         self.tcl = TCLDistiller(mu=self.cross_modal.mu, residual=self.cross_modal.residual)
         self.bbe = BBEDistiller(
-            lambda *inputs: self._acting("bbe", "test").iou_net.predict(*inputs), nu=self.cross_modal.nu, scale="signed"
+            lambda *inputs: self._branch_network("bbe", "test").iou_net.predict(*inputs),
+            nu=self.cross_modal.nu,
+            scale="signed",
         )
 
     @property
@@ -104,20 +104,20 @@ class CrossModalStage(Stage):
         return self._teacher[0]
 
     def prepare(self, settings: TrainingSettings) -> None:
-        """Let the setting's parts learn, and nothing else.
+        """Put the setting's parts into training mode and freeze all others.
 
         Raises:
-            DataError: batches of one sequence, of which batch norm has no statistics.
+            DataError: a pass has one sample only, too few for batch norm.
         """
-        size = Share.of(settings, DistributedContext.current()).size
+        size = BatchShard.of(settings, DistributedContext.current()).size
         if size < 2:
-            raise DataError(f"training.sequences: expected at least 2 pairs a batch, got {size} for each pass")
+            raise DataError(f"training.batch_size: expected at least 2 samples per pass, got {size}")
         self.network.eval().requires_grad_(False)
         for part in parts(self.network, self.roles):
             part.train().requires_grad_(True)
 
     def settings(self) -> dict[str, object]:
-        """Return all settings by name; a run goes on only with the same, and from the same start."""
+        """Return all settings by name; a run resumes only with the same settings and the same start."""
         return {
             "network": asdict(self.network.settings),
             "setting": asdict(self.setting),
@@ -126,17 +126,17 @@ class CrossModalStage(Stage):
         }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of TCL and of BBE; both together have ``tcl.regularisation`` and ``bbe.regularisation``."""
-        known, seen = self._extract(batch)
+        """Return the terms of TCL and BBE; of both, ``tcl.regularisation`` and ``bbe.regularisation`` are separate."""
+        reference, test = self._extract(batch)
         weighted = []
         if "tcl" in self.updated:
-            weighted.append((1.0, self._locate(known, seen)))
+            weighted.append((1.0, self._tcl_terms(reference, test)))
         if "bbe" in self.updated:
-            weighted.append((self.cross_modal.box, self._estimate(known, seen, batch.proposals)))
+            weighted.append((self.cross_modal.box, self._bbe_terms(reference, test, batch.proposals)))
         return Terms.weighted(*weighted)
 
-    def _extract(self, batch: Batch) -> tuple[_Seen, _Seen]:
-        """Return what the reference branch and what the test branch sees, through the trunk in one batch."""
+    def _extract(self, batch: Batch) -> tuple[_BranchFeatures, _BranchFeatures]:
+        """Return the features of the reference and test branch, computed by the trunk in one batch."""
         layout = self.cross_modal.layout
         images = [
             mix(batch.train, self.setting.reference, layout=layout, dim=1),
@@ -145,51 +145,52 @@ class CrossModalStage(Stage):
         counts = [len(branch) for branch in images]
         with torch.no_grad():
             levels = self.network.trunks["one"](torch.cat([branch.flatten(0, 1) for branch in images]))
-        # Two images side by side become two sequences.
-        beside = images[0].shape[-1] // images[0].shape[-2]
+        halves = images[0].shape[-1] // images[0].shape[-2]  # 2 for images side by side, which become two sequences
         shallow, deep = (
-            rearrange(levels[level], "(n s) c h (beside w) -> n (beside s) c h w", n=sum(counts), beside=beside)
+            rearrange(levels[level], "(n s) c h (halves w) -> n (halves s) c h w", n=sum(counts), halves=halves)
             for level in FUSED_LEVELS
         )
-        boxes = [values.repeat(1, beside, 1) for values in (batch.train_boxes, batch.test_boxes)]
-        known, seen = (_Seen(*values) for values in zip(shallow.split(counts), deep.split(counts), boxes, strict=True))
-        return known, seen
+        boxes = [values.repeat(1, halves, 1) for values in (batch.train_boxes, batch.test_boxes)]
+        features = zip(shallow.split(counts), deep.split(counts), boxes, strict=True)
+        reference, test = (_BranchFeatures(*values) for values in features)
+        return reference, test
 
-    def _locate(self, known: _Seen, seen: _Seen) -> Terms:
+    def _tcl_terms(self, reference: _BranchFeatures, test: _BranchFeatures) -> Terms:
         """Return TCL's terms: the reference branch's filters on the test branch's features."""
-        reference, test = (self._acting("tcl", branch).classifier for branch in BRANCHES)
-        assert reference is not None
-        assert test is not None
+        filter_model, score_model = (self._branch_network("tcl", branch).classifier for branch in BRANCHES)
+        assert filter_model is not None
+        assert score_model is not None
         iterations = self.network.settings.optimiser_iterations
-        filters = reference.learn(reference.features(known.deep), known.boxes, iterations)
-        terms: Terms = self.tcl(filters, test.features(seen.deep), labels(seen.boxes, self.network.settings))
+        filters = filter_model.learn(filter_model.features(reference.deep), reference.boxes, iterations)
+        label = score_labels(test.boxes, self.network.settings)
+        terms: Terms = self.tcl(filters, score_model.features(test.deep), label)
         return terms
 
-    def _estimate(self, known: _Seen, seen: _Seen, proposals: Tensor) -> Terms:
+    def _bbe_terms(self, reference: _BranchFeatures, test: _BranchFeatures, proposals: Tensor) -> Terms:
         """Return BBE's terms: the reference branch's modulation, the test branch's features and predictor."""
-        reference, test = (self._acting("bbe", branch).iou_net for branch in BRANCHES)
-        # As in all training of the IoU-Net, the first reference frame says what the target is.
-        modulation = reference.modulate(known.shallow[0], known.deep[0], known.boxes[0])
-        modulation = type(modulation)(*(vector.repeat(len(seen.boxes), 1, 1, 1) for vector in modulation))
-        features = test.features(seen.shallow.flatten(0, 1), seen.deep.flatten(0, 1))
-        proposals = proposals.repeat(1, seen.boxes.shape[1] // proposals.shape[1], 1, 1)
-        terms: Terms = self.bbe(modulation, features, proposals.flatten(0, 1), seen.boxes.flatten(0, 1)[:, None])
+        modulator, predictor = (self._branch_network("bbe", branch).iou_net for branch in BRANCHES)
+        # The modulation comes from the first reference frame, as in all training of the IoU-Net.
+        modulation = modulator.modulate(reference.shallow[0], reference.deep[0], reference.boxes[0])
+        modulation = type(modulation)(*(vector.repeat(len(test.boxes), 1, 1, 1) for vector in modulation))
+        features = predictor.features(test.shallow.flatten(0, 1), test.deep.flatten(0, 1))
+        proposals = proposals.repeat(1, test.boxes.shape[1] // proposals.shape[1], 1, 1)
+        terms: Terms = self.bbe(modulation, features, proposals.flatten(0, 1), test.boxes.flatten(0, 1)[:, None])
         return terms
 
-    def _acting(self, module: Module, branch: Branch) -> TrackerNetwork:
-        """Return the network that does a module's work in a branch."""
+    def _branch_network(self, module: Module, branch: Branch) -> TrackerNetwork:
+        """Return the network that computes a module in a branch: the tuned one or the teacher."""
         return self.network if (module, branch) in self.roles else self.teacher
 
 
 def updated_modules(network: TrackerNetwork, setting: BranchSetting) -> tuple[Module, ...]:
-    """Return the modules that a setting updates in this network: without a trained classifier, BBE alone (CMD-ATOM).
+    """Return the modules that a setting tunes in this network; of an ATOM, without a trained classifier, BBE only.
 
     Raises:
-        DataError: the setting has nothing to update in it.
+        DataError: the setting tunes no module of this network.
     """
-    found = tuple(module for module in setting.updated if module == "bbe" or network.classifier is not None)
-    if not found and setting.updated:
+    modules = tuple(module for module in setting.updated if module == "bbe" or network.classifier is not None)
+    if not modules and setting.updated:
         raise DataError(
-            f"setting {setting.name}: tunes the classifier alone, and an ATOM's is not trained; try B1 to B3"
+            f"setting {setting.name}: tunes the classifier only, and an ATOM's is not trained; use B1 to B3"
         )
-    return found
+    return modules

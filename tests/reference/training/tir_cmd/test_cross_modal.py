@@ -10,23 +10,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from training_helpers import load_batches
 
 from mmdistill import TCLDistiller
 from mmdistill.reference.models.config import Classifier, single_settings
 from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training.data_loader import Batch, batches
+from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings, CrossModalStage
-from mmdistill.reference.training.tracking_loss import labels
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
 
 TRAINED = ["B1", "B2", "C1", "D1", "D2", "D3", "D4", "D5"]
-FAST = TrainingSettings(steps=2, sequences=3, learning_rates=LearningRates(*[1e-3] * 6), frozen_trunk=True)
+FAST = TrainingSettings(steps=2, batch_size=3, learning_rates=LearningRates(*[1e-3] * 6), freeze_trunk=True)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def sampler() -> Sampler:
 
 @pytest.fixture
 def batch(sampler: Sampler) -> Batch:
-    return next(batches(sampler, 4, start=0, stop=1))
+    return next(load_batches(sampler, 4))
 
 
 def start(classifier: Classifier = "dimp") -> TrackerNetwork:
@@ -77,7 +78,7 @@ def test_what_is_tuned_moves_and_nothing_else_by_a_bit(
 
 
 def test_statistics_can_be_kept(sampler: Sampler, tmp_path: Path) -> None:
-    train(stage("D3"), sampler, replace(FAST, statistics_until=0), tmp_path)
+    train(stage("D3"), sampler, replace(FAST, freeze_bn_after=0), tmp_path)
     before, after = start().state_dict(), load_network(tmp_path / "network.safetensors").state_dict()
     moved = {entry for entry in before if not torch.equal(before[entry], after[entry])}
     assert moved
@@ -93,7 +94,7 @@ def test_an_atom_learns_box_estimation_alone(name: str, sampler: Sampler, tmp_pa
     tuned = tuple(expected_parts(name, atom=True))
     assert moved
     assert all(entry.startswith(tuned) for entry in moved)
-    with pytest.raises(DataError, match="C1: tunes the classifier alone, and an ATOM's is not trained"):
+    with pytest.raises(DataError, match="C1: tunes the classifier only, and an ATOM's is not trained"):
         stage("C1", classifier="atom")
 
 
@@ -127,7 +128,9 @@ def test_c1_is_the_filter_of_tir_on_the_features_of_rgb(residual: Literal["hinge
     assert student.classifier.extractor.training  # statistics of the batch where it learns, of the start elsewhere
     filters = student.classifier.learn(student.classifier.features(deep(batch.train.tir)), batch.train_boxes, 5)
     features = teacher.classifier.features(deep(batch.test.rgb))
-    expected = TCLDistiller(mu=0.01, residual=residual)(filters, features, labels(batch.test_boxes, teacher.settings))
+    expected = TCLDistiller(mu=0.01, residual=residual)(
+        filters, features, score_labels(batch.test_boxes, teacher.settings)
+    )
     torch.testing.assert_close(terms["classification"], expected["classification"])
     torch.testing.assert_close(terms["regularisation"], expected["regularisation"])
     torch.testing.assert_close(terms.total, expected.total)
@@ -184,7 +187,7 @@ def test_mixing_is_both_ways_at_once(layout: str, batch: Batch) -> None:
 def test_several_frames_a_sample(sampler: Sampler) -> None:
     settings = SampleSettings(train_frames=2, test_frames=3)
     several = Sampler(sampler.sequences, 96, 5.0, settings)
-    (one,) = batches(several, 2, start=0, stop=1)
+    (one,) = load_batches(several, 2)
     for layout in ("halves", "side-by-side"):
         made = stage("D3", CrossModalSettings(layout=layout))  # type: ignore[arg-type]
         made.prepare(FAST)
@@ -192,7 +195,7 @@ def test_several_frames_a_sample(sampler: Sampler) -> None:
 
 
 def test_the_loss_falls(sampler: Sampler, tmp_path: Path) -> None:
-    done = train(stage("D3"), sampler, replace(FAST, steps=60, sequences=4), tmp_path)
+    done = train(stage("D3"), sampler, replace(FAST, steps=60, batch_size=4), tmp_path)
     for name in ("classification", "box"):
         assert done.last[name] < 0.8 * done.first[name], name
 
@@ -206,5 +209,5 @@ def test_other_starts_settings_and_single_pairs_are_refused(sampler: Sampler, tm
         train(CrossModalStage(other, SETTINGS["B1"]), sampler, FAST, tmp_path)
     with pytest.raises(DataError, match=r"\(cross_modal.nu was 1e-05, now 0.5\)"):
         train(stage("B1", CrossModalSettings(nu=0.5)), sampler, FAST, tmp_path)
-    with pytest.raises(DataError, match=r"training.sequences: expected at least 2 pairs a batch, got 1"):
-        train(stage("B1"), sampler, replace(FAST, sequences=1), tmp_path / "other")
+    with pytest.raises(DataError, match=r"training.batch_size: expected at least 2 samples per pass, got 1"):
+        train(stage("B1"), sampler, replace(FAST, batch_size=1), tmp_path / "other")

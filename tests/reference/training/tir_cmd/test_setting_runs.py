@@ -1,4 +1,4 @@
-"""Settings with what they start from: which are run, what they are made of, and going on after a stop."""
+"""Runs of settings: the settings they start from, the parts they copy, and resuming."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_helpers import needs_signals
 
 from mmdistill.reference.models.config import Classifier, single_settings, student_settings
 from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork
@@ -22,11 +23,11 @@ from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.interruption import Interruption
 
 STEPS = 3
-PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, sequences=2, checkpoint_every=1)
+PLAN = replace(SCHEDULES["short"], steps=STEPS, rate_factor=1000.0, batch_size=2, checkpoint_every=1)
 
 
 class KilledError(Exception):
-    """Stands for a process that dies."""
+    """Stands for the death of a process."""
 
 
 def start(classifier: Classifier = "dimp") -> TrackerNetwork:
@@ -43,18 +44,18 @@ def interrupt() -> None:
 
 
 class Recorded:
-    """Gives samples, writes down for which settings, and dies or is interrupted before the last step of one."""
+    """Returns samples and records the settings; stops before the last step of one setting."""
 
     def __init__(self, pairs: Path, stops_in: str | None = None, how: Callable[[], None] = die) -> None:
         self.samples = PatchSamples(open_pairs(pairs), start().settings, progress=False)
-        self.stops_in, self.how, self.asked = stops_in, how, [""][:0]
+        self.stops_in, self.how, self.requested = stops_in, how, list[str]()
 
     def __call__(self, setting: BranchSetting, training: TrainingSettings) -> SettingSamples:
-        self.asked.append(setting.name)
-        found = self.samples(setting, training)
+        self.requested.append(setting.name)
+        samples = self.samples(setting, training)
         if setting.name != self.stops_in:
-            return found
-        return SettingSamples(Stopping(found.sampler, self.how), found.data)  # type: ignore[arg-type]
+            return samples
+        return SettingSamples(Stopping(samples.sampler, self.how), samples.data)  # type: ignore[arg-type]
 
 
 class Stopping:
@@ -83,7 +84,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_a_setting_runs_what_it_starts_from_and_others_share_it(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs)
     d3 = runs(tmp_path, samples).network("D3")
-    assert samples.asked == ["B1", "B2", "C1", "D3"]
+    assert samples.requested == ["B1", "B2", "C1", "D3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["B1", "B2", "B3", "C1", "D3"]
     assert list(samples.samples.patched) == ["center"]
     assert same(finished(d3), load_network(tmp_path / "D3" / "network.safetensors").state_dict())
@@ -100,7 +101,7 @@ def test_a1_is_the_start_as_it_is(noisy_pairs: Path, tmp_path: Path) -> None:
     assert made is not None
     assert made.settings.modality == "tir"
     assert same(made.state_dict(), start().state_dict())
-    assert samples.asked == []
+    assert samples.requested == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +115,7 @@ def test_b3_is_b1_and_b2_bit_for_bit_and_d_starts_from_it_and_c1(noisy_pairs: Pa
         donor = "B1" if name.startswith(PARTS["bbe", "reference"]) else "B2"  # B2's classifier is the start's
         assert torch.equal(value, states[donor][name]), name
     assert not same(states["B1"], states["B2"])
-    begun = made._start_of(SETTINGS["D1"])
+    begun = made._initial_network(SETTINGS["D1"])
     for name, value in finished(begun).items():
         donor = "C1" if name.startswith("classifier.") else "B3"
         assert torch.equal(value, states[donor][name]), name
@@ -131,11 +132,12 @@ def test_a_run_that_died_ends_as_one_that_never_stopped(dies_in: str, noisy_pair
     assert logs[0] == logs[1]
 
 
+@needs_signals
 def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs, "B2", interrupt)
     with pytest.raises(Interruption):
         runs(tmp_path, samples).network("D3")
-    assert samples.asked == ["B1", "B2"]
+    assert samples.requested == ["B1", "B2"]
     assert not (tmp_path / "B2" / "network.safetensors").exists()
     finished(runs(tmp_path, Recorded(noisy_pairs)).network("D3"))
 
@@ -143,7 +145,7 @@ def test_an_interruption_ends_all_and_the_same_call_goes_on(noisy_pairs: Path, t
 def test_what_is_there_must_be_of_the_same_start_and_schedule(noisy_pairs: Path, tmp_path: Path) -> None:
     runs(tmp_path, Recorded(noisy_pairs)).network("B1")
     torch.manual_seed(2)
-    with pytest.raises(DataError, match=r"B1/checkpoint.safetensors: a run with other settings \(start was"):
+    with pytest.raises(DataError, match=r"B1/checkpoint.safetensors: belongs to a run with other settings \(start was"):
         runs(tmp_path, Recorded(noisy_pairs), TrackerNetwork(start().settings)).network("B3")
     longer = SettingRuns(start(), Recorded(noisy_pairs), replace(PLAN, steps=9).training, tmp_path, progress=False)
     with pytest.raises(DataError, match=r"training.decay_every was 1, now 3"):
@@ -154,8 +156,8 @@ def test_an_atom_has_no_c1_and_d_starts_from_b3_alone(noisy_pairs: Path, tmp_pat
     samples = Recorded(noisy_pairs)
     made = runs(tmp_path, samples, start("atom"))
     assert "classifier.extractor.0.conv1.weight" not in finished(made.network("D3"))
-    assert samples.asked == ["B1", "B2", "D3"]
-    with pytest.raises(DataError, match="C1: tunes the classifier alone"):
+    assert samples.requested == ["B1", "B2", "D3"]
+    with pytest.raises(DataError, match="C1: tunes the classifier only"):
         made.network("C1")
 
 
@@ -166,11 +168,11 @@ def test_a_tracker_of_both_modalities_is_refused(noisy_pairs: Path, tmp_path: Pa
 
 def test_the_papers_schedule() -> None:
     paper = SCHEDULES["paper"].training(SETTINGS["B1"])
-    assert (paper.steps, paper.sequences, paper.decay_every, paper.decay_factor) == (260_000, 5, 78_000, 0.5)
-    assert (paper.algorithm, paper.frozen_trunk) == ("adam", True)
+    assert (paper.steps, paper.batch_size, paper.decay_every, paper.decay_factor) == (260_000, 5, 78_000, 0.5)
+    assert (paper.optimizer, paper.freeze_trunk) == ("adam", True)
     assert paper.learning_rates.iou_net == 1e-6
-    assert paper.statistics_until == 0
-    assert replace(SCHEDULES["paper"], kept_statistics=False).training(SETTINGS["B1"]).statistics_until is None
+    assert paper.freeze_bn_after == 0
+    assert replace(SCHEDULES["paper"], freeze_bn=False).training(SETTINGS["B1"]).freeze_bn_after is None
     assert SCHEDULES["paper"].training(SETTINGS["C1"]).learning_rates.classifier == 1e-6
     joint = SCHEDULES["paper"].training(SETTINGS["D3"]).learning_rates
     assert (joint.iou_net, joint.classifier, joint.optimizer) == (1e-7, 2e-8, 2e-8)

@@ -1,4 +1,4 @@
-"""What each of two processes does: the same calls of ``train`` as one process, each with its part of every batch."""
+"""Training runs of two processes: the same calls of ``train`` as of one process, each with a part of every batch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import leave
-from mmdistill.reference.training.optimizer import keep_statistics
 from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage, Stage
+from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
+from mmdistill.reference.training.train_step import freeze_batch_norm
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.interruption import Interruption
 
-RANKS = 2
+PROCESSES = 2
 STAGES = ("alone", "distilled", "D3", "C1")
 PASSES = (1, 2)
 # Two processes with statistics of their own would differ from one, so batch norm keeps the start's.
 WHOLE = TrainingSettings(
-    steps=2, sequences=8, statistics_until=0, gradient_limit=1.0, learning_rates=LearningRates(*[1e-3] * 6)
+    steps=2, batch_size=8, freeze_bn_after=0, clip_grad_norm=1.0, learning_rates=LearningRates(*[1e-3] * 6)
 )
-LONG = replace(WHOLE, steps=6, sequences=2, checkpoint_every=100)
+LONG = replace(WHOLE, steps=6, batch_size=2, checkpoint_every=100)
 
 
 class Disturbed:
-    """A sampler in which one sample of each kind is a trouble."""
+    """A sampler with one sample that signals, one that can't be read, and one that is not finite."""
 
     def __init__(self, signaling: int = -1, unreadable: int = -1, broken: int = -1) -> None:
         self.sampler = sampler()
@@ -51,8 +51,8 @@ class Disturbed:
             os.kill(os.getpid(), signal.SIGTERM)
         if number == self.unreadable:
             raise DataError("lost.png: cannot read the image")
-        found = self.sampler.sample(number)
-        return found._replace(overlaps=found.overlaps * float("nan")) if number == self.broken else found
+        sample = self.sampler.sample(number)
+        return sample._replace(overlaps=sample.overlaps * float("nan")) if number == self.broken else sample
 
 
 def sampler() -> Sampler:
@@ -70,18 +70,18 @@ def stage(name: str) -> Stage:
         start = as_tir(TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
         made = CrossModalStage(start.double(), SETTINGS[name])
     elif name == "alone":
-        made = AloneStage(TrackerNetwork(student_settings(width=4, crop_size=96)))
+        made = SupervisedStage(TrackerNetwork(student_settings(width=4, crop_size=96)))
     else:
         teacher = TrackerNetwork(teacher_settings(depth=18, width=6, crop_size=96)).double()
         made = DistilledStage(TrackerNetwork(student_settings(width=4, crop_size=96)), teacher)
-        keep_statistics(made.distillation)  # SCFD's chains have batch norm of their own
+        freeze_batch_norm(made.distillation)  # SCFD's chains have batch norm of their own
     made.register_forward_pre_hook(_doubled)
     return made.double()
 
 
 def start(folder: Path) -> None:
     """Run every case in two processes, each case in a folder of its own."""
-    multiprocessing.spawn(_run, args=(folder,), nprocs=RANKS)
+    multiprocessing.spawn(_run, args=(folder,), nprocs=PROCESSES)
 
 
 def _run(rank: int, folder: Path) -> None:
@@ -90,12 +90,12 @@ def _run(rank: int, folder: Path) -> None:
         "gloo",
         init_method=(folder / "rendezvous").as_uri(),
         rank=rank,
-        world_size=RANKS,
+        world_size=PROCESSES,
         timeout=datetime.timedelta(seconds=120),
     )
     for name in STAGES:
         for passes in PASSES:
-            train(stage(name), sampler(), replace(WHOLE, accumulate=passes), folder / f"{name} {passes}")
+            train(stage(name), sampler(), replace(WHOLE, grad_accumulation=passes), folder / f"{name} {passes}")
     # Samples with odd numbers are the second process's.
     done: dict[str, Progress | int | str] = {}
     try:
@@ -112,7 +112,7 @@ def _run(rank: int, folder: Path) -> None:
         folder / "disturbed",
     )
     try:
-        train(stage("alone"), Disturbed(unreadable=3), replace(LONG, replaced_limit=0), folder / "refused")  # type: ignore[arg-type]
+        train(stage("alone"), Disturbed(unreadable=3), replace(LONG, max_replaced=0), folder / "refused")  # type: ignore[arg-type]
     except DataError as error:
         done["refused"] = str(error)
     torch.save(done, folder / f"{rank}.pt")

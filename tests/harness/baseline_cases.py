@@ -1,4 +1,4 @@
-"""The losses that CMD is compared with as cases."""
+"""Cases of the baseline losses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def call_masked_pyramids(loss: Any, x: Tensors) -> object:
     return loss(*levels, mask=masks(x))
 
 
-RIVALS = [
+BASELINES = [
     *(
         Case(
             KDLoss,

@@ -1,9 +1,13 @@
+"""The optimizer's groups and learning rates."""
+
+from __future__ import annotations
+
 import pytest
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.training.optimizer import build_optimizer, learning_rate_factor, part_of, prepare_network
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
-from mmdistill.reference.training.stages import AloneStage, DistilledStage
+from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, prepare_network
+from mmdistill.reference.training.train_step import build_optimizer, learning_rate_factor, parameter_group
 
 
 def test_rates_fall_in_steps_as_dimps() -> None:
@@ -36,12 +40,14 @@ def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teach
     for name, parameter in stage.named_parameters():
         rate = next(value for prefix, value in expected.items() if name.startswith(prefix))
         assert rate_of[id(parameter)] == rate, name
-        assert getattr(rates, part_of(name)) == rate
+        assert getattr(rates, parameter_group(name)) == rate
 
 
 def test_a_frozen_trunk_is_left_out(student: TrackerNetwork) -> None:
-    settings = TrainingSettings(frozen_trunk=True)
+    settings = TrainingSettings(freeze_trunk=True)
     prepare_network(student, settings)
-    trained = {id(p) for group in build_optimizer(AloneStage(student), settings).param_groups for p in group["params"]}
+    trained = {
+        id(p) for group in build_optimizer(SupervisedStage(student), settings).param_groups for p in group["params"]
+    }
     for name, parameter in student.named_parameters():
         assert (id(parameter) in trained) != name.startswith("trunks")
