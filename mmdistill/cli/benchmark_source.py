@@ -15,7 +15,7 @@ from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split, open_usable
 from mmdistill.toolkit.datasets.validation import Checked, check_benchmark
-from mmdistill.toolkit.evaluation.results import missing_result, sequences_with_results
+from mmdistill.toolkit.evaluation.results import missing_result_error, sequences_with_results
 from mmdistill.toolkit.sequence import TrackingSequence
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class BenchmarkSource:
         missing = tuple(name for name in names if name not in found)
         if missing and not (self.partial and found):
             remedy = "; with --partial the others are scored" if found else ""
-            raise DataError(f"{missing_result(results, missing)}{remedy}")
+            raise DataError(f"{missing_result_error(results, missing)}{remedy}")
         used = [each for each in sequences if each.name in found]
         return used, replace(coverage, used=len(used), without_result=missing)
 

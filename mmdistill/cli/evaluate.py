@@ -13,18 +13,17 @@ from mmdistill.reference.models.cost import read_cost
 from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import Split
 from mmdistill.toolkit.datasets.image_pairs.validation import check_pairs
-from mmdistill.toolkit.evaluation.curve_file import CURVES, save_curves
+from mmdistill.toolkit.evaluation.efficiency import COST_FILE, save_cost
 from mmdistill.toolkit.evaluation.exporters import export_folder, export_results
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, Scores, save_scores, score_sequences, truths_of
-from mmdistill.toolkit.evaluation.plots import PlotFormat, check_formats, plot_curves
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.evaluation.results import read_results_for
+from mmdistill.toolkit.evaluation.formatting import format_table, pluralize
+from mmdistill.toolkit.evaluation.metrics import ground_truth_of, score_sequences
+from mmdistill.toolkit.evaluation.plots import PlotFormat, check_plot_formats, plot_curves
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.results import read_benchmark_results
 from mmdistill.toolkit.evaluation.runner import run_benchmark
-from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.evaluation.scores import CURVES_FILE, BenchmarkScores, Scores, save_curves, save_scores
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.ranges import Count, Range, Seed
-from mmdistill.toolkit.report.cost import COST, save_cost
-from mmdistill.toolkit.report.markup import several
 from mmdistill.toolkit.run_control import run_lock
 from mmdistill.toolkit.video import OnBroken
 
@@ -131,31 +130,32 @@ def evaluate(
         raise DataError("--out: expected a folder for the results of running --weights")
     if (weights is None) == (results is None):
         raise DataError("evaluate: give either --results (score files) or --weights and --out (run and score)")
-    check_formats(plot_format)
+    check_plot_formats(plot_format)
     name = tracker or ("mmdistill" if results is None else results.resolve().name)
     if export is not None:
         export_folder(export, name)  # refused before anything is run
     data_issues = DataIssues()
-    rule = replace(RULES[benchmark], round_predictions=whole_pixels)
+    rule = replace(PROTOCOLS[benchmark], round_predictions=whole_pixels)
     if weights is not None and out is not None:
         run, how = choose_run(weights, device, together, workers, on_broken)
         sequences, coverage = source.sequences(data_issues, images=True)
         with run_lock(out):
             claim(out, weights, source.title)
             print(coverage.line)
-            save_cost(out / COST, read_cost(weights))
+            save_cost(out / COST_FILE, read_cost(weights))
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
     else:
         assert results is not None
         sequences, coverage = source.sequences(data_issues, images=False, results=results)
         print(coverage.line)
-        boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, data_issues=data_issues)
+        ground_truth = {each.name: ground_truth_of(each) for each in sequences}
+        boxes = read_benchmark_results(results, ground_truth, data_issues=data_issues)
     scores = score_sequences(boxes, sequences, rule)
     if out is not None:
         plot_curves({name: scores}, out, formats=plot_format)
         save_scores(out / "scores.json", scores, coverage)
-        save_curves(out / CURVES, scores)
+        save_curves(out / CURVES_FILE, scores)
     if json is not None:
         save_scores(json, scores, coverage)
     print("\n\n".join([*score_tables(scores, per_sequence=per_sequence), f"{benchmark}: {rule.description}"]))
@@ -169,10 +169,10 @@ def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:
 
     Attributes and sequences stand with the lowest SR first.
     """
-    counted = f"{several(len(scores.sequences), 'sequence')}, {several(scores.overall.frames, 'frame')}"
+    counted = f"{pluralize(len(scores.sequences), 'sequence')}, {pluralize(scores.overall.frames, 'frame')}"
     tables = [_table("overall", {counted: scores.overall})]
     if scores.attributes:
-        counts = {name: f"{name} ({len(scores.having[name])})" for name in scores.attributes}
+        counts = {name: f"{name} ({len(scores.attribute_sequences[name])})" for name in scores.attributes}
         tables.append(_table("attribute (sequences)", {counts[name]: each for name, each in scores.attributes.items()}))
     if per_sequence:
         tables.append(_table("sequence", scores.sequences))

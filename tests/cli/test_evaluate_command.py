@@ -121,7 +121,7 @@ def test_plots_are_written_as_asked_for_and_the_same_again(
     for folder in ("one", "two"):
         assert run(*arguments, "svg", "pdf", "--out", tmp_path / folder) == 0
     names = sorted(path.name for path in (tmp_path / "one").glob("*.[sp][vdn][gf]"))
-    plots = ("normalised_precision", "precision", "success")
+    plots = ("normalized_precision", "precision", "success")
     assert names == [f"{plot}.{suffix}" for plot in plots for suffix in ("pdf", "svg")]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -202,7 +202,7 @@ def test_what_can_not_be_used_may_be_left_out(
     said = capsys.readouterr().out
     assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
     assert "sequences that can't be used are left out: 1" in said
-    assert "  files in the folder of results that belong to no sequence: 1" in said
+    assert "  files in the results folder that belong to no sequence: 1" in said
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--unusable", "skip") == 1
     assert "none of 2 sequences can be used" in capsys.readouterr().err
@@ -312,9 +312,9 @@ def test_a_name_that_can_not_be_exported_is_refused_before_anything_is_run(
     (tmp_path / "file").write_text("kept")
     command = ["--root", rgbt234, "--weights", weights, "--out", tmp_path / "out"]
     assert run(*command, "--export", tmp_path / "exported", "--tracker", "a/b") == 1
-    assert "--tracker: expected a name that a folder can have, got 'a/b'" in capsys.readouterr().err
+    assert "--tracker: expected a valid folder name, got 'a/b'" in capsys.readouterr().err
     assert run(*command, "--export", tmp_path / "file") == 1
-    assert f"{tmp_path / 'file'}: expected a folder to export to, it is a file" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'}: expected a folder to export to, got a file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
-from mmdistill.toolkit.evaluation.plots import COLORS, plot_attributes, plot_curves
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_benchmark
+from mmdistill.toolkit.evaluation.plots import PLOT_COLORS, plot_attributes, plot_curves
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
 ODD = ("_a $x^{$", "it's <b>")
@@ -16,7 +17,7 @@ ODD = ("_a $x^{$", "it's <b>")
 def scores(noise: float, attributes: tuple[str, ...]) -> BenchmarkScores:
     predicted = TRUTH + np.random.default_rng(0).normal(0, noise, TRUTH.shape)
     flags = {"a": {attribute: [True] for attribute in attributes}}
-    return score_benchmark({"a": predicted}, {"a": (TRUTH,)}, RULES["vot"], attributes=flags)
+    return score_benchmark({"a": predicted}, {"a": (TRUTH,)}, PROTOCOLS["vot"], attributes=flags)
 
 
 def test_a_mark_for_each_tracker_and_a_row_for_each_attribute(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_mark_for_each_tracker_and_a_row_for_each_attribute(tmp_path: Path) ->
     assert (small.name, large.name) == ("few_attributes.png", "many_attributes.png")
     images = [cv2.imread(str(path)) for path in (small, large)]
     assert images[1].shape[0] > images[0].shape[0] + 17 * 30
-    for color in COLORS[:2]:
+    for color in PLOT_COLORS[:2]:
         blue_green_red = tuple(int(color[place : place + 2], 16) for place in (5, 3, 1))
         pixels = [(image == blue_green_red).all(axis=-1).sum() for image in images]
         assert pixels[1] > 4 * pixels[0] > 100

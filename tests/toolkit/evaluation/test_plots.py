@@ -10,17 +10,18 @@ import pytest
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation import plots
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
+from mmdistill.toolkit.evaluation.metrics import score_benchmark
 from mmdistill.toolkit.evaluation.plots import plot_curves
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
 
 
-def scores(noise: float, rule: str = "vot") -> BenchmarkScores:
+def scores(noise: float, protocol: str = "vot") -> BenchmarkScores:
     predicted = TRUTH + np.random.default_rng(0).normal(0, noise, TRUTH.shape)
-    truth = (TRUTH, TRUTH) if RULES[rule].truth == "best" else (TRUTH,)
-    return score_benchmark({"a": predicted}, {"a": truth}, RULES[rule])
+    truth = (TRUTH, TRUTH) if PROTOCOLS[protocol].truth == "best" else (TRUTH,)
+    return score_benchmark({"a": predicted}, {"a": truth}, PROTOCOLS[protocol])
 
 
 def test_three_images(tmp_path: Path) -> None:
@@ -71,9 +72,9 @@ def test_many_trackers_get_a_legend_beside_the_plot(tmp_path: Path) -> None:
 
 
 def test_trackers_scored_differently_do_not_share_a_plot(tmp_path: Path) -> None:
-    rounded = replace(RULES["vot"], round_predictions=True)
+    rounded = replace(PROTOCOLS["vot"], round_predictions=True)
     other = score_benchmark({"a": TRUTH}, {"a": (TRUTH,)}, rounded)
-    with pytest.raises(DataError, match="2 trackers and 2 rules"):
+    with pytest.raises(DataError, match="2 trackers and 2 protocols"):
         plot_curves({"a": scores(1), "b": other}, tmp_path)
     with pytest.raises(DataError, match="0 trackers"):
         plot_curves({}, tmp_path)

@@ -10,7 +10,7 @@ from mmdistill.reference.models.cost import network_cost, read_cost
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.report.cost import Cost, read_saved_cost, save_cost
+from mmdistill.toolkit.evaluation.efficiency import Cost, read_saved_cost, save_cost
 
 
 def convolutions(module: nn.Module, sides: dict[int, int]) -> int:

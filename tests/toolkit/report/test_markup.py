@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_tree import parse
 
-from mmdistill.toolkit.report.markup import Markup, element, join, text
+from mmdistill.toolkit.report.markup import Markup, element, escape, join
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
@@ -21,7 +21,7 @@ def test_any_text_comes_back_as_text_and_as_attribute(shown: str, said: str) -> 
 
 def test_a_file_name_that_is_no_utf8_can_be_written() -> None:
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
-    assert text(name).encode("utf-8").decode() == "caf\ufffd"
+    assert escape(name).encode("utf-8").decode() == "caf\ufffd"
 
 
 def test_what_is_markup_is_not_escaped_again() -> None:

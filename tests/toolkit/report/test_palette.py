@@ -6,7 +6,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mmdistill.toolkit.report.charts import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Look, color_rules
+from mmdistill.toolkit.report.markup import (
+    DARK_BACKGROUND,
+    DARK_COLORS,
+    LIGHT_BACKGROUND,
+    LIGHT_COLORS,
+    LineStyle,
+    color_css,
+)
 
 # How people see who lack one kind of cone: Machado, Oliveira and Fernandes, 2009, severity 1, on linear RGB.
 VISIONS = {
@@ -34,7 +41,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize(("colors", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)])
+@pytest.mark.parametrize(("colors", "ground"), [(LIGHT_COLORS, LIGHT_BACKGROUND), (DARK_COLORS, DARK_BACKGROUND)])
 @pytest.mark.parametrize("vision", list(VISIONS))
 def test_every_reader_can_tell_the_colors_apart(colors: tuple[str, ...], ground: str, vision: str) -> None:
     assert min(contrast(color, ground) for color in colors) >= 3  # WCAG 2, graphical objects
@@ -44,14 +51,14 @@ def test_every_reader_can_tell_the_colors_apart(colors: tuple[str, ...], ground:
 
 def test_the_grounds_are_the_pages() -> None:
     css = files("mmdistill.toolkit.report").joinpath("page.css").read_text("utf-8")
-    assert f"--ground: light-dark({LIGHT_GROUND}, {DARK_GROUND});" in css
+    assert f"--background: light-dark({LIGHT_BACKGROUND}, {DARK_BACKGROUND});" in css
 
 
 def test_thirty_six_trackers_look_different_and_six_have_colors_of_their_own() -> None:
-    looks = [(Look(place).color, Look(place).dash, Look(place).mark) for place in range(36)]
-    assert len(set(looks)) == 36
+    styles = [(LineStyle(index).color, LineStyle(index).dash, LineStyle(index).marker) for index in range(36)]
+    assert len(set(styles)) == 36
     for part in range(3):
-        assert len({look[part] for look in looks[:6]}) == 6
-    assert Look(0).on_images == (0x8F, 0xC3, 0xF0)
-    for look in looks[:6]:
-        assert f".{look[0]}{{" in color_rules()
+        assert len({style[part] for style in styles[:6]}) == 6
+    assert LineStyle(0).image_color == (0x8F, 0xC3, 0xF0)
+    for style in styles[:6]:
+        assert f".{style[0]}{{" in color_css()

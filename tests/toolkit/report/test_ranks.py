@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from page_tree import parse
 
-from mmdistill.toolkit.report.markup import figure_cells
+from mmdistill.toolkit.report.markup import ranked_cells
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,12 @@ from mmdistill.toolkit.report.markup import figure_cells
     ],
 )
 def test_best_and_second_as_they_are_printed(values: list[float | None], ranks: list[str | None]) -> None:
-    cells = [parse(cell).one("td") for cell in figure_cells(values)]
+    cells = [parse(cell).one("td") for cell in ranked_cells(values)]
     assert [cell.attributes.get("class") for cell in cells] == ranks
     shown = ["\u2013" if value is None else f"{value:.1f}" for value in values]
     assert [cell.text for cell in cells] == shown
     # The same for those who can't see it.
-    said = ["".join(str(child) for node in cell.all(class_="unseen") for child in node.children) for cell in cells]
+    said = [
+        "".join(str(child) for node in cell.all(class_="screen-reader") for child in node.children) for cell in cells
+    ]
     assert said == [f" ({rank})" if rank else "" for rank in ranks]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.drawing.style import WHITE
-from mmdistill.toolkit.report.closeups import CLOSEST, WIDTH, data_uri, draw_frame, region
+from mmdistill.toolkit.report.closeups import MIN_REGION, THUMBNAIL_WIDTH, choose_region, data_uri, draw_thumbnail
 
 BLUE, RED = (40, 90, 250), (250, 60, 20)
 
@@ -24,8 +24,8 @@ def edges(image: np.ndarray, color: tuple[int, int, int]) -> tuple[int, int, int
 def test_both_boxes_and_the_truth_are_where_they_belong() -> None:
     gray = np.full((240, 320, 3), 90, np.uint8)
     truth, first, second = np.array([[20.0, 30, 60, 40], [200, 20, 80, 100], [60, 120, 90, 60]])
-    image = draw_frame(Pair(gray, gray), [truth], [(first, BLUE), (second, RED)])
-    assert image.shape == (480, WIDTH, 3)
+    image = draw_thumbnail(Pair(gray, gray), [truth], [(first, BLUE), (second, RED)])
+    assert image.shape == (480, THUMBNAIL_WIDTH, 3)
     for half in (image[:240], image[240:]):
         for (x, y, w, h), color in ((truth, WHITE), (first, BLUE), (second, RED)):
             assert np.abs(np.array(edges(half, color)) - (x, y, x + w, y + h)).max() <= 2
@@ -34,10 +34,10 @@ def test_both_boxes_and_the_truth_are_where_they_belong() -> None:
 def test_each_modality_has_its_own_truth_and_a_missing_one_no_room() -> None:
     gray = np.full((120, 160, 3), 90, np.uint8)
     rgb, tir, box = np.array([[10.0, 10, 60, 60], [90, 50, 60, 60], [5, 5, 150, 110]])
-    both = draw_frame(Pair(gray, gray), [rgb, tir], [(box, BLUE)])
+    both = draw_thumbnail(Pair(gray, gray), [rgb, tir], [(box, BLUE)])
     left = [edges(half, WHITE)[0] for half in (both[:240], both[240:])]
     assert np.abs(np.array(left) - (20, 180)).max() <= 2
-    alone = draw_frame(Pair(None, gray), [rgb, tir], [(box, BLUE)])
+    alone = draw_thumbnail(Pair(None, gray), [rgb, tir], [(box, BLUE)])
     np.testing.assert_array_equal(alone, both[240:])
 
 
@@ -57,12 +57,12 @@ boxes = st.lists(st.tuples(numbers, numbers, numbers, numbers).map(np.array), ma
 
 @given(sides, sides, boxes)
 def test_a_region_is_a_part_of_the_image_that_holds_the_boxes(width: int, height: int, found: list[np.ndarray]) -> None:
-    x, y, w, h = region(width, height, [*found, np.full(4, np.nan)])
+    x, y, w, h = choose_region(width, height, [*found, np.full(4, np.nan)])
     assert min(x, y) >= 0
     assert min(w, h) >= 1
     assert x + w <= width
     assert y + h <= height
-    assert w >= CLOSEST * width - 1
+    assert w >= MIN_REGION * width - 1
     if found and all((box[2:] > 0).all() for box in found):
         low = np.min([box[:2] for box in found], axis=0).clip(0, (width, height))
         high = np.max([box[:2] + box[2:] for box in found], axis=0).clip(0, (width, height))
@@ -71,5 +71,5 @@ def test_a_region_is_a_part_of_the_image_that_holds_the_boxes(width: int, height
 
 
 def test_the_image_is_shown_whole_where_there_is_no_box() -> None:
-    assert region(64, 48, [np.full(4, np.nan)]) == (0, 0, 64, 48)
-    assert region(1000, 500, [np.array([480.0, 240, 40, 20])]) == pytest.approx((300, 150, 400, 200))
+    assert choose_region(64, 48, [np.full(4, np.nan)]) == (0, 0, 64, 48)
+    assert choose_region(1000, 500, [np.array([480.0, 240, 40, 20])]) == pytest.approx((300, 150, 400, 200))

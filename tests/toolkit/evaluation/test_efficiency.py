@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.speed import read_speed
+from mmdistill.toolkit.evaluation.efficiency import read_speed
 
 
 def write(folder: Path, name: str, seconds: object, **others: str) -> None:
@@ -20,7 +20,7 @@ def test_the_first_frames_are_counted_apart(tmp_path: Path) -> None:
     assert speed is not None
     assert speed.frames_per_second == pytest.approx(5 / 2)
     assert speed.with_first_frames == pytest.approx(7 / 8)
-    content = json.loads(speed.as_json())
+    content = json.loads(speed.to_json())
     assert content["frames_per_second"] == 2.5
     assert (content["frames"], content["first_frames"]) == (5, 2)
     assert content["how"] == "the tracker alone, without reading images"
