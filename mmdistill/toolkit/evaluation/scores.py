@@ -27,7 +27,7 @@ CURVES_FILE = "curves.json"
 """Name of the file of curves in the folder of a scored tracker."""
 
 _NPR_INDEX = 20  # of the threshold 0.2
-_FORMAT = "mmdistill-curves-1"
+_FORMAT = "mmdistill-curves-2"
 _MAX_FRAMES = 10**9
 _TYPE_NAMES: Mapping[type, str] = {
     dict: "an object",
@@ -196,7 +196,7 @@ def read_curves(path: str | Path) -> BenchmarkScores:
         attribute_sequences = _read_attributes(_field(content, "having", dict), sequences)
         return aggregate(sequences, attribute_sequences, protocol)
     except ValueError as error:
-        raise DataError(f"{path}: expected curves as `mmdistill evaluate --out` writes them ({error})") from error
+        raise DataError(f"{path}: expected curves as `mmdistill score --out` writes them ({error})") from error
 
 
 def _field(content: Mapping[str, Any], name: str, kind: type[T], parent: str = "") -> T:

@@ -163,7 +163,7 @@ def name_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Contents:
-    """Read the curves that ``mmdistill evaluate --out`` wrote; no ground truth is needed.
+    """Read the curves that ``mmdistill score --out`` or ``evaluate`` wrote; no ground truth is needed.
 
     Args:
         folders: the trackers' folders by name.
@@ -176,7 +176,7 @@ def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Co
     for name, folder in folders.items():
         if not (folder / CURVES_FILE).exists():
             hint = "to score raw results, give --benchmark and --annotations"
-            raise DataError(f"{folder}: has no {CURVES_FILE}, as `mmdistill evaluate --out` writes it; {hint}")
+            raise DataError(f"{folder}: has no {CURVES_FILE}, as `mmdistill score --out` writes it; {hint}")
         scores[name] = read_curves(folder / CURVES_FILE)
         first = next(iter(folders))
         if scores[name].protocol != scores[first].protocol:

@@ -1,4 +1,4 @@
-"""Ground truths and predictions that scoring is tested with."""
+"""Ground truths and predictions for tests of scoring."""
 
 import math
 
@@ -12,7 +12,7 @@ EVERY_PROTOCOL = pytest.mark.parametrize("protocol", list(PROTOCOLS.values()), i
 
 
 def truths_for(protocol: ScoringProtocol, *truths: object) -> tuple[np.ndarray, ...]:
-    """Repeat a single ground truth for rules that want RGB's and TIR's."""
+    """Repeat a single ground truth for protocols that need RGB's and TIR's."""
     arrays_ = [np.asarray(truth, dtype=float) for truth in truths]
     return tuple(arrays_ * 2 if protocol.truth == "best" and len(arrays_) == 1 else arrays_)
 

@@ -64,7 +64,7 @@ def written(folder: Path) -> tuple[Path, dict[str, object]]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda content: content.update(format="other"), "format 'other' instead of 'mmdistill-curves-1'"),
+        (lambda content: content.update(format="other"), "format 'other' instead of 'mmdistill-curves-2'"),
         (lambda content: content["sequences"]["c"]["success"].pop(), "sequences.c.success: expected 21 counts"),
         (lambda content: content["sequences"]["c"].update(frames=1), "counts of up to 1 frames"),
         (lambda content: content["sequences"]["c"].update(frames=0), "sequences.c.frames: expected 1 to"),

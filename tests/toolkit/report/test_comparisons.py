@@ -17,7 +17,7 @@ ious = st.lists(
 
 
 @given(ious)
-def test_a_lead_from_there_on_over_any_stretch_and_not_before(pairs: list[tuple[float, float]]) -> None:
+def test_the_lead_after_a_divergence_over_any_range(pairs: list[tuple[float, float]]) -> None:
     first, second = np.array(pairs, dtype=float).T
     divergence = find_divergence(first, second)
     assert divergence is not None
@@ -51,7 +51,7 @@ def test_a_lead_from_there_on_over_any_stretch_and_not_before(pairs: list[tuple[
         ([0.1, -0.1, 0.1], None),
     ],
 )
-def test_cases(lead: list[float], expected: int | None) -> None:
+def test_divergence_by_hand(lead: list[float], expected: int | None) -> None:
     base = np.full(len(lead), 0.1)
     for one, other in ((base + lead, base), (base, base + lead)):
         divergence = find_divergence(one, other)
@@ -59,7 +59,7 @@ def test_cases(lead: list[float], expected: int | None) -> None:
         assert divergence.frame == expected
 
 
-def test_frames_without_a_label_count_for_nothing_and_are_never_shown() -> None:
+def test_unlabeled_frames_are_ignored_and_never_chosen() -> None:
     nan = np.nan
     first = np.array([nan, 0.9, nan, nan, 0.9, 0.9, nan])
     second = np.array([nan, 0.9, nan, nan, 0.0, 0.1, nan])
@@ -86,7 +86,7 @@ def test_overlaps_are_those_of_counted_pixels(boxes: np.ndarray, rgb: np.ndarray
     np.testing.assert_allclose(best_overlaps(boxes, [rgb, tir]), np.maximum(one, other), atol=1e-12)
 
 
-def test_unusable_boxes_overlap_nothing_and_labels_without_area_are_none() -> None:
+def test_invalid_boxes_have_no_overlap_and_empty_ground_truth_is_no_label() -> None:
     nan = np.nan
     truth = np.array([[1, 1, 4, 4], [1, 1, 4, 4], [nan] * 4, [1, 1, 0, 4], [1, 1, 4, 4]])
     boxes = np.array([[nan] * 4, [1, 1, 0, 0], [1, 1, 4, 4], [1, 1, 4, 4], [1, 1, 4, 4]])

@@ -50,7 +50,7 @@ def tree(html: str) -> Node:
     return parse(html)
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(html: str, tree: Node) -> None:
+def test_the_page_is_complete_and_loads_nothing(html: str, tree: Node) -> None:
     assert html.startswith('<!doctype html>\n<html lang="en">')
     assert "http:" not in html
     assert "https:" not in html
@@ -70,7 +70,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(html: str, tree: 
     assert tree.one("meta", name="viewport")
 
 
-def test_everything_seen_is_told(tree: Node) -> None:
+def test_drawings_images_and_tables_have_texts(tree: Node) -> None:
     assert all(node.attributes.get("alt") for node in tree.all("img"))
     for drawing in tree.all("svg"):
         hidden = drawing.attributes.get("aria-hidden") == "true" or drawing.has({"class": "dot"})
@@ -82,7 +82,7 @@ def test_everything_seen_is_told(tree: Node) -> None:
         assert len(widths) == 1
 
 
-def test_names_are_text_and_nothing_else(html: str, tree: Node, contents: Contents) -> None:
+def test_names_are_escaped(html: str, tree: Node, contents: Contents) -> None:
     shown = tree.one("body").text
     for name in (*(tracker.name for tracker in contents.trackers), *contents.sequences, "<LI>", "<gone>", "DiMP & co"):
         assert name in shown
@@ -114,7 +114,7 @@ def test_the_overall_table_has_the_scores(tree: Node, contents: Contents) -> Non
             assert cell.attributes.get("class") == rank
 
 
-def test_what_is_missing_is_said(tree: Node) -> None:
+def test_missing_results_are_listed(tree: Node) -> None:
     notes = tree.one("section", id="overall").one("ul", class_="notes").text
     assert "6 of 7 sequences are compared" in notes
     assert "O'Neill & <b>co has no result for 1 sequence<gone>" in notes
@@ -184,7 +184,7 @@ def percent(node: Node) -> float:
     return float(re.search(r"left:([\d.]+)%", node.attributes["style"])[1])
 
 
-def test_the_sections_that_can_t_be_are_left_out(contents: Contents, small_benchmark) -> None:
+def test_sections_without_data_are_left_out(contents: Contents, small_benchmark) -> None:
     alone = replace(contents, trackers=contents.trackers[:1], total=6)
     tree = parse(render_page(alone, examples=2, created=CREATED))
     assert not tree.all(id="pairs")
@@ -328,7 +328,7 @@ def test_every_sequence_is_in_the_last_table(tree: Node, contents: Contents) -> 
         ]
 
 
-def test_the_footer_says_by_what_rule_by_what_and_when(tree: Node) -> None:
+def test_the_footer_has_protocol_version_and_date(tree: Node) -> None:
     shown = tree.one("footer").text
     assert PROTOCOLS["vot"].description in shown
     assert "mmdistill" in shown
