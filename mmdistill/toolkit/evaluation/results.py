@@ -224,20 +224,20 @@ def fit_length(
     needed = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else frames
     counts = f"{where}: {len(boxes):,} boxes for {frames:,} frames"
     if needed <= len(boxes) < frames:
-        return _place(boxes, slice(len(boxes)), frames)
+        return _scatter(boxes, slice(len(boxes)), frames)
     if len(boxes) == mask.sum() != frames:
         data_issues.add(LABELED_FRAMES_ONLY, counts)
-        return _place(boxes, mask, frames)
+        return _scatter(boxes, mask, frames)
     if len(boxes) > frames:
         data_issues.add(EXTRA_BOXES, counts)
         return boxes[:frames]
     if len(boxes) < needed - 1:
         raise DataError(f"{where}: expected a box for each of {frames} frames, got {len(boxes)}")
     data_issues.add(MISSING_LAST_BOX, counts)
-    return _place(np.concatenate([boxes, boxes[-1:]]), slice(needed), frames)
+    return _scatter(np.concatenate([boxes, boxes[-1:]]), slice(needed), frames)
 
 
-def _place(boxes: Boxes, positions: slice | NDArray[np.bool_], frames: int) -> Boxes:
+def _scatter(boxes: Boxes, positions: slice | NDArray[np.bool_], frames: int) -> Boxes:
     """Return ``frames`` boxes: the given ones at these positions, NaN elsewhere."""
     placed = np.full((frames, 4), np.nan)
     placed[positions] = boxes
