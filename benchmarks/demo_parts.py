@@ -42,7 +42,7 @@ def run_seed(
     for name, distillation in variants.items():
         guide = teacher.network if distillation else None
         found.append(experiment.student(name, guide, distillation))
-    return {contender.name: contender.scores.overall.figures() for contender in found}
+    return {contender.name: contender.scores.overall.rates() for contender in found}
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -19,9 +19,10 @@ from typing import Any
 from parts.machine import machine
 
 from mmdistill.toolkit.datasets import BenchmarkName, LabeledSequence, open_benchmark
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences, truths_of
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.evaluation.results import read_results_for
+from mmdistill.toolkit.evaluation.metrics import ground_truth_of, score_sequences
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.results import read_benchmark_results
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.io import write_text
 
 PLACES: dict[BenchmarkName, str] = {"lasher": "LasHeR245", "rgbt234": "RGBT234", "gtot": "GTOT"}
@@ -39,16 +40,16 @@ def measure(metrics: Path, name: BenchmarkName) -> list[dict[str, object]]:
 
 
 def _figures(folder: Path, name: BenchmarkName, sequences: list[LabeledSequence]) -> dict[str, object]:
-    boxes = read_results_for(folder, {each.name: truths_of(each) for each in sequences})
-    exact = score_sequences(boxes, sequences, RULES[name])
-    whole = score_sequences(boxes, sequences, replace(RULES[name], round_predictions=True))
+    boxes = read_benchmark_results(folder, {each.name: ground_truth_of(each) for each in sequences})
+    exact = score_sequences(boxes, sequences, PROTOCOLS[name])
+    whole = score_sequences(boxes, sequences, replace(PROTOCOLS[name], round_predictions=True))
     found = {"benchmark": name, "tracker": folder.name, **_printed(exact), "whole_pixels": _printed(whole)}
     published = ONE_LOST.get((name, folder.name))
     return found if published is None else {**found, "published": published, "without": _lost(exact, published)}
 
 
 def _printed(scores: BenchmarkScores) -> dict[str, float]:
-    return {figure: round(value, 1) for figure, value in scores.overall.figures().items()}
+    return {figure: round(value, 1) for figure, value in scores.overall.rates().items()}
 
 
 def _lost(scores: BenchmarkScores, published: tuple[float, float]) -> list[str]:

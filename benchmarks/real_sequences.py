@@ -27,7 +27,7 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.evaluation.metrics import score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.sequence import TrackingSequence
 
@@ -50,11 +50,11 @@ def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seed
         for seed in range(seeds):
             tracked = track_batch(network, sequences, seed=seed, after_frame=bar.update)
             boxes = {sequence.name: track.boxes for sequence, track in zip(sequences, tracked, strict=True)}
-            runs.append(score_sequences(boxes, sequences, RULES["vot"]))
+            runs.append(score_sequences(boxes, sequences, PROTOCOLS["vot"]))
             rates.append(sum(map(len, sequences)) / sum(float(track.seconds.sum()) for track in tracked))
     found = {}
     for name in runs[0].sequences:
-        figures = [run.sequences[name].figures() for run in runs]
+        figures = [run.sequences[name].rates() for run in runs]
         found[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
     return {"sequences": found, "frames per second": round(statistics.median(rates), 1)}
 

@@ -20,10 +20,10 @@ from typing import Any, TypeVar, get_args
 from parts.machine import machine
 
 from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
+from mmdistill.toolkit.evaluation.formatting import format_table
 from mmdistill.toolkit.evaluation.metrics import score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.results import read_results
-from mmdistill.toolkit.evaluation.tables import format_table
 from mmdistill.toolkit.io import write_text
 
 BUDGET = 5.0
@@ -50,14 +50,14 @@ def measure(name: BenchmarkName, annotations: Path, results: Path, repeats: int)
         scores = timed(
             seconds,
             "scoring",
-            partial(score_sequences, boxes, benchmark.sequences, RULES[name]),
+            partial(score_sequences, boxes, benchmark.sequences, PROTOCOLS[name]),
         )
     fastest = {part: round(min(times), 3) for part, times in seconds.items()}
     return {
         "benchmark": name,
         "sequences": len(frames),
         "frames": sum(frames.values()),
-        "figures": scores.overall.figures(),
+        "figures": scores.overall.rates(),
         "seconds": {**fastest, "together": round(min(map(sum, zip(*seconds.values(), strict=True))), 3)},
         "budget": BUDGET,
     }

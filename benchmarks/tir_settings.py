@@ -40,7 +40,7 @@ from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 
@@ -118,10 +118,10 @@ def measure(
     """Return by kind PR, NPR and SR over all sequences, and of each."""
     found = {}
     for kind, videos in sequences.items():
-        scores = score_network(network, videos, RULES["vot"], seed=seed, title=f"{title}, {kind}")
+        scores = score_network(network, videos, PROTOCOLS["vot"], seed=seed, title=f"{title}, {kind}")
         found[kind] = {
-            "overall": scores.overall.figures(),
-            "sequences": {name: each.figures() for name, each in scores.sequences.items()},
+            "overall": scores.overall.rates(),
+            "sequences": {name: each.rates() for name, each in scores.sequences.items()},
         }
     return found
 

@@ -41,7 +41,7 @@ class Node:
     @property
     def text(self) -> str:
         """What a reader reads, without what is for screen readers alone."""
-        if self.has({"class": "unseen"}) or self.tag == "title":
+        if self.has({"class": "screen-reader"}) or self.tag == "title":
             return ""
         return "".join(child if isinstance(child, str) else child.text for child in self.children)
 

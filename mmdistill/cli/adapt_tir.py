@@ -21,8 +21,8 @@ from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.evaluation.formatting import format_table
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.toolkit.sequence import TrackingSequence
@@ -150,7 +150,7 @@ def _compare(
 ) -> str:
     """Track with each network, write the scores to ``evaluation.json``, and return a table."""
     scores = {
-        name: score_network(network, sequences, RULES["vot"], title=f"tracking, {name}", progress=progress)
+        name: score_network(network, sequences, PROTOCOLS["vot"], title=f"tracking, {name}", progress=progress)
         for name, network in networks.items()
     }
     content = {name: json.loads(each.to_json()) for name, each in scores.items()}

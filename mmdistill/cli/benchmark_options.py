@@ -11,7 +11,7 @@ from typing import Any, Literal
 from mmdistill.cli.arguments import ArgumentError, check_split, refuse_folder
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split, open_usable
-from mmdistill.toolkit.evaluation.results import missing_result, sequences_with_results
+from mmdistill.toolkit.evaluation.results import missing_result_error, sequences_with_results
 from mmdistill.toolkit.sequence import TrackingSequence
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class BenchmarkOptions:
         missing = tuple(name for name in names if name not in available)
         if missing and not (self.partial and available):
             remedy = "; with --partial the others are scored" if available else ""
-            raise DataError(f"{missing_result(results, missing)}{remedy}")
+            raise DataError(f"{missing_result_error(results, missing)}{remedy}")
         used = [each for each in sequences if each.name in available]
         return used, replace(coverage, used=len(used), without_result=missing)
 

@@ -15,8 +15,8 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, network_digest
 from mmdistill.reference.tracking.batch_runner import each_tracked
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.evaluation.efficiency import read_speed
 from mmdistill.toolkit.evaluation.runner import Run, in_processes
-from mmdistill.toolkit.evaluation.speed import read_speed
 from mmdistill.toolkit.io import read_text, write_text
 from mmdistill.toolkit.video import OnBroken
 
@@ -75,7 +75,7 @@ def report_speed(out: Path, names: Sequence[str]) -> None:
     speed = read_speed(out / RESULTS, names)
     if speed is None:
         return
-    write_text(out / "speed.json", speed.as_json())
+    write_text(out / "speed.json", speed.to_json())
     print(
         f"{speed.frames_per_second:.1f} frames per second ({speed.with_first_frames:.1f} with the first frames): "
         f"{speed.how}\n"

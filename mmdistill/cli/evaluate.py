@@ -9,12 +9,12 @@ from mmdistill.cli.benchmark_options import BenchmarkChoice, BenchmarkOptions, O
 from mmdistill.cli.score_output import ScoreOutput
 from mmdistill.toolkit.data_issues import DataIssues
 from mmdistill.toolkit.datasets import Split
+from mmdistill.toolkit.evaluation.efficiency import COST_FILE, save_cost
 from mmdistill.toolkit.evaluation.plots import PlotFormat
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.ranges import Count, Range, Seed
-from mmdistill.toolkit.report.cost import COST, save_cost
 from mmdistill.toolkit.video import OnBroken
 
 
@@ -99,7 +99,7 @@ def evaluate(
     with lock_folder(out):
         claim(out, weights, options.title)
         print(coverage.line)
-        save_cost(out / COST, read_cost(weights))
+        save_cost(out / COST_FILE, read_cost(weights))
         boxes = run_benchmark(run, sequences, out / RESULTS, how=setup, progress=not quiet)
     report_speed(out, list(boxes))
     output.write(options, boxes, sequences, coverage, data_issues)

@@ -14,12 +14,19 @@ from mmdistill.cli.arguments import ArgumentError, check_split, refuse_folder
 from mmdistill.cli.benchmark_options import BenchmarkChoice, OnInvalid, print_data_issues
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split
-from mmdistill.toolkit.evaluation.plots import PlotFormat, check_formats
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.efficiency import Cost, read_saved_cost
+from mmdistill.toolkit.evaluation.formatting import pluralize
+from mmdistill.toolkit.evaluation.plots import PlotFormat, check_plot_formats
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.ranges import Count, Range, Seed
-from mmdistill.toolkit.report.contents import Contents, collect_raw, collect_scored, known_of, name_folders, read_part
-from mmdistill.toolkit.report.cost import Cost, read_saved_cost
-from mmdistill.toolkit.report.markup import several
+from mmdistill.toolkit.report.contents import (
+    Contents,
+    collect_ground_truth,
+    collect_raw,
+    collect_scored,
+    name_folders,
+    read_ground_truth,
+)
 from mmdistill.toolkit.report.page import write_report
 
 
@@ -81,13 +88,13 @@ def report(
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"--out: expected a name that ends in .html, got {out}")
-    check_formats(plot_format)
+    check_plot_formats(plot_format)
     named = name_folders(folders)
     costs = _costs(named, weights)
     if benchmark is None:
         contents = collect_scored(named, costs)
-    rule = contents.rule if benchmark is None else RULES[benchmark]
-    if (annotations is not None or root is not None) and rule.benchmark not in RULES:
+    rule = contents.protocol if benchmark is None else PROTOCOLS[benchmark]
+    if (annotations is not None or root is not None) and rule.benchmark not in PROTOCOLS:
         raise DataError(f"{folders[0]}: expected scores on a benchmark with files, got {rule.benchmark!r}")
     check_split(rule.benchmark, split)
     if round_boxes:
@@ -99,14 +106,14 @@ def report(
 
         refuse_folder("--annotations", annotations)
         refuse_folder("--root", root)
-        truths = known_of(synthetic_sequences(count, seed=seed), images=True)
+        truths = collect_ground_truth(synthetic_sequences(count, seed=seed), images=True)
         contents = collect_raw(named, truths, rule, costs)
     elif rule.benchmark == "synthetic" and has_truth:
         option = "--annotations" if root is None else "--root"
         raise ArgumentError(f"{option}: synthetic video has none; give --benchmark synthetic")
     elif has_truth:
         name = cast(BenchmarkName, rule.benchmark)
-        truths, coverage = read_part(
+        truths, coverage = read_ground_truth(
             name,
             annotations,
             root,
@@ -123,7 +130,7 @@ def report(
         raise ArgumentError("--annotations: expected the folder of the ground truth, or --root with images as well")
     elif round_boxes:
         raise ArgumentError("--round-boxes: needs the ground truth too, --annotations or --root")
-    paths = write_report(contents, out, looks=examples, made=date.today(), title=title, formats=plot_format)
+    paths = write_report(contents, out, examples=examples, created=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
     print_data_issues(data_issues, source="ground truth")
     for each in contents.trackers:
@@ -160,6 +167,6 @@ def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, C
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:
-    trackers, sequences = several(len(contents.trackers), "tracker"), several(len(contents.sequences), "sequence")
-    pictures = several(len(paths) - 1, "picture")
+    trackers, sequences = pluralize(len(contents.trackers), "tracker"), pluralize(len(contents.sequences), "sequence")
+    pictures = pluralize(len(paths) - 1, "picture")
     return f"{printable(out)}: {trackers}, {sequences}, {out.stat().st_size / 2**20:.1f} MiB; {pictures} beside it"

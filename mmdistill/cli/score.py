@@ -9,9 +9,9 @@ from mmdistill.cli.benchmark_options import BenchmarkChoice, BenchmarkOptions, O
 from mmdistill.cli.score_output import ScoreOutput
 from mmdistill.toolkit.data_issues import DataIssues
 from mmdistill.toolkit.datasets import Split
-from mmdistill.toolkit.evaluation.metrics import truths_of
+from mmdistill.toolkit.evaluation.metrics import ground_truth_of
 from mmdistill.toolkit.evaluation.plots import PlotFormat
-from mmdistill.toolkit.evaluation.results import read_results_for
+from mmdistill.toolkit.evaluation.results import read_benchmark_results
 from mmdistill.toolkit.ranges import Count, Seed
 
 
@@ -81,5 +81,7 @@ def score(
     sequences, coverage = options.open("--annotations", annotations, data_issues, images=False)
     sequences, coverage = options.select_with_results(results, sequences, coverage)
     print(coverage.line)
-    boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, data_issues=data_issues)
+    boxes = read_benchmark_results(
+        results, {each.name: ground_truth_of(each) for each in sequences}, data_issues=data_issues
+    )
     output.write(options, boxes, sequences, coverage, data_issues)

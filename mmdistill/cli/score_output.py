@@ -9,13 +9,12 @@ from pathlib import Path
 from mmdistill.cli.benchmark_options import BenchmarkOptions, print_data_issues
 from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataIssues, printable
 from mmdistill.toolkit.datasets import Coverage
-from mmdistill.toolkit.evaluation.curve_file import CURVES, save_curves
 from mmdistill.toolkit.evaluation.exporters import export_folder, export_results
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, Scores, save_scores, score_sequences
-from mmdistill.toolkit.evaluation.plots import PlotFormat, check_formats, plot_curves
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.evaluation.tables import format_table
-from mmdistill.toolkit.report.markup import several
+from mmdistill.toolkit.evaluation.formatting import format_table, pluralize
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.plots import PlotFormat, check_plot_formats, plot_curves
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import CURVES_FILE, BenchmarkScores, Scores, save_curves, save_scores
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
 
@@ -42,7 +41,7 @@ class ScoreOutput:
     round_boxes: bool
 
     def __post_init__(self) -> None:
-        check_formats(self.plot_format)
+        check_plot_formats(self.plot_format)
         if self.export is not None:
             export_folder(self.export, self.tracker)  # refuses a bad name before anything is tracked
 
@@ -63,12 +62,12 @@ class ScoreOutput:
             coverage: Which part of the benchmark they are.
             data_issues: What is printed below the tables.
         """
-        rule = replace(RULES[options.benchmark], round_predictions=self.round_boxes)
+        rule = replace(PROTOCOLS[options.benchmark], round_predictions=self.round_boxes)
         scores = score_sequences(boxes, sequences, rule)
         if self.out is not None:
             plot_curves({self.tracker: scores}, self.out, formats=self.plot_format)
             save_scores(self.out / "scores.json", scores, coverage)
-            save_curves(self.out / CURVES, scores)
+            save_curves(self.out / CURVES_FILE, scores)
         if self.json is not None:
             save_scores(self.json, scores, coverage)
         tables = score_tables(scores, per_sequence=self.per_sequence)
@@ -80,10 +79,10 @@ class ScoreOutput:
 
 def score_tables(scores: BenchmarkScores, *, per_sequence: bool) -> list[str]:
     """Return tables as plain text: overall, by attribute, and by sequence on request; the lowest SR comes first."""
-    total = f"{several(len(scores.sequences), 'sequence')}, {several(scores.overall.frames, 'frame')}"
+    total = f"{pluralize(len(scores.sequences), 'sequence')}, {pluralize(scores.overall.frames, 'frame')}"
     tables = [_table("overall", {total: scores.overall})]
     if scores.attributes:
-        titles = {name: f"{name} ({len(scores.having[name])})" for name in scores.attributes}
+        titles = {name: f"{name} ({len(scores.attribute_sequences[name])})" for name in scores.attributes}
         tables.append(_table("attribute (sequences)", {titles[name]: each for name, each in scores.attributes.items()}))
     if per_sequence:
         tables.append(_table("sequence", scores.sequences))

@@ -28,6 +28,12 @@ def from_center(center: ArrayLike, size: ArrayLike) -> Array:
     return np.concatenate([center - size / 2, size], axis=-1)
 
 
+def is_valid(boxes: ArrayLike) -> NDArray[np.bool_]:
+    """Return for boxes ``(..., 4)`` whether each is finite and has an area, ``(...)``."""
+    boxes = np.asarray(boxes, dtype=np.float64)
+    return np.asarray(np.isfinite(boxes).all(axis=-1) & (boxes[..., 2:] > 0).all(axis=-1))
+
+
 def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
     """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast, NaN boxes give NaN, empty ones 0.
 

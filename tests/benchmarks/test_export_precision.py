@@ -20,8 +20,9 @@ from mmdistill.reference.models.folding import folded
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.batch_runner import track_batch
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark, score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_benchmark, score_sequences
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 
 NETWORKS = {
     "rgbt": student_settings(width=4, crop_size=96),
@@ -111,14 +112,14 @@ def test_each_contestant_is_tracked_with_every_seed(export_backends: ModuleType,
     for seed in range(2):
         tracked = track_batch(network, videos(), seed=seed)
         boxes = {video.name: track.boxes for video, track in zip(videos(), tracked, strict=True)}
-        assert runs["right"][seed].scores.overall.figures() == scored(boxes).overall.figures()
+        assert runs["right"][seed].scores.overall.rates() == scored(boxes).overall.rates()
         for name, expected in boxes.items():
             np.testing.assert_array_equal(runs["right"][seed].boxes[name], expected)
         assert any(not np.allclose(runs["wrong"][seed].boxes[name], boxes[name], atol=1) for name in boxes)
 
 
 def scored(boxes: dict[str, Any]) -> BenchmarkScores:
-    return score_sequences(boxes, videos(), RULES["vot"])
+    return score_sequences(boxes, videos(), PROTOCOLS["vot"])
 
 
 def test_a_started_tracker_takes_the_frames_that_follow(
@@ -138,7 +139,7 @@ def run(module: ModuleType, misses: int) -> Any:
     """Of two videos of four frames: the last ones of the first are missed."""
     boxes = {"a": TRUTH.copy(), "b": TRUTH}
     boxes["a"][4 - misses :, 0] += 100
-    return module.Run(boxes, score_benchmark(boxes, dict.fromkeys(boxes, (TRUTH,)), RULES["vot"]))
+    return module.Run(boxes, score_benchmark(boxes, dict.fromkeys(boxes, (TRUTH,)), PROTOCOLS["vot"]))
 
 
 def test_the_summary_is_that_by_hand(export_tracking: ModuleType) -> None:

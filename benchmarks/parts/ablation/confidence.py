@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdistill.reference.tracking.settings import LocalizationSettings
 from mmdistill.toolkit.boxes import Array
-from mmdistill.toolkit.report.comparisons import overlaps
+from mmdistill.toolkit.evaluation.metrics import best_overlaps
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
 FOLLOWED = 0.5
@@ -37,7 +37,7 @@ def confidence(
     """
     found, sure = [], []
     for sequence in sequences:
-        overlap = overlaps(boxes[sequence.name], [sequence.boxes])[1:]
+        overlap = best_overlaps(boxes[sequence.name], [sequence.boxes])[1:]
         labeled = ~np.isnan(overlap)
         found.append(overlap[labeled])
         sure.append(scores[sequence.name][1:][labeled])

@@ -14,7 +14,7 @@ from parts.ablation.sizes import Chosen
 from parts.claims import BySeed, differences
 from parts.spread import interval, mean_and_deviation, with_spread
 
-from mmdistill.toolkit.evaluation.plots import COLORS
+from mmdistill.toolkit.evaluation.plots import PLOT_COLORS
 from mmdistill.toolkit.io import atomic_path
 
 FIGURES = ("PR", "NPR", "SR")
@@ -125,7 +125,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(10, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     places = range(len(rows))
-    for axes, metric, color in zip(figure.subplots(1, 2, sharey=True), METRICS, COLORS, strict=False):
+    for axes, metric, color in zip(figure.subplots(1, 2, sharey=True), METRICS, PLOT_COLORS, strict=False):
         values = [report["rows"][name][metric] for name in rows]
         axes.barh(
             places,

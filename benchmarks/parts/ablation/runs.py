@@ -34,7 +34,7 @@ from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.metrics import score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.runner import Run as Tracking
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.interruption import raise_on_signal
@@ -251,12 +251,12 @@ def _tracked(run: Run, place: Place) -> bool:
     sequences = held_out_video(place.experiment, run.tracks)
     tracking = together(network, place.experiment.size.together, run.seed)
     boxes = run_benchmark(tracking, sequences, folder / "results", progress=place.progress)
-    scores = score_sequences(boxes, sequences, RULES["synthetic"])
+    scores = score_sequences(boxes, sequences, PROTOCOLS["synthetic"])
     scored = read_confidences(folder / "results", sequences)
     found = {
-        **scores.overall.figures(),
-        "attributes": {name: each.figures() for name, each in scores.attributes.items()},
-        "sequences": {name: each.figures() for name, each in scores.sequences.items()},
+        **scores.overall.rates(),
+        "attributes": {name: each.rates() for name, each in scores.attributes.items()},
+        "sequences": {name: each.rates() for name, each in scores.sequences.items()},
         CONFIDENCE: confidence(boxes, scored, sequences),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "loss, first and last steps": losses(folder / "log.jsonl"),

@@ -13,8 +13,9 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.toolkit.boxes import intersection_over_union
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 
@@ -51,7 +52,7 @@ def track_by_each(
             for name, backend in contestants.items():
                 tracked = track_batch(FeaturesBy(network, backend), videos, seed=seed, after_frame=bar.update)
                 boxes = {video.name: track.boxes for video, track in zip(videos, tracked, strict=True)}
-                runs[name].append(Run(boxes, score_sequences(boxes, videos, RULES["vot"])))
+                runs[name].append(Run(boxes, score_sequences(boxes, videos, PROTOCOLS["vot"])))
     return runs
 
 
@@ -67,7 +68,7 @@ def summaries(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
 
 def summary(runs: Sequence[Run], others: Sequence[Run]) -> dict[str, Any]:
     """Return PR and SR, each as mean and deviation over runs, the mean IoU with other runs, and each video's means."""
-    overall = [run.scores.overall.figures() for run in runs]
+    overall = [run.scores.overall.rates() for run in runs]
     overlaps = {
         video: [
             float(intersection_over_union(run.boxes[video], other.boxes[video]).mean())
@@ -80,7 +81,7 @@ def summary(runs: Sequence[Run], others: Sequence[Run]) -> dict[str, Any]:
         "IoU": _mean([overlap for found in overlaps.values() for overlap in found], digits=3),
         "videos": {
             video: {
-                **{name: _mean([run.scores.sequences[video].figures()[name] for run in runs]) for name in FIGURES},
+                **{name: _mean([run.scores.sequences[video].rates()[name] for run in runs]) for name in FIGURES},
                 "IoU": _mean(found, digits=3),
             }
             for video, found in overlaps.items()

@@ -24,9 +24,10 @@ from mmdistill.reference.training.sampler import ProposalSettings, Sampler, Samp
 from mmdistill.reference.training.settings import LearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, save_scores, score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.runner import one_by_one, run_benchmark
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores, save_scores
 from mmdistill.toolkit.ranges import Range, check_fields
 from mmdistill.toolkit.sequence import CachedSequence
 
@@ -163,6 +164,6 @@ class Experiment:
     def _scored(self, name: str, network: TrackerNetwork, progress: Progress, folder: Path) -> Contender:
         run = one_by_one(ReferenceTracker(network, seed=self.seed))
         boxes = run_benchmark(run, self.held_out, folder / "results", progress=self.progress)
-        scores = score_sequences(boxes, self.held_out, RULES["synthetic"])
+        scores = score_sequences(boxes, self.held_out, PROTOCOLS["synthetic"])
         save_scores(folder / "scores.json", scores)
         return Contender(name, network, progress, scores, boxes)

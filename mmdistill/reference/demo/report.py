@@ -16,9 +16,9 @@ from mmdistill.reference.demo.experiment import Contender, DemoSettings, Experim
 from mmdistill.reference.demo.speed import HOW, kept_frames_per_second
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.toolkit.drawing import draw_frame_pair
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores
+from mmdistill.toolkit.evaluation.formatting import format_table
 from mmdistill.toolkit.evaluation.plots import plot_curves
-from mmdistill.toolkit.evaluation.tables import format_table
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import TrackingSequence
 from mmdistill.toolkit.video import VideoWriter
@@ -30,7 +30,7 @@ def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[
     plot_curves({contender.name: contender.scores for contender in contenders}, out)
     figures = {
         contender.name: {
-            **contender.scores.overall.figures(),
+            **contender.scores.overall.rates(),
             "parameters": contender.parameters,
             "frames_per_second": round(contender.frames_per_second, 1),
             "terms": {"first": contender.progress.first, "last": contender.progress.last},
@@ -59,7 +59,7 @@ def report(contenders: Sequence[Contender]) -> str:
         [
             [
                 contender.name,
-                *(float(value) for value in contender.scores.overall.figures().values()),
+                *(float(value) for value in contender.scores.overall.rates().values()),
                 contender.parameters,
                 contender.frames_per_second,
             ]

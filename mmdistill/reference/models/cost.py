@@ -11,7 +11,7 @@ from mmdistill.pair import Pair
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.toolkit.report.cost import Cost
+from mmdistill.toolkit.evaluation.efficiency import Cost
 
 
 def read_cost(path: str | Path) -> Cost:

@@ -19,9 +19,10 @@ from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences
-from mmdistill.toolkit.evaluation.protocols import Rule
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import ScoringProtocol
 from mmdistill.toolkit.evaluation.runner import TrackedSequence
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.sequence import FramePair, TrackingSequence
 from mmdistill.toolkit.video import OnBroken
@@ -193,7 +194,7 @@ class _Run:
 def score_network(
     network: TrackerNetwork,
     sequences: Sequence[TrackingSequence],
-    rule: Rule,
+    rule: ScoringProtocol,
     *,
     seed: int = 0,
     together: int = 8,

@@ -1,8 +1,8 @@
-"""Result files of MATLAB: a matrix of boxes, or the ``results`` of OTB's and LSOTB-TIR's toolkits.
+"""MATLAB result files: a matrix of boxes, or the ``results`` of OTB's and LSOTB-TIR's toolkits.
 
-SciPy reads them, but trusts what a file states. Measured with SciPy 1.17: a cell array of 2**28 entries in a file of
-184 bytes takes 2 GiB of memory and 5 s. 60,000 cells inside each other, in 3 MB, crash the process, and so does one
-changed byte in the type of an element. Therefore the layout of a file is checked before SciPy reads it.
+SciPy reads them, but does not check sizes and types. Measured with SciPy 1.17: a file of 184 bytes with a cell array of
+2**28 entries takes 2 GiB of memory and 5 s. A file of 3 MB with 60,000 nested cells crashes the process, and so does
+one changed byte in an element's type. So the layout is checked before SciPy reads a file.
 """
 
 from __future__ import annotations
@@ -22,80 +22,86 @@ from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import MAX_TEXT_BYTES, open_regular_file
 
-_RECTANGLES = ("rect", "4corner")
-"""What ``results{1}.type`` may be: ``x y w h``, or corners."""
+_BOX_TYPES = ("rect", "4corner")
+"""Accepted values of ``results{1}.type``: ``x y w h``, or corners."""
 
 _HDF5 = b"MATLAB 7.3"
 
 _MAX_NESTING = 20
-"""Cells and structures inside each other; OTB's files have three."""
+"""Depth of nested cells and structures; OTB's files have three."""
 
 _MAX_AXES = 32
-"""SciPy refuses more."""
+"""SciPy's limit."""
 
-_MAX_FIELDS, _MAX_ENTRIES = 1000, 100_000
-"""Fields of a structure; arrays in a cell or in a structure."""
+_MAX_FIELDS = 1000
+"""Fields of a structure."""
+
+_MAX_ENTRIES = 100_000
+"""Arrays in a cell or structure."""
 
 _HEADER_BYTES = 128
-_MATRIX, _COMPRESSED = 14, 15
-_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
-_LETTERS = {*_NUMBERS, 16, 17, 18}
-"""Types of elements."""
 
+# Types of elements.
+_MATRIX, _COMPRESSED = 14, 15
+_NUMBER_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
+_TEXT_TYPES = {*_NUMBER_TYPES, 16, 17, 18}
+
+# Classes of arrays. Those from _SPARSE to _UINT64 hold numbers.
 _CELL, _STRUCTURE, _OBJECT, _TEXT, _SPARSE = range(1, 6)
 _UINT64, _FUNCTION, _OPAQUE = range(15, 18)
-"""Classes of arrays. From ``_SPARSE`` to ``_UINT64`` they hold numbers."""
 
 
 def read_mat_rows(path: str | Path) -> Array:
     """Read the boxes of a MATLAB file, ``(T, 4)`` as ``x y w h`` or ``(T, 8)`` as corners, pixels.
 
-    The file holds ``results``, a structure or a cell with one, whose field ``res`` is the boxes; or one matrix of 4 or
-    8 columns under any name.
+    The boxes are the field ``res`` of the structure ``results`` (or of the structure in the cell ``results``), or the
+    only matrix of 4 or 8 columns.
 
     Raises:
-        DataError: SciPy is not installed, no MATLAB file that it reads, or no boxes in it.
+        DataError: SciPy is not installed, the file is not a MATLAB file of version 4 to 7, or it holds no boxes.
     """
     content = _load(path)
-    matrix = _result(content["results"], path) if _is_structure(content.get("results")) else _only_matrix(content, path)
+    if _is_structure(content.get("results")):
+        matrix = _boxes_of_results(content["results"], path)
+    else:
+        matrix = _only_matrix(content, path)
     rows = np.asarray(matrix)
     if rows.dtype.kind not in "fiu" or rows.ndim != 2 or rows.shape[1] not in (4, 8) or len(rows) == 0:
-        raise DataError(f"{path}: expected boxes of 4 or 8 columns, got {_described(matrix)}")
+        raise DataError(f"{path}: expected boxes of 4 or 8 columns, got {_describe(matrix)}")
     return rows.astype(np.float64)
 
 
 def _load(path: str | Path) -> dict[str, Any]:
     try:
-        # Slow to import, and an extra: nothing else needs it.
+        # Slow to import, and optional.
         scipy_io = importlib.import_module("scipy.io")
     except ModuleNotFoundError as error:
         raise DataError(
-            f"{path}: a MATLAB file is read with SciPy, which is not installed; pip install 'mmdistill[mat]', or save "
-            "the boxes as text"
+            f"{path}: reading MATLAB files needs SciPy; pip install 'mmdistill[mat]', or save the boxes as text"
         ) from error
     with open_regular_file(path) as file:
         if file.seek(0, 2) > MAX_TEXT_BYTES:
-            raise DataError(f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, the file is larger")
+            raise DataError(f"{path}: expected at most {MAX_TEXT_BYTES:,} bytes, got a larger file")
         file.seek(0)
         if file.read(len(_HDF5)) == _HDF5:
-            raise DataError(f"{path}: MATLAB 7.3 files are not read; in MATLAB, save them with the option -v7")
+            raise DataError(f"{path}: expected a MATLAB file of version 4 to 7, got 7.3; in MATLAB, save with -v7")
         file.seek(0)
         try:
             _check_layout(file.read())
             file.seek(0)
             content: dict[str, Any] = scipy_io.loadmat(file, squeeze_me=False)
-        except Exception as error:  # a damaged file ends in errors of many kinds, zlib's and NumPy's among them
-            raise DataError(f"{path}: expected a MATLAB file of version 4 to 7, it can't be read ({error})") from error
+        except Exception as error:  # damaged files cause errors of many types, zlib's and NumPy's included
+            raise DataError(f"{path}: expected a MATLAB file of version 4 to 7; it can't be read ({error})") from error
     return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def _check_layout(content: bytes) -> None:
-    """Check that a file of version 5 to 7 has what it states, and what SciPy reads.
+    """Check the sizes, types and nesting of a file of version 5 to 7.
 
     Raises:
-        ValueError: an element is larger than the file, or of another type; arrays are nested too deep; ...
+        ValueError: an element is larger than the file or has a wrong type, arrays are nested too deep, ...
     """
-    if 0 in content[:4]:  # version 4: SciPy checks its sizes
+    if 0 in content[:4]:  # version 4, whose sizes SciPy checks
         return
     order = "<" if content[126:128] == b"IM" else ">"
     unpacked = 0
@@ -105,7 +111,7 @@ def _check_layout(content: bytes) -> None:
             body = memoryview(zlib.decompressobj().decompress(body, MAX_TEXT_BYTES + 1 - unpacked))
             unpacked += len(body)
             if unpacked > MAX_TEXT_BYTES:
-                raise ValueError(f"it unpacks to more than {MAX_TEXT_BYTES:,} bytes")
+                raise ValueError(f"unpacks to more than {MAX_TEXT_BYTES:,} bytes")
             inner = _elements(body, order)
         for inner_kind, array in inner:
             if inner_kind != _MATRIX:
@@ -114,20 +120,20 @@ def _check_layout(content: bytes) -> None:
 
 
 def _check_array(body: memoryview, order: str, nesting: int = 0) -> None:
-    """Check that an array has the elements that SciPy reads one after the other, and no others."""
+    """Check that an array has exactly the elements that SciPy reads."""
     if len(body) == 0:
         return
     if nesting > _MAX_NESTING:
-        raise ValueError(f"arrays inside each other more than {_MAX_NESTING} times")
+        raise ValueError(f"arrays nested more than {_MAX_NESTING} times")
     flags = _integers(body[8:12], order)[0]
     kind, is_complex = flags & 0xFF, flags >> 11 & 1
     parts = list(itertools.islice(_elements(body[16:], order), _MAX_ENTRIES + 6))
-    if kind == _OPAQUE:  # a name, two more texts and an array
+    if kind == _OPAQUE:  # three texts and an array
         entries, parts = 1, parts[3:]
     else:
         (_, axes), _, *parts = parts
         if not 8 <= len(axes) <= 4 * _MAX_AXES:
-            raise ValueError(f"expected 2 to {_MAX_AXES} axes of an array, got {len(axes) // 4:,}")
+            raise ValueError(f"expected an array of 2 to {_MAX_AXES} axes, got {len(axes) // 4:,}")
         entries = math.prod(_integers(axes, order))
     if kind <= _TEXT and not 0 <= entries <= len(body):
         raise ValueError(f"an array of {entries:,} entries in {len(body):,} bytes")
@@ -140,16 +146,14 @@ def _check_array(body: memoryview, order: str, nesting: int = 0) -> None:
     elif kind in (_CELL, _FUNCTION, _OPAQUE):
         count, types = entries if kind == _CELL else 1, {_MATRIX}
     elif kind == _TEXT:
-        count, types = 1, _LETTERS
+        count, types = 1, _TEXT_TYPES
     elif _SPARSE <= kind <= _UINT64:
-        count, types = (3 if kind == _SPARSE else 1) + is_complex, _NUMBERS
+        count, types = (3 if kind == _SPARSE else 1) + is_complex, _NUMBER_TYPES
     else:
         raise ValueError(f"an array of the unknown class {kind}")
     if count > _MAX_ENTRIES or len(parts) != count or not {each for each, _ in parts} <= types:
         got = ", ".join(str(each) for each, _ in parts[:5])
-        raise ValueError(
-            f"an array of class {kind}: expected {count:,} elements, got {len(parts):,} of the types {got}"
-        )
+        raise ValueError(f"an array of class {kind}: expected {count:,} elements, got {len(parts):,} of types {got}")
     for each, inner in parts:
         if each == _MATRIX:
             _check_array(inner, order, nesting + 1)
@@ -160,49 +164,49 @@ def _integers(data: memoryview, order: str) -> tuple[int, ...]:
 
 
 def _elements(data: memoryview, order: str, alignment: int = 8) -> Iterator[tuple[int, memoryview]]:
-    """Yield the type and the content of each element."""
-    place = 0
-    while place + 8 <= len(data):
-        kind, size = struct.unpack_from(f"{order}II", data, place)
-        if kind > 0xFFFF:  # a short element has its size in the upper half, its content in the second four bytes
-            yield kind & 0xFFFF, data[place + 4 : place + 4 + min(kind >> 16, 4)]
-            place += 8
+    """Yield each element's type and content."""
+    position = 0
+    while position + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, position)
+        if kind > 0xFFFF:  # a short element: its size in the upper half, its content in the next four bytes
+            yield kind & 0xFFFF, data[position + 4 : position + 4 + min(kind >> 16, 4)]
+            position += 8
             continue
-        place += 8
-        if size > len(data) - place:
-            raise ValueError(f"an element of {size:,} bytes, {len(data) - place:,} are left")
-        yield kind, data[place : place + size]
-        place += size + -size % alignment
+        position += 8
+        if size > len(data) - position:
+            raise ValueError(f"an element of {size:,} bytes, {len(data) - position:,} remain")
+        yield kind, data[position : position + size]
+        position += size + -size % alignment
 
 
 def _is_structure(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "OV"
 
 
-def _result(results: Any, path: str | Path) -> Any:
+def _boxes_of_results(results: Any, path: str | Path) -> Any:
     """Return ``results{1}.res``."""
     while _is_structure(results) and results.dtype.names is None:  # a cell
         if results.size != 1:
-            raise DataError(f"{path}: expected the result of one run, got {results.size} of them")
+            raise DataError(f"{path}: expected the result of one run, got {results.size}")
         results = results.flat[0]
     if not _is_structure(results) or "res" not in results.dtype.names or results.size != 1:
-        raise DataError(f"{path}: expected the field 'res' in 'results', got {_described(results)}")
+        raise DataError(f"{path}: expected the field 'res' in 'results', got {_describe(results)}")
     if "type" in results.dtype.names:
         kind = "".join(np.ravel(results["type"].flat[0]).astype(str))
-        if kind not in _RECTANGLES:
-            raise DataError(f"{path}: expected results of the type {' or '.join(_RECTANGLES)}, got {kind!r}")
+        if kind not in _BOX_TYPES:
+            raise DataError(f"{path}: expected results of type {' or '.join(_BOX_TYPES)}, got {kind!r}")
     return results["res"].flat[0]
 
 
 def _only_matrix(content: dict[str, Any], path: str | Path) -> Any:
-    boxes = {name: each for name, each in content.items() if np.ndim(each) == 2 and np.shape(each)[1] in (4, 8)}
-    if len(boxes) != 1:
-        found = ", ".join(f"{name}: {_described(each)}" for name, each in content.items()) or "nothing"
-        raise DataError(f"{path}: expected 'results', or one matrix of 4 or 8 columns; found {found}")
-    return next(iter(boxes.values()))
+    matrices = [each for each in content.values() if np.ndim(each) == 2 and np.shape(each)[1] in (4, 8)]
+    if len(matrices) != 1:
+        variables = ", ".join(f"{name}: {_describe(each)}" for name, each in content.items()) or "nothing"
+        raise DataError(f"{path}: expected 'results', or one matrix of 4 or 8 columns; found {variables}")
+    return matrices[0]
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         fields = f" of {', '.join(value.dtype.names)}" if value.dtype.names else ""
         return f"{'x'.join(map(str, value.shape))} {value.dtype.kind if not fields else 'structure'}{fields}"

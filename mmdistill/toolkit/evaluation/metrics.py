@@ -1,292 +1,269 @@
-"""From boxes to precision rate (PR), normalized precision rate (NPR) and success rate (SR).
-
-What a tracker scores: curves, and the figures that a rule reads off them, of a sequence or of several together.
-"""
+"""Precision rate (PR), normalized precision rate (NPR) and success rate (SR) of predicted boxes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmdistill.toolkit.boxes import Array, centers, intersection_over_union
+from mmdistill.toolkit.boxes import Array, centers, intersection_over_union, is_valid
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.datasets.splits import Coverage
-from mmdistill.toolkit.evaluation.protocols import Rule
-from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.evaluation.protocols import (
+    NORMALIZED_THRESHOLDS,
+    PRECISION_THRESHOLDS,
+    SUCCESS_THRESHOLDS,
+    ScoringProtocol,
+)
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores, Scores, aggregate, scores_from_curves
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
-PRECISION_THRESHOLDS = np.linspace(0, 50, 51)
-"""Center errors in pixels, the horizontal axis of precision plots."""
 
-NORMALIZED_THRESHOLDS = np.linspace(0, 0.5, 51)
-"""Center errors in target sizes, the horizontal axis of normalized precision plots."""
+def center_errors(boxes: Boxes, ground_truth: Boxes) -> Array:
+    """Return the distances between predicted and true box centers, pixels.
 
-SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)
-"""Overlaps (IoU), the horizontal axis of success plots."""
+    Source: Wu, Lim and Yang, CVPR 2013, https://doi.org/10.1109/CVPR.2013.312
 
-_NORMALIZED_RATE_AT = 20  # the index of 0.2
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a tracker scores on a sequence, or on several together; everything in percent.
-
-    Attributes:
-        PR: precision rate.
-        NPR: normalized precision rate.
-        SR: success rate.
-        precision: the curve over ``PRECISION_THRESHOLDS``, ``(51,)``.
-        normalized: the curve over ``NORMALIZED_THRESHOLDS``, ``(51,)``.
-        success: the curve over ``SUCCESS_THRESHOLDS``, ``(21,)``.
-        frames: how many frames were counted.
-    """
-
-    PR: float
-    NPR: float
-    SR: float
-    precision: Array
-    normalized: Array
-    success: Array
-    frames: int
-
-    def figures(self) -> dict[str, float]:
-        """Return PR, NPR and SR by name."""
-        return {"PR": round(self.PR, 4), "NPR": round(self.NPR, 4), "SR": round(self.SR, 4)}
-
-
-@dataclass(frozen=True)
-class BenchmarkScores:
-    """What a tracker scores on a benchmark.
-
-    Attributes:
-        rule: the rule it was scored by.
-        overall: all sequences together.
-        sequences: each sequence by name.
-        attributes: for each attribute the sequences that have it on any frame, together.
-        having: for each attribute those sequences' names.
-    """
-
-    rule: Rule
-    overall: Scores
-    sequences: dict[str, Scores]
-    attributes: dict[str, Scores]
-    having: dict[str, tuple[str, ...]]
-
-    def to_json(self, coverage: Coverage | None = None) -> str:
-        """Return benchmark, what is scored, rule, overall, sequences and attributes as JSON; figures in percent."""
-        content = {
-            "benchmark": self.rule.benchmark,
-            **({} if coverage is None else coverage.to_json()),
-            "rule": self.rule.description,
-            "overall": self.overall.figures(),
-            "sequences": {name: scores.figures() for name, scores in self.sequences.items()},
-            "attributes": {name: scores.figures() for name, scores in self.attributes.items()},
-        }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def save_scores(path: str | Path, scores: BenchmarkScores, coverage: Coverage | None = None) -> None:
-    """Write ``scores.to_json(coverage)`` to ``path``, whole or not at all."""
-    write_text(path, scores.to_json(coverage))
-
-
-def gather(sequences: Mapping[str, Scores], having: Mapping[str, Sequence[str]], rule: Rule) -> BenchmarkScores:
-    """Put the scores of sequences together.
+    >>> center_errors(np.array([[3.0, 4, 10, 10]]), np.array([[0.0, 0, 10, 10]]))
+    array([5.])
 
     Args:
-        sequences: by name, at least one.
-        having: for each attribute the names of the sequences that have it; others than the given are ignored, and so
-            is an attribute that none of them has.
-        rule: how all of them were scored.
+        boxes: predicted ``x y w h``, pixels, ``(T, 4)``.
+        ground_truth: true boxes ``(T, 4)``; NaN in frames without a label.
+
+    Returns:
+        Errors ``(T,)``: infinite where a prediction is not finite, NaN where there is no label.
     """
-    present = {attribute: tuple(name for name in names if name in sequences) for attribute, names in having.items()}
-    present = {attribute: names for attribute, names in present.items() if names}
-    return BenchmarkScores(
-        rule=rule,
-        overall=_together(list(sequences.values()), rule),
-        sequences=dict(sequences),
-        attributes={
-            attribute: _together([sequences[name] for name in names], rule) for attribute, names in present.items()
-        },
-        having=present,
-    )
+    return _distances(boxes, ground_truth, units=1.0)
 
 
-def scores_of_curves(*, precision: Array, normalized: Array, success: Array, frames: int, rule: Rule) -> Scores:
-    """Read the three figures off the curves, which are in percent."""
-    between = (success[1:] + success[:-1]) / 2
-    return Scores(
-        PR=float(precision[rule.precision_threshold]),
-        NPR=float(normalized[_NORMALIZED_RATE_AT] if rule.normalized == "share" else normalized.mean()),
-        SR=float(success.mean() if rule.success == "mean" else between.mean()),
-        precision=precision,
-        normalized=normalized,
-        success=success,
-        frames=frames,
-    )
+def normalized_center_errors(boxes: Boxes, ground_truth: Boxes) -> Array:
+    """Return center errors divided by the true width (x) and height (y), in target sizes.
+
+    Source: Müller et al., TrackingNet, ECCV 2018, https://arxiv.org/abs/1803.10794
+
+    >>> normalized_center_errors(np.array([[3.0, 4, 10, 10]]), np.array([[0.0, 0, 10, 10]]))
+    array([0.5])
+
+    Args:
+        boxes: as in ``center_errors``.
+        ground_truth: as in ``center_errors``.
+
+    Returns:
+        Errors ``(T,)``, with infinity and NaN as in ``center_errors``.
+    """
+    return _distances(boxes, ground_truth, units=ground_truth[:, 2:])
 
 
-def _together(group: list[Scores], rule: Rule) -> Scores:
-    """Aggregate sequences; curves and figures are linear in each other, so that averaging curves is enough."""
-    frames = [scores.frames for scores in group]
-    weights = frames if rule.aggregation == "pooled" else None
-    return scores_of_curves(
-        precision=np.average([scores.precision for scores in group], axis=0, weights=weights),
-        normalized=np.average([scores.normalized for scores in group], axis=0, weights=weights),
-        success=np.average([scores.success for scores in group], axis=0, weights=weights),
-        frames=sum(frames),
-        rule=rule,
+def overlaps(boxes: Boxes, ground_truth: Boxes) -> Array:
+    """Return the intersection over union (IoU) of predicted and true boxes, 0 to 1.
+
+    Source: Wu, Lim and Yang, CVPR 2013, https://doi.org/10.1109/CVPR.2013.312
+
+    >>> overlaps(np.array([[0.0, 0, 10, 5]]), np.array([[0.0, 0, 10, 10]]))
+    array([0.5])
+
+    Args:
+        boxes: as in ``center_errors``.
+        ground_truth: as in ``center_errors``.
+
+    Returns:
+        IoUs ``(T,)``: 0 where a prediction is not finite, NaN where there is no label.
+    """
+    return np.where(_finite(ground_truth), np.nan_to_num(intersection_over_union(boxes, ground_truth), nan=0.0), np.nan)
+
+
+def best_overlaps(boxes: Boxes, ground_truth: Sequence[Boxes]) -> Array:
+    """Return each frame's largest IoU ``(T,)`` with any of several ground truths, each ``(T, 4)``.
+
+    As ``overlaps``, but ground-truth boxes without area count as no label.
+    """
+    return np.asarray(np.fmax.reduce([overlaps(boxes, _blank_empty(each)) for each in ground_truth]))
+
+
+def precision_curve(errors: Array, *, strict: bool = False) -> Array:
+    """Return the share of frames within each center error of ``PRECISION_THRESHOLDS``, percent, ``(51,)``.
+
+    PR is this curve at one threshold: 20 pixels in most benchmarks, 5 pixels in GTOT.
+    Source: Wu, Lim and Yang, CVPR 2013, https://doi.org/10.1109/CVPR.2013.312
+
+    Args:
+        errors: center errors ``(T,)``, pixels.
+        strict: whether an error equal to a threshold is a miss, as in GTOT.
+    """
+    within = np.less if strict else np.less_equal
+    return _percentages(within(errors, PRECISION_THRESHOLDS[:, None]))
+
+
+def normalized_precision_curve(errors: Array) -> Array:
+    """Return the share of frames within each normalized error of ``NORMALIZED_THRESHOLDS``, percent, ``(51,)``.
+
+    NPR is this curve at 0.2, or its mean, by the scoring protocol.
+    Source: Müller et al., TrackingNet, ECCV 2018, https://arxiv.org/abs/1803.10794
+
+    Args:
+        errors: normalized center errors ``(T,)``.
+    """
+    return _percentages(errors <= NORMALIZED_THRESHOLDS[:, None])
+
+
+def success_curve(ious: Array) -> Array:
+    """Return the share of frames with an IoU above each of ``SUCCESS_THRESHOLDS``, percent, ``(21,)``.
+
+    SR is the area under this curve.
+    Source: Wu, Lim and Yang, CVPR 2013, https://doi.org/10.1109/CVPR.2013.312
+
+    Args:
+        ious: IoUs ``(T,)``, 0 to 1.
+    """
+    return _percentages(ious > SUCCESS_THRESHOLDS[:, None])
+
+
+def score_sequence(
+    predicted: ArrayLike, ground_truth: Sequence[ArrayLike], protocol: ScoringProtocol, *, name: str = "sequence"
+) -> Scores:
+    """Return PR, NPR, SR and their curves on a sequence, percent.
+
+    With two ground truths, PR and SR are MPR and MSR: in each frame the smaller error and the larger IoU count.
+    Sources: Li et al., GTOT, TIP 2016, https://doi.org/10.1109/TIP.2016.2614135; Li et al., RGBT234, Pattern
+    Recognition 2019, https://arxiv.org/abs/1805.08982
+
+    Args:
+        predicted: boxes ``x y w h``, pixels, ``(T, 4)``.
+        ground_truth: one array ``(T, 4)``; two, of RGB and TIR, if ``protocol.truth`` is ``"best"``. NaN in frames
+            without a label.
+        protocol: how the benchmark is scored.
+        name: the sequence's name, for errors.
+
+    Raises:
+        DataError: shapes differ, or no frame has a label.
+    """
+    boxes = np.array(predicted, dtype=np.float64)
+    labels = [np.asarray(each, dtype=np.float64) for each in ground_truth]
+    if protocol.invalid_truth == "left_out":
+        labels = [_blank_empty(each) for each in labels]
+    sides = ("RGB", "TIR") if protocol.truth == "best" else ("only",)
+    if len(labels) != len(sides):
+        expected = "one array of RGB and one of TIR" if len(sides) == 2 else "one array"
+        raise DataError(f"{name}: ground truth of {protocol.benchmark}: expected {expected}, got {len(labels)}")
+    for shape in (boxes.shape, *(each.shape for each in labels)):
+        if shape != (len(boxes), 4):
+            raise DataError(f"{name}: expected predicted and true boxes ({len(boxes)}, 4), got {shape}")
+    counted = np.any([_finite(each) for each in labels], axis=0)
+    if not counted.any():
+        raise DataError(f"{name}: no frame of the ground truth has a label")
+
+    boxes = prepare_predictions(boxes, labels[0], protocol)
+    measures = (center_errors, normalized_center_errors, overlaps)
+    per_side = [[_replace_invalid(measure(boxes, each), each, protocol) for each in labels] for measure in measures]
+    # fmin and fmax: where one modality has no label, the other's counts.
+    errors, normalized_errors = (np.fmin.reduce(sides)[counted] for sides in per_side[:2])
+    return scores_from_curves(
+        precision=precision_curve(errors, strict=protocol.precision_strict),
+        normalized=normalized_precision_curve(normalized_errors),
+        success=success_curve(np.fmax.reduce(per_side[2])[counted]),
+        frames=int(counted.sum()),
+        protocol=protocol,
     )
 
 
 def score_benchmark(
     predicted: Mapping[str, ArrayLike],
-    truths: Mapping[str, Sequence[ArrayLike]],
-    rule: Rule,
+    ground_truth: Mapping[str, Sequence[ArrayLike]],
+    protocol: ScoringProtocol,
     *,
     attributes: Mapping[str, Mapping[str, ArrayLike]] | None = None,
 ) -> BenchmarkScores:
-    """Score a tracker on a benchmark.
+    """Return a tracker's scores on a benchmark, overall, by sequence and by attribute.
 
     Args:
-        predicted: for each sequence's name the boxes ``(T, 4)``; sequences without ground truth are ignored.
-        truths: for each sequence's name the ground truth, as ``score_sequence`` takes it.
-        rule: how the benchmark is scored.
-        attributes: for each sequence's name and attribute, flags: one per frame or one for the sequence.
+        predicted: boxes ``(T, 4)`` by sequence name; sequences without ground truth are ignored.
+        ground_truth: by sequence name, as in ``score_sequence``.
+        protocol: how the benchmark is scored.
+        attributes: by sequence name and attribute, flags: one per frame or one for the sequence.
 
     Raises:
-        DataError: no sequences, a sequence without a prediction, or one that ``score_sequence`` can't score.
+        DataError: no sequences, a sequence without a prediction, or one that ``score_sequence`` refuses.
     """
-    if not truths:
-        raise DataError(f"{rule.benchmark}: there is no sequence to score")
-    missing = [name for name in truths if name not in predicted]
+    if not ground_truth:
+        raise DataError(f"{protocol.benchmark}: there is no sequence to score")
+    missing = [name for name in ground_truth if name not in predicted]
     if missing:
         raise DataError(
-            f"{rule.benchmark}: {len(missing)} of {len(truths)} sequences have no prediction: {missing[0]} ..."
+            f"{protocol.benchmark}: {len(missing)} of {len(ground_truth)} sequences have no prediction: "
+            f"{missing[0]} ..."
         )
-    sequences = {name: score_sequence(predicted[name], truth, rule, name=name) for name, truth in truths.items()}
-    having: dict[str, list[str]] = {}
+    sequences = {
+        name: score_sequence(predicted[name], each, protocol, name=name) for name, each in ground_truth.items()
+    }
+    attribute_sequences: dict[str, list[str]] = {}
     for name in sequences:
         for attribute, flags in (attributes or {}).get(name, {}).items():
             if np.any(flags):
-                having.setdefault(attribute, []).append(name)
-    return gather(sequences, having, rule)
+                attribute_sequences.setdefault(attribute, []).append(name)
+    return aggregate(sequences, attribute_sequences, protocol)
 
 
 def score_sequences(
-    predicted: Mapping[str, ArrayLike], sequences: Sequence[TrackingSequence], rule: Rule
+    predicted: Mapping[str, ArrayLike], sequences: Sequence[TrackingSequence], protocol: ScoringProtocol
 ) -> BenchmarkScores:
-    """Score boxes, by sequence name, against the sequences' own ground truth and attributes."""
+    """Return the scores of boxes, by sequence name, on sequences with ground truth and attributes."""
     return score_benchmark(
         predicted,
-        {sequence.name: truths_of(sequence) for sequence in sequences},
-        rule,
+        {sequence.name: ground_truth_of(sequence) for sequence in sequences},
+        protocol,
         attributes={sequence.name: sequence.attributes for sequence in sequences},
     )
 
 
-def truths_of(sequence: TrackingSequence) -> tuple[Boxes, ...]:
-    """Return all ground truth of a sequence ``(T, 4)``: a benchmark's ``truths``, or the boxes that are all it has."""
-    truths: tuple[Boxes, ...] = getattr(sequence, "truths", (sequence.boxes,))
-    return truths
+def ground_truth_of(sequence: TrackingSequence) -> tuple[Boxes, ...]:
+    """Return all ground truths of a sequence, each ``(T, 4)``: of RGB and TIR where a benchmark has both."""
+    ground_truth: tuple[Boxes, ...] = getattr(sequence, "truths", (sequence.boxes,))
+    return ground_truth
 
 
-def score_sequence(predicted: ArrayLike, truth: Sequence[ArrayLike], rule: Rule, *, name: str = "sequence") -> Scores:
-    """Score a tracker on a sequence.
+def prepare_predictions(predicted: Boxes, ground_truth: Boxes, protocol: ScoringProtocol) -> Boxes:
+    """Return predicted boxes as the protocol counts them: first frame, invalid boxes, rounding.
 
     Args:
-        predicted: boxes ``(T, 4)`` as ``x y w h``, pixels.
-        truth: the ground truth: one ``(T, 4)``, or two, of RGB and of TIR, where the rule takes the better of both;
-            NaN where a frame has no label.
-        rule: how the benchmark is scored.
-        name: the sequence's name, for errors.
-
-    Raises:
-        DataError: shapes that don't belong together, or no labeled frame.
+        predicted: ``(T, 4)``, pixels.
+        ground_truth: the ``(T, 4)`` whose first box the tracker started from.
+        protocol: how the benchmark is scored.
     """
-    boxes = np.array(predicted, dtype=np.float64)
-    truths = [_labeled(np.asarray(each, dtype=np.float64), rule) for each in truth]
-    sides = ("RGB", "TIR") if rule.truth == "best" else ("only",)
-    if len(truths) != len(sides):
-        raise DataError(f"{name}: {rule.benchmark} has ground truth {' and '.join(sides)}, got {len(truths)} of them")
-    for shape in (boxes.shape, *(each.shape for each in truths)):
-        if shape != (len(boxes), 4):
-            raise DataError(f"{name}: expected predicted and true boxes ({len(boxes)}, 4), got {shape}")
-    counted = np.any([_finite(each) for each in truths], axis=0)
-    if not counted.any():
-        raise DataError(f"{name}: no frame of the ground truth has a label")
-
-    boxes = as_counted(boxes, truths[0], rule)
-    # fmin and fmax: where one modality has no label, the other's counts.
-    error = np.fmin.reduce([_center_error(boxes, each, rule, normalized=False) for each in truths])[counted]
-    normalized = np.fmin.reduce([_center_error(boxes, each, rule, normalized=True) for each in truths])[counted]
-    overlap = np.fmax.reduce([_overlap(boxes, each, rule) for each in truths])[counted]
-
-    within = np.less if rule.precision_strict else np.less_equal
-    return scores_of_curves(
-        precision=_curve(within(error, PRECISION_THRESHOLDS[:, None])),
-        normalized=_curve(normalized <= NORMALIZED_THRESHOLDS[:, None]),
-        success=_curve(overlap > SUCCESS_THRESHOLDS[:, None]),
-        frames=int(counted.sum()),
-        rule=rule,
-    )
+    boxes = predicted.copy()
+    if protocol.first_frame == "truth" and _finite(ground_truth[0]):
+        boxes[0] = ground_truth[0]
+    valid = is_valid(boxes)
+    latest = np.maximum.accumulate(np.where(valid, np.arange(len(boxes)), 0))
+    boxes = np.where(valid[latest, None], boxes[latest], np.nan)
+    return np.floor(boxes + 0.5) if protocol.round_predictions else boxes
 
 
 def _finite(boxes: Boxes) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(boxes).all(axis=-1))
 
 
-def _labeled(truth: Boxes, rule: Rule) -> Boxes:
-    """Blank out the boxes that the rule takes for no label."""
-    if rule.invalid_truth != "left_out":
-        return truth
-    return np.where((truth[..., 2:] > 0).all(axis=-1, keepdims=True), truth, np.nan)
+def _blank_empty(ground_truth: Boxes) -> Boxes:
+    """Return ground truth with NaN in place of boxes without area."""
+    return np.where((ground_truth[..., 2:] > 0).all(axis=-1, keepdims=True), ground_truth, np.nan)
 
 
-def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
-    """Return the predicted boxes with the first frame, unusable boxes and rounding as the rule wants them.
-
-    Args:
-        predicted: ``(T, 4)``, pixels.
-        truth: the ground truth ``(T, 4)`` that the tracker started from.
-        rule: how the benchmark is scored.
-    """
-    boxes = predicted.copy()
-    if rule.first_frame == "truth" and _finite(truth[0]):
-        boxes[0] = truth[0]
-    usable = _finite(boxes) & (boxes[:, 2:] > 0).all(axis=1)
-    latest = np.maximum.accumulate(np.where(usable, np.arange(len(boxes)), 0))
-    boxes = np.where(usable[latest, None], boxes[latest], np.nan)
-    return np.floor(boxes + 0.5) if rule.round_predictions else boxes
-
-
-def _center_error(boxes: Boxes, truth: Boxes, rule: Rule, *, normalized: bool) -> Array:
-    """Return errors ``(T,)``: infinite where there is no usable prediction, NaN where there is no label."""
+def _distances(boxes: Boxes, ground_truth: Boxes, units: Array | float) -> Array:
+    """Return the lengths of the offsets between centers, in ``units`` per axis."""
     # A box at 1e300 is infinitely far away.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        offset = centers(boxes) - centers(truth)
-        if normalized:
-            offset = offset / truth[:, 2:]
-        error = np.nan_to_num(np.linalg.norm(offset, axis=1), nan=np.inf, posinf=np.inf)
-    return _where_valid(error, truth, rule)
+        offsets = (centers(boxes) - centers(ground_truth)) / units
+        distances = np.nan_to_num(np.linalg.norm(offsets, axis=1), nan=np.inf, posinf=np.inf)
+    return np.where(_finite(ground_truth), distances, np.nan)
 
 
-def _overlap(boxes: Boxes, truth: Boxes, rule: Rule) -> Array:
-    """Return IoUs ``(T,)``: zero where there is no usable prediction, NaN where there is no label."""
-    return _where_valid(np.nan_to_num(intersection_over_union(boxes, truth), nan=0.0), truth, rule)
+def _replace_invalid(values: Array, ground_truth: Boxes, protocol: ScoringProtocol) -> Array:
+    """Set error or IoU to -1, a hit or a miss, where the protocol takes the ground truth for invalid."""
+    if protocol.invalid_truth != "precision_hit":
+        return values
+    return np.where(_finite(ground_truth) & (ground_truth <= 0).any(axis=1), -1.0, values)
 
 
-def _where_valid(values: Array, truth: Boxes, rule: Rule) -> Array:
-    if rule.invalid_truth == "precision_hit":
-        values = np.where((truth <= 0).any(axis=1), -1.0, values)
-    return np.where(_finite(truth), values, np.nan)
-
-
-def _curve(hits: NDArray[np.bool_]) -> Array:
-    """Return the percentage of frames that are hits at each threshold, of flags ``(thresholds, frames)``."""
+def _percentages(hits: NDArray[np.bool_]) -> Array:
+    """Return the percentage of frames that are hits, of flags ``(thresholds, frames)``."""
     return np.asarray(100 * hits.mean(axis=1))

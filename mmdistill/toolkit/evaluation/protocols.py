@@ -1,8 +1,6 @@
-"""How each benchmark is scored: one rule per benchmark, as data.
+"""Scoring protocols: how each benchmark turns boxes into PR, NPR and SR, as data.
 
-The rules follow the benchmarks' own toolkits, so that figures can be compared with published ones: GTOT (Li et
-al., TIP 2016), RGBT210 (ACM MM 2017), RGBT234 (Pattern Recognition 2019), LasHeR (TIP 2022), VTUAV (CVPR 2022),
-LSOTB-TIR (ACM MM 2020), PTB-TIR (TMM 2020).
+The protocols follow the benchmarks' own toolkits, so that scores compare with published ones.
 """
 
 from __future__ import annotations
@@ -12,31 +10,41 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+
+PRECISION_THRESHOLDS = np.linspace(0, 50, 51)
+"""Center errors in pixels, the horizontal axis of precision plots."""
+
+NORMALIZED_THRESHOLDS = np.linspace(0, 0.5, 51)
+"""Center errors in target sizes, the horizontal axis of normalized precision plots."""
+
+SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)
+"""Overlaps (IoU), the horizontal axis of success plots."""
+
 
 @dataclass(frozen=True)
-class Rule:
-    """How the boxes of one benchmark become PR, NPR and SR.
+class ScoringProtocol:
+    """How a benchmark's boxes become PR, NPR and SR.
 
-    A ground-truth box of NaN is a frame without a label, which no rule counts. A predicted box that is not
-    finite or has no area is replaced by the one before it, as in LasHeR's toolkit.
+    No protocol counts frames without a label, whose ground truth is NaN. A predicted box that is not finite or has no
+    area is replaced by the box before it, as in LasHeR's toolkit.
 
     Attributes:
         benchmark: the benchmark's name.
-        truth: whose boxes are the ground truth: ``"rgb"``'s or ``"tir"``'s, the ``"shared"`` ones of both, or
-            ``"best"``: of both modalities' boxes the nearer center (PR, NPR) and the larger overlap (SR).
-        aggregation: ``"sequences"`` is the mean of the sequences' figures, ``"pooled"`` counts all frames of
-            all sequences alike.
-        precision_threshold: PR is the share of frames whose center error is within these whole pixels (0 to 50).
-        precision_strict: the error must be below its threshold; otherwise equal to it will do.
-        normalized: the error is divided by the ground truth's width and height; NPR is the share of frames
-            with at most 0.2 (``"share"``) or the mean of the shares at 51 thresholds 0 to 0.5 (``"mean"``).
-        success: SR is the area under the curve of the share of frames whose IoU is above each of 21 thresholds
-            0 to 1: the ``"mean"`` of its points or by ``"trapezoids"``. A perfect tracker gets 95.24 or 97.5.
-        first_frame: the first box counts ``"as_predicted"`` or as the ``"truth"`` that the tracker was given.
-        invalid_truth: a ground-truth box is taken ``"as_is"``, or is ``"left_out"`` when it has no area, or,
-            when any of x, y, w, h is zero or less, is a ``"precision_hit"``: PR and NPR count the frame as a
-            hit and SR as a miss. That is what LasHeR's toolkit does by setting error and IoU to -1.
-        round_predictions: round predicted boxes to whole pixels first; some published GTOT figures did.
+        truth: which boxes are the ground truth: ``"rgb"``, ``"tir"``, ``"shared"`` (one box for both modalities), or
+            ``"best"``: in each frame the modality with the smaller center error (PR, NPR) and with the larger IoU (SR).
+        aggregation: ``"sequences"`` averages the sequences' scores, ``"pooled"`` weights all frames alike.
+        precision_threshold: center error at which PR is read, whole pixels from 0 to 50.
+        precision_strict: whether the center error must be below the threshold. If not, equal to it is enough.
+        normalized: NPR is the ``"share"`` of frames with a normalized center error of at most 0.2, or the ``"mean"``
+            of the shares at 51 thresholds from 0 to 0.5.
+        success: SR is the ``"mean"`` of the success curve's 21 points, or its area by ``"trapezoids"``. A perfect
+            tracker gets 95.24 or 97.5.
+        first_frame: the first box counts ``"as_predicted"``, or is replaced by the ``"truth"`` and counted.
+        invalid_truth: ground-truth boxes without area are taken ``"as_is"`` or ``"left_out"``. ``"precision_hit"``:
+            where any of x, y, w, h is zero or less, the frame is a hit for PR and NPR and a miss for SR. LasHeR's
+            toolkit does this by setting error and IoU to -1.
+        round_predictions: whether predicted boxes are rounded to whole pixels first, as for some published GTOT scores.
     """
 
     benchmark: str
@@ -52,7 +60,7 @@ class Rule:
 
     @property
     def description(self) -> str:
-        """The rule in one line, for reports."""
+        """The protocol in one line."""
         truth = {"best": "the better of both modalities' boxes", "shared": "one box for both modalities"}
         invalid = {
             "as_is": "taken as they are",
@@ -72,11 +80,12 @@ class Rule:
         return "; ".join(parts)
 
 
-RULES: Mapping[str, Rule] = MappingProxyType(
+PROTOCOLS: Mapping[str, ScoringProtocol] = MappingProxyType(
     {
-        rule.benchmark: rule
-        for rule in (
-            Rule(
+        protocol.benchmark: protocol
+        for protocol in (
+            # Li et al., TIP 2016, https://doi.org/10.1109/TIP.2016.2614135
+            ScoringProtocol(
                 "gtot",
                 truth="best",
                 aggregation="pooled",
@@ -86,16 +95,18 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 first_frame="as_predicted",
                 invalid_truth="as_is",
             ),
-            Rule("rgbt210", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
-            Rule("rgbt234", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
-            Rule("lasher", invalid_truth="precision_hit"),
-            # Scored as RGBT234 on its labeled frames; not compared with VTUAV's own toolkit.
-            Rule("vtuav", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
-            Rule("lsotb-tir", truth="tir", normalized="mean", invalid_truth="precision_hit"),
-            Rule("ptb-tir", truth="tir", invalid_truth="precision_hit"),
-            Rule("vot"),
-            Rule("synthetic"),
+            ScoringProtocol("rgbt210", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
+            # Li et al., Pattern Recognition 2019, https://arxiv.org/abs/1805.08982
+            ScoringProtocol("rgbt234", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
+            # Li et al., TIP 2022, https://arxiv.org/abs/2104.13202
+            ScoringProtocol("lasher", invalid_truth="precision_hit"),
+            # As RGBT234, on labeled frames; not compared with VTUAV's own toolkit.
+            ScoringProtocol("vtuav", truth="best", first_frame="as_predicted", invalid_truth="as_is"),
+            ScoringProtocol("lsotb-tir", truth="tir", normalized="mean", invalid_truth="precision_hit"),
+            ScoringProtocol("ptb-tir", truth="tir", invalid_truth="precision_hit"),
+            ScoringProtocol("vot"),
+            ScoringProtocol("synthetic"),
         )
     }
 )
-"""The rule of each benchmark, by its name."""
+"""The scoring protocol of each benchmark, by the benchmark's name."""

@@ -1,1 +1,4 @@
-"""A report on trackers: one HTML file that needs nothing else, and pictures of its plots."""
+"""Reports that compare trackers: a single HTML page, and image files of its plots.
+
+``contents`` reads and scores the trackers' results, ``page`` writes the report.
+"""

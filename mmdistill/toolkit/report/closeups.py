@@ -1,7 +1,4 @@
-"""A closer look at two trackers on one sequence: their overlap over time, and frames in which they differ.
-
-Frames with the boxes of two trackers and the truth, small, as images within the report itself.
-"""
+"""Closeups of two trackers on one sequence: IoU over time, and thumbnails of frames in which the trackers differ."""
 
 from __future__ import annotations
 
@@ -17,191 +14,160 @@ from numpy.typing import NDArray
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.drawing import WHITE, Color, draw_box
-from mmdistill.toolkit.report.charts import Look, described, legend, legend_entry, lines, swatch
+from mmdistill.toolkit.evaluation.formatting import DASH, signed
 from mmdistill.toolkit.report.comparisons import Divergence, SequencePair, TrackerPair
 from mmdistill.toolkit.report.contents import Contents
-from mmdistill.toolkit.report.markup import DASH, Markup, element, join, signed
+from mmdistill.toolkit.report.markup import (
+    LineStyle,
+    Markup,
+    element,
+    join,
+    join_labels,
+    join_values,
+    legend,
+    legend_entry,
+    svg_drawing,
+    swatch,
+)
 from mmdistill.toolkit.sequence import FramePair, Image
 
-WIDTH = 320
-"""Of a picture, pixels."""
+THUMBNAIL_WIDTH = 320
+"""Width of a thumbnail, pixels."""
 
-QUALITY = 80
-"""Of the JPEG, percent."""
+JPEG_QUALITY = 80
+"""Quality of a thumbnail, percent."""
 
-CLOSEST = 0.4
-"""The smallest part of an image that is shown, of its sides."""
+MIN_REGION = 0.4
+"""Smallest region of an image that a thumbnail shows, relative to the image's sides."""
 
+MAX_SEGMENTS = 120
+"""Largest number of points of an IoU curve over time; each is the mean of a segment of frames."""
 
-def draw_frame(frame: FramePair, truths: Sequence[Array], boxes: Sequence[tuple[Array, Color]]) -> Image:
-    """Return what matters of a frame's images, RGB above TIR, with the trackers' boxes and the true one in white.
+MIN_SEGMENT = 5
+"""Smallest number of frames in a segment, so that a published page holds no raw results."""
 
-    Args:
-        frame: images of any size, at least one.
-        truths: one box ``(4,)`` for both images, or one for RGB and one for TIR.
-        boxes: ``(4,)`` with the colors; the first is drawn above the others, below the truth.
-    """
-    drawn = []
-    for image, truth in zip(frame, (truths[0], truths[-1]), strict=True):
-        if image is None:
-            continue
-        x, y, w, h = region(image.shape[1], image.shape[0], [truth, *(box for box, _ in boxes)])
-        size = WIDTH, max(1, round(WIDTH * image.shape[0] / image.shape[1]))  # the same for any region
-        scale = np.array([size[0] / w, size[1] / h] * 2)
-        how = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
-        small = np.array(cv2.resize(image[y : y + h, x : x + w], size, interpolation=how), dtype=np.uint8)
-        for box, color in (*reversed(boxes), (truth, WHITE)):
-            draw_box(small, (box - (x, y, 0, 0)) * scale, color)
-        drawn.append(small)
-    return np.concatenate(drawn)
-
-
-def region(width: int, height: int, boxes: Sequence[Array]) -> tuple[int, int, int, int]:
-    """Return what part of an image is shown, ``x y w h``: the boxes with as much again around them.
-
-    It has the image's shape, is at least ``CLOSEST`` of its size, and no more than all of it.
-    """
-    seen = [box for box in boxes if np.isfinite(box).all()]
-    if not seen:
-        return 0, 0, width, height
-    size = np.array([width, height])
-    low = np.min([box[:2] for box in seen], axis=0).clip(0, size)
-    high = np.max([box[:2] + box[2:] for box in seen], axis=0).clip(0, size)
-    share = float(np.clip(2 * ((high - low) / size).max(), CLOSEST, 1))
-    w, h = (max(1, round(share * side)) for side in (width, height))
-    x, y = np.rint(((low + high) / 2 - (w / 2, h / 2)).clip(0, (width - w, height - h))).astype(int)
-    return int(x), int(y), w, h
-
-
-def data_uri(image: Image) -> str:
-    """Return an image ``(H, W, 3)``, RGB, as the address of a JPEG that needs no file."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-PLACES = 120
-"""How finely a sequence's overlap is drawn: the mean of each of so many stretches, or of fewer."""
-
-SHORTEST = 5
-"""A stretch is at least so many frames: a page goes to others, and frame by frame it would hold raw results."""
-
-AROUND = 10
-"""So many frames before and after they part are shown, too."""
+CONTEXT_FRAMES = 10
+"""Frames between a divergence and the thumbnails before and after it."""
 
 _logger = logging.getLogger(__name__)
 
 
-def look_id(pair: TrackerPair, each: SequencePair) -> str:
-    """Return what links lead to."""
-    return f"look-{pair.places[0]}-{pair.places[1]}-{each.number}"
+def closeup_id(pair: TrackerPair, each: SequencePair) -> str:
+    """Return a closeup's ``id``, the target of links."""
+    return f"closeup-{pair.indices[0]}-{pair.indices[1]}-{each.index}"
 
 
-def look_at(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup:
-    """Return the closer look, with frames where there are images.
+def closeup(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup:
+    """Return the closeup of a pair of trackers on a sequence; it has thumbnails if there are images.
 
     Args:
-        contents: of the report, with ground truth.
-        pair: the two trackers.
-        each: what they do on the sequence.
+        contents: contents with ground truth.
+        pair: the trackers.
+        each: the trackers on the sequence.
     """
     first, second = pair.names
-    rates = f"SR of {first} {each.SR[0]:.1f}, of {second} {each.SR[1]:.1f}: {signed(each.difference)}."
+    rates = f"SR of {first}: {each.SR[0]:.1f}, of {second}: {each.SR[1]:.1f}, difference: {signed(each.difference)}."
     return element(
         "article",
         element("h4", each.sequence),
         element("p", rates),
         element("figure", *_timeline(pair, each), class_="chart timeline"),
-        _strip(contents, pair, each),
-        class_="look",
-        id=look_id(pair, each),
+        _thumbnails(contents, pair, each),
+        class_="closeup",
+        id=closeup_id(pair, each),
     )
 
 
-def chosen_frames(parting: Divergence, lead: Array, names: tuple[str, str]) -> dict[int, list[str]]:
-    """Return the frames that are shown, in order, and why each is.
+def choose_frames(divergence: Divergence, lead: Array, names: tuple[str, str]) -> dict[int, list[str]]:
+    """Return the frames to show, in order, each with the reasons.
 
     Args:
-        parting: where the trackers differ.
-        lead: the first tracker's IoU less the second's, ``(T,)``.
-        names: the trackers'.
+        divergence: where the trackers differ.
+        lead: the first tracker's IoU minus the second's, ``(T,)``.
+        names: the trackers' names.
     """
     reasons: dict[int, list[str]] = {}
-    if lead[parting.first_ahead] > 0:
-        reasons.setdefault(parting.first_ahead, []).append(f"{names[0]} furthest ahead")
-    if lead[parting.second_ahead] < 0:
-        reasons.setdefault(parting.second_ahead, []).append(f"{names[1]} furthest ahead")
-    if parting.for_good is not None:
-        before, after = parting.for_good - AROUND, parting.for_good + AROUND
+    if lead[divergence.first_ahead] > 0:
+        reasons.setdefault(divergence.first_ahead, []).append(f"largest lead of {names[0]}")
+    if lead[divergence.second_ahead] < 0:
+        reasons.setdefault(divergence.second_ahead, []).append(f"largest lead of {names[1]}")
+    if divergence.frame is not None:
+        before, after = divergence.frame - CONTEXT_FRAMES, divergence.frame + CONTEXT_FRAMES
         if before >= 0:
-            reasons.setdefault(before, []).append(f"{AROUND} frames before")
-        reasons.setdefault(parting.for_good, []).insert(0, "they part")
+            reasons.setdefault(before, []).append(f"{CONTEXT_FRAMES} frames before")
+        reasons.setdefault(divergence.frame, []).insert(0, "divergence")
         if after < len(lead):
-            reasons.setdefault(after, []).append(f"{AROUND} frames after")
+            reasons.setdefault(after, []).append(f"{CONTEXT_FRAMES} frames after")
     return dict(sorted(reasons.items()))
 
 
 def label_spacing(values: Array) -> int:
-    """Return how many frames apart labels usually are, 1 where every frame has one: the median distance.
+    """Return the median distance between labeled frames; 1 if all frames are labeled.
 
     Args:
-        values: a value for each frame ``(T,)``, NaN where it has no label.
+        values: a value for each frame ``(T,)``, NaN without a label.
     """
     labeled = np.flatnonzero(np.isfinite(values))
     return int(np.median(np.diff(labeled))) if len(labeled) > 1 else 1
 
 
-def stretches(values: Array) -> tuple[list[tuple[int, int]], Array]:
-    """Return the first and last frame, from 1, of each stretch that is drawn as one place, and the values' means.
+def segment_means(values: Array) -> tuple[list[tuple[int, int]], Array]:
+    """Return the first and the last frame of each segment, from 1, and the mean value of each segment.
 
-    A stretch is no shorter than the labels are apart, so that those of every tenth frame make one line.
+    A segment is at least as long as the distance between labels, so that labels of every tenth frame give one line.
 
     Args:
-        values: ``(T,)``; NaN counts for nothing, and a stretch of nothing else is NaN.
+        values: a value for each frame ``(T,)``; NaN is left out of the means. A segment of NaN has a mean of NaN.
     """
-    places = max(1, min(len(values) // max(SHORTEST, label_spacing(values)), PLACES))
-    edges = np.arange(places + 1) * len(values) // places
-    known = np.isfinite(values)
-    sums, counts = (np.add.reduceat(each, edges[:-1]) for each in (np.where(known, values, 0.0), known.astype(float)))
+    count = max(1, min(len(values) // max(MIN_SEGMENT, label_spacing(values)), MAX_SEGMENTS))
+    edges = np.arange(count + 1) * len(values) // count
+    labeled = np.isfinite(values)
+    sums, counts = (
+        np.add.reduceat(each, edges[:-1]) for each in (np.where(labeled, values, 0.0), labeled.astype(float))
+    )
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return [(int(low) + 1, int(high)) for low, high in pairwise(edges)], means
 
 
 def _timeline(pair: TrackerPair, each: SequencePair) -> list[Markup]:
-    """Return caption, drawing and legend of the overlap over time."""
+    """Return caption, drawing and legend of IoU over time."""
     assert each.overlaps is not None
     length = len(each.overlaps[0])
-    looks = [Look(place) for place in pair.places]
-    spans, _ = stretches(each.overlaps[0])
-    means = [stretches(overlap)[1] for overlap in each.overlaps]
+    styles = [LineStyle(index) for index in pair.indices]
+    segments, _ = segment_means(each.overlaps[0])
+    means = [segment_means(overlap)[1] for overlap in each.overlaps]
     curves = [
-        element("polyline", class_=f"curve {look.color}", points=points, stroke_dasharray=look.dash or None)
-        for look, values in reversed(list(zip(looks, means, strict=True)))
-        for points in _unbroken(values)
+        element("polyline", class_=f"curve {style.color}", points=points, stroke_dasharray=style.dash or None)
+        for style, values in reversed(list(zip(styles, means, strict=True)))
+        for points in split_curve(values)
     ]
-    parting = None
-    caption = "IoU over time; they do not part."
-    if each.parting is not None and each.parting.for_good is not None:
-        at = len(spans) * (each.parting.for_good + 0.5) / length
-        parting = element("line", class_="parting", x1=f"{at:.2f}", x2=f"{at:.2f}", y1=0, y2=100)
-        caption = f"IoU over time; they part at frame {each.parting.for_good + 1:,} of {length:,}, the upright line."
-    drawing = described(
+    mark = None
+    caption = "IoU over time; the trackers do not diverge."
+    if each.divergence is not None and each.divergence.frame is not None:
+        x = len(segments) * (each.divergence.frame + 0.5) / length
+        mark = element("line", class_="divergence", x1=f"{x:.2f}", x2=f"{x:.2f}", y1=0, y2=100)
+        frame = f"{each.divergence.frame + 1:,} of {length:,}"
+        caption = f"IoU over time; the trackers diverge at frame {frame} (vertical line)."
+    drawing = svg_drawing(
         f"IoU of {pair.names[0]} and {pair.names[1]} over the frames of {each.sequence}",
-        f"{look_id(pair, each)}-time",
-        element("g", *(element("line", x1=0, x2=len(spans), y1=y, y2=y) for y in (0, 50, 100)), class_="grid"),
-        parting,
+        f"{closeup_id(pair, each)}-time",
+        element("g", *(element("line", x1=0, x2=len(segments), y1=y, y2=y) for y in (0, 50, 100)), class_="grid"),
+        mark,
         *curves,
         element("line", class_="cursor", x1=0, x2=0, y1=0, y2=100),
         class_="drawing",
-        viewBox=f"0 0 {len(spans)} 100",
+        viewBox=f"0 0 {len(segments)} 100",
         preserveAspectRatio="none",
         tabindex=0,
-        data_labels=lines(f"frame {low}" if low == high else f"frames {low}{DASH}{high}" for low, high in spans),
+        data_labels=join_labels(
+            f"frame {low}" if low == high else f"frames {low}{DASH}{high}" for low, high in segments
+        ),
         data_bars=True,
     )
-    scale = [element("span", name, style=f"top:{top}%") for name, top in (("1", 0), ("0.5", 50), ("0", 100))]
+    scale = [element("span", text, style=f"top:{top}%") for text, top in (("1", 0), ("0.5", 50), ("0", 100))]
     entries = [
-        legend_entry(name, swatch(look), f"{np.nanmean(overlap):.2f}", _values(values))
-        for name, look, overlap, values in zip(pair.names, looks, each.overlaps, means, strict=True)
+        legend_entry(name, swatch(style), f"{np.nanmean(overlap):.2f}", join_values(values, 2))
+        for name, style, overlap, values in zip(pair.names, styles, each.overlaps, means, strict=True)
     ]
     return [
         element("figcaption", caption),
@@ -211,59 +177,104 @@ def _timeline(pair: TrackerPair, each: SequencePair) -> list[Markup]:
     ]
 
 
-def _unbroken(values: Array) -> list[str]:
-    """Return the points of a line for each run of values between those that are NaN."""
+def split_curve(values: Array) -> list[str]:
+    """Return the points of a line for each run of values without NaN between them."""
     known = np.flatnonzero(np.isfinite(values))
     runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
     return [_points(values, run) for run in runs if len(run)]
 
 
 def _points(values: Array, run: NDArray[np.intp]) -> str:
-    """Return a line through the middle of each place of a run; a single place's from its left side to its right."""
+    """Return a line through the middle of each segment of a run, or across its only segment."""
     xs = run + 0.5 if len(run) > 1 else run[0] + np.array([0.0, 1.0])
     ys = 100 * (1 - values[run if len(run) > 1 else run.repeat(2)])
     return " ".join(f"{x:g},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
 
-def _values(values: Array) -> str:
-    return " ".join(f"{value:.2f}" if np.isfinite(value) else DASH for value in values)
-
-
-def _strip(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup | None:
-    read = contents.truths[each.sequence].frame
-    if read is None or each.parting is None or each.overlaps is None:
+def _thumbnails(contents: Contents, pair: TrackerPair, each: SequencePair) -> Markup | None:
+    read_frame = contents.ground_truth[each.sequence].frame
+    if read_frame is None or each.divergence is None or each.overlaps is None:
         return None
-    chosen = chosen_frames(each.parting, each.overlaps[0] - each.overlaps[1], pair.names)
-    pictures = []
+    chosen = choose_frames(each.divergence, each.overlaps[0] - each.overlaps[1], pair.names)
+    thumbnails = []
     for index, reasons in chosen.items():
         try:
-            picture = _picture(contents, pair, each, index, read(index))
+            image = _thumbnail(contents, pair, each, index, read_frame(index))
         except DataError as error:
-            _logger.warning("%s; the report does without this frame", error)
-            picture = element("p", "This frame's images can't be read.", class_="hint")
-        why = element("strong", f"Frame {index + 1:,}: {', '.join(reasons)}")
-        pictures.append(element("figure", picture, element("figcaption", why, _ious(pair, each, index))))
-    says = "Parts of frames, the trackers' boxes in their colors and the ground truth in white; RGB above TIR."
-    return join(element("p", says, class_="hint"), element("div", *pictures, class_="strip"))
+            _logger.warning("%s; the report leaves this frame out", error)
+            image = element("p", "This frame's images can't be read.", class_="hint")
+        title = element("strong", f"Frame {index + 1:,}: {', '.join(reasons)}")
+        thumbnails.append(element("figure", image, element("figcaption", title, _ious(pair, each, index))))
+    hint = "Regions of frames, RGB above TIR. White: ground truth. Colors: trackers."
+    return join(element("p", hint, class_="hint"), element("div", *thumbnails, class_="thumbnails"))
 
 
 def _ious(pair: TrackerPair, each: SequencePair, index: int) -> Markup | None:
-    """Return both trackers' IoU in a frame, their names for those only who can't see their marks."""
+    """Return both trackers' IoU in a frame; the names are for screen readers, others see the markers."""
     assert each.overlaps is not None
     if np.isnan(each.overlaps[0][index]):
         return element("span", "no label")
-    both = [
-        join(" ", swatch(Look(place)), element("span", name, class_="unseen"), f" {overlap[index]:.2f}")
-        for place, name, overlap in zip(pair.places, pair.names, each.overlaps, strict=True)
+    values = [
+        join(" ", swatch(LineStyle(tracker)), element("span", name, class_="screen-reader"), f" {overlap[index]:.2f}")
+        for tracker, name, overlap in zip(pair.indices, pair.names, each.overlaps, strict=True)
     ]
-    return element("span", "IoU", *both)
+    return element("span", "IoU", *values)
 
 
-def _picture(contents: Contents, pair: TrackerPair, each: SequencePair, index: int, frame: FramePair) -> Markup:
-    drawn = [(contents.trackers[place].boxes[each.sequence][index], Look(place).on_images) for place in pair.places]
-    image = draw_frame(frame, [boxes[index] for boxes in contents.truths[each.sequence].boxes], drawn)
+def _thumbnail(contents: Contents, pair: TrackerPair, each: SequencePair, index: int, frame: FramePair) -> Markup:
+    boxes = [
+        (contents.trackers[tracker].boxes[each.sequence][index], LineStyle(tracker).image_color)
+        for tracker in pair.indices
+    ]
+    ground_truth = [truth[index] for truth in contents.ground_truth[each.sequence].boxes]
+    image = draw_thumbnail(frame, ground_truth, boxes)
     height, width = image.shape[:2]
-    says = (
-        f"Frame {index + 1} of {each.sequence} with the boxes of {pair.names[0]}, {pair.names[1]} and the ground truth"
-    )
-    return element("img", src=data_uri(image), alt=says, width=width, height=height)
+    first, second = pair.names
+    description = f"Frame {index + 1} of {each.sequence} with the boxes of {first}, {second} and the ground truth"
+    return element("img", src=data_uri(image), alt=description, width=width, height=height)
+
+
+def draw_thumbnail(frame: FramePair, ground_truth: Sequence[Array], boxes: Sequence[tuple[Array, Color]]) -> Image:
+    """Return the region of the boxes in a frame's images, RGB above TIR, with the ground truth in white.
+
+    Args:
+        frame: images of any size, at least one.
+        ground_truth: one box ``(4,)`` for both images, or one for RGB and one for TIR.
+        boxes: the trackers' boxes ``(4,)`` and colors. The first is drawn above the others, below the ground truth.
+    """
+    drawn = []
+    for image, truth in zip(frame, (ground_truth[0], ground_truth[-1]), strict=True):
+        if image is None:
+            continue
+        x, y, w, h = choose_region(image.shape[1], image.shape[0], [truth, *(box for box, _ in boxes)])
+        size = THUMBNAIL_WIDTH, max(1, round(THUMBNAIL_WIDTH * image.shape[0] / image.shape[1]))
+        scale = np.array([size[0] / w, size[1] / h] * 2)
+        interpolation = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_CUBIC
+        small = np.array(cv2.resize(image[y : y + h, x : x + w], size, interpolation=interpolation), dtype=np.uint8)
+        for box, color in (*reversed(boxes), (truth, WHITE)):
+            draw_box(small, (box - (x, y, 0, 0)) * scale, color)
+        drawn.append(small)
+    return np.concatenate(drawn)
+
+
+def choose_region(width: int, height: int, boxes: Sequence[Array]) -> tuple[int, int, int, int]:
+    """Return the region ``x y w h`` of an image to show: twice the size of the boxes' enclosing box.
+
+    The region has the image's aspect ratio, and its sides are ``MIN_REGION`` to 1 times the image's.
+    """
+    finite = [box for box in boxes if np.isfinite(box).all()]
+    if not finite:
+        return 0, 0, width, height
+    size = np.array([width, height])
+    low = np.min([box[:2] for box in finite], axis=0).clip(0, size)
+    high = np.max([box[:2] + box[2:] for box in finite], axis=0).clip(0, size)
+    share = float(np.clip(2 * ((high - low) / size).max(), MIN_REGION, 1))
+    w, h = (max(1, round(share * side)) for side in (width, height))
+    x, y = np.rint(((low + high) / 2 - (w / 2, h / 2)).clip(0, (width - w, height - h))).astype(int)
+    return int(x), int(y), w, h
+
+
+def data_uri(image: Image) -> str:
+    """Return an RGB image ``(H, W, 3)`` as the data URI of a JPEG."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -1,7 +1,4 @@
-"""Pairs of trackers: how they compare on each sequence.
-
-Where two trackers differ within a sequence.
-"""
+"""Comparison of two trackers: by sequence, and where they diverge within a sequence."""
 
 from __future__ import annotations
 
@@ -12,67 +9,50 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdistill.toolkit.boxes import Array, intersection_over_union
+from mmdistill.toolkit.boxes import Array
+from mmdistill.toolkit.evaluation.metrics import best_overlaps
 from mmdistill.toolkit.report.contents import Contents
-from mmdistill.toolkit.sequence import Boxes
 
-LEAD = 0.25
-"""The lead in IoU, on average, that counts as being apart."""
+MIN_LEAD = 0.25
+"""Mean lead in IoU by which one tracker is ahead after a divergence."""
+
+MAX_PAIRS = 15
+"""Pairs of up to six trackers. Of more trackers, only the pairs with the first one are compared."""
+
+MIN_SR_DIFFERENCE = 0.05
+"""Difference of SR, percent, from which on one tracker is ahead on a sequence."""
 
 
 class Divergence(NamedTuple):
-    """Frames, from 0, in which a first and a second tracker differ most.
+    """Frames, from 0, in which two trackers differ.
 
     Attributes:
-        first_ahead: where the first tracker's IoU is furthest above the second's.
-        second_ahead: the other way round.
-        for_good: where they part; None where they never do. From here on, over any stretch that starts here, one of
-            them leads by ``LEAD`` on average; over any stretch that ends here it leads by no more.
+        first_ahead: frame of the first tracker's largest lead in IoU.
+        second_ahead: frame of the second tracker's largest lead in IoU.
+        frame: frame at which the trackers diverge, or None. Over any range that starts here, one tracker leads by
+            ``MIN_LEAD`` or more on average; over any range that ends before it, by no more.
     """
 
     first_ahead: int
     second_ahead: int
-    for_good: int | None
+    frame: int | None
 
 
-def overlaps(boxes: Boxes, truths: Sequence[Boxes]) -> Array:
-    """Return each frame's IoU ``(T,)``, the best with any of the ground truths.
-
-    Zero where there is no usable prediction, NaN where there is no label: a box of NaN or without area.
-
-    Args:
-        boxes: ``(T, 4)``, pixels.
-        truths: each ``(T, 4)``.
-    """
-    valid = [np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1) for truth in truths]
-    found = [np.nan_to_num(intersection_over_union(boxes, truth)) for truth in truths]
-    labeled = [np.where(usable, iou, np.nan) for usable, iou in zip(valid, found, strict=True)]
-    return np.asarray(np.fmax.reduce(labeled))
-
-
-def part(first: Array, second: Array) -> Divergence | None:
-    """Return where two trackers' IoUs ``(T,)`` differ; None where no frame has a label."""
+def find_divergence(first: Array, second: Array) -> Divergence | None:
+    """Return where the IoUs ``(T,)`` of two trackers differ, or None if no frame has a label."""
     lead = first - second
     if np.isnan(lead).all():
         return None
-    return Divergence(
-        int(np.nanargmax(lead)), int(np.nanargmin(lead)), _for_good(lead if np.nansum(lead) >= 0 else -lead)
-    )
+    frame = _diverging_frame(lead if np.nansum(lead) >= 0 else -lead)
+    return Divergence(int(np.nanargmax(lead)), int(np.nanargmin(lead)), frame)
 
 
-def _for_good(lead: Array) -> int | None:
-    # What is left to win from each frame on, above the lead asked for; the end, where nothing is left, counts too.
-    excess = np.nan_to_num(lead - LEAD, nan=0.0)
-    left = np.append(np.cumsum(excess[::-1])[::-1], 0.0)
-    best = len(lead) - int(left[::-1].argmax())  # the last of equals: a frame with a label
+def _diverging_frame(lead: Array) -> int | None:
+    """Return the start of the range to the end with the largest sum of lead above ``MIN_LEAD``, or None if empty."""
+    excess = np.nan_to_num(lead - MIN_LEAD, nan=0.0)
+    remaining = np.append(np.cumsum(excess[::-1])[::-1], 0.0)
+    best = len(lead) - int(remaining[::-1].argmax())  # the last of equal ones, which has a label
     return None if best == len(lead) else best
-
-
-MOST_PAIRS = 15
-"""All pairs of six trackers; of more, only those with the first tracker are compared."""
-
-ALIKE = 0.05
-"""Sequences whose SR differs by less, in percent, count for neither tracker: they are printed alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,22 +60,22 @@ class SequencePair:
     """Two trackers on one sequence.
 
     Attributes:
-        number: of the sequence, from 0.
-        sequence: its name.
-        SR: of the first and the second.
-        overlaps: each frame's IoU ``(T,)`` of the first and the second; None without ground truth.
-        parting: where they differ; None without ground truth.
+        index: the sequence's index.
+        sequence: the sequence's name.
+        SR: success rates of the first and the second tracker, percent.
+        overlaps: IoUs ``(T,)`` of the first and the second tracker; None without ground truth.
+        divergence: where the trackers differ; None without ground truth.
     """
 
-    number: int
+    index: int
     sequence: str
     SR: tuple[float, float]
     overlaps: tuple[Array, Array] | None = None
-    parting: Divergence | None = None
+    divergence: Divergence | None = None
 
     @property
     def difference(self) -> float:
-        """The first's SR less the second's."""
+        """The first tracker's SR minus the second's."""
         return self.SR[0] - self.SR[1]
 
 
@@ -104,50 +84,48 @@ class TrackerPair:
     """Two trackers on all sequences.
 
     Attributes:
-        places: the trackers' numbers.
+        indices: the trackers' indices.
         names: the trackers' names.
-        sequences: those on which the first is further ahead come first.
+        sequences: the sequences in descending order of their difference.
     """
 
-    places: tuple[int, int]
+    indices: tuple[int, int]
     names: tuple[str, str]
     sequences: tuple[SequencePair, ...]
 
     @property
     def differences(self) -> Array:
-        """The differences of SR, as ``sequences`` are ordered."""
+        """The differences of SR, in the order of ``sequences``."""
         return np.array([each.difference for each in self.sequences])
 
-    def furthest(self, count: int) -> tuple[Sequence[SequencePair], Sequence[SequencePair]]:
-        """Return the sequences on which the first, and on which the second, is furthest ahead; so many at most."""
-        ahead = [each for each in self.sequences if each.difference >= ALIKE]
-        behind = [each for each in reversed(self.sequences) if each.difference <= -ALIKE]
+    def largest_leads(self, count: int) -> tuple[Sequence[SequencePair], Sequence[SequencePair]]:
+        """Return up to ``count`` sequences with the largest leads of the first tracker, and of the second."""
+        ahead = [each for each in self.sequences if each.difference >= MIN_SR_DIFFERENCE]
+        behind = [each for each in reversed(self.sequences) if each.difference <= -MIN_SR_DIFFERENCE]
         return ahead[:count], behind[:count]
 
 
-def tracker_pairs(contents: Contents) -> list[TrackerPair]:
-    """Return all pairs, or those with the first tracker where all would be too many."""
-    places = list(combinations(range(len(contents.trackers)), 2))
-    if len(places) > MOST_PAIRS:
-        places = [(first, second) for first, second in places if first == 0]
-    found = [_overlaps(contents, place) for place in range(len(contents.trackers))]
-    return [_pair(contents, first, second, found) for first, second in places]
+def pair_trackers(contents: Contents) -> list[TrackerPair]:
+    """Return all pairs of trackers, or the pairs with the first tracker if there are more than ``MAX_PAIRS``."""
+    indices = list(combinations(range(len(contents.trackers)), 2))
+    if len(indices) > MAX_PAIRS:
+        indices = [(first, second) for first, second in indices if first == 0]
+    overlaps = [
+        {name: best_overlaps(tracker.boxes[name], truth.boxes) for name, truth in contents.ground_truth.items()}
+        for tracker in contents.trackers
+    ]
+    return [_pair(contents, first, second, overlaps) for first, second in indices]
 
 
-def _overlaps(contents: Contents, place: int) -> dict[str, Array]:
-    boxes = contents.trackers[place].boxes
-    return {name: overlaps(boxes[name], truth.boxes) for name, truth in contents.truths.items()}
-
-
-def _pair(contents: Contents, first: int, second: int, found: list[dict[str, Array]]) -> TrackerPair:
-    one, other = contents.trackers[first], contents.trackers[second]
+def _pair(contents: Contents, first: int, second: int, overlaps: list[dict[str, Array]]) -> TrackerPair:
+    trackers = contents.trackers[first], contents.trackers[second]
     sequences = []
-    for number, name in enumerate(contents.sequences):
-        rates = one.scores.sequences[name].SR, other.scores.sequences[name].SR
-        if name in contents.truths:
-            both = found[first][name], found[second][name]
-            sequences.append(SequencePair(number, name, rates, both, part(*both)))
+    for index, name in enumerate(contents.sequences):
+        rates = trackers[0].scores.sequences[name].SR, trackers[1].scores.sequences[name].SR
+        if name in contents.ground_truth:
+            both = overlaps[first][name], overlaps[second][name]
+            sequences.append(SequencePair(index, name, rates, both, find_divergence(*both)))
         else:
-            sequences.append(SequencePair(number, name, rates))
+            sequences.append(SequencePair(index, name, rates))
     sequences.sort(key=lambda each: -each.difference)
-    return TrackerPair((first, second), (one.name, other.name), tuple(sequences))
+    return TrackerPair((first, second), (trackers[0].name, trackers[1].name), tuple(sequences))

@@ -1,9 +1,4 @@
-"""What a report is made of, read and scored, before anything of it is drawn.
-
-The ground truth of a benchmark for a report: boxes, attributes and, where they are at hand, images.
-
-From trackers' folders to the contents of a report.
-"""
+"""The contents of a report: trackers' results and ground truth, read and scored."""
 
 from __future__ import annotations
 
@@ -17,23 +12,22 @@ from numpy.typing import NDArray
 
 from mmdistill.toolkit.data_issues import DataError, DataIssues, some
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, open_usable
-from mmdistill.toolkit.evaluation.curve_file import CURVES, read_curves
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, as_counted, gather, score_benchmark, truths_of
-from mmdistill.toolkit.evaluation.protocols import Rule
-from mmdistill.toolkit.evaluation.results import found_instead, read_results_for, sequences_with_results
-from mmdistill.toolkit.evaluation.speed import read_speed
-from mmdistill.toolkit.report.cost import Cost
+from mmdistill.toolkit.evaluation.efficiency import Cost, read_speed
+from mmdistill.toolkit.evaluation.metrics import ground_truth_of, prepare_predictions, score_benchmark
+from mmdistill.toolkit.evaluation.protocols import ScoringProtocol
+from mmdistill.toolkit.evaluation.results import describe_folder, read_benchmark_results, sequences_with_results
+from mmdistill.toolkit.evaluation.scores import CURVES_FILE, BenchmarkScores, aggregate, read_curves
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What is known of a sequence apart from any tracker.
+class GroundTruth:
+    """A sequence's ground truth.
 
     Attributes:
-        boxes: the ground truth ``(T, 4)``; of RGB and of TIR where the rule takes the better of both.
-        attributes: for each attribute a flag per frame, or one for the sequence.
-        frame: returns the images of frame ``index``, from 0; None where there are no images.
+        boxes: one array ``(T, 4)``; two, of RGB and TIR, if the protocol takes the better of both.
+        attributes: flags by attribute: one per frame, or one for the sequence.
+        frame: function that returns the images of frame ``index``, from 0; None without images.
     """
 
     boxes: tuple[Boxes, ...]
@@ -42,17 +36,17 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Tracker:
-    """One of the trackers compared.
+class ComparedTracker:
+    """One of the trackers in a report.
 
     Attributes:
-        name: unique in the report.
-        scores: on the sequences that all trackers have.
-        boxes: what it predicted, as its rule counts it, ``(T, 4)`` by sequence; empty where only curves were read.
-        missing: the sequences that others have and it has not.
-        cost: of its network, where its weights are known.
-        frames_per_second: measured while it tracked; None where nobody did.
-        data_issues: what was odd about its results.
+        name: unique name.
+        scores: scores on the sequences for which all trackers have results.
+        boxes: predicted boxes ``(T, 4)`` as the protocol counts them, by sequence; empty if only curves were read.
+        missing: names of sequences without a result of this tracker.
+        cost: the network's cost, or None if it is unknown.
+        frames_per_second: the tracker's speed, or None if it is unknown.
+        data_issues: data issues of the results.
     """
 
     name: str
@@ -66,86 +60,95 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Contents:
-    """All of a report.
+    """The contents of a report.
 
     Attributes:
-        trackers: in the order given, which decides their colors.
-        truths: by sequence; empty where only curves were read.
-        total: how many sequences there are, with those that not all trackers have.
-        data_issues: what was odd about the ground truth.
+        trackers: the trackers; their order decides their colors.
+        ground_truth: ground truth by sequence; empty if only curves were read.
+        total: number of sequences, including those without results of some trackers.
+        data_issues: data issues of the ground truth.
     """
 
-    trackers: tuple[Tracker, ...]
-    truths: Mapping[str, Truth]
+    trackers: tuple[ComparedTracker, ...]
+    ground_truth: Mapping[str, GroundTruth]
     total: int
     data_issues: DataIssues = field(default_factory=DataIssues)
 
     @property
-    def rule(self) -> Rule:
-        """What all trackers are scored by."""
-        return self.trackers[0].scores.rule
+    def protocol(self) -> ScoringProtocol:
+        """The scoring protocol of all trackers."""
+        return self.trackers[0].scores.protocol
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """The names of the sequences that are compared."""
+        """Names of the compared sequences."""
         return tuple(self.trackers[0].scores.sequences)
 
 
-def known_of(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str, Truth]:
-    """Return what is known of sequences by name; a frame is read when it is asked for."""
+def collect_ground_truth(sequences: Iterable[TrackingSequence], *, images: bool) -> dict[str, GroundTruth]:
+    """Return the ground truth of sequences by name; frames are read when they are used.
+
+    Args:
+        sequences: the sequences; empty ones are left out.
+        images: whether the sequences have images.
+    """
     return {
-        each.name: Truth(truths_of(each), each.attributes, each.frame if images else None)
+        each.name: GroundTruth(ground_truth_of(each), each.attributes, each.frame if images else None)
         for each in sequences
         if len(each)
     }
 
 
-def read_part(
+def read_ground_truth(
     benchmark: BenchmarkName, annotations: Path | None, root: Path | None, data_issues: DataIssues, **options: Any
-) -> tuple[dict[str, Truth], Coverage]:
-    """Read a benchmark's annotations, or all of it, or annotations here and images there.
+) -> tuple[dict[str, GroundTruth], Coverage]:
+    """Read a benchmark's ground truth from a folder of annotations, a folder with images, or both.
 
     Args:
-        benchmark: which.
-        annotations: its folder of annotations, images or not.
-        root: its folder with images; the annotations in it count where no others are given.
-        data_issues: where is noted what is odd.
-        options: as ``open_benchmark`` takes them.
+        benchmark: name of the benchmark.
+        annotations: folder of annotations.
+        root: folder with images; its annotations are used if ``annotations`` is None.
+        data_issues: receives the data issues.
+        options: further arguments of ``open_usable``.
 
     Returns:
-        What is known of each sequence by name, and which part of the benchmark they are.
+        The ground truth by sequence name, and the benchmark's coverage.
 
     Raises:
-        DataError: a folder or a file is missing or malformed, or no sequence can be used.
+        DataError: a folder or file is missing or malformed, or no sequence is usable.
     """
-    found: dict[str, Truth] = {}
+    ground_truth: dict[str, GroundTruth] = {}
     coverage = Coverage(benchmark, 0)
     for folder, images in ((root, True), (annotations, False)):
         if folder is None:
             continue
         opened = open_usable(benchmark, folder, data_issues, images=images, **options)
         coverage = opened.coverage
-        pictured, found = found, known_of(opened.sequences, images=images)
-        found = {name: _with_images(truth, pictured.get(name)) for name, truth in found.items()}
-    return found, coverage
+        with_images, ground_truth = ground_truth, collect_ground_truth(opened.sequences, images=images)
+        ground_truth = {name: _add_images(each, with_images.get(name)) for name, each in ground_truth.items()}
+    return ground_truth, coverage
 
 
-def _with_images(truth: Truth, pictured: Truth | None) -> Truth:
-    if pictured is None:
-        return truth
-    return replace(truth, attributes=truth.attributes or pictured.attributes, frame=pictured.frame)
+def _add_images(ground_truth: GroundTruth, with_images: GroundTruth | None) -> GroundTruth:
+    if with_images is None:
+        return ground_truth
+    attributes = ground_truth.attributes or with_images.attributes
+    return replace(ground_truth, attributes=attributes, frame=with_images.frame)
 
 
-def name_folders(given: Sequence[str]) -> dict[str, Path]:
-    """Return trackers' folders by name, from ``DIR``, whose own name it then is, or ``NAME=DIR``.
+def name_folders(arguments: Sequence[str]) -> dict[str, Path]:
+    """Return the trackers' folders by name.
+
+    Args:
+        arguments: ``DIR``, whose name is the tracker's name, or ``NAME=DIR``.
 
     Raises:
-        DataError: none, a folder that is not there, or a name that comes twice.
+        DataError: there is no folder, a folder does not exist, or a name is used twice.
     """
-    if not given:
+    if not arguments:
         raise DataError("report: expected a folder for each tracker, got none")
     folders: dict[str, Path] = {}
-    for each in given:
+    for each in arguments:
         before, equals, after = each.partition("=")
         named = bool(equals) and not Path(each).is_dir()
         folder = Path(after if named else each)
@@ -153,131 +156,126 @@ def name_folders(given: Sequence[str]) -> dict[str, Path]:
             raise DataError(f"{folder}: expected a tracker's folder, there is none")
         name = before if named else folder.resolve().name
         if not name or name in folders:
-            why = f"two trackers are called {name!r}" if name else "the tracker has no name"
-            raise DataError(f"{each}: {why}; name it as NAME={folder}")
+            reason = f"two trackers are named {name!r}" if name else "the tracker has no name"
+            raise DataError(f"{each}: {reason}; name it with NAME={folder}")
         folders[name] = folder
     return folders
 
 
 def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Contents:
-    """Read trackers that ``mmdistill evaluate --out`` scored: their curves, without any ground truth.
+    """Read the curves that ``mmdistill score --out`` or ``evaluate`` wrote; no ground truth is needed.
 
     Args:
-        folders: by the trackers' names.
-        costs: of those trackers whose networks are known.
+        folders: the trackers' folders by name.
+        costs: costs of the known networks by tracker name.
 
     Raises:
-        DataError: no curves in a folder, curves by different rules, or no sequence that all have.
+        DataError: a folder has no curves, curves have different protocols, or no sequence is in all of them.
     """
     scores: dict[str, BenchmarkScores] = {}
     for name, folder in folders.items():
-        if not (folder / CURVES).exists():
-            hint = "to score raw results give --benchmark and --annotations"
-            raise DataError(f"{folder}: has no {CURVES}, as `mmdistill evaluate --out` writes it; {hint}")
-        scores[name] = read_curves(folder / CURVES)
+        if not (folder / CURVES_FILE).exists():
+            hint = "to score raw results, give --benchmark and --annotations"
+            raise DataError(f"{folder}: has no {CURVES_FILE}, as `mmdistill score --out` writes it; {hint}")
+        scores[name] = read_curves(folder / CURVES_FILE)
         first = next(iter(folders))
-        if scores[name].rule != scores[first].rule:
-            raise DataError(f"{folder}: scored by another rule than {folders[first]}; score both by one")
-    every = list(dict.fromkeys(sequence for each in scores.values() for sequence in each.sequences))
-    common = _common(every, {name: each.sequences for name, each in scores.items()})
+        if scores[name].protocol != scores[first].protocol:
+            raise DataError(f"{folder}: scored by another protocol than {folders[first]}; score both by one")
+    names = list(dict.fromkeys(sequence for each in scores.values() for sequence in each.sequences))
+    common = _common(names, {name: each.sequences for name, each in scores.items()})
     for sequence in common:
-        counted = {each.sequences[sequence].frames for each in scores.values()}
-        if len(counted) > 1:
-            raise DataError(f"{sequence}: the trackers were scored on different frames, {_listed(counted)} of them")
+        frames = {each.sequences[sequence].frames for each in scores.values()}
+        if len(frames) > 1:
+            counts = some(map(str, frames))
+            raise DataError(f"{sequence}: the trackers were scored on different numbers of frames: {counts}")
     trackers = [
-        Tracker(
+        ComparedTracker(
             name,
-            gather({sequence: each.sequences[sequence] for sequence in common}, each.having, each.rule),
-            missing=_missing(every, each.sequences),
+            aggregate(
+                {sequence: each.sequences[sequence] for sequence in common}, each.attribute_sequences, each.protocol
+            ),
+            missing=_missing(names, each.sequences),
             cost=costs.get(name),
-            frames_per_second=_speed(_results(folders[name]), common),
+            frames_per_second=_frames_per_second(_results_folder(folders[name]), common),
         )
         for name, each in scores.items()
     ]
-    return Contents(tuple(trackers), {}, len(every))
+    return Contents(tuple(trackers), {}, len(names))
 
 
 def collect_raw(
     folders: Mapping[str, Path],
-    truths: Mapping[str, Truth],
-    rule: Rule,
+    ground_truth: Mapping[str, GroundTruth],
+    protocol: ScoringProtocol,
     costs: Mapping[str, Cost],
     data_issues: DataIssues | None = None,
     others: Iterable[str] = (),
 ) -> Contents:
-    """Score trackers' raw results, anyone's, on the sequences for which all of them have a result.
+    """Score trackers' raw result files on the sequences for which all trackers have a result.
 
     Args:
-        folders: by the trackers' names; results lie in them or in a sub-folder ``results``.
-        truths: the ground truth of every sequence.
-        rule: how the benchmark is scored.
-        costs: of those trackers whose networks are known.
-        data_issues: what was odd about the ground truth.
+        folders: the trackers' folders by name; the results may be in a subfolder ``results``.
+        ground_truth: ground truth of all sequences.
+        protocol: how the benchmark is scored.
+        costs: costs of the known networks by tracker name.
+        data_issues: data issues of the ground truth.
         others: names of sequences that are not compared but may have results.
 
     Raises:
-        DataError: no sequence for which all have a result, or results that can't be read or scored.
+        DataError: no sequence has results of all trackers, or a result can't be read or scored.
     """
-    every = list(truths)
-    places = {name: _results(folder) for name, folder in folders.items()}
-    present = {name: sequences_with_results(place, every, others) for name, place in places.items()}
-    for name, found in present.items():
-        if not found:
-            instead = found_instead(places[name], every)
+    names = list(ground_truth)
+    results = {name: _results_folder(folder) for name, folder in folders.items()}
+    present = {name: sequences_with_results(folder, names, others) for name, folder in results.items()}
+    for name, sequences in present.items():
+        if not sequences:
             raise DataError(
-                f"{places[name]}: no result for any of {len(every)} sequences, such as {every[0]}.txt{instead}"
+                f"{results[name]}: no result for any of {len(names)} sequences, such as {names[0]}.txt"
+                f"{describe_folder(results[name], names)}"
             )
-    common = {each: truths[each] for each in _common(every, present)}
-    trackers = [
-        Tracker(
-            name,
-            *_scored(place, {each: truths[each] for each in present[name]}, common, rule, noted),
-            missing=_missing(every, present[name]),
-            cost=costs.get(name),
-            frames_per_second=_speed(place, common),
-            data_issues=noted,
+    common = {name: ground_truth[name] for name in _common(names, present)}
+    trackers = []
+    for name, folder in results.items():
+        issues = DataIssues()
+        boxes = read_benchmark_results(
+            folder, {each: ground_truth[each].boxes for each in present[name]}, data_issues=issues
         )
-        for name, place in places.items()
-        for noted in (DataIssues(),)
-    ]
-    return Contents(tuple(trackers), common, len(every), DataIssues() if data_issues is None else data_issues)
+        tracker = ComparedTracker(
+            name,
+            score_benchmark(
+                boxes,
+                {each: truth.boxes for each, truth in common.items()},
+                protocol,
+                attributes={each: truth.attributes for each, truth in common.items()},
+            ),
+            boxes={each: prepare_predictions(boxes[each], truth.boxes[0], protocol) for each, truth in common.items()},
+            missing=_missing(names, present[name]),
+            cost=costs.get(name),
+            frames_per_second=_frames_per_second(folder, common),
+            data_issues=issues,
+        )
+        trackers.append(tracker)
+    return Contents(tuple(trackers), common, len(names), DataIssues() if data_issues is None else data_issues)
 
 
-def _scored(
-    place: Path, present: Mapping[str, Truth], compared: Mapping[str, Truth], rule: Rule, data_issues: DataIssues
-) -> tuple[BenchmarkScores, dict[str, Boxes]]:
-    """Return a tracker's scores and boxes on the sequences that are compared, of those that are present."""
-    predicted = read_results_for(place, {name: truth.boxes for name, truth in present.items()}, data_issues=data_issues)
-    scores = score_benchmark(
-        predicted,
-        {name: truth.boxes for name, truth in compared.items()},
-        rule,
-        attributes={name: truth.attributes for name, truth in compared.items()},
-    )
-    return scores, {name: as_counted(predicted[name], truth.boxes[0], rule) for name, truth in compared.items()}
-
-
-def _results(folder: Path) -> Path:
+def _results_folder(folder: Path) -> Path:
     return folder / "results" if (folder / "results").is_dir() else folder
 
 
-def _speed(place: Path, sequences: Iterable[str]) -> float | None:
-    speed = read_speed(place, sequences)
+def _frames_per_second(folder: Path, sequences: Iterable[str]) -> float | None:
+    speed = read_speed(folder, sequences)
     return None if speed is None else speed.frames_per_second
 
 
-def _common(every: Sequence[str], present: Mapping[str, Iterable[str]]) -> list[str]:
-    everywhere = set(every).intersection(*present.values())
-    if not everywhere:
-        counts = ", ".join(f"{name} {len(list(sequences))}" for name, sequences in present.items())
-        raise DataError(f"report: no sequence is in the results of all trackers ({counts} of {len(every)})")
-    return [sequence for sequence in every if sequence in everywhere]
+def _common(names: Sequence[str], present: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the names that are present for all trackers."""
+    common = set(names).intersection(*present.values())
+    if not common:
+        counts = ", ".join(f"{tracker} {len(list(sequences))}" for tracker, sequences in present.items())
+        raise DataError(f"report: no sequence has results of all trackers ({counts} of {len(names)})")
+    return [name for name in names if name in common]
 
 
-def _missing(every: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
-    there = frozenset(present)
-    return tuple(sequence for sequence in every if sequence not in there)
-
-
-def _listed(values: Iterable[object]) -> str:
-    return some(map(str, values))
+def _missing(names: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
+    known = frozenset(present)
+    return tuple(name for name in names if name not in known)

@@ -1,75 +1,69 @@
-"""The table of all trackers.
-
-The table of all sequences and all trackers.
-
-How the trackers do on the sequences of each attribute.
-
-A row per attribute with a mark per tracker, not a radar: with up to nineteen attributes a radar's shape depends on the
-order of its axes and its figures can't be read, while marks on one scale are compared at a glance.
-"""
+"""The report's sections of all trackers: overall scores, scores by attribute, scores by sequence."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from mmdistill.toolkit.report.charts import Look, swatch
-from mmdistill.toolkit.report.contents import Contents, Tracker
+from mmdistill.toolkit.evaluation.formatting import DASH, RATE_NAMES, pluralize
+from mmdistill.toolkit.report.contents import ComparedTracker, Contents
 from mmdistill.toolkit.report.markup import (
-    DASH,
-    FIGURES,
     Column,
+    LineStyle,
     Markup,
     element,
-    figure_cells,
-    several,
+    ranked_cells,
     sortable_table,
+    swatch,
 )
+
+_TICK_STEPS = (1, 2, 5, 10, 20)
+_MAX_TICKS = 9
 
 
 def overall_section(contents: Contents) -> Markup:
-    """Return the table of PR, NPR and SR, the best tracker by SR first, with cost and speed where they are known."""
-    order = sorted(range(len(contents.trackers)), key=lambda place: -contents.trackers[place].scores.overall.SR)
-    trackers = [contents.trackers[place] for place in order]
+    """Return the table of PR, NPR, SR, network cost and speed, sorted by SR."""
+    order = sorted(range(len(contents.trackers)), key=lambda index: -contents.trackers[index].scores.overall.SR)
+    trackers = [contents.trackers[index] for index in order]
     columns = [Column("Tracker", number=False)]
-    columns += [Column(name, f"{what}, percent", sorted_down=name == "SR") for name, what in FIGURES.items()]
-    figures = [figure_cells([getattr(each.scores.overall, name) for each in trackers]) for name in FIGURES]
-    for column, cell in _known(trackers):
+    columns += [Column(rate, f"{name}, percent", sorted_down=rate == "SR") for rate, name in RATE_NAMES.items()]
+    cells = [ranked_cells([getattr(each.scores.overall, rate) for each in trackers]) for rate in RATE_NAMES]
+    for column, make_cell in _efficiency_columns(trackers):
         columns.append(column)
-        figures.append([cell(tracker) for tracker in trackers])
+        cells.append([make_cell(tracker) for tracker in trackers])
     rows = [
-        element("tr", element("th", swatch(Look(place)), tracker.name, scope="row"), *cells)
-        for place, tracker, cells in zip(order, trackers, zip(*figures, strict=True), strict=True)
+        element("tr", element("th", swatch(LineStyle(index)), tracker.name, scope="row"), *row)
+        for index, tracker, row in zip(order, trackers, zip(*cells, strict=True), strict=True)
     ]
-    caption = f"{several(len(trackers), 'tracker')} on {several(len(contents.sequences), 'sequence')}."
-    marked = "" if len(trackers) == 1 else " The best figure is bold, the second underlined."
+    caption = f"{pluralize(len(trackers), 'tracker')} on {pluralize(len(contents.sequences), 'sequence')}."
+    ranks = "" if len(trackers) == 1 else " Bold: best. Underlined: second best."
     notes = [element("li", note) for note in _notes(contents)]
     return element(
         "section",
         element("h2", "Overall"),
-        sortable_table(caption + marked, columns, rows, class_="overall"),
+        sortable_table(caption + ranks, columns, rows, class_="overall"),
         element("ul", *notes, class_="notes") if notes else None,
         id="overall",
     )
 
 
-def _known(trackers: list[Tracker]) -> list[tuple[Column, Callable[[Tracker], Markup]]]:
-    """Return the columns that hold anything, each with what makes its cells."""
-    columns: list[tuple[Column, Callable[[Tracker], Markup]]] = []
+def _efficiency_columns(trackers: list[ComparedTracker]) -> list[tuple[Column, Callable[[ComparedTracker], Markup]]]:
+    """Return the columns of cost and speed that have a value, each with the function that returns its cells."""
+    columns: list[tuple[Column, Callable[[ComparedTracker], Markup]]] = []
     if any(each.cost for each in trackers):
         columns += [
             (
-                Column("Parameters, M", "of all that is trained, in millions"),
+                Column("Parameters, M", "trained parameters, in millions"),
                 lambda each: _cell(each.cost.parameters / 1e6 if each.cost else None, 1),
             ),
             (
-                Column("Multiply-adds, G", "of one frame through the network, in thousand millions"),
+                Column("Multiply-adds, G", "for one frame through the network, in billions"),
                 lambda each: _cell(each.cost.multiply_adds / 1e9 if each.cost else None, 2),
             ),
         ]
     if any(each.frames_per_second for each in trackers):
-        explained = "of the tracker alone, without reading images"
-        columns.append((Column("Frames/s", explained), lambda each: _cell(each.frames_per_second, 1)))
+        tooltip = "the tracker's own time, without reading images"
+        columns.append((Column("Frames/s", tooltip), lambda each: _cell(each.frames_per_second, 1)))
     return columns
 
 
@@ -78,185 +72,180 @@ def _cell(value: float | None, decimals: int) -> Markup:
 
 
 def _notes(contents: Contents) -> list[Markup | str]:
-    """Return what a reader must know of the figures above."""
     notes: list[Markup | str] = []
     if len(contents.sequences) < contents.total:
-        compared = f"{len(contents.sequences)} of {several(contents.total, 'sequence')} are compared"
-        notes.append(f"{compared}, those for which every tracker has a result.")
+        compared = f"{len(contents.sequences)} of {pluralize(contents.total, 'sequence')} are compared"
+        notes.append(f"{compared}: those with results of all trackers.")
     for each in contents.trackers:
         if each.missing:
-            shown = ", ".join(each.missing)
-            summary = f"{each.name} has no result for {several(len(each.missing), 'sequence')}"
-            notes.append(element("details", element("summary", summary), element("p", shown)))
-    for each in contents.trackers:
-        if each.cost is not None:
-            notes.append(f"{each.name}: {each.cost.what}.")
+            summary = f"{each.name} has no result for {pluralize(len(each.missing), 'sequence')}"
+            names = ", ".join(each.missing)
+            notes.append(element("details", element("summary", summary), element("p", names)))
+    notes += [f"{each.name}: {each.cost.what}." for each in contents.trackers if each.cost is not None]
     if any(each.cost for each in contents.trackers):
         notes.append(
-            "Multiply-adds are those of convolutions and matrix products of one frame through the network: trunk, "
-            "fusion, classification features, score map and IoU features. Box refinement and online learning, which "
-            "depend on the frame, are not in them."
+            "Multiply-adds count convolutions and matrix products for one frame: trunk, fusion, classification "
+            "features, score map and IoU features. Box refinement and online learning depend on the frame and are "
+            "left out."
         )
     if any(each.frames_per_second for each in contents.trackers):
         notes.append(
-            "Frames per second are the tracker's own time over these sequences, without reading images and without "
-            "the first frame, on the machine that ran it."
+            "Frames per second are the tracker's own speed on these sequences and the machine that ran it, without "
+            "reading images and without first frames."
         )
-    odd = _odd(contents)
-    if odd:
-        summary = element("summary", "What was odd in the files, and what was made of it")
-        notes.append(element("details", summary, element("ul", *(element("li", line) for line in odd))))
+    issues = _data_issues(contents)
+    if issues:
+        summary = element("summary", "Data issues and how they were handled")
+        notes.append(element("details", summary, element("ul", *(element("li", line) for line in issues))))
     return notes
 
 
-def _odd(contents: Contents) -> list[str]:
-    """Return each kind of oddity; in which files exactly is for the terminal, for a page goes to others."""
-    files = [("ground truth", contents.data_issues), *((each.name, each.data_issues) for each in contents.trackers)]
+def _data_issues(contents: Contents) -> list[str]:
+    """Return the kinds of data issues, without the files' names, because a page may be published."""
+    issues = [("ground truth", contents.data_issues), *((each.name, each.data_issues) for each in contents.trackers)]
     return [
         f"{name}: {line}"
-        for name, data_issues in files
+        for name, data_issues in issues
         for line in data_issues.lines(most=0)
         if not line.startswith(" ")
     ]
 
 
 def sequences_section(contents: Contents) -> Markup:
-    """Return a table for each figure: a row for each sequence, a column for each tracker."""
-    views = [_sequences_view(contents, figure) for figure in reversed(list(FIGURES))]
+    """Return a table for each of SR, NPR and PR: a row per sequence, a column per tracker."""
+    views = [_sequences_view(contents, rate) for rate in reversed(list(RATE_NAMES))]
     return element(
         "section",
-        element("h2", "Every sequence"),
-        element("div", *views, class_="views", data_label="Figure"),
+        element("h2", "Sequences"),
+        element("div", *views, class_="views", data_label="Score"),
         id="sequences",
     )
 
 
-def _sequences_view(contents: Contents, figure: str) -> Markup:
-    columns = [Column("Sequence", number=False), Column("Frames", "that were counted")]
+def _sequences_view(contents: Contents, rate: str) -> Markup:
+    columns = [Column("Sequence", number=False), Column("Frames", "number of counted frames")]
     columns += [Column(each.name) for each in contents.trackers]
     first = contents.trackers[0].scores
     rows = []
     for name in contents.sequences:
-        cells = figure_cells([getattr(each.scores.sequences[name], figure) for each in contents.trackers])
+        cells = ranked_cells([getattr(each.scores.sequences[name], rate) for each in contents.trackers])
         frames = element("td", first.sequences[name].frames)
         rows.append(element("tr", element("th", name, scope="row"), frames, *cells))
-    table = sortable_table(f"{figure} by sequence, percent.", columns, rows, class_="filtered")
-    heading = element("h3", f"{figure}, {FIGURES[figure]}")
-    return element("div", heading, table, class_="view tall", data_view=figure)
-
-
-_STEPS = (1, 2, 5, 10, 20)
-_MOST_TICKS = 9
+    table = sortable_table(f"{rate} by sequence, percent.", columns, rows, class_="filtered")
+    heading = element("h3", f"{rate}, {RATE_NAMES[rate]}")
+    return element("div", heading, table, class_="view tall", data_view=rate)
 
 
 def attributes_section(contents: Contents) -> Markup:
-    """Return a chart and a table for each figure, attributes of most sequences first; a line where there are none."""
-    order = attribute_order(contents)
+    """Return a chart and a table for each of SR, NPR and PR, or a line if there are no attributes.
+
+    The chart is no radar chart: with 19 attributes, a radar's shape depends on the order of its axes and its values
+    can't be read. Markers on one scale can be compared.
+    """
+    counts = attribute_counts(contents)
     heading = element("h2", "Attributes")
-    if not order:
-        line = "Left out: the sequences come without attributes."
-        return element("section", heading, element("p", line, class_="hint"), id="attributes")
-    views = [_attributes_view(contents, order, figure) for figure in reversed(list(FIGURES))]
-    says = "Each row is the sequences of one attribute, those of most sequences first; marks further right are better."
+    if not counts:
+        text = "Left out: the sequences have no attributes."
+        return element("section", heading, element("p", text, class_="hint"), id="attributes")
+    views = [_attributes_view(contents, counts, rate) for rate in reversed(list(RATE_NAMES))]
+    hint = "One row per attribute, the most frequent first. Markers further right are better."
+    entries = (element("li", swatch(style), name) for style, name in _trackers(contents))
     return element(
         "section",
         heading,
-        element("p", says, class_="hint"),
-        element("ul", *(element("li", swatch(look), name) for look, name in _trackers(contents)), class_="legend wide"),
-        element("div", *views, class_="views", data_label="Figure"),
+        element("p", hint, class_="hint"),
+        element("ul", *entries, class_="legend wide"),
+        element("div", *views, class_="views", data_label="Score"),
         id="attributes",
     )
 
 
-def attribute_order(contents: Contents) -> list[str]:
-    """Return the attributes' names, those of most sequences first."""
-    having = contents.trackers[0].scores.having
-    return sorted(having, key=lambda attribute: (-len(having[attribute]), attribute))
+def attribute_counts(contents: Contents) -> dict[str, int]:
+    """Return the number of sequences of each attribute, in descending order."""
+    names = contents.trackers[0].scores.attribute_sequences
+    order = sorted(names, key=lambda attribute: (-len(names[attribute]), attribute))
+    return {attribute: len(names[attribute]) for attribute in order}
 
 
-def _trackers(contents: Contents) -> list[tuple[Look, str]]:
-    return [(Look(place), tracker.name) for place, tracker in enumerate(contents.trackers)]
+def _trackers(contents: Contents) -> list[tuple[LineStyle, str]]:
+    return [(LineStyle(index), tracker.name) for index, tracker in enumerate(contents.trackers)]
 
 
-def _attributes_view(contents: Contents, order: list[str], figure: str) -> Markup:
+def _attributes_view(contents: Contents, counts: dict[str, int], rate: str) -> Markup:
     values = {
-        attribute: [getattr(each.scores.attributes[attribute], figure) for each in contents.trackers]
-        for attribute in order
+        attribute: [getattr(each.scores.attributes[attribute], rate) for each in contents.trackers]
+        for attribute in counts
     }
-    counts = {attribute: len(contents.trackers[0].scores.having[attribute]) for attribute in order}
     return element(
         "div",
-        element("h3", f"{figure}, {FIGURES[figure]}"),
-        _chart(contents, figure, values, counts),
-        element("details", element("summary", "Figures"), _table(contents, figure, values, counts)),
+        element("h3", f"{rate}, {RATE_NAMES[rate]}"),
+        _attribute_chart(contents, rate, values, counts),
+        element("details", element("summary", "Table"), _attribute_table(contents, rate, values, counts)),
         class_="view",
-        data_view=figure,
+        data_view=rate,
     )
 
 
-def _chart(contents: Contents, figure: str, values: dict[str, list[float]], counts: dict[str, int]) -> Markup:
-    low, high, step = scale_of([value for row in values.values() for value in row])
+def _attribute_chart(contents: Contents, rate: str, values: dict[str, list[float]], counts: dict[str, int]) -> Markup:
+    low, high, step = axis_range([value for row in values.values() for value in row])
 
-    def across(value: float) -> str:
+    def left(value: float) -> str:
         return f"left:{100 * (value - low) / (high - low):.2f}%"
 
-    places = [low + step * number for number in range(round((high - low) / step) + 1)]
-    lines = [element("span", class_="line", style=across(place)) for place in places]
-    axis = [element("span", f"{place:g}", style=across(place)) for place in places]
+    ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
+    lines = [element("span", class_="line", style=left(tick)) for tick in ticks]
+    axis = [element("span", f"{tick:g}", style=left(tick)) for tick in ticks]
     rows: list[Markup] = []
     for attribute, row in values.items():
-        least, most = min(row), max(row)
-        width = f"width:{100 * (most - least) / (high - low):.2f}%"
-        marks = [
+        lowest, highest = min(row), max(row)
+        width = f"width:{100 * (highest - lowest) / (high - low):.2f}%"
+        markers = [
             element(
                 "svg",
                 element("title", f"{name} {value:.1f}"),
-                element("path", class_="mark", d=look.mark),
-                class_=f"dot {look.color}",
+                element("path", class_="mark", d=style.marker),
+                class_=f"dot {style.color}",
                 viewBox="-6 -6 12 12",
-                style=across(value),
+                style=left(value),
             )
-            for (look, name), value in reversed(list(zip(_trackers(contents), row, strict=True)))
+            for (style, name), value in reversed(list(zip(_trackers(contents), row, strict=True)))
         ]
-        spread = element("span", class_="spread", style=f"{across(least)};{width}")
+        spread = element("span", class_="spread", style=f"{left(lowest)};{width}")
         rows += [
             element("span", attribute, class_="attribute"),
             element("span", counts[attribute], class_="count"),
-            element("span", *lines, spread, *marks, class_="track"),
+            element("span", *lines, spread, *markers, class_="track"),
         ]
     head = [
         element("span", "Attribute", class_="head"),
-        element("span", "Seqs", class_="head count", title="how many sequences have it"),
+        element("span", "Seqs", class_="head count", title="number of sequences with the attribute"),
         element("span", *axis, class_="axis"),
     ]
-    says = f"{figure} of {several(len(contents.trackers), 'tracker')} on {several(len(values), 'attribute')}"
+    shown = f"{pluralize(len(contents.trackers), 'tracker')} on {pluralize(len(values), 'attribute')}"
     return element(
-        "div", *head, *rows, class_="dots", role="img", aria_label=f"{says}; the table below has the figures"
+        "div", *head, *rows, class_="dots", role="img", aria_label=f"{rate} of {shown}; the table below has the values"
     )
 
 
-def _table(contents: Contents, figure: str, values: dict[str, list[float]], counts: dict[str, int]) -> Markup:
-    columns = [
-        Column("Attribute", number=False),
-        Column("Sequences"),
-        *(Column(name) for _, name in _trackers(contents)),
-    ]
-    overall = [getattr(each.scores.overall, figure) for each in contents.trackers]
-    every = {**{attribute: (counts[attribute], row) for attribute, row in values.items()}}
-    every["all sequences"] = (len(contents.sequences), overall)
+def _attribute_table(contents: Contents, rate: str, values: dict[str, list[float]], counts: dict[str, int]) -> Markup:
+    columns = [Column("Attribute", number=False), Column("Sequences")]
+    columns += [Column(each.name) for each in contents.trackers]
+    overall = [getattr(each.scores.overall, rate) for each in contents.trackers]
+    all_rows = [(attribute, counts[attribute], row) for attribute, row in values.items()]
+    all_rows.append(("all sequences", len(contents.sequences), overall))
     rows = [
-        element("tr", element("th", attribute, scope="row"), element("td", count), *figure_cells(row))
-        for attribute, (count, row) in every.items()
+        element("tr", element("th", attribute, scope="row"), element("td", count), *ranked_cells(row))
+        for attribute, count, row in all_rows
     ]
-    return sortable_table(f"{figure} by attribute, percent.", columns, rows)
+    return sortable_table(f"{rate} by attribute, percent.", columns, rows)
 
 
-def scale_of(values: list[float]) -> tuple[float, float, float]:
-    """Return the ends of an axis that holds the values, and a round step between its ticks."""
-    least, most = min(values), max(values)
-    for step in _STEPS:
-        low, high = math.floor(least / step) * step, math.ceil(most / step) * step
+def axis_range(values: list[float]) -> tuple[float, float, float]:
+    """Return the lower and the upper end of an axis that holds the values, and the step between its ticks."""
+    lowest, highest = min(values), max(values)
+    for step in _TICK_STEPS:
+        low, high = math.floor(lowest / step) * step, math.ceil(highest / step) * step
         high = max(high, low + step)
-        if (high - low) / step < _MOST_TICKS:
+        if (high - low) / step < _MAX_TICKS:
             break
     return float(low), float(high), float(step)

@@ -8,27 +8,27 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   document.documentElement.classList.add("scripted");
 
-  // Light or dark: the system's choice until the reader makes one.
+  // Light or dark theme: the system's setting, until the reader presses the button.
   const root = document.documentElement;
   const dark = () => getComputedStyle(root).colorScheme === "dark" ||
     (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   const theme = make("button", "", { id: "theme", type: "button" });
-  const named = () => { theme.textContent = dark() ? "Light" : "Dark"; };
-  const remembered = (value) => {
+  const setThemeLabel = () => { theme.textContent = dark() ? "Light" : "Dark"; };
+  const storedTheme = (value) => {
     try { return value ? localStorage.setItem("mmdistill-theme", value) : localStorage.getItem("mmdistill-theme"); }
     catch { return null; }
   };
-  if (remembered()) root.dataset.theme = remembered();
+  if (storedTheme()) root.dataset.theme = storedTheme();
   theme.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
-    remembered(root.dataset.theme);
-    named();
+    storedTheme(root.dataset.theme);
+    setThemeLabel();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", named);
-  named();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", setThemeLabel);
+  setThemeLabel();
   document.querySelector("nav").append(theme);
 
-  // Of several views one is shown: buttons for a few, a list for many.
+  // Views: one is shown at a time; buttons for up to three, a list for more.
   for (const views of all(".views")) {
     const children = all(":scope > .view", views);
     if (children.length < 2) continue;
@@ -37,15 +37,15 @@
     const buttons = [];
     const select = make("select", "");
     const show = (chosen) => {
-      children.forEach((view, place) => { view.hidden = place !== chosen; });
-      buttons.forEach((button, place) => button.setAttribute("aria-pressed", place === chosen));
+      children.forEach((view, index) => { view.hidden = index !== chosen; });
+      buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === chosen));
       select.selectedIndex = chosen;
     };
-    children.forEach((view, place) => {
-      view.reveal = () => show(place);
+    children.forEach((view, index) => {
+      view.reveal = () => show(index);
       if (few) {
         const button = make("button", view.dataset.view, { type: "button" });
-        button.addEventListener("click", () => show(place));
+        button.addEventListener("click", () => show(index));
         buttons.push(button);
       } else {
         select.append(make("option", view.dataset.view));
@@ -75,39 +75,39 @@
   addEventListener("hashchange", reveal);
   reveal();
 
-  // Tables are sorted by the column whose head is pressed: figures downwards first, words upwards.
+  // Tables: pressing a column's head sorts by it; numbers in descending order first, text in ascending order.
   for (const table of all("table.sortable")) {
     const body = table.tBodies[0];
-    all("thead th", table).forEach((head, place) => {
+    all("thead th", table).forEach((head, column) => {
       const button = make("button", head.textContent, { type: "button" });
       if (head.title) button.title = head.title;
       head.replaceChildren(button);
       button.addEventListener("click", () => {
-        const words = head.classList.contains("words");
+        const isText = head.classList.contains("text");
         const before = head.getAttribute("aria-sort");
-        const upwards = before ? before === "descending" : words;
+        const ascending = before ? before === "descending" : isText;
         all("thead th", table).forEach((each) => each.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", upwards ? "ascending" : "descending");
-        const key = (row) => row.cells[place].dataset.sort ?? row.cells[place].firstChild.textContent;
+        head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+        const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].firstChild.textContent;
         const number = (row) => (key(row) === "" ? NaN : Number(String(key(row)).replace(/,/g, "")));
         const rows = [...body.rows].sort((one, other) => {
-          if (words) {
-            const order = one.cells[place].textContent.localeCompare(other.cells[place].textContent, "en", { numeric: true });
-            return upwards ? order : -order;
+          if (isText) {
+            const order = one.cells[column].textContent.localeCompare(other.cells[column].textContent, "en", { numeric: true });
+            return ascending ? order : -order;
           }
           const [a, b] = [number(one), number(other)];
-          if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // what is not known comes last
-          return upwards ? a - b : b - a;
+          if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // unknown values come last
+          return ascending ? a - b : b - a;
         });
         body.append(...rows);
       });
     });
   }
 
-  // Tables of many rows can be searched by name; one field serves all views of a table, so that its text stays.
-  for (const place of all(".views, .scrolling")) {
-    if (place.parentElement.closest(".views")) continue;
-    const rows = all("table.filtered", place).map((table) => [...table.tBodies[0].rows]);
+  // Long tables can be searched by sequence name. All views of a table share one search field.
+  for (const container of all(".views, .scrolling")) {
+    if (container.parentElement.closest(".views")) continue;
+    const rows = all("table.filtered", container).map((table) => [...table.tBodies[0].rows]);
     if (!rows.some((each) => each.length >= 20)) continue;
     const field = make("input", "", { type: "search", placeholder: "Find a sequence", "aria-label": "Find a sequence" });
     field.addEventListener("input", () => {
@@ -115,10 +115,10 @@
         row.hidden = !row.cells[0].textContent.toLowerCase().includes(field.value.toLowerCase());
       }
     });
-    place.before(field);
+    container.before(field);
   }
 
-  // Charts: the pointer or the arrow keys choose a place, whose values stand in the legend.
+  // Charts: the pointer or the arrow keys select a position; the legend shows the values there.
   for (const figure of all(".chart")) {
     const drawing = figure.querySelector(".drawing");
     const labels = drawing.dataset.labels.split("\n");
@@ -131,15 +131,15 @@
     const left = bars ? 0 : Number(drawing.dataset.left);
     const right = bars ? 1 : Number(drawing.dataset.right);
     let chosen = null;
-    const show = (place, aloud = false) => {
-      chosen = Math.max(0, Math.min(labels.length - 1, place));
+    const show = (index, announce = false) => {
+      chosen = Math.max(0, Math.min(labels.length - 1, index));
       figure.classList.add("reading");
       const share = bars ? (chosen + 0.5) / labels.length : left + (right - left) * (chosen / (labels.length - 1));
       cursor.setAttribute("x1", share * box.width);
       cursor.setAttribute("x2", share * box.width);
       head.textContent = labels[chosen];
       values.forEach((value, number) => { value.textContent = series[number][chosen]; });
-      if (aloud) {
+      if (announce) {
         const names = values.map((value) => `${value.previousElementSibling.textContent} ${value.textContent}`);
         figure.querySelector("output").textContent = `${labels[chosen]}: ${names.join(", ")}`;
       }
@@ -147,32 +147,32 @@
     const leave = () => {
       chosen = null;
       figure.classList.remove("reading");
-      head.textContent = head.dataset.figure;
-      for (const value of values) value.textContent = value.dataset.figure;
+      head.textContent = head.dataset.default;
+      for (const value of values) value.textContent = value.dataset.default;
     };
     drawing.addEventListener("pointermove", (event) => {
-      const place = drawing.getBoundingClientRect();
-      const share = ((event.clientX - place.left) / place.width - left) / (right - left);
+      const area = drawing.getBoundingClientRect();
+      const share = ((event.clientX - area.left) / area.width - left) / (right - left);
       show(bars ? Math.floor(share * labels.length) : Math.round(share * (labels.length - 1)));
     });
     drawing.addEventListener("pointerleave", leave);
     drawing.addEventListener("blur", leave);
     drawing.addEventListener("keydown", (event) => {
       const from = chosen ?? -1;
-      const places = {
+      const positions = {
         ArrowRight: from + 1,
         ArrowLeft: chosen === null ? labels.length - 1 : from - 1,
         Home: 0,
         End: labels.length - 1,
       };
       if (event.key === "Escape") leave();
-      if (!(event.key in places)) return;
+      if (!(event.key in positions)) return;
       event.preventDefault();
-      show(places[event.key], true);
+      show(positions[event.key], true);
     });
   }
 
-  // A legend's entry under the pointer brings its curve out.
+  // The pointer on a legend entry highlights its curve.
   for (const plot of all(".plot")) {
     for (const entry of all(".legend li", plot)) {
       const curve = plot.querySelector(`g[data-tracker="${entry.dataset.tracker}"]`);

@@ -7,8 +7,9 @@ import pytest
 
 from mmdistill.reference.demo.experiment import DemoSettings
 from mmdistill.reference.demo.report import report, run_demo, verdict
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_benchmark
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 
 DEFAULT = DemoSettings()
 TINY = replace(
@@ -32,7 +33,7 @@ def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -
     for name in ("table.txt", "demo.json", "success.png", "precision.png", "video.gif"):
         assert (tmp_path / "first" / name).stat().st_size > 0
     for one, two in zip(first, second, strict=True):
-        assert one.scores.overall.figures() == two.scores.overall.figures()
+        assert one.scores.overall.rates() == two.scores.overall.rates()
         assert one.progress == two.progress
         for name in one.boxes:
             np.testing.assert_array_equal(one.boxes[name], two.boxes[name])
@@ -69,7 +70,7 @@ def scores(shift: float, spread: float = 0.0) -> BenchmarkScores:
     truths = {str(i): (truth,) for i in range(8)}
     right = np.array([1.0, 0.0, 0.0, 0.0])
     off = {str(i): truth + (shift + spread * (-1) ** i) * right for i in range(8)}
-    return score_benchmark(off, truths, RULES["synthetic"])
+    return score_benchmark(off, truths, PROTOCOLS["synthetic"])
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,20 @@
-"""Ground truths and predictions that scoring is tested with."""
+"""Ground truths and predictions for tests of scoring."""
 
 import math
 
 import numpy as np
 import pytest
 
-from mmdistill.toolkit.evaluation.protocols import RULES, Rule
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS, ScoringProtocol
 
 NAN = [math.nan] * 4
-EVERY_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
+EVERY_PROTOCOL = pytest.mark.parametrize("protocol", list(PROTOCOLS.values()), ids=list(PROTOCOLS))
 
 
-def truths_for(rule: Rule, *truths: object) -> tuple[np.ndarray, ...]:
-    """Repeat a single ground truth for rules that want RGB's and TIR's."""
+def truths_for(protocol: ScoringProtocol, *truths: object) -> tuple[np.ndarray, ...]:
+    """Repeat a single ground truth for protocols that need RGB's and TIR's."""
     arrays_ = [np.asarray(truth, dtype=float) for truth in truths]
-    return tuple(arrays_ * 2 if rule.truth == "best" and len(arrays_) == 1 else arrays_)
+    return tuple(arrays_ * 2 if protocol.truth == "best" and len(arrays_) == 1 else arrays_)
 
 
 def moving(frames: int = 12) -> np.ndarray:

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.exporters import FORMATS, export_results
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.exporters import RESULT_FORMATS, export_results
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.results import read_results
 
 BOXES = {"baby`s": np.array([[1.0, 2, 3, 4], [1 / 3, -2, 10.5, 0.1]]), "man 2": np.array([[0.0, 0, 5, 6]])}
 
 
 def test_every_benchmark_has_a_form() -> None:
-    assert set(FORMATS) == set(RULES)
+    assert set(RESULT_FORMATS) == set(PROTOCOLS)
 
 
-@pytest.mark.parametrize("benchmark", FORMATS)
+@pytest.mark.parametrize("benchmark", RESULT_FORMATS)
 def test_what_is_exported_is_read_again(tmp_path: Path, benchmark: str) -> None:
     folder = export_results(tmp_path, BOXES, benchmark, "Our_Tracker")
     assert folder == tmp_path / "Our_Tracker"

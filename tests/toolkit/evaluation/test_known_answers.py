@@ -12,9 +12,10 @@ import pytest
 
 from mmdistill.cli.main import main
 from mmdistill.toolkit.datasets import Benchmark, BenchmarkName, open_benchmark
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_sequences
-from mmdistill.toolkit.evaluation.protocols import RULES, Rule
+from mmdistill.toolkit.evaluation.metrics import score_sequences
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS, ScoringProtocol
 from mmdistill.toolkit.evaluation.results import read_results
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.sequence import Boxes
 
 pytestmark = pytest.mark.slow
@@ -49,9 +50,11 @@ def read(metrics: Path, benchmark: Benchmark, tracker: str) -> dict[str, Boxes]:
     return read_results(folder, {each.name: len(each) for each in benchmark.sequences})
 
 
-def score(metrics: Path, benchmark: Benchmark, tracker: str, rule: Rule | None = None) -> BenchmarkScores:
+def score(
+    metrics: Path, benchmark: Benchmark, tracker: str, protocol: ScoringProtocol | None = None
+) -> BenchmarkScores:
     boxes = read(metrics, benchmark, tracker)
-    return score_sequences(boxes, benchmark.sequences, rule or RULES[benchmark.layout.benchmark])
+    return score_sequences(boxes, benchmark.sequences, protocol or PROTOCOLS[benchmark.layout.benchmark])
 
 
 def rounded(figures: dict[str, float], expected: tuple[float | None, ...]) -> tuple[float | None, ...]:
@@ -71,7 +74,7 @@ def test_published_figures(
     metrics: Path, benchmarks: dict[str, Benchmark], name: str, tracker: str, figures: tuple[float | None, ...]
 ) -> None:
     scores = score(metrics, benchmarks[name], tracker)
-    assert rounded(scores.overall.figures(), figures) == figures
+    assert rounded(scores.overall.rates(), figures) == figures
 
 
 @pytest.mark.parametrize(("name", "tracker", "figures"), [ANSWERS[0], ANSWERS[6], ANSWERS[9]])
@@ -145,9 +148,9 @@ def test_one_sequence_scored_zero_makes_the_published_figure(metrics: Path, benc
 
 
 def test_the_rule_matters(metrics: Path, benchmarks: dict[str, Benchmark]) -> None:
-    other = replace(RULES["gtot"], aggregation="sequences", success="mean")
+    other = replace(PROTOCOLS["gtot"], aggregation="sequences", success="mean")
     assert abs(score(metrics, benchmarks["gtot"], "ADRNet", other).overall.SR - 73.9) > 1
-    whole = replace(RULES["gtot"], round_predictions=True)
+    whole = replace(PROTOCOLS["gtot"], round_predictions=True)
     assert abs(score(metrics, benchmarks["gtot"], "MaCNet", whole).overall.SR - 71.2) > 0.05
 
 

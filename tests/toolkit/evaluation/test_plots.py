@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +12,18 @@ import pytest
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation import plots
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, score_benchmark
-from mmdistill.toolkit.evaluation.plots import plot_curves
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_benchmark
+from mmdistill.toolkit.evaluation.plots import PLOT_COLORS, plot_attributes, plot_curves
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 
 TRUTH = np.tile([100.0, 100, 40, 30], (40, 1))
 
 
-def scores(noise: float, rule: str = "vot") -> BenchmarkScores:
+def scores(noise: float, protocol: str = "vot") -> BenchmarkScores:
     predicted = TRUTH + np.random.default_rng(0).normal(0, noise, TRUTH.shape)
-    truth = (TRUTH, TRUTH) if RULES[rule].truth == "best" else (TRUTH,)
-    return score_benchmark({"a": predicted}, {"a": truth}, RULES[rule])
+    truth = (TRUTH, TRUTH) if PROTOCOLS[protocol].truth == "best" else (TRUTH,)
+    return score_benchmark({"a": predicted}, {"a": truth}, PROTOCOLS[protocol])
 
 
 def test_three_images(tmp_path: Path) -> None:
@@ -71,10 +74,59 @@ def test_many_trackers_get_a_legend_beside_the_plot(tmp_path: Path) -> None:
 
 
 def test_trackers_scored_differently_do_not_share_a_plot(tmp_path: Path) -> None:
-    rounded = replace(RULES["vot"], round_predictions=True)
+    rounded = replace(PROTOCOLS["vot"], round_predictions=True)
     other = score_benchmark({"a": TRUTH}, {"a": (TRUTH,)}, rounded)
-    with pytest.raises(DataError, match="2 trackers and 2 rules"):
+    with pytest.raises(DataError, match="2 trackers and 2 protocols"):
         plot_curves({"a": scores(1), "b": other}, tmp_path)
     with pytest.raises(DataError, match="0 trackers"):
         plot_curves({}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+ODD = ("_a $x^{$", "it's <b>")
+
+
+def attribute_scores(noise: float, attributes: tuple[str, ...]) -> BenchmarkScores:
+    predicted = TRUTH + np.random.default_rng(0).normal(0, noise, TRUTH.shape)
+    flags = {"a": {attribute: [True] for attribute in attributes}}
+    return score_benchmark({"a": predicted}, {"a": (TRUTH,)}, PROTOCOLS["vot"], attributes=flags)
+
+
+def test_a_mark_for_each_tracker_and_a_row_for_each_attribute(tmp_path: Path) -> None:
+    few, many = (
+        {name: attribute_scores(noise, attributes) for name, noise in zip(ODD, (1, 6), strict=True)}
+        for attributes in (("OCC", "$\\frac$"), tuple("abcdefghijklmnopqrs"))
+    )
+    (small,) = plot_attributes(few, tmp_path, prefix="few_")
+    (large,) = plot_attributes(many, tmp_path, prefix="many_")
+    assert (small.name, large.name) == ("few_attributes.png", "many_attributes.png")
+    images = [cv2.imread(str(path)) for path in (small, large)]
+    assert images[1].shape[0] > images[0].shape[0] + 17 * 30
+    for color in PLOT_COLORS[:2]:
+        blue_green_red = tuple(int(color[place : place + 2], 16) for place in (5, 3, 1))
+        pixels = [(image == blue_green_red).all(axis=-1).sum() for image in images]
+        assert pixels[1] > 4 * pixels[0] > 100
+
+
+def test_nothing_without_attributes(tmp_path: Path) -> None:
+    assert plot_attributes({"one": attribute_scores(1, ())}, tmp_path) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_odd_names_are_no_mathematics_in_any_plot(tmp_path: Path) -> None:
+    paths = plot_curves({name: scores(2) for name in ODD}, tmp_path, prefix="report_")
+    assert [path.name for path in paths] == [
+        "report_success.png",
+        "report_precision.png",
+        "report_normalized_precision.png",
+    ]
+
+
+def test_matplotlib_is_imported_when_a_plot_is_asked_for_by_the_package() -> None:
+    code = (
+        "import sys, mmdistill.toolkit.evaluation as evaluation\n"
+        "assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules\n"
+        "assert all(getattr(evaluation, name) is not None for name in evaluation.__all__)\n"
+        "assert 'matplotlib' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,29 +4,29 @@ from dataclasses import FrozenInstanceError, astuple
 
 import pytest
 
-from mmdistill.toolkit.evaluation.protocols import RULES, Rule
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS, ScoringProtocol
 
 
 def test_every_benchmark_has_a_rule_under_its_own_name() -> None:
     names = "gtot rgbt210 rgbt234 lasher vtuav lsotb-tir ptb-tir vot synthetic"
-    assert list(RULES) == names.split()
-    assert all(rule.benchmark == name for name, rule in RULES.items())
+    assert list(PROTOCOLS) == names.split()
+    assert all(protocol.benchmark == name for name, protocol in PROTOCOLS.items())
 
 
 def test_rules_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        RULES["gtot"].precision_threshold = 20  # type: ignore[misc]
+        PROTOCOLS["gtot"].precision_threshold = 20  # type: ignore[misc]
     with pytest.raises(TypeError):
-        RULES["gtot"] = Rule("gtot")  # type: ignore[index]
+        PROTOCOLS["gtot"] = ScoringProtocol("gtot")  # type: ignore[index]
 
 
 def test_descriptions_say_what_differs() -> None:
-    assert RULES["gtot"].description == (
+    assert PROTOCOLS["gtot"].description == (
         "pooled over all frames; PR: center error < 5 px; NPR: normalized error <= 0.2; "
         "SR: area by trapezoids over 21 thresholds; ground truth: the better of both modalities' boxes, "
         "taken as they are; first frame: as predicted"
     )
-    assert RULES["lsotb-tir"].description == (
+    assert PROTOCOLS["lsotb-tir"].description == (
         "mean of sequences; PR: center error <= 20 px; NPR: mean over 51 thresholds 0 to 0.5; "
         "SR: mean over 21 thresholds; ground truth: TIR boxes, a hit for PR and NPR and a miss for SR where "
         "any of x, y, w, h <= 0; first frame: ground truth, counted"
@@ -50,4 +50,4 @@ def test_descriptions_say_what_differs() -> None:
 def test_each_rule_is_the_benchmarks_own(names: list[str], expected: tuple[object, ...]) -> None:
     """As the documents' table has them, written down once more."""
     for name in names:
-        assert astuple(RULES[name]) == (name, *expected, False)
+        assert astuple(PROTOCOLS[name]) == (name, *expected, False)

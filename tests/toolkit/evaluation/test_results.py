@@ -8,19 +8,19 @@ import pytest
 from mmdistill.toolkit.box_files import write_boxes
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.evaluation.results import (
-    CODES,
-    CORNERS,
+    CORNER_COLUMNS,
     EMPTY_LINES,
-    LABELED_ONLY,
-    LONG,
-    PREFIXED,
-    RENAMED,
-    REPEATED,
-    RESTARTED,
-    SHORT,
-    SUFFIXED,
-    UNUSABLE,
-    UNUSED,
+    EXTRA_BOXES,
+    EXTRA_FILES,
+    INVALID_BOXES,
+    LABELED_FRAMES_ONLY,
+    MISSING_LAST_BOX,
+    NAME_MISMATCH,
+    REPEATED_RUNS,
+    RESTARTS,
+    TRACKER_PREFIX,
+    TRACKER_SUFFIX,
+    VOT_CODES,
     ResultFolder,
     fit_length,
     read_results,
@@ -64,7 +64,12 @@ def test_ambiguous_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("frames", "rows", "kind"),
-    [(4, [0, 1, 2, 3], None), (5, [0, 1, 2, 3, 3], SHORT), (3, [0, 1, 2], LONG), (2, [0, 1], LONG)],
+    [
+        (4, [0, 1, 2, 3], None),
+        (5, [0, 1, 2, 3, 3], MISSING_LAST_BOX),
+        (3, [0, 1, 2], EXTRA_BOXES),
+        (2, [0, 1], EXTRA_BOXES),
+    ],
 )
 def test_length_is_fitted_and_said(frames: int, rows: list[int], kind: str | None) -> None:
     boxes, data_issues = np.arange(16.0).reshape(4, 4), DataIssues()
@@ -79,7 +84,7 @@ EVERY_FOURTH = np.arange(12) % 4 == 0  # labels on frames 0, 4 and 8
 
 @pytest.mark.parametrize(
     ("count", "kind"),
-    [(12, None), (11, None), (9, None), (8, SHORT), (3, LABELED_ONLY), (13, LONG)],
+    [(12, None), (11, None), (9, None), (8, MISSING_LAST_BOX), (3, LABELED_FRAMES_ONLY), (13, EXTRA_BOXES)],
 )
 def test_where_only_some_frames_have_labels_those_decide(count: int, kind: str | None) -> None:
     labels = np.array([0.0, 4.0, 8.0])
@@ -127,13 +132,13 @@ def test_what_is_odd_is_said_kind_by_kind(tmp_path: Path) -> None:
     assert boxes["baby's"][0] == [1, 2, 3, 4]
     assert sorted(lines) == sorted(
         [
-            f"{RENAMED}: 1",
+            f"{NAME_MISMATCH}: 1",
             "  BABY`S.txt is baby's",
-            f"{PREFIXED}: 2",
-            f"{UNUSED}: 1",
+            f"{TRACKER_PREFIX}: 2",
+            f"{EXTRA_FILES}: 1",
             "  T_a_time.txt",
-            CORNERS,
-            f"{UNUSABLE}: 1",
+            CORNER_COLUMNS,
+            f"{INVALID_BOXES}: 1",
             "  BABY`S.txt: 2 of 3",
         ]
     )
@@ -160,8 +165,8 @@ def test_results_in_a_folder_per_sequence(tmp_path: Path) -> None:
     write_boxes(tmp_path / "b" / "boxes.txt", [[5, 6, 7, 8]])
     boxes, lines = said(tmp_path, {"a": 1, "b": 1})
     assert boxes == {"a": [[1, 2, 3, 4]], "b": [[5, 6, 7, 8]]}
-    assert lines[0] == f"{RENAMED}: 2"
-    assert lines[-2:] == [f"{REPEATED}: 1", "  a/a_001.txt: of 2"]
+    assert lines[0] == f"{NAME_MISMATCH}: 2"
+    assert lines[-2:] == [f"{REPEATED_RUNS}: 1", "  a/a_001.txt: of 2"]
 
 
 def test_empty_lines_are_frames_if_their_number_says_so(tmp_path: Path) -> None:
@@ -171,7 +176,7 @@ def test_empty_lines_are_frames_if_their_number_says_so(tmp_path: Path) -> None:
     assert np.isnan(boxes["lost"][1]).all()
     assert boxes["lost"][2] == [5, 6, 7, 8]
     assert boxes["spaced"] == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert lines == [f"{UNUSABLE}: 1", "  lost.txt: 1 of 3", f"{EMPTY_LINES}: 1", "  spaced.txt"]
+    assert lines == [f"{INVALID_BOXES}: 1", "  lost.txt: 1 of 3", f"{EMPTY_LINES}: 1", "  spaced.txt"]
 
 
 def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_what_a_mac_leaves_beside_results_is_no_result(tmp_path: Path) -> None:
         (tmp_path / f"._{name}.txt").write_bytes(b"\0\xff")
     data_issues = DataIssues()
     assert set(read_results(tmp_path, {"car": 2, "man": 2}, data_issues=data_issues)) == {"car", "man"}
-    assert data_issues.lines() == [f"{PREFIXED}: 2"]
+    assert data_issues.lines() == [f"{TRACKER_PREFIX}: 2"]
     (tmp_path / "Mine_man.txt").unlink()
     with pytest.raises(DataError, match="no result for sequence man"):
         read_results(tmp_path, {"car": 2, "man": 2})
@@ -219,14 +224,14 @@ def test_frames_with_a_code_of_vot_have_no_box(tmp_path: Path) -> None:
     assert boxes["man"][1] == [1, 2, 3, 4]
     assert np.isnan(np.array(boxes["man"])[[0, 2, 3]]).all()
     expected = [
-        f"{CODES}: 2",
+        f"{VOT_CODES}: 2",
         "  car_001.txt: 5 of 8",
         "  man.txt: 3 of 4",
-        f"{RESTARTED}: 1",
+        f"{RESTARTS}: 1",
         "  car_001.txt: 1 times",
     ]
     assert set(expected) <= set(said_lines)
-    assert not any(line.startswith(UNUSABLE) for line in said_lines)
+    assert not any(line.startswith(INVALID_BOXES) for line in said_lines)
 
 
 def test_codes_alone_are_no_boxes_and_other_numbers_no_codes(tmp_path: Path) -> None:
@@ -241,7 +246,7 @@ def test_a_trackers_name_may_stand_behind(tmp_path: Path) -> None:
         write_boxes(tmp_path / f"{name}_My_KCF.txt", [[len(name), 2, 3, 4]])
     boxes, lines = said(tmp_path, {"man": 1, "man_walking": 1, "car": 1})
     assert {name: box[0][0] for name, box in boxes.items()} == {"man": 3, "man_walking": 11, "car": 3}
-    assert lines == [f"{SUFFIXED}: 3"]
+    assert lines == [f"{TRACKER_SUFFIX}: 3"]
     for name in ("man", "car"):  # what is left may be another sequence's
         (tmp_path / f"{name}_My_KCF.txt").unlink()
         with pytest.raises(DataError, match="no result for sequence man,"):
@@ -271,4 +276,4 @@ def test_text_counts_before_other_kinds_and_those_are_named(tmp_path: Path) -> N
     write_boxes(tmp_path / "car.txt", [[1, 2, 3, 4]])
     boxes, lines = said(tmp_path, {"car": 1})
     assert boxes == {"car": [[1, 2, 3, 4]]}
-    assert lines == [f"{UNUSED}: 1", "  car.csv"]
+    assert lines == [f"{EXTRA_FILES}: 1", "  car.csv"]

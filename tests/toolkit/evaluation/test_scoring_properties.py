@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mmdistill.toolkit.evaluation.metrics import score_benchmark, score_sequence
-from mmdistill.toolkit.evaluation.protocols import RULES, Rule
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS, ScoringProtocol
 
 quarter = st.integers(-400, 400).map(lambda value: value / 4)
 side = st.integers(1, 200).map(lambda value: value / 4)
@@ -35,36 +35,38 @@ def test_a_shift_of_everything_changes_nothing(
     tracks: tuple[np.ndarray, np.ndarray], shift: tuple[float, float]
 ) -> None:
     predicted, truth = tracks
-    before = score_sequence(predicted, (truth,), RULES["vot"])
-    after = score_sequence(predicted + [*shift, 0, 0], (truth + [*shift, 0, 0],), RULES["vot"])
-    assert after.figures() == before.figures()
+    before = score_sequence(predicted, (truth,), PROTOCOLS["vot"])
+    after = score_sequence(predicted + [*shift, 0, 0], (truth + [*shift, 0, 0],), PROTOCOLS["vot"])
+    assert after.rates() == before.rates()
 
 
 @given(tracks=box_tracks(), power=st.integers(-3, 3))
 def test_scaling_everything_leaves_npr_and_sr(tracks: tuple[np.ndarray, np.ndarray], power: int) -> None:
     predicted, truth = tracks
-    before = score_sequence(predicted, (truth,), RULES["vot"])
-    after = score_sequence(predicted * 2.0**power, (truth * 2.0**power,), RULES["vot"])
+    before = score_sequence(predicted, (truth,), PROTOCOLS["vot"])
+    after = score_sequence(predicted * 2.0**power, (truth * 2.0**power,), PROTOCOLS["vot"])
     assert (after.NPR, after.SR) == (before.NPR, before.SR)
     assert after.PR <= before.PR if power > 0 else after.PR >= before.PR
 
 
-@given(tracks=box_tracks(), rule=st.sampled_from([*RULES.values()]))
-def test_curves_are_monotone_and_figures_are_percentages(tracks: tuple[np.ndarray, np.ndarray], rule: Rule) -> None:
+@given(tracks=box_tracks(), protocol=st.sampled_from([*PROTOCOLS.values()]))
+def test_curves_are_monotone_and_figures_are_percentages(
+    tracks: tuple[np.ndarray, np.ndarray], protocol: ScoringProtocol
+) -> None:
     predicted, truth = tracks
-    scores = score_sequence(predicted, truths_for(rule, truth), rule)
+    scores = score_sequence(predicted, truths_for(protocol, truth), protocol)
     assert (np.diff(scores.precision) >= 0).all()
     assert (np.diff(scores.normalized) >= 0).all()
     assert (np.diff(scores.success) <= 0).all()
-    for figure in scores.figures().values():
+    for figure in scores.rates().values():
         assert 0 <= figure <= 100
 
 
 @given(tracks=box_tracks())
 def test_a_second_modality_can_only_help(tracks: tuple[np.ndarray, np.ndarray]) -> None:
     predicted, truth = tracks
-    one = score_sequence(predicted, (truth, truth), RULES["rgbt234"])
-    both = score_sequence(predicted, (truth, predicted + [1, 0, 0, 0]), RULES["rgbt234"])
+    one = score_sequence(predicted, (truth, truth), PROTOCOLS["rgbt234"])
+    both = score_sequence(predicted, (truth, predicted + [1, 0, 0, 0]), PROTOCOLS["rgbt234"])
     assert both.NPR >= one.NPR
     assert both.SR >= one.SR
     assert both.PR == 100
@@ -72,57 +74,57 @@ def test_a_second_modality_can_only_help(tracks: tuple[np.ndarray, np.ndarray]) 
 
 @given(tracks=box_tracks())
 def test_order_of_frames_does_not_matter(tracks: tuple[np.ndarray, np.ndarray]) -> None:
-    rule = replace(RULES["vot"], first_frame="as_predicted")
+    protocol = replace(PROTOCOLS["vot"], first_frame="as_predicted")
     predicted, truth = tracks
-    forward = score_sequence(predicted, (truth,), rule)
-    assert score_sequence(predicted[::-1], (truth[::-1],), rule).figures() == forward.figures()
+    forward = score_sequence(predicted, (truth,), protocol)
+    assert score_sequence(predicted[::-1], (truth[::-1],), protocol).rates() == forward.rates()
 
 
-@given(tracks=box_tracks(), shift=st.tuples(quarter, quarter), rule=st.sampled_from([*RULES.values()]))
+@given(tracks=box_tracks(), shift=st.tuples(quarter, quarter), protocol=st.sampled_from([*PROTOCOLS.values()]))
 def test_a_shift_changes_what_the_rule_says(
-    tracks: tuple[np.ndarray, np.ndarray], shift: tuple[float, float], rule: Rule
+    tracks: tuple[np.ndarray, np.ndarray], shift: tuple[float, float], protocol: ScoringProtocol
 ) -> None:
     """Where a box at the border counts as invalid, a shift across it changes scores, and no other shift does."""
     predicted, truth = tracks
     moved = truth + [*shift, 0, 0]
-    before = score_sequence(predicted, truths_for(rule, truth), rule)
-    after = score_sequence(predicted + [*shift, 0, 0], truths_for(rule, moved), rule)
+    before = score_sequence(predicted, truths_for(protocol, truth), protocol)
+    after = score_sequence(predicted + [*shift, 0, 0], truths_for(protocol, moved), protocol)
     was, now = (truth <= 0).any(axis=1), (moved <= 0).any(axis=1)
-    if rule.invalid_truth != "precision_hit" or np.array_equal(was, now):
-        assert after.figures() == before.figures()
+    if protocol.invalid_truth != "precision_hit" or np.array_equal(was, now):
+        assert after.rates() == before.rates()
     elif (now >= was).all():  # what becomes invalid is a hit and no success
         assert after.PR >= before.PR
         assert after.SR <= before.SR
 
 
-@given(tracks=box_tracks(), extra=st.integers(1, 5), rule=st.sampled_from([*RULES.values()]))
+@given(tracks=box_tracks(), extra=st.integers(1, 5), protocol=st.sampled_from([*PROTOCOLS.values()]))
 def test_appended_frames_count_as_much_as_the_others(
-    tracks: tuple[np.ndarray, np.ndarray], extra: int, rule: Rule
+    tracks: tuple[np.ndarray, np.ndarray], extra: int, protocol: ScoringProtocol
 ) -> None:
     predicted, truth = tracks
     frames = len(truth)
     labeled = np.tile([[500.0, 500, 40, 20]], (extra, 1))
-    before = score_sequence(predicted, truths_for(rule, truth), rule)
+    before = score_sequence(predicted, truths_for(protocol, truth), protocol)
     found = score_sequence(
-        np.concatenate([predicted, labeled]), truths_for(rule, np.concatenate([truth, labeled])), rule
+        np.concatenate([predicted, labeled]), truths_for(protocol, np.concatenate([truth, labeled])), protocol
     )
-    perfect = 97.5 if rule.success == "trapezoids" else 100 * 20 / 21
+    perfect = 97.5 if protocol.success == "trapezoids" else 100 * 20 / 21
     expected = [
         (frames * old + extra * new) / (frames + extra)
         for old, new in zip((before.PR, before.NPR, before.SR), (100, 100, perfect), strict=True)
     ]
     assert (found.PR, found.NPR, found.SR) == pytest.approx(tuple(expected))
     lost = score_sequence(
-        np.concatenate([predicted, labeled + 5000]), truths_for(rule, np.concatenate([truth, labeled])), rule
+        np.concatenate([predicted, labeled + 5000]), truths_for(protocol, np.concatenate([truth, labeled])), protocol
     )
     share = frames / (frames + extra)
     assert (lost.PR, lost.NPR, lost.SR) == pytest.approx((share * before.PR, share * before.NPR, share * before.SR))
     unlabeled = score_sequence(
         np.concatenate([predicted, labeled]),
-        truths_for(rule, np.concatenate([truth, np.full((extra, 4), np.nan)])),
-        rule,
+        truths_for(protocol, np.concatenate([truth, np.full((extra, 4), np.nan)])),
+        protocol,
     )
-    assert unlabeled.figures() == before.figures()
+    assert unlabeled.rates() == before.rates()
 
 
 @given(tracks=box_tracks(), extra=st.integers(1, 20))
@@ -132,10 +134,10 @@ def test_a_longer_sequence_weighs_more_only_where_frames_are_pooled(
     predicted, truth = tracks
     still = np.tile(moving(1), (extra, 1))
     boxes, truths = {"drawn": predicted, "still": still}, {"drawn": (truth,), "still": (still,)}
-    rule = replace(RULES["vot"], first_frame="as_predicted")
-    drawn = score_sequence(predicted, (truth,), rule).SR
+    protocol = replace(PROTOCOLS["vot"], first_frame="as_predicted")
+    drawn = score_sequence(predicted, (truth,), protocol).SR
     perfect = 100 * 20 / 21
     frames = len(truth)
-    assert score_benchmark(boxes, truths, rule).overall.SR == pytest.approx((drawn + perfect) / 2)
-    pooled = score_benchmark(boxes, truths, replace(rule, aggregation="pooled")).overall.SR
+    assert score_benchmark(boxes, truths, protocol).overall.SR == pytest.approx((drawn + perfect) / 2)
+    pooled = score_benchmark(boxes, truths, replace(protocol, aggregation="pooled")).overall.SR
     assert pooled == pytest.approx((frames * drawn + extra * perfect) / (frames + extra))

@@ -71,7 +71,7 @@ def test_frames_come_from_the_images_and_as_many_as_asked_for(small_benchmark, t
     assert run("report", *given, *rooted, "--examples", 1, "--title", "Two & one") == 0
     tree = read(tmp_path / "report.html")
     assert tree.one("h1").text == "Two & one"
-    assert len(tree.all("article", class_="look")) == 2
+    assert len(tree.all("article", class_="closeup")) == 2
     assert 4 <= len(tree.all("img")) <= 10
     assert list(overall(tree)) in (["one", "two"], ["two", "one"])
     assert run("report", *given, *rooted, "--examples", 0) == 0
@@ -150,7 +150,7 @@ def test_a_benchmark_of_two_truths_with_odd_results(
     assert "mine_it's'raining.txt: 29 boxes for 30 frames" in said
     tree = read(out)
     notes = [line.text for line in tree.one("section", id="overall").all("li")]
-    assert "mine: results of 8 columns, corners, which become their enclosing boxes" in notes
+    assert "mine: results of 8 columns, the corners' enclosing boxes are used" in notes
     assert "mine: results a frame short, the last box is repeated: 1" in notes
     assert str(tmp_path) not in out.read_text("utf-8")
     truth = ["--benchmark", "rgbt234", "--annotations", root]

@@ -16,27 +16,33 @@ import pytest
 from page_tree import Node, parse, rows
 
 from mmdistill.toolkit.data_issues import DataIssues
-from mmdistill.toolkit.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.report.contents import Contents, collect_raw, read_part
-from mmdistill.toolkit.report.cost import Cost
-from mmdistill.toolkit.report.page import page
+from mmdistill.toolkit.evaluation.efficiency import Cost
+from mmdistill.toolkit.evaluation.protocols import (
+    NORMALIZED_THRESHOLDS,
+    PRECISION_THRESHOLDS,
+    PROTOCOLS,
+    SUCCESS_THRESHOLDS,
+)
+from mmdistill.toolkit.report.contents import Contents, collect_raw, read_ground_truth
+from mmdistill.toolkit.report.page import render_page
 
-MADE = date(2026, 1, 2)
+CREATED = date(2026, 1, 2)
 
 
 @pytest.fixture(scope="module")
 def contents(small_benchmark) -> Contents:
     folders = {folder.name: folder for folder in small_benchmark.results}
-    truths = read_part("vot", None, small_benchmark.sequences, DataIssues())[0]
-    collected = collect_raw(folders, truths, RULES["vot"], {"student": Cost(10_988_025, 6_742_349_952, "DiMP & co")})
+    truths = read_ground_truth("vot", None, small_benchmark.sequences, DataIssues())[0]
+    collected = collect_raw(
+        folders, truths, PROTOCOLS["vot"], {"student": Cost(10_988_025, 6_742_349_952, "DiMP & co")}
+    )
     first, *others = collected.trackers
     return replace(collected, trackers=(replace(first, frames_per_second=41.26, missing=("<gone>",)), *others), total=7)
 
 
 @pytest.fixture(scope="module")
 def html(contents: Contents) -> str:
-    return page(contents, looks=2, made=MADE)
+    return render_page(contents, examples=2, created=CREATED)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ def tree(html: str) -> Node:
     return parse(html)
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(html: str, tree: Node) -> None:
+def test_the_page_is_complete_and_loads_nothing(html: str, tree: Node) -> None:
     assert html.startswith('<!doctype html>\n<html lang="en">')
     assert "http:" not in html
     assert "https:" not in html
@@ -64,7 +70,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(html: str, tree: 
     assert tree.one("meta", name="viewport")
 
 
-def test_everything_seen_is_told(tree: Node) -> None:
+def test_drawings_images_and_tables_have_texts(tree: Node) -> None:
     assert all(node.attributes.get("alt") for node in tree.all("img"))
     for drawing in tree.all("svg"):
         hidden = drawing.attributes.get("aria-hidden") == "true" or drawing.has({"class": "dot"})
@@ -76,7 +82,7 @@ def test_everything_seen_is_told(tree: Node) -> None:
         assert len(widths) == 1
 
 
-def test_names_are_text_and_nothing_else(html: str, tree: Node, contents: Contents) -> None:
+def test_names_are_escaped(html: str, tree: Node, contents: Contents) -> None:
     shown = tree.one("body").text
     for name in (*(tracker.name for tracker in contents.trackers), *contents.sequences, "<LI>", "<gone>", "DiMP & co"):
         assert name in shown
@@ -108,7 +114,7 @@ def test_the_overall_table_has_the_scores(tree: Node, contents: Contents) -> Non
             assert cell.attributes.get("class") == rank
 
 
-def test_what_is_missing_is_said(tree: Node) -> None:
+def test_missing_results_are_listed(tree: Node) -> None:
     notes = tree.one("section", id="overall").one("ul", class_="notes").text
     assert "6 of 7 sequences are compared" in notes
     assert "O'Neill & <b>co has no result for 1 sequence<gone>" in notes
@@ -178,27 +184,27 @@ def percent(node: Node) -> float:
     return float(re.search(r"left:([\d.]+)%", node.attributes["style"])[1])
 
 
-def test_the_sections_that_can_t_be_are_left_out(contents: Contents, small_benchmark) -> None:
+def test_sections_without_data_are_left_out(contents: Contents, small_benchmark) -> None:
     alone = replace(contents, trackers=contents.trackers[:1], total=6)
-    tree = parse(page(alone, looks=2, made=MADE))
+    tree = parse(render_page(alone, examples=2, created=CREATED))
     assert not tree.all(id="pairs")
     assert "#pairs" not in [node.attributes["href"] for node in tree.all("a")]
     assert "best" not in tree.one("section", id="overall").text
     assert not tree.all("td", class_="best")
 
-    scores = [replace(each.scores, attributes={}, having={}) for each in contents.trackers]
+    scores = [replace(each.scores, attributes={}, attribute_sequences={}) for each in contents.trackers]
     bare = [replace(each, scores=score, boxes={}) for each, score in zip(contents.trackers, scores, strict=True)]
-    tree = parse(page(Contents(tuple(bare), {}, 7), looks=2, made=MADE))
-    assert tree.one("section", id="attributes").text == "AttributesLeft out: the sequences come without attributes."
-    assert "that takes their raw results and the ground truth" in tree.one("section", id="pairs").text
+    tree = parse(render_page(Contents(tuple(bare), {}, 7), examples=2, created=CREATED))
+    assert tree.one("section", id="attributes").text == "AttributesLeft out: the sequences have no attributes."
+    assert "they need raw results and the ground truth" in tree.one("section", id="pairs").text
     assert not tree.all("img")
-    assert not tree.all(class_="look")
+    assert not tree.all(class_="closeup")
 
-    imageless = read_part("vot", small_benchmark.sequences, None, DataIssues())[0]
-    tree = parse(page(replace(contents, truths=imageless), looks=2, made=MADE))
+    imageless = read_ground_truth("vot", small_benchmark.sequences, None, DataIssues())[0]
+    tree = parse(render_page(replace(contents, ground_truth=imageless), examples=2, created=CREATED))
     assert "Frames are left out: there are no images." in tree.one("section", id="pairs").text
     assert not tree.all("img")
-    assert tree.all(class_="look")
+    assert tree.all(class_="closeup")
 
 
 def pairs(tree: Node) -> list[tuple[Node, str, str]]:
@@ -254,15 +260,17 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_benchmark) -> None:
-    parted = 0
+def test_closeups_show_the_largest_leads_and_the_divergence(tree: Node, small_benchmark) -> None:
+    diverged = 0
     for view, first, second in pairs(tree):
         table = {row[0]: row for row in rows(view.one("table"))}
-        looks = view.all("article", class_="look")
-        assert len(looks) >= 2
-        assert {f"#{look.attributes['id']}" for look in looks} == {node.attributes["href"] for node in view.all("a")}
-        for look in looks:
-            name = look.one("h4").text
+        closeups = view.all("article", class_="closeup")
+        assert len(closeups) >= 2
+        assert {f"#{closeup.attributes['id']}" for closeup in closeups} == {
+            node.attributes["href"] for node in view.all("a")
+        }
+        for closeup in closeups:
+            name = closeup.one("h4").text
             truth = small_benchmark.truths[name]
             both = [
                 # The first box is the truth, by the rule.
@@ -272,14 +280,14 @@ def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_be
                 ]
                 for tracker in (first, second)
             ]
-            entries = look.one("figure", class_="timeline").all(class_="value")
-            assert [end.text for end in look.one(class_="ends").all("span")] == ["frame 1", "30"]
+            entries = closeup.one("figure", class_="timeline").all(class_="value")
+            assert [end.text for end in closeup.one(class_="ends").all("span")] == ["frame 1", "30"]
             for entry, each in zip(entries, both, strict=True):  # 30 frames are 6 stretches
                 means = [f"{np.mean(each[start : start + 5]):.2f}" for start in range(0, 30, 5)]
                 assert entry.attributes["data-values"].split(" ") == means
             lead = np.subtract(*both)
             captions = {}
-            for figure in look.one(class_="strip").all("figure"):
+            for figure in closeup.one(class_="thumbnails").all("figure"):
                 number, _, why = figure.one("strong").text.removeprefix("Frame ").partition(": ")
                 for reason in why.split(", "):
                     captions[reason] = int(number) - 1
@@ -291,24 +299,24 @@ def test_strips_show_the_best_the_worst_and_where_they_part(tree: Node, small_be
                 shown = re.findall(r"\d\.\d\d", figure.one("figcaption").text)
                 assert shown == [f"{each[int(number) - 1]:.2f}" for each in both]
             if lead.max() > 0:
-                assert captions[f"{first} furthest ahead"] == lead.argmax()
+                assert captions[f"largest lead of {first}"] == lead.argmax()
             if lead.min() < 0:
-                assert captions[f"{second} furthest ahead"] == lead.argmin()
+                assert captions[f"largest lead of {second}"] == lead.argmin()
             won = (lead if lead.sum() >= 0 else -lead) - 0.25
             left = [sum(won[start:]) for start in range(len(won))]
             if max(left) > 0:
-                parted += 1
+                diverged += 1
                 at = int(np.argmax(left))
-                assert captions["they part"] == at
+                assert captions["divergence"] == at
                 assert ("10 frames before" in captions) == (at >= 10)
                 assert captions.get("10 frames after", at + 10) == at + 10
-                assert f"they part at frame {at + 1} of 30" in look.text
+                assert f"the trackers diverge at frame {at + 1} of 30" in closeup.text
                 assert table[name][4] == str(at + 1)
             else:
-                assert "they part" not in captions
-                assert "they do not part" in look.text
+                assert "divergence" not in captions
+                assert "the trackers do not diverge" in closeup.text
                 assert table[name][4] == "never"
-    assert parted >= 4
+    assert diverged >= 4
 
 
 def test_every_sequence_is_in_the_last_table(tree: Node, contents: Contents) -> None:
@@ -320,29 +328,29 @@ def test_every_sequence_is_in_the_last_table(tree: Node, contents: Contents) -> 
         ]
 
 
-def test_the_footer_says_by_what_rule_by_what_and_when(tree: Node) -> None:
+def test_the_footer_has_protocol_version_and_date(tree: Node) -> None:
     shown = tree.one("footer").text
-    assert RULES["vot"].description in shown
+    assert PROTOCOLS["vot"].description in shown
     assert "mmdistill" in shown
     assert "2026-01-02" in shown
 
 
 def test_the_same_contents_give_the_same_page_but_for_the_date(html: str, contents: Contents) -> None:
-    assert page(contents, looks=2, made=MADE) == html
-    other = page(contents, looks=2, made=date(2027, 3, 4))
+    assert render_page(contents, examples=2, created=CREATED) == html
+    other = render_page(contents, examples=2, created=date(2027, 3, 4))
     assert other != html
     assert other.replace("2027-03-04", "2026-01-02") == html
-    assert "<h1>My &lt;title&gt;</h1>" in page(contents, looks=0, made=MADE, title="My <title>")
+    assert "<h1>My &lt;title&gt;</h1>" in render_page(contents, examples=0, created=CREATED, title="My <title>")
 
 
 def test_a_frame_that_can_t_be_read_is_left_out(
     contents: Contents, small_benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(small_benchmark.sequences, tmp_path / "sequences")
-    truths = read_part("vot", None, tmp_path / "sequences", DataIssues())[0]
+    truths = read_ground_truth("vot", None, tmp_path / "sequences", DataIssues())[0]
     for path in (tmp_path / "sequences").glob("*/tir/*.jpg"):
         path.write_bytes(b"")
-    tree = parse(page(replace(contents, truths=truths), looks=1, made=MADE))
+    tree = parse(render_page(replace(contents, ground_truth=truths), examples=1, created=CREATED))
     assert not tree.all("img")
     assert "This frame's images can't be read." in tree.one("section", id="pairs").text
-    assert "the report does without this frame" in caplog.text
+    assert "the report leaves this frame out" in caplog.text

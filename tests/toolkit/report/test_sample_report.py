@@ -15,10 +15,10 @@ from page_tree import parse, rows
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.toolkit.data_issues import DataIssues
-from mmdistill.toolkit.evaluation.protocols import RULES
-from mmdistill.toolkit.report.comparisons import overlaps
-from mmdistill.toolkit.report.contents import collect_raw, name_folders, read_part
-from mmdistill.toolkit.report.page import page
+from mmdistill.toolkit.evaluation.metrics import best_overlaps
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.report.contents import collect_raw, name_folders, read_ground_truth
+from mmdistill.toolkit.report.page import render_page
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "sample_report_lasher.html"
 DRAWN = SAMPLE.with_name("sample_report.html")
@@ -52,7 +52,7 @@ def test_the_samples_trackers_follow_a_target(sample_report: ModuleType) -> None
     for sides in sample_report.TRACKERS.values():
         boxes = sample_report.follow(sequence, sides)
         assert boxes.shape == (8, 4)
-        assert overlaps(boxes, (sequence.boxes,)).mean() > 0.4
+        assert best_overlaps(boxes, (sequence.boxes,)).mean() > 0.4
 
 
 @pytest.mark.slow
@@ -101,7 +101,9 @@ def test_the_sample_of_lasher_is_what_the_command_makes(real_data: Path, tmp_pat
     root = tmp_path / "LasHeR245"
     shutil.copytree(real_data / "attributes" / "LasHeR", root / "AttriSeqsTxt")
     folders = name_folders([str(root / "results" / tracker) for tracker in TRACKERS])
-    contents = collect_raw(folders, read_part("lasher", root / "annos", None, DataIssues())[0], RULES["lasher"], {})
-    made = page(contents, looks=2, made=date(2026, 1, 1), title=TITLE)
+    contents = collect_raw(
+        folders, read_ground_truth("lasher", root / "annos", None, DataIssues())[0], PROTOCOLS["lasher"], {}
+    )
+    made = render_page(contents, examples=2, created=date(2026, 1, 1), title=TITLE)
     text = [re.sub("<footer>.*?</footer>", "", html) for html in (made, SAMPLE.read_text("utf-8"))]
     assert text[0] == text[1]

@@ -10,7 +10,6 @@ from mmdistill.reference.models.cost import network_cost, read_cost
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.report.cost import Cost, read_saved_cost, save_cost
 
 
 def convolutions(module: nn.Module, sides: dict[int, int]) -> int:
@@ -55,35 +54,3 @@ def test_of_a_file(tmp_path: Path) -> None:
     assert read_cost(tmp_path / "network.safetensors") == network_cost(settings)
     with pytest.raises(DataError, match="there is no such file"):
         read_cost(tmp_path / "none.safetensors")
-
-
-def test_a_saved_cost_is_read_back_from_the_folder_alone(tmp_path: Path) -> None:
-    assert read_saved_cost(tmp_path) is None
-    cost = Cost(12, 34, "DiMP on TIR")
-    save_cost(tmp_path / "cost.json", cost)
-    assert read_saved_cost(tmp_path) == cost
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ('{"parameters": 1, "what": ""}', "'multiply_adds': expected a count, got 'nothing'"),
-        ('{"parameters": NaN, "multiply_adds": 1, "what": ""}', "'parameters': expected a count, got 'nan'"),
-        ('{"parameters": 1, "multiply_adds": -1, "what": ""}', "'multiply_adds'"),
-        ('{"parameters": 1, "multiply_adds": 1, "what": 3}', "'what'"),
-        ("[" * 100_000, "nested too deep"),
-    ],
-)
-def test_a_saved_cost_that_is_damaged_is_refused_by_its_field(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "cost.json").write_text(content)
-    with pytest.raises(DataError, match=rf"cost\.json.*{said}"):
-        read_saved_cost(tmp_path)
-
-
-@pytest.mark.parametrize("target", ["/dev/zero", "../secret.json"])
-def test_a_saved_cost_lies_in_the_folder_itself(tmp_path: Path, target: str) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "secret.json").write_text("{}")
-    (tmp_path / "run" / "cost.json").symlink_to(target)
-    with pytest.raises(DataError, match=r"cost\.json: expected a (regular file|file below)"):
-        read_saved_cost(tmp_path / "run")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmdistill.toolkit.report.comparisons import LEAD, overlaps, part
+from mmdistill.toolkit.evaluation.metrics import best_overlaps
+from mmdistill.toolkit.report.comparisons import MIN_LEAD, find_divergence
 
 ious = st.lists(
     st.tuples(st.sampled_from([0, 0.2, 0.4, 0.6, 0.8, 1]), st.sampled_from([0, 0.3, 0.5, 0.7, 0.9])),
@@ -16,27 +17,27 @@ ious = st.lists(
 
 
 @given(ious)
-def test_a_lead_from_there_on_over_any_stretch_and_not_before(pairs: list[tuple[float, float]]) -> None:
+def test_the_lead_after_a_divergence_over_any_range(pairs: list[tuple[float, float]]) -> None:
     first, second = np.array(pairs, dtype=float).T
-    parting = part(first, second)
-    assert parting is not None
+    divergence = find_divergence(first, second)
+    assert divergence is not None
     lead = first - second
-    assert lead[parting.first_ahead] == lead.max()
-    assert lead[parting.second_ahead] == lead.min()
+    assert lead[divergence.first_ahead] == lead.max()
+    assert lead[divergence.second_ahead] == lead.min()
     if lead.sum() < 0:
         lead = -lead
     # Stretch by stretch, without any running sum.
     candidates = [
         start
         for start in range(len(lead))
-        if all(lead[start:end].mean() >= LEAD - 1e-9 for end in range(start + 1, len(lead) + 1))
-        and all(lead[begin:start].mean() <= LEAD + 1e-9 for begin in range(start))
+        if all(lead[start:end].mean() >= MIN_LEAD - 1e-9 for end in range(start + 1, len(lead) + 1))
+        and all(lead[begin:start].mean() <= MIN_LEAD + 1e-9 for begin in range(start))
     ]
-    if parting.for_good is None:
+    if divergence.frame is None:
         # Nobody stays ahead, or only just.
-        assert all(abs(lead[start:].mean() - LEAD) < 1e-9 for start in candidates)
+        assert all(abs(lead[start:].mean() - MIN_LEAD) < 1e-9 for start in candidates)
     else:
-        assert parting.for_good in candidates
+        assert divergence.frame in candidates
 
 
 @pytest.mark.parametrize(
@@ -50,20 +51,20 @@ def test_a_lead_from_there_on_over_any_stretch_and_not_before(pairs: list[tuple[
         ([0.1, -0.1, 0.1], None),
     ],
 )
-def test_cases(lead: list[float], expected: int | None) -> None:
+def test_divergence_by_hand(lead: list[float], expected: int | None) -> None:
     base = np.full(len(lead), 0.1)
     for one, other in ((base + lead, base), (base, base + lead)):
-        parting = part(one, other)
-        assert parting is not None
-        assert parting.for_good == expected
+        divergence = find_divergence(one, other)
+        assert divergence is not None
+        assert divergence.frame == expected
 
 
-def test_frames_without_a_label_count_for_nothing_and_are_never_shown() -> None:
+def test_unlabeled_frames_are_ignored_and_never_chosen() -> None:
     nan = np.nan
     first = np.array([nan, 0.9, nan, nan, 0.9, 0.9, nan])
     second = np.array([nan, 0.9, nan, nan, 0.0, 0.1, nan])
-    assert part(first, second) == (4, 1, 4)
-    assert part(first * nan, second * nan) is None
+    assert find_divergence(first, second) == (4, 1, 4)
+    assert find_divergence(first * nan, second * nan) is None
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -81,13 +82,13 @@ whole = arrays(np.int64, (6, 4), elements=st.integers(1, 19)).map(lambda boxes: 
 def test_overlaps_are_those_of_counted_pixels(boxes: np.ndarray, rgb: np.ndarray, tir: np.ndarray) -> None:
     one = [iou(*pair) for pair in zip(boxes, rgb, strict=True)]
     other = [iou(*pair) for pair in zip(boxes, tir, strict=True)]
-    np.testing.assert_allclose(overlaps(boxes, [rgb]), one, atol=1e-12)
-    np.testing.assert_allclose(overlaps(boxes, [rgb, tir]), np.maximum(one, other), atol=1e-12)
+    np.testing.assert_allclose(best_overlaps(boxes, [rgb]), one, atol=1e-12)
+    np.testing.assert_allclose(best_overlaps(boxes, [rgb, tir]), np.maximum(one, other), atol=1e-12)
 
 
-def test_unusable_boxes_overlap_nothing_and_labels_without_area_are_none() -> None:
+def test_invalid_boxes_have_no_overlap_and_empty_ground_truth_is_no_label() -> None:
     nan = np.nan
     truth = np.array([[1, 1, 4, 4], [1, 1, 4, 4], [nan] * 4, [1, 1, 0, 4], [1, 1, 4, 4]])
     boxes = np.array([[nan] * 4, [1, 1, 0, 0], [1, 1, 4, 4], [1, 1, 4, 4], [1, 1, 4, 4]])
-    np.testing.assert_array_equal(overlaps(boxes, [truth]), [0, 0, nan, nan, 1])
-    np.testing.assert_array_equal(overlaps(boxes, [truth, boxes]), [0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(best_overlaps(boxes, [truth]), [0, 0, nan, nan, 1])
+    np.testing.assert_array_equal(best_overlaps(boxes, [truth, boxes]), [0, 0, 1, 1, 1])

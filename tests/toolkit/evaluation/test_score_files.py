@@ -11,29 +11,29 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.curve_file import read_curves, save_curves
-from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, gather, score_benchmark
-from mmdistill.toolkit.evaluation.protocols import RULES
+from mmdistill.toolkit.evaluation.metrics import score_benchmark
+from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
+from mmdistill.toolkit.evaluation.scores import BenchmarkScores, aggregate, read_curves, save_curves
 
 
-def scores(rule: str) -> BenchmarkScores:
+def scores(protocol: str) -> BenchmarkScores:
     generator = np.random.default_rng(0)
     truths, predicted = {}, {}
     for name, length in (("a'b`", 37), ("c", 111), ("d", 7)):
         truth = generator.uniform(20, 60, (length, 4))
-        truths[name] = (truth, truth + 1) if RULES[rule].truth == "best" else (truth,)
+        truths[name] = (truth, truth + 1) if PROTOCOLS[protocol].truth == "best" else (truth,)
         predicted[name] = truth + generator.normal(0, 9, truth.shape)
     attributes = {"a'b`": {"OCC": [True], "TC": [False]}, "c": {"OCC": [True]}, "d": {"TC": [True]}}
-    return score_benchmark(predicted, truths, RULES[rule], attributes=attributes)
+    return score_benchmark(predicted, truths, PROTOCOLS[protocol], attributes=attributes)
 
 
-@pytest.mark.parametrize("rule", list(RULES))
-def test_what_is_read_is_what_was_saved_to_the_last_bit(rule: str, tmp_path: Path) -> None:
-    saved = scores(rule)
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_what_is_read_is_what_was_saved_to_the_last_bit(protocol: str, tmp_path: Path) -> None:
+    saved = scores(protocol)
     save_curves(tmp_path / "curves.json", saved)
     read = read_curves(tmp_path / "curves.json")
-    assert read.rule == saved.rule
-    assert read.having == saved.having == {"OCC": ("a'b`", "c"), "TC": ("d",)}
+    assert read.protocol == saved.protocol
+    assert read.attribute_sequences == saved.attribute_sequences == {"OCC": ("a'b`", "c"), "TC": ("d",)}
     assert read.to_json() == saved.to_json()
     for name, each in saved.sequences.items():
         for curve in ("precision", "normalized", "success"):
@@ -41,17 +41,17 @@ def test_what_is_read_is_what_was_saved_to_the_last_bit(rule: str, tmp_path: Pat
     assert read.overall.SR == saved.overall.SR
 
 
-@pytest.mark.parametrize("rule", ["gtot", "lasher"])
-def test_a_part_of_the_sequences_scores_as_if_there_were_no_others(rule: str) -> None:
-    both = scores(rule)
-    part = gather({name: both.sequences[name] for name in ("c", "d")}, both.having, both.rule)
-    weights = [111, 7] if rule == "gtot" else [1, 1]
+@pytest.mark.parametrize("protocol", ["gtot", "lasher"])
+def test_a_part_of_the_sequences_scores_as_if_there_were_no_others(protocol: str) -> None:
+    both = scores(protocol)
+    part = aggregate({name: both.sequences[name] for name in ("c", "d")}, both.attribute_sequences, both.protocol)
+    weights = [111, 7] if protocol == "gtot" else [1, 1]
     assert (
         pytest.approx(np.average([both.sequences[name].PR for name in ("c", "d")], weights=weights)) == part.overall.PR
     )
-    assert part.having == {"OCC": ("c",), "TC": ("d",)}
+    assert part.attribute_sequences == {"OCC": ("c",), "TC": ("d",)}
     assert part.attributes["OCC"].SR == both.sequences["c"].SR
-    alone = gather({"c": both.sequences["c"]}, both.having, both.rule)
+    alone = aggregate({"c": both.sequences["c"]}, both.attribute_sequences, both.protocol)
     assert set(alone.attributes) == {"OCC"}
 
 
@@ -105,7 +105,7 @@ def test_every_missing_field_is_named(tmp_path: Path) -> None:
         del inner[place[-1]]
         path.write_text(json.dumps(whole))
 
-    places = [[name] for name in content] + [["rule", name] for name in asdict(RULES["vot"])]
+    places = [[name] for name in content] + [["rule", name] for name in asdict(PROTOCOLS["vot"])]
     places += [["sequences", "c", name] for name in ("frames", "precision", "normalized", "success")]
     for place in places:
         without(place)
