@@ -107,7 +107,7 @@ def train_tir(
     data_issues = DataIssues()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", data_issues=data_issues)
     found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-    found.note_left_out(data_issues)
+    found.report_skipped(data_issues)
     if DistributedContext.current().first:
         warn_of_data_issues(data_issues)
     found = found[: -hold_out or None]

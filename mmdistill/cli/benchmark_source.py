@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split, open_usable
-from mmdistill.toolkit.datasets.validation import Checked, check_benchmark
+from mmdistill.toolkit.datasets.checks import CheckReport, check_benchmark
 from mmdistill.toolkit.evaluation.results import missing_result, sequences_with_results
 from mmdistill.toolkit.sequence import TrackingSequence
 
@@ -28,7 +28,7 @@ def print_data_issues(data_issues: DataIssues, most: int | None = SHOWN, *, whos
     """Print what was odd, at most so many details of a kind, or nothing where nothing was."""
     lines = data_issues.lines(most)
     if lines:
-        print(f"\nOdd{f' in {printable(whose)}' if whose else ''}, and what is made of it:")
+        print(f"\nData issues{f' in {printable(whose)}' if whose else ''} and how they were handled:")
         print("\n".join(f"  {line}" for line in lines))
 
 
@@ -95,7 +95,7 @@ class BenchmarkSource:
             sequences: Sequence[TrackingSequence] = synthetic_sequences(self.count, seed=self.seed)
             coverage = Coverage(self.title, len(sequences))
         else:
-            options = {**self._options(), "unusable": self.unusable, "partial": self.partial}
+            options = {**self._options(), "on_invalid": self.unusable, "partial": self.partial}
             opened = open_usable(self._name, self._folder(images), data_issues, images=images, **options)
             sequences, coverage = opened.sequences, opened.coverage
         return (sequences, coverage) if results is None else self._with_results(results, sequences, coverage)
@@ -104,7 +104,7 @@ class BenchmarkSource:
         self, results: Path, sequences: Sequence[TrackingSequence], coverage: Coverage
     ) -> tuple[Sequence[TrackingSequence], Coverage]:
         names = [each.name for each in sequences]
-        found = frozenset(sequences_with_results(results, names, coverage.others))
+        found = frozenset(sequences_with_results(results, names, coverage.outside_split))
         missing = tuple(name for name in names if name not in found)
         if missing and not (self.partial and found):
             remedy = "; with --partial the others are scored" if found else ""
@@ -132,7 +132,7 @@ class BenchmarkSource:
         print_checked(checked, folder, "sequences")
         coverage = checked.coverage
         if coverage is not None and coverage.split and not (self.partial or coverage.matches_split):
-            raise DataError(f"{folder}: {coverage.line}; with --partial what is there is scored")
+            raise DataError(f"{folder}: {coverage.summary}; with --partial what is there is scored")
 
     @property
     def _name(self) -> BenchmarkName:
@@ -151,10 +151,10 @@ class BenchmarkSource:
         return {"modality": self.modality, "split": self.split, "attribute_names": self.attribute_names}
 
 
-def print_checked(checked: Checked, folder: Path | str, what: str) -> None:
+def print_checked(checked: CheckReport, folder: Path | str, what: str) -> None:
     """Print what a walk of a folder found, and raise DataError if some of what it holds can't be used."""
     if checked.coverage is not None:
-        print(checked.coverage.line)
+        print(checked.coverage.summary)
     print_data_issues(checked.data_issues, most=None)
     print(f"{printable(folder)}: {checked.usable:,} of {checked.sequences:,} {what} can be used")
     if checked.usable < checked.sequences:

@@ -60,7 +60,7 @@ def compose(
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
         found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        found.note_left_out(data_issues := DataIssues())
+        found.report_skipped(data_issues := DataIssues())
         warn_of_data_issues(data_issues)
         sequences = composed_sequences(
             found, slice(-last if last else None, None), count=count, seed=seed, length=length

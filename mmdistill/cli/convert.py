@@ -14,7 +14,7 @@ from mmdistill.reference.importing.state import State, read_state
 from mmdistill.reference.importing.trunks import save_trunk, trunk_of
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.weights import FORMAT, save_network
-from mmdistill.toolkit.data_issues import DataError, printable, some
+from mmdistill.toolkit.data_issues import DataError, join_names, printable
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def convert(
     print(f"{printable(checkpoint)}: {summary}")
     if state.foreign:
         packages = {name.partition(".")[0] for name in state.foreign}
-        print(f"read past, never run: {len(state.foreign)} classes and functions of {some(packages, limit=8)}")
+        print(f"read past, never run: {len(state.foreign)} classes and functions of {join_names(packages, limit=8)}")
     print(printable(out))
 
 

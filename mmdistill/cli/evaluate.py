@@ -12,7 +12,7 @@ from mmdistill.cli.benchmark_source import BenchmarkChoice, BenchmarkSource, Unu
 from mmdistill.reference.models.cost import read_cost
 from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import Split
-from mmdistill.toolkit.datasets.image_pairs.validation import check_pairs
+from mmdistill.toolkit.datasets.checks import check_pairs
 from mmdistill.toolkit.evaluation.curve_file import CURVES, save_curves
 from mmdistill.toolkit.evaluation.exporters import export_folder, export_results
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, Scores, save_scores, score_sequences, truths_of
@@ -142,14 +142,14 @@ def evaluate(
         sequences, coverage = source.sequences(data_issues, images=True)
         with run_lock(out):
             claim(out, weights, source.title)
-            print(coverage.line)
+            print(coverage.summary)
             save_cost(out / COST, read_cost(weights))
             boxes = run_benchmark(run, sequences, out / RESULTS, how=how, progress=not quiet)
         report_speed(out, list(boxes))
     else:
         assert results is not None
         sequences, coverage = source.sequences(data_issues, images=False, results=results)
-        print(coverage.line)
+        print(coverage.summary)
         boxes = read_results_for(results, {each.name: truths_of(each) for each in sequences}, data_issues=data_issues)
     scores = score_sequences(boxes, sequences, rule)
     if out is not None:

@@ -21,8 +21,8 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataIssues
-from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.datasets.lasher import official_test_names
+from mmdistill.toolkit.image_files import IGNORED
 from mmdistill.toolkit.images import MAX_PIXELS_VARIABLE, write_image
 
 VIDEO = SyntheticSettings(size=(120, 90), target_size=(16.0, 24.0), length=3)
@@ -201,7 +201,7 @@ def test_what_can_not_be_used_may_be_left_out(
     assert run(*command, "--unusable", "skip") == 0
     said = capsys.readouterr().out
     assert said.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
-    assert "sequences that can't be used are left out: 1" in said
+    assert "unusable sequences, left out: 1" in said
     assert "  files in the folder of results that belong to no sequence: 1" in said
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--unusable", "skip") == 1
@@ -269,8 +269,8 @@ def test_pairs_can_be_checked_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
         assert main([*command, option]) == 1
         captured = capsys.readouterr()
         assert "files and folders that make no pair, left out: 1\n" in captured.out
-        assert f"pairs that can't be read: {2 - usable}\n" in captured.out
-        assert "I0.png: has no partner" in captured.out
+        assert f"unreadable pairs: {2 - usable}\n" in captured.out
+        assert "I0.png: expected a TIR image of the same name" in captured.out
         assert f"{lwir / 'I1.png'}: " in captured.out
         assert captured.out.endswith(f"{tmp_path}: {usable} of 3 pairs can be used\n")
         assert captured.err == f"mmdistill: {tmp_path}: {3 - usable} pairs can't be used, as listed\n"
@@ -427,7 +427,7 @@ def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tm
     sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, data_issues=data_issues)
     assert [sequence.name for sequence in sequences] == ["made_1"]
     line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
-    assert data_issues.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]
+    assert data_issues.lines()[:3] == [line, f"{IGNORED}: 1", "  __MACOSX"]
 
 
 def test_the_pixel_limit_is_an_option(

@@ -60,7 +60,9 @@ def test_the_folder_of_one_modality_is_refused(
     else:
         where += ["--pairs", pairs / "rgb"]
     assert run(*command.split(), *where) == 1
-    assert f"{pairs / 'rgb'}: is RGB alone, as 'rgb' says, beside 'tir'; give {pairs}" in capsys.readouterr().err
+    assert (
+        f"{pairs / 'rgb'}: has RGB images only, by the name 'rgb' beside 'tir'; give {pairs}" in capsys.readouterr().err
+    )
 
 
 def test_check_takes_two_folders_and_lists_what_is_odd(
@@ -74,7 +76,7 @@ def test_check_takes_two_folders_and_lists_what_is_odd(
         assert run("evaluate", "--benchmark", "pairs", "--check-images", *where) == 1
         said = capsys.readouterr().out
         assert "160 x 90 (16:9)" in said
-        assert "02.png: has no partner" in said
+        assert "02.png: expected an RGB image of the same name" in said
         assert "2 of 3 pairs can be used" in said
         assert ("labels: 1 images" in said) == ("__MACOSX" in said) == (where[0] == "--root")
     assert run("evaluate", "--benchmark", "gtot", "--rgb", pairs, "--tir", pairs, "--root", tmp_path) == 1

@@ -20,5 +20,5 @@ def test_only_so_many_details_are_shown() -> None:
     data_issues = DataIssues()
     for name in "abcd":
         data_issues.add("short", name)
-    assert data_issues.lines(most=2) == ["short: 4", "  a", "  b", "  and 2 more"]
-    assert data_issues.lines(most=4) == ["short: 4", "  a", "  b", "  c", "  d"]
+    assert data_issues.lines(max_details=2) == ["short: 4", "  a", "  b", "  and 2 more"]
+    assert data_issues.lines(max_details=4) == ["short: 4", "  a", "  b", "  c", "  d"]

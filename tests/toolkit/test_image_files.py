@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.toolkit.image_files import ImageFiles, list_images, natural_order
+from mmdistill.toolkit.image_files import ImageFiles, list_images, natural_sort_key
 
 # Few letters, so that names often differ in their digits alone; a decimal digit that is not ASCII among them.
 STEMS = st.lists(st.text("ab019\u0663", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
@@ -22,7 +22,7 @@ def test_names_are_in_natural_order_however_they_are_sorted(
     names = {f"{stem}.jpg" for stem in stems}
     for name in names:
         (folder / name).touch()
-    assert list_images(folder).names == sorted(names, key=natural_order)
+    assert list_images(folder).names == sorted(names, key=natural_sort_key)
 
 
 def test_paths_are_made_as_needed() -> None:

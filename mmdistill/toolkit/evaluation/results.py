@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.toolkit.box_files import read_result_rows, to_boxes
+from mmdistill.toolkit.boxes import is_valid
 from mmdistill.toolkit.data_issues import DataError, DataIssues
-from mmdistill.toolkit.datasets.folder_sequence import is_stray
 from mmdistill.toolkit.evaluation.mat_files import read_mat_rows
+from mmdistill.toolkit.image_files import is_ignored
 from mmdistill.toolkit.sequence import Boxes
 
 PREFIXED = "results named <tracker>_<sequence>"
@@ -279,7 +280,7 @@ def found_instead(folder: Path, names: Collection[str]) -> str:
         folder: where results were looked for.
         names: of the sequences.
     """
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_stray(path))
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_ignored(path))
     trackers = [path.name for path in below if path.name not in names and _result_files(path)]
     if trackers:
         return f"; folders below it hold results: {', '.join(trackers[:3])}{' ...' if len(trackers) > 3 else ''}"
@@ -293,7 +294,7 @@ def _result_files(folder: Path) -> list[Path]:
     """Return what may hold results, text first; hidden files are what a Mac leaves beside others."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_stray(path)]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_ignored(path)]
     return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
 
 
@@ -314,15 +315,10 @@ def _read(path: Path, frames: int, labeled: NDArray[np.bool_] | None, data_issue
     if len(boxes) != frames and written.sum() == frames and not codes:
         data_issues.add(EMPTY_LINES, path.name)
         boxes = boxes[written]
-    unusable = int((~usable(boxes)).sum()) - len(codes)
+    unusable = int((~is_valid(boxes)).sum()) - len(codes)
     if unusable:
         data_issues.add(UNUSABLE, f"{path.name}: {unusable:,} of {len(boxes):,}")
     return fit_length(boxes, frames, where=path, labeled=labeled, data_issues=data_issues)
-
-
-def usable(boxes: Boxes) -> NDArray[np.bool_]:
-    """Whether each of boxes ``(T, 4)`` is finite and has an area."""
-    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
 
 
 def _alike(name: str) -> str:

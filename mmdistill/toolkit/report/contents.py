@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.toolkit.data_issues import DataError, DataIssues, some
+from mmdistill.toolkit.data_issues import DataError, DataIssues, join_names
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, open_usable
 from mmdistill.toolkit.evaluation.curve_file import CURVES, read_curves
 from mmdistill.toolkit.evaluation.metrics import BenchmarkScores, as_counted, gather, score_benchmark, truths_of
@@ -280,4 +280,4 @@ def _missing(every: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
 
 
 def _listed(values: Iterable[object]) -> str:
-    return some(map(str, values))
+    return join_names(map(str, values))

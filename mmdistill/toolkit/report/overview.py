@@ -115,7 +115,7 @@ def _odd(contents: Contents) -> list[str]:
     return [
         f"{name}: {line}"
         for name, data_issues in files
-        for line in data_issues.lines(most=0)
+        for line in data_issues.lines(max_details=0)
         if not line.startswith(" ")
     ]
 

@@ -23,7 +23,7 @@ def test_annotations_alone(tmp_path: Path, name: str) -> None:
     for place in (tmp_path, tmp_path / "annos"):
         benchmark = open_benchmark(name, place, images=False)  # type: ignore[arg-type]
         assert names(benchmark) == NAMES
-        assert benchmark.place == tmp_path / "annos"
+        assert benchmark.folder == tmp_path / "annos"
         np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes()])
 
 
@@ -40,7 +40,7 @@ def test_notes_beside_annotations_are_told_from_damaged_annotations(tmp_path: Pa
     (tmp_path / "man.TXT").write_text("10 20 8 6\n")
     found = open_benchmark("ptb-tir", tmp_path, images=False)
     assert names(found) == ["car", "man"]
-    assert found.coverage.line == "ptb-tir: 2 of 60 sequences"
+    assert found.coverage.summary == "ptb-tir: 2 of 60 sequences"
     assert found.data_issues.lines()[:5] == [f"{OTHER_TEXTS}: 4", *(f"  {name}.txt" for name in sorted(notes))]
     for damaged in ("", "10,20,8\n", "10,20,8,6,1\n", "10,20,eight,6\n", "x,y,w,h\n10,20,8,6\n", "1 2 3 4\0"):
         (tmp_path / "car.txt").write_text(damaged, encoding=encoding)

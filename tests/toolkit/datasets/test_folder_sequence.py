@@ -9,12 +9,11 @@ from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import (
     NO_SEQUENCE,
-    STRAY,
     FolderSequence,
-    is_stray,
     read_sequences,
     write_sequence,
 )
+from mmdistill.toolkit.image_files import IGNORED, is_ignored
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Boxes, FramePair
 
@@ -84,8 +83,8 @@ def test_frames_after_the_last_box_have_no_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("places", "boxes", "message"),
     [
-        ({"visible": 2}, 2, r"visible: its TIR partner is missing"),
-        ({"ir": 2}, 2, r"ir: its RGB partner is missing"),
+        ({"visible": 2}, 2, r"visible: expected the TIR folder beside it"),
+        ({"ir": 2}, 2, r"ir: expected the RGB folder beside it"),
         ({"rgb": 3, "tir": 2}, 2, r"got 3 in .*rgb and 2 in .*tir"),
         ({"img": 2}, 3, r"groundtruth\.txt: expected at most a box for each of 2 frames, got 3"),
         ({}, 2, r"expected images .* the folder has none"),
@@ -112,7 +111,7 @@ def test_a_root_without_sequences_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is none"):
         read_sequences(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: expected a sequence's folder with groundtruth\.txt or"):
+    with pytest.raises(DataError, match=r"empty: expected a sequence folder with groundtruth\.txt or"):
         read_sequences(tmp_path)
 
 
@@ -125,8 +124,8 @@ def test_a_root_without_sequences_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_stray_is_told_by_the_last_name(name: str, stray: bool) -> None:
-    assert is_stray(name) is stray
-    assert is_stray(Path("/data") / name) is stray
+    assert is_ignored(name) is stray
+    assert is_ignored(Path("/data") / name) is stray
 
 
 def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path) -> None:
@@ -139,9 +138,9 @@ def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path
     data_issues = DataIssues()
     assert [sequence.name for sequence in read_sequences(tmp_path, data_issues=data_issues)] == ["car"]
     listed = ["  .ipynb_checkpoints", "  @eaDir", "  Thumbs.db", "  __MACOSX"]
-    assert sorted(data_issues.lines()) == sorted([f"{STRAY}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
+    assert sorted(data_issues.lines()) == sorted([f"{IGNORED}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
     images(tmp_path / "man" / "img", 1)  # frames without an annotation are meant as a sequence
-    with pytest.raises(DataError, match=r"man: expected a sequence's folder with groundtruth\.txt"):
+    with pytest.raises(DataError, match=r"man: expected a sequence folder with groundtruth\.txt"):
         read_sequences(tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_tir_frames_without_annotation_and_annotation_without_frames(tmp_path: P
     (root / "anno" / "man 2.txt").unlink()
     for image in (root / "sequences" / "man 10" / "img").iterdir():
         image.unlink()
-    benchmark = open_benchmark("lsotb-tir", root, unusable="skip")
+    benchmark = open_benchmark("lsotb-tir", root, on_invalid="skip")
     assert names(benchmark) == ["1boy`s", "dog's_[1]"]
     said = "\n".join(benchmark.data_issues.lines())
     assert "anno/man 2.txt: cannot read the file" in said

@@ -12,7 +12,7 @@ from benchmark_copies import gray, images, names, write
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets import open_benchmark
-from mmdistill.toolkit.datasets.layouts import MAX_XML_CHARACTERS, read_objects
+from mmdistill.toolkit.datasets.benchmark_layouts import MAX_XML_CHARACTERS, read_objects
 
 PLACE = "TIR_training_001/person_041"
 
@@ -92,7 +92,7 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, text: str, problem: str) 
     write(broken, text)
     with pytest.raises(DataError, match=rf"person_041/00000001\.xml: {problem}"):
         open_benchmark("lsotb-tir", root, split="train")
-    assert names(open_benchmark("lsotb-tir", root, split="train", unusable="skip")) == ["car"]
+    assert names(open_benchmark("lsotb-tir", root, split="train", on_invalid="skip")) == ["car"]
 
 
 def test_xml_in_another_encoding_can_not_hide_entities(tmp_path: Path) -> None:

@@ -23,5 +23,5 @@ def test_vot(tmp_path: Path) -> None:
     assert gray(benchmark, "b", 1) == (None, 20)
     assert names(open_benchmark("vot", tmp_path / "b")) == ["b"]
     (tmp_path / "b" / "groundtruth_rect.txt").unlink()
-    with pytest.raises(DataError, match=r"b: expected a sequence's folder with groundtruth\.txt or"):
+    with pytest.raises(DataError, match=r"b: expected a sequence folder with groundtruth\.txt or"):
         open_benchmark("vot", tmp_path)

@@ -146,7 +146,7 @@ def test_a_benchmark_of_two_truths_with_odd_results(
     out = tmp_path / "report.html"
     assert run("report", tmp_path / "mine", tmp_path / "other", *given, "--out", out) == 0
     said = capsys.readouterr().out
-    assert "Odd in mine, and what is made of it:" in said
+    assert "Data issues in mine and how they were handled:" in said
     assert "mine_it's'raining.txt: 29 boxes for 30 frames" in said
     tree = read(out)
     notes = [line.text for line in tree.one("section", id="overall").all("li")]

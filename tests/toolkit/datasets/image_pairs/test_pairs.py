@@ -9,7 +9,7 @@ import pytest
 from mmdistill import Pair
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
-from mmdistill.toolkit.datasets.image_pairs.pairs import PairMemory
+from mmdistill.toolkit.datasets.image_pairs.pairs import PairCache
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Image
 
@@ -69,7 +69,7 @@ def test_the_tree_of_kaist(tmp_path: Path) -> None:
     pairs = open_pairs(tmp_path, on_broken="skip")
     assert len(pairs) == 4
     (problem,) = pairs.problems
-    assert "visible: its TIR partner is missing" in problem
+    assert "visible: expected the TIR folder beside it" in problem
 
 
 def test_slices_are_views(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_slices_are_views(tmp_path: Path) -> None:
     assert train[1:].pair(0).tir[0, 0, 0] == 102
 
 
-def test_a_name_without_partner_is_named_or_left_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"rgb/7\.png: has no partner of the same name in .*tir"):
+def test_a_name_without_counterpart_is_named_or_left_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rgb/7\.png: expected a TIR image of the same name in .*tir"):
         open_pairs(write_pairs(tmp_path / "a", [1, 7], [1]))
-    with pytest.raises(DataError, match=r"tir/8\.png: has no partner of the same name in .*rgb"):
+    with pytest.raises(DataError, match=r"tir/8\.png: expected an RGB image of the same name in .*rgb"):
         open_pairs(write_pairs(tmp_path / "b", [1], [1, 8]))
     pairs = open_pairs(write_pairs(tmp_path / "c", [1, 7, 9], [1, 8, 9]), on_broken="skip")
     assert pairs.names == ["1.png", "9.png"]
@@ -92,7 +92,7 @@ def test_a_name_without_partner_is_named_or_left_out(tmp_path: Path) -> None:
         str(tmp_path / "c" / "rgb" / "7.png"),
         str(tmp_path / "c" / "tir" / "8.png"),
     ]
-    with pytest.raises(DataError, match=r"1 RGB images \(7\.png\) has a partner .* 1 TIR images \(8\.png\)"):
+    with pytest.raises(DataError, match=r"1 RGB images \(7\.png\) and 1 TIR images \(8\.png\)"):
         open_pairs(write_pairs(tmp_path / "d", [7], [8]), on_broken="skip")
 
 
@@ -143,32 +143,32 @@ class Counted:
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def __call__(self, memory: PairMemory, name: str) -> Pair[Image]:
+    def __call__(self, cache: PairCache, name: str) -> Pair[Image]:
         def read() -> Pair[Image]:
             self.read.append(name)
             return Pair(gray(0), gray(1))
 
-        return memory.get(name, read)
+        return cache.get(name, read)
 
 
 def test_the_least_recently_used_pair_goes_first() -> None:
-    memory, get = PairMemory(600), Counted()  # two pairs
+    cache, get = PairCache(600), Counted()  # two pairs
     for name in "ababacab":
-        get(memory, name)
+        get(cache, name)
     assert "".join(get.read) == "abcb"
-    assert get(memory, "b") is get(memory, "b")
+    assert get(cache, "b") is get(cache, "b")
     with pytest.raises(ValueError, match="read-only"):
-        get(memory, "b").rgb[:] = 0
+        get(cache, "b").rgb[:] = 0
 
 
 def test_what_exceeds_the_budget_alone_is_not_kept_and_another_process_starts_empty() -> None:
-    memory, get = PairMemory(100), Counted()
+    cache, get = PairCache(100), Counted()
     for name in "aa":
-        get(memory, name)
+        get(cache, name)
     assert "".join(get.read) == "aa"
-    memory = PairMemory(600)
-    get(memory, "c")
-    get(pickle.loads(pickle.dumps(memory)), "c")
+    cache = PairCache(600)
+    get(cache, "c")
+    get(pickle.loads(pickle.dumps(cache)), "c")
     assert "".join(get.read) == "aacc"
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.datasets.benchmarks import UNUSABLE
-from mmdistill.toolkit.datasets.validation import (
+from mmdistill.toolkit.datasets.checks import (
     FEWER_IMAGES,
     MORE_IMAGES,
     NO_ATTRIBUTES,
     NOT_POSITIVE,
     OTHER_SIZE,
     UNEQUAL_IMAGES,
-    Checked,
+    CheckReport,
     check_benchmark,
 )
 from mmdistill.toolkit.images import write_image
@@ -35,10 +35,10 @@ def car(tmp_path: Path) -> Path:
     return folder
 
 
-def check(car: Path, **options: bool) -> tuple[Checked, list[str]]:
+def check(car: Path, **options: bool) -> tuple[CheckReport, list[str]]:
     checked = check_benchmark("rgbt210", car.parent, **options)
     assert checked.coverage is not None
-    assert checked.coverage.line.startswith(f"rgbt210: {checked.usable} of 210 sequences")
+    assert checked.coverage.summary.startswith(f"rgbt210: {checked.usable} of 210 sequences")
     return checked, [line for line in checked.data_issues.lines() if line != NO_ATTRIBUTES]
 
 

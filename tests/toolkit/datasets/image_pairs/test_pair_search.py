@@ -47,6 +47,7 @@ LAYOUTS = {
     "DroneVehicle": ["train/trainimg/1.jpg train/trainimgr/1.jpg"],
     "DJI": ["DJI_0001_W.JPG DJI_0001_T.JPG"],
     "Freiburg": ["day/fl_rgb/fl_rgb_15.png day/fl_ir_aligned/fl_ir_aligned_15.png"],
+    "British spelling": ["colour/1.jpg infrared/1.jpg"],
     "glued": ["rgbImages/1.jpg thermalimages/1.jpg"],
     "sizes": ["visible_1920x1080/1.jpg thermal_640x512/1.jpg"],
     "one side plain": ["img/1.png img_ir/1.png"],
@@ -95,16 +96,16 @@ def test_labels_and_the_like_are_passed_over(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/1.png", "tir/1.png", "labels/1.png", "depth/a/1.png", "tir_mask/1.png", "other/1.png")
     pairs = open_pairs(tmp_path)
     assert found(pairs) == ["rgb/1.png tir/1.png"]
-    assert [Path(line.split(":")[0]).name for line in pairs.passed_over] == ["depth", "labels", "other", "tir_mask"]
+    assert [Path(line.split(":")[0]).name for line in pairs.skipped] == ["depth", "labels", "other", "tir_mask"]
 
 
 def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "1_rgb.png", "1_ir.png", "2_ir.png", "1_fused.png", "2_fused.png")
     pairs = open_pairs(tmp_path, on_broken="skip")
     assert found(pairs) == ["1_rgb.png 1_ir.png"]
-    assert pairs.passed_over == [f"{tmp_path}: 2 images"]
+    assert pairs.skipped == [f"{tmp_path}: 2 images"]
     assert len(pairs.problems) == 1
-    assert "2_ir.png: has no partner" in pairs.problems[0]
+    assert "2_ir.png: expected an RGB image of the same name" in pairs.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,9 @@ def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
         ("rgb/1.png color/1.png tir/1.png", ["color (1), rgb (1)", "tir (1)"]),
         ("1.png 1.jpg 1_ir.png", ["1.jpg, 1.png", "1_ir.png"]),
         ("rgb/1.png rgb/1.jpg tir/1.png", ["1.jpg", "1.png"]),
-        ("rgb/1.png nir/1.png", ["rgb: its TIR partner", "--rgb DIR --tir DIR", "thermal"]),
-        ("visible_car/1.png infrared_dog/1.png", ["visible_car: its TIR partner"]),
-        ("visible_train/1.png infrared_val/1.png", ["visible_train: its TIR partner"]),
+        ("rgb/1.png nir/1.png", ["rgb: expected the TIR folder", "--rgb DIR --tir DIR", "thermal"]),
+        ("visible_car/1.png infrared_dog/1.png", ["visible_car: expected the TIR folder"]),
+        ("visible_train/1.png infrared_val/1.png", ["visible_train: expected the TIR folder"]),
         ("rgb/car1.png rgb/car2.png tir/dog1.png tir/dog2.png", ["car1.png, car2.png", "dog1.png, dog2.png"]),
         ("left/1.png right/1.png", ["left (1), right (1)", "rgb", "tir", "--rgb DIR --tir DIR"]),
         ("notes.txt", ["expected images"]),
@@ -166,7 +167,10 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
         ({"rgb": a, "tir": tmp_path / "c"}, "--tir: expected a folder of images, there is no folder .*c"),
         ({"rgb": a, "tir": b, "root": tmp_path}, "--rgb, --tir: are given in place of"),
         ({"rgb": a, "tir": b, "side_by_side": True}, "in place of --side-by-side"),
-        ({"rgb": a, "tir": b}, r"a and .*b: none of 1 RGB images \(1\.png\).* 1 TIR images \(2\.png\)"),
+        (
+            {"rgb": a, "tir": b},
+            r"a and .*b: expected pairs of one name, got 1 RGB images \(1\.png\).* 1 TIR images \(2\.png\)",
+        ),
         ({}, "none is given"),
     ):
         with pytest.raises(DataError, match=said):
@@ -230,7 +234,7 @@ def test_a_folder_of_one_modality_is_refused_by_its_name(tmp_path: Path, given: 
     for folder in ("data/rgb/train", "data/tir/train", "other/rgb_alone"):
         side_by_side(tmp_path / folder)
     root = next(path for path in (tmp_path / "data" / given, tmp_path / "other" / given) if path.is_dir())
-    with pytest.raises(DataError, match=f"{given}: is {side} alone") as error:
+    with pytest.raises(DataError, match=f"{given}: has {side} images only") as error:
         open_pairs(root)
     if given != "rgb_alone":
         assert str(error.value).endswith(f"give {tmp_path / 'data'}")
@@ -248,7 +252,7 @@ def test_stray_entries_links_in_circles_and_pipes(tmp_path: Path) -> None:
     assert found(pairs) == ["rgb/1.png tir/1.png"]
     assert len(pairs.problems) == 3
     assert sum("no regular file" in problem for problem in pairs.problems) == 2
-    assert sorted(path.name for path in pairs.stray) == ["._1.png", "@eaDir", "Thumbs.db", "__MACOSX"]
+    assert sorted(path.name for path in pairs.ignored) == ["._1.png", "@eaDir", "Thumbs.db", "__MACOSX"]
 
 
 def test_names_that_a_terminal_acts_on(tmp_path: Path) -> None:
