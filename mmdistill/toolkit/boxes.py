@@ -28,12 +28,6 @@ def from_center(center: ArrayLike, size: ArrayLike) -> Array:
     return np.concatenate([center - size / 2, size], axis=-1)
 
 
-def from_corners(corners: ArrayLike) -> Array:
-    """Return boxes ``(..., 4)`` of corners ``(..., 4)`` given as x1 y1 x2 y2."""
-    corners = np.asarray(corners, dtype=np.float64)
-    return np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)
-
-
 def is_valid(boxes: ArrayLike) -> NDArray[np.bool_]:
     """Return for boxes ``(..., 4)`` whether each is finite and has an area, ``(...)``."""
     boxes = np.asarray(boxes, dtype=np.float64)
@@ -71,6 +65,12 @@ def enclosing_boxes(polygons: ArrayLike) -> Array:
     points = points.reshape(len(points), -1, 2)
     low, high = points.min(axis=1), points.max(axis=1)
     return np.concatenate([low, high - low], axis=-1)
+
+
+def from_corners(corners: ArrayLike) -> Array:
+    """Return boxes ``(..., 4)`` of corners ``(..., 4)`` given as x1 y1 x2 y2."""
+    corners = np.asarray(corners, dtype=np.float64)
+    return np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)
 
 
 def check_initial_box(box: ArrayLike, width: int, height: int, *, where: str) -> Array:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmdistill.toolkit.boxes import Array, centers, intersection_over_union, is_valid
+from mmdistill.toolkit.boxes import Array, centers, intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.coverage import Coverage
 from mmdistill.toolkit.evaluation.protocols import Rule
@@ -245,7 +245,7 @@ def _labeled(truth: Boxes, rule: Rule) -> Boxes:
     """Blank out the boxes that the rule takes for no label."""
     if rule.invalid_truth != "left_out":
         return truth
-    return np.where(is_valid(truth)[..., None], truth, np.nan)
+    return np.where((truth[..., 2:] > 0).all(axis=-1, keepdims=True), truth, np.nan)
 
 
 def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
@@ -259,7 +259,7 @@ def as_counted(predicted: Boxes, truth: Boxes, rule: Rule) -> Boxes:
     boxes = predicted.copy()
     if rule.first_frame == "truth" and _finite(truth[0]):
         boxes[0] = truth[0]
-    usable = is_valid(boxes)
+    usable = _finite(boxes) & (boxes[:, 2:] > 0).all(axis=1)
     latest = np.maximum.accumulate(np.where(usable, np.arange(len(boxes)), 0))
     boxes = np.where(usable[latest, None], boxes[latest], np.nan)
     return np.floor(boxes + 0.5) if rule.round_predictions else boxes

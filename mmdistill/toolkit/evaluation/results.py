@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.toolkit.box_files import read_result_rows, to_boxes
-from mmdistill.toolkit.boxes import is_valid
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.evaluation.mat_files import read_mat_rows
 from mmdistill.toolkit.image_files import is_ignored
@@ -315,10 +314,15 @@ def _read(path: Path, frames: int, labeled: NDArray[np.bool_] | None, data_issue
     if len(boxes) != frames and written.sum() == frames and not codes:
         data_issues.add(EMPTY_LINES, path.name)
         boxes = boxes[written]
-    unusable = int((~is_valid(boxes)).sum()) - len(codes)
+    unusable = int((~usable(boxes)).sum()) - len(codes)
     if unusable:
         data_issues.add(UNUSABLE, f"{path.name}: {unusable:,} of {len(boxes):,}")
     return fit_length(boxes, frames, where=path, labeled=labeled, data_issues=data_issues)
+
+
+def usable(boxes: Boxes) -> NDArray[np.bool_]:
+    """Whether each of boxes ``(T, 4)`` is finite and has an area."""
+    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
 
 
 def _alike(name: str) -> str:

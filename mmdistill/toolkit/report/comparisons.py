@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdistill.toolkit.boxes import Array, intersection_over_union, is_valid
+from mmdistill.toolkit.boxes import Array, intersection_over_union
 from mmdistill.toolkit.report.contents import Contents
 from mmdistill.toolkit.sequence import Boxes
 
@@ -44,8 +44,9 @@ def overlaps(boxes: Boxes, truths: Sequence[Boxes]) -> Array:
         boxes: ``(T, 4)``, pixels.
         truths: each ``(T, 4)``.
     """
+    valid = [np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1) for truth in truths]
     found = [np.nan_to_num(intersection_over_union(boxes, truth)) for truth in truths]
-    labeled = [np.where(is_valid(truth), iou, np.nan) for truth, iou in zip(truths, found, strict=True)]
+    labeled = [np.where(usable, iou, np.nan) for usable, iou in zip(valid, found, strict=True)]
     return np.asarray(np.fmax.reduce(labeled))
 
 
