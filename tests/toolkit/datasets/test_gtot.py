@@ -1,4 +1,4 @@
-"""GTOT's layout."""
+"""The layout of GTOT."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_gtots_eight_columns_without_names(tmp_path: Path) -> None:
         ("OCC\na\t1\t0\n", "expected a name for each of 2 columns of flags, got 1"),
     ],
 )
-def test_a_damaged_table_of_attributes_is_said(tmp_path: Path, table: str, problem: str) -> None:
+def test_a_malformed_table_of_attributes_is_a_data_issue(tmp_path: Path, table: str, problem: str) -> None:
     root = gtot(tmp_path, ["a", "b"])
     write(root / "sequencesAttr.txt", table)
     found = open_benchmark("gtot", root, images=False)

@@ -1,4 +1,4 @@
-"""LasHeR's layout and its parts."""
+"""The layout of LasHeR and its splits."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_lasher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path / "AttriSeqsTxt" / f"{name}.txt", ",".join(flags) + "\n")
     write(tmp_path / "AttriSeqsTxt" / "man 10.txt", "0,1")
     monkeypatch.chdir(root)
-    for place in (tmp_path, root, Path()):
-        benchmark = open_benchmark("lasher", place, partial=True)
+    for start in (tmp_path, root, Path()):
+        benchmark = open_benchmark("lasher", start, partial=True)
         assert names(benchmark) == NAMES
         assert len(benchmark.sequences[0].truths) == 1
         assert [gray(benchmark, "man 2", index) for index in (0, 1)] == [(0, 5), (20, 25)]
@@ -155,7 +155,7 @@ def check_splits(root: Path, test: Names, train: Names) -> None:
 
 
 @pytest.mark.parametrize("make", PLACES)
-def test_the_parts_are_those_of_the_official_list_wherever_the_files_lie(
+def test_the_official_list_defines_the_split_in_any_folder(
     make: Callable[[Path, Names, Names], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test, train = TEST[:4], TRAIN[:7]
@@ -220,12 +220,12 @@ def test_the_copys_own_list_never_makes_the_test_split(tmp_path: Path) -> None:
     write(tmp_path / "testingsetList.txt", "\n".join((*TEST[:-1], TRAIN[0], TRAIN[0])))
     found = opened(tmp_path)
     assert sorted(names(found)) == sorted(TEST)
-    said = "\n".join(found.data_issues.lines())
-    assert f"{OTHER_LIST}: 2\n" in said
-    assert f"testingsetList.txt: {TRAIN[0]}" in said
+    messages = "\n".join(found.data_issues.lines())
+    assert f"{OTHER_LIST}: 2\n" in messages
+    assert f"testingsetList.txt: {TRAIN[0]}" in messages
 
 
-def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
+def test_other_files_and_folders_are_skipped_and_listed(tmp_path: Path) -> None:
     files(tmp_path / "annos", TEST)
     write(tmp_path / "annos" / "Attributes_order.txt", "NO, PO, TO, HO\n")
     write(tmp_path / "annos" / "train_sequence.txt", "\n".join(TRAIN[:4]))
@@ -244,7 +244,7 @@ def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_sequence_that_is_there_twice(tmp_path: Path) -> None:
+def test_two_sequences_of_one_name(tmp_path: Path) -> None:
     folders(tmp_path / "testingset", TEST)
     folders(tmp_path / "trainingset", TEST[:1])
     with pytest.raises(DataError, match=rf"sequence {TEST[0]} is there twice, in .*testingset.* and .*trainingset"):
@@ -272,7 +272,7 @@ def test_images_and_annotations_in_folders_apart(tmp_path: Path) -> None:
     folder=st.sampled_from(["annos", "testingset", "trainingset"]),
     listed=st.booleans(),
 )
-def test_the_splits_part_any_copy_that_has_an_official_name(
+def test_splits_are_disjoint_and_complete_with_an_official_name(
     tmp_path_factory: pytest.TempPathFactory, here: set[int], others: list[str], folder: str, listed: bool
 ) -> None:
     root = tmp_path_factory.mktemp("copy")

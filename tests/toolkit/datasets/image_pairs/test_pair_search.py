@@ -1,4 +1,4 @@
-"""Where pairs are found, by the names of folders and files; most files are empty, for names alone decide."""
+"""Searching for pairs by names of folders and files; most files are empty, because only names count."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def test_names_are_the_paths_without_the_modality(tmp_path: Path) -> None:
     ]
 
 
-def test_labels_and_the_like_are_passed_over(tmp_path: Path) -> None:
+def test_label_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/1.png", "tir/1.png", "labels/1.png", "depth/a/1.png", "tir_mask/1.png", "other/1.png")
     pairs = open_pairs(tmp_path)
     assert found(pairs) == ["rgb/1.png tir/1.png"]
     assert [Path(line.split(":")[0]).name for line in pairs.skipped] == ["depth", "labels", "other", "tir_mask"]
 
 
-def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
+def test_images_without_a_modality_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "1_rgb.png", "1_ir.png", "2_ir.png", "1_fused.png", "2_fused.png")
     pairs = open_pairs(tmp_path, on_broken="skip")
     assert found(pairs) == ["1_rgb.png 1_ir.png"]
@@ -125,9 +125,7 @@ def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("on_broken", ["stop", "skip"])
-def test_what_can_mean_several_pairs_or_none_is_refused(
-    tmp_path: Path, files: str, facts: list[str], on_broken: str
-) -> None:
+def test_ambiguous_folders_are_refused(tmp_path: Path, files: str, facts: list[str], on_broken: str) -> None:
     touch(tmp_path, *files.split())
     with pytest.raises(DataError) as error:
         open_pairs(tmp_path, on_broken=on_broken)  # type: ignore[arg-type]
@@ -159,7 +157,7 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     a, b = tmp_path / "a", tmp_path / "b"
     (tmp_path / "link").symlink_to(a)
-    for arguments, said in (
+    for arguments, message in (
         ({"rgb": a}, "--tir: expected a folder"),
         ({"tir": a}, "--rgb: expected a folder"),
         ({"rgb": a, "tir": a}, "--tir: expected another folder"),
@@ -173,7 +171,7 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
         ),
         ({}, "none is given"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             open_pairs(**arguments)
     (tmp_path / "rgb").symlink_to(a)
     (tmp_path / "tir").symlink_to(a)
@@ -202,16 +200,16 @@ def test_images_side_by_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "said"), [(3, 3, "the right half of 0.png has color"), (1, 1, "the left halves are as gray")]
+    ("left", "right", "message"), [(3, 3, "the right half of 0.png has color"), (1, 1, "the left halves are as gray")]
 )
-def test_images_of_one_modality_are_never_halved(tmp_path: Path, left: int, right: int, said: str) -> None:
+def test_images_of_one_modality_are_never_halved(tmp_path: Path, left: int, right: int, message: str) -> None:
     side_by_side(tmp_path, left=left, right=right)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_pairs(tmp_path)
     assert len(open_pairs(tmp_path, side_by_side=True)) == 3
 
 
-def test_what_is_not_side_by_side_among_others_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_an_image_not_side_by_side_among_others_is_refused(tmp_path: Path) -> None:
     side_by_side(tmp_path, 20)
     color = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8)
     write_image(tmp_path / "19.png", color)  # not among those examined
@@ -240,7 +238,7 @@ def test_a_folder_of_one_modality_is_refused_by_its_name(tmp_path: Path, given: 
         assert str(error.value).endswith(f"give {tmp_path / 'data'}")
 
 
-def test_stray_entries_links_in_circles_and_pipes(tmp_path: Path) -> None:
+def test_ignored_entries_circular_links_and_pipes(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/1.png", "tir/1.png", "rgb/2.png", "rgb/Thumbs.db", "rgb/.hidden.png", "rgb/notes.md")
     touch(tmp_path, "__MACOSX/rgb/._1.png", "__MACOSX/tir/._1.png", "@eaDir/rgb/1.png", "rgb/._1.png")
     (tmp_path / "rgb" / "circle").symlink_to(tmp_path)
@@ -255,7 +253,7 @@ def test_stray_entries_links_in_circles_and_pipes(tmp_path: Path) -> None:
     assert sorted(path.name for path in pairs.ignored) == ["._1.png", "@eaDir", "Thumbs.db", "__MACOSX"]
 
 
-def test_names_that_a_terminal_acts_on(tmp_path: Path) -> None:
+def test_names_with_terminal_escapes(tmp_path: Path) -> None:
     name = os.fsdecode(b"\x1b[31m\xff.png")
     touch(tmp_path, f"rgb/{name}", f"tir/{name}", f"rgb/a{name}")
     pairs = open_pairs(tmp_path, on_broken="skip")
@@ -312,7 +310,7 @@ FILES = st.builds(
 
 @settings(max_examples=40)
 @given(files=st.sets(FILES, min_size=1, max_size=8))
-def test_whatever_lies_there_no_file_is_in_two_pairs(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
+def test_no_file_is_in_two_pairs(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
     root = touch(tmp_path_factory.mktemp("pairs"), *files)
     try:
         pairs = open_pairs(root, on_broken="skip")

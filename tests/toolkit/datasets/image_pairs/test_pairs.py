@@ -18,10 +18,10 @@ def gray(value: int, width: int = 8, height: int = 6) -> Image:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def write_pairs(root: Path, rgb: list[int], tir: list[int], places: tuple[str, str] = ("rgb", "tir")) -> Path:
-    for place, numbers, offset in zip(places, (rgb, tir), (0, 100), strict=True):
+def write_pairs(root: Path, rgb: list[int], tir: list[int], subfolders: tuple[str, str] = ("rgb", "tir")) -> Path:
+    for subfolder, numbers, offset in zip(subfolders, (rgb, tir), (0, 100), strict=True):
         for number in numbers:
-            write_image(root / place / f"{number}.png", gray(number + offset))
+            write_image(root / subfolder / f"{number}.png", gray(number + offset))
     return root
 
 
@@ -29,15 +29,15 @@ def values(pairs: Pairs) -> list[tuple[int, int]]:
     return [(int(rgb[0, 0, 0]), int(tir[0, 0, 0])) for rgb, tir in map(pairs.pair, range(len(pairs)))]
 
 
-@pytest.mark.parametrize("places", [("rgb", "tir"), ("visible", "lwir")])
-def test_pairs_of_the_same_name(tmp_path: Path, places: tuple[str, str]) -> None:
-    pairs = open_pairs(write_pairs(tmp_path, [10, 9, 1], [1, 9, 10], places))
+@pytest.mark.parametrize("subfolders", [("rgb", "tir"), ("visible", "lwir")])
+def test_pairs_of_the_same_name(tmp_path: Path, subfolders: tuple[str, str]) -> None:
+    pairs = open_pairs(write_pairs(tmp_path, [10, 9, 1], [1, 9, 10], subfolders))
     assert len(pairs) == 3
     assert pairs.names == ["1.png", "9.png", "10.png"]
     assert values(pairs) == [(1, 101), (9, 109), (10, 110)]
 
 
-def test_any_name_will_do(tmp_path: Path) -> None:
+def test_unusual_names(tmp_path: Path) -> None:
     names = ["it's `odd`.png", "Ü 2.png", "ü 10.PNG", "FLIR_00002 (1).jpg"]
     for side in ("visible", "infrared"):
         for name in names:
@@ -50,8 +50,8 @@ def test_any_name_will_do(tmp_path: Path) -> None:
 
 
 def test_the_tree_of_kaist(tmp_path: Path) -> None:
-    for place, numbers in (("set00/V000", [1, 2]), ("set00/V010", [3]), ("set00/V002", [4]), ("set10/V000", [5])):
-        write_pairs(tmp_path / place, numbers, numbers, ("visible", "lwir"))
+    for subfolder, numbers in (("set00/V000", [1, 2]), ("set00/V010", [3]), ("set00/V002", [4]), ("set10/V000", [5])):
+        write_pairs(tmp_path / subfolder, numbers, numbers, ("visible", "lwir"))
     pairs = open_pairs(tmp_path)
     assert pairs.names == [
         "set00/V000/1.png",
@@ -127,7 +127,7 @@ def test_pairs_named_by_times_are_in_their_order(tmp_path: Path) -> None:
     assert open_pairs(tmp_path).names == [f"{name}.png" for name in names]
 
 
-def test_an_image_smaller_than_asked_for_is_named_by_its_own_size(tmp_path: Path) -> None:
+def test_a_small_image_is_refused_with_its_own_size(tmp_path: Path) -> None:
     write_image(tmp_path / "rgb" / "1.png", gray(0, 20, 12))
     write_image(tmp_path / "tir" / "1.png", gray(0, 10, 8))
     pairs = open_pairs(tmp_path)
@@ -161,7 +161,7 @@ def test_the_least_recently_used_pair_goes_first() -> None:
         get(cache, "b").rgb[:] = 0
 
 
-def test_what_exceeds_the_budget_alone_is_not_kept_and_another_process_starts_empty() -> None:
+def test_a_pair_larger_than_the_cache_is_not_kept_and_another_process_starts_empty() -> None:
     cache, get = PairCache(100), Counted()
     for name in "aa":
         get(cache, name)
@@ -172,7 +172,7 @@ def test_what_exceeds_the_budget_alone_is_not_kept_and_another_process_starts_em
     assert "".join(get.read) == "aacc"
 
 
-def test_slices_share_what_is_kept(tmp_path: Path) -> None:
+def test_slices_share_the_cache(tmp_path: Path) -> None:
     pairs = open_pairs(write_pairs(tmp_path, [1, 2], [1, 2]))
     assert pairs.pair(1) is pairs[1:].pair(0)
     assert pickle.loads(pickle.dumps(pairs)).pair(1).rgb[0, 0, 0] == 2

@@ -1,14 +1,23 @@
-"""What holds of every benchmark that is opened."""
+"""Opening any benchmark, and the number of file-system calls it takes."""
 
 from __future__ import annotations
 
+import builtins
+import io
+import os
 import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from benchmark_copies import NAMES, boxes, gtot, lines, names, rgbt234, write
 
+from mmdistill.reference.training.data_sources import training_sequences
+from mmdistill.reference.training.sampler import Sampler
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets import BenchmarkSequence, open_benchmark
 from mmdistill.toolkit.datasets.benchmarks import OTHER_TEXTS
@@ -20,15 +29,15 @@ def test_annotations_alone(tmp_path: Path, name: str) -> None:
         write(tmp_path / "annos" / f"{sequence}.txt", lines(boxes(), ","))
     write(tmp_path / "annos" / "SequencesName.txt", "a\nb\n")
     write(tmp_path / "annos" / "train_sequence.txt", "a\nb\n")
-    for place in (tmp_path, tmp_path / "annos"):
-        benchmark = open_benchmark(name, place, images=False)  # type: ignore[arg-type]
+    for start in (tmp_path, tmp_path / "annos"):
+        benchmark = open_benchmark(name, start, images=False)  # type: ignore[arg-type]
         assert names(benchmark) == NAMES
         assert benchmark.folder == tmp_path / "annos"
         np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes()])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_notes_beside_annotations_are_told_from_damaged_annotations(tmp_path: Path, encoding: str) -> None:
+def test_notes_are_skipped_and_damaged_annotations_refused(tmp_path: Path, encoding: str) -> None:
     notes = {
         "train_sequence": "car\nman 2\n",
         "Attributes_order": "NO, PO, TO, HO",
@@ -69,3 +78,64 @@ def test_a_sequence_can_be_sent_to_another_process(tmp_path: Path) -> None:
     assert isinstance(again, BenchmarkSequence)
     np.testing.assert_array_equal(again.boxes, sequence.boxes)
     np.testing.assert_array_equal(again.frame(2).tir, sequence.frame(2).tir)
+
+
+SEQUENCES = 3
+
+
+def lasher(root: Path, frames: int) -> str:
+    for number in range(SEQUENCES):
+        folder = root / "trainingset" / f"sequence{number}"
+        for side in ("visible", "infrared"):
+            (folder / side).mkdir(parents=True)
+            for frame in range(frames):
+                (folder / side / f"{side[0]}{frame:06d}.jpg").touch()
+            (folder / f"{side}.txt").write_text("10,20,30,40\n" * frames)
+        (folder / "init.txt").write_text("10,20,30,40\n")
+    return f"lasher:{root}"
+
+
+def folders(root: Path, frames: int) -> str:
+    for number in range(SEQUENCES):
+        for side in ("rgb", "tir"):
+            (root / f"sequence{number}" / side).mkdir(parents=True)
+            for frame in range(frames):
+                (root / f"sequence{number}" / side / f"{frame}.jpg").touch()
+        (root / f"sequence{number}" / "groundtruth.txt").write_text("10,20,30,40\n" * frames)
+    return str(root)
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the calls that look at files."""
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted_call(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return call(*arguments, **options)
+
+        return counted_call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stat", "lstat", "listdir", "scandir", "open", "readlink"):
+            patch.setattr(os, name, counting(name, getattr(os, name)))
+        for module in (builtins, io):
+            patch.setattr(module, "open", counting("open", io.open))
+        yield counts
+
+
+@pytest.mark.parametrize("make", [lasher, folders])
+def test_opening_accesses_no_frame(make: Callable[[Path, int], str], tmp_path: Path) -> None:
+    found = []
+    for frames in (10, 1000):
+        data = make(tmp_path / str(frames), frames)
+        with counted() as counts:
+            sequences = training_sequences(data, count=1, seed=0)
+            Sampler(sequences, 288, 5.0)
+        assert [len(each) for each in sequences] == [frames] * SEQUENCES
+        found.append(counts)
+    assert found[0] == found[1]
+    assert found[0]["open"] >= SEQUENCES  # the counters count
+    assert found[0]["stat"] >= SEQUENCES
+    assert found[0].total() <= 30 * SEQUENCES + 40
