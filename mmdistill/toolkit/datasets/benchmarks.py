@@ -165,7 +165,7 @@ def open_usable(
     data_issues.extend(benchmark.data_issues)
     if not benchmark.sequences:
         raise DataError(
-            f"{benchmark.folder}: none of {len(benchmark.files)} sequences can be used; evaluate --check lists why"
+            f"{benchmark.folder}: none of {len(benchmark.files)} sequences can be used; `mmdistill check` lists why"
         )
     return benchmark
 
