@@ -107,7 +107,7 @@ def adapt_tir(
     data_issues = DataIssues()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", data_issues=data_issues)
     opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-    opened.note_left_out(data_issues)
+    opened.report_skipped(data_issues)
     if DistributedContext.current().first:
         warn_of_data_issues(data_issues)
     training_pairs = opened[: -num_test_pairs or None]

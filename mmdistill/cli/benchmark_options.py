@@ -89,7 +89,7 @@ class BenchmarkOptions:
             return synthetic_sequences(self.count, seed=self.seed), Coverage(self.title, self.count)
         assert folder is not None
         options: dict[str, Any] = {"modality": self.modality, "split": self.split}
-        options |= {"attribute_names": self.attribute_names, "unusable": self.on_invalid, "partial": self.partial}
+        options |= {"attribute_names": self.attribute_names, "on_invalid": self.on_invalid, "partial": self.partial}
         opened = open_usable(self.benchmark, folder, data_issues, images=images, **options)
         return opened.sequences, opened.coverage
 
@@ -107,7 +107,7 @@ class BenchmarkOptions:
             DataError: Result files are missing and ``partial`` is not set, or all are missing.
         """
         names = [each.name for each in sequences]
-        available = frozenset(sequences_with_results(results, names, coverage.others))
+        available = frozenset(sequences_with_results(results, names, coverage.outside_split))
         missing = tuple(name for name in names if name not in available)
         if missing and not (self.partial and available):
             remedy = "; with --partial the others are scored" if available else ""

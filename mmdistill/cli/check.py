@@ -9,8 +9,7 @@ from mmdistill.cli.arguments import ArgumentError, check_pair_folders, check_spl
 from mmdistill.cli.benchmark_options import print_data_issues
 from mmdistill.toolkit.data_issues import DataError, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Split
-from mmdistill.toolkit.datasets.image_pairs.validation import check_pairs
-from mmdistill.toolkit.datasets.validation import Checked, check_benchmark
+from mmdistill.toolkit.datasets.checks import CheckReport, check_benchmark, check_pairs
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 
 
@@ -87,13 +86,13 @@ def check(
     _print(checked, folder, "sequences")
     coverage = checked.coverage
     if coverage is not None and coverage.split and not (partial or coverage.matches_split):
-        raise DataError(f"{folder}: {coverage.line}; with --partial a part of the split is accepted")
+        raise DataError(f"{folder}: {coverage.summary}; with --partial a part of the split is accepted")
 
 
-def _print(checked: Checked, folder: Path | str, kind: str) -> None:
+def _print(checked: CheckReport, folder: Path | str, kind: str) -> None:
     """Print the result of a check; raise DataError if there are invalid sequences or pairs."""
     if checked.coverage is not None:
-        print(checked.coverage.line)
+        print(checked.coverage.summary)
     print_data_issues(checked.data_issues, limit=None)
     print(f"{printable(folder)}: {checked.usable:,} of {checked.sequences:,} {kind} can be used")
     if checked.usable < checked.sequences:

@@ -67,7 +67,7 @@ def compose(
     else:
         check_pair_folders("--pairs", pairs, rgb, tir)
         opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        opened.note_left_out(data_issues := DataIssues())
+        opened.report_skipped(data_issues := DataIssues())
         warn_of_data_issues(data_issues)
         sequences = composed_sequences(
             opened, slice(-last if last else None, None), count=count, seed=seed, length=length

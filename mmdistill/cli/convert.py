@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from mmdistill.cli.arguments import ArgumentError
-from mmdistill.toolkit.data_issues import DataError, printable, some
+from mmdistill.toolkit.data_issues import DataError, join_names, printable
 
 if TYPE_CHECKING:
     from mmdistill.reference.importing.state import State
@@ -70,7 +70,7 @@ def convert(
     print(f"{printable(checkpoint)}: {summary}")
     if state.foreign:
         packages = {name.partition(".")[0] for name in state.foreign}
-        print(f"not run: {len(state.foreign)} classes and functions of {some(packages, limit=8)}")
+        print(f"not run: {len(state.foreign)} classes and functions of {join_names(packages, limit=8)}")
     print(printable(out))
 
 

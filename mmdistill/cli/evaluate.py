@@ -98,7 +98,7 @@ def evaluate(
     sequences, coverage = options.open("--root", root, data_issues, images=True)
     with lock_folder(out):
         claim(out, weights, options.title)
-        print(coverage.line)
+        print(coverage.summary)
         save_cost(out / COST_FILE, read_cost(weights))
         boxes = run_benchmark(run, sequences, out / RESULTS, how=setup, progress=not quiet)
     report_speed(out, list(boxes))

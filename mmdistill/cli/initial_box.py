@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.widgets import RectangleSelector
 
 from mmdistill.toolkit.box_files import read_boxes
-from mmdistill.toolkit.boxes import Array, check_initial
+from mmdistill.toolkit.boxes import Array, check_initial_box, is_valid
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import FramePair, Image
 
@@ -37,13 +37,13 @@ def initial_box(init: str | None, frame: FramePair, select: Selector | None = No
     """
     height, width = next(image.shape[:2] for image in frame if image is not None)
     if init is not None:
-        return check_initial(_parse_box(init), width, height, where="--init")
+        return check_initial_box(_parse_box(init), width, height, where="--init")
     # Both side by side, because a target may be visible in only one of them.
     drawn = (select or select_with_mouse)(np.concatenate([image for image in frame if image is not None], axis=1))
-    if drawn[2:].min() <= 0:
+    if not is_valid(drawn):
         raise DataError("--init: no box was drawn; run again, or give x,y,w,h")
     panel = np.floor((drawn[0] + drawn[2] / 2) / width) * width
-    return check_initial(drawn - [panel, 0, 0, 0], width, height, where="--init, as drawn")
+    return check_initial_box(drawn - [panel, 0, 0, 0], width, height, where="--init, as drawn")
 
 
 def _parse_box(init: str) -> Array:

@@ -121,10 +121,10 @@ def report(
             modality=modality,
             split=split,
             attribute_names=attribute_names,
-            unusable=on_invalid,
+            on_invalid=on_invalid,
             partial=partial,
         )
-        contents = collect_raw(named, truths, rule, costs, data_issues, coverage.others)
+        contents = collect_raw(named, truths, rule, costs, data_issues, coverage.outside_split)
         _print_coverage(coverage, contents, data_issues, partial)
     elif benchmark is not None:
         raise ArgumentError("--annotations: expected the folder of the ground truth, or --root with images as well")
@@ -146,11 +146,11 @@ def _print_coverage(coverage: Coverage, contents: Contents, data_issues: DataIss
     without = tuple(dict.fromkeys(name for each in contents.trackers for name in each.missing))
     coverage = replace(coverage, used=len(contents.sequences), without_result=without)
     if coverage.split and without and not partial:
-        raise DataError(f"report: {coverage.line}; with --partial the others are compared")
-    if coverage.official is not None:
-        print(coverage.line)
+        raise DataError(f"report: {coverage.summary}; with --partial the others are compared")
+    if coverage.official_count is not None:
+        print(coverage.summary)
         if not coverage.complete:
-            data_issues.add(coverage.line)
+            data_issues.add(coverage.summary)
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:

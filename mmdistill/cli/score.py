@@ -80,7 +80,7 @@ def score(
     data_issues = DataIssues()
     sequences, coverage = options.open("--annotations", annotations, data_issues, images=False)
     sequences, coverage = options.select_with_results(results, sequences, coverage)
-    print(coverage.line)
+    print(coverage.summary)
     boxes = read_benchmark_results(
         results, {each.name: ground_truth_of(each) for each in sequences}, data_issues=data_issues
     )

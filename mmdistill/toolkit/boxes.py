@@ -1,4 +1,4 @@
-"""Boxes ``x y w h`` in pixels, continuous: the arithmetic that reading, sampling and scoring share."""
+"""Box arithmetic. Boxes are ``x y w h`` in pixels: the corner of least x and y, width and height, not rounded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mmdistill.toolkit.data_issues import DataError
 Array = NDArray[np.float64]
 
 MIN_INITIAL_SIDE = 1.0
-"""Of the part of an initial box that lies inside the image, pixels."""
+"""Smallest width and height of an initial box inside the image, pixels."""
 
 MAX_INITIAL_SIDE = 4.0
-"""Of an initial box, in sides of the image. A real box may reach past the border; a typing error is far longer."""
+"""Largest width and height of an initial box, relative to the image: boxes may cross its border."""
 
 
 def centers(boxes: ArrayLike) -> Array:
@@ -23,7 +23,7 @@ def centers(boxes: ArrayLike) -> Array:
 
 
 def from_center(center: ArrayLike, size: ArrayLike) -> Array:
-    """Return boxes ``(..., 4)`` with these centers and sizes, both ``(..., 2)`` as x, y and w, h."""
+    """Return boxes ``(..., 4)`` of centers x, y and sizes w, h, each ``(..., 2)``."""
     center, size = np.asarray(center, dtype=np.float64), np.asarray(size, dtype=np.float64)
     return np.concatenate([center - size / 2, size], axis=-1)
 
@@ -35,9 +35,9 @@ def is_valid(boxes: ArrayLike) -> NDArray[np.bool_]:
 
 
 def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast, NaN boxes give NaN, empty ones 0.
+    """Return the IoU ``(...)`` of boxes ``(..., 4)``; shapes broadcast.
 
-    Boxes so large that their area is beyond what numbers hold have an IoU of 0 with others.
+    The IoU is NaN with a box of NaN, 0 with an empty box, and 0 with another box where an area overflows.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     low = np.maximum(first[..., :2], second[..., :2])
@@ -47,19 +47,19 @@ def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
         areas = [np.prod(np.maximum(boxes[..., 2:], 0), axis=-1) for boxes in (first, second)]
         union = areas[0] + areas[1] - intersection
         quotient = np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union))
-    # Rounding makes some equal boxes overlap by more than 1, which counts as above the last threshold of SR.
+    # Rounding makes the IoU of some equal boxes exceed 1, which would count as above the last threshold of SR.
     return np.asarray(np.minimum(quotient, 1.0))
 
 
-def clipped(boxes: ArrayLike, width: float, height: float) -> Array:
-    """Return the parts of boxes ``(..., 4)`` inside an image; nothing is left of one that is wholly outside."""
+def clip_boxes(boxes: ArrayLike, width: float, height: float) -> Array:
+    """Return the parts of boxes ``(..., 4)`` inside an image; a box outside the image becomes empty."""
     boxes = np.asarray(boxes, dtype=np.float64)
     low = np.clip(boxes[..., :2], 0, (width, height))
     high = np.clip(boxes[..., :2] + boxes[..., 2:], 0, (width, height))
     return np.concatenate([low, high - low], axis=-1)
 
 
-def enclosing(polygons: ArrayLike) -> Array:
+def enclosing_boxes(polygons: ArrayLike) -> Array:
     """Return the axis-aligned boxes ``(T, 4)`` around polygons ``(T, 2 * points)`` given as x1 y1 x2 y2 ..."""
     points = np.asarray(polygons, dtype=np.float64)
     points = points.reshape(len(points), -1, 2)
@@ -67,36 +67,42 @@ def enclosing(polygons: ArrayLike) -> Array:
     return np.concatenate([low, high - low], axis=-1)
 
 
-def check_initial(box: ArrayLike, width: int, height: int, *, where: str) -> Array:
-    """Return the box a tracker may start from, or say why it can't.
+def from_corners(corners: ArrayLike) -> Array:
+    """Return boxes ``(..., 4)`` of corners ``(..., 4)`` given as x1 y1 x2 y2."""
+    corners = np.asarray(corners, dtype=np.float64)
+    return np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)
+
+
+def check_initial_box(box: ArrayLike, width: int, height: int, *, where: str) -> Array:
+    """Return an initial box that a tracker can start from.
 
     Args:
         box: ``(4,)`` as ``x y w h``, pixels.
-        width: the image's width, pixels.
-        height: the image's height, pixels.
-        where: what gave the box (an argument or a file), named in the error.
+        width: width of the image, pixels.
+        height: height of the image, pixels.
+        where: the argument or file of the box, for errors.
 
     Raises:
         DataError: not four finite numbers, no area, less than a pixel inside the image, or far larger than the image.
     """
     initial = np.asarray(box, dtype=np.float64)
-    shown = ",".join(f"{value:g}" for value in initial.ravel())
+    text = ",".join(f"{value:g}" for value in initial.ravel())
     if initial.shape != (4,) or not np.isfinite(initial).all():
-        raise DataError(f"{where}: the initial box must be four finite numbers x,y,w,h; got {shown or 'nothing'}")
-    if (initial[2:] <= 0).any():
-        raise DataError(f"{where}: the initial box {shown} has no area: width and height must be above 0")
+        raise DataError(f"{where}: the initial box must be four finite numbers x,y,w,h; got {text or 'nothing'}")
+    if not is_valid(initial):
+        raise DataError(f"{where}: the initial box {text} has no area: width and height must be above 0")
     x, y, w, h = initial
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise DataError(f"{where}: the initial box {shown} lies outside the image of {width} x {height} pixels")
+        raise DataError(f"{where}: the initial box {text} lies outside the image of {width} x {height} pixels")
     if w > MAX_INITIAL_SIDE * width or h > MAX_INITIAL_SIDE * height:
         raise DataError(
-            f"{where}: the initial box {shown} is over {MAX_INITIAL_SIDE:g} times as long as the image of "
+            f"{where}: the initial box {text} is over {MAX_INITIAL_SIDE:g} times as long as the image of "
             f"{width} x {height} pixels"
         )
-    inside = clipped(initial, width, height)[2:]
+    inside = clip_boxes(initial, width, height)[2:]
     if (inside < MIN_INITIAL_SIDE).any():
         raise DataError(
-            f"{where}: of the initial box {shown} only {inside[0]:g} x {inside[1]:g} pixels lie inside the image of "
+            f"{where}: of the initial box {text} only {inside[0]:g} x {inside[1]:g} pixels lie inside the image of "
             f"{width} x {height}; expected at least {MIN_INITIAL_SIDE:g} x {MIN_INITIAL_SIDE:g}"
         )
     return initial

@@ -1,6 +1,6 @@
-"""The values that settings and options may have, stated beside them and checked once.
+"""Checks settings and command-line options against the types and ranges in their annotations.
 
-A settings dataclass states its ranges in its annotations and checks itself as it is made::
+A settings dataclass has its ranges in the annotations of its fields and calls ``check_fields``::
 
     @dataclass(frozen=True)
     class Settings:
@@ -9,7 +9,7 @@ A settings dataclass states its ranges in its annotations and checks itself as i
         def __post_init__(self) -> None:
             check_fields(self)
 
-The command line checks all options of a command by their annotations (``check_options``); errors then name the option.
+The command line calls ``check_options`` with a command's function and its arguments; errors name the option.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from typing import Annotated, Any
 from mmdistill.toolkit.data_issues import DataError
 
 MAX_QUOTED = 60
-"""Characters of a refused value that a message shows."""
+"""Longest value in an error, characters."""
 
 
 class RangeError(DataError):
-    """A setting or an option has a value that it can't have; the command line exits with status 2.
+    """A setting or an option has another type than expected, or is out of range; the command line exits with status 2.
 
     Attributes:
         name: the setting or the option.
-        expected: what it may be.
-        got: what it is.
+        expected: the allowed values, in words.
+        got: the refused value.
     """
 
     def __init__(self, name: str, expected: str, got: object) -> None:
@@ -48,13 +48,13 @@ class RangeError(DataError):
 
 @dataclass(frozen=True)
 class Range:
-    """From ``low`` to ``high``, both included; NaN and infinity are in no range.
+    """The numbers from ``low`` to ``high``, both included; never NaN or infinity.
 
     Attributes:
-        low: the smallest value.
-        high: the largest value.
-        above: whether ``low`` itself is left out.
-        step: whole numbers are multiples of this.
+        low: smallest value.
+        high: largest value.
+        above: whether ``low`` is excluded.
+        step: whole numbers must be multiples of this.
     """
 
     low: float
@@ -74,10 +74,10 @@ class Range:
 
 
 NON_EMPTY = "non-empty"
-"""Marks a tuple of any length but 0."""
+"""Annotation of a tuple that must not be empty."""
 
 LOW_TO_HIGH = "low to high"
-"""Marks a pair of numbers of which the second is not below the first."""
+"""Annotation of a pair of numbers whose second is at least the first."""
 
 Probability = Annotated[float, Range(0, 1)]
 PositiveInt = Annotated[int, Range(1, 10**9)]
@@ -85,16 +85,16 @@ NonNegativeInt = Annotated[int, Range(0, 10**9)]
 Count = Annotated[int, Range(1, 10**6)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Weight = Annotated[float, Range(0, 10**9)]
-"""Of a term of a loss."""
+"""Weight of a loss term."""
 
 _unchecked: ContextVar[bool] = ContextVar("_unchecked", default=False)
 
 
 def check_fields(settings: object) -> None:
-    """Check the fields of a settings dataclass by their annotations; called in ``__post_init__``.
+    """Check the fields of a settings dataclass by their annotations; call it in ``__post_init__``.
 
     Raises:
-        RangeError: a field is of another type, or out of its range.
+        RangeError: a field has another type or is out of range.
     """
     if _unchecked.get():
         return
@@ -103,7 +103,7 @@ def check_fields(settings: object) -> None:
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Let settings be made without a check; who makes them checks them later, by the names of their options."""
+    """Turn ``check_fields`` off; the caller checks the settings later with ``check_options``, which names options."""
     token = _unchecked.set(True)
     try:
         yield
@@ -119,7 +119,7 @@ def check_options(command: Callable[..., object], values: Mapping[str, object]) 
         values: its arguments by parameter.
 
     Raises:
-        RangeError: an option is out of its range; it is named as on the command line.
+        RangeError: an option has another type or is out of range.
     """
     hints = _hints(command)
     for parameter, value in values.items():
@@ -148,7 +148,7 @@ def _check_dataclass(kind: type[Any], value: object, where: str, join: _Join) ->
 
 
 def _check(kind: Any, value: Any, where: str, join: _Join) -> None:
-    """Check a value by its annotation; kinds that are not known here hold any value."""
+    """Check a value by its annotation; annotations of other types than below allow any value."""
     metadata: list[Any] = []
     if typing.get_origin(kind) is Annotated:
         kind, *metadata = typing.get_args(kind)

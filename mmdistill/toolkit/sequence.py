@@ -1,7 +1,4 @@
-"""What a tracking sequence is, whoever made it: a folder on disk or the synthetic composer.
-
-Keeping a sequence's frames in memory, for sources that are slower than memory and smaller than it.
-"""
+"""The tracking sequence: a protocol that datasets on disk and the synthetic composer implement."""
 
 from __future__ import annotations
 
@@ -17,21 +14,21 @@ Image = NDArray[np.uint8]
 """An image ``(H, W, 3)``, uint8, channels in RGB order; a TIR image repeats its one channel."""
 
 Boxes = NDArray[np.float64]
-"""Boxes ``(T, 4)`` as ``x y w h`` in pixels, continuous; a row of NaN where a frame has no label."""
+"""Boxes ``(T, 4)`` as ``x y w h`` in pixels, not rounded; a row of NaN where a frame has no label."""
 
 FramePair = Pair["Image | None"]
-"""One frame: its RGB and its TIR image, aligned and of equal size; None where a modality is missing."""
+"""The RGB and the TIR image of a frame, aligned and of equal size; None where a modality is missing."""
 
 
-def complete(frame: FramePair, *, where: str) -> Pair[Image]:
-    """Return both images of a frame; the one that is there stands in for a missing one.
+def fill_missing_modality(frame: FramePair, *, where: str) -> Pair[Image]:
+    """Return both images of a frame pair; the present image replaces a missing one.
 
     Args:
         frame: aligned images, at least one.
-        where: what got the frame, named in the error.
+        where: the name of the frame, for errors.
 
     Raises:
-        DataError: neither is there, they differ in size, or one is no ``(H, W, 3)`` of uint8.
+        DataError: no image, images of different size, or an image that is not ``(H, W, 3)`` of uint8.
     """
     for modality, image in zip(Pair._fields, frame, strict=True):
         if image is not None:
@@ -55,21 +52,21 @@ def _check_image(image: Image, modality: str, where: str) -> None:
 
 
 class TrackingSequence(Protocol):
-    """A video with one target: frames that belong to both modalities, boxes and attributes."""
+    """A video with one target: frame pairs, ground truth and attributes."""
 
     @property
     def name(self) -> str:
-        """The sequence's name, unique within its benchmark; it names result files."""
+        """Name of the sequence, unique in its benchmark; result files have this name."""
         ...
 
     @property
     def boxes(self) -> Boxes:
-        """Ground truth ``(T, 4)``, ``x y w h`` in pixels; NaN where a frame is not labeled."""
+        """Ground truth ``(T, 4)``, ``x y w h`` in pixels; NaN where a frame has no label."""
         ...
 
     @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
-        """For each attribute a flag per frame ``(T,)``; empty where the source has none."""
+        """A flag per frame ``(T,)`` for each attribute; empty without attributes."""
         ...
 
     def __len__(self) -> int:
@@ -77,12 +74,12 @@ class TrackingSequence(Protocol):
         ...
 
     def frame(self, index: int) -> FramePair:
-        """Return frame ``index`` (from 0), both modalities."""
+        """Return the frame pair ``index`` (from 0)."""
         ...
 
 
 class CachedSequence:
-    """A sequence that makes or reads each frame once; use it where all frames fit into memory."""
+    """A sequence that keeps its frames in memory once they are read; all of them must fit."""
 
     def __init__(self, sequence: TrackingSequence) -> None:
         self._sequence = sequence
@@ -90,24 +87,24 @@ class CachedSequence:
 
     @property
     def name(self) -> str:
-        """The sequence's name."""
+        """Name of the sequence."""
         return self._sequence.name
 
     @property
     def boxes(self) -> Boxes:
-        """The sequence's ground truth ``(T, 4)``."""
+        """Ground truth ``(T, 4)``, ``x y w h`` in pixels."""
         return self._sequence.boxes
 
     @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
-        """The sequence's attributes."""
+        """A flag per frame ``(T,)`` for each attribute."""
         return self._sequence.attributes
 
     def __len__(self) -> int:
         return len(self._sequence)
 
     def frame(self, index: int) -> FramePair:
-        """Return frame ``index``, made or read at most once."""
+        """Return the frame pair ``index`` (from 0), read at most once."""
         if index not in self._frames:
             self._frames[index] = self._sequence.frame(index)
         return self._frames[index]

@@ -65,7 +65,7 @@ def test_d3_end_to_end(pairs: Path, start: Path, tmp_path: Path, capsys: pytest.
     assert run("D3", pairs, start, out, "--num-test-pairs", 1, "--evaluate", tmp_path / "clips") == 0
     printed = capsys.readouterr().out
     assert "center: 3 pairs used, 3 patches; 2 pairs skipped" in printed
-    assert "alone.png: has no partner of the same name" in printed
+    assert "alone.png: expected a TIR image of the same name" in printed
     assert f"{broken}: the image is cut off" in printed
     assert printed.splitlines()[-1] == str(out / "network.safetensors")
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"B1", "B2", "B3", "C1", "D3"}
@@ -146,7 +146,7 @@ def test_the_folder_of_one_modality_is_refused(
     pairs: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, "D3", pairs / "rgb", start, tmp_path / "run")
-    assert line.endswith(f"{pairs / 'rgb'}: is RGB alone, as 'rgb' says, beside 'tir'; give {pairs}")
+    assert line.endswith(f"{pairs / 'rgb'}: has RGB images only, by the name 'rgb' beside 'tir'; give {pairs}")
     (pairs / "rgb").rename(tmp_path / "frames")
     line = fails(capsys, "D3", tmp_path / "frames", start, tmp_path / "run")
     assert "the right half of 0.png has color" in line

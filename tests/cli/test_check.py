@@ -44,8 +44,8 @@ def test_pairs_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert run(*command, *options) == 1
         captured = capsys.readouterr()
         assert "files and folders that make no pair, left out: 1\n" in captured.out
-        assert f"pairs that can't be read: {2 - usable}\n" in captured.out
-        assert "I0.png: has no partner" in captured.out
+        assert f"unreadable pairs: {2 - usable}\n" in captured.out
+        assert "I0.png: expected a TIR image of the same name" in captured.out
         assert f"{lwir / 'I1.png'}: " in captured.out
         assert captured.out.endswith(f"{tmp_path}: {usable} of 3 pairs can be used\n")
         assert captured.err == f"mmdistill: {tmp_path}: {3 - usable} pairs can't be used, as listed\n"
@@ -78,7 +78,7 @@ def test_two_folders_are_checked_and_issues_listed(tmp_path: Path, capsys: pytes
         printed = capsys.readouterr().out
         assert "Data issues and how they were handled:" in printed
         assert "160 x 90 (16:9)" in printed
-        assert "02.png: has no partner" in printed
+        assert "02.png: expected an RGB image of the same name" in printed
         assert "2 of 3 pairs can be used" in printed
         assert ("labels: 1 images" in printed) == ("__MACOSX" in printed) == (where[0] == "--root")
 

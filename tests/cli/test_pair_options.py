@@ -24,7 +24,9 @@ def test_the_folder_of_one_modality_is_refused(
     else:
         where += ["--pairs", pairs / "rgb"]
     assert run(*command.split(), *where) == 1
-    assert f"{pairs / 'rgb'}: is RGB alone, as 'rgb' says, beside 'tir'; give {pairs}" in capsys.readouterr().err
+    assert (
+        f"{pairs / 'rgb'}: has RGB images only, by the name 'rgb' beside 'tir'; give {pairs}" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_missing_modality_folder(
     assert f"{clip / 'tir'}: expected a folder of images or a video file" in fails(capsys, *arguments)
     scored = ["--weights", weights, "--out", tmp_path / "scored"]
     line = fails(capsys, "evaluate", "--benchmark", "vot", "--root", clip.parent, *scored)
-    assert f"{clip / 'rgb'}: its TIR partner is missing" in line
+    assert f"{clip / 'rgb'}: expected the TIR folder beside it" in line
 
 
 def test_a_truncated_checkpoint(weights: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

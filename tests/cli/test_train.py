@@ -14,8 +14,8 @@ from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataIssues
-from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.datasets.lasher import official_test_names
+from mmdistill.toolkit.image_files import IGNORED
 from mmdistill.toolkit.images import write_image
 
 
@@ -91,7 +91,7 @@ def test_training_says_how_much_of_a_benchmark_it_has_and_what_it_passes_over(tm
     sequences = training_sequences(f"lasher:{tmp_path}", count=0, seed=0, data_issues=data_issues)
     assert [sequence.name for sequence in sequences] == ["made_1"]
     line = "lasher, train split: 1 of 979 sequences; 1 outside the split are not used"
-    assert data_issues.lines()[:3] == [line, f"{STRAY}: 1", "  __MACOSX"]
+    assert data_issues.lines()[:3] == [line, f"{IGNORED}: 1", "  __MACOSX"]
 
 
 @pytest.mark.parametrize("options", [[], ["--setting", "D3", "--pairs", "p", "--weights", "w"], ["--out", "o"]])

@@ -16,9 +16,9 @@ def test_kinds_are_counted_and_details_listed() -> None:
     assert DataIssues().lines() == []
 
 
-def test_only_so_many_details_are_shown() -> None:
+def test_the_number_of_details_is_limited() -> None:
     data_issues = DataIssues()
     for name in "abcd":
         data_issues.add("short", name)
-    assert data_issues.lines(most=2) == ["short: 4", "  a", "  b", "  and 2 more"]
-    assert data_issues.lines(most=4) == ["short: 4", "  a", "  b", "  c", "  d"]
+    assert data_issues.lines(max_details=2) == ["short: 4", "  a", "  b", "  and 2 more"]
+    assert data_issues.lines(max_details=4) == ["short: 4", "  a", "  b", "  c", "  d"]

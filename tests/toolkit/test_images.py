@@ -79,7 +79,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes | None,
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_written_sequences_are_read_again(tmp_path: Path) -> None:
     image = noise(9, 11, 3)
     write_image(tmp_path / "new" / "x.png", image)
     np.testing.assert_array_equal(read_image(tmp_path / "new" / "x.png"), image)

@@ -206,7 +206,7 @@ def test_settings_from_json_are_checked() -> None:
         from_json(NetworkSettings, '{"crop_size": 1000000}')
 
 
-def test_the_message_says_what_is_allowed() -> None:
+def test_the_message_names_the_range() -> None:
     assert str(RangeError("fps", Range(0, 5, above=True).describe(float), -1)) == (
         "fps: expected a number above 0, at most 5, got -1"
     )

@@ -30,7 +30,7 @@ from mmdistill.reference.synthetic import synthetic_sequences
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.folder_sequence import modality_folders
-from mmdistill.toolkit.sequence import Image, complete
+from mmdistill.toolkit.sequence import Image, fill_missing_modality
 from mmdistill.toolkit.video import Frames, open_frames
 
 PARTS = (".trunks.", ".extractor.")
@@ -167,7 +167,7 @@ def _crops_of(frames: Frames, size: int, count: int, seed: int) -> list[Pair[Ima
     generator = np.random.default_rng(seed)
     crops = []
     for index in np.linspace(0, len(frames) - 1, count).round().astype(int):
-        images = complete(frames.frame(int(index)), where=f"calibration frame {index + 1}")
+        images = fill_missing_modality(frames.frame(int(index)), where=f"calibration frame {index + 1}")
         extent = np.array(images.rgb.shape[1::-1])
         side = float(generator.uniform(*SIDES) * extent.min())
         geometry = crop_geometry(side / 2 + generator.random(2) * (extent - side), side, size)

@@ -27,7 +27,7 @@ from mmdistill.reference.importing.pickles import Foreign
 from mmdistill.reference.importing.torch_file import BROKEN, StoredTensor, read_torch_file
 from mmdistill.reference.importing.training_record import TrainingRecord, read_record
 from mmdistill.reference.models.weights import check_file, read_tensors
-from mmdistill.toolkit.data_issues import DataError, some
+from mmdistill.toolkit.data_issues import DataError, join_names
 
 MOST_COMPRESSED = 32
 """How many times larger than the file its arrays may be; trained weights hardly get smaller when compressed."""
@@ -147,7 +147,7 @@ def _read_torch(path: str | Path) -> State:
         raise DataError(f"{path}: expected tensors by name, at the top or under {wrappers}, got {got}")
     stored = {str(name): entry for name, entry in entries.items() if isinstance(entry, StoredTensor)}
     if others := entries.keys() - stored.keys():
-        raise DataError(f"{path}: expected tensors only, got something else under {some(map(str, others))}")
+        raise DataError(f"{path}: expected tensors only, got something else under {join_names(map(str, others))}")
     try:
         record = read_record(file.content)
     except ValueError as error:
@@ -172,7 +172,7 @@ def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _described(content: object) -> str:
     if isinstance(content, Foreign):
-        return f"an object of {some([content.name])}: save its state_dict() instead"
+        return f"an object of {join_names([content.name])}: save its state_dict() instead"
     if isinstance(content, dict):
-        return f"the entries {some(map(str, content))}" if content else "nothing"
+        return f"the entries {join_names(map(str, content))}" if content else "nothing"
     return f"a {type(content).__name__}"

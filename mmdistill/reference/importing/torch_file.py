@@ -31,7 +31,7 @@ from mmdistill.reference.importing.pickles import (
     plain_dictionary,
 )
 from mmdistill.reference.models.weights import check_file
-from mmdistill.toolkit.data_issues import DataError, some
+from mmdistill.toolkit.data_issues import DataError, join_names
 
 _DTYPES = {
     "Float": torch.float32,
@@ -218,7 +218,7 @@ class TorchFile:
         flat: dict[str, Tensor] = {}
         for name, tensor in stored.items():
             if problem := tensor.problem():
-                raise DataError(f"{self.path}: {some([name])}: not a tensor, {problem}")
+                raise DataError(f"{self.path}: {join_names([name])}: not a tensor, {problem}")
             if tensor.storage.key not in flat:
                 flat[tensor.storage.key] = self._values(tensor.storage, name)
         held, asked = sum(values.nbytes for values in flat.values()), sum(tensor.size for tensor in stored.values())
@@ -230,7 +230,7 @@ class TorchFile:
         try:
             return torch.frombuffer(bytearray(self.read_storage(storage)), dtype=storage.dtype)
         except BROKEN as error:
-            raise DataError(f"{self.path}: {some([name])}: its values can't be read ({error})") from error
+            raise DataError(f"{self.path}: {join_names([name])}: its values can't be read ({error})") from error
 
 
 def _copied(values: Tensor, tensor: StoredTensor) -> Tensor:

@@ -18,7 +18,7 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.settings_json import from_json, to_json
 from mmdistill.tensor_file import TensorFileError, digest_problem, pack, tensors_digest, unpack
-from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
+from mmdistill.toolkit.data_issues import MAX_NAME, DataError, join_names, one_line
 from mmdistill.toolkit.io import atomic_path, check_regular_file
 
 CONVERT = "import it with `mmdistill convert`"
@@ -284,6 +284,6 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, 
 
 
 def _refuse(what: str, problems: Mapping[str, Iterable[str]]) -> None:
-    found = [f"{kind} {some(names, limit=20)}" for kind, names in problems.items() if names]
+    found = [f"{kind} {join_names(names, limit=20)}" for kind, names in problems.items() if names]
     if found:
         raise DataError(f"{what}: {'; '.join(found)}")

@@ -42,9 +42,9 @@ from mmdistill.reference.tracking.search_area import (
 )
 from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
 from mmdistill.reference.tracking.target_model import target_model
-from mmdistill.toolkit.boxes import Array, check_initial, clipped
+from mmdistill.toolkit.boxes import Array, check_initial_box, clip_boxes
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.sequence import FramePair, Image, complete
+from mmdistill.toolkit.sequence import FramePair, Image, fill_missing_modality
 
 
 class Step(NamedTuple):
@@ -133,9 +133,9 @@ class BatchTracker:
         Raises:
             DataError: no image, images of different sizes, or a box that nobody could start from.
         """
-        images = self._seen(complete(frame, where=where))
+        images = self._seen(fill_missing_modality(frame, where=where))
         size = _size(images)
-        initial = check_initial(box, *size, where=where).copy()
+        initial = check_initial_box(box, *size, where=where).copy()
         self._videos[slot] = None
         network, settings = self.network, self.settings
         generator = np.random.default_rng(self._seed)
@@ -169,7 +169,9 @@ class BatchTracker:
             raise ValueError(f"BatchTracker.step: expected slots in ascending order, each once; got {list(slots)}")
         videos = [self._video(slot) for slot in slots]
         names = where or [f"slot {slot}" for slot in slots]
-        images = [self._seen(complete(frame, where=name)) for frame, name in zip(frames, names, strict=True)]
+        images = [
+            self._seen(fill_missing_modality(frame, where=name)) for frame, name in zip(frames, names, strict=True)
+        ]
         geometries = [search_geometry(video.target, self.network.settings) for video in videos]
         for video in videos:
             video.frames += 1
@@ -191,7 +193,7 @@ class BatchTracker:
                 video.target = Target(box, video.limits.scale(box[2:]))
         self._learn(chosen, videos, flags, samples[0], refined)
         return Step(
-            np.stack([clipped(video.target.box, *_size(pair)) for video, pair in zip(videos, images, strict=True)]),
+            np.stack([clip_boxes(video.target.box, *_size(pair)) for video, pair in zip(videos, images, strict=True)]),
             scores,
             flags,
             score_maps,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmdistill.reference.models.weights import FORMAT_PREFIX, check_fit, read_tensors, write_tensors
 from mmdistill.reference.settings_json import from_json
-from mmdistill.toolkit.data_issues import MAX_NAME, DataError, one_line, some
+from mmdistill.toolkit.data_issues import MAX_NAME, DataError, join_names, one_line
 from mmdistill.toolkit.io import write_text
 
 FORMAT = f"{FORMAT_PREFIX}training-4"
@@ -66,7 +66,7 @@ def save_checkpoint(
     not_finite = [name for name, value in tensors.items() if not value.isfinite().all()]
     if not_finite:
         raise DataError(
-            f"step {progress.step - 1}: {some(not_finite)} became infinite or NaN; the previous checkpoint stays, "
+            f"step {progress.step - 1}: {join_names(not_finite)} became infinite or NaN; the previous checkpoint stays, "
             "try lower learning rates"
         )
     metadata = {"format": FORMAT, "identity": identity, "progress": json.dumps(asdict(progress))}
@@ -113,7 +113,7 @@ def load_checkpoint(
     moments = _moments(parameters, tensors)
     check_fit(expected | moments, tensors, where=str(path))
     if mistyped := _mistyped(expected | moments, tensors):
-        raise DataError(f"{path}: tensors of other types than the run's: {some(mistyped)}")
+        raise DataError(f"{path}: tensors of other types than the run's: {join_names(mistyped)}")
     state: dict[int, dict[str, Tensor]] = {}
     for name in moments:
         index, _, key = name.removeprefix("optimizer.").partition(".")

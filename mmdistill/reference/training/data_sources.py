@@ -11,10 +11,10 @@ from typing import cast, get_args
 from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, scene_sequences, synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
-from mmdistill.toolkit.datasets.folder_sequence import ANNOTATIONS, find_annotation, is_stray, read_sequences
-from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
-from mmdistill.toolkit.datasets.image_pairs.not_found import NoPairsError
-from mmdistill.toolkit.datasets.image_pairs.scanning import is_modality
+from mmdistill.toolkit.datasets.folder_sequence import ANNOTATIONS, find_annotation, read_sequences
+from mmdistill.toolkit.datasets.image_pairs import NoPairsError, Pairs, open_pairs
+from mmdistill.toolkit.datasets.image_pairs.folder_tree import is_modality
+from mmdistill.toolkit.image_files import is_ignored
 from mmdistill.toolkit.sequence import TrackingSequence
 
 COMPOSED = SyntheticSettings(size=(480, 360), target_size=(28.0, 80.0), speed=(1.0, 6.0), camera_motion=24.0)
@@ -62,7 +62,7 @@ def training_sequences(
             opened = open_benchmark(cast(BenchmarkName, name), root, split="train", partial=True)
             if data_issues is not None:
                 if not opened.coverage.complete:
-                    data_issues.add(opened.coverage.line)
+                    data_issues.add(opened.coverage.summary)
                 data_issues.extend(opened.data_issues)
             return opened.sequences
         folder = Path(data)
@@ -79,7 +79,7 @@ def training_sequences(
         raise DataError(f"{error}; and no sequences: no folder in it has a file {names}") from error
     _refuse_labels(pairs)
     if data_issues is not None:
-        pairs.note_left_out(data_issues)
+        pairs.report_skipped(data_issues)
     pairs = pairs[: -hold_out or None]
     return [*_composed(pairs, count, seed, COMPOSED), *scene_sequences(pairs, scenes, seed=seed)]
 
@@ -108,13 +108,13 @@ def _holds_sequences(folder: Path) -> bool:
     """Return whether a folder, or a subfolder that is not named for a modality, has an annotation."""
     if find_annotation(folder) is not None:
         return True
-    children = (child for child in folder.iterdir() if not is_stray(child) and not is_modality(child.name))
+    children = (child for child in folder.iterdir() if not is_ignored(child) and not is_modality(child.name))
     return any(child.is_dir() and find_annotation(child) is not None for child in children)
 
 
 def _refuse_labels(pairs: Pairs) -> None:
     """Raise DataError if there are boxes next to the images of pairs: a benchmark's labels would be lost."""
-    for folder in pairs.splits:
+    for folder in pairs.parent_folders:
         inside = [path for path in folder.iterdir() if is_modality(path.name) and path.is_dir()]
         for parent in (folder, *inside):
             for path in islice(parent.glob("*.txt"), MAX_TEXT_FILES):

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import crop_geometry, cut
-from mmdistill.toolkit.boxes import centers, from_center, intersection_over_union
+from mmdistill.toolkit.boxes import centers, from_center, intersection_over_union, is_valid
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import NON_EMPTY, Probability, Range, check_fields
-from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, complete
+from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, fill_missing_modality
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Sampler:
             side = np.sqrt(size.prod())
             offset = jitter.center * side * (generator.random(2) - 0.5)
             geometry = crop_geometry(centers(box) + offset, self.search_area * side, self.crop_size)
-            pair = complete(frame, where="training frame")
+            pair = fill_missing_modality(frame, where="training frame")
             for modality, image, crops in zip(Pair._fields, pair, images, strict=True):
                 crop = cut(image, geometry)
                 if gray and modality == "rgb":
@@ -241,8 +241,7 @@ def _contrasted(crop: Image, deviation: float, generator: np.random.Generator) -
 
 
 def _usable_frames(sequence: TrackingSequence) -> NDArray[np.int64]:
-    boxes = sequence.boxes
-    usable = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+    usable = np.flatnonzero(is_valid(sequence.boxes))
     if not len(usable):
         raise DataError(f"{sequence.name}: expected at least one frame with a finite box of positive size, got none")
     return usable

@@ -1,4 +1,4 @@
-"""Which attributes a benchmark's sequences have: flags in text files, which are optional."""
+"""Reads the attributes of a benchmark's sequences from text files of flags, which are optional."""
 
 from __future__ import annotations
 
@@ -8,233 +8,239 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmdistill.toolkit.data_issues import DataError, DataIssues
-from mmdistill.toolkit.datasets.folder_sequence import is_stray
-from mmdistill.toolkit.datasets.splits import match_names
+from mmdistill.toolkit.datasets.coverage import match_names
+from mmdistill.toolkit.image_files import is_ignored
 from mmdistill.toolkit.io import read_text
 
-MALFORMED = "attributes that can't be read, the sequences go without"
-NO_FILE = "sequences that the folder of attributes has no file for"
-UNNAMED = "attributes without names, which are called by their column; --attribute-names gives them"
+MALFORMED = "malformed attributes, the sequences have none"
+NO_FILE = "sequences without a file in the folder of attributes"
+UNNAMED = "attributes without names, named by their column; --attribute-names gives their names"
 
-NOTES = frozenset({"attributes_order", "list", "order", "readme", "sequencesname"})
-"""Names of text files beside those of attributes that hold none, in small letters."""
+OTHER_FILES = frozenset({"attributes_order", "list", "order", "readme", "sequencesname"})
+"""Names of text files in a folder of attributes that contain none, without suffix and in lower case."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A copy of a benchmark whose sequences were found.
+class BenchmarkFolder:
+    """The folder of a benchmark in which sequences were found.
 
     Attributes:
-        root: the folder that was named.
-        place: the folder below it in which the sequences, or their annotations, lie.
-        sequences: their names.
-        attributes: the attributes' names, where someone said them.
-        data_issues: where is noted what is odd.
+        root: the folder that the user gave.
+        folder: the folder of the sequences or their annotations, ``root`` or below it.
+        sequences: names of the sequences.
+        attribute_names: names of the attributes in the order of the flags; empty if the user gave none.
+        data_issues: receives data issues.
     """
 
     root: Path
-    place: Path
+    folder: Path
     sequences: Sequence[str]
-    attributes: Sequence[str]
+    attribute_names: Sequence[str]
     data_issues: DataIssues
 
     def find(self, *names: str) -> Path | None:
-        """Return the first of several entries that is there: see ``nearby``."""
-        found = (nearby(self.place, self.root, name) for name in names)
-        return next((path for path in found if path is not None), None)
+        """Return the first of several files or folders that exists, or None; see ``find_nearby``."""
+        paths = (find_nearby(self.folder, self.root, name) for name in names)
+        return next((path for path in paths if path is not None), None)
 
 
 Flags = dict[str, dict[str, bool]]
-"""For each sequence's name and attribute whether the sequence has it."""
+"""A flag for each sequence and attribute."""
 
-Attributes = Callable[[Copy], Flags]
-"""Returns what the files of a copy say; nothing if there are none. What is malformed is noted as odd and left out."""
+AttributeReader = Callable[[BenchmarkFolder], Flags]
+"""Returns the flags of a benchmark; empty without files. Malformed files become data issues."""
 
 
-def file_per_sequence(*folders: str, usual: Sequence[str] = ()) -> Attributes:
-    """Return what reads ``<folder>/<sequence>.txt``, a flag per attribute.
+def sequence_file_reader(*folders: str, default_names: Sequence[str] = ()) -> AttributeReader:
+    """Return a reader of ``<folder>/<sequence>.txt``, a flag per attribute.
 
     Args:
-        folders: where to look, relative to the sequences' folder, or to one above.
-        usual: the attributes in the order of the flags; without it they are called ``attribute 1`` ...
+        folders: candidates for the folder; see ``find_nearby``.
+        default_names: names of the attributes in the order of the flags; without it ``attribute 1`` and so on.
     """
 
-    def read(copy: Copy) -> Flags:
-        folder = copy.find(*folders)
+    def read(benchmark: BenchmarkFolder) -> Flags:
+        folder = benchmark.find(*folders)
         flags: Flags = {}
         if folder is None:
             return flags
-        there = {path.stem: path for path in folder.glob("*.txt") if not is_stray(path)}
-        files = {name: there[file] for file, name in match_names(copy.sequences, there).items()}
-        for sequence in copy.sequences:
+        paths = {path.stem: path for path in folder.glob("*.txt") if not is_ignored(path)}
+        files = {name: paths[stem] for stem, name in match_names(benchmark.sequences, paths).items()}
+        for sequence in benchmark.sequences:
             if sequence not in files:
-                copy.data_issues.add(NO_FILE, f"{folder.name}/{sequence}.txt")
+                benchmark.data_issues.add(NO_FILE, f"{folder.name}/{sequence}.txt")
                 continue
             try:
                 path = files[sequence]
-                flags[sequence] = _named(_flags(_lines(path), path), copy.attributes or usual, path)
+                names = benchmark.attribute_names or default_names
+                flags[sequence] = _name_flags(_parse_flags(_read_lines(path), path), names, path)
             except DataError as error:
-                copy.data_issues.add(MALFORMED, str(error))
+                benchmark.data_issues.add(MALFORMED, str(error))
         return flags
 
     return read
 
 
-def file_per_attribute(folder: str, order: str) -> Attributes:
-    """Return what reads ``<folder>/<attribute>.txt``, a flag per sequence in the order of a list of names.
+def attribute_file_reader(folder_name: str, order: str) -> AttributeReader:
+    """Return a reader of ``<folder>/<attribute>.txt``, a flag per sequence in the order of a list of names.
 
     Args:
-        folder: relative to the sequences' folder, or to one above.
-        order: the list's file, in that folder or beside it.
+        folder_name: name of the folder; see ``find_nearby``.
+        order: file of the list, in that folder or beside it.
     """
 
-    def read(copy: Copy) -> Flags:
-        where = copy.find(folder)
-        if where is None:
+    def read(benchmark: BenchmarkFolder) -> Flags:
+        folder = benchmark.find(folder_name)
+        if folder is None:
             return {}
-        listed = nearby(where, where, order)
-        if listed is None:
-            copy.data_issues.add(MALFORMED, f"{where}: expected the sequences' names in {order} there, there is none")
+        list_file = find_nearby(folder, folder, order)
+        if list_file is None:
+            benchmark.data_issues.add(MALFORMED, f"{folder}: expected the list of sequences {order}, there is none")
             return {}
-        sequences = _lines(listed)
-        meant = match_names(copy.sequences, sequences)
-        flags: Flags = {sequence: {} for sequence in copy.sequences}
-        for path in sorted(set(where.glob("*.txt")) - {listed}):
-            if is_stray(path) or path.stem.casefold() in NOTES:
+        listed = _read_lines(list_file)
+        sequence_of = match_names(benchmark.sequences, listed)
+        flags: Flags = {sequence: {} for sequence in benchmark.sequences}
+        for path in sorted(set(folder.glob("*.txt")) - {list_file}):
+            if is_ignored(path) or path.stem.casefold() in OTHER_FILES:
                 continue
             try:
-                column = _flags(_lines(path), path)
-                if len(column) != len(sequences):
-                    raise DataError(f"{path}: expected {len(sequences)} flags, one a sequence, got {len(column)}")
-                by_name = _unique(zip(sequences, column, strict=True), path)
+                column = _parse_flags(_read_lines(path), path)
+                if len(column) != len(listed):
+                    raise DataError(f"{path}: expected {len(listed)} flags, one per sequence, got {len(column)}")
+                by_name = _unique(zip(listed, column, strict=True), path)
             except DataError as error:
-                copy.data_issues.add(MALFORMED, str(error))
+                benchmark.data_issues.add(MALFORMED, str(error))
                 continue
-            for sequence, flag in by_name.items():
-                if sequence in meant:
-                    flags[meant[sequence]][path.stem] = flag
+            for name, flag in by_name.items():
+                if name in sequence_of:
+                    flags[sequence_of[name]][path.stem] = flag
         return flags
 
     return read
 
 
-def one_table(file: str, usual: Sequence[str], order: str) -> Attributes:
-    """Return what reads a table with a row per sequence and a column per attribute.
+def table_reader(file: str, default_names: Sequence[str], order: str) -> AttributeReader:
+    """Return a reader of a table with a row per sequence and a column per attribute.
 
-    A first row that holds no flags names the attributes. A first column that holds no flags names the sequences;
-    without it the rows are in the order of a list of names, or of the names themselves. Columns that nothing names are
-    called ``attribute 1`` ... unless they are as many as usual.
+    A first row without flags has the names of the attributes. A first column without flags has the names of the
+    sequences. Otherwise the rows are in the order of a list of names, or of the sequences. Columns without names are
+    called ``attribute 1`` and so on, unless there are as many as default names.
 
     Args:
-        file: relative to the sequences' folder, or to one above.
-        usual: the attributes in the order of the columns, where the table does not say them.
-        order: the list's file.
+        file: the table; see ``find_nearby``.
+        default_names: names of the attributes in the order of the columns, for tables without names.
+        order: file of the list; see ``find_nearby``.
     """
 
-    def read(copy: Copy) -> Flags:
-        path = copy.find(file)
+    def read(benchmark: BenchmarkFolder) -> Flags:
+        path = benchmark.find(file)
         if path is None:
             return {}
         try:
             table = _Table(path)
-            listed = copy.find(order)
-            names = table.names or (_lines(listed) if listed else list(copy.sequences))
-            if len(names) != len(table.flags):
-                raise DataError(f"{path}: expected a row for each of {len(names)} sequences, got {len(table.flags)}")
-            titles = copy.attributes or table.titles or (usual if table.columns == len(usual) else ())
+            list_file = benchmark.find(order)
+            rows = table.row_names or (_read_lines(list_file) if list_file else list(benchmark.sequences))
+            if len(rows) != len(table.flags):
+                raise DataError(f"{path}: expected a row for each of {len(rows)} sequences, got {len(table.flags)}")
+            fallback = default_names if table.columns == len(default_names) else ()
+            names = benchmark.attribute_names or table.column_names or fallback
             flags = _unique(
-                ((name, _named(row, titles, path)) for name, row in zip(names, table.flags, strict=True)), path
+                ((row, _name_flags(values, names, path)) for row, values in zip(rows, table.flags, strict=True)), path
             )
         except DataError as error:
-            copy.data_issues.add(MALFORMED, str(error))
+            benchmark.data_issues.add(MALFORMED, str(error))
             return {}
-        if not titles:
-            copy.data_issues.add(UNNAMED, f"{path}: {table.columns} columns, expected {len(usual)} or a row of names")
-        return {name: flags[row] for row, name in match_names(copy.sequences, flags).items()}
+        if not names:
+            benchmark.data_issues.add(
+                UNNAMED, f"{path}: {table.columns} columns, expected {len(default_names)} or a row of names"
+            )
+        return {name: flags[row] for row, name in match_names(benchmark.sequences, flags).items()}
 
     return read
 
 
 class _Table:
-    """A table of flags in a text file, columns separated by tabs, commas or blanks.
+    """A table of flags in a text file, columns separated by tabs, commas or spaces.
 
     Raises:
-        DataError: no row of flags, rows of different length, or some rows with a name and others without.
+        DataError: no row of flags, rows of different length, or names in some rows only.
 
     Attributes:
-        titles: the columns' names; empty without a first row of names.
-        names: the rows' names; empty without a first column of names.
-        flags: of each row.
-        columns: how many flags a row has.
+        column_names: empty without a first row of names.
+        row_names: empty without a first column of names.
+        flags: the flags of each row.
+        columns: number of flags in a row.
     """
 
     def __init__(self, path: Path) -> None:
-        lines = [line.replace(",", " ") for line in _lines(path)]
+        lines = [line.replace(",", " ") for line in _read_lines(path)]
         header = lines.pop(0).split() if lines and not _is_flag(lines[0].split()[-1]) else []
         rows = [line.split() for line in lines]
         if not rows:
             raise DataError(f"{path}: expected a row of flags 0 or 1 for each sequence, got none")
-        self.columns = min(_flags_at_end(row) for row in rows)
+        self.columns = min(_count_last_flags(row) for row in rows)
         if header and len(header) < self.columns:
             raise DataError(f"{path}: expected a name for each of {self.columns} columns of flags, got {len(header)}")
-        header = header[len(header) - self.columns :]
-        named = [len(row) > self.columns for row in rows]
-        if self.columns == 0 or (any(named) and not all(named)):
-            number = 1 + (named.index(False) if self.columns else 0)
+        has_name = [len(row) > self.columns for row in rows]
+        if self.columns == 0 or (any(has_name) and not all(has_name)):
+            number = 1 + (has_name.index(False) if self.columns else 0)
             raise DataError(f"{path}: expected a name and flags 0 or 1 in each row, got {lines[number - 1][:60]!r}")
-        self.titles = header
-        cut = -self.columns
-        self.names = [" ".join(row[:cut]) for row in rows] if all(named) else []
-        self.flags = [_flags(row[cut:], path) for row in rows]
+        self.column_names = header[len(header) - self.columns :]
+        self.row_names = [" ".join(row[: -self.columns]) for row in rows] if all(has_name) else []
+        self.flags = [_parse_flags(row[-self.columns :], path) for row in rows]
 
 
-def _flags_at_end(row: Sequence[str]) -> int:
-    return next((count for count, word in enumerate(reversed(row)) if not _is_flag(word)), len(row))
+def _count_last_flags(row: Sequence[str]) -> int:
+    """Return the number of flags at the end of a row."""
+    return next((count for count, field in enumerate(reversed(row)) if not _is_flag(field)), len(row))
 
 
 def _unique(pairs: Iterable[tuple[str, T]], path: Path) -> dict[str, T]:
     """Return values by name.
 
     Raises:
-        DataError: a name comes twice with different values.
+        DataError: a name has different values.
     """
-    found: dict[str, T] = {}
+    values: dict[str, T] = {}
     for name, value in pairs:
-        if found.setdefault(name, value) != value:
-            raise DataError(f"{path}: sequence {name} comes twice with different flags")
-    return found
+        if values.setdefault(name, value) != value:
+            raise DataError(f"{path}: sequence {name} is listed twice with different flags")
+    return values
 
 
-def nearby(place: Path, root: Path, name: str) -> Path | None:
-    """Return an entry of a folder, of one above it up to the one that holds ``root``, or of one beside it there."""
-    place, root = place.absolute(), root.absolute()  # "." has no folder above it
-    above = [place, *place.parents]
+def find_nearby(folder: Path, root: Path, name: str) -> Path | None:
+    """Return the file or folder of this name in the first of these folders that has it, or None.
+
+    The folders are ``folder``, those above it up to the parent of ``root``, and the sub-folders of ``root``.
+    """
+    folder, root = folder.absolute(), root.absolute()  # "." has no parents
+    above = [folder, *folder.parents]
     above = above[: above.index(root) + 2]
-    beside = sorted(folder for folder in root.iterdir() if not is_stray(folder) and folder.is_dir())
-    return next((path for folder in (*above, *beside) if (path := folder / name).exists()), None)
+    below = sorted(each for each in root.iterdir() if not is_ignored(each) and each.is_dir())
+    return next((path for each in (*above, *below) if (path := each / name).exists()), None)
 
 
-def _flags(lines: Sequence[str], path: Path) -> list[bool]:
-    """Return flags 0 or 1, separated by commas, blanks or line ends."""
-    words = " ".join(lines).replace(",", " ").split()
-    strange = next((word for word in words if not _is_flag(word)), None)
-    if strange is not None:
-        raise DataError(f"{path}: expected flags 0 or 1, got {strange[:60]!r}")
-    return [float(word) == 1 for word in words]
+def _parse_flags(lines: Sequence[str], path: Path) -> list[bool]:
+    """Return flags 0 or 1, separated by commas, spaces or line ends."""
+    fields = " ".join(lines).replace(",", " ").split()
+    malformed = next((field for field in fields if not _is_flag(field)), None)
+    if malformed is not None:
+        raise DataError(f"{path}: expected flags 0 or 1, got {malformed[:60]!r}")
+    return [float(field) == 1 for field in fields]
 
 
-def _named(flags: list[bool], names: Sequence[str], path: Path) -> dict[str, bool]:
+def _name_flags(flags: list[bool], names: Sequence[str], path: Path) -> dict[str, bool]:
     names = names or [f"attribute {number}" for number in range(1, len(flags) + 1)]
     if len(flags) != len(names):
         raise DataError(f"{path}: expected {len(names)} flags, one for each attribute, got {len(flags)}")
     return dict(zip(names, flags, strict=True))
 
 
-def _is_flag(word: str) -> bool:
-    return word in ("0", "1", "0.0", "1.0")
+def _is_flag(field: str) -> bool:
+    return field in ("0", "1", "0.0", "1.0")
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""From a benchmark's name and a folder to its sequences."""
+"""Opens a benchmark: reads its sequences, attributes and coverage from a folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mmdistill.toolkit.data_issues import DataError, DataIssues
-from mmdistill.toolkit.datasets.attributes import Copy
-from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
-from mmdistill.toolkit.datasets.folder_sequence import STRAY, FolderSequence
-from mmdistill.toolkit.datasets.lasher import lasher
-from mmdistill.toolkit.datasets.layout import LISTS, Layout, SequenceFiles, other_texts, search, stray_entries
-from mmdistill.toolkit.datasets.layouts import (
+from mmdistill.toolkit.datasets.attributes import BenchmarkFolder
+from mmdistill.toolkit.datasets.benchmark_layouts import (
     GTOT,
     LSOTB_TIR,
     LSOTB_TIR_TRAINING,
@@ -21,20 +17,32 @@ from mmdistill.toolkit.datasets.layouts import (
     RGBT210,
     RGBT234,
     VTUAV,
-    vot,
+    vot_layout,
 )
-from mmdistill.toolkit.datasets.splits import Coverage, Split
+from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
+from mmdistill.toolkit.datasets.coverage import Coverage, Split
+from mmdistill.toolkit.datasets.folder_sequence import FolderSequence
+from mmdistill.toolkit.datasets.lasher import lasher_layout
+from mmdistill.toolkit.datasets.sequence_search import (
+    LIST_FILES,
+    Layout,
+    SequenceFiles,
+    list_ignored,
+    list_other_texts,
+    search,
+)
+from mmdistill.toolkit.image_files import IGNORED
 from mmdistill.toolkit.io import read_text
 from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 
 BenchmarkName = Literal["gtot", "rgbt210", "rgbt234", "lasher", "vtuav", "lsotb-tir", "ptb-tir", "vot"]
 
-UNUSABLE = "sequences that can't be used are left out"
-OTHER_TEXTS = "text files beside the sequences that hold no boxes, passed over"
+UNUSABLE = "unusable sequences, left out"
+OTHER_TEXTS = "text files without boxes beside the sequences, skipped"
 
 
 class LabeledSequence(TrackingSequence, Protocol):
-    """A sequence with all ground truth that its benchmark scores by."""
+    """A sequence with all ground truth for scoring."""
 
     @property
     def truths(self) -> tuple[Boxes, ...]:
@@ -44,19 +52,19 @@ class LabeledSequence(TrackingSequence, Protocol):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What was read of a benchmark.
+    """A benchmark that was read from a folder.
 
     Attributes:
-        layout: how it lies.
-        place: where its sequences, or their annotations, lie.
-        files: those of all sequences.
-        sequences: all that can be used, in natural order of their names.
-        data_issues: what is odd about the copy.
-        coverage: how many sequences are used, of how many by the benchmark's publication.
+        layout: layout of its files.
+        folder: folder of its sequences or their annotations.
+        files: files of all sequences.
+        sequences: usable sequences, in natural order of their names.
+        data_issues: issues of the data that were handled.
+        coverage: comparison of the sequences in use with the official ones.
     """
 
     layout: Layout
-    place: Path
+    folder: Path
     files: list[SequenceFiles]
     sequences: list[LabeledSequence]
     data_issues: DataIssues
@@ -71,109 +79,103 @@ def open_benchmark(
     modality: Literal["rgb", "tir"] = "rgb",
     split: Split = "test",
     attribute_names: Sequence[str] = (),
-    unusable: Literal["stop", "skip"] = "stop",
+    on_invalid: Literal["stop", "skip"] = "stop",
     partial: bool = False,
 ) -> Benchmark:
-    """Read a copy of a benchmark.
+    """Read a benchmark from a folder.
 
     Args:
-        name: which benchmark.
-        root: its folder, or one up to two levels above, or a list of its sequences in such a folder.
-        images: whether frames are wanted; for scoring, annotations are enough.
-        modality: what the images of single-modality VOT-style sequences are.
-        split: which part of LasHeR.
-        attribute_names: in the order of the files' flags, for benchmarks whose files don't say them.
-        unusable: what a sequence that can't be used is: an error, or left out and noted as odd.
-        partial: whether a copy of LasHeR may have other sequences than the split has by the official list and count.
-            The other benchmarks have no list of names to compare with: ``coverage`` says their count.
+        name: name of the benchmark.
+        root: its folder, or a folder up to two levels above, or a list of its sequences in such a folder.
+        images: whether frames are needed; annotations are enough for scoring.
+        modality: modality of the images of VOT-style sequences of one modality.
+        split: split of LasHeR, or ``train`` for LSOTB-TIR's training part.
+        attribute_names: names of the attributes in the order of the flags, for benchmarks whose files lack them.
+        on_invalid: ``stop`` raises the error of an unusable sequence, ``skip`` leaves it out and adds a data issue.
+        partial: accept a copy of LasHeR whose sequences differ from the official split. The other benchmarks have no
+            official list of names; ``coverage`` compares their number.
 
     Raises:
-        DataError: there are no sequences, several folders hold some, one can't be used, or they are not the split's.
+        DataError: no folder or several folders have sequences, a sequence is unusable, or the split differs.
     """
     layout = choose_layout(name, modality=modality, split=split)
     data_issues = DataIssues()
     root = Path(root)
-    if root.is_file() and root.stem.casefold() in LISTS:
+    if root.is_file() and root.stem.casefold() in LIST_FILES:
         root = root.parent
-    place, found = search(layout, root, images=images)
-    files, coverage = _select(layout, place, found, root, data_issues)
+    folder, found = search(layout, root, images=images)
+    if layout.select is None:
+        files, coverage = found, Coverage(layout.benchmark, len(found), official_count=layout.count)
+    else:
+        files, coverage = layout.select((folder, found), root, data_issues)
     if not files:
-        outside = ", ".join(coverage.others[:3])
-        raise DataError(f"{root}: {coverage.line}; expected sequences of {layout.title}, got others such as {outside}")
+        others = ", ".join(coverage.outside_split[:3])
+        raise DataError(f"{root}: {coverage.summary}; expected sequences of {layout.title}, got {others}")
     if layout.select is not None and not (partial or coverage.matches_split):
-        raise DataError(f"{root}: {coverage.line}; with --partial what is there is used")
-    for entry in stray_entries((root, place)):
-        data_issues.add(STRAY, entry.name)
-    for text in other_texts(place):
+        raise DataError(f"{root}: {coverage.summary}; --partial uses what is there")
+    for entry in list_ignored((root, folder)):
+        data_issues.add(IGNORED, entry.name)
+    for text in list_other_texts(folder):
         data_issues.add(OTHER_TEXTS, text.name)
-    copy = Copy(root, place, [each.name for each in files], attribute_names, data_issues)
-    flags = {} if layout.attributes is None else layout.attributes(copy)
+    benchmark_folder = BenchmarkFolder(root, folder, [each.name for each in files], attribute_names, data_issues)
+    flags = {} if layout.attributes is None else layout.attributes(benchmark_folder)
     sequences: list[LabeledSequence] = []
     for each in files:
         try:
             if images and name == "vot":
-                sequences.append(FolderSequence(each.truths[0].parent, modality=modality))
+                sequences.append(FolderSequence(each.annotations[0].parent, modality=modality))
             else:
                 sequence = BenchmarkSequence(
                     each, attributes=flags.get(each.name), images=images, data_issues=data_issues
                 )
                 sequences.append(sequence)
         except DataError as error:
-            if unusable == "stop":
+            if on_invalid == "stop":
                 raise
             data_issues.add(UNUSABLE, str(error))
-    for absent in sorted(_listed(copy, layout) - set(copy.sequences)):
-        data_issues.add(f"sequences that {layout.listed} lists, but that are not there", absent)
-    names = {each.name for each in sequences}
-    coverage = replace(
-        coverage, used=len(sequences), unusable=tuple(each.name for each in files if each.name not in names)
-    )
-    return Benchmark(layout, place, files, sequences, data_issues, coverage)
+    for missing in sorted(_read_name_list(benchmark_folder, layout) - set(benchmark_folder.sequences)):
+        data_issues.add(f"sequences in {layout.name_list} that are missing", missing)
+    usable = {each.name for each in sequences}
+    unusable = tuple(each.name for each in files if each.name not in usable)
+    coverage = replace(coverage, used=len(sequences), unusable=unusable)
+    return Benchmark(layout, folder, files, sequences, data_issues, coverage)
 
 
-def _select(
-    layout: Layout, place: Path, found: list[SequenceFiles], root: Path, data_issues: DataIssues
-) -> tuple[list[SequenceFiles], Coverage]:
-    if layout.select is None:
-        return found, Coverage(layout.benchmark, len(found), official=layout.count)
-    return layout.select((place, found), root, data_issues)
+def _read_name_list(benchmark: BenchmarkFolder, layout: Layout) -> set[str]:
+    path = benchmark.find(layout.name_list) if layout.name_list else None
+    return set() if path is None else {line.strip() for line in read_text(path).splitlines() if line.strip()}
 
 
 def open_usable(
     name: BenchmarkName, root: str | Path, data_issues: DataIssues, *, images: bool, **options: Any
 ) -> Benchmark:
-    """Return a copy of a benchmark with at least one sequence that can be used.
+    """Read a benchmark with at least one usable sequence.
 
     Args:
-        name: as ``open_benchmark`` takes it.
-        root: as there.
-        data_issues: where is noted what is odd.
-        images: as there.
-        options: the others that it takes.
+        name: see ``open_benchmark``.
+        root: see ``open_benchmark``.
+        data_issues: receives the benchmark's data issues.
+        images: see ``open_benchmark``.
+        options: other arguments of ``open_benchmark``.
 
     Raises:
-        DataError: as there, or none can be used.
+        DataError: as ``open_benchmark``, or no sequence is usable.
     """
-    opened = open_benchmark(name, root, images=images, **options)
-    data_issues.extend(opened.data_issues)
-    if not opened.sequences:
+    benchmark = open_benchmark(name, root, images=images, **options)
+    data_issues.extend(benchmark.data_issues)
+    if not benchmark.sequences:
         raise DataError(
-            f"{opened.place}: none of {len(opened.files)} sequences can be used; `mmdistill check` lists why"
+            f"{benchmark.folder}: none of {len(benchmark.files)} sequences can be used; `mmdistill check` lists why"
         )
-    return opened
-
-
-def _listed(copy: Copy, layout: Layout) -> set[str]:
-    path = copy.find(layout.listed) if layout.listed else None
-    return set() if path is None else {line.strip() for line in read_text(path).splitlines() if line.strip()}
+    return benchmark
 
 
 def choose_layout(name: BenchmarkName, *, modality: Literal["rgb", "tir"] = "rgb", split: Split = "test") -> Layout:
-    """Return how a benchmark lies on disk; arguments as in ``open_benchmark``."""
+    """Return the layout of a benchmark; see ``open_benchmark`` for the arguments."""
     if name == "vot":
-        return vot(modality)
+        return vot_layout(modality)
     if name == "lasher":
-        return lasher(split)
+        return lasher_layout(split)
     if name == "lsotb-tir" and split == "train":
         return LSOTB_TIR_TRAINING
     return {each.benchmark: each for each in (GTOT, RGBT210, RGBT234, VTUAV, LSOTB_TIR, PTB_TIR)}[name]

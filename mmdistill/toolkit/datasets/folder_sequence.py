@@ -1,9 +1,4 @@
-"""Sequences as folders, the VOT and OTB way: frames and an annotation file side by side.
-
-The two folders, one per modality, in which RGB-T data lies.
-
-Attributes in JSON, a flag per frame each.
-"""
+"""Reads and writes sequence folders in the style of VOT and OTB: frames and an annotation in one folder."""
 
 from __future__ import annotations
 
@@ -18,104 +13,52 @@ from numpy.typing import NDArray
 from mmdistill.pair import Pair
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataError, DataIssues
-from mmdistill.toolkit.image_files import SUFFIXES, sort_naturally
+from mmdistill.toolkit.image_files import IGNORED, SUFFIXES, is_ignored, sort_naturally
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.io import read_json, remove_leftovers, temporary_path, write_text
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
 from mmdistill.toolkit.video import Frames, open_frames
 
-
-def read_attributes(path: str | Path, length: int) -> dict[str, NDArray[np.bool_]]:
-    """Read ``{name: [0 or 1 per frame]}`` for a sequence of ``length`` frames.
-
-    Raises:
-        DataError: the file is not that.
-    """
-    path = Path(path)
-    content = read_json(path)
-    for name, flags in content.items():
-        if not isinstance(flags, list) or len(flags) != length or any(flag not in (0, 1) for flag in flags):
-            raise DataError(f"{path}: expected {length} flags 0 or 1 for {name!r}, one a frame")
-    return {name: np.array(flags, dtype=bool) for name, flags in content.items()}
-
-
-def write_attributes(path: str | Path, attributes: dict[str, NDArray[np.bool_]]) -> None:
-    """Write attributes, a flag per frame each, as ``read_attributes`` reads them."""
-    write_text(path, json.dumps({name: flags.astype(int).tolist() for name, flags in attributes.items()}))
-
-
-NAMES = Pair(rgb=("rgb", "visible", "color"), tir=("tir", "infrared", "ir", "lwir"))
-
-
-def modality_folders(folder: str | Path) -> Pair[Path] | None:
-    """Return a folder's RGB and TIR sub-folders, or None where it has neither.
-
-    Raises:
-        DataError: only one of the two is there.
-    """
-    folder = Path(folder)
-    rgb, tir = (next((folder / name for name in names if (folder / name).is_dir()), None) for names in NAMES)
-    if rgb is None and tir is None:
-        return None
-    if rgb is None or tir is None:
-        there, missing = (rgb, "TIR") if rgb else (tir, "RGB")
-        names = ", ".join(NAMES.tir if rgb else NAMES.rgb)
-        raise DataError(f"{there}: its {missing} partner is missing, expected a folder beside it named {names}")
-    return Pair(rgb, tir)
-
-
 ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
+"""Names of the annotation in a sequence folder."""
+
 ATTRIBUTES = "attributes.json"
+"""Name of the file of attributes in a sequence folder."""
 
-STRAY_NAMES = frozenset(
-    {"__macosx", "__pycache__", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
-    | {"desktop.ini", "ehthumbs.db", "system volume information", "thumbs.db"}
-)
-"""Files and folders that operating systems, network drives and notebooks leave among data, in small letters."""
+MODALITY_FOLDERS = Pair(rgb=("rgb", "visible", "color"), tir=("tir", "infrared", "ir", "lwir"))
+"""Names of each modality's folder of frames in a sequence folder."""
 
-STRAY = "files and folders that a system left among the data, passed over"
-"""The data issue under which stray entries are listed."""
-
-NO_SEQUENCE = "folders with neither frames nor an annotation, passed over"
-
-
-def is_stray(path: str | Path) -> bool:
-    """Return whether a file or folder is no data by its name: hidden, or left by a system (``__MACOSX``, ``@eaDir``).
-
-    Every search for sequences, pairs and images passes over such entries. Only the last part of the path counts.
-    """
-    name = Path(path).name
-    return name.startswith(".") or name.casefold() in STRAY_NAMES
+NO_SEQUENCE = "folders without frames and annotation, skipped"
 
 
 class FolderSequence:
     """A sequence folder: ``groundtruth.txt`` or ``groundtruth_rect.txt``, and images.
 
-    Images of both modalities lie in two sub-folders (``rgb`` and ``tir``, ``visible`` and ``infrared``, ``color``
-    and ``ir``); those of one modality lie in ``img`` or in the folder itself. ``attributes.json`` is optional.
+    Images of both modalities are in two sub-folders (``rgb`` and ``tir``, ``visible`` and ``infrared``, ``color`` and
+    ``ir``). Images of one modality are in ``img`` or in the folder itself. ``attributes.json`` is optional.
 
     Args:
-        folder: the sequence's folder; its name is the sequence's.
-        modality: what the images are where they are of one modality.
+        folder: the sequence folder; the sequence has its name.
+        modality: modality of the images of a sequence of one modality.
 
     Raises:
-        DataError: a modality's folder is missing, the frame counts differ, there are more boxes than frames,
-            or a file is malformed.
+        DataError: a modality's folder is missing, the modalities have different numbers of frames, there are more boxes
+            than frames, or a file is malformed.
     """
 
     def __init__(self, folder: str | Path, *, modality: Literal["rgb", "tir"] = "rgb") -> None:
         self.folder = Path(folder)
-        self._annotation = find_annotation(self.folder)
-        if self._annotation is None:
-            raise DataError(f"{self.folder}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
-        self._frames = _frames(self.folder, modality)
-        self._boxes = _one_per_frame(read_boxes(self._annotation), len(self), self._annotation)
+        annotation = find_annotation(self.folder)
+        if annotation is None:
+            raise DataError(f"{self.folder}: expected a sequence folder with {' or '.join(ANNOTATIONS)}")
+        self._frames = _open_frames(self.folder, modality)
+        self._boxes = _pad_boxes(read_boxes(annotation), len(self), annotation)
         attributes = self.folder / ATTRIBUTES
         self._attributes = read_attributes(attributes, len(self)) if attributes.exists() else {}
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.folder.resolve().name
 
     @property
@@ -125,36 +68,83 @@ class FolderSequence:
 
     @property
     def truths(self) -> tuple[Boxes, ...]:
-        """The ground truth that it is scored by: its boxes, which both modalities share."""
+        """Ground truth for scoring: the boxes, which both modalities share."""
         return (self._boxes,)
 
     @property
     def attributes(self) -> dict[str, NDArray[np.bool_]]:
-        """For each attribute a flag per frame."""
+        """A flag per frame ``(T,)`` for each attribute."""
         return self._attributes
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def frame(self, index: int) -> FramePair:
-        """Return frame ``index`` (from 0); the modality that the folder lacks is None."""
+        """Return the frame pair ``index`` (from 0); a modality without a folder is None."""
         return self._frames.frame(index)
+
+
+def _open_frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
+    modalities = modality_folders(folder)
+    if modalities is not None:
+        return open_frames(*modalities)
+    images = folder / "img" if (folder / "img").is_dir() else folder
+    return open_frames(images) if modality == "rgb" else open_frames(tir=images)
+
+
+def _pad_boxes(boxes: Boxes, length: int, annotation: Path) -> Boxes:
+    """Return boxes ``(T, 4)`` for ``length`` frames, NaN after the last box."""
+    if len(boxes) > length:
+        raise DataError(f"{annotation}: expected at most a box for each of {length} frames, got {len(boxes)}")
+    unlabeled = np.full((length - len(boxes), 4), np.nan)
+    return np.concatenate([boxes, unlabeled])
+
+
+def find_annotation(folder: str | Path) -> Path | None:
+    """Return the annotation of a sequence folder, or None."""
+    return next((path for name in ANNOTATIONS if (path := Path(folder) / name).is_file()), None)
+
+
+def modality_folders(folder: str | Path) -> Pair[Path] | None:
+    """Return the RGB and the TIR folder in a sequence folder, or None if it has neither.
+
+    Raises:
+        DataError: one of the two is missing.
+    """
+    folder = Path(folder)
+    rgb, tir = (next((folder / name for name in names if (folder / name).is_dir()), None) for names in MODALITY_FOLDERS)
+    if rgb is None and tir is None:
+        return None
+    if rgb is None or tir is None:
+        present, missing = (rgb, "TIR") if rgb else (tir, "RGB")
+        names = ", ".join(MODALITY_FOLDERS.tir if rgb else MODALITY_FOLDERS.rgb)
+        raise DataError(f"{present}: expected the {missing} folder beside it ({names}), there is none")
+    return Pair(rgb, tir)
+
+
+def is_sequence(folder: Path) -> bool:
+    """Return whether a folder has an annotation or frames."""
+    if find_annotation(folder) is not None:
+        return True
+    folders_of_frames = {"img", *MODALITY_FOLDERS.rgb, *MODALITY_FOLDERS.tir}
+    entries = (path for path in folder.iterdir() if not is_ignored(path))
+    return any(path.suffix.lower() in SUFFIXES or path.name in folders_of_frames for path in entries)
 
 
 def read_sequences(
     root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb", data_issues: DataIssues | None = None
 ) -> list[FolderSequence]:
-    """Return the sequences of a folder of sequence folders, in natural order, or the one that ``root`` itself is.
+    """Return the sequences in a folder in natural order, or ``root`` itself if it is a sequence folder.
 
-    What ``is_stray``, and folders that hold neither frames nor an annotation, are passed over.
+    Hidden and system entries, and folders without frames and annotation, are skipped.
 
     Args:
         root: the folder.
-        modality: what the images are where they are of one modality.
-        data_issues: where is noted what is passed over.
+        modality: modality of the images of sequences of one modality.
+        data_issues: receives the skipped entries.
 
     Raises:
-        DataError: there is none, or a sub-folder with frames has no annotation or the reverse.
+        DataError: there is no sequence, or a sequence lacks its frames or its annotation.
     """
     data_issues = DataIssues() if data_issues is None else data_issues
     root = Path(root)
@@ -164,8 +154,8 @@ def read_sequences(
         return [FolderSequence(root, modality=modality)]
     folders, others = [], []
     for entry in sorted(root.iterdir()):
-        if is_stray(entry):
-            data_issues.add(STRAY, entry.name)
+        if is_ignored(entry):
+            data_issues.add(IGNORED, entry.name)
         elif entry.is_dir() and is_sequence(entry):
             folders.append(entry)
         elif entry.is_dir():
@@ -173,19 +163,22 @@ def read_sequences(
             data_issues.add(NO_SEQUENCE, entry.name)
     if not folders:
         if others:
-            raise DataError(f"{others[0]}: expected a sequence's folder with {' or '.join(ANNOTATIONS)}")
-        raise DataError(f"{root}: expected sequence folders, each with {' or '.join(ANNOTATIONS)}, there are none")
+            raise DataError(f"{others[0]}: expected a sequence folder with {' or '.join(ANNOTATIONS)}")
+        raise DataError(f"{root}: expected sequence folders with {' or '.join(ANNOTATIONS)}, there are none")
     folders = sort_naturally(folders, lambda folder: folder.name, str(root))
     return [FolderSequence(folder, modality=modality) for folder in folders]
 
 
 def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
-    """Write a sequence so that ``FolderSequence`` reads it; PNG keeps every pixel, ``.jpg`` is smaller.
+    """Write a sequence folder that ``FolderSequence`` reads; the folder appears once it is complete.
 
-    Both modalities go to ``rgb`` and ``tir``, a single one to ``img``. The folder is there when all is written.
+    Args:
+        sequence: frames of both modalities go to ``rgb`` and ``tir``, those of one to ``img``.
+        folder: a new or empty folder.
+        suffix: ``.png`` is lossless, ``.jpg`` is smaller.
 
     Raises:
-        DataError: the folder holds something already.
+        DataError: the folder is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -195,7 +188,7 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
     try:
         _write_files(sequence, temporary, suffix)
         if folder.exists():
-            folder.rmdir()  # empty; not every system replaces it
+            folder.rmdir()  # not every operating system replaces an empty folder
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -204,39 +197,29 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
 def _write_files(sequence: TrackingSequence, folder: Path, suffix: str) -> None:
     for index in range(len(sequence)):
         rgb, tir = sequence.frame(index)
-        places = Pair("rgb" if tir is not None else "img", "tir" if rgb is not None else "img")
-        for place, image in zip(places, (rgb, tir), strict=True):
+        names = Pair("rgb" if tir is not None else "img", "tir" if rgb is not None else "img")
+        for name, image in zip(names, (rgb, tir), strict=True):
             if image is not None:
-                write_image(folder / place / f"{index + 1:08d}{suffix}", image)
+                write_image(folder / name / f"{index + 1:08d}{suffix}", image)
     if sequence.attributes:
         write_attributes(folder / ATTRIBUTES, sequence.attributes)
     write_boxes(folder / ANNOTATIONS[0], sequence.boxes)
 
 
-def is_sequence(folder: Path) -> bool:
-    """Return whether a folder holds an annotation or frames, so that it is meant as a sequence."""
-    if find_annotation(folder) is not None:
-        return True
-    places = {"img", *NAMES.rgb, *NAMES.tir}
-    entries = (path for path in folder.iterdir() if not is_stray(path))
-    return any(path.suffix.lower() in SUFFIXES or path.name in places for path in entries)
+def read_attributes(path: str | Path, length: int) -> dict[str, NDArray[np.bool_]]:
+    """Read ``{name: [0 or 1 per frame]}`` for a sequence of ``length`` frames.
+
+    Raises:
+        DataError: the file is malformed.
+    """
+    path = Path(path)
+    content = read_json(path)
+    for name, flags in content.items():
+        if not isinstance(flags, list) or len(flags) != length or any(flag not in (0, 1) for flag in flags):
+            raise DataError(f"{path}: expected {length} flags 0 or 1 for {name!r}, one per frame")
+    return {name: np.array(flags, dtype=bool) for name, flags in content.items()}
 
 
-def find_annotation(folder: str | Path) -> Path | None:
-    """Return a sequence folder's annotation file, or None."""
-    return next((path for name in ANNOTATIONS if (path := Path(folder) / name).is_file()), None)
-
-
-def _frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
-    sides = modality_folders(folder)
-    if sides is not None:
-        return open_frames(*sides)
-    images = folder / "img" if (folder / "img").is_dir() else folder
-    return open_frames(images) if modality == "rgb" else open_frames(tir=images)
-
-
-def _one_per_frame(boxes: Boxes, length: int, annotation: Path) -> Boxes:
-    if len(boxes) > length:
-        raise DataError(f"{annotation}: expected at most a box for each of {length} frames, got {len(boxes)}")
-    unlabeled = np.full((length - len(boxes), 4), np.nan)
-    return np.concatenate([boxes, unlabeled])
+def write_attributes(path: str | Path, attributes: dict[str, NDArray[np.bool_]]) -> None:
+    """Write a flag per frame for each attribute, in the format of ``read_attributes``."""
+    write_text(path, json.dumps({name: flags.astype(int).tolist() for name, flags in attributes.items()}))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mmdistill.toolkit.box_files import read_result_rows, to_boxes
 from mmdistill.toolkit.boxes import is_valid
 from mmdistill.toolkit.data_issues import DataError, DataIssues
-from mmdistill.toolkit.datasets.folder_sequence import is_stray
 from mmdistill.toolkit.evaluation.mat_files import read_mat_rows
+from mmdistill.toolkit.image_files import is_ignored
 from mmdistill.toolkit.sequence import Boxes
 
 TRACKER_PREFIX = "results named <tracker>_<sequence>"
@@ -292,7 +292,7 @@ def describe_folder(folder: Path, names: Collection[str]) -> str:
         folder: where results were expected.
         names: names of the sequences.
     """
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_stray(path))
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_ignored(path))
     trackers = [path.name for path in subfolders if path.name not in names and _result_files(path)]
     if trackers:
         return f"; folders below it hold results: {', '.join(trackers[:3])}{' ...' if len(trackers) > 3 else ''}"
@@ -306,7 +306,7 @@ def _result_files(folder: Path) -> list[Path]:
     """Return the files that may hold results, by suffix and name, without stray files such as macOS's ``._*``."""
     if not folder.is_dir():
         return []
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_stray(path)]
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_ignored(path)]
     return sorted(paths, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
-from mmdistill.toolkit.boxes import Array, check_initial
+from mmdistill.toolkit.boxes import Array, check_initial_box
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.progress import progress_bar
@@ -86,7 +86,7 @@ def run_sequence(
         raise DataError(f"sequence {sequence.name}: expected frames, got none")
     first = sequence.frame(0)
     height, width = next((image.shape[:2] for image in first if image is not None), (0, 0))
-    initial = check_initial(sequence.boxes[0], width, height, where=f"sequence {sequence.name}")
+    initial = check_initial_box(sequence.boxes[0], width, height, where=f"sequence {sequence.name}")
     boxes, scores, seconds = np.empty((len(sequence), 4)), np.ones(len(sequence)), np.empty(len(sequence))
 
     start = time.perf_counter()

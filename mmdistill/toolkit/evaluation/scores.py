@@ -12,7 +12,7 @@ import numpy as np
 
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError, printable
-from mmdistill.toolkit.datasets.splits import Coverage
+from mmdistill.toolkit.datasets.coverage import Coverage
 from mmdistill.toolkit.evaluation.protocols import (
     NORMALIZED_THRESHOLDS,
     PRECISION_THRESHOLDS,

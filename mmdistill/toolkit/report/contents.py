@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdistill.toolkit.data_issues import DataError, DataIssues, some
+from mmdistill.toolkit.data_issues import DataError, DataIssues, join_names
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, open_usable
 from mmdistill.toolkit.evaluation.efficiency import Cost, read_speed
 from mmdistill.toolkit.evaluation.metrics import ground_truth_of, prepare_predictions, score_benchmark
@@ -186,7 +186,7 @@ def collect_scored(folders: Mapping[str, Path], costs: Mapping[str, Cost]) -> Co
     for sequence in common:
         frames = {each.sequences[sequence].frames for each in scores.values()}
         if len(frames) > 1:
-            counts = some(map(str, frames))
+            counts = join_names(map(str, frames))
             raise DataError(f"{sequence}: the trackers were scored on different numbers of frames: {counts}")
     trackers = [
         ComparedTracker(

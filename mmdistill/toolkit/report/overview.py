@@ -106,7 +106,7 @@ def _data_issues(contents: Contents) -> list[str]:
     return [
         f"{name}: {line}"
         for name, data_issues in issues
-        for line in data_issues.lines(most=0)
+        for line in data_issues.lines(max_details=0)
         if not line.startswith(" ")
     ]
 

@@ -19,7 +19,7 @@ from mmdistill.reference.tracking.search_area import (
 from mmdistill.reference.tracking.settings import LocalizationSettings
 from mmdistill.toolkit.boxes import centers, from_center
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.sequence import complete
+from mmdistill.toolkit.sequence import fill_missing_modality
 
 SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (144, 6)]
 LAST = Target(np.array([100.0, 80.0, 40.0, 40.0]), scale=2.0)
@@ -81,19 +81,19 @@ def test_cells_and_boxes_are_inverse() -> None:
 
 def test_one_modality_stands_in_for_the_other() -> None:
     image, other = np.full((4, 6, 3), 1, np.uint8), np.full((4, 6, 3), 2, np.uint8)
-    assert [x is image for x in complete(Pair(image, None), where="update")] == [True, True]
-    assert [x is image for x in complete(Pair(None, image), where="update")] == [True, True]
-    pair = complete(Pair(image, other), where="update")
+    assert [x is image for x in fill_missing_modality(Pair(image, None), where="update")] == [True, True]
+    assert [x is image for x in fill_missing_modality(Pair(None, image), where="update")] == [True, True]
+    pair = fill_missing_modality(Pair(image, other), where="update")
     assert pair.rgb is image
     assert pair.tir is other
 
 
 def test_frames_that_nobody_can_track() -> None:
     with pytest.raises(DataError, match=r"^update: expected an RGB or a TIR image, got neither$"):
-        complete(Pair(None, None), where="update")
+        fill_missing_modality(Pair(None, None), where="update")
     images = Pair(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(DataError, match=r"^init: expected aligned .* of one size, got 6 x 4 and 5 x 4 pixels$"):
-        complete(images, where="init")
+        fill_missing_modality(images, where="init")
 
 
 def test_crops_become_a_pair_of_batches() -> None:

@@ -51,8 +51,8 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     training_sequences(str(tmp_path), count=1, seed=0, data_issues=(data_issues := DataIssues()))
     lines = data_issues.lines()
     assert len(lines) == 5  # two kinds
-    assert f"{tmp_path / 'rgb' / '03.png'}: has no partner" in lines[1]
-    assert f"{tmp_path / 'tir' / '00.png'}: has no partner" in lines[2]
+    assert f"{tmp_path / 'rgb' / '03.png'}: expected a TIR image of the same name" in lines[1]
+    assert f"{tmp_path / 'tir' / '00.png'}: expected an RGB image of the same name" in lines[2]
     assert f"{tmp_path / '__MACOSX'}" in lines[4]
 
 

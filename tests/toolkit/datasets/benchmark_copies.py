@@ -1,4 +1,4 @@
-"""Small copies of benchmarks, made as the data sets lie on disk, with the oddities that real copies have."""
+"""Small copies of benchmarks, in the layouts and with the data issues of real ones."""
 
 from __future__ import annotations
 

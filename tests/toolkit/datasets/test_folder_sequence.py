@@ -1,3 +1,5 @@
+"""Sequence folders in the style of VOT and OTB, and their attributes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,12 +11,13 @@ from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.folder_sequence import (
     NO_SEQUENCE,
-    STRAY,
     FolderSequence,
-    is_stray,
+    read_attributes,
     read_sequences,
+    write_attributes,
     write_sequence,
 )
+from mmdistill.toolkit.image_files import IGNORED, is_ignored
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Boxes, FramePair
 
@@ -24,9 +27,9 @@ def images(folder: Path, count: int) -> None:
         write_image(folder / f"{index + 1}.png", np.full((6, 8, 3), index, np.uint8))
 
 
-def sequence_folder(folder: Path, places: dict[str, int], *, boxes: int = 2, name: str = "groundtruth.txt") -> Path:
-    for place, count in places.items():
-        images(folder / place, count)
+def sequence_folder(folder: Path, subfolders: dict[str, int], *, boxes: int = 2, name: str = "groundtruth.txt") -> Path:
+    for subfolder, count in subfolders.items():
+        images(folder / subfolder, count)
     (folder / name).write_text("1,2,3,4\n" * boxes)
     return folder
 
@@ -49,11 +52,11 @@ class Memory:
         return Pair(*(self.images[side][index] if side in self.images else None for side in ("rgb", "tir")))
 
 
-@pytest.mark.parametrize("places", [("rgb", "tir"), ("visible", "infrared"), ("color", "ir")])
-def test_both_modalities(tmp_path: Path, places: tuple[str, str]) -> None:
-    folder = sequence_folder(tmp_path / "dog's", dict.fromkeys(places, 11), boxes=11)
-    images(folder / places[1], 11)
-    write_image(folder / places[1] / "11.png", np.full((6, 8, 3), 99, np.uint8))
+@pytest.mark.parametrize("subfolders", [("rgb", "tir"), ("visible", "infrared"), ("color", "ir")])
+def test_both_modalities(tmp_path: Path, subfolders: tuple[str, str]) -> None:
+    folder = sequence_folder(tmp_path / "dog's", dict.fromkeys(subfolders, 11), boxes=11)
+    images(folder / subfolders[1], 11)
+    write_image(folder / subfolders[1] / "11.png", np.full((6, 8, 3), 99, np.uint8))
     sequence = FolderSequence(folder)
     assert sequence.name == "dog's"
     assert len(sequence) == 11
@@ -65,10 +68,10 @@ def test_both_modalities(tmp_path: Path, places: tuple[str, str]) -> None:
     assert tir[0, 0, 0] == 99
 
 
-@pytest.mark.parametrize("place", ["", "img"])
+@pytest.mark.parametrize("subfolder", ["", "img"])
 @pytest.mark.parametrize("modality", ["rgb", "tir"])
-def test_one_modality(tmp_path: Path, place: str, modality: str) -> None:
-    folder = sequence_folder(tmp_path / "x", {place: 2}, name="groundtruth_rect.txt")
+def test_one_modality(tmp_path: Path, subfolder: str, modality: str) -> None:
+    folder = sequence_folder(tmp_path / "x", {subfolder: 2}, name="groundtruth_rect.txt")
     frame = FolderSequence(folder, modality=modality).frame(1)
     assert getattr(frame, modality)[0, 0, 0] == 1
     assert getattr(frame, "tir" if modality == "rgb" else "rgb") is None
@@ -82,18 +85,18 @@ def test_frames_after_the_last_box_have_no_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "boxes", "message"),
+    ("subfolders", "boxes", "message"),
     [
-        ({"visible": 2}, 2, r"visible: its TIR partner is missing"),
-        ({"ir": 2}, 2, r"ir: its RGB partner is missing"),
+        ({"visible": 2}, 2, r"visible: expected the TIR folder beside it"),
+        ({"ir": 2}, 2, r"ir: expected the RGB folder beside it"),
         ({"rgb": 3, "tir": 2}, 2, r"got 3 in .*rgb and 2 in .*tir"),
         ({"img": 2}, 3, r"groundtruth\.txt: expected at most a box for each of 2 frames, got 3"),
         ({}, 2, r"expected images .* the folder has none"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, places: dict[str, int], boxes: int, message: str) -> None:
+def test_inconsistent_folders_are_refused(tmp_path: Path, subfolders: dict[str, int], boxes: int, message: str) -> None:
     (tmp_path / "x").mkdir()
-    folder = sequence_folder(tmp_path / "x", places, boxes=boxes)
+    folder = sequence_folder(tmp_path / "x", subfolders, boxes=boxes)
     with pytest.raises(DataError, match=message):
         FolderSequence(folder)
 
@@ -112,24 +115,24 @@ def test_a_root_without_sequences_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is none"):
         read_sequences(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: expected a sequence's folder with groundtruth\.txt or"):
+    with pytest.raises(DataError, match=r"empty: expected a sequence folder with groundtruth\.txt or"):
         read_sequences(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "stray"),
+    ("name", "ignored"),
     [
         *((name, True) for name in ("__MACOSX", ".DS_Store", "._car.txt", "Thumbs.db", "thumbs.DB", "@eaDir")),
         *((name, True) for name in ("lost+found", ".ipynb_checkpoints", "#recycle", "desktop.ini", "a/b/.hidden")),
         *((name, False) for name in ("car", "MACOSX", "thumbs", ".hidden/car", "__MACOSX/car", "recycle")),
     ],
 )
-def test_what_is_stray_is_told_by_the_last_name(name: str, stray: bool) -> None:
-    assert is_stray(name) is stray
-    assert is_stray(Path("/data") / name) is stray
+def test_hidden_and_system_entries_are_ignored_by_their_last_name(name: str, ignored: bool) -> None:
+    assert is_ignored(name) is ignored
+    assert is_ignored(Path("/data") / name) is ignored
 
 
-def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path) -> None:
+def test_skipped_folders_are_listed(tmp_path: Path) -> None:
     sequence_folder(tmp_path / "car", {"img": 2})
     for name in ("__MACOSX", "@eaDir", ".ipynb_checkpoints"):
         sequence_folder(tmp_path / name / "car", {"img": 2})
@@ -139,14 +142,14 @@ def test_stray_folders_among_sequences_are_passed_over_and_listed(tmp_path: Path
     data_issues = DataIssues()
     assert [sequence.name for sequence in read_sequences(tmp_path, data_issues=data_issues)] == ["car"]
     listed = ["  .ipynb_checkpoints", "  @eaDir", "  Thumbs.db", "  __MACOSX"]
-    assert sorted(data_issues.lines()) == sorted([f"{STRAY}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
+    assert sorted(data_issues.lines()) == sorted([f"{IGNORED}: 4", *listed, f"{NO_SEQUENCE}: 1", "  notes"])
     images(tmp_path / "man" / "img", 1)  # frames without an annotation are meant as a sequence
-    with pytest.raises(DataError, match=r"man: expected a sequence's folder with groundtruth\.txt"):
+    with pytest.raises(DataError, match=r"man: expected a sequence folder with groundtruth\.txt"):
         read_sequences(tmp_path)
 
 
 @pytest.mark.parametrize("sides", [("rgb", "tir"), ("rgb",), ("tir",)])
-def test_what_is_written_is_read_again(tmp_path: Path, sides: tuple[str, ...]) -> None:
+def test_written_sequences_are_read_again(tmp_path: Path, sides: tuple[str, ...]) -> None:
     sequence = Memory(sides)
     write_sequence(sequence, tmp_path / "x")
     again = FolderSequence(tmp_path / "x", modality="tir" if sides == ("tir",) else "rgb")
@@ -183,3 +186,30 @@ def test_real_sequences(real_data: Path) -> None:
     assert rgb is None
     assert tir is not None
     assert tir.shape == (256, 324, 3)
+
+
+def test_attributes_are_written_and_read(tmp_path: Path) -> None:
+    attributes = {"occlusion": np.array([True, False, True]), "low light": np.zeros(3, bool)}
+    write_attributes(tmp_path / "a.json", attributes)
+    again = read_attributes(tmp_path / "a.json", 3)
+    assert list(again) == list(attributes)
+    for name, flags in attributes.items():
+        assert again[name].dtype == bool
+        np.testing.assert_array_equal(again[name], flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 0]", r"expected a JSON object .*got a list"),
+        ('{"fast": [1, 0, 1]}', r"expected 2 flags 0 or 1 for 'fast'"),
+        ('{"fast": [1, 2]}', r"expected 2 flags"),
+        ('{"fast": 1}', r"expected 2 flags"),
+        ('{"fast": [1,\n', r"line 2: not JSON"),
+        ('{"fast": ' + "[" * 100_000, r"nested too deep"),
+    ],
+)
+def test_malformed_attributes_are_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=rf"a\.json.*{message}"):
+        read_attributes(tmp_path / "a.json", 2)

@@ -1,4 +1,4 @@
-"""GTOT's layout."""
+"""The layout of GTOT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_gtot(tmp_path: Path) -> None:
     benchmark = open_benchmark("gtot", root)
     assert names(benchmark) == NAMES
     assert benchmark.data_issues.lines() == []
-    assert benchmark.coverage.line == "gtot: 4 of 50 sequences"
+    assert benchmark.coverage.summary == "gtot: 4 of 50 sequences"
     sequence = benchmark.sequences[0]
     np.testing.assert_array_equal(sequence.truths, [boxes(10), boxes(12)])
     np.testing.assert_array_equal(sequence.boxes, boxes(10))
@@ -74,14 +74,14 @@ def test_gtots_eight_columns_without_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("a\t1\t0\nb\t1\t0\n" + "a\t0\t0\n", "a comes twice with different flags"),
+        ("a\t1\t0\nb\t1\t0\n" + "a\t0\t0\n", "a is listed twice with different flags"),
         ("OCC\tLSV\na\t1\t0\n0\t1\n", "expected a name and flags 0 or 1 in each row, got '0\\t1'"),
         ("OCC\tLSV\n", "expected a row of flags 0 or 1 for each sequence, got none"),
         ("OCC\tLSV\na\t1\t2\n", "expected a name and flags 0 or 1 in each row, got 'a\\t1\\t2'"),
         ("OCC\na\t1\t0\n", "expected a name for each of 2 columns of flags, got 1"),
     ],
 )
-def test_a_damaged_table_of_attributes_is_said(tmp_path: Path, table: str, problem: str) -> None:
+def test_a_malformed_table_of_attributes_is_a_data_issue(tmp_path: Path, table: str, problem: str) -> None:
     root = gtot(tmp_path, ["a", "b"])
     write(root / "sequencesAttr.txt", table)
     found = open_benchmark("gtot", root, images=False)

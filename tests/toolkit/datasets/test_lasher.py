@@ -1,4 +1,4 @@
-"""LasHeR's layout and its parts."""
+"""The layout of LasHeR and its splits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import Benchmark, open_benchmark
-from mmdistill.toolkit.datasets import lasher as lasher_layout
+from mmdistill.toolkit.datasets import lasher as lasher_module
 from mmdistill.toolkit.datasets.attributes import NO_FILE
 from mmdistill.toolkit.datasets.benchmarks import OTHER_TEXTS
-from mmdistill.toolkit.datasets.folder_sequence import STRAY
 from mmdistill.toolkit.datasets.lasher import MISPLACED, OTHER_LIST, OTHER_NAMES, official_test_names
-from mmdistill.toolkit.datasets.layout import SequenceFiles
+from mmdistill.toolkit.datasets.sequence_search import SequenceFiles
+from mmdistill.toolkit.image_files import IGNORED
 
 TEST = official_test_names()
 TRAIN = tuple(f"made_{name}_{number}" for number, name in enumerate((*TEST * 3, *TEST)))[:979]
@@ -49,8 +49,8 @@ def test_lasher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path / "AttriSeqsTxt" / f"{name}.txt", ",".join(flags) + "\n")
     write(tmp_path / "AttriSeqsTxt" / "man 10.txt", "0,1")
     monkeypatch.chdir(root)
-    for place in (tmp_path, root, Path()):
-        benchmark = open_benchmark("lasher", place, partial=True)
+    for start in (tmp_path, root, Path()):
+        benchmark = open_benchmark("lasher", start, partial=True)
         assert names(benchmark) == NAMES
         assert len(benchmark.sequences[0].truths) == 1
         assert [gray(benchmark, "man 2", index) for index in (0, 1)] == [(0, 5), (20, 25)]
@@ -71,7 +71,7 @@ def test_parts_of_a_copy_without_official_names(tmp_path: Path, monkeypatch: pyt
     assert names(everything) == ["a", "b", "c"]
     assert [len(each.attributes) for each in everything.sequences] == [0, 0, 19]
     assert f"{NO_FILE}: 2" in everything.data_issues.lines()
-    with pytest.raises(DataError, match=r"expected sequences of lasher \(test\), got others such as a, b"):
+    with pytest.raises(DataError, match=r"expected sequences of lasher \(test\), got a, b"):
         open_benchmark("lasher", tmp_path / "TrainingSet", partial=True)
     monkeypatch.chdir(training)
     assert names(open_benchmark("lasher", ".", split="train", partial=True)) == ["a", "b"]
@@ -86,7 +86,7 @@ def test_parts_by_list_of_a_copy_without_official_names(tmp_path: Path) -> None:
     test = open_benchmark("lasher", tmp_path, partial=True)
     assert names(test) == ["b d"]
     assert (
-        test.coverage.line
+        test.coverage.summary
         == "lasher, test split: 1 sequence, none of the official 245; 2 outside the split are not used"
     )
     train = open_benchmark("lasher", tmp_path / "all", split="train", partial=True)
@@ -148,18 +148,20 @@ def check_splits(root: Path, test: Names, train: Names) -> None:
     for split, expected in (("test", test), ("train", train), ("all", test + train)):
         found = opened(root, split=split)
         assert sorted(names(found)) == sorted(expected)
-        assert f"split{'s' * (split == 'all')}: {len(expected):,} of {len(expected):,} sequences" in found.coverage.line
+        assert (
+            f"split{'s' * (split == 'all')}: {len(expected):,} of {len(expected):,} sequences" in found.coverage.summary
+        )
         assert found.coverage.complete
 
 
 @pytest.mark.parametrize("make", PLACES)
-def test_the_parts_are_those_of_the_official_list_wherever_the_files_lie(
+def test_the_official_list_defines_the_split_in_any_folder(
     make: Callable[[Path, Names, Names], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test, train = TEST[:4], TRAIN[:7]
-    monkeypatch.setattr(lasher_layout, "official_test_names", lambda: test)
+    monkeypatch.setattr(lasher_module, "official_test_names", lambda: test)
     for split, count in (("test", 4), ("train", 7), ("all", 11)):
-        monkeypatch.setitem(lasher_layout.COUNTS, split, count)
+        monkeypatch.setitem(lasher_module.COUNTS, split, count)
     check_splits(make(tmp_path, test, train), test, train)
 
 
@@ -187,7 +189,7 @@ def test_a_copy_of_other_sequences_than_the_split_is_refused_unless_asked_for(tm
 
 
 def test_one_sequence_too_many_for_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(lasher_layout.COUNTS, "train", 5)
+    monkeypatch.setitem(lasher_module.COUNTS, "train", 5)
     files(tmp_path, (*TRAIN[:5], "another"))
     with pytest.raises(DataError, match="train split: 6 sequences, the official count is 5"):
         opened(tmp_path, split="train")
@@ -218,12 +220,12 @@ def test_the_copys_own_list_never_makes_the_test_split(tmp_path: Path) -> None:
     write(tmp_path / "testingsetList.txt", "\n".join((*TEST[:-1], TRAIN[0], TRAIN[0])))
     found = opened(tmp_path)
     assert sorted(names(found)) == sorted(TEST)
-    said = "\n".join(found.data_issues.lines())
-    assert f"{OTHER_LIST}: 2\n" in said
-    assert f"testingsetList.txt: {TRAIN[0]}" in said
+    messages = "\n".join(found.data_issues.lines())
+    assert f"{OTHER_LIST}: 2\n" in messages
+    assert f"testingsetList.txt: {TRAIN[0]}" in messages
 
 
-def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
+def test_other_files_and_folders_are_skipped_and_listed(tmp_path: Path) -> None:
     files(tmp_path / "annos", TEST)
     write(tmp_path / "annos" / "Attributes_order.txt", "NO, PO, TO, HO\n")
     write(tmp_path / "annos" / "train_sequence.txt", "\n".join(TRAIN[:4]))
@@ -234,7 +236,7 @@ def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert sorted(names(found)) == sorted(TEST)
     assert found.data_issues.lines() == [
-        *(f"{STRAY}: 2", "  __MACOSX", "  ._car.txt"),
+        *(f"{IGNORED}: 2", "  __MACOSX", "  ._car.txt"),
         *(f"{OTHER_TEXTS}: 2", "  Attributes_order.txt", "  train_sequence.txt"),
     ]
     write(tmp_path / "annos" / f"{TEST[5]}.txt", "x y w h\n1,2,three,4\n")  # damaged, not a note
@@ -242,7 +244,7 @@ def test_what_is_no_sequence_is_passed_over_and_listed(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_sequence_that_is_there_twice(tmp_path: Path) -> None:
+def test_two_sequences_of_one_name(tmp_path: Path) -> None:
     folders(tmp_path / "testingset", TEST)
     folders(tmp_path / "trainingset", TEST[:1])
     with pytest.raises(DataError, match=rf"sequence {TEST[0]} is there twice, in .*testingset.* and .*trainingset"):
@@ -270,7 +272,7 @@ def test_images_and_annotations_in_folders_apart(tmp_path: Path) -> None:
     folder=st.sampled_from(["annos", "testingset", "trainingset"]),
     listed=st.booleans(),
 )
-def test_the_splits_part_any_copy_that_has_an_official_name(
+def test_splits_are_disjoint_and_complete_with_an_official_name(
     tmp_path_factory: pytest.TempPathFactory, here: set[int], others: list[str], folder: str, listed: bool
 ) -> None:
     root = tmp_path_factory.mktemp("copy")
@@ -278,7 +280,7 @@ def test_the_splits_part_any_copy_that_has_an_official_name(
         write(root / "trainingsetList.txt", "\n".join([*others, *TEST[:5]]))
     test = {TEST[0], *(TEST[number] for number in here)}
     found = [SequenceFiles(name, (root / folder / f"{name}.txt",), Pair(None, None)) for name in (*others, *test)]
-    select = {split: lasher_layout.lasher(split).select for split in ("test", "train", "all")}
+    select = {split: lasher_module.lasher_layout(split).select for split in ("test", "train", "all")}
     chosen = {
         split: choose((root, found), root, DataIssues()) for split, choose in select.items() if choose is not None
     }
@@ -287,5 +289,5 @@ def test_the_splits_part_any_copy_that_has_an_official_name(
     assert names_of["train"] == (set() if folder == "testingset" and not listed else set(others))
     assert names_of["all"] == test | set(others)
     for files_used, coverage in chosen.values():
-        assert coverage.used == len(files_used) == len(found) - len(coverage.others)
+        assert coverage.used == len(files_used) == len(found) - len(coverage.outside_split)
     assert set(chosen["test"][1].missing) == set(TEST) - test

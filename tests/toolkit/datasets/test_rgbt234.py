@@ -1,4 +1,4 @@
-"""RGBT210's and RGBT234's layout, and what of it is not as it should be."""
+"""The layout of RGBT234 and RGBT210, complete and with data issues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from benchmark_copies import FRAMES, NAMES, boxes, gray, lines, names, rgbt234, 
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets import open_benchmark
-from mmdistill.toolkit.datasets.benchmark_sequence import EMPTY_LINES, LOST, OTHER_START, UNEQUAL_TRUTHS
+from mmdistill.toolkit.datasets.benchmark_sequence import (
+    EMPTY_LINES,
+    MISSING_IMAGES,
+    OTHER_INITIAL_BOX,
+    UNEQUAL_LENGTHS,
+)
 from mmdistill.toolkit.datasets.benchmarks import UNUSABLE
 
 
@@ -33,7 +38,7 @@ def test_rgbt234(tmp_path: Path, name: str) -> None:
     }
 
 
-def test_trackers_start_from_init_and_it_is_said_where_it_disagrees(tmp_path: Path) -> None:
+def test_trackers_start_from_init_and_differences_are_data_issues(tmp_path: Path) -> None:
     root = rgbt234(tmp_path, ["afterrain"])
     write(root / "afterrain" / "init.txt", "144,53,24,45\r\n1,2,3,4\r\n")
     benchmark = open_benchmark("rgbt234", root)
@@ -42,7 +47,7 @@ def test_trackers_start_from_init_and_it_is_said_where_it_disagrees(tmp_path: Pa
     np.testing.assert_array_equal(sequence.boxes[1:], boxes(10)[1:])
     np.testing.assert_array_equal(sequence.truths[0], boxes(10))
     assert benchmark.data_issues.lines()[:2] == [
-        f"{OTHER_START}: 1",
+        f"{OTHER_INITIAL_BOX}: 1",
         "  afterrain: 144,53,24,45; first of visible.txt 10,20,8,6, of infrared.txt 12,20,8,6",
     ]
 
@@ -56,15 +61,15 @@ def test_one_modality_a_frame_shorter(tmp_path: Path) -> None:
     assert gray(benchmark, "car", 3) == (60, 65)
     assert gray(benchmark, "car", 4) == (80, None)
     assert np.isnan(benchmark.sequences[0].truths[1][4]).all()
-    assert benchmark.data_issues.lines()[:2] == [f"{UNEQUAL_TRUTHS}: 1", "  car: 5 and 4"]
+    assert benchmark.data_issues.lines()[:2] == [f"{UNEQUAL_LENGTHS}: 1", "  car: 5 and 4"]
 
 
-def test_an_image_lost_between_others(tmp_path: Path) -> None:
+def test_a_missing_image_between_others(tmp_path: Path) -> None:
     root = rgbt234(tmp_path, ["car"])
     (root / "car" / "visible" / "00003v.png").unlink()
     benchmark = open_benchmark("rgbt234", root)
     assert [gray(benchmark, "car", index) for index in (1, 2, 3)] == [(20, 25), (None, 45), (60, 65)]
-    assert benchmark.data_issues.lines()[0] == f"{LOST}: 1"
+    assert benchmark.data_issues.lines()[0] == f"{MISSING_IMAGES}: 1"
 
 
 def test_both_modalities_a_frame_shorter_than_the_boxes(tmp_path: Path) -> None:
@@ -92,13 +97,13 @@ def test_line_ends_marks_and_empty_lines(tmp_path: Path) -> None:
     assert benchmark.data_issues.lines()[0] == f"{EMPTY_LINES}: 1"
 
 
-def test_what_can_not_be_used_stops_or_is_left_out(tmp_path: Path) -> None:
+def test_unusable_sequences_stop_or_are_skipped(tmp_path: Path) -> None:
     root = rgbt234(tmp_path)
     (root / "man 10" / "infrared.txt").unlink()
     write(root / "man 2" / "visible.txt", "1,2,3,4\n1,2,three,4\n")
     with pytest.raises(DataError, match=r"man 2/visible\.txt, line 2: expected 4 numbers"):
         open_benchmark("rgbt234", root)
-    benchmark = open_benchmark("rgbt234", root, unusable="skip")
+    benchmark = open_benchmark("rgbt234", root, on_invalid="skip")
     assert names(benchmark) == ["1boy`s", "dog's_[1]"]
     assert benchmark.data_issues.lines()[0] == f"{UNUSABLE}: 2"
     assert "man 10/infrared.txt: cannot read the file" in benchmark.data_issues.lines()[2]
@@ -107,11 +112,11 @@ def test_what_can_not_be_used_stops_or_is_left_out(tmp_path: Path) -> None:
 def test_sequences_that_a_list_has_but_the_copy_has_not(tmp_path: Path) -> None:
     root = rgbt234(tmp_path)
     write(root / "SequencesName.txt", "\n".join([*NAMES, "soccer"]))
-    said = open_benchmark("rgbt234", root, images=False).data_issues.lines()
-    assert said[:2] == ["sequences that SequencesName.txt lists, but that are not there: 1", "  soccer"]
+    messages = open_benchmark("rgbt234", root, images=False).data_issues.lines()
+    assert messages[:2] == ["sequences in SequencesName.txt that are missing: 1", "  soccer"]
 
 
-def test_malformed_attributes_are_said_and_left_out(tmp_path: Path) -> None:
+def test_malformed_attributes_are_data_issues(tmp_path: Path) -> None:
     root = rgbt234(tmp_path)
     write(root / "SequencesName.txt", "\n".join(NAMES))
     write(root / "attr_txt" / "FM.txt", "1\n0\n")
@@ -119,9 +124,9 @@ def test_malformed_attributes_are_said_and_left_out(tmp_path: Path) -> None:
     write(root / "attr_txt" / "TC.txt", "1 0 0 1")
     benchmark = open_benchmark("rgbt234", root, images=False)
     assert list(benchmark.sequences[0].attributes) == ["TC"]
-    said = "\n".join(benchmark.data_issues.lines())
-    assert "FM.txt: expected 4 flags, one a sequence, got 2" in said
-    assert "LI.txt: expected flags 0 or 1, got 'no'" in said
+    messages = "\n".join(benchmark.data_issues.lines())
+    assert "FM.txt: expected 4 flags, one per sequence, got 2" in messages
+    assert "LI.txt: expected flags 0 or 1, got 'no'" in messages
 
 
 def test_rgbt210_with_one_ground_truth_in_init(tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_rgbt210_with_one_ground_truth_in_init(tmp_path: Path) -> None:
     np.testing.assert_array_equal(benchmark.sequences[0].truths, [boxes(10), boxes(10)])
     np.testing.assert_array_equal(benchmark.sequences[0].boxes, boxes(10))
     assert gray(benchmark, "man", 2) == (40, 45)
-    assert benchmark.coverage.line == "rgbt210: 2 of 210 sequences"
+    assert benchmark.coverage.summary == "rgbt210: 2 of 210 sequences"
     with pytest.raises(DataError, match=r"car/visible\.txt: cannot read the file"):
         open_benchmark("rgbt234", root)  # has one for each modality
     write(root / "car" / "init.txt", "10,20,8,6\r\n")  # the box to start from alone is no ground truth
@@ -152,6 +157,6 @@ def test_attributes_of_lists_with_other_capitals_repeated_names_and_notes(tmp_pa
     benchmark = open_benchmark("rgbt234", root, images=False)
     flags = {each.name: {key: bool(value[0]) for key, value in each.attributes.items()} for each in benchmark.sequences}
     assert flags == {"Car": {"PO": True}, "man": {"PO": False}}
-    said = "\n".join(benchmark.data_issues.lines())
-    assert "TC.txt: sequence man comes twice with different flags" in said
-    assert "README" not in said
+    messages = "\n".join(benchmark.data_issues.lines())
+    assert "TC.txt: sequence man is listed twice with different flags" in messages
+    assert "README" not in messages

@@ -235,7 +235,7 @@ def test_frames_with_a_code_of_vot_have_no_box(tmp_path: Path) -> None:
 
 
 def test_codes_alone_are_no_boxes_and_other_numbers_no_codes(tmp_path: Path) -> None:
-    for text, line in (("1\n0\n2\n", "0, 1 and 2 alone"), ("1,2,3,4\n3\n", "line 2"), ("1,2,3,4\n-1\n", "line 2")):
+    for text, line in (("1\n0\n2\n", "0, 1 and 2 only"), ("1,2,3,4\n3\n", "line 2"), ("1,2,3,4\n-1\n", "line 2")):
         (tmp_path / "car.txt").write_text(text)
         with pytest.raises(DataError, match=rf"car\.txt.*{line}"):
             read_results(tmp_path, {"car": text.count("\n")})

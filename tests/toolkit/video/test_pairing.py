@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mmdistill.toolkit.image_files import natural_order
+from mmdistill.toolkit.image_files import natural_sort_key
 from mmdistill.toolkit.video.pairing import pair_files
 
 
 def names(folder: str, stems: list[str]) -> list[Path]:
-    return sorted((Path(folder) / f"{stem}.png" for stem in stems), key=lambda path: natural_order(path.name))
+    return sorted((Path(folder) / f"{stem}.png" for stem in stems), key=lambda path: natural_sort_key(path.name))
 
 
 def numbered(folder: str, numbers: list[int], form: str = "{:04d}") -> list[Path]:

@@ -1,11 +1,4 @@
-"""Pairs by number and name, read when asked for and kept while memory lasts.
-
-Where one pair is read: two files, or one that holds both images side by side.
-
-Images with RGB in the left half and TIR in the right: how they are told from images of one modality.
-
-Decoded pairs kept in memory, up to a budget.
-"""
+"""Reads aligned image pairs by index, from two files or one side-by-side image each, through a cache in memory."""
 
 from __future__ import annotations
 
@@ -22,68 +15,78 @@ from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
-from mmdistill.toolkit.datasets.folder_sequence import STRAY
+from mmdistill.toolkit.image_files import IGNORED
 from mmdistill.toolkit.images import read_image
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.video import TirResizer
 
+logger = logging.getLogger(__name__)
 
-class PairMemory:
-    """Keeps pairs of images; those least recently used go first. Threads may share it.
+DEFAULT_CACHE_BYTES = 512 * 2**20
+"""Size of the cache of decoded images, bytes."""
+
+MIN_SIDE = 9
+"""Shortest side of an image for composing video, pixels: a target of 4 pixels and 2 around it."""
+
+UNMATCHED = "files and folders that make no pair, left out"
+SKIPPED = "folders with images that belong to no pair by their names, skipped"
+
+MAX_EXAMINED = 8
+"""Maximum number of images that are read to detect side-by-side images."""
+
+MAX_GRAY_CHROMA = 10.0
+"""Largest difference between the channels of a gray image after JPEG compression, gray levels."""
+
+MIN_COLOR_CHROMA = 24.0
+"""Smallest difference between the channels of the most colorful pixels of a color image, gray levels."""
+
+_SEAM_WIDTH = 16
+"""Columns beside the middle into which JPEG carries color."""
+
+
+class PairCache:
+    """A cache of pairs of images that drops the least recently used ones; threads may share it.
 
     Args:
-        budget: bytes of images that are kept.
+        size: maximum size of the images, bytes.
     """
 
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self._kept: OrderedDict[str, Pair[Image]] = OrderedDict()
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._pairs: OrderedDict[str, Pair[Image]] = OrderedDict()
         self._used = 0
         self._lock = Lock()
 
-    def __reduce__(self) -> tuple[type[PairMemory], tuple[int]]:
-        """Another process starts with an empty one."""
-        return PairMemory, (self.budget,)
+    def __reduce__(self) -> tuple[type[PairCache], tuple[int]]:
+        """Another process starts with an empty cache."""
+        return PairCache, (self.size,)
 
     def get(self, name: str, read: Callable[[], Pair[Image]]) -> Pair[Image]:
-        """Return the pair of this name, read if it is not here; read-only, because all who ask share it."""
+        """Return the pair of a name, read if it is not cached; its images are read-only, because callers share them."""
         with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
+            if name in self._pairs:
+                self._pairs.move_to_end(name)
+                return self._pairs[name]
         pair = read()
         for image in pair:
             image.setflags(write=False)
         with self._lock:
-            if name not in self._kept:
-                self._kept[name] = pair
-                self._used += _bytes(pair)
-            while self._used > self.budget:
-                self._used -= _bytes(self._kept.popitem(last=False)[1])
+            if name not in self._pairs:
+                self._pairs[name] = pair
+                self._used += _size_of(pair)
+            while self._used > self.size:
+                self._used -= _size_of(self._pairs.popitem(last=False)[1])
         return pair
 
 
-def _bytes(pair: Pair[Image]) -> int:
+def _size_of(pair: Pair[Image]) -> int:
     return pair.rgb.nbytes + pair.tir.nbytes
 
 
-MAX_EXAMINED = 8
-"""How many images are read to decide."""
+def side_by_side_problem(paths: Sequence[Path]) -> str | None:
+    """Return why images are not RGB and TIR side by side, or None if they are.
 
-MAX_GRAY_CHROMA = 10.0
-"""Gray levels between the channels of a pixel that JPEG makes of gray."""
-
-MIN_COLOR_CHROMA = 24.0
-"""Gray levels between the channels of the most colorful pixels of a color image."""
-
-_SEAM = 16
-"""Columns beside the middle into which JPEG carries color."""
-
-
-def why_not_side_by_side(paths: Sequence[Path]) -> str | None:
-    """Return why images can't be taken for RGB and TIR side by side, or None if they can.
-
-    Of up to eight images each must have an even width and a gray right half, and most must have color in the left half.
+    Up to eight images are read. Each must have an even width and a gray right half; most must have a colored left half.
 
     Args:
         paths: the images, at least one.
@@ -108,23 +111,23 @@ def why_not_side_by_side(paths: Sequence[Path]) -> str | None:
 
 
 def halves(image: Image) -> tuple[Image, Image]:
-    """Return both halves of an image of even width."""
+    """Return the left and the right half of an image of even width."""
     middle = image.shape[1] // 2
     return image[:, :middle], image[:, middle:]
 
 
 def is_gray(right: Image) -> bool:
-    """Return whether the right half of an image holds no color."""
-    return _chroma(right[:, min(_SEAM, right.shape[1] // 2) :]) <= MAX_GRAY_CHROMA
+    """Return whether the right half of an image is gray."""
+    return _chroma(right[:, min(_SEAM_WIDTH, right.shape[1] // 2) :]) <= MAX_GRAY_CHROMA
 
 
 def _chroma(image: NDArray[np.uint8]) -> float:
-    """Return how far the channels of the most colorful hundredth of the pixels differ at least, gray levels."""
-    some = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]
-    return float(np.percentile(some.max(axis=2) - some.min(axis=2), 99)) if some.size else 0.0
+    """Return the 99th percentile of the differences between the channels of a pixel, gray levels."""
+    sample = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]
+    return float(np.percentile(sample.max(axis=2) - sample.min(axis=2), 99)) if sample.size else 0.0
 
 
-class Source(Protocol):
+class PairSource(Protocol):
     """Reads one pair; iterates over its files."""
 
     def __iter__(self) -> Iterator[Path]: ...
@@ -150,7 +153,7 @@ class TwoFiles(NamedTuple):
 
 
 class SideBySide:
-    """A file with the RGB image in its left half and the TIR image in its right one.
+    """An image with RGB in the left half and TIR in the right half.
 
     Args:
         path: the file.
@@ -167,7 +170,7 @@ class SideBySide:
         """Return both halves.
 
         Raises:
-            DataError: the file is no image, its width can't be halved, or the TIR half has color.
+            DataError: the file is no image, its width is odd, or the TIR half has color.
         """
         image = read_image(self.path)
         if image.shape[1] % 2:
@@ -176,63 +179,50 @@ class SideBySide:
             )
         left, right = halves(image)
         if self.check and not is_gray(right):
-            raise DataError(f"{self.path}: expected TIR in the right half, it has color; --side-by-side takes it so")
-        # Copies: a half that is kept shall not keep the whole.
+            raise DataError(f"{self.path}: expected TIR in the right half, it has color; --side-by-side accepts it")
+        # Copies, so that a cached half does not keep the whole image in memory.
         return Pair(np.ascontiguousarray(left), np.ascontiguousarray(right))
-
-
-logger = logging.getLogger(__name__)
-
-MEMORY = 512 * 2**20
-"""Bytes of decoded images that are kept."""
-
-MIN_SIDE = 9
-"""Pixels of the shorter side of an image that video can be composed from: a target of 4 pixels and 2 around it."""
-
-ALONE = "files and folders that make no pair, left out"
-PASSED_OVER = "folders with images that belong to no pair by their names, passed over"
 
 
 class Pairs:
     """Aligned pairs of images.
 
-    A slice, such as ``pairs[:-30]``, is ``Pairs`` too; all slices share what is kept in memory.
+    A slice, such as ``pairs[:-30]``, is ``Pairs`` too; all slices share one cache.
 
     Args:
-        root: where they were found.
-        sources: for each pair's name where it is read, in order.
-        problems: what was found that makes no pair, a line each.
-        title: what messages call them; the root if not given.
-        passed_over: folders of images that belong to no pair by their names, a line each.
-        stray: files and folders that a system left among them.
-        splits: folders that hold the two folders of a pair.
-        memory: bytes of decoded images that are kept, those least recently used given up first; a process keeps its
-            own.
-        warn: takes a warning of TIR images that are resized to the size of their RGB images.
+        root: the folder that was searched.
+        sources: the source of each pair by its name, in order.
+        problems: files and folders without a counterpart, a line each.
+        title: name for messages; the root by default.
+        skipped: folders of images that belong to no pair by their names, a line each.
+        ignored: hidden and system files and folders.
+        parent_folders: folders that contain an RGB and a TIR folder of pairs.
+        cache_bytes: size of the cache of decoded images, bytes; each process has its own.
+        warn: receives a warning of TIR images that are resized to the size of their RGB images.
 
     Attributes:
-        root, problems, title, passed_over, stray, splits: as given.
-        names: of the pairs, unique.
+        root, problems, title, skipped, ignored, parent_folders: see above.
+        names: names of the pairs, unique.
     """
 
     def __init__(
         self,
         root: Path,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, PairSource],
         problems: Sequence[str] = (),
         *,
         title: str | None = None,
-        passed_over: Sequence[str] = (),
-        stray: Sequence[Path] = (),
-        splits: Sequence[Path] = (),
-        memory: int = MEMORY,
+        skipped: Sequence[str] = (),
+        ignored: Sequence[Path] = (),
+        parent_folders: Sequence[Path] = (),
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
         warn: Callable[[str], object] = logger.warning,
     ) -> None:
         self.root, self.names, self.problems = root, list(sources), list(problems)
         self.title = printable(root) if title is None else title
-        self.passed_over, self.stray, self.splits = list(passed_over), list(stray), list(splits)
-        self._sources, self._memory = sources, PairMemory(memory)
-        self._sizes: dict[str, tuple[Path, tuple[int, int]]] = {}
+        self.skipped, self.ignored, self.parent_folders = list(skipped), list(ignored), list(parent_folders)
+        self._sources, self._cache = sources, PairCache(cache_bytes)
+        self._smallest: dict[str, tuple[Path, tuple[int, int]]] = {}  # file and size of each pair's smaller image
         self._one_size = TirResizer(self.title, _no_usual_size, warn)
 
     def __len__(self) -> int:
@@ -244,7 +234,7 @@ class Pairs:
         return view
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files of pair ``index``: RGB's and TIR's, or the one that holds both."""
+        """Return the files of pair ``index``: RGB's and TIR's, or one with both images."""
         return tuple(self._sources[self.names[index]])
 
     def pair(self, index: int) -> Pair[Image]:
@@ -254,27 +244,27 @@ class Pairs:
             DataError: a file is no image.
         """
         name = self.names[index]
-        return self._memory.get(name, lambda: self._read(name))
+        return self._cache.get(name, lambda: self._read(name))
 
     def large_pair(self, index: int) -> Pair[Image]:
-        """Return pair ``index`` as ``pair`` does, if both images had ``MIN_SIDE`` pixels before they were resized.
+        """Return pair ``index`` like ``pair``, but refuse files with a side below ``MIN_SIDE`` pixels.
 
         Raises:
-            DataError: a file is no image, or is smaller.
+            DataError: a file is no image, or is too small.
         """
         pair = self.pair(index)
-        path, (width, height) = self._sizes[self.names[index]]
+        path, (width, height) = self._smallest[self.names[index]]
         if min(width, height) < MIN_SIDE:
             raise DataError(
                 f"{path}: expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}"
             )
         return pair
 
-    def note_left_out(self, data_issues: DataIssues) -> None:
-        """Note files without a partner, folders that were passed over, and what a system left."""
-        for kind, found in ((ALONE, self.problems), (PASSED_OVER, self.passed_over), (STRAY, self.stray)):
-            for each in found:
-                data_issues.add(kind, printable(each))
+    def report_skipped(self, data_issues: DataIssues) -> None:
+        """Add files and folders without a counterpart, skipped folders, and ignored files to the data issues."""
+        for kind, entries in ((UNMATCHED, self.problems), (SKIPPED, self.skipped), (IGNORED, self.ignored)):
+            for entry in entries:
+                data_issues.add(kind, printable(entry))
 
     def _read(self, name: str) -> Pair[Image]:
         source = self._sources[name]
@@ -282,7 +272,7 @@ class Pairs:
         files = list(source)
         sizes = [(image.shape[1], image.shape[0]) for image in pair]
         smallest = min((0, 1), key=lambda side: min(sizes[side]))
-        self._sizes[name] = files[smallest if len(files) > 1 else 0], sizes[smallest]
+        self._smallest[name] = files[smallest if len(files) > 1 else 0], sizes[smallest]
         frame = self._one_size(Pair(pair.rgb, pair.tir))
         assert frame.tir is not None
         return Pair(pair.rgb, frame.tir)

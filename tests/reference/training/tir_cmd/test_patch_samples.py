@@ -95,7 +95,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(root: Path) -> None:
     reasons = "\n".join(patches.skipped)
     assert len(patches.skipped) == 4
     for reason in (
-        f"{root}/rgb/5.png: has no partner of the same name",
+        f"{root}/rgb/5.png: expected a TIR image of the same name",
         "1.png: expected an image of at least 9 x 9 pixels, got 12 x 8",
         "3.png: the image is cut off",
         f"{root}/rgb/4.png: no patch found",

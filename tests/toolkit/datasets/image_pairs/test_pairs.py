@@ -9,7 +9,7 @@ import pytest
 from mmdistill import Pair
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
-from mmdistill.toolkit.datasets.image_pairs.pairs import PairMemory
+from mmdistill.toolkit.datasets.image_pairs.pairs import PairCache
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Image
 
@@ -18,10 +18,10 @@ def gray(value: int, width: int = 8, height: int = 6) -> Image:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def write_pairs(root: Path, rgb: list[int], tir: list[int], places: tuple[str, str] = ("rgb", "tir")) -> Path:
-    for place, numbers, offset in zip(places, (rgb, tir), (0, 100), strict=True):
+def write_pairs(root: Path, rgb: list[int], tir: list[int], subfolders: tuple[str, str] = ("rgb", "tir")) -> Path:
+    for subfolder, numbers, offset in zip(subfolders, (rgb, tir), (0, 100), strict=True):
         for number in numbers:
-            write_image(root / place / f"{number}.png", gray(number + offset))
+            write_image(root / subfolder / f"{number}.png", gray(number + offset))
     return root
 
 
@@ -29,15 +29,15 @@ def values(pairs: Pairs) -> list[tuple[int, int]]:
     return [(int(rgb[0, 0, 0]), int(tir[0, 0, 0])) for rgb, tir in map(pairs.pair, range(len(pairs)))]
 
 
-@pytest.mark.parametrize("places", [("rgb", "tir"), ("visible", "lwir")])
-def test_pairs_of_the_same_name(tmp_path: Path, places: tuple[str, str]) -> None:
-    pairs = open_pairs(write_pairs(tmp_path, [10, 9, 1], [1, 9, 10], places))
+@pytest.mark.parametrize("subfolders", [("rgb", "tir"), ("visible", "lwir")])
+def test_pairs_of_the_same_name(tmp_path: Path, subfolders: tuple[str, str]) -> None:
+    pairs = open_pairs(write_pairs(tmp_path, [10, 9, 1], [1, 9, 10], subfolders))
     assert len(pairs) == 3
     assert pairs.names == ["1.png", "9.png", "10.png"]
     assert values(pairs) == [(1, 101), (9, 109), (10, 110)]
 
 
-def test_any_name_will_do(tmp_path: Path) -> None:
+def test_unusual_names(tmp_path: Path) -> None:
     names = ["it's `odd`.png", "Ü 2.png", "ü 10.PNG", "FLIR_00002 (1).jpg"]
     for side in ("visible", "infrared"):
         for name in names:
@@ -50,8 +50,8 @@ def test_any_name_will_do(tmp_path: Path) -> None:
 
 
 def test_the_tree_of_kaist(tmp_path: Path) -> None:
-    for place, numbers in (("set00/V000", [1, 2]), ("set00/V010", [3]), ("set00/V002", [4]), ("set10/V000", [5])):
-        write_pairs(tmp_path / place, numbers, numbers, ("visible", "lwir"))
+    for subfolder, numbers in (("set00/V000", [1, 2]), ("set00/V010", [3]), ("set00/V002", [4]), ("set10/V000", [5])):
+        write_pairs(tmp_path / subfolder, numbers, numbers, ("visible", "lwir"))
     pairs = open_pairs(tmp_path)
     assert pairs.names == [
         "set00/V000/1.png",
@@ -69,7 +69,7 @@ def test_the_tree_of_kaist(tmp_path: Path) -> None:
     pairs = open_pairs(tmp_path, on_broken="skip")
     assert len(pairs) == 4
     (problem,) = pairs.problems
-    assert "visible: its TIR partner is missing" in problem
+    assert "visible: expected the TIR folder beside it" in problem
 
 
 def test_slices_are_views(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_slices_are_views(tmp_path: Path) -> None:
     assert train[1:].pair(0).tir[0, 0, 0] == 102
 
 
-def test_a_name_without_partner_is_named_or_left_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"rgb/7\.png: has no partner of the same name in .*tir"):
+def test_a_name_without_counterpart_is_named_or_left_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rgb/7\.png: expected a TIR image of the same name in .*tir"):
         open_pairs(write_pairs(tmp_path / "a", [1, 7], [1]))
-    with pytest.raises(DataError, match=r"tir/8\.png: has no partner of the same name in .*rgb"):
+    with pytest.raises(DataError, match=r"tir/8\.png: expected an RGB image of the same name in .*rgb"):
         open_pairs(write_pairs(tmp_path / "b", [1], [1, 8]))
     pairs = open_pairs(write_pairs(tmp_path / "c", [1, 7, 9], [1, 8, 9]), on_broken="skip")
     assert pairs.names == ["1.png", "9.png"]
@@ -92,7 +92,7 @@ def test_a_name_without_partner_is_named_or_left_out(tmp_path: Path) -> None:
         str(tmp_path / "c" / "rgb" / "7.png"),
         str(tmp_path / "c" / "tir" / "8.png"),
     ]
-    with pytest.raises(DataError, match=r"1 RGB images \(7\.png\) has a partner .* 1 TIR images \(8\.png\)"):
+    with pytest.raises(DataError, match=r"1 RGB images \(7\.png\) and 1 TIR images \(8\.png\)"):
         open_pairs(write_pairs(tmp_path / "d", [7], [8]), on_broken="skip")
 
 
@@ -127,7 +127,7 @@ def test_pairs_named_by_times_are_in_their_order(tmp_path: Path) -> None:
     assert open_pairs(tmp_path).names == [f"{name}.png" for name in names]
 
 
-def test_an_image_smaller_than_asked_for_is_named_by_its_own_size(tmp_path: Path) -> None:
+def test_a_small_image_is_refused_with_its_own_size(tmp_path: Path) -> None:
     write_image(tmp_path / "rgb" / "1.png", gray(0, 20, 12))
     write_image(tmp_path / "tir" / "1.png", gray(0, 10, 8))
     pairs = open_pairs(tmp_path)
@@ -143,36 +143,36 @@ class Counted:
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def __call__(self, memory: PairMemory, name: str) -> Pair[Image]:
+    def __call__(self, cache: PairCache, name: str) -> Pair[Image]:
         def read() -> Pair[Image]:
             self.read.append(name)
             return Pair(gray(0), gray(1))
 
-        return memory.get(name, read)
+        return cache.get(name, read)
 
 
 def test_the_least_recently_used_pair_goes_first() -> None:
-    memory, get = PairMemory(600), Counted()  # two pairs
+    cache, get = PairCache(600), Counted()  # two pairs
     for name in "ababacab":
-        get(memory, name)
+        get(cache, name)
     assert "".join(get.read) == "abcb"
-    assert get(memory, "b") is get(memory, "b")
+    assert get(cache, "b") is get(cache, "b")
     with pytest.raises(ValueError, match="read-only"):
-        get(memory, "b").rgb[:] = 0
+        get(cache, "b").rgb[:] = 0
 
 
-def test_what_exceeds_the_budget_alone_is_not_kept_and_another_process_starts_empty() -> None:
-    memory, get = PairMemory(100), Counted()
+def test_a_pair_larger_than_the_cache_is_not_kept_and_another_process_starts_empty() -> None:
+    cache, get = PairCache(100), Counted()
     for name in "aa":
-        get(memory, name)
+        get(cache, name)
     assert "".join(get.read) == "aa"
-    memory = PairMemory(600)
-    get(memory, "c")
-    get(pickle.loads(pickle.dumps(memory)), "c")
+    cache = PairCache(600)
+    get(cache, "c")
+    get(pickle.loads(pickle.dumps(cache)), "c")
     assert "".join(get.read) == "aacc"
 
 
-def test_slices_share_what_is_kept(tmp_path: Path) -> None:
+def test_slices_share_the_cache(tmp_path: Path) -> None:
     pairs = open_pairs(write_pairs(tmp_path, [1, 2], [1, 2]))
     assert pairs.pair(1) is pairs[1:].pair(0)
     assert pickle.loads(pickle.dumps(pairs)).pair(1).rgb[0, 0, 0] == 2

@@ -1,4 +1,4 @@
-"""Where pairs are found, by the names of folders and files; most files are empty, for names alone decide."""
+"""Searching for pairs by names of folders and files; most files are empty, because only names count."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ LAYOUTS = {
     "DroneVehicle": ["train/trainimg/1.jpg train/trainimgr/1.jpg"],
     "DJI": ["DJI_0001_W.JPG DJI_0001_T.JPG"],
     "Freiburg": ["day/fl_rgb/fl_rgb_15.png day/fl_ir_aligned/fl_ir_aligned_15.png"],
+    "British spelling": ["colour/1.jpg infrared/1.jpg"],
     "glued": ["rgbImages/1.jpg thermalimages/1.jpg"],
     "sizes": ["visible_1920x1080/1.jpg thermal_640x512/1.jpg"],
     "one side plain": ["img/1.png img_ir/1.png"],
@@ -91,20 +92,20 @@ def test_names_are_the_paths_without_the_modality(tmp_path: Path) -> None:
     ]
 
 
-def test_labels_and_the_like_are_passed_over(tmp_path: Path) -> None:
+def test_label_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/1.png", "tir/1.png", "labels/1.png", "depth/a/1.png", "tir_mask/1.png", "other/1.png")
     pairs = open_pairs(tmp_path)
     assert found(pairs) == ["rgb/1.png tir/1.png"]
-    assert [Path(line.split(":")[0]).name for line in pairs.passed_over] == ["depth", "labels", "other", "tir_mask"]
+    assert [Path(line.split(":")[0]).name for line in pairs.skipped] == ["depth", "labels", "other", "tir_mask"]
 
 
-def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
+def test_images_without_a_modality_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "1_rgb.png", "1_ir.png", "2_ir.png", "1_fused.png", "2_fused.png")
     pairs = open_pairs(tmp_path, on_broken="skip")
     assert found(pairs) == ["1_rgb.png 1_ir.png"]
-    assert pairs.passed_over == [f"{tmp_path}: 2 images"]
+    assert pairs.skipped == [f"{tmp_path}: 2 images"]
     assert len(pairs.problems) == 1
-    assert "2_ir.png: has no partner" in pairs.problems[0]
+    assert "2_ir.png: expected an RGB image of the same name" in pairs.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -115,18 +116,16 @@ def test_images_that_name_no_modality_are_counted(tmp_path: Path) -> None:
         ("rgb/1.png color/1.png tir/1.png", ["color (1), rgb (1)", "tir (1)"]),
         ("1.png 1.jpg 1_ir.png", ["1.jpg, 1.png", "1_ir.png"]),
         ("rgb/1.png rgb/1.jpg tir/1.png", ["1.jpg", "1.png"]),
-        ("rgb/1.png nir/1.png", ["rgb: its TIR partner", "--rgb DIR --tir DIR", "thermal"]),
-        ("visible_car/1.png infrared_dog/1.png", ["visible_car: its TIR partner"]),
-        ("visible_train/1.png infrared_val/1.png", ["visible_train: its TIR partner"]),
+        ("rgb/1.png nir/1.png", ["rgb: expected the TIR folder", "--rgb DIR --tir DIR", "thermal"]),
+        ("visible_car/1.png infrared_dog/1.png", ["visible_car: expected the TIR folder"]),
+        ("visible_train/1.png infrared_val/1.png", ["visible_train: expected the TIR folder"]),
         ("rgb/car1.png rgb/car2.png tir/dog1.png tir/dog2.png", ["car1.png, car2.png", "dog1.png, dog2.png"]),
         ("left/1.png right/1.png", ["left (1), right (1)", "rgb", "tir", "--rgb DIR --tir DIR"]),
         ("notes.txt", ["expected images"]),
     ],
 )
 @pytest.mark.parametrize("on_broken", ["stop", "skip"])
-def test_what_can_mean_several_pairs_or_none_is_refused(
-    tmp_path: Path, files: str, facts: list[str], on_broken: str
-) -> None:
+def test_ambiguous_folders_are_refused(tmp_path: Path, files: str, facts: list[str], on_broken: str) -> None:
     touch(tmp_path, *files.split())
     with pytest.raises(DataError) as error:
         open_pairs(tmp_path, on_broken=on_broken)  # type: ignore[arg-type]
@@ -158,7 +157,7 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/2.png")
     a, b = tmp_path / "a", tmp_path / "b"
     (tmp_path / "link").symlink_to(a)
-    for arguments, said in (
+    for arguments, message in (
         ({"rgb": a}, "--tir: expected a folder"),
         ({"tir": a}, "--rgb: expected a folder"),
         ({"rgb": a, "tir": a}, "--tir: expected another folder"),
@@ -166,10 +165,13 @@ def test_two_folders_must_be_two_folders(tmp_path: Path) -> None:
         ({"rgb": a, "tir": tmp_path / "c"}, "--tir: expected a folder of images, there is no folder .*c"),
         ({"rgb": a, "tir": b, "root": tmp_path}, "--rgb, --tir: are given in place of"),
         ({"rgb": a, "tir": b, "side_by_side": True}, "in place of --side-by-side"),
-        ({"rgb": a, "tir": b}, r"a and .*b: none of 1 RGB images \(1\.png\).* 1 TIR images \(2\.png\)"),
+        (
+            {"rgb": a, "tir": b},
+            r"a and .*b: expected pairs of one name, got 1 RGB images \(1\.png\).* 1 TIR images \(2\.png\)",
+        ),
         ({}, "none is given"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             open_pairs(**arguments)
     (tmp_path / "rgb").symlink_to(a)
     (tmp_path / "tir").symlink_to(a)
@@ -198,16 +200,16 @@ def test_images_side_by_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "said"), [(3, 3, "the right half of 0.png has color"), (1, 1, "the left halves are as gray")]
+    ("left", "right", "message"), [(3, 3, "the right half of 0.png has color"), (1, 1, "the left halves are as gray")]
 )
-def test_images_of_one_modality_are_never_halved(tmp_path: Path, left: int, right: int, said: str) -> None:
+def test_images_of_one_modality_are_never_halved(tmp_path: Path, left: int, right: int, message: str) -> None:
     side_by_side(tmp_path, left=left, right=right)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_pairs(tmp_path)
     assert len(open_pairs(tmp_path, side_by_side=True)) == 3
 
 
-def test_what_is_not_side_by_side_among_others_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_an_image_not_side_by_side_among_others_is_refused(tmp_path: Path) -> None:
     side_by_side(tmp_path, 20)
     color = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8)
     write_image(tmp_path / "19.png", color)  # not among those examined
@@ -230,13 +232,13 @@ def test_a_folder_of_one_modality_is_refused_by_its_name(tmp_path: Path, given: 
     for folder in ("data/rgb/train", "data/tir/train", "other/rgb_alone"):
         side_by_side(tmp_path / folder)
     root = next(path for path in (tmp_path / "data" / given, tmp_path / "other" / given) if path.is_dir())
-    with pytest.raises(DataError, match=f"{given}: is {side} alone") as error:
+    with pytest.raises(DataError, match=f"{given}: has {side} images only") as error:
         open_pairs(root)
     if given != "rgb_alone":
         assert str(error.value).endswith(f"give {tmp_path / 'data'}")
 
 
-def test_stray_entries_links_in_circles_and_pipes(tmp_path: Path) -> None:
+def test_ignored_entries_circular_links_and_pipes(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/1.png", "tir/1.png", "rgb/2.png", "rgb/Thumbs.db", "rgb/.hidden.png", "rgb/notes.md")
     touch(tmp_path, "__MACOSX/rgb/._1.png", "__MACOSX/tir/._1.png", "@eaDir/rgb/1.png", "rgb/._1.png")
     (tmp_path / "rgb" / "circle").symlink_to(tmp_path)
@@ -248,10 +250,10 @@ def test_stray_entries_links_in_circles_and_pipes(tmp_path: Path) -> None:
     assert found(pairs) == ["rgb/1.png tir/1.png"]
     assert len(pairs.problems) == 3
     assert sum("no regular file" in problem for problem in pairs.problems) == 2
-    assert sorted(path.name for path in pairs.stray) == ["._1.png", "@eaDir", "Thumbs.db", "__MACOSX"]
+    assert sorted(path.name for path in pairs.ignored) == ["._1.png", "@eaDir", "Thumbs.db", "__MACOSX"]
 
 
-def test_names_that_a_terminal_acts_on(tmp_path: Path) -> None:
+def test_names_with_terminal_escapes(tmp_path: Path) -> None:
     name = os.fsdecode(b"\x1b[31m\xff.png")
     touch(tmp_path, f"rgb/{name}", f"tir/{name}", f"rgb/a{name}")
     pairs = open_pairs(tmp_path, on_broken="skip")
@@ -308,7 +310,7 @@ FILES = st.builds(
 
 @settings(max_examples=40)
 @given(files=st.sets(FILES, min_size=1, max_size=8))
-def test_whatever_lies_there_no_file_is_in_two_pairs(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
+def test_no_file_is_in_two_pairs(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
     root = touch(tmp_path_factory.mktemp("pairs"), *files)
     try:
         pairs = open_pairs(root, on_broken="skip")

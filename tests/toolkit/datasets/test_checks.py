@@ -1,4 +1,4 @@
-"""What ``--check`` finds in copies that lack something."""
+"""Checks of benchmarks that lack files or have malformed ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from mmdistill.toolkit.datasets.benchmarks import UNUSABLE
-from mmdistill.toolkit.datasets.validation import (
+from mmdistill.toolkit.datasets.checks import (
     FEWER_IMAGES,
     MORE_IMAGES,
     NO_ATTRIBUTES,
     NOT_POSITIVE,
     OTHER_SIZE,
     UNEQUAL_IMAGES,
-    Checked,
+    CheckReport,
     check_benchmark,
 )
 from mmdistill.toolkit.images import write_image
@@ -35,10 +35,10 @@ def car(tmp_path: Path) -> Path:
     return folder
 
 
-def check(car: Path, **options: bool) -> tuple[Checked, list[str]]:
+def check(car: Path, **options: bool) -> tuple[CheckReport, list[str]]:
     checked = check_benchmark("rgbt210", car.parent, **options)
     assert checked.coverage is not None
-    assert checked.coverage.line.startswith(f"rgbt210: {checked.usable} of 210 sequences")
+    assert checked.coverage.summary.startswith(f"rgbt210: {checked.usable} of 210 sequences")
     return checked, [line for line in checked.data_issues.lines() if line != NO_ATTRIBUTES]
 
 
@@ -48,29 +48,29 @@ def remove(folder: Path, *indices: int) -> None:
 
 
 def test_a_whole_copy(car: Path) -> None:
-    checked, said = check(car, decode=True)
-    assert (checked.sequences, checked.usable, said) == (1, 1, [])
+    checked, messages = check(car, decode=True)
+    assert (checked.sequences, checked.usable, messages) == (1, 1, [])
 
 
 def test_numbers_of_images(car: Path) -> None:
     remove(car / "infrared", -1)
     assert check(car)[1] == [f"{UNEQUAL_IMAGES}: 1", "  car: 4 and 3"]
     remove(car / "visible", -1)
-    checked, said = check(car)
-    assert said == [f"{FEWER_IMAGES}: 1", "  car: 3 for 4"]
+    checked, messages = check(car)
+    assert messages == [f"{FEWER_IMAGES}: 1", "  car: 3 for 4"]
     assert checked.usable == 1
     remove(car / "visible", -1)
     remove(car / "infrared", -1)
-    checked, said = check(car)
-    assert said == [f"{UNUSABLE}: 1", "  sequence car: expected an image for each of 4 boxes, got 2"]
+    checked, messages = check(car)
+    assert messages == [f"{UNUSABLE}: 1", "  sequence car: expected an image for each of 4 boxes, got 2"]
     assert (checked.sequences, checked.usable) == (1, 0)
 
 
 def test_more_images_than_boxes(car: Path) -> None:
     for side in ("visible", "infrared"):
         (car / f"{side}.txt").write_text("10,10,8,6\n" * (FRAMES - 2))
-    checked, said = check(car)
-    assert said == [f"{MORE_IMAGES}: 1", "  car: 4 for 2"]
+    checked, messages = check(car)
+    assert messages == [f"{MORE_IMAGES}: 1", "  car: 4 for 2"]
     assert checked.usable == 1
 
 
@@ -79,28 +79,28 @@ def test_images_that_can_not_be_read(car: Path) -> None:
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-9])
     assert check(car)[0].usable == 1  # only decoding tells
-    checked, said = check(car, decode=True)
+    checked, messages = check(car, decode=True)
     assert checked.usable == 0
-    assert said[1].startswith(f"  {broken}: the image is cut off")
+    assert messages[1].startswith(f"  {broken}: the image is cut off")
     broken.write_bytes(b"")
     next((car / "visible").iterdir()).write_bytes(b"")
-    checked, said = check(car)
+    checked, messages = check(car)
     assert checked.usable == 0
-    assert said[1].endswith("expected an image, the file is empty (and 1 more images)")
+    assert messages[1].endswith("expected an image, the file is empty (and 1 more images)")
 
 
 def test_another_size_boxes_at_the_border_and_a_start_outside(car: Path) -> None:
     for path in (car / "infrared").iterdir():
         write_image(path, np.full((15, 20, 3), 9, np.uint8))
     (car / "visible.txt").write_text("10,10,8,6\n0,10,8,6\n10,10,0,6\nnan,nan,nan,nan\n")
-    checked, said = check(car)
-    assert said[said.index(f"{OTHER_SIZE}: 1") + 1] == "  car: 20 x 15 for 40 x 30"
-    assert said[said.index(f"{NOT_POSITIVE}: 1") + 1] == "  car: 2 of 4"
+    checked, messages = check(car)
+    assert messages[messages.index(f"{OTHER_SIZE}: 1") + 1] == "  car: 20 x 15 for 40 x 30"
+    assert messages[messages.index(f"{NOT_POSITIVE}: 1") + 1] == "  car: 2 of 4"
     assert checked.usable == 1
     (car / "init.txt").write_text("100,100,8,6\n")
-    checked, said = check(car)
+    checked, messages = check(car)
     assert checked.usable == 0
-    assert "sequence car: the initial box 100,100,8,6 lies outside the image of 40 x 30 pixels" in said[-1]
+    assert "sequence car: the initial box 100,100,8,6 lies outside the image of 40 x 30 pixels" in messages[-1]
 
 
 def test_annotations_alone_can_be_checked(car: Path) -> None:
@@ -120,13 +120,13 @@ def test_vot_style_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "sequences"),
+    ("name", "subfolder", "sequences"),
     [("lasher", "LasHeR245", 245), ("rgbt234", "RGBT234", 234), ("gtot", "GTOT", 50)],
 )
-def test_the_real_annotations(metrics: Path, name: str, place: str, sequences: int) -> None:
-    checked = check_benchmark(name, metrics / place, images=False)  # type: ignore[arg-type]
+def test_the_real_annotations(metrics: Path, name: str, subfolder: str, sequences: int) -> None:
+    checked = check_benchmark(name, metrics / subfolder, images=False)  # type: ignore[arg-type]
     assert (checked.sequences, checked.usable) == (sequences, sequences)
-    said = "\n".join(checked.data_issues.lines())
+    messages = "\n".join(checked.data_issues.lines())
     shown = "afterrain: 144,53,24,45; first of visible.txt 144,53,10,80, of infrared.txt 147,53,24,45"
-    assert (shown in said) == (name == "rgbt234")
-    assert "are used" not in said
+    assert (shown in messages) == (name == "rgbt234")
+    assert "are used" not in messages
