@@ -12,9 +12,9 @@ import torch
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, network_digest
-from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.tracking.tracker import track_as_completed
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.runner import Run, in_processes
+from mmdistill.toolkit.evaluation.runner import SequenceTracker, in_processes
 from mmdistill.toolkit.evaluation.speed import read_speed
 from mmdistill.toolkit.io import read_text, write_text
 from mmdistill.toolkit.video import OnBroken
@@ -28,7 +28,9 @@ _MARK = "weights.sha256"
 _SEQUENCES = "sequences.mark"
 
 
-def choose_run(weights: Path, device: str, together: int, workers: int, on_broken: OnBroken) -> tuple[Run, str]:
+def choose_run(
+    weights: Path, device: str, together: int, workers: int, on_broken: OnBroken
+) -> tuple[SequenceTracker, str]:
     """Return what tracks, and how it does in words.
 
     Args:
@@ -45,7 +47,7 @@ def choose_run(weights: Path, device: str, together: int, workers: int, on_broke
     network = load_network(weights)
     if workers == 1:
         threads = f", {torch.get_num_threads()} threads" if place.type == "cpu" else ""
-        return _together(network.to(place), together, on_broken), f"{place}{threads}, up to {together} videos at once"
+        return _batched(network.to(place), together, on_broken), f"{place}{threads}, up to {together} videos at once"
     if place.type != "cpu":
         raise DataError(f"--workers: is for the CPU, not for {place}; use --together, or --device cpu")
     threads_each = max(1, (os.cpu_count() or 1) // workers)
@@ -53,16 +55,14 @@ def choose_run(weights: Path, device: str, together: int, workers: int, on_broke
     return in_processes(partial(_alone, weights, threads_each, on_broken), workers), how
 
 
-def _together(network: TrackerNetwork, together: int, on_broken: OnBroken) -> Run:
-    return lambda sequences, after_frame: each_tracked(
-        network, sequences, together=together, on_broken=on_broken, after_frame=after_frame
-    )
+def _batched(network: TrackerNetwork, batch_size: int, on_broken: OnBroken) -> SequenceTracker:
+    return partial(track_as_completed, network, batch_size=batch_size, on_broken=on_broken)
 
 
-def _alone(weights: Path, threads: int, on_broken: OnBroken) -> Run:
+def _alone(weights: Path, threads: int, on_broken: OnBroken) -> SequenceTracker:
     """Return what tracks one video at a time in a process of its own."""
     torch.set_num_threads(threads)
-    return _together(load_network(weights), 1, on_broken)
+    return _batched(load_network(weights), 1, on_broken)
 
 
 def report_speed(out: Path, names: Sequence[str]) -> None:

@@ -14,10 +14,8 @@ from mmdistill.cli.initial_box import initial_box
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.models.config import Modality
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.output import TrackOutput
 from mmdistill.reference.tracking.settings import published_settings
-from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.reference.tracking.video_loop import TrackedFrame, check_first, follow
+from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
@@ -25,6 +23,8 @@ from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
 from mmdistill.toolkit.run_control import Interruption, interruption, run_lock
 from mmdistill.toolkit.sequence import Image
+from mmdistill.toolkit.track_output import TrackOutput
+from mmdistill.toolkit.tracking_loop import TrackedFrame, check_first_frame, track_video
 from mmdistill.toolkit.video import PairBy, Reading, open_input
 from mmdistill.toolkit.video.video_writer import VideoWriter
 
@@ -95,12 +95,12 @@ def track(
     with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
-        check_first(first)
+        check_first_frame(first)
         box = initial_box(init, first.images)
         network = load_network(weights).to(choose_device(device))
         _warn_of_what_it_cannot_see(network.settings.modality, rgb, tir)
         settings = published_settings(network.settings)
-        tracker = ReferenceTracker(network, settings, seed=seed)
+        tracker = Tracker(network, settings, seed=seed)
         about = {
             "inputs": {"rgb": rgb, "tir": tir},
             "input_warnings": frames.warnings,
@@ -118,7 +118,7 @@ def track(
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
-            for frame in follow(tracker, chain([first], readings), box):
+            for frame in track_video(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:
                     logger.warning("frame %d: %s", frame.number, frame.reading.problem)

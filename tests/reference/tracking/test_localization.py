@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.tracking.localization import FLAGS, localize, without_neighborhood
+from mmdistill.reference.tracking.localization import FLAGS, localize, suppress_neighborhood
 from mmdistill.reference.tracking.settings import LocalizationSettings
 
 SETTINGS = LocalizationSettings()
@@ -93,7 +93,7 @@ def test_the_map_given_is_left_as_it_is() -> None:
 )
 def test_neighborhood_cell_by_cell(place: tuple[int, int], size: tuple[float, float]) -> None:
     maps = torch.ones(1, 10, 16)
-    rest = without_neighborhood(maps, torch.tensor([place]).double(), torch.tensor([size]).double())[0]
+    rest = suppress_neighborhood(maps, torch.tensor([place]).double(), torch.tensor([size]).double())[0]
     for y in range(10):
         for x in range(16):
             inside = all(
