@@ -185,7 +185,7 @@ class BatchTracker:
         score_maps = self._model.score(state, samples)[0]
         self._maps = _StepMaps(list(slots), score_maps, geometries)
 
-        areas = self._areas(geometries, images)
+        areas = self._search_areas(geometries, images)
         localization, refined = self._localize(chosen, videos, areas, extracted, score_maps)
         columns = [areas.to_image(refined), localization.score[:, None], localization.flag[:, None]]
         rows = torch.cat(columns, dim=1).cpu().numpy()  # the host waits here
@@ -244,7 +244,7 @@ class BatchTracker:
         self, slots: Slots, videos: Sequence[_VideoState], areas: SearchAreas, extracted: Extracted, score_maps: Tensor
     ) -> tuple[Localization, Tensor]:
         """Return the targets' localization, and their refined boxes ``(s, 4)``, crop pixels."""
-        settings = self.settings
+        settings, share, bounds = self.settings, self.settings.inside_share, areas.image_bounds()
         last_boxes = areas.to_crop(upload(np.stack([video.target.box for video in videos]), areas.corner.device))
         last, size = boxes_to_cells(last_boxes, self.network.settings)
         localization = localize(score_maps, last, size, settings.localization)
@@ -256,11 +256,11 @@ class BatchTracker:
             self._modulation[slots],
             extracted.fused[0],
             extracted.fused[1],
-            self._clamp(moved, areas).to(self._parameter.dtype),
+            clamp_to_image(moved, bounds, share).to(self._parameter.dtype),
             self._upload(jitter),
             settings.refinement,
         )
-        return localization, self._clamp(refined.double(), areas)
+        return localization, clamp_to_image(refined.double(), bounds, share)
 
     def _learn(
         self, slots: Slots, videos: Sequence[_VideoState], flags: Sequence[Flag], samples: Tensor, boxes: Tensor
@@ -287,11 +287,7 @@ class BatchTracker:
                 self._state[chosen], features, targets, self._upload(weights), count
             )
 
-    def _clamp(self, boxes: Tensor, areas: SearchAreas) -> Tensor:
-        """Return boxes ``(s, 4)`` in crop pixels, clamped to their images."""
-        return areas.to_crop(clamp_to_image(areas.to_image(boxes), areas.image_size, self.settings.inside_share))
-
-    def _areas(self, geometries: Sequence[CropGeometry], images: Sequence[Pair[Image]]) -> SearchAreas:
+    def _search_areas(self, geometries: Sequence[CropGeometry], images: Sequence[Pair[Image]]) -> SearchAreas:
         rows = [
             (geometry.left, geometry.top, geometry.scale, *_size(pair))
             for geometry, pair in zip(geometries, images, strict=True)

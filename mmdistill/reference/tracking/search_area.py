@@ -77,17 +77,18 @@ def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: floa
     return ScaleLimits(base_size, min(low, target.scale), max(high, target.scale))
 
 
-def clamp_to_image(boxes: Tensor, image_sizes: Tensor, share: float) -> Tensor:
+def clamp_to_image(boxes: Tensor, images: Tensor, share: float) -> Tensor:
     """Return boxes no longer than their images, moved so that a share of each lies inside, along either axis.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, pixels.
-        image_sizes: width and height, ``(S, 2)``, pixels.
+        images: the images' bounds, ``(S, 4)`` as ``x y w h``, the same pixels.
         share: at most 0.5.
     """
-    size = torch.minimum(boxes[:, 2:], image_sizes)
+    corner, image_size = images[:, :2], images[:, 2:]
+    size = torch.minimum(boxes[:, 2:], image_size)
     beyond = (0.5 - share) * size
-    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=-beyond, max=image_sizes + beyond)
+    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=corner - beyond, max=corner + image_size + beyond)
     return torch.cat([center - size / 2, size], dim=-1)
 
 
@@ -103,6 +104,10 @@ class SearchAreas(NamedTuple):
     corner: Tensor
     scale: Tensor
     image_size: Tensor
+
+    def image_bounds(self) -> Tensor:
+        """Return the images' bounds ``(S, 4)``, ``x y w h`` in crop pixels."""
+        return torch.cat([-self.corner, self.image_size], dim=-1) / self.scale
 
     def to_crop(self, boxes: Tensor) -> Tensor:
         """Return boxes ``(S, 4)``, ``x y w h`` in image pixels, in crop pixels."""

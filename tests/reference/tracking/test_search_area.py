@@ -75,6 +75,16 @@ def test_search_areas_are_their_geometries() -> None:
     np.testing.assert_allclose(areas.to_image(areas.to_crop(torch.tensor(boxes))), boxes)
 
 
+def test_boxes_are_clamped_alike_in_crop_and_image_pixels() -> None:
+    areas = areas_of(*(crop_geometry((30.0 * n, 20.0), 50.0 + 7 * n, 80) for n in range(3)))
+    boxes = torch.tensor(np.random.default_rng(0).uniform([-100, -100, 5, 5], [1100, 1100, 1200, 50], (3, 4)))
+    images = torch.tensor([[0.0, 0, 1000, 1000]] * 3, dtype=torch.float64)
+    expected = clamp_to_image(boxes, images, 0.2)
+    clamped = areas.to_image(clamp_to_image(areas.to_crop(boxes), areas.image_bounds(), 0.2))
+    np.testing.assert_allclose(clamped, expected, atol=1e-9)
+    np.testing.assert_allclose(areas.to_image(areas.image_bounds()), images, atol=1e-9)
+
+
 def test_cells_and_boxes_are_inverse() -> None:
     network = NetworkSettings(crop_size=144)
     box = torch.tensor(from_center([[70.0, 90.0]], [[20.0, 32.0]]))
@@ -129,7 +139,8 @@ def test_both_images_are_cut_alike() -> None:
 def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:
     """The box beside another of another image, to see that neither sees the other."""
     boxes = torch.tensor(np.stack([box, [0, 0, 5, 5]]))
-    kept = clamp_to_image(boxes, torch.tensor([image_size, (50, 50)]).double(), share).numpy()
+    images = torch.tensor([(0, 0, *image_size), (0, 0, 50, 50)]).double()
+    kept = clamp_to_image(boxes, images, share).numpy()
     np.testing.assert_array_equal(kept[1], [0, 0, 5, 5])
     return kept[0]
 
