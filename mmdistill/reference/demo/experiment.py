@@ -43,8 +43,8 @@ SPEED_ROUNDS = 5
 """Timed rounds over the video, after one warm-up round."""
 
 SPEED_METHOD = (
-    "frames/s: the tracker alone, without reading images and without the first frame, on one video; the trackers take "
-    f"turns at each frame; median of {SPEED_ROUNDS} rounds after one warm-up round"
+    "frames/s: tracking alone, without reading images and without the first frame; median of "
+    f"{SPEED_ROUNDS} rounds over one video after a warm-up round; the trackers take turns at each frame"
 )
 
 

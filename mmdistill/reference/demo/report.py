@@ -111,18 +111,20 @@ def report(results: Sequence[DemoResult]) -> str:
 
 
 def distillation_effect(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:
-    """Return the mean difference in SR over the sequences, its 95 % interval, and whether the interval excludes 0."""
+    """Return the mean difference in SR, its 95 % interval over the sequences, and whether the interval excludes 0.
+
+    The interval is the mean plus and minus 2 standard errors.
+    """
     differences = np.array([distilled.sequences[name].SR - scores.SR for name, scores in alone.sequences.items()])
     mean, count = float(differences.mean()), len(differences)
-    title = "SR of the distilled student minus SR of the student alone"
+    title = "SR, distilled student minus student alone"
     if count < 2:
-        return f"{title}: {mean:+.1f} points on one sequence, too few for an interval."
+        return f"{title}: {mean:+.1f} points on one sequence; no interval."
     margin = 2 * float(differences.std(ddof=1) / np.sqrt(count))
-    figures = (
-        f"{title}: {mean:+.1f} points, 95 % interval {mean - margin:+.1f} to {mean + margin:+.1f} "
-        f"(mean and 2 standard errors, {count} sequences)."
-    )
+    interval = f"95 % interval {mean - margin:+.1f} to {mean + margin:+.1f}, {count} sequences"
     if abs(mean) <= margin:
-        return f"{figures} The interval includes 0: no significant difference at this size and seed."
-    effect = "improves" if mean > 0 else "lowers"
-    return f"{figures} The interval excludes 0: distillation {effect} SR at this size and seed."
+        conclusion = "The interval includes 0: no significant difference at this size and seed."
+    else:
+        effect = "improves" if mean > 0 else "lowers"
+        conclusion = f"The interval excludes 0: distillation {effect} SR at this size and seed."
+    return f"{title}: {mean:+.1f} points ({interval}).\n{conclusion}"

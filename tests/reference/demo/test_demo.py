@@ -80,7 +80,7 @@ def scores(shift: float, spread: float = 0.0) -> BenchmarkScores:
         (
             scores(5),
             scores(5),
-            ": +0.0 points, 95 % interval +0.0 to +0.0 (mean and 2 standard errors, 8 sequences). The interval incl",
+            ": +0.0 points (95 % interval +0.0 to +0.0, 8 sequences).\nThe interval includes 0",
         ),
         (scores(5), scores(5, spread=4), "The interval includes 0: no significant difference"),
     ],

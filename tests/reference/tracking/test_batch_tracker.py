@@ -102,9 +102,9 @@ def test_videos_may_start_late() -> None:
 
 
 def test_every_frame_is_counted() -> None:
-    seen: list[None] = []
-    track_batch(network(NETWORKS["tir"][0]), CLIPS, SETTINGS, after_frame=lambda: seen.append(None))
-    assert len(seen) == sum(map(len, CLIPS))
+    calls: list[None] = []
+    track_batch(network(NETWORKS["tir"][0]), CLIPS, SETTINGS, after_frame=lambda: calls.append(None))
+    assert len(calls) == sum(map(len, CLIPS))
 
 
 def test_no_videos_are_no_work() -> None:

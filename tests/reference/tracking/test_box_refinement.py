@@ -120,13 +120,13 @@ def by_autograd(
     """Refinement with the whole map's features and autograd's gradient."""
     features = iou_net.features(level3, level4)
 
-    def evaluated(some: Tensor) -> tuple[Tensor, Tensor]:
+    def iou_and_gradient(some: Tensor) -> tuple[Tensor, Tensor]:
         leaf = some.detach().requires_grad_()
         iou = iou_net.predict(modulation, features, leaf)
         (gradient,) = torch.autograd.grad(iou.sum(), leaf, retain_graph=True)
         return iou.detach(), gradient
 
-    result = gradient_ascent(evaluated, initial_proposals(boxes, jitter, SETTINGS), SETTINGS)
+    result = gradient_ascent(iou_and_gradient, initial_proposals(boxes, jitter, SETTINGS), SETTINGS)
     return mean_of_best(result.boxes, result.iou, boxes, SETTINGS)
 
 
@@ -145,20 +145,20 @@ def test_it_is_the_refinement_of_the_whole_map(values: list[tuple[float, ...]], 
     torch.testing.assert_close(refine(*arguments, SETTINGS), by_autograd(*arguments), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("gain", "looks"), [(0.02, [8.0]), (0.4, [8.0, 32.0]), (40.0, [8.0, 32.0, None])])
+@pytest.mark.parametrize(("gain", "expected"), [(0.02, [8.0]), (0.4, [8.0, 32.0]), (40.0, [8.0, 32.0, None])])
 def test_a_wider_window_is_taken_where_boxes_leave(
-    gain: float, looks: list[float | None], monkeypatch: pytest.MonkeyPatch
+    gain: float, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[float | None] = []
+    margins: list[float | None] = []
     around, whole = module.reaches_around, module.whole_maps
     monkeypatch.setattr(
-        module, "reaches_around", lambda boxes, margin, levels: taken.append(margin) or around(boxes, margin, levels)
+        module, "reaches_around", lambda boxes, margin, levels: margins.append(margin) or around(boxes, margin, levels)
     )
-    monkeypatch.setattr(module, "whole_maps", lambda *arguments: taken.append(None) or whole(*arguments))
+    monkeypatch.setattr(module, "whole_maps", lambda *arguments: margins.append(None) or whole(*arguments))
     iou_net = network(gain)
     arguments = (iou_net, *inputs(iou_net, 1), torch.tensor([[110.0, 120.0, 60.0, 50.0]]), uniform(1, 9, 4))
     refined = refine(*arguments, SETTINGS)
-    assert taken == looks
+    assert margins == expected
     assert not refined.requires_grad
     torch.testing.assert_close(refined, by_autograd(*arguments), rtol=1e-3, atol=1e-3)
 
@@ -168,12 +168,12 @@ def test_sequences_do_not_see_each_other() -> None:
     modulation, level3, level4 = inputs(iou_net, 3)
     boxes = torch.tensor([[110.0, 120.0, 60.0, 50.0], [200.0, 10.0, 24.0, 80.0], [-10.0, 230.0, 50.0, 50.0]])
     jitter = uniform(3, 9, 4)
-    together = refine(iou_net, modulation, level3, level4, boxes, jitter, SETTINGS)
+    batch = refine(iou_net, modulation, level3, level4, boxes, jitter, SETTINGS)
     for s in range(3):
         own = slice(s, s + 1)
         vectors = Modulation(*(vector[own] for vector in modulation))
         alone = refine(iou_net, vectors, level3[own], level4[own], boxes[own], jitter[own], SETTINGS)
-        torch.testing.assert_close(together[own], alone, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(batch[own], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_without_steps_the_start_remains() -> None:

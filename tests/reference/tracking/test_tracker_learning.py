@@ -66,9 +66,9 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         monkeypatch.setattr(tracked, "score", lambda *_, scores=scores: scores)
         assert tracker.update(frame(0)).flag == flag
     assert learned == expected
-    # The first frame's four, and one for each frame that was believed.
-    believed = [flag in ("normal", "hard_negative") for flag in flags]
-    assert samples == {number: 4 + sum(believed[: number - 1]) for number in expected}
+    # The first frame's four, and one for each frame that was reliable.
+    reliable = [flag in ("normal", "hard_negative") for flag in flags]
+    assert samples == {number: 4 + sum(reliable[: number - 1]) for number in expected}
 
 
 def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
