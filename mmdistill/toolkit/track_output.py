@@ -89,7 +89,7 @@ class TrackOutput:
         return self._counts.skipped
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._files.close()
         if not self._counts.frames:

@@ -58,7 +58,10 @@ class RespondingTracker(Protocol):
 
 
 class BatchTrackerProtocol(Protocol):
-    """The interface of a tracker of several videos at once. A slot is a position in its batch, for one video."""
+    """The interface of a tracker of several videos at once.
+
+    A slot is a position on its batch axis; it holds one video at a time.
+    """
 
     @property
     def slots(self) -> int:

@@ -74,8 +74,8 @@ class _StepMaps(NamedTuple):
 class BatchTracker:
     """Tracks one target in each of S videos, which may differ in start, length and image size.
 
-    A slot is a position on the batch axis; it holds one video at a time. A missing modality is replaced by the other
-    one's image, in single frames and in whole videos.
+    Each video has a slot, see ``BatchTrackerProtocol``. A missing modality is replaced by the other one's image, in
+    single frames and in whole videos.
 
     The same network, seed and frames give the same boxes: ``start`` creates a new random generator.
 
@@ -200,7 +200,7 @@ class BatchTracker:
         ]
 
     def response(self, slot: int) -> Response | None:
-        """Return the score map of a slot in the last step; None if the step was without it or a video has started."""
+        """Return the score map of a slot in the last step; None if it was not in it, or after ``start``."""
         if self._maps is None or slot not in self._maps.slots:
             return None
         position = self._maps.slots.index(slot)

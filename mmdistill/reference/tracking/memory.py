@@ -1,7 +1,4 @@
-"""The state of a tracker on its device: tensors with one row per slot, and the sample memory of each slot.
-
-A slot is a position on the batch axis of the state; it holds one video at a time.
-"""
+"""The state of a tracker on its device: tensors with one row per slot, and the sample memory of each slot."""
 
 from __future__ import annotations
 
