@@ -177,7 +177,7 @@ def _step(tracker: BatchTrackerProtocol, active: dict[int, _ActiveVideo]) -> Ite
         if slot in results:
             yield video.tracked(results[slot], seconds)
         else:
-            yield video.tracked(Result(video.box, 0.0, "skipped"), 0.0)
+            yield video.tracked(Result(video.box.copy(), 0.0, "skipped"), 0.0)
 
 
 class _ActiveVideo:
@@ -211,7 +211,7 @@ class _ActiveVideo:
         height, width = next(image.shape[:2] for image in self.reading.images if image is not None)
         box = check_initial(self._video.box, width, height, where=self.where).copy()
         start = time.perf_counter()
-        tracker.start(slot, self.reading.images, box, where=self.where)
+        tracker.start(slot, self.reading.images, box.copy(), where=self.where)
         return self.tracked(Result(box, 1.0, "initial"), time.perf_counter() - start)
 
     def tracked(self, result: Result, seconds: float) -> TrackedFrame:

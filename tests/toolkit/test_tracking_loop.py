@@ -110,6 +110,20 @@ def test_any_tracker_will_do() -> None:
     np.testing.assert_array_equal(frames[1].box, BOX)
 
 
+def test_a_tracker_that_changes_its_box_does_not_change_results() -> None:
+    class InPlace:
+        def init(self, _: FramePair, box: Array) -> None:
+            self.box = box
+
+        def update(self, _: FramePair) -> tuple[Array, float]:
+            self.box += 1
+            return self.box, 0.5
+
+    states = ["seen", "seen", "missing", "seen"]
+    frames = list(track_video(InPlace(), [reading(state, "missing") for state in states], BOX))
+    assert [frame.box[0] for frame in frames] == [10, 11, 11, 12]
+
+
 class FakeBatchTracker:
     """Keeps the boxes; remembers which slots advanced together."""
 

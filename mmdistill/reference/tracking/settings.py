@@ -18,7 +18,7 @@ Iterations = Annotated[int, Range(0, 1000)]
 
 @dataclass(frozen=True)
 class FirstFrameSettings:
-    """How the target model learns from the first frame.
+    """How the target model learns from the first frame (DiMP, arXiv 1904.07220).
 
     Attributes:
         transforms: augmentations besides the identity, which always comes first.
@@ -45,7 +45,9 @@ class FirstFrameSettings:
 
 @dataclass(frozen=True)
 class LocalizationSettings:
-    """Thresholds of localization. Scores are on the scale of the label, 0 to 1.
+    """Thresholds of localization, with hard negatives as in ATOM (arXiv 1811.07628, section 3.3).
+
+    Scores are on the scale of the label, 0 to 1.
 
     Attributes:
         not_found: a maximum below this score means that the target is not found.
@@ -67,7 +69,7 @@ class LocalizationSettings:
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Box refinement by gradient ascent on the predicted IoU (ATOM, section 3.3).
+    """Box refinement by gradient ascent on the predicted IoU (ATOM, arXiv 1811.07628, section 3.3).
 
     Attributes:
         random_boxes: number of jittered proposals besides the moved box.
@@ -97,14 +99,14 @@ class RefinementSettings:
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """How the target model learns online.
+    """How the target model learns online (DiMP, arXiv 1904.07220).
 
     Attributes:
         memory: number of samples kept per video.
         rate: learning rate: the weight of a new sample.
         hard_negative_rate: learning rate of a hard negative.
         initial_share: least total weight of the first frame's samples.
-        interval: frames between two optimizations.
+        interval: frames from one optimization to the next.
         iterations: optimizer steps each time.
         hard_negative_iterations: optimizer steps right after a hard negative.
     """
