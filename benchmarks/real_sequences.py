@@ -24,7 +24,7 @@ from parts.spread import mean_and_deviation
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.batch_runner import track_batch
+from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.evaluation.metrics import score_sequences
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS

@@ -32,7 +32,7 @@ from mmdistill import Pair
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.batch_runner import score_network
+from mmdistill.reference.tracking.tracker import score_network
 from mmdistill.reference.training.data_sources import composed_sequences
 from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, START_SETTING, Schedule, SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples

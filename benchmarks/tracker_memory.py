@@ -25,7 +25,7 @@ from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.settings import PUBLISHED
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.progress import progress_bar
 
 
@@ -60,7 +60,7 @@ def measure(settings: Experiment) -> list[dict[str, float]]:
     torch.set_num_threads(settings.threads)
     network = TrackerNetwork(student_settings(settings.width, settings.crop))
     tracking = replace(PUBLISHED, localization=replace(PUBLISHED.localization, not_found=-1.0, rival=2.0))
-    tracker = ReferenceTracker(network, tracking)
+    tracker = Tracker(network, tracking)
     (video,) = synthetic_sequences(1, seed=0, settings=SyntheticSettings(length=settings.frames))
     tracker.init(video.frame(0), video.boxes[0])
     rows, seconds = [], []

@@ -164,7 +164,7 @@ def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tup
         tracker._memory.add(slots, features[0], boxes[0], np.array([0.01]))
     known, targets, weights = tracker._memory.samples(slots)
     state = tuple(tensor.clone() for tensor in tracker._state[slots])
-    return state, (known.clone(), targets.clone(), tracker._uploaded(weights))
+    return state, (known.clone(), targets.clone(), tracker._upload(weights))
 
 
 def _split(seconds: dict[str, float]) -> dict[str, float]:

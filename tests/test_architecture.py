@@ -5,10 +5,12 @@ import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import mmdistill
+import mmdistill.reference
 
 ROOT = Path(mmdistill.__file__).parents[1]
 
@@ -103,8 +105,9 @@ def test_every_module_of_the_toolkit_can_be_imported_without_pytorch() -> None:
     )
 
 
-def test_the_names_imported_at_first_use_are_those_that_type_checkers_see() -> None:
-    (block,) = [statement for statement in TREES["mmdistill"].body if type_checking_only(statement)]
+@pytest.mark.parametrize("package", [mmdistill, mmdistill.reference])
+def test_the_names_imported_at_first_use_are_those_that_type_checkers_see(package: ModuleType) -> None:
+    (block,) = [statement for statement in TREES[package.__name__].body if type_checking_only(statement)]
     assert isinstance(block, ast.If)
     seen = {
         alias.name: str(node.module).removeprefix("mmdistill.")
@@ -112,5 +115,5 @@ def test_the_names_imported_at_first_use_are_those_that_type_checkers_see() -> N
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == mmdistill._MODULE_OF
-    assert sorted(seen) == sorted(mmdistill.__all__)
+    assert seen == {name: module.removeprefix("mmdistill.") for name, module in package._MODULE_OF.items()}
+    assert sorted(seen) == sorted(package.__all__)

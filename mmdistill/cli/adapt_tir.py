@@ -12,7 +12,7 @@ from mmdistill.cli.arguments import ArgumentError, check_pair_folders
 from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network, save_network
-from mmdistill.reference.tracking.batch_runner import score_network
+from mmdistill.reference.tracking.tracker import score_network
 from mmdistill.reference.training.distributed import DistributedContext, join, leave
 from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, RateFactor, SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples

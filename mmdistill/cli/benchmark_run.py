@@ -13,10 +13,10 @@ from mmdistill.cli.arguments import ArgumentError
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, network_digest
-from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.tracking.tracker import track_as_completed
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.efficiency import read_speed
-from mmdistill.toolkit.evaluation.runner import Run, in_processes
+from mmdistill.toolkit.evaluation.runner import SequenceTracker, in_processes
 from mmdistill.toolkit.io import read_text, write_text
 from mmdistill.toolkit.video import OnBroken
 
@@ -30,7 +30,9 @@ SEQUENCES_MARK = "sequences.mark"
 """The file that names the sequences."""
 
 
-def choose_run(weights: Path, device: str, batch_size: int, workers: int, on_broken: OnBroken) -> tuple[Run, str]:
+def choose_run(
+    weights: Path, device: str, batch_size: int, workers: int, on_broken: OnBroken
+) -> tuple[SequenceTracker, str]:
     """Return the function that tracks sequences, and a description of how it runs.
 
     Args:
@@ -58,13 +60,11 @@ def choose_run(weights: Path, device: str, batch_size: int, workers: int, on_bro
     return in_processes(partial(_single_run, weights, threads_each, on_broken), workers), setup
 
 
-def _batch_run(network: TrackerNetwork, batch_size: int, on_broken: OnBroken) -> Run:
-    return lambda sequences, after_frame: each_tracked(
-        network, sequences, together=batch_size, on_broken=on_broken, after_frame=after_frame
-    )
+def _batch_run(network: TrackerNetwork, batch_size: int, on_broken: OnBroken) -> SequenceTracker:
+    return partial(track_as_completed, network, batch_size=batch_size, on_broken=on_broken)
 
 
-def _single_run(weights: Path, threads: int, on_broken: OnBroken) -> Run:
+def _single_run(weights: Path, threads: int, on_broken: OnBroken) -> SequenceTracker:
     """Return the function that a worker process tracks one video at a time with."""
     torch.set_num_threads(threads)
     return _batch_run(load_network(weights), 1, on_broken)

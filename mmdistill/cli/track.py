@@ -23,8 +23,8 @@ from mmdistill.toolkit.video import PairBy, Reading, VideoWriter, open_input
 
 if TYPE_CHECKING:
     from mmdistill.reference.models.config import Modality
-    from mmdistill.reference.tracking.output import TrackOutput
-    from mmdistill.reference.tracking.video_loop import TrackedFrame
+    from mmdistill.toolkit.track_output import TrackOutput
+    from mmdistill.toolkit.tracking_loop import TrackedFrame
 
 logger = logging.getLogger(__name__)
 
@@ -96,22 +96,22 @@ def track(
     from mmdistill.cli.initial_box import initial_box
     from mmdistill.reference.device import choose_device
     from mmdistill.reference.models.weights import load_network
-    from mmdistill.reference.tracking.output import TrackOutput
     from mmdistill.reference.tracking.settings import published_settings
-    from mmdistill.reference.tracking.tracker import ReferenceTracker
-    from mmdistill.reference.tracking.video_loop import check_first, follow
+    from mmdistill.reference.tracking.tracker import Tracker
+    from mmdistill.toolkit.track_output import TrackOutput
+    from mmdistill.toolkit.tracking_loop import check_first_frame, track_video
 
     if max_pixels is not None:
         set_max_pixels(max_pixels)
     with closing(open_input(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
-        check_first(first)
+        check_first_frame(first)
         box = initial_box(init, first.images)
         network = load_network(weights).to(choose_device(device))
         _warn_of_missing_modality(network.settings.modality, rgb, tir)
         settings = published_settings(network.settings)
-        tracker = ReferenceTracker(network, settings, seed=seed)
+        tracker = Tracker(network, settings, seed=seed)
         about = {
             "inputs": {"rgb": rgb, "tir": tir},
             "input_warnings": frames.warnings,
@@ -124,14 +124,12 @@ def track(
         }
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
-            interrupted = stack.enter_context(
-                collect_signals()
-            )  # entered first, so that all files are closed before it ends
+            interrupted = stack.enter_context(collect_signals())  # first, so that all files are closed before it ends
             stack.enter_context(lock_folder(out))
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
-            for frame in follow(tracker, chain([first], readings), box):
+            for frame in track_video(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:
                     logger.warning("frame %d: %s", frame.number, frame.reading.problem)

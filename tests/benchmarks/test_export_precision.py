@@ -19,7 +19,7 @@ from mmdistill.reference.models.config import NetworkSettings, single_settings, 
 from mmdistill.reference.models.folding import folded
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking.batch_runner import track_batch
+from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.evaluation.metrics import score_benchmark, score_sequences
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.scores import BenchmarkScores

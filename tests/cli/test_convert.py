@@ -14,7 +14,7 @@ from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.data_issues import DataError
 
 
@@ -56,11 +56,10 @@ def test_a_converted_tracker_tracks(
     network = load_network(out)
     assert network.settings.modality == modality
     video = synthetic_sequences(1, seed=0, settings=SyntheticSettings(size=(160, 120), length=3))[0]
-    tracker = ReferenceTracker(network)
+    tracker = Tracker(network)
     tracker.init(video.frame(0), video.boxes[0])
     for index in (1, 2):
-        box, _ = tracker.update(video.frame(index))
-        assert np.isfinite(box).all()
+        assert np.isfinite(tracker.update(video.frame(index)).box).all()
 
 
 def test_rgb_is_the_default_modality(dimp: Path, tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mmdistill.cli import initial_box as box_module
 from mmdistill.cli.main import main
 from mmdistill.reference.models.config import student_settings
 from mmdistill.toolkit.box_files import read_boxes
-from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.images import MAX_PIXELS_VARIABLE, write_image
 from mmdistill.toolkit.sequence import FramePair
+from mmdistill.toolkit.tracking_loop import Result
 
 FRAMES = 60
 
@@ -35,27 +36,22 @@ class FakeTracker:
     lost: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.frames, self.flag = 1, "normal"
+        self.frames = 1
         self.box = np.zeros(4)
 
     @property
-    def score_map(self) -> NDArray[np.float32]:
-        return np.eye(19, dtype=np.float32)
-
-    @property
-    def search_area(self) -> Array:
-        return np.array([0.0, 0, 60, 60])
+    def response(self) -> ResponseMap:
+        return ResponseMap(np.eye(19, dtype=np.float32), np.array([0.0, 0, 60, 60]))
 
     def init(self, _: FramePair, box: ArrayLike) -> None:
         self.box = np.asarray(box)
 
-    def update(self, _: FramePair) -> tuple[Array, float]:
+    def update(self, _: FramePair) -> Result:
         self.frames += 1
         if self.frames in self.signals:
             os.kill(os.getpid(), self.signals[self.frames])
         self.box = self.box + np.array([1, 0, 0, 0])
-        self.flag = "not_found" if self.frames in self.lost else "normal"
-        return self.box, 0.5
+        return Result(self.box, 0.5, "not_found" if self.frames in self.lost else "normal")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +59,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     network = SimpleNamespace(settings=student_settings(width=4))
     network.to = lambda _: network
     monkeypatch.setattr("mmdistill.reference.models.weights.load_network", lambda _: network)
-    monkeypatch.setattr("mmdistill.reference.tracking.tracker.ReferenceTracker", FakeTracker)
+    monkeypatch.setattr("mmdistill.reference.tracking.tracker.Tracker", FakeTracker)
     monkeypatch.setattr(FakeTracker, "signals", {})
     monkeypatch.setattr(FakeTracker, "lost", ())
 

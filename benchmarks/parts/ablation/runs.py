@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.batch_runner import each_tracked
+from mmdistill.reference.tracking.tracker import track_as_completed
 from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import TrainingSettings
@@ -35,7 +35,6 @@ from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.evaluation.metrics import score_sequences
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
-from mmdistill.toolkit.evaluation.runner import Run as Tracking
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.interruption import raise_on_signal
 from mmdistill.toolkit.io import write_text
@@ -249,8 +248,8 @@ def _tracked(run: Run, place: Place) -> bool:
     source = run.teacher if run.network is None else run.folder
     network = load_network(place.root / source / NETWORK).to(choose_device(place.device))
     sequences = held_out_video(place.experiment, run.tracks)
-    tracking = together(network, place.experiment.size.together, run.seed)
-    boxes = run_benchmark(tracking, sequences, folder / "results", progress=place.progress)
+    track = partial(track_as_completed, network, batch_size=place.experiment.size.together, seed=run.seed)
+    boxes = run_benchmark(track, sequences, folder / "results", progress=place.progress)
     scores = score_sequences(boxes, sequences, PROTOCOLS["synthetic"])
     scored = read_confidences(folder / "results", sequences)
     found = {
@@ -264,15 +263,6 @@ def _tracked(run: Run, place: Place) -> bool:
     }
     write_scores(run, place.root, found)
     return True
-
-
-def together(network: TrackerNetwork, count: int, seed: int) -> Tracking:
-    """Return what tracks so many videos at once."""
-
-    def track(sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]) -> Iterator[Any]:
-        return each_tracked(network, sequences, together=count, seed=seed, after_frame=after_frame)
-
-    return track
 
 
 @lru_cache(maxsize=1)

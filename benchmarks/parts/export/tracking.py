@@ -10,8 +10,7 @@ from parts.export.backends import Backend, FeaturesBy
 from parts.spread import mean_and_deviation
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.tracking.batch_runner import track_batch
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker, track_batch
 from mmdistill.toolkit.boxes import intersection_over_union
 from mmdistill.toolkit.evaluation.metrics import score_sequences
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
@@ -35,7 +34,7 @@ def started(
     """Return for each contestant a tracker on its features, started on a video, as a function of the next frame."""
 
     def tracker(backend: Backend) -> Callable[[FramePair], object]:
-        made = ReferenceTracker(FeaturesBy(network, backend))
+        made = Tracker(FeaturesBy(network, backend))
         made.init(video.frame(0), video.boxes[0])
         return made.update
 

@@ -15,8 +15,8 @@ from parts.no_rejection import no_rejection
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking import batch_tracker
-from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
+from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.sequence import CachedSequence
 
 DISTINCT = 4
@@ -53,7 +53,7 @@ class Tracking:
                     network,
                     videos,
                     no_rejection(),
-                    together=count,
+                    batch_size=count,
                     after_frame=lambda stamps=stamps: stamps.append(time.perf_counter()),  # type: ignore[misc]
                 )
                 synchronize(self.experiment.place)

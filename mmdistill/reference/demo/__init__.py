@@ -1,1 +1,1 @@
-"""The main job, small: a teacher, a student alone and the same student distilled, scored side by side."""
+"""A small demo of the main use: a teacher, a student alone, and the same student distilled, scored side by side."""

@@ -1,7 +1,4 @@
-"""What came out of the demonstration: tables, plots, a video, and what they say of distillation.
-
-The demonstration from beginning to end.
-"""
+"""Runs the demo and reports its results: tables, plots, a video, and the effect of distillation."""
 
 from __future__ import annotations
 
@@ -12,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdistill.reference.demo.experiment import Contender, DemoSettings, Experiment
-from mmdistill.reference.demo.speed import HOW, kept_frames_per_second
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.demo.experiment import (
+    SPEED_METHOD,
+    DemoResult,
+    DemoSettings,
+    Experiment,
+    saved_frames_per_second,
+)
+from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.drawing import draw_frame_pair
 from mmdistill.toolkit.evaluation.formatting import format_table
 from mmdistill.toolkit.evaluation.plots import plot_curves
@@ -24,24 +26,55 @@ from mmdistill.toolkit.sequence import TrackingSequence
 from mmdistill.toolkit.video import VideoWriter
 
 
-def write_report(out: Path, contenders: Sequence[Contender], held_out: Sequence[TrackingSequence]) -> None:
-    """Write tables, plots, the figures as JSON, and a video of the sequence with the most hard frames."""
-    write_text(out / "table.txt", report(contenders) + "\n")
-    plot_curves({contender.name: contender.scores for contender in contenders}, out)
+def run_demo(
+    out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None, progress: bool = True
+) -> list[DemoResult]:
+    """Train and score teacher, student alone and distilled student; write a report.
+
+    An interrupted demo continues with the same call.
+
+    Args:
+        out: output folder.
+        seed: seed of data, weights and tracking.
+        settings: the size of the demo.
+        progress: whether to show progress bars.
+
+    Returns:
+        Teacher, student alone and distilled student.
+
+    Raises:
+        Interruption: a signal asked to stop.
+        DataError: the folder holds a run with other settings.
+    """
+    experiment = Experiment(out, seed, settings or DemoSettings(), progress=progress)
+    teacher = experiment.teacher()
+    alone = experiment.student("student")
+    results = [teacher, alone, experiment.student("distilled student", teacher.network)]
+    trackers = {result.name: Tracker(result.network, seed=seed) for result in results}
+    speed = saved_frames_per_second(Path(out) / "speed.json", trackers, experiment.test_sequences[0])
+    results = [replace(result, frames_per_second=speed[result.name]) for result in results]
+    write_report(Path(out), results, experiment.test_sequences)
+    return results
+
+
+def write_report(out: Path, results: Sequence[DemoResult], sequences: Sequence[TrackingSequence]) -> None:
+    """Write tables, plots, figures as JSON, and a video of the test sequence with the most hard frames."""
+    write_text(out / "table.txt", report(results) + "\n")
+    plot_curves({result.name: result.scores for result in results}, out)
     figures = {
-        contender.name: {
-            **contender.scores.overall.rates(),
-            "parameters": contender.parameters,
-            "frames_per_second": round(contender.frames_per_second, 1),
-            "terms": {"first": contender.progress.first, "last": contender.progress.last},
+        result.name: {
+            **result.scores.overall.rates(),
+            "parameters": result.parameters,
+            "frames_per_second": round(result.frames_per_second, 1),
+            "terms": {"first": result.progress.first, "last": result.progress.last},
         }
-        for contender in contenders
+        for result in results
     }
     write_text(out / "demo.json", json.dumps(figures, indent=2) + "\n")
-    hardest = max(held_out, key=_hard_frames)
+    hardest = max(sequences, key=_hard_frames)
     with VideoWriter(out / "video.gif", fps=12) as video:
         for index in range(len(hardest)):
-            boxes = {contender.name: contender.boxes[hardest.name][index] for contender in contenders}
+            boxes = {result.name: result.boxes[hardest.name][index] for result in results}
             caption = f"{hardest.name} {index + 1}"
             video.write(draw_frame_pair(hardest.frame(index), boxes, truth=hardest.boxes[index], caption=caption))
 
@@ -52,66 +85,46 @@ def _hard_frames(sequence: TrackingSequence) -> int:
     return int(np.sum(flags))
 
 
-def report(contenders: Sequence[Contender]) -> str:
-    """Return the tables and what they say of distillation, as plain text."""
+def report(results: Sequence[DemoResult]) -> str:
+    """Return the tables and the effect of distillation, as plain text."""
     scores = format_table(
         ["tracker", "PR", "NPR", "SR", "parameters", "frames/s"],
         [
             [
-                contender.name,
-                *(float(value) for value in contender.scores.overall.rates().values()),
-                contender.parameters,
-                contender.frames_per_second,
+                result.name,
+                *(float(value) for value in result.scores.overall.rates().values()),
+                result.parameters,
+                result.frames_per_second,
             ]
-            for contender in contenders
+            for result in results
         ],
     )
     terms = format_table(
-        ["tracker", "loss term", "first", "last"],
+        ["tracker", "loss term", "first step", "last steps"],
         [
-            [contender.name, term, f"{contender.progress.first[term]:.3g}", f"{contender.progress.last[term]:.3g}"]
-            for contender in contenders
-            for term in contender.progress.first
+            [result.name, term, f"{result.progress.first[term]:.3g}", f"{result.progress.last[term]:.3g}"]
+            for result in results
+            for term in result.progress.first
         ],
     )
-    return f"{scores}\n\n{HOW}\n\n{terms}\n\n{verdict(contenders[1].scores, contenders[2].scores)}"
+    return f"{scores}\n\n{SPEED_METHOD}\n\n{terms}\n\n{distillation_effect(results[1].scores, results[2].scores)}"
 
 
-def verdict(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:
-    """Say what distillation did to SR, held against its spread over the sequences."""
-    difference = np.array([distilled.sequences[name].SR - scores.SR for name, scores in alone.sequences.items()])
-    mean = float(difference.mean())
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    figures = f"SR {mean:+.1f} points, standard error {error:.1f} over {len(difference)} sequences"
-    if abs(mean) <= 2 * error:
-        return f"Distillation made no clear difference at this size and seed: {figures}."
-    return f"Distillation {'helped' if mean > 0 else 'hurt'} at this size and seed: {figures}."
+def distillation_effect(alone: BenchmarkScores, distilled: BenchmarkScores) -> str:
+    """Return the mean difference in SR, its 95 % interval over the sequences, and whether the interval excludes 0.
 
-
-def run_demo(
-    out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None, progress: bool = True
-) -> list[Contender]:
-    """Train the three, score them on held-out synthetic sequences, write plots and a video; goes on if interrupted.
-
-    Args:
-        out: folder for everything that is written.
-        seed: of data, weights and tracking.
-        settings: how large.
-        progress: whether to show progress bars.
-
-    Returns:
-        Teacher, student alone and distilled student.
-
-    Raises:
-        Interruption: a signal asked to stop; the same call then goes on.
-        DataError: the folder holds a run with other settings.
+    The interval is the mean plus and minus 2 standard errors.
     """
-    experiment = Experiment(out, seed, settings or DemoSettings(), progress=progress)
-    teacher = experiment.teacher()
-    alone = experiment.student("student")
-    contenders = [teacher, alone, experiment.student("distilled student", teacher.network)]
-    trackers = {contender.name: ReferenceTracker(contender.network, seed=seed) for contender in contenders}
-    speed = kept_frames_per_second(Path(out) / "speed.json", trackers, experiment.held_out[0])
-    contenders = [replace(contender, frames_per_second=speed[contender.name]) for contender in contenders]
-    write_report(Path(out), contenders, experiment.held_out)
-    return contenders
+    differences = np.array([distilled.sequences[name].SR - scores.SR for name, scores in alone.sequences.items()])
+    mean, count = float(differences.mean()), len(differences)
+    title = "SR, distilled student minus student alone"
+    if count < 2:
+        return f"{title}: {mean:+.1f} points on one sequence; no interval."
+    margin = 2 * float(differences.std(ddof=1) / np.sqrt(count))
+    interval = f"95 % interval {mean - margin:+.1f} to {mean + margin:+.1f}, {count} sequences"
+    if abs(mean) <= margin:
+        conclusion = "The interval includes 0: no significant difference at this size and seed."
+    else:
+        effect = "improves" if mean > 0 else "lowers"
+        conclusion = f"The interval excludes 0: distillation {effect} SR at this size and seed."
+    return f"{title}: {mean:+.1f} points ({interval}).\n{conclusion}"

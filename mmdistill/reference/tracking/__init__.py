@@ -1,1 +1,1 @@
-"""Online tracking: from frames and a first box to boxes, for one video or for many at once."""
+"""Online tracking: from frames and an initial box to boxes, for one video or several at once."""

@@ -1,10 +1,10 @@
-"""The reference tracker: DiMP's online tracking of one target in each of S videos at once.
+"""Online tracking of one target in each of several videos at once: DiMP's, or ATOM's with another target model.
 
-Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019; box refinement from Danelljan et al.,
-ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019.
+Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, arXiv 1904.07220; box refinement from
+Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019, arXiv 1811.07628.
 
-What is random, and what belongs to one video alone, is kept per video, so that each is tracked as if it were alone.
-On an accelerator the host waits once a frame, for the boxes.
+Random draws and statistics belong to one video each, so a video's result does not depend on the others. On a GPU the
+host waits once a frame, for the boxes.
 """
 
 from __future__ import annotations
@@ -31,67 +31,64 @@ from mmdistill.reference.tracking.search_area import (
     ScaleLimits,
     SearchAreas,
     Target,
-    at_cells,
+    boxes_to_cells,
+    cells_to_boxes,
+    clamp_to_image,
     cut_pair,
-    in_cells,
     initial_scale,
-    keep_inside,
     scale_limits,
     search_geometry,
     stack,
 )
 from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
 from mmdistill.reference.tracking.target_model import target_model
-from mmdistill.toolkit.boxes import Array, check_initial_box, clip_boxes
+from mmdistill.toolkit.boxes import check_initial_box, clip_boxes
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.sequence import FramePair, Image, fill_missing_modality
+from mmdistill.toolkit.tracking_loop import Result
 
 
-class Step(NamedTuple):
-    """What was found in one frame of each of s videos.
-
-    Attributes:
-        boxes: the part inside the image, ``(s, 4)`` as ``x y w h``, pixels; of the last box where the target was not
-            found. The tracker itself goes on from the whole box.
-        scores: where it was found ``(s,)``; else the largest.
-        flags: whether to believe it, one per video.
-        score_maps: ``(s, H', W')``, on the network's device.
-        search_areas: what part of the frame the score map is of, ``(s, 4)`` as ``x y w h``, image pixels.
-    """
-
-    boxes: Array
-    scores: Array
-    flags: tuple[Flag, ...]
-    score_maps: Tensor
-    search_areas: Array
-
-
-class _Video:
-    """What the host keeps of one video."""
+class _VideoState:
+    """The state of one video on the host."""
 
     def __init__(self, target: Target, limits: ScaleLimits, generator: np.random.Generator) -> None:
         self.target, self.limits, self.generator = target, limits, generator
         self.frames = 1
 
 
+class _StepMaps(NamedTuple):
+    """The score maps of the last step.
+
+    Attributes:
+        slots: their s slots.
+        scores: ``(s, H', W')``, on the network's device.
+        geometries: the search areas.
+    """
+
+    slots: list[int]
+    scores: Tensor
+    geometries: list[CropGeometry]
+
+
 class BatchTracker:
-    """Follows one target in each of S videos, which may start, end and differ in size as they like.
+    """Tracks one target in each of S videos, which may differ in start, length and image size.
 
-    A modality that is missing, in one frame or in all, is stood in for by the other: the network then sees the same
-    image twice.
+    Each video has a slot, see ``BatchTrackerProtocol``. A missing modality is replaced by the other one's image, in
+    single frames and in whole videos.
 
-    The same network, seed and frames give the same boxes: all that is random is drawn from a generator that ``start``
-    makes anew.
+    The same network, seed and frames give the same boxes: ``start`` creates a new random generator.
 
     Args:
-        network: on any device; what tracks is a copy with batch norm folded, so later changes to it are not seen.
-        settings: the constants of tracking; the published ones of its kind (DiMP, ATOM) if not given.
-        slots: S, how many videos at once.
-        seed: of all that is random, not negative.
+        network: a network on any device; the tracker uses a copy with batch norm folded, so later changes have no
+            effect.
+        settings: the constants of tracking; by default the published ones of the network's classifier.
+        slots: S, the number of slots.
+        seed: the random seed, 0 or more.
 
     Raises:
         DataError: the seed is negative.
-        ValueError: the network is in half precision, which has not the digits for boxes; use autocast instead.
+        ValueError: the network is in half precision, which is too coarse for boxes; use autocast instead.
 
     Attributes:
         network: the copy.
@@ -107,36 +104,37 @@ class BatchTracker:
         dtype = next(network.parameters()).dtype
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(
-                f"BatchTracker: expected a network in float32 or float64, got {dtype}; use autocast for half"
+                f"BatchTracker: expected a network in float32 or float64, got {dtype}; use autocast for half precision"
             )
         self.network = folded(network)
         self.settings = settings or published_settings(network.settings)
         self._model = target_model(self.network)
         self._seed = seed
         self.slots = slots
-        self._videos: list[_Video | None] = [None] * slots
+        self._videos: list[_VideoState | None] = [None] * slots
         self._state: SlotTensors[tuple[Tensor, ...]] = SlotTensors(slots)
         self._modulation: SlotTensors[Modulation] = SlotTensors(slots)
         self._memory = SampleMemory(slots, self.settings.first_frame.samples, self.settings.learning)
-        self._example = next(self.network.parameters())
+        self._maps: _StepMaps | None = None
+        self._parameter = next(self.network.parameters())
 
     @torch.no_grad()
     def start(self, slot: int, frame: FramePair, box: ArrayLike, *, where: str = "start") -> None:
-        """Start a video in a slot; any earlier one there is forgotten.
+        """Start a video in a slot, in place of any earlier one.
 
         Args:
-            slot: which, from 0.
-            frame: the video's first frame, images ``(H, W, 3)``, uint8.
+            slot: index of the slot, from 0.
+            frame: the first frame, images ``(H, W, 3)``, uint8; None where a modality is missing.
             box: the target ``(4,)``, ``x y w h`` in pixels.
-            where: what gave them, named in errors.
+            where: names the frame in errors.
 
         Raises:
-            DataError: no image, images of different sizes, or a box that nobody could start from.
+            DataError: no image, images of different sizes, or an invalid box.
         """
-        images = self._seen(fill_missing_modality(frame, where=where))
+        images = self._network_inputs(fill_missing_modality(frame, where=where))
         size = _size(images)
         initial = check_initial_box(box, *size, where=where).copy()
-        self._videos[slot] = None
+        self._videos[slot] = self._maps = None
         network, settings = self.network, self.settings
         generator = np.random.default_rng(self._seed)
         scale = initial_scale(initial, network.settings.search_area, network.settings.crop_size)
@@ -149,20 +147,25 @@ class BatchTracker:
         modulation = network.iou_net.modulate(extracted.fused[0][:1], extracted.fused[1][:1], boxes[0])
         self._modulation[slots] = modulation
         self._memory.start(slot, self._model.samples(state, features)[:, 0], boxes[:, 0])
-        self._videos[slot] = _Video(target, scale_limits(target, size, settings.minimum_side), generator)
+        self._videos[slot] = _VideoState(target, scale_limits(target, size, settings.minimum_side), generator)
 
     @torch.no_grad()
-    def step(self, slots: Sequence[int], frames: Sequence[FramePair], *, where: Sequence[str] | None = None) -> Step:
-        """Find the targets in the next frames of some videos.
+    def step(
+        self, slots: Sequence[int], frames: Sequence[FramePair], *, where: Sequence[str] | None = None
+    ) -> list[Result]:
+        """Track the next frames of some videos.
+
+        A result's box is the part inside the image; tracking continues from the whole box. A target that is not found
+        keeps its last box, with the highest score of the frame. Flags are those of ``localization.Flag``.
 
         Args:
-            slots: whose, ascending.
-            frames: one of each, as in ``start``.
-            where: what gave each, named in errors.
+            slots: the videos' slots, ascending.
+            frames: a frame of each, as in ``start``.
+            where: names each frame in errors.
 
         Raises:
-            DataError: no image, or images of different sizes; no video has moved on then.
-            RuntimeError: no video was started in a slot.
+            DataError: no image, or images of different sizes; then no video has advanced.
+            RuntimeError: a slot without a video.
             ValueError: the slots are not in ascending order, each once.
         """
         if list(slots) != sorted(set(slots)):
@@ -170,7 +173,8 @@ class BatchTracker:
         videos = [self._video(slot) for slot in slots]
         names = where or [f"slot {slot}" for slot in slots]
         images = [
-            self._seen(fill_missing_modality(frame, where=name)) for frame, name in zip(frames, names, strict=True)
+            self._network_inputs(fill_missing_modality(frame, where=name))
+            for frame, name in zip(frames, names, strict=True)
         ]
         geometries = [search_geometry(video.target, self.network.settings) for video in videos]
         for video in videos:
@@ -178,43 +182,51 @@ class BatchTracker:
 
         chosen = np.array(slots)
         crops = [cut_pair(pair, geometry) for pair, geometry in zip(images, geometries, strict=True)]
-        extracted = self.network.extract(stack(crops, like=self._example))
+        extracted = self.network.extract(stack(crops, like=self._parameter))
         state = self._state[chosen]
         samples = self._model.samples(state, self._model.features(extracted.fused[1][None]))
         score_maps = self._model.score(state, samples)[0]
+        self._maps = _StepMaps(list(slots), score_maps, geometries)
 
-        areas = self._areas(geometries, images)
-        found, refined = self._locate(chosen, videos, areas, extracted, score_maps)
-        outcome = torch.cat([areas.to_image(refined), found.score[:, None], found.flag[:, None]], dim=1).cpu().numpy()
-        boxes, scores = outcome[:, :4], outcome[:, 4]
-        flags = tuple(FLAGS[int(flag)] for flag in outcome[:, 5])
-        for video, box, flag in zip(videos, boxes, flags, strict=True):
+        areas = self._search_areas(geometries, images)
+        localization, refined = self._localize(chosen, videos, areas, extracted, score_maps)
+        columns = [areas.to_image(refined), localization.score[:, None], localization.flag[:, None]]
+        rows = torch.cat(columns, dim=1).cpu().numpy()  # the host waits here
+        flags = [FLAGS[int(row[5])] for row in rows]
+        for video, row, flag in zip(videos, rows, flags, strict=True):
             if flag != "not_found":
-                video.target = Target(box, video.limits.scale(box[2:]))
+                video.target = Target(row[:4], video.limits.scale(row[2:4]))
         self._learn(chosen, videos, flags, samples[0], refined)
-        return Step(
-            np.stack([clip_boxes(video.target.box, *_size(pair)) for video, pair in zip(videos, images, strict=True)]),
-            scores,
-            flags,
-            score_maps,
-            np.stack([geometry.to_image([0, 0, geometry.size, geometry.size]) for geometry in geometries]),
+        return [
+            Result(clip_boxes(video.target.box, *_size(pair)), float(row[4]), flag)
+            for video, pair, row, flag in zip(videos, images, rows, flags, strict=True)
+        ]
+
+    def response(self, slot: int) -> ResponseMap | None:
+        """Return the score map of a slot in the last step; None if it was not in it, or after ``start``."""
+        if self._maps is None or slot not in self._maps.slots:
+            return None
+        position = self._maps.slots.index(slot)
+        geometry = self._maps.geometries[position]
+        return ResponseMap(
+            self._maps.scores[position].float().cpu().numpy(), geometry.to_image([0, 0, geometry.size, geometry.size])
         )
 
-    def _video(self, slot: int) -> _Video:
+    def _video(self, slot: int) -> _VideoState:
         video = self._videos[slot]
         if video is None:
-            raise RuntimeError(f"BatchTracker.step: no video was started in slot {slot}; call start before")
+            raise RuntimeError(f"BatchTracker.step: expected a video in slot {slot}; call start first")
         return video
 
-    def _seen(self, images: Pair[Image]) -> Pair[Image]:
-        """Return the images the network sees; a single modality's in both places, which are cut once."""
+    def _network_inputs(self, images: Pair[Image]) -> Pair[Image]:
+        """Return the network's input images; with one modality, both are one image, which is cut once."""
         modality = self.network.settings.modality
         return images if modality == "rgbt" else Pair(*[getattr(images, modality)] * 2)
 
     def _first_samples(
         self, images: Pair[Image], target: Target, generator: np.random.Generator
     ) -> tuple[Extracted, Tensor, Tensor]:
-        """Return what was extracted from the crops, the samples ``(N, 1, C', H, W)`` and their boxes ``(N, 1, 4)``."""
+        """Return the crops' extracted maps, the samples ``(N, 1, C', H, W)`` and their boxes ``(N, 1, 4)``."""
         settings, network = self.settings.first_frame, self.network
         geometry = search_geometry(target, network.settings, settings.patch_factor)
         crops, boxes = augment(
@@ -224,22 +236,22 @@ class BatchTracker:
             (Transform(), *settings.transforms),
             generator,
         )
-        extracted = network.extract(stack(crops, like=self._example))
+        extracted = network.extract(stack(crops, like=self._parameter))
         features = self._model.features(extracted.fused[1][:, None])
         kept = generator.random((settings.dropouts, 1, features.shape[2], 1, 1)) >= settings.dropout
         dropped = features[:1] * upload(kept, features.device).to(features.dtype) / (1 - settings.dropout)
         boxes = np.concatenate([boxes, boxes[:1].repeat(settings.dropouts, axis=0)])
-        return extracted, torch.cat([features, dropped]), self._uploaded(boxes)[:, None]
+        return extracted, torch.cat([features, dropped]), self._upload(boxes)[:, None]
 
-    def _locate(
-        self, slots: Slots, videos: Sequence[_Video], areas: SearchAreas, extracted: Extracted, score_maps: Tensor
+    def _localize(
+        self, slots: Slots, videos: Sequence[_VideoState], areas: SearchAreas, extracted: Extracted, score_maps: Tensor
     ) -> tuple[Localization, Tensor]:
-        """Return where the targets were found, and their refined boxes ``(s, 4)``, crop pixels."""
-        settings = self.settings
-        known = areas.to_crop(upload(np.stack([video.target.box for video in videos]), areas.corner.device))
-        last, cells = in_cells(known, self.network.settings)
-        found = localize(score_maps, last, cells, settings.localization)
-        moved = self._inside(at_cells(found.displacement, known[:, 2:], self.network.settings), areas)
+        """Return the targets' localization, and their refined boxes ``(s, 4)``, crop pixels."""
+        settings, share, bounds = self.settings, self.settings.inside_share, areas.image_bounds()
+        last_boxes = areas.to_crop(upload(np.stack([video.target.box for video in videos]), areas.corner.device))
+        last, size = boxes_to_cells(last_boxes, self.network.settings)
+        localization = localize(score_maps, last, size, settings.localization)
+        moved = cells_to_boxes(localization.displacement, last_boxes[:, 2:], self.network.settings)
         shape = (settings.refinement.random_boxes, 4)
         jitter = np.stack([video.generator.uniform(-1, 1, shape) for video in videos])
         refined = refine(
@@ -247,52 +259,48 @@ class BatchTracker:
             self._modulation[slots],
             extracted.fused[0],
             extracted.fused[1],
-            moved.to(self._example.dtype),
-            self._uploaded(jitter),
+            clamp_to_image(moved, bounds, share).to(self._parameter.dtype),
+            self._upload(jitter),
             settings.refinement,
         )
-        return found, self._inside(refined.double(), areas)
+        return localization, clamp_to_image(refined.double(), bounds, share)
 
     def _learn(
-        self, slots: Slots, videos: Sequence[_Video], flags: Sequence[Flag], samples: Tensor, boxes: Tensor
+        self, slots: Slots, videos: Sequence[_VideoState], flags: Sequence[Flag], samples: Tensor, boxes: Tensor
     ) -> None:
-        """Keep the samples ``(s, C', H, W)`` of those that are believed, and improve the models that are due."""
+        """Add the samples ``(s, C', H, W)`` of reliable frames to the memory; update the target models that are due."""
         settings = self.settings.learning
         hard = np.array([flag == "hard_negative" for flag in flags])
-        believed = hard | np.array([flag == "normal" for flag in flags])
-        if not believed.any():
+        reliable = hard | np.array([flag == "normal" for flag in flags])
+        if not reliable.any():
             return
-        kept = np.flatnonzero(believed)
+        added = np.flatnonzero(reliable)
         rates = np.where(hard, settings.hard_negative_rate, settings.rate)
-        index = upload(kept, samples.device)
+        index = upload(added, samples.device)
         self._memory.add(
-            slots[kept], samples.index_select(0, index), boxes.index_select(0, index).to(samples.dtype), rates[kept]
+            slots[added], samples.index_select(0, index), boxes.index_select(0, index).to(samples.dtype), rates[added]
         )
         due = np.array([(video.frames - 1) % settings.interval == 0 for video in videos])
         iterations = np.where(hard, settings.hard_negative_iterations, np.where(due, settings.iterations, 0))
-        iterations[~believed] = 0
+        iterations[~reliable] = 0
         for count in sorted(set(iterations.tolist()) - {0}):
             chosen = slots[iterations == count]
-            known, targets, weights = self._memory.samples(chosen)
+            features, targets, weights = self._memory.samples(chosen)
             self._state[chosen] = self._model.improve(
-                self._state[chosen], known, targets, self._uploaded(weights), count
+                self._state[chosen], features, targets, self._upload(weights), count
             )
 
-    def _inside(self, boxes: Tensor, areas: SearchAreas) -> Tensor:
-        """Return boxes ``(s, 4)`` in crop pixels, kept inside their images."""
-        return areas.to_crop(keep_inside(areas.to_image(boxes), areas.image_size, self.settings.inside_share))
-
-    def _areas(self, geometries: Sequence[CropGeometry], images: Sequence[Pair[Image]]) -> SearchAreas:
+    def _search_areas(self, geometries: Sequence[CropGeometry], images: Sequence[Pair[Image]]) -> SearchAreas:
         rows = [
             (geometry.left, geometry.top, geometry.scale, *_size(pair))
             for geometry, pair in zip(geometries, images, strict=True)
         ]
-        values = upload(np.array(rows, dtype=np.float64), self._example.device)
+        values = upload(np.array(rows, dtype=np.float64), self._parameter.device)
         return SearchAreas(values[:, :2], values[:, 2:3], values[:, 3:])
 
-    def _uploaded(self, values: NDArray[np.float64]) -> Tensor:
-        """Return host values in the network's type on its device."""
-        return upload(torch.from_numpy(values).to(self._example.dtype), self._example.device)
+    def _upload(self, values: NDArray[np.float64]) -> Tensor:
+        """Return host values with the network's device and dtype."""
+        return upload(torch.from_numpy(values).to(self._parameter.dtype), self._parameter.device)
 
 
 def _size(images: Pair[Image]) -> tuple[int, int]:

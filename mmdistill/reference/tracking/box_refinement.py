@@ -1,6 +1,6 @@
-"""Box refinement: boxes around the target climb the predicted IoU, the best are averaged.
+"""Box refinement: gradient ascent on the predicted IoU from several proposals, then the mean of the best.
 
-Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019.
+ATOM, arXiv 1811.07628, section 3.3.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from mmdistill.reference.models.iou_net import IoUNet, Modulation
 from mmdistill.reference.models.iou_surface import IoUAndGradient, all_cover, in_reach, reaches_around, whole_maps
 from mmdistill.reference.tracking.settings import RefinementSettings
 
-MARGINS = (8.0, 32.0)
-"""How far around the start boxes a frame is looked at, crop pixels; further where boxes climbed out of it."""
+WINDOW_MARGINS = (8.0, 32.0)
+"""Margins around the proposals of the windows in which IoU features are computed, crop pixels. The second is tried when
+boxes leave the first window; then the whole map is computed. Ours; the boxes do not depend on them."""
 
 
-class Climb(NamedTuple):
-    """Where gradient ascent led.
+class AscentResult(NamedTuple):
+    """The result of gradient ascent.
 
     Attributes:
         boxes: ``(S, K, 4)``.
-        iou: as predicted before the last step, ``(S, K)``.
-        asked: all boxes whose IoU was asked on the way, ``(S, steps * K, 4)``; the start without steps.
+        iou: predicted before the last step, ``(S, K)``.
+        evaluated: all boxes whose IoU was predicted, ``(S, steps * K, 4)``; the proposals without steps.
     """
 
     boxes: Tensor
     iou: Tensor
-    asked: Tensor
+    evaluated: Tensor
 
 
 @torch.no_grad()
@@ -43,43 +44,48 @@ def refine(
     jitter: Tensor,
     settings: RefinementSettings,
 ) -> Tensor:
-    """Return the refined boxes ``(S, 4)``; a box that leads to none of sound shape comes back as it is.
+    """Return the refined boxes ``(S, 4)``; a box stays as it is if no proposal ends with a valid shape.
 
-    The frame's IoU features are computed here. On the CPU that is where the boxes are, which gives the same boxes as
-    the whole map; other devices compute the whole map, so that nobody waits to be told where.
+    The frame's IoU features are computed here. The CPU computes them in windows around the boxes, which gives the same
+    result as the whole map. Other devices compute the whole map, so that the host need not wait for window positions.
 
     Args:
         iou_net: in eval mode.
-        modulation: what the target is, vectors ``(S, C, 1, 1)``.
+        modulation: vectors of the target ``(S, C, 1, 1)``.
         level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
         level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
-        boxes: where to start, one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
-        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: center and size of the other start boxes.
+        boxes: one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
+        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: center and size of the other proposals.
         settings: steps and limits.
     """
-    start = start_boxes(boxes, jitter, settings)
+    proposals = initial_proposals(boxes, jitter, settings)
     levels = (level3, level4)
-    climbed = _climb_in_reach(iou_net, modulation, levels, start, settings) if boxes.device.type == "cpu" else None
-    if climbed is None:
-        climbed = climb(whole_maps(iou_net, modulation, levels), start, settings)
-    return best(climbed.boxes, climbed.iou, boxes, settings)
+    result = (
+        _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if boxes.device.type == "cpu" else None
+    )
+    if result is None:
+        result = gradient_ascent(whole_maps(iou_net, modulation, levels), proposals, settings)
+    return mean_of_best(result.boxes, result.iou, boxes, settings)
 
 
-def _climb_in_reach(
-    iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], start: Tensor, settings: RefinementSettings
-) -> Climb | None:
-    """Return what ``climb`` does, looking around the start boxes only; None where that doesn't pay or they leave."""
-    for margin in MARGINS:
-        reaches = reaches_around(start, margin, levels)
+def _ascend_in_windows(
+    iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], proposals: Tensor, settings: RefinementSettings
+) -> AscentResult | None:
+    """Return the result of ``gradient_ascent`` with features in windows around the proposals.
+
+    Returns None if windows cost as much as the whole map, or if boxes leave the widest.
+    """
+    for margin in WINDOW_MARGINS:
+        reaches = reaches_around(proposals, margin, levels)
         if reaches is None:
             return None
-        climbed = climb(in_reach(iou_net, modulation, levels, reaches), start, settings)
-        if all_cover(reaches, climbed.asked, levels):
-            return climbed
+        result = gradient_ascent(in_reach(iou_net, modulation, levels, reaches), proposals, settings)
+        if all_cover(reaches, result.evaluated, levels):
+            return result
     return None
 
 
-def start_boxes(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> Tensor:
+def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> Tensor:
     """Return each box and its jittered copies, ``(S, 1 + random_boxes, 4)``; arguments as in ``refine``."""
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
@@ -89,31 +95,31 @@ def start_boxes(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> 
     return torch.cat([boxes[:, None], torch.cat([center - sides / 2, sides], dim=-1)], dim=1)
 
 
-def climb(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> Climb:
-    """Return where boxes ``(S, K, 4)`` come by gradient ascent."""
+def gradient_ascent(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
+    """Return boxes ``(S, K, 4)`` after gradient ascent on their predicted IoU."""
     iou = boxes.new_zeros(boxes.shape[:2])
-    asked: list[Tensor] = []
+    evaluated: list[Tensor] = []
     for _ in range(settings.steps):
-        asked.append(boxes)
+        evaluated.append(boxes)
         iou, gradient = iou_and_gradient(boxes)
         boxes = boxes + settings.step_length * gradient * boxes[..., 2:].repeat(1, 1, 2)
         boxes[..., 2:].clamp_(min=settings.minimum_side)
-    return Climb(boxes, iou, torch.cat(asked or [boxes], dim=1))
+    return AscentResult(boxes, iou, torch.cat(evaluated or [boxes], dim=1))
 
 
-def best(boxes: Tensor, iou: Tensor, otherwise: Tensor, settings: RefinementSettings) -> Tensor:
-    """Return the mean of each sequence's best boxes, ``(S, 4)``.
+def mean_of_best(boxes: Tensor, iou: Tensor, fallback: Tensor, settings: RefinementSettings) -> Tensor:
+    """Return the mean of each sequence's boxes with the highest IoU, ``(S, 4)``.
 
     Args:
-        boxes: ``(S, K, 4)``; those too long for their width, or the reverse, are dropped.
+        boxes: ``(S, K, 4)``; boxes that are not finite or above the aspect limit are dropped.
         iou: ``(S, K)``.
-        otherwise: the result where none is left, ``(S, 4)``.
-        settings: how many are averaged, and the limit.
+        fallback: the result if all boxes are dropped, ``(S, 4)``.
+        settings: how many boxes are averaged, and the aspect limit.
     """
     aspect = boxes[..., 2:].amax(dim=-1) / boxes[..., 2:].amin(dim=-1)
-    sound = (aspect <= settings.maximum_aspect) & boxes.isfinite().all(dim=-1)
-    order = iou.masked_fill(~sound, -torch.inf).argsort(dim=-1, descending=True)[:, : settings.averaged]
-    chosen = sound.gather(1, order)[..., None]
+    valid = (aspect <= settings.maximum_aspect) & boxes.isfinite().all(dim=-1)
+    order = iou.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True)[:, : settings.averaged]
+    chosen = valid.gather(1, order)[..., None]
     candidates = boxes.gather(1, order[..., None].expand(-1, -1, 4)).where(chosen, 0)
     count = chosen.sum(dim=1)
-    return torch.where(count > 0, candidates.sum(dim=1) / count.clamp(min=1), otherwise)
+    return torch.where(count > 0, candidates.sum(dim=1) / count.clamp(min=1), fallback)

@@ -1,7 +1,4 @@
-"""The samples that the filters learn from, and how much each weighs.
-
-Slots: the places on the sequence axis of a tracker's state, each for one video at a time.
-"""
+"""The state of a tracker on its device: tensors with one row per slot, and the sample memory of each slot."""
 
 from __future__ import annotations
 
@@ -17,32 +14,27 @@ from mmdistill.reference.tracking.settings import LearningSettings
 from mmdistill.toolkit.boxes import Array
 
 Slots = NDArray[np.int64]
-"""Which slots, ``(s,)``, ascending, each once."""
+"""Indices of slots ``(s,)``, ascending, each once."""
 
 T = TypeVar("T", bound=tuple[Tensor, ...])
 
 
-def all_of(slots: Slots, count: int) -> bool:
-    """Return whether these are all there are."""
-    return len(slots) == count
-
-
 class SlotTensors(Generic[T]):
-    """A named tuple of tensors ``(S, ...)``, one row per slot, in memory that is allocated once.
+    """A named tuple of tensors ``(S, ...)`` with one row per slot, in memory that is allocated once.
 
     Args:
-        count: S.
+        slots: S, the number of slots.
     """
 
     _rows: T | None = None
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, slots: int) -> None:
+        self._count = slots
 
     def __getitem__(self, slots: Slots) -> T:
-        """Return the rows of some slots; all of them are handed out as they are, without a copy."""
+        """Return the rows of some slots; the rows of all slots are returned without a copy."""
         assert self._rows is not None
-        if all_of(slots, self._count):
+        if len(slots) == self._count:
             return self._rows
         index = upload(slots, self._rows[0].device)
         return _like(self._rows, [tensor.index_select(0, index) for tensor in self._rows])
@@ -53,7 +45,7 @@ class SlotTensors(Generic[T]):
             self._rows = _like(rows, [row.new_zeros(self._count, *row.shape[1:]) for row in rows])
         index = upload(slots, self._rows[0].device)
         for tensor, row in zip(self._rows, rows, strict=True):
-            if row is not tensor:  # as it was handed out, and unchanged
+            if row is not tensor:  # returned by __getitem__ and unchanged
                 tensor.index_copy_(0, index, row.to(tensor))
 
 
@@ -62,107 +54,102 @@ def _like(example: T, tensors: Sequence[Tensor]) -> T:
 
 
 class SampleMemory:
-    """Samples of S sequences in memory that is allocated once: the first frame's, which stay, then later frames'.
+    """The samples from which each slot's target model learns, in memory that is allocated once.
 
-    A new sample takes a free place while there is one, then that of the later sample that weighs least.
+    The first frame's samples stay. A later sample takes a free row, or replaces the later sample of the lowest weight.
 
     Args:
-        sequences: S.
-        initial: how many samples a first frame gives.
-        settings: how many samples are kept, and how they are weighed.
+        slots: S, the number of slots.
+        initial: number of samples of a first frame.
+        settings: memory size and weights.
 
     Attributes:
-        weights: ``(memory, S)``, summing to 1 over each sequence's samples; 0 in free places.
+        weights: ``(memory, S)``, summing to 1 over each slot's samples; 0 in free rows.
     """
 
     _features: Tensor
     _boxes: Tensor
 
-    def __init__(self, sequences: int, initial: int, settings: LearningSettings) -> None:
+    def __init__(self, slots: int, initial: int, settings: LearningSettings) -> None:
         self._initial, self._settings = initial, settings
-        self._counts = np.zeros(sequences, dtype=int)
-        self._newest = np.full(sequences, -1)
-        self.weights = np.zeros((settings.memory, sequences))
+        self._counts = np.zeros(slots, dtype=int)
+        self._newest = np.full(slots, -1)
+        self.weights = np.zeros((settings.memory, slots))
 
-    def start(self, sequence: int, features: Tensor, boxes: Tensor) -> None:
-        """Forget a sequence's samples and keep these of its first frame, equally weighed.
+    def start(self, slot: int, features: Tensor, boxes: Tensor) -> None:
+        """Replace a slot's samples by those of a first frame, with equal weights.
 
         Args:
-            sequence: which, from 0.
+            slot: index of the slot.
             features: ``(initial, C, H, W)``.
-            boxes: the targets in them ``(initial, 4)``, ``x y w h`` in crop pixels.
+            boxes: the targets ``(initial, 4)``, ``x y w h`` in crop pixels.
         """
         if not self._counts.any():
             shape = (self._settings.memory, len(self._counts))
             self._features = features.new_zeros(*shape, *features.shape[1:])
             self._boxes = boxes.new_zeros(*shape, 4)
-        # What an earlier sequence left has no weight, but must not be there: not a number times 0 is not 0.
-        self._features[:, sequence], self._boxes[:, sequence] = 0, 0
-        self._features[: self._initial, sequence] = features
-        self._boxes[: self._initial, sequence] = boxes
-        self._counts[sequence], self._newest[sequence] = self._initial, -1
-        self.weights[:, sequence] = 0
-        self.weights[: self._initial, sequence] = 1 / self._initial
+        # Samples of an earlier video have weight 0, but NaN times 0 is not 0.
+        self._features[:, slot], self._boxes[:, slot] = 0, 0
+        self._features[: self._initial, slot] = features
+        self._boxes[: self._initial, slot] = boxes
+        self._counts[slot], self._newest[slot] = self._initial, -1
+        self.weights[:, slot] = 0
+        self.weights[: self._initial, slot] = 1 / self._initial
 
-    def add(self, sequences: Slots, features: Tensor, boxes: Tensor, rates: Array) -> None:
-        """Keep a sample of each of some sequences.
+    def add(self, slots: Slots, features: Tensor, boxes: Tensor, rates: Array) -> None:
+        """Add one sample to each of some slots.
 
         Args:
-            sequences: which, ``(s,)``.
+            slots: indices of the slots, ``(s,)``.
             features: ``(s, C, H, W)``.
             boxes: the targets ``(s, 4)``, ``x y w h`` in crop pixels.
-            rates: what share of the past each takes over, ``(s,)``.
+            rates: learning rates ``(s,)``, below 1.
         """
-        for number, (sequence, rate) in enumerate(zip(sequences.tolist(), rates.tolist(), strict=True)):
-            place = self._place(sequence)
-            self._features[place, sequence] = features[number]
-            self._boxes[place, sequence] = boxes[number]
-            self.weights[:, sequence] = reweighed(
-                self.weights[:, sequence],
-                place,
-                self._newest[sequence],
-                rate,
-                self._initial,
-                self._settings.initial_share,
+        for number, (slot, rate) in enumerate(zip(slots.tolist(), rates.tolist(), strict=True)):
+            row = self._free_row(slot)
+            self._features[row, slot] = features[number]
+            self._boxes[row, slot] = boxes[number]
+            self.weights[:, slot] = updated_weights(
+                self.weights[:, slot], row, self._newest[slot], rate, self._initial, self._settings.initial_share
             )
-            self._newest[sequence] = place
-            self._counts[sequence] = max(self._counts[sequence], place + 1)
+            self._newest[slot] = row
+            self._counts[slot] = max(self._counts[slot], row + 1)
 
-    def samples(self, sequences: Slots) -> tuple[Tensor, Tensor, Array]:
-        """Return features ``(M, s, C, H, W)``, boxes ``(M, s, 4)`` and weights ``(M, s)`` of the places in use."""
-        used = self._counts[sequences].max()
+    def samples(self, slots: Slots) -> tuple[Tensor, Tensor, Array]:
+        """Return features ``(M, s, C, H, W)``, boxes ``(M, s, 4)`` and weights ``(M, s)`` of the rows in use."""
+        used = self._counts[slots].max()
         features, boxes, weights = self._features[:used], self._boxes[:used], self.weights[:used]
-        if all_of(sequences, len(self._counts)):
+        if len(slots) == len(self._counts):
             return features, boxes, weights
-        index = upload(sequences, features.device)
-        return features.index_select(1, index), boxes.index_select(1, index), weights[:, sequences]
+        index = upload(slots, features.device)
+        return features.index_select(1, index), boxes.index_select(1, index), weights[:, slots]
 
-    def _place(self, sequence: int) -> int:
-        count = int(self._counts[sequence])
+    def _free_row(self, slot: int) -> int:
+        count = int(self._counts[slot])
         if count < self._settings.memory:
             return count
-        return self._initial + int(self.weights[self._initial :, sequence].argmin())
+        return self._initial + int(self.weights[self._initial :, slot].argmin())
 
 
-def reweighed(weights: Array, place: int, newest: int, rate: float, initial: int, initial_share: float) -> Array:
-    """Return a sequence's weights ``(memory,)`` with a new sample among them, summing to 1.
+def updated_weights(weights: Array, row: int, newest: int, rate: float, initial: int, initial_share: float) -> Array:
+    """Return the weights ``(memory,)`` of a slot's samples with a new sample, summing to 1.
 
-    The new sample outweighs the newest so far by ``1 / (1 - rate)``; as all weights are normalized, older ones fade.
+    The new sample weighs ``1 / (1 - rate)`` times as much as the newest before it. Normalization lowers all others.
 
     Args:
-        weights: those so far.
-        place: where the new sample goes.
-        newest: the place of the newest so far; -1 if there are only the first frame's.
-        rate: what share of the past the new sample takes over.
-        initial: how many samples are the first frame's.
-        initial_share: what they weigh together at least, equally shared then.
+        weights: the weights before.
+        row: the row of the new sample.
+        newest: the row of the newest later sample; -1 if there is none.
+        rate: learning rate, below 1.
+        initial: number of the first frame's samples.
+        initial_share: the least total weight of the first frame's samples, which then share it equally.
     """
     weights = weights.copy()
     if newest < 0:
         weights /= 1 - rate
-        weights[place] = rate
+        weights[row] = rate
     else:
-        weights[place] = weights[newest] / (1 - rate)
+        weights[row] = weights[newest] / (1 - rate)
     weights /= weights.sum()
     if weights[:initial].sum() < initial_share:
         weights[initial:] *= (1 - initial_share) / weights[initial:].sum()

@@ -1,7 +1,4 @@
-"""The search areas: which part of each frame the network sees, and the way between image, crop and score map.
-
-The targets' state, and the limits on scale and position.
-"""
+"""The target's state and search area, and conversion between image pixels, crop pixels and score-map cells."""
 
 from __future__ import annotations
 
@@ -19,13 +16,16 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.toolkit.boxes import Array, centers
 from mmdistill.toolkit.sequence import Image
 
+STRIDE = 16
+"""Crop pixels per score-map cell: the stride of ResNet's ``layer3`` (DiMP, arXiv 1904.07220)."""
+
 
 class Target(NamedTuple):
-    """Where a target is.
+    """The state of a target.
 
     Attributes:
         box: ``(4,)`` as ``x y w h``, image pixels.
-        scale: image pixels per crop pixel of the crop in which it is looked for.
+        scale: image pixels per crop pixel of the search area.
     """
 
     box: Array
@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
 
 class ScaleLimits(NamedTuple):
-    """How the scale follows a target's size.
+    """The relation of scale and target size, and the limits of the scale.
 
     Attributes:
         base_size: the first frame's width and height, crop pixels.
@@ -46,7 +46,7 @@ class ScaleLimits(NamedTuple):
     high: float
 
     def scale(self, size: Array) -> float:
-        """Return the scale for a target of this width and height, image pixels."""
+        """Return the scale for a target's width and height, image pixels."""
         return float(np.clip(np.sqrt(np.prod(size) / np.prod(self.base_size)), self.low, self.high))
 
 
@@ -62,9 +62,9 @@ def initial_scale(box: Array, search_area: float, crop_size: int) -> float:
 
 
 def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: float) -> ScaleLimits:
-    """Return the limits for a target: no side below the minimum, none longer than the image's.
+    """Return the limits of the scale: no target side below the minimum, none above the image's side.
 
-    A target that starts beyond a limit moves that limit, so that its scale does not jump at the second frame.
+    The limits include the first frame's scale, so that it does not jump at the second frame.
 
     Args:
         target: the first frame's.
@@ -77,26 +77,23 @@ def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: floa
     return ScaleLimits(base_size, min(low, target.scale), max(high, target.scale))
 
 
-def keep_inside(boxes: Tensor, image_sizes: Tensor, share: float) -> Tensor:
+def clamp_to_image(boxes: Tensor, images: Tensor, share: float) -> Tensor:
     """Return boxes no longer than their images, moved so that a share of each lies inside, along either axis.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, pixels.
-        image_sizes: width and height, ``(S, 2)``, pixels.
-        share: at most a half.
+        images: the images' bounds, ``(S, 4)`` as ``x y w h``, the same pixels.
+        share: at most 0.5.
     """
-    size = torch.minimum(boxes[:, 2:], image_sizes)
+    corner, image_size = images[:, :2], images[:, 2:]
+    size = torch.minimum(boxes[:, 2:], image_size)
     beyond = (0.5 - share) * size
-    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=-beyond, max=image_sizes + beyond)
+    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=corner - beyond, max=corner + image_size + beyond)
     return torch.cat([center - size / 2, size], dim=-1)
 
 
-STRIDE = 16
-"""Crop pixels per cell of a score map."""
-
-
 class SearchAreas(NamedTuple):
-    """Where S crops lie in their images, on the network's device, in float64.
+    """The positions of S crops in their images, on the network's device, in float64.
 
     Attributes:
         corner: x, y of the first pixel, ``(S, 2)``, image pixels.
@@ -107,6 +104,10 @@ class SearchAreas(NamedTuple):
     corner: Tensor
     scale: Tensor
     image_size: Tensor
+
+    def image_bounds(self) -> Tensor:
+        """Return the images' bounds ``(S, 4)``, ``x y w h`` in crop pixels."""
+        return torch.cat([-self.corner, self.image_size], dim=-1) / self.scale
 
     def to_crop(self, boxes: Tensor) -> Tensor:
         """Return boxes ``(S, 4)``, ``x y w h`` in image pixels, in crop pixels."""
@@ -119,51 +120,51 @@ class SearchAreas(NamedTuple):
 
 
 def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
-    """Return the square around a target that the network sees.
+    """Return the search area of a target.
 
-    Score cells stand at multiples of the stride. When the crop is an odd number of them long, its center lies between
-    two; the square is then half a cell further right and down, so that the target is centerd on a cell.
+    Score-map cells lie at multiples of the stride. If the crop is an odd number of cells long, its center lies between
+    two cells. The crop is then shifted by half a cell right and down, which centers the target on a cell.
 
     Args:
-        target: what to look for.
-        network: says how large its crops and score maps are.
-        factor: how many times as large the square and its crop are to be.
+        target: the target.
+        network: the sizes of crop and score map.
+        factor: multiplies the sides of search area and crop.
     """
     shift = network.feature_size % 2 * STRIDE / 2
     size = network.crop_size * factor
     return crop_geometry(centers(target.box) + shift * target.scale, size * target.scale, size)
 
 
-def in_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
-    """Return the boxes' centers, from the score map's center, and their sizes; each ``(S, 2)`` as x, y, cells.
+def boxes_to_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
+    """Return the boxes' centers from the score map's center, and their sizes; each ``(S, 2)`` as x, y, cells.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, crop pixels.
-        network: says how large its crops and score maps are.
+        network: the size of the score map.
     """
     return (boxes[:, :2] + boxes[:, 2:] / 2) / STRIDE - (network.score_size - 1) / 2, boxes[:, 2:] / STRIDE
 
 
-def at_cells(displacement: Tensor, size: Tensor, network: NetworkSettings) -> Tensor:
-    """Return the boxes ``(S, 4)`` in crop pixels whose centers are there: the inverse of ``in_cells``.
+def cells_to_boxes(displacement: Tensor, size: Tensor, network: NetworkSettings) -> Tensor:
+    """Return boxes ``(S, 4)``, ``x y w h`` in crop pixels, with their centers at positions in the score map.
 
     Args:
-        displacement: x, y from the score map's center, ``(S, 2)``, cells.
-        size: width and height, ``(S, 2)``, crop pixels.
-        network: says how large its crops and score maps are.
+        displacement: x, y of the centers from the score map's center, ``(S, 2)``, cells.
+        size: width and height of the boxes, ``(S, 2)``, crop pixels.
+        network: the size of the score map.
     """
     center = STRIDE * (displacement + (network.score_size - 1) / 2)
     return torch.cat([center - size / 2, size], dim=-1)
 
 
 def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
-    """Return the crops of both images; one image in both places is cut once."""
+    """Return the crops of both images; if both are one image, it is cut once."""
     rgb = cut(images.rgb, geometry)
     return Pair(rgb, rgb if images.tir is images.rgb else cut(images.tir, geometry))
 
 
 def stack(crops: Sequence[Pair[Image]], like: Tensor) -> Pair[Tensor]:
-    """Return crops as normalized images ``(B, 3, H, W)``, with the device and the type of a tensor."""
+    """Return crops as normalized images ``(B, 3, H, W)``, with the device and dtype of a tensor."""
     if all(crop.rgb is crop.tir for crop in crops):
         images = upload(to_tensor([crop.rgb for crop in crops]).to(like.dtype), like.device)
         return Pair(images, images)

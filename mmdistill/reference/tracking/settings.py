@@ -1,4 +1,8 @@
-"""The constants of online tracking; the defaults are those of the published DiMP with ResNet-18 and 50, and ATOM's."""
+"""The constants of online tracking.
+
+The defaults are those of the published DiMP with ResNet-18 and 50 (arXiv 1904.07220). Refinement, and
+``PUBLISHED_ATOM``, are ATOM's (arXiv 1811.07628).
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ Iterations = Annotated[int, Range(0, 1000)]
 
 @dataclass(frozen=True)
 class FirstFrameSettings:
-    """How the first frame teaches the filter.
+    """How the target model learns from the first frame (DiMP, arXiv 1904.07220).
 
     Attributes:
-        transforms: the crops besides the plain one, which is always there and first.
-        patch_factor: side of the patch that is transformed, relative to the crop's.
-        dropouts: how many more samples are the plain crop's features with channel dropout.
-        dropout: the probability that a channel is dropped.
+        transforms: augmentations besides the identity, which always comes first.
+        patch_factor: side of the transformed patch, relative to the crop's side.
+        dropouts: number of further samples: the identity's features with channel dropout.
+        dropout: probability of dropping a channel.
         iterations: steps of the filter optimizer.
     """
 
@@ -35,20 +39,22 @@ class FirstFrameSettings:
 
     @property
     def samples(self) -> int:
-        """How many samples the first frame gives."""
+        """The number of samples of the first frame."""
         return 1 + len(self.transforms) + self.dropouts
 
 
 @dataclass(frozen=True)
 class LocalizationSettings:
-    """What a score map is taken to say; scores are on the label's scale, 0 to 1.
+    """Thresholds of localization, with hard negatives as in ATOM (arXiv 1811.07628, section 3.3).
+
+    Scores are on the scale of the label, 0 to 1.
 
     Attributes:
-        not_found: a lower maximum means that the target is not there.
-        neighborhood: side of what belongs to the maximum, relative to the target's.
-        rival: a second maximum above this share of the first may be the target itself.
-        distractor: one above this share of the first, and above ``not_found``, is something to learn from.
-        reach: how far the target may move, relative to half the score map's side.
+        not_found: a maximum below this score means that the target is not found.
+        neighborhood: side of the suppressed rectangle around the maximum, relative to the target's side.
+        rival: a second maximum above this fraction of the first may be the target.
+        distractor: a second maximum above this fraction of the first, and above ``not_found``, is a distractor.
+        reach: limit of the target's displacement, relative to half the score map's side.
     """
 
     not_found: Annotated[float, Range(-100, 100)] = 0.25
@@ -63,18 +69,18 @@ class LocalizationSettings:
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How boxes climb the predicted IoU.
+    """Box refinement by gradient ascent on the predicted IoU (ATOM, arXiv 1811.07628, section 3.3).
 
     Attributes:
-        random_boxes: start boxes besides the moved one.
-        center_jitter: how far their centers are from its center at most, relative to the root of its area.
-        size_jitter: how far their sides are from its sides at most, relative to the root of its area.
-        minimum_start_side: their smallest side, relative to its smaller side.
+        random_boxes: number of jittered proposals besides the moved box.
+        center_jitter: limit of the jitter of their centers along either axis, relative to the root of the box's area.
+        size_jitter: limit of the jitter of their sides, relative to the root of the box's area.
+        minimum_start_side: least side of a proposal, relative to the box's shorter side.
         steps: gradient steps.
-        step_length: factor on the gradient.
-        minimum_side: smallest side of a refined box, crop pixels.
-        maximum_aspect: boxes with a larger ratio of their sides are dropped.
-        averaged: how many of the best boxes make up the result.
+        step_length: factor of the gradient, relative to the box's sides.
+        minimum_side: least side of a refined box, crop pixels.
+        maximum_aspect: limit of the ratio of a box's sides; boxes above it are dropped.
+        averaged: number of best boxes that are averaged.
     """
 
     random_boxes: Annotated[int, Range(0, 10_000)] = 9
@@ -93,16 +99,16 @@ class RefinementSettings:
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """How the filter learns online.
+    """How the target model learns online (DiMP, arXiv 1904.07220).
 
     Attributes:
-        memory: samples kept.
-        rate: what share of the past a new sample takes over.
-        hard_negative_rate: the same, for a hard negative.
-        initial_share: the least weight of the first frame's samples together.
-        interval: frames between two optimizations.
-        iterations: optimizer steps then.
-        hard_negative_iterations: optimizer steps at once after a hard negative.
+        memory: number of samples kept per video.
+        rate: learning rate: the weight of a new sample.
+        hard_negative_rate: learning rate of a hard negative.
+        initial_share: least total weight of the first frame's samples.
+        interval: frames from one optimization to the next.
+        iterations: optimizer steps each time.
+        hard_negative_iterations: optimizer steps right after a hard negative.
     """
 
     memory: Annotated[int, Range(1, 10_000)] = 50
@@ -119,18 +125,18 @@ class LearningSettings:
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """All of it.
+    """The constants of online tracking.
 
     Attributes:
         first_frame: see ``FirstFrameSettings``.
         localization: see ``LocalizationSettings``.
         refinement: see ``RefinementSettings``.
         learning: see ``LearningSettings``.
-        minimum_side: the scale never falls below that of a target with this side, image pixels.
-        inside_share: how much of the target stays inside the image along either axis.
+        minimum_side: lower limit of the scale, as the target's side at that scale, image pixels.
+        inside_share: least fraction of the target that stays inside the image along either axis.
 
     Raises:
-        RangeError: a value out of its range, or the memory has no room for a sample besides the first frame's.
+        RangeError: a value out of its range, or a memory without room for samples after the first frame's.
     """
 
     first_frame: FirstFrameSettings = field(default_factory=FirstFrameSettings)
@@ -150,16 +156,16 @@ class TrackingSettings:
 
 
 PUBLISHED = TrackingSettings()
-"""DiMP's."""
+"""DiMP's settings."""
 
 PUBLISHED_ATOM = TrackingSettings(
     first_frame=FirstFrameSettings(iterations=6),
     learning=LearningSettings(memory=250, interval=10, iterations=1),
 )
-"""ATOM's: its iterations are Gauss-Newton's; crop, augmentation, localization and refinement are DiMP's."""
+"""ATOM's settings. Iterations are Gauss-Newton's; crop, augmentation, localization and refinement are DiMP's."""
 
 
 def published_settings(network: NetworkSettings) -> TrackingSettings:
-    """Return the published constants of a network's kind, with the refinement steps that the network is made for."""
+    """Return the published settings of a network's classifier, with the network's number of refinement steps."""
     published = PUBLISHED if network.classifier == "dimp" else PUBLISHED_ATOM
     return replace(published, refinement=replace(published.refinement, steps=network.refinement_steps))

@@ -1,4 +1,4 @@
-"""The target's model: what a tracker learns of its target to find it again; DiMP's or ATOM's, called alike."""
+"""Target models: the classifiers of DiMP (arXiv 1904.07220) and ATOM (arXiv 1811.07628) behind one interface."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 
 class Filters(NamedTuple):
-    """What DiMP has learned of its targets: filters ``(S, C, h, w)``."""
+    """DiMP's target filters ``(S, C, h, w)``."""
 
     filters: Tensor
 
 
 class TargetModel(Protocol):
-    """How targets are learned and scored; S sequences at once, ``State`` a named tuple of tensors ``(S, ...)``.
+    """Learns and scores the targets of S sequences.
 
-    Maps are ``(N, S, C, H, W)``, boxes ``(N, S, 4)`` as ``x y w h`` in crop pixels.
+    The state is a named tuple of tensors ``(S, ...)``. Maps are ``(N, S, C, H, W)``, boxes ``(N, S, 4)`` as ``x y w h``
+    in crop pixels.
     """
 
     def features(self, fused: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ class TargetModel(Protocol):
         ...
 
     def samples(self, state: tuple[Tensor, ...], features: Tensor) -> Tensor:
-        """Return what is scored and kept of features."""
+        """Return the maps that are scored and kept in memory."""
         ...
 
     def score(self, state: tuple[Tensor, ...], samples: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class TargetModel(Protocol):
 
 
 class DiMPModel:
-    """DiMP's: a filter from the learned initializer, improved by the learned optimizer."""
+    """DiMP's target model: a filter from the learned initializer, improved by the learned optimizer."""
 
     def __init__(self, classifier: TargetClassifier) -> None:
         self._classifier = classifier
@@ -57,10 +58,10 @@ class DiMPModel:
         return self._classifier.features(fused)
 
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> Filters:
-        """Return the initializer's filter after some steps of the optimizer."""
+        """Return the initializer's filter after the optimizer's steps."""
         return Filters(self._classifier.learn(features, boxes, iterations)[-1])
 
-    def samples(self, state: tuple[Tensor, ...], features: Tensor) -> Tensor:  # noqa: ARG002 (ATOM's need it)
+    def samples(self, state: tuple[Tensor, ...], features: Tensor) -> Tensor:  # noqa: ARG002 (ATOM projects with it)
         """Return the features as they are."""
         return features
 
@@ -72,13 +73,13 @@ class DiMPModel:
     def improve(
         self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
     ) -> Filters:
-        """Return the filter after some steps of the optimizer."""
+        """Return the filter after the optimizer's steps."""
         (filters,) = state
         return Filters(self._classifier.optimiser(filters, samples, boxes, iterations, weights)[-1])
 
 
 class ATOMModel:
-    """ATOM's: a projection and a filter learned online from nothing; the projection stays after the first frame."""
+    """ATOM's target model: a projection and a filter learned online; the projection is fixed after the first frame."""
 
     def __init__(self, classifier: OnlineClassifier) -> None:
         self._classifier = classifier
@@ -88,7 +89,7 @@ class ATOMModel:
         return fused
 
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> OnlineFilters:
-        """Return projection and filter after some Gauss-Newton iterations."""
+        """Return projection and filter after Gauss-Newton iterations."""
         return self._classifier.learn(features, boxes, iterations)
 
     def samples(self, state: tuple[Tensor, ...], features: Tensor) -> Tensor:
@@ -102,12 +103,12 @@ class ATOMModel:
     def improve(
         self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
     ) -> OnlineFilters:
-        """Return the filter after some Gauss-Newton iterations."""
+        """Return the filter after Gauss-Newton iterations."""
         return self._classifier.improve(OnlineFilters(*state), samples, boxes, weights, iterations)
 
 
 def target_model(network: TrackerNetwork) -> TargetModel:
-    """Return the model of a network's kind."""
+    """Return the target model of a network."""
     settings = network.settings
     if network.classifier is not None:
         return DiMPModel(network.classifier)

@@ -66,8 +66,8 @@ def save_checkpoint(
     not_finite = [name for name, value in tensors.items() if not value.isfinite().all()]
     if not_finite:
         raise DataError(
-            f"step {progress.step - 1}: {join_names(not_finite)} became infinite or NaN; the previous checkpoint stays, "
-            "try lower learning rates"
+            f"step {progress.step - 1}: {join_names(not_finite)} became infinite or NaN; "
+            "the previous checkpoint stays; try lower learning rates"
         )
     metadata = {"format": FORMAT, "identity": identity, "progress": json.dumps(asdict(progress))}
     write_tensors(path, tensors, metadata)

@@ -1,9 +1,4 @@
-"""Running a tracker over sequences: what a tracker is, and a run that survives interruption.
-
-Tracking sequences in several processes at once, for machines with many cores and no GPU.
-
-What a tracker made of a whole sequence.
-"""
+"""Runs a tracker over sequences and benchmarks, in one process or several; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -11,9 +6,9 @@ import json
 import logging
 import os
 import signal
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -21,27 +16,37 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from threading import Thread
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from mmdistill.pair import Pair
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
-from mmdistill.toolkit.boxes import Array, check_initial_box
+from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.progress import progress_bar
-from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
+from mmdistill.toolkit.sequence import Boxes, TrackingSequence
+from mmdistill.toolkit.tracking_loop import (
+    BatchTrackerProtocol,
+    TrackerProtocol,
+    Video,
+    as_batch,
+    as_reading,
+    track_videos,
+)
+from mmdistill.toolkit.video.reading import OnBroken, Reading
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrackedSequence:
-    """What a tracker made of a sequence of ``T`` frames.
+    """A tracker's results on a sequence of ``T`` frames.
 
     Attributes:
-        boxes: ``(T, 4)`` as ``x y w h``, pixels; the first is the given one.
-        scores: ``(T,)``, the tracker's own confidence; 1 for the first frame.
-        seconds: ``(T,)``, how long the tracker took per frame, without reading it.
+        boxes: ``(T, 4)`` as ``x y w h``, pixels; the first is the initial box. NaN before the start frame.
+        scores: ``(T,)``, the tracker's confidence; 1 for the first frame.
+        seconds: ``(T,)``, the tracker's time per frame, without reading.
     """
 
     boxes: Boxes
@@ -50,130 +55,142 @@ class TrackedSequence:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames tracked per second, without reading them and without the first."""
+        """Frames per second of the tracker alone, without the first frame."""
         return float((len(self.seconds) - 1) / max(self.seconds[1:].sum(), 1e-9))
 
 
-_logger = logging.getLogger(__name__)
-
-
-class Tracker(Protocol):
-    """Follows one target through one video; boxes are ``(4,)`` as ``x y w h``, pixels."""
-
-    def init(self, frame: FramePair, box: Array, /) -> None:
-        """Start on the first frame with the target's box; forgets any earlier video."""
-        ...
-
-    def update(self, frame: FramePair, /) -> tuple[ArrayLike, float]:
-        """Return the target's box in the next frame, and how sure the tracker is of it."""
-        ...
-
-
-def run_sequence(
-    tracker: Tracker, sequence: TrackingSequence, *, after_frame: Callable[[], object] = lambda: None
-) -> TrackedSequence:
-    """Track a sequence from its first box to its last frame; a frame without any image keeps the last box.
+def track_sequences(
+    tracker: TrackerProtocol | BatchTrackerProtocol,
+    sequences: Sequence[TrackingSequence],
+    after_frame: Callable[[], object] = lambda: None,
+    *,
+    start_frames: Sequence[int] | None = None,
+    on_broken: OnBroken = "stop",
+) -> Iterator[tuple[int, TrackedSequence]]:
+    """Track each sequence from its first box to its last frame; yield index and results as each ends.
 
     Args:
-        tracker: any tracker.
-        sequence: its first frame must have a label.
+        tracker: any tracker of one video, or of several at once.
+        sequences: each with a label in its start frame.
         after_frame: called after each frame, to show progress.
+        start_frames: the index of each sequence's first tracked frame; 0 by default.
+        on_broken: stop: an unreadable frame raises its error. skip: it is logged and keeps the last box, score 0.
 
     Raises:
-        DataError: no frames, or a first box that nobody could start from.
+        DataError: no frames, an invalid initial box, or an unreadable frame.
     """
-    if len(sequence) == 0:
-        raise DataError(f"sequence {sequence.name}: expected frames, got none")
-    first = sequence.frame(0)
-    height, width = next((image.shape[:2] for image in first if image is not None), (0, 0))
-    initial = check_initial_box(sequence.boxes[0], width, height, where=f"sequence {sequence.name}")
-    boxes, scores, seconds = np.empty((len(sequence), 4)), np.ones(len(sequence)), np.empty(len(sequence))
-
-    start = time.perf_counter()
-    tracker.init(first, initial)
-    boxes[0], seconds[0] = initial, time.perf_counter() - start
-    after_frame()
-    for index in range(1, len(sequence)):
-        frame = sequence.frame(index)
-        start = time.perf_counter()
-        if all(image is None for image in frame):
-            boxes[index], scores[index] = boxes[index - 1], 0.0
-        else:
-            boxes[index], scores[index] = tracker.update(frame)
-        seconds[index] = time.perf_counter() - start
-        after_frame()
-    return TrackedSequence(boxes, scores, seconds)
-
-
-Run = Callable[[Sequence[TrackingSequence], Callable[[], object]], Iterator[tuple[int, TrackedSequence]]]
-"""Tracks sequences, calls what it is given after each frame, and yields each sequence's number and track as it ends."""
+    starts = start_frames or [0] * len(sequences)
+    for sequence, start in zip(sequences, starts, strict=True):
+        if not 0 <= start < len(sequence):
+            raise DataError(f"sequence {sequence.name}: expected at least {start + 1} frames, got {len(sequence)}")
+    batch_tracker = as_batch(tracker)
+    rows: dict[int, list[tuple[Array, float, float]]] = defaultdict(list)
+    # Frames are read while the tracker computes: decoding releases Python's lock.
+    with ThreadPoolExecutor(batch_tracker.slots) as readers:
+        videos = (
+            Video(
+                _read_ahead(sequence, start, readers, on_broken),
+                sequence.boxes[start],
+                f"sequence {sequence.name}",
+                start + 1,
+            )
+            for sequence, start in zip(sequences, starts, strict=True)
+        )
+        for frame in track_videos(batch_tracker, videos):
+            after_frame()
+            index, sequence = frame.video, sequences[frame.video]
+            rows[index].append((frame.box, frame.score, frame.seconds))
+            if frame.number == len(sequence):
+                yield index, _tracked_sequence(rows.pop(index), starts[index])
 
 
-def one_by_one(tracker: Tracker) -> Run:
-    """Return a run of a tracker over one sequence after the other."""
+def _read_ahead(
+    sequence: TrackingSequence, start: int, readers: ThreadPoolExecutor, on_broken: OnBroken
+) -> Iterator[Reading]:
+    """Yield a sequence's frames; the next one is read in the meantime."""
+    pending = readers.submit(sequence.frame, start)
+    for index in range(start, len(sequence)):
+        try:
+            frame = pending.result()
+        except DataError as error:
+            if on_broken == "stop" or index == start:
+                raise
+            logger.warning("sequence %s, frame %d: %s", sequence.name, index + 1, error)
+            frame = Pair(None, None)
+        if index + 1 < len(sequence):
+            pending = readers.submit(sequence.frame, index + 1)
+        yield as_reading(frame)
 
-    def run(
-        sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
-    ) -> Iterator[tuple[int, TrackedSequence]]:
-        for number, sequence in enumerate(sequences):
-            yield number, run_sequence(tracker, sequence, after_frame=after_frame)
 
-    return run
+def _tracked_sequence(rows: Sequence[tuple[Array, float, float]], start: int) -> TrackedSequence:
+    boxes, scores, seconds = zip(*rows, strict=True)
+    return TrackedSequence(
+        np.concatenate([np.full((start, 4), np.nan), np.stack(boxes)]),
+        np.concatenate([np.zeros(start), scores]),
+        np.concatenate([np.zeros(start), seconds]),
+    )
+
+
+SequenceTracker = Callable[[Sequence[TrackingSequence], Callable[[], object]], Iterator[tuple[int, TrackedSequence]]]
+"""Tracks sequences, calls its second argument after each frame, and yields index and results as each sequence ends.
+
+``functools.partial(track_sequences, tracker)`` is one for any tracker.
+"""
 
 
 def run_benchmark(
-    run: Run,
+    track: SequenceTracker,
     sequences: Sequence[TrackingSequence],
     out_folder: str | Path,
     *,
     how: str = "",
     progress: bool = True,
 ) -> dict[str, Boxes]:
-    """Track every sequence and write each result as soon as it is there; called again, it goes on from there.
+    """Track every sequence and write each result as soon as it is complete; a repeated call continues the run.
 
-    The longest sequences come first, so that none is left over at the end while everything else is idle. A sequence is
-    done when ``<name>.txt`` holds a box for each of its frames. ``<name>.json`` beside it keeps seconds and scores per
-    frame.
+    The longest sequences are tracked first, so that all slots and processes stay busy until the end. A sequence is
+    complete when ``<name>.txt`` holds a box for each of its frames. ``<name>.json`` beside it holds seconds and scores
+    per frame.
 
     Args:
-        run: how: ``one_by_one(tracker)`` for any tracker, or many sequences together.
+        track: ``partial(track_sequences, tracker)`` for any tracker, or ``in_processes(...)``.
         sequences: the benchmark.
-        out_folder: where results are written and looked for; one tracker's own.
-        how: the run in words, kept with the times.
+        out_folder: folder of this tracker's results, written and looked up.
+        how: a description of the run, written beside the times.
         progress: whether to show a progress bar.
 
     Returns:
-        For each sequence's name the boxes ``(T, 4)``.
+        The boxes ``(T, 4)`` by sequence name.
 
     Raises:
-        DataError: a sequence that can't be tracked; those before it are on disk.
+        DataError: a sequence that cannot be tracked; the results before it are written.
     """
     paths = [Path(out_folder) / f"{sequence.name}.txt" for sequence in sequences]
-    found = [_finished(path, len(sequence)) for path, sequence in zip(paths, sequences, strict=True)]
-    missing = [number for number, boxes in enumerate(found) if boxes is None]
-    missing.sort(key=lambda number: -len(sequences[number]))
+    results = [_read_complete(path, len(sequence)) for path, sequence in zip(paths, sequences, strict=True)]
+    missing = [index for index, boxes in enumerate(results) if boxes is None]
+    missing.sort(key=lambda index: -len(sequences[index]))
     with progress_bar(sum(len(sequences[i]) for i in missing), "tracking", "frame", quiet=not progress) as bar:
-        for place, tracked in run([sequences[i] for i in missing], bar.update):
-            number = missing[place]
-            path = paths[number]
+        for position, tracked in track([sequences[i] for i in missing], bar.update):
+            index = missing[position]
+            path = paths[index]
             _write_times(path.with_suffix(".json"), tracked, how)
             write_boxes(path, tracked.boxes, decimals=3)
-            found[number] = read_boxes(path)
-            bar.set_description(f"{sum(boxes is not None for boxes in found)} of {len(sequences)} sequences")
-    return {sequence.name: boxes for sequence, boxes in zip(sequences, found, strict=True) if boxes is not None}
+            results[index] = read_boxes(path)
+            bar.set_description(f"{sum(boxes is not None for boxes in results)} of {len(sequences)} sequences")
+    return {sequence.name: boxes for sequence, boxes in zip(sequences, results, strict=True) if boxes is not None}
 
 
-def _finished(path: Path, frames: int) -> Boxes | None:
-    """Return the boxes of an earlier run, or None where there are none that fit."""
+def _read_complete(path: Path, frames: int) -> Boxes | None:
+    """Return the boxes of an earlier run, or None without a complete result."""
     if not path.exists():
         return None
     try:
         boxes = read_boxes(path)
     except DataError as error:
-        _logger.warning("%s; tracking again", error)
+        logger.warning("%s; tracking again", error)
         return None
     if len(boxes) != frames:
-        _logger.warning("%s: %d boxes for %d frames; tracking again", path, len(boxes), frames)
+        logger.warning("%s: %d boxes for %d frames; tracking again", path, len(boxes), frames)
         return None
     return boxes
 
@@ -188,16 +205,15 @@ def _write_times(path: Path, tracked: TrackedSequence, how: str) -> None:
     write_text(path, json.dumps(content) + "\n")
 
 
-def in_processes(make: Callable[[], Run], workers: int) -> Run:
-    """Return a run that tracks each sequence in one of several processes, which gives the same boxes.
+def in_processes(make: Callable[[], SequenceTracker], workers: int) -> SequenceTracker:
+    """Return a function that tracks sequences in several processes, one sequence at a time each.
 
     Args:
-        make: called once in each process; what it returns tracks there, a sequence at a time. It is sent to new
-            processes, as the sequences are, so that both must be picklable.
-        workers: how many processes.
+        make: called once in each process; returns the function that tracks there. Must be picklable, as the sequences.
+        workers: number of processes.
     """
 
-    def run(
+    def track(
         sequences: Sequence[TrackingSequence], after_frame: Callable[[], object]
     ) -> Iterator[tuple[int, TrackedSequence]]:
         if not sequences:
@@ -207,14 +223,14 @@ def in_processes(make: Callable[[], Run], workers: int) -> Run:
         stop = context.Event()
         counter = Thread(target=_count, args=(ticks, after_frame), daemon=True)
         counter.start()
-        pool = ProcessPoolExecutor(min(workers, len(sequences)), context, _begin, (make, ticks, stop))
+        pool = ProcessPoolExecutor(min(workers, len(sequences)), context, _start_worker, (make, ticks, stop))
         try:
-            numbers = {pool.submit(_track, sequence): number for number, sequence in enumerate(sequences)}
-            for done in as_completed(numbers):
-                yield numbers[done], done.result()
+            indices = {pool.submit(_track, sequence): index for index, sequence in enumerate(sequences)}
+            for future in as_completed(indices):
+                yield indices[future], future.result()
         except BrokenProcessPool as error:
             raise DataError(
-                f"--workers: one of {workers} processes ended without a word; fewer need less memory"
+                f"--workers: one of {workers} processes ended without an error message; fewer need less memory"
             ) from error
         finally:
             stop.set()
@@ -222,25 +238,25 @@ def in_processes(make: Callable[[], Run], workers: int) -> Run:
             ticks.put(False)
             counter.join()
 
-    return run
+    return track
 
 
 class _Worker:
-    """What a process keeps between sequences."""
+    """The state of a process, kept between sequences."""
 
-    run: Run
+    track: SequenceTracker
     ticks: SimpleQueue[bool]
     stop: Event
 
 
-def _begin(make: Callable[[], Run], ticks: SimpleQueue[bool], stop: Event) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+def _start_worker(make: Callable[[], SequenceTracker], ticks: SimpleQueue[bool], stop: Event) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the workers
     logging.basicConfig(level=logging.WARNING, format="mmdistill: %(message)s")
-    Thread(target=_end_with_the_parent, daemon=True).start()
-    _Worker.run, _Worker.ticks, _Worker.stop = staticmethod(make()), ticks, stop
+    Thread(target=_exit_with_parent, daemon=True).start()
+    _Worker.track, _Worker.ticks, _Worker.stop = staticmethod(make()), ticks, stop
 
 
-def _end_with_the_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -253,7 +269,7 @@ def _track(sequence: TrackingSequence) -> TrackedSequence:
             raise KeyboardInterrupt
         _Worker.ticks.put(True)
 
-    [(_, tracked)] = _Worker.run([sequence], after_frame)
+    [(_, tracked)] = _Worker.track([sequence], after_frame)
     return tracked
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.demo.experiment import DemoSettings
-from mmdistill.reference.demo.report import report, run_demo, verdict
+from mmdistill.reference.demo.report import distillation_effect, report, run_demo
 from mmdistill.toolkit.evaluation.metrics import score_benchmark
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.scores import BenchmarkScores
@@ -46,9 +46,9 @@ def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -
 
 
 def test_both_students_start_from_the_same_weights_and_the_seed_decides(tmp_path: Path) -> None:
-    contenders = run_demo(tmp_path / "a", seed=3, settings=TINY)
+    results = run_demo(tmp_path / "a", seed=3, settings=TINY)
     other = run_demo(tmp_path / "b", seed=4, settings=TINY)
-    _, alone, distilled = contenders
+    _, alone, distilled = results
     # The first step's tracking terms come before any update.
     for term in ("box", "last", "first", "middle"):
         assert alone.progress.first[term] == distilled.progress.first[term]
@@ -76,11 +76,15 @@ def scores(shift: float, spread: float = 0.0) -> BenchmarkScores:
 @pytest.mark.parametrize(
     ("alone", "distilled", "says"),
     [
-        (scores(8), scores(2), "Distillation helped at this size and seed: SR +"),
-        (scores(2), scores(8), "Distillation hurt at this size and seed: SR -"),
-        (scores(5), scores(5), "no clear difference at this size and seed: SR +0.0"),
-        (scores(5), scores(5, spread=4), "no clear difference"),
+        (scores(8), scores(2), "The interval excludes 0: distillation improves SR at this size and seed."),
+        (scores(2), scores(8), "The interval excludes 0: distillation lowers SR at this size and seed."),
+        (
+            scores(5),
+            scores(5),
+            ": +0.0 points (95 % interval +0.0 to +0.0, 8 sequences).\nThe interval includes 0",
+        ),
+        (scores(5), scores(5, spread=4), "The interval includes 0: no significant difference"),
     ],
 )
-def test_the_verdict_is_what_the_figures_say(alone: BenchmarkScores, distilled: BenchmarkScores, says: str) -> None:
-    assert says in verdict(alone, distilled)
+def test_the_effect_of_distillation(alone: BenchmarkScores, distilled: BenchmarkScores, says: str) -> None:
+    assert says in distillation_effect(alone, distilled)

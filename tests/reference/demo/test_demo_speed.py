@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.demo import speed
-from mmdistill.reference.demo.speed import frames_per_second, kept_frames_per_second
+from mmdistill.reference.demo.experiment import SPEED_ROUNDS, frames_per_second, saved_frames_per_second
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError
 
@@ -41,8 +40,9 @@ class Timed:
         self.clock.now += 3.0  # not counted
         self.starts += 1
 
-    def update(self, _: object) -> None:
+    def update(self, _: object) -> tuple[tuple[float, ...], float]:
         self.clock.now += self.seconds * self.load(self.clock.now) + (self.cold if self.starts == 1 else 0.0)
+        return (0.0, 0.0, 1.0, 1.0), 1.0
 
 
 @given(st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=4))
@@ -51,7 +51,7 @@ def test_a_tracker_has_the_speed_of_its_own_frames(seconds: list[float]) -> None
     trackers = {str(place): Timed(clock, each, cold=5.0) for place, each in enumerate(seconds)}
     found = frames_per_second(trackers, VIDEO, clock=clock)
     assert list(found.values()) == pytest.approx([1 / each for each in seconds])
-    assert {tracker.starts for tracker in trackers.values()} == {speed.ROUNDS + 1}
+    assert {tracker.starts for tracker in trackers.values()} == {SPEED_ROUNDS + 1}
 
 
 @pytest.mark.parametrize("names", [("a", "b", "slow"), ("slow", "b", "a"), ("b", "slow", "a")])
@@ -77,13 +77,13 @@ def test_one_slow_round_does_not_count() -> None:
 def test_what_was_measured_is_kept(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "speed.json"
     trackers = {"a": Timed(clock, 0.1), "b": Timed(clock, 0.1)}
-    first = kept_frames_per_second(path, trackers, VIDEO)
+    first = saved_frames_per_second(path, trackers, VIDEO)
     starts = trackers["a"].starts
-    assert kept_frames_per_second(path, trackers, VIDEO) == first
+    assert saved_frames_per_second(path, trackers, VIDEO) == first
     assert trackers["a"].starts == starts
     with pytest.raises(DataError, match=r"speed\.json: expected a, got a, b"):
-        kept_frames_per_second(path, {"a": trackers["a"]}, VIDEO)
+        saved_frames_per_second(path, {"a": trackers["a"]}, VIDEO)
     for broken in ("{", json.dumps({"frames_per_second": [1]}), json.dumps({"frames_per_second": {"a": "x"}})):
         path.write_text(broken)
         with pytest.raises(DataError, match=r"speed\.json: expected frames per second"):
-            kept_frames_per_second(path, trackers, VIDEO)
+            saved_frames_per_second(path, trackers, VIDEO)

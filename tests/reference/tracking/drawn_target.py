@@ -10,7 +10,7 @@ from mmdistill.reference.models.config import NetworkSettings, student_settings
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.settings import LocalizationSettings, TrackingSettings
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker
 
 WIDTH, HEIGHT, LENGTH = 120, 90, 8
 # An untrained network's scores are low; all of them count here.
@@ -37,7 +37,7 @@ def network(settings: NetworkSettings = NETWORK) -> TrackerNetwork:
     return TrackerNetwork(settings)
 
 
-def classifier_of(tracker: ReferenceTracker) -> TargetClassifier:
+def classifier_of(tracker: Tracker) -> TargetClassifier:
     """What scores in a tracker: part of its own copy of the network."""
     classifier = tracker._batch.network.classifier
     assert classifier is not None

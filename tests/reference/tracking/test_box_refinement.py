@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
 from mmdistill.reference.tracking import box_refinement as module
-from mmdistill.reference.tracking.box_refinement import best, climb, refine, start_boxes
+from mmdistill.reference.tracking.box_refinement import gradient_ascent, initial_proposals, mean_of_best, refine
 from mmdistill.reference.tracking.settings import RefinementSettings
 from mmdistill.toolkit.boxes import centers, intersection_over_union
 
@@ -32,8 +32,8 @@ def uniform(*shape: int) -> Tensor:
 
 def test_boxes_climb_to_the_truth() -> None:
     boxes = TRUTH + torch.tensor([[5.0, -4.0, -4.0, 3.0], [-3.0, 6.0, 2.0, -6.0]])
-    climbed = climb(quadratic, start_boxes(boxes, uniform(2, 9, 4), SETTINGS), SETTINGS)
-    refined = best(climbed.boxes, climbed.iou, boxes, SETTINGS)
+    result = gradient_ascent(quadratic, initial_proposals(boxes, uniform(2, 9, 4), SETTINGS), SETTINGS)
+    refined = mean_of_best(result.boxes, result.iou, boxes, SETTINGS)
     before, after = (intersection_over_union(some, TRUTH) for some in (boxes, refined))
     assert (before < 0.7).all()
     assert (after > 0.95).all()
@@ -44,33 +44,33 @@ def test_one_step_by_hand() -> None:
     truth = TRUTH[0].numpy().astype(float)
     gradient = -0.5 * (box - truth) / truth[[2, 3, 2, 3]]
     boxes = torch.from_numpy(np.stack([box, box])[:, None]).float()
-    climbed = climb(quadratic, boxes, RefinementSettings(steps=1, step_length=2.0))
-    np.testing.assert_allclose(climbed.boxes[0, 0], box + 2 * gradient * box[[2, 3, 2, 3]], rtol=1e-6)
-    np.testing.assert_allclose(climbed.iou, overlap(boxes))
-    assert torch.equal(climbed.asked, boxes)
+    result = gradient_ascent(quadratic, boxes, RefinementSettings(steps=1, step_length=2.0))
+    np.testing.assert_allclose(result.boxes[0, 0], box + 2 * gradient * box[[2, 3, 2, 3]], rtol=1e-6)
+    np.testing.assert_allclose(result.iou, overlap(boxes))
+    assert torch.equal(result.evaluated, boxes)
 
 
 def test_iou_is_the_one_before_the_last_step() -> None:
     boxes = TRUTH[:, None] + 4 * torch.randn(2, 5, 4)
-    four = climb(quadratic, boxes, RefinementSettings(steps=4)).boxes
-    five, iou, asked = climb(quadratic, boxes, RefinementSettings(steps=5))
+    four = gradient_ascent(quadratic, boxes, RefinementSettings(steps=4)).boxes
+    five, iou, evaluated = gradient_ascent(quadratic, boxes, RefinementSettings(steps=5))
     torch.testing.assert_close(iou, overlap(four))
     assert (overlap(five) > iou).all()
-    assert torch.equal(asked[:, :5], boxes)
-    assert torch.equal(asked[:, 20:], four)
+    assert torch.equal(evaluated[:, :5], boxes)
+    assert torch.equal(evaluated[:, 20:], four)
 
 
 def test_sides_are_at_least_one_pixel() -> None:
     def thinner(boxes: Tensor) -> tuple[Tensor, Tensor]:
         return -boxes[..., 2], torch.tensor([0.0, 0.0, -1.0, 0.0]).expand_as(boxes)
 
-    climbed = climb(thinner, torch.tensor([[[0.0, 0.0, 8.0, 5.0]]]), SETTINGS)
-    assert climbed.boxes[0, 0].tolist() == [0, 0, 1, 5]
+    result = gradient_ascent(thinner, torch.tensor([[[0.0, 0.0, 8.0, 5.0]]]), SETTINGS)
+    assert result.boxes[0, 0].tolist() == [0, 0, 1, 5]
 
 
 def test_start_boxes() -> None:
     boxes = torch.tensor([[50.0, 40.0, 36.0, 16.0], [0.0, 0.0, 5.0, 80.0]])
-    start = start_boxes(boxes, uniform(2, 4000, 4), SETTINGS)
+    start = initial_proposals(boxes, uniform(2, 4000, 4), SETTINGS)
     assert start.shape == (2, 4001, 4)
     torch.testing.assert_close(start[:, 0], boxes)
 
@@ -88,15 +88,15 @@ def test_start_boxes() -> None:
 def test_the_best_three_are_averaged() -> None:
     boxes = torch.tensor([[8.0, 0, 10, 10], [1, 2, 10, 10], [9, 9, 10, 10], [3, 2, 16, 10], [5, 5, 10, 22]])[None]
     iou = torch.tensor([[-0.5, 0.9, 0.0, 0.7, 0.8]])
-    assert best(boxes, iou, boxes[:, 0], SETTINGS).tolist() == [[3, 3, 12, 14]]
+    assert mean_of_best(boxes, iou, boxes[:, 0], SETTINGS).tolist() == [[3, 3, 12, 14]]
 
 
 def test_boxes_of_no_sound_shape_are_dropped() -> None:
     thin, flat, lost = [0.0, 0, 10, 61], [0.0, 0, 61, 10], [0.0, torch.nan, 10, 10]
     boxes = torch.tensor([[thin, flat, [2, 4, 10, 60], [4, 4, 10, 10]], [thin, flat, lost, thin]])
     iou = torch.tensor([[0.9, 0.8, 0.1, 0.2], [0.9, 0.8, 0.7, 0.6]])
-    otherwise = torch.tensor([[1.0, 1, 1, 1], [7, 7, 7, 7]])
-    assert best(boxes, iou, otherwise, SETTINGS).tolist() == [[3, 4, 10, 35], [7, 7, 7, 7]]
+    fallback = torch.tensor([[1.0, 1, 1, 1], [7, 7, 7, 7]])
+    assert mean_of_best(boxes, iou, fallback, SETTINGS).tolist() == [[3, 4, 10, 35], [7, 7, 7, 7]]
 
 
 def network(gain: float = 1.0) -> IoUNet:
@@ -120,14 +120,14 @@ def by_autograd(
     """Refinement with the whole map's features and autograd's gradient."""
     features = iou_net.features(level3, level4)
 
-    def asked(some: Tensor) -> tuple[Tensor, Tensor]:
+    def iou_and_gradient(some: Tensor) -> tuple[Tensor, Tensor]:
         leaf = some.detach().requires_grad_()
         iou = iou_net.predict(modulation, features, leaf)
         (gradient,) = torch.autograd.grad(iou.sum(), leaf, retain_graph=True)
         return iou.detach(), gradient
 
-    climbed = climb(asked, start_boxes(boxes, jitter, SETTINGS), SETTINGS)
-    return best(climbed.boxes, climbed.iou, boxes, SETTINGS)
+    result = gradient_ascent(iou_and_gradient, initial_proposals(boxes, jitter, SETTINGS), SETTINGS)
+    return mean_of_best(result.boxes, result.iou, boxes, SETTINGS)
 
 
 @given(
@@ -145,20 +145,20 @@ def test_it_is_the_refinement_of_the_whole_map(values: list[tuple[float, ...]], 
     torch.testing.assert_close(refine(*arguments, SETTINGS), by_autograd(*arguments), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("gain", "looks"), [(0.02, [8.0]), (0.4, [8.0, 32.0]), (40.0, [8.0, 32.0, None])])
+@pytest.mark.parametrize(("gain", "expected"), [(0.02, [8.0]), (0.4, [8.0, 32.0]), (40.0, [8.0, 32.0, None])])
 def test_a_wider_window_is_taken_where_boxes_leave(
-    gain: float, looks: list[float | None], monkeypatch: pytest.MonkeyPatch
+    gain: float, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[float | None] = []
+    margins: list[float | None] = []
     around, whole = module.reaches_around, module.whole_maps
     monkeypatch.setattr(
-        module, "reaches_around", lambda boxes, margin, levels: taken.append(margin) or around(boxes, margin, levels)
+        module, "reaches_around", lambda boxes, margin, levels: margins.append(margin) or around(boxes, margin, levels)
     )
-    monkeypatch.setattr(module, "whole_maps", lambda *arguments: taken.append(None) or whole(*arguments))
+    monkeypatch.setattr(module, "whole_maps", lambda *arguments: margins.append(None) or whole(*arguments))
     iou_net = network(gain)
     arguments = (iou_net, *inputs(iou_net, 1), torch.tensor([[110.0, 120.0, 60.0, 50.0]]), uniform(1, 9, 4))
     refined = refine(*arguments, SETTINGS)
-    assert taken == looks
+    assert margins == expected
     assert not refined.requires_grad
     torch.testing.assert_close(refined, by_autograd(*arguments), rtol=1e-3, atol=1e-3)
 
@@ -168,12 +168,12 @@ def test_sequences_do_not_see_each_other() -> None:
     modulation, level3, level4 = inputs(iou_net, 3)
     boxes = torch.tensor([[110.0, 120.0, 60.0, 50.0], [200.0, 10.0, 24.0, 80.0], [-10.0, 230.0, 50.0, 50.0]])
     jitter = uniform(3, 9, 4)
-    together = refine(iou_net, modulation, level3, level4, boxes, jitter, SETTINGS)
+    batch = refine(iou_net, modulation, level3, level4, boxes, jitter, SETTINGS)
     for s in range(3):
         own = slice(s, s + 1)
         vectors = Modulation(*(vector[own] for vector in modulation))
         alone = refine(iou_net, vectors, level3[own], level4[own], boxes[own], jitter[own], SETTINGS)
-        torch.testing.assert_close(together[own], alone, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(batch[own], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_without_steps_the_start_remains() -> None:

@@ -3,13 +3,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.tracking.localization import FLAGS, localize, without_neighborhood
+from mmdistill.reference.tracking.localization import FLAGS, localize, suppress_neighborhood
 from mmdistill.reference.tracking.settings import LocalizationSettings
 
 SETTINGS = LocalizationSettings()
 SIZE = (3.0, 2.0)
 
-Found = tuple[str, float, list[float]]
+Localized = tuple[str, float, list[float]]
 
 
 def score_map(peaks: dict[tuple[int, int], float], height: int = 19, width: int = 19) -> torch.Tensor:
@@ -19,13 +19,13 @@ def score_map(peaks: dict[tuple[int, int], float], height: int = 19, width: int 
     return scores
 
 
-def found(*scores: torch.Tensor, last: tuple[tuple[float, float], ...] = ((0, 0),)) -> list[Found]:
+def localized(*scores: torch.Tensor, last: tuple[tuple[float, float], ...] = ((0, 0),)) -> list[Localized]:
     """Flag, score and displacement for each map."""
-    places, sizes = torch.tensor(last, dtype=torch.float64), torch.tensor([SIZE] * len(scores), dtype=torch.float64)
-    displacement, score, flag = localize(torch.stack(scores), places, sizes, SETTINGS)
+    positions, sizes = torch.tensor(last, dtype=torch.float64), torch.tensor([SIZE] * len(scores), dtype=torch.float64)
+    displacement, score, flag = localize(torch.stack(scores), positions, sizes, SETTINGS)
     return [
-        (FLAGS[number], value, place)
-        for number, value, place in zip(flag.tolist(), score.tolist(), displacement.tolist(), strict=True)
+        (FLAGS[number], value, position)
+        for number, value, position in zip(flag.tolist(), score.tolist(), displacement.tolist(), strict=True)
     ]
 
 
@@ -56,25 +56,25 @@ def test_cases(
     displacement: tuple[float, float],
     score: float,
 ) -> None:
-    assert found(score_map(peaks), last=(last,)) == [(flag, score, list(displacement))]
+    assert localized(score_map(peaks), last=(last,)) == [(flag, score, list(displacement))]
 
 
 def test_sequences_do_not_see_each_other() -> None:
     peaks, last, flags, displacements, scores = zip(*(case.values for case in CASES), strict=True)
-    together = found(*map(score_map, peaks), last=last)
-    assert together == list(zip(flags, scores, map(list, displacements), strict=True))
+    batch = localized(*map(score_map, peaks), last=last)
+    assert batch == list(zip(flags, scores, map(list, displacements), strict=True))
 
 
 def test_an_even_map_is_centerd_between_cells() -> None:
-    assert found(score_map({(4, 4): 1.0}, 10, 10)) == [("normal", 1.0, [-0.5, -0.5])]
+    assert localized(score_map({(4, 4): 1.0}, 10, 10)) == [("normal", 1.0, [-0.5, -0.5])]
 
 
 def test_height_and_width_are_independent() -> None:
-    assert found(score_map({(14, 2): 1.0}, 8, 16)) == [("normal", 1.0, [14 - 7.5, 2 - 3.5])]
+    assert localized(score_map({(14, 2): 1.0}, 8, 16)) == [("normal", 1.0, [14 - 7.5, 2 - 3.5])]
 
 
 def test_no_number_is_not_found() -> None:
-    (flag, _, _), (other, *_) = found(
+    (flag, _, _), (other, *_) = localized(
         torch.full((19, 19), torch.nan).double(), score_map({(9, 9): 0.9}), last=((0, 0), (0, 0))
     )
     assert (flag, other) == ("not_found", "normal")
@@ -83,7 +83,7 @@ def test_no_number_is_not_found() -> None:
 def test_the_map_given_is_left_as_it_is() -> None:
     scores = score_map({(9, 9): 0.9})
     before = scores.clone()
-    found(scores)
+    localized(scores)
     assert torch.equal(scores, before)
 
 
@@ -91,12 +91,12 @@ def test_the_map_given_is_left_as_it_is() -> None:
     st.tuples(st.integers(0, 15), st.integers(0, 9)),
     st.tuples(st.floats(0.1, 30), st.floats(0.1, 30)),
 )
-def test_neighborhood_cell_by_cell(place: tuple[int, int], size: tuple[float, float]) -> None:
+def test_neighborhood_cell_by_cell(position: tuple[int, int], size: tuple[float, float]) -> None:
     maps = torch.ones(1, 10, 16)
-    rest = without_neighborhood(maps, torch.tensor([place]).double(), torch.tensor([size]).double())[0]
+    rest = suppress_neighborhood(maps, torch.tensor([position]).double(), torch.tensor([size]).double())[0]
     for y in range(10):
         for x in range(16):
             inside = all(
-                round(p - s / 2) <= cell <= round(p + s / 2) for cell, p, s in zip((x, y), place, size, strict=True)
+                round(p - s / 2) <= cell <= round(p + s / 2) for cell, p, s in zip((x, y), position, size, strict=True)
             )
             assert rest[y, x] == (0 if inside else 1)

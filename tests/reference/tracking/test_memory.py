@@ -1,11 +1,12 @@
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.tracking.memory import SampleMemory
+from mmdistill.reference.tracking.memory import SampleMemory, SlotTensors
 from mmdistill.reference.tracking.settings import LearningSettings
 
 SHAPE = (2, 3, 3)
@@ -23,7 +24,7 @@ def start(samples: SampleMemory, initial: int, sequence: int = 0) -> None:
     samples.start(sequence, features, torch.arange(initial * 4).float().view(initial, 4))
 
 
-def kept(samples: SampleMemory, *sequences: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def samples_of(samples: SampleMemory, *sequences: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     return samples.samples(np.array(sequences or (0,)))
 
 
@@ -58,7 +59,7 @@ def test_weights_and_slots_by_hand() -> None:
     add(samples, 103, 0.1)
     np.testing.assert_allclose(samples.weights[:, 0], expected(a, a, third, third / Fraction(9, 10)))
 
-    features, boxes, weights = kept(samples)
+    features, boxes, weights = samples_of(samples)
     assert features[:, 0, 0, 0, 0].tolist() == [0, 1, 102, 103]
     assert boxes[:, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [102] * 4, [103] * 4]
     np.testing.assert_allclose(weights[:, 0], samples.weights[:, 0], rtol=1e-6)
@@ -77,23 +78,23 @@ def test_the_first_frame_keeps_its_share() -> None:
 
 def test_only_slots_in_use_are_learned_from() -> None:
     samples = memory(initial=3, size=50, share=0.25)
-    assert [len(part) for part in kept(samples)] == [3, 3, 3]
+    assert [len(part) for part in samples_of(samples)] == [3, 3, 3]
     add(samples, 7, 0.01)
-    assert [len(part) for part in kept(samples)] == [4, 4, 4]
+    assert [len(part) for part in samples_of(samples)] == [4, 4, 4]
 
 
 def test_sequences_are_kept_apart() -> None:
-    together, alone = memory(2, 4, 0.25, sequences=2), memory(2, 4, 0.25)
-    untouched = together.weights[:, 1].copy()
+    both, alone = memory(2, 4, 0.25, sequences=2), memory(2, 4, 0.25)
+    untouched = both.weights[:, 1].copy()
     for number, rate in enumerate((0.1, 0.2, 0.1, 0.1)):
-        add(together, number, rate)
+        add(both, number, rate)
         add(alone, number, rate)
-    np.testing.assert_array_equal(together.weights[:, 0], alone.weights[:, 0])
-    np.testing.assert_array_equal(together.weights[:, 1], untouched)
-    features, _, weights = kept(together, 0, 1)
+    np.testing.assert_array_equal(both.weights[:, 0], alone.weights[:, 0])
+    np.testing.assert_array_equal(both.weights[:, 1], untouched)
+    features, _, weights = samples_of(both, 0, 1)
     assert features[2:, 1].count_nonzero() == 0
     assert not weights[2:, 1].any()
-    alone, _, share = kept(together, 1)
+    alone, _, share = samples_of(both, 1)
     torch.testing.assert_close(alone[:, 0], features[:2, 1])
     np.testing.assert_array_equal(share[:, 0], weights[:2, 1])
 
@@ -104,7 +105,7 @@ def test_samples_of_several_sequences_are_added_at_once() -> None:
     one.add(np.array([0, 2]), features, boxes, np.array([0.1, 0.2]))
     for number, (sequence, rate) in enumerate([(2, 0.2), (0, 0.1)]):
         two.add(np.array([sequence]), features[[1 - number]], boxes[[1 - number]], np.array([rate]))
-    for got, expected in zip(kept(one, 0, 1, 2), kept(two, 0, 1, 2), strict=True):
+    for got, expected in zip(samples_of(one, 0, 1, 2), samples_of(two, 0, 1, 2), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -114,8 +115,8 @@ def test_a_new_video_finds_nothing_of_the_one_before() -> None:
         add(samples, torch.nan if number == 1 else number, 0.1, sequence=1)
         add(samples, number, 0.1)
     start(samples, 2, 1)
-    features, _, weights = kept(samples, 0, 1)
-    fresh = kept(memory(2, 4, 0.25))
+    features, _, weights = samples_of(samples, 0, 1)
+    fresh = samples_of(memory(2, 4, 0.25))
     torch.testing.assert_close(features[:2, 1], fresh[0][:, 0])
     assert features[2:, 1].count_nonzero() == 0
     np.testing.assert_array_equal(weights[:, 1], [0.5, 0.5, 0, 0])
@@ -132,8 +133,37 @@ def test_weights_always(rates: list[float], initial: int, later: int) -> None:
     assert weights[:initial].sum() >= 0.25 - 1e-12
     np.testing.assert_allclose(weights[:initial], weights[0])
     # What is kept are the latest, in any order, and a later one weighs more.
-    features, _, used = kept(samples)
+    features, _, used = samples_of(samples)
     numbers = features[initial:, 0, 0, 0, 0].numpy()
     assert set(numbers) == {1000 + number for number in range(len(rates))[-later:]}
     in_time = used[initial:, 0][np.argsort(numbers)]
     assert (np.diff(in_time) > 0).all()
+
+
+class Two(NamedTuple):
+    maps: torch.Tensor
+    vectors: torch.Tensor
+
+
+def rows(count: int) -> Two:
+    return Two(torch.randn(count, 2, 3), torch.randn(count, 4))
+
+
+def test_rows_come_back_where_they_were_put() -> None:
+    slots: SlotTensors[Two] = SlotTensors(4)
+    first, second = rows(2), rows(1)
+    slots[np.array([1, 3])] = first
+    slots[np.array([0])] = second
+    for got, one, two in zip(slots[np.array([0, 1, 3])], second, first, strict=True):
+        torch.testing.assert_close(got, torch.cat([one, two]))
+    everything = slots[np.arange(4)]
+    assert isinstance(everything, Two)
+    assert not everything.maps[2].any()
+
+
+def test_what_is_put_is_copied() -> None:
+    slots: SlotTensors[Two] = SlotTensors(1)
+    given = rows(1)
+    slots[np.array([0])] = given
+    given.maps.zero_()
+    assert slots[np.array([0])].maps.any()

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdistill import Pair
 from mmdistill.reference.crops import CropGeometry, crop_geometry, to_tensor
@@ -10,9 +12,12 @@ from mmdistill.reference.tracking.localization import localize
 from mmdistill.reference.tracking.search_area import (
     SearchAreas,
     Target,
-    at_cells,
+    boxes_to_cells,
+    cells_to_boxes,
+    clamp_to_image,
     cut_pair,
-    in_cells,
+    initial_scale,
+    scale_limits,
     search_geometry,
     stack,
 )
@@ -54,11 +59,11 @@ def test_the_place_of_the_label_leads_back_to_the_target(crop_size: int, filter_
 
     areas = areas_of(geometry)
     known = areas.to_crop(torch.tensor(LAST.box)[None])
-    last, size = in_cells(known, network)
+    last, size = boxes_to_cells(known, network)
     scores = torch.tensor(1 - distance / distance.max())[None]
     found = localize(scores, last, size, LocalizationSettings(neighborhood=9))
     np.testing.assert_allclose(found.displacement - last, [[2, -1]], atol=1e-9)
-    np.testing.assert_allclose(areas.to_image(at_cells(found.displacement, known[:, 2:], network)), [moved])
+    np.testing.assert_allclose(areas.to_image(cells_to_boxes(found.displacement, known[:, 2:], network)), [moved])
 
 
 def test_search_areas_are_their_geometries() -> None:
@@ -70,13 +75,23 @@ def test_search_areas_are_their_geometries() -> None:
     np.testing.assert_allclose(areas.to_image(areas.to_crop(torch.tensor(boxes))), boxes)
 
 
+def test_boxes_are_clamped_alike_in_crop_and_image_pixels() -> None:
+    areas = areas_of(*(crop_geometry((30.0 * n, 20.0), 50.0 + 7 * n, 80) for n in range(3)))
+    boxes = torch.tensor(np.random.default_rng(0).uniform([-100, -100, 5, 5], [1100, 1100, 1200, 50], (3, 4)))
+    images = torch.tensor([[0.0, 0, 1000, 1000]] * 3, dtype=torch.float64)
+    expected = clamp_to_image(boxes, images, 0.2)
+    clamped = areas.to_image(clamp_to_image(areas.to_crop(boxes), areas.image_bounds(), 0.2))
+    np.testing.assert_allclose(clamped, expected, atol=1e-9)
+    np.testing.assert_allclose(areas.to_image(areas.image_bounds()), images, atol=1e-9)
+
+
 def test_cells_and_boxes_are_inverse() -> None:
     network = NetworkSettings(crop_size=144)
     box = torch.tensor(from_center([[70.0, 90.0]], [[20.0, 32.0]]))
-    displacement, size = in_cells(box, network)
+    displacement, size = boxes_to_cells(box, network)
     np.testing.assert_allclose(size, [[1.25, 2]])
     np.testing.assert_allclose(displacement, [[-2 / 16, 18 / 16]])  # score cells 0 to 9, 4.5 in the middle
-    np.testing.assert_allclose(at_cells(displacement, box[:, 2:], network), box)
+    np.testing.assert_allclose(cells_to_boxes(displacement, box[:, 2:], network), box)
 
 
 def test_one_modality_stands_in_for_the_other() -> None:
@@ -119,3 +134,61 @@ def test_both_images_are_cut_alike() -> None:
     rgb, tir = cut_pair(Pair(image, image.copy()), geometry)
     assert rgb.shape == (80, 80, 3)
     np.testing.assert_array_equal(rgb, tir)
+
+
+def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:
+    """The box beside another of another image, to see that neither sees the other."""
+    boxes = torch.tensor(np.stack([box, [0, 0, 5, 5]]))
+    images = torch.tensor([(0, 0, *image_size), (0, 0, 50, 50)]).double()
+    kept = clamp_to_image(boxes, images, share).numpy()
+    np.testing.assert_array_equal(kept[1], [0, 0, 5, 5])
+    return kept[0]
+
+
+sides = st.floats(1, 500)
+places = st.floats(-1e4, 1e4)
+image_sizes = st.tuples(st.integers(20, 2000), st.integers(20, 2000))
+
+
+def test_scale_by_hand() -> None:
+    box = np.array([7.0, 8.0, 36.0, 64.0])
+    scale = initial_scale(box, 5, 240)  # 5 * sqrt(2304) = 240 image pixels
+    assert scale == 1.0
+    limits = scale_limits(Target(box, scale), (320, 240), 10)
+    np.testing.assert_array_equal(limits.base_size, [36, 64])
+    assert limits.low == pytest.approx(10 / 36)  # the width falls to 10 pixels first
+    assert limits.high == pytest.approx(240 / 64)  # the height fills the image first
+    assert limits.scale(np.array([72.0, 128.0])) == pytest.approx(2)
+    assert limits.scale(np.array([144.0, 64.0])) == pytest.approx(2)  # area counts, not shape
+    assert limits.scale(np.array([1.0, 1.0])) == limits.low
+    assert limits.scale(np.array([999.0, 999.0])) == limits.high
+
+
+@given(sides, sides, image_sizes, sides, sides)
+def test_scale_limits(w: float, h: float, image_size: tuple[int, int], new_w: float, new_h: float) -> None:
+    box = np.array([0, 0, w, h])
+    target = Target(box, initial_scale(box, 5, 288))
+    limits = scale_limits(target, image_size, 10)
+    assert limits.low <= target.scale <= limits.high
+    assert limits.scale(box[2:]) == pytest.approx(target.scale)
+    size = limits.base_size * limits.scale(np.array([new_w, new_h]))
+    assert (size >= np.minimum(box[2:], 10) * (1 - 1e-9)).all()
+    assert (size <= np.maximum(box[2:], image_size) * (1 + 1e-9)).all()
+
+
+@given(places, places, sides, sides, image_sizes)
+def test_a_fifth_stays_inside(x: float, y: float, w: float, h: float, image_size: tuple[int, int]) -> None:
+    kept = kept_inside(from_center([x, y], [w, h]), image_size, 0.2)
+    np.testing.assert_allclose(kept[2:], np.minimum([w, h], image_size))
+    visible = np.minimum(kept[:2] + kept[2:], image_size) - np.maximum(kept[:2], 0)
+    assert (visible >= 0.2 * kept[2:] - 1e-9).all()
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_what_is_inside_stays_where_it_is(x: float, y: float) -> None:
+    box = np.array([x * 80, y * 60, 20, 20])
+    np.testing.assert_allclose(kept_inside(box, (100, 80), 0.2), box, atol=1e-12)
+
+
+def test_what_leaves_stops_at_a_fifth() -> None:
+    np.testing.assert_allclose(kept_inside(np.array([500.0, -90, 20, 10]), (100, 80), 0.2), [96, -8, 20, 10])

@@ -15,7 +15,7 @@ from mmdistill.reference.tracking.settings import (
     RefinementSettings,
     TrackingSettings,
 )
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.data_issues import DataError
 
 SCORES = {
@@ -45,7 +45,7 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         learning=LearningSettings(interval=3),
         first_frame=FirstFrameSettings(transforms=(Transform(flip=True),)),
     )
-    tracker = ReferenceTracker(network(), settings)
+    tracker = Tracker(network(), settings)
     tracked = classifier_of(tracker)
     tracker.init(frame(0), truth(0))
     optimize = tracked.optimiser.forward
@@ -64,16 +64,15 @@ def test_when_the_filter_learns(flags: list[str], expected: dict[int, int], monk
         for (x, y), score in SCORES[flag].items():
             scores[..., y, x] = score
         monkeypatch.setattr(tracked, "score", lambda *_, scores=scores: scores)
-        tracker.update(frame(0))
-        assert tracker.flag == flag
+        assert tracker.update(frame(0)).flag == flag
     assert learned == expected
-    # The first frame's four, and one for each frame that was believed.
-    believed = [flag in ("normal", "hard_negative") for flag in flags]
-    assert samples == {number: 4 + sum(believed[: number - 1]) for number in expected}
+    # The first frame's four, and one for each frame that was reliable.
+    reliable = [flag in ("normal", "hard_negative") for flag in flags]
+    assert samples == {number: 4 + sum(reliable[: number - 1]) for number in expected}
 
 
 def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker = ReferenceTracker(network(), SETTINGS)
+    tracker = Tracker(network(), SETTINGS)
     tracked = classifier_of(tracker)
     learn, given = tracked.learn, {}
 
@@ -105,7 +104,7 @@ def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.Monkey
     added = []
     monkeypatch.setattr(SampleMemory, "add", lambda _, *sample: added.append(sample))
     still = RefinementSettings(steps=0, random_boxes=0)
-    tracker = ReferenceTracker(network(student_settings(width=4, crop_size=96)), TrackingSettings(refinement=still))
+    tracker = Tracker(network(student_settings(width=4, crop_size=96)), TrackingSettings(refinement=still))
     tracked = classifier_of(tracker)
     tracker.init(frame(0), [50, 40, 24, 24])  # 1.25 image pixels a crop pixel: 19.2 crop pixels
     scores = torch.zeros(1, 1, 1, 7, 7)

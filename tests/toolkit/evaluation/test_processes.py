@@ -13,7 +13,7 @@ import pytest
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.runner import Run, TrackedSequence, in_processes, run_benchmark
+from mmdistill.toolkit.evaluation.runner import SequenceTracker, TrackedSequence, in_processes, run_benchmark
 from mmdistill.toolkit.sequence import TrackingSequence
 
 pytestmark = pytest.mark.slow  # a new process imports everything anew
@@ -33,7 +33,7 @@ def well(_: TrackingSequence) -> None:
     pass
 
 
-def tracker(before: Callable[[TrackingSequence], None] = well) -> Run:
+def tracker(before: Callable[[TrackingSequence], None] = well) -> SequenceTracker:
     """Return a run whose boxes are the first one moved by the frame's number; nothing is imported but this file."""
 
     def run(

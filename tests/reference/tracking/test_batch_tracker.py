@@ -7,13 +7,12 @@ from drawn_target import network
 
 from mmdistill import Pair
 from mmdistill.reference.models.config import single_settings, student_settings
-from mmdistill.reference.tracking.batch_runner import track_batch
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import PUBLISHED_ATOM, LocalizationSettings, TrackingSettings
-from mmdistill.reference.tracking.tracker import ReferenceTracker
+from mmdistill.reference.tracking.tracker import Tracker, track_batch
 from mmdistill.toolkit.boxes import intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.evaluation.runner import run_sequence
+from mmdistill.toolkit.evaluation.runner import track_sequences
 from mmdistill.toolkit.sequence import FramePair
 
 # An untrained network's scores are low, and its filter is due soon here: everything happens, and at different times.
@@ -66,47 +65,46 @@ CLIPS = [
 ]
 
 
-@pytest.mark.parametrize("together", [5, 2])
+@pytest.mark.parametrize("batch_size", [5, 2])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_video_gives_the_same_boxes_as_alone(name: str, together: int) -> None:
+def test_each_video_gives_the_same_boxes_as_alone(name: str, batch_size: int) -> None:
     settings, tracking = NETWORKS[name]
     tracked = network(settings)
-    alone = ReferenceTracker(tracked, tracking, seed=5)
-    batch = track_batch(tracked, CLIPS, tracking, together=together, seed=5)
-    for clip, got in zip(CLIPS, batch, strict=True):
-        expected = run_sequence(alone, clip)
+    alone = Tracker(tracked, tracking, seed=5)
+    batch = track_batch(tracked, CLIPS, tracking, batch_size=batch_size, seed=5)
+    for index, expected in track_sequences(alone, CLIPS):
+        got = batch[index]
         assert intersection_over_union(got.boxes, expected.boxes).min() > 0.999
         np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
 
 
 def test_what_is_compared_is_worth_comparing() -> None:
-    tracker, flags = ReferenceTracker(network(NETWORKS["student"][0]), SETTINGS, seed=5), set()
+    tracker, flags = Tracker(network(NETWORKS["student"][0]), SETTINGS, seed=5), set()
     for clip in CLIPS:
         tracker.init(clip.frame(0), clip.boxes[0])
         for index in range(1, len(clip)):
-            tracker.update(clip.frame(index))
-            flags.add(tracker.flag)
+            flags.add(tracker.update(clip.frame(index)).flag)
     assert flags >= {"hard_negative", "uncertain"}
 
 
 def test_videos_may_start_late() -> None:
     tracked = network(NETWORKS["student"][0])
-    starts = [3, 0, 0, 13, 5]
-    batch = track_batch(tracked, CLIPS, SETTINGS, starts=starts, together=3)
-    alone = ReferenceTracker(tracked, SETTINGS)
-    for clip, start, got in zip(CLIPS, starts, batch, strict=True):
+    start_frames = [3, 0, 0, 13, 5]
+    batch = track_batch(tracked, CLIPS, SETTINGS, start_frames=start_frames, batch_size=3)
+    alone = Tracker(tracked, SETTINGS)
+    for clip, start, got in zip(CLIPS, start_frames, batch, strict=True):
         assert np.isnan(got.boxes[:start]).all()
         np.testing.assert_array_equal(got.boxes[start], clip.boxes[start])
         alone.init(clip.frame(start), clip.boxes[start])
         for index in range(start + 1, len(clip)):
-            expected, _ = alone.update(clip.frame(index))
+            expected = alone.update(clip.frame(index)).box
             assert intersection_over_union(got.boxes[index], expected) > 0.999
 
 
 def test_every_frame_is_counted() -> None:
-    seen: list[None] = []
-    track_batch(network(NETWORKS["tir"][0]), CLIPS, SETTINGS, after_frame=lambda: seen.append(None))
-    assert len(seen) == sum(map(len, CLIPS))
+    calls: list[None] = []
+    track_batch(network(NETWORKS["tir"][0]), CLIPS, SETTINGS, after_frame=lambda: calls.append(None))
+    assert len(calls) == sum(map(len, CLIPS))
 
 
 def test_no_videos_are_no_work() -> None:
@@ -136,9 +134,9 @@ def test_bad_input_is_named() -> None:
     tracked = network(NETWORKS["tir"][0])
     with pytest.raises(DataError, match=r"^broken.png: the image is cut off$"):
         track_batch(tracked, [CLIPS[0], Broken(1, 9, (120, 90))], SETTINGS)
-    with pytest.raises(DataError, match=r"^sequence clip 2: expected a frame 4 to start from, it has 1 frames$"):
-        track_batch(tracked, CLIPS, SETTINGS, starts=[0, 0, 4, 0, 0])
-    with pytest.raises(RuntimeError, match=r"no video was started in slot 1; call start before$"):
+    with pytest.raises(DataError, match=r"^sequence clip 2: expected at least 5 frames, got 1$"):
+        track_batch(tracked, CLIPS, SETTINGS, start_frames=[0, 0, 4, 0, 0])
+    with pytest.raises(RuntimeError, match=r"expected a video in slot 1; call start first$"):
         BatchTracker(tracked, SETTINGS, slots=2).step([1], [CLIPS[0].frame(0)])
     with pytest.raises(ValueError, match=r"expected slots in ascending order, each once; got \[1, 0\]$"):
         BatchTracker(tracked, SETTINGS, slots=2).step([1, 0], [CLIPS[0].frame(0)] * 2)

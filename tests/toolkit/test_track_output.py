@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmdistill.pair import Pair
-from mmdistill.reference.tracking.output import TrackOutput
-from mmdistill.reference.tracking.video_loop import TrackedFrame
 from mmdistill.toolkit.box_files import read_boxes
+from mmdistill.toolkit.track_output import TrackOutput
+from mmdistill.toolkit.tracking_loop import TrackedFrame
 from mmdistill.toolkit.video import Reading
 
 

@@ -1,4 +1,4 @@
-"""The files of a tracked video: boxes, scores, what happened in each frame, and a summary."""
+"""Writes the files of a tracked video: boxes, scores, a table of frames, and a summary."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
 from mmdistill.pair import Pair
-from mmdistill.reference.tracking.video_loop import TrackedFrame
 from mmdistill.toolkit.io import write_text
+from mmdistill.toolkit.tracking_loop import TrackedFrame
 from mmdistill.toolkit.video import State
 
 COLUMNS = ("frame", "score", "flag", "rgb", "tir", "note")
 STATES: tuple[State, ...] = ("seen", "missing", "black", "broken")
 
 
-class Lost(NamedTuple):
-    """Frames in which the target was not found; their box is the last one that was.
+class LostFrames(NamedTuple):
+    """Frames in which the target was not found; each keeps the last box.
 
     Attributes:
-        frames: how many.
-        first: the first one's number, from 1; None if there is none.
+        frames: their count.
+        first: the number of the first, from 1; None without lost frames.
     """
 
     frames: int
@@ -34,18 +34,18 @@ class Lost(NamedTuple):
 
 
 class TrackOutput:
-    """Writes what was found, frame by frame; a context manager.
+    """Writes results frame by frame; a context manager.
 
-    ``boxes.txt`` has ``x,y,w,h`` and ``scores.txt`` a score, one line for each frame; ``frames.csv`` has the tracker's
-    flag, each modality's state and what was wrong. They grow by whole lines, so that they hold all frames so far
-    whatever happens, and memory stays constant. When the block ends, also by an error or an interruption,
-    ``summary.json`` says how it ended. Before the first frame nothing is written; what an earlier run left is replaced.
+    ``boxes.txt`` has ``x,y,w,h`` and ``scores.txt`` a score, one line for each frame. ``frames.csv`` has the tracker's
+    flag, the state of each modality, and reading problems. Each frame is written at once, so memory stays constant.
+    At the end of the block, also after an error or interruption, ``summary.json`` states how the run ended. Nothing is
+    written before the first frame; files of an earlier run are replaced.
 
     Args:
-        folder: where to write.
-        about: what the summary says of the run itself.
-        frames: how many the video has; None if nobody knows.
-        incomplete: why the last frame is not the recordings' end; empty if it is.
+        folder: output folder.
+        about: the run's inputs and settings, for the summary.
+        frames: the video's number of frames; None if unknown.
+        incomplete: why the recording ends early; empty for a whole recording.
     """
 
     def __init__(
@@ -58,60 +58,60 @@ class TrackOutput:
         self._scores: TextIO
         self._table: Any
         self._start = time.perf_counter()
-        self._tally = _Tally()
+        self._counts = _FrameCounts()
 
     def __enter__(self) -> TrackOutput:
         return self
 
     def append(self, tracked: TrackedFrame) -> None:
         """Write a frame's lines."""
-        if not self._tally.frames:
+        if not self._counts.frames:
             self._open()
         self._boxes.write(",".join(f"{value:.3f}" for value in tracked.box) + "\n")
         self._scores.write(f"{tracked.score:.4f}\n")
         states, note = tracked.reading.states, tracked.reading.problem
         self._table.writerow((tracked.number, f"{tracked.score:.4f}", tracked.flag, states.rgb, states.tir, note))
-        self._tally.add(tracked, time.perf_counter() - self._start)
+        self._counts.add(tracked, time.perf_counter() - self._start)
 
     @property
     def tracking_rate(self) -> float:
-        """Frames per second, without reading frames, writing video and the first frame."""
-        return self._tally.tracking_rate
+        """Frames per second of the tracker alone, without the first frame."""
+        return self._counts.tracking_rate
 
     @property
-    def lost(self) -> Lost:
-        """In how many frames so far the target was not found."""
-        return self._tally.lost
+    def lost(self) -> LostFrames:
+        """The frames so far in which the target was not found."""
+        return self._counts.lost
 
     @property
     def skipped(self) -> int:
-        """How many frames so far had no image, so that the last box was kept."""
-        return self._tally.skipped
+        """The number of frames so far without a usable image."""
+        return self._counts.skipped
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._files.close()
-        if not self._tally.frames:
+        if not self._counts.frames:
             return
         ended = self._incomplete or "complete" if error is None else str(error) or "interrupted"
-        summary = {"ended": ended, "frames": self._frames, **self._tally.figures(), **self._about}
+        summary = {"ended": ended, "frames": self._frames, **self._counts.figures(), **self._about}
         write_text(self._folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Names of files that are no UTF-8 stand in notes.
-        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
+        # Notes contain file names, which may not be UTF-8.
+        options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
         self._boxes, self._scores, table = (
-            self._files.enter_context((self._folder / name).open("w", **how))
+            self._files.enter_context((self._folder / name).open("w", **options))
             for name in ("boxes.txt", "scores.txt", "frames.csv")
         )
         self._table = csv.writer(table, lineterminator="\n")
         self._table.writerow(COLUMNS)
 
 
-class _Tally:
-    """Counts over the frames so far."""
+class _FrameCounts:
+    """Counts and times of the frames so far."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -146,11 +146,11 @@ class _Tally:
         return self._flags["skipped"]
 
     @property
-    def lost(self) -> Lost:
-        return Lost(self._flags["not_found"], self._first_lost)
+    def lost(self) -> LostFrames:
+        return LostFrames(self._flags["not_found"], self._first_lost)
 
     def figures(self) -> dict[str, Any]:
-        """Return what the summary says; the first frame counts as tracked."""
+        """Return the summary's figures; the first frame counts as tracked."""
         rate = {"overall": self.frames / max(self._elapsed, 1e-9), "tracking": self.tracking_rate}
         return {
             "tracked": self.frames - self.skipped,
@@ -164,7 +164,7 @@ class _Tally:
 
     @staticmethod
     def _modality(states: Counter[str], sizes: list[tuple[int, int]]) -> dict[str, Any] | None:
-        """Return one modality's counts, or None if the video has none of it."""
+        """Return the counts of one modality, or None if the video does not have it."""
         if states["absent"]:
             return None
         return {"size": list(sizes[0]) if sizes else None, **{name: states[name] for name in STATES}}
