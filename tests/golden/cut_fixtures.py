@@ -56,7 +56,7 @@ def cut_filter_learning(values: Mapping[str, Any]) -> Arrays:
     """
     kept = {name: value for name, value in values.items() if name != "raw_test"}
     kept["raw_train"] = values["raw_train"][:1]
-    kept["normalized_test"] = values["normalized_test"][:FILTER_TEST_FRAMES]
+    kept["normalised_test"] = values["normalised_test"][:FILTER_TEST_FRAMES]
     kept["scores"] = values["scores"][:, :FILTER_TEST_FRAMES]
     return kept
 

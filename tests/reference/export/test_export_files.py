@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 SIDE, WIDTH = 96, 4
 STUDENT = student_settings(width=WIDTH, crop_size=SIDE)
-PARTS = ("", ".scores", ".initialiser", ".optimizer", ".modulation", ".box_maps", ".boxes")
+PARTS = ("", ".scores", ".initialiser", ".optimiser", ".modulation", ".box_maps", ".boxes")
 Sessions = Callable[[str], OnnxGraph]
 
 
@@ -130,7 +130,7 @@ def test_the_filter_is_learned_from_files_alone(
     features, targets = draw(frames, batch, 16, 6, 6), boxes(frames, batch)
     filters = session(".initialiser")(features, targets)[0]
     assert_rounding(filters, classifier.initialiser(features, targets))
-    step, equal = session(".optimizer"), torch.full((frames, batch), 1 / frames)
+    step, equal = session(".optimiser"), torch.full((frames, batch), 1 / frames)
     for _ in range(3):
         filters = step(filters, features, targets, equal)[0]
     assert_rounding(filters, classifier.learn(features, targets, 3)[-1])
@@ -179,7 +179,7 @@ def test_axes_are_open_where_they_should_be(exported: Path) -> None:
     assert axes("")["rgb"] == axes("")["tir"] == ["batch", 3, SIDE, SIDE]
     assert axes("")["level3"] == ["batch", 8, 12, 12]
     assert axes(".scores")["scores"] == ["batch", 7, 7]
-    assert axes(".optimizer")["classification"] == ["frames", "batch", 16, 6, 6]
+    assert axes(".optimiser")["classification"] == ["frames", "batch", 16, 6, 6]
     assert axes(".boxes")["gradient"] == ["batch", "boxes", 4]
 
 

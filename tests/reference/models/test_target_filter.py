@@ -52,26 +52,26 @@ def loss(
 
 def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
     norm = InstanceNorm(math.sqrt(1 / (16 * 4 * 4)))
-    close(norm(golden["raw_train"]), golden["normalized_train"][:1])
+    close(norm(golden["raw_train"]), golden["normalised_train"][:1])
 
 
 def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
     initializer = FilterInitializer(16)
     published = {f"classifier.filter_{name.replace('/', '.')}": value for name, value in golden.items()}
     initializer.load_state_dict(renamed(published, initializer.state_dict(), "classifier.initialiser."))
-    close(initializer(golden["normalized_train"], golden["boxes_xywh"]), golden["initial_filter"])
+    close(initializer(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
 
 
 def test_golden_iterates_scores_and_losses(golden: dict[str, torch.Tensor], optimizer: FilterOptimizer) -> None:
-    iterates = optimizer(golden["initial_filter"], golden["normalized_train"], golden["boxes_xywh"], 5)
+    iterates = optimizer(golden["initial_filter"], golden["normalised_train"], golden["boxes_xywh"], 5)
     close(iterates, golden["filter_iterates"])
-    close(torch.stack([correlate(golden["normalized_test"], f) for f in iterates]), golden["scores"])
-    losses = [loss(optimizer, f, golden["normalized_train"], golden["boxes_xywh"]).mean() for f in iterates]
+    close(torch.stack([correlate(golden["normalised_test"], f) for f in iterates]), golden["scores"])
+    losses = [loss(optimizer, f, golden["normalised_train"], golden["boxes_xywh"]).mean() for f in iterates]
     close(torch.stack(losses), golden["losses"].flatten())
 
 
 def test_golden_distance_bins(golden: dict[str, torch.Tensor]) -> None:
-    y, x = golden["distance_map_center_yx"].tolist()
+    y, x = golden["distance_map_centre_yx"].tolist()
     cells = torch.arange(19.0, dtype=torch.float64)
     distance = ((cells[:, None] - y).square() + (cells - x).square()).sqrt()
     # The golden positions, in float32 and up to 100 bins, are rounded twice: by the root and by the division.
