@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mmdistill.cli.benchmark_source import warn_of_data_issues
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.tracking.batch_runner import score_network
 from mmdistill.reference.training.distributed import DistributedContext, join, leave
@@ -140,7 +140,7 @@ def train_tir(
         for kind, patched in samples.patched.items():
             print(f"{kind}: {patched}")
         if sequences:
-            networks = {"start": as_tir(network).to(place), setting: made.to(place)}
+            networks = {"start": to_tir_network(network).to(place), setting: made.to(place)}
             print(_compare(networks, sequences, out, progress=not quiet))
     print(printable(out / "network.safetensors"))
 

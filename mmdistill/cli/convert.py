@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mmdistill.reference.importing.published import is_published, published_network
-from mmdistill.reference.importing.state import State, read_state
-from mmdistill.reference.importing.trunks import save_trunk, trunk_of
+from mmdistill.reference.importing.published import find_trunk, is_published, published_network, save_trunk
+from mmdistill.reference.importing.weights_file import WeightsFile, read_weights_file
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.weights import FORMAT, save_network
 from mmdistill.toolkit.data_issues import DataError, printable, some
@@ -62,18 +61,18 @@ def convert(
         raise DataError(f"--out: expected a name that ends in .safetensors, got {out}")
     if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
         raise DataError(f"--out: {out} is the checkpoint itself")
-    state = read_state(checkpoint)
+    state = read_weights_file(checkpoint)
     if state.format == FORMAT:
         raise DataError(f"{checkpoint}: is a network of mmdistill already; there is nothing to convert")
     summary = _convert_tracker(state, out, modality) if is_published(state) else _convert_trunk(state, out, modality)
     print(f"{printable(checkpoint)}: {summary}")
-    if state.foreign:
-        packages = {name.partition(".")[0] for name in state.foreign}
-        print(f"read past, never run: {len(state.foreign)} classes and functions of {some(packages, limit=8)}")
+    if state.ignored_classes:
+        packages = {name.partition(".")[0] for name in state.ignored_classes}
+        print(f"read past, never run: {len(state.ignored_classes)} classes and functions of {some(packages, limit=8)}")
     print(printable(out))
 
 
-def _convert_tracker(state: State, out: Path, modality: Literal["rgb", "tir"] | None) -> str:
+def _convert_tracker(state: WeightsFile, out: Path, modality: Literal["rgb", "tir"] | None) -> str:
     network, left_out = published_network(state, modality or "rgb")
     save_network(out, network)
     if note := state.record.note():
@@ -91,13 +90,13 @@ def _sizes(settings: NetworkSettings, stated: Mapping[str, str]) -> Iterator[str
         yield f"{title} {getattr(settings, name):g}{unit} ({stated.get(name, 'default')})"
 
 
-def _convert_trunk(state: State, out: Path, modality: str | None) -> str:
-    trunk = trunk_of(state)
+def _convert_trunk(state: WeightsFile, out: Path, modality: str | None) -> str:
+    trunk = find_trunk(state)
     if modality is not None:
         raise DataError(f"--modality: is for a tracker, but {state.path} holds a ResNet alone; leave it out")
     save_trunk(out, trunk)
     folded = ", batch norm folded" if trunk.folded else ""
-    return f"a trunk for training, ResNet-{trunk.depth}{folded}{_unused(trunk.left_out)}"
+    return f"a trunk for training, ResNet-{trunk.depth}{folded}{_unused(trunk.unused)}"
 
 
 def _unused(left_out: Sequence[str]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mmdistill.reference.export.files import Written, write_files
-from mmdistill.reference.export.quantization import calibration_crops
-from mmdistill.reference.export.runtime import REMEDY
-from mmdistill.reference.export.saturation import instructions
+from mmdistill.reference.export import ExportedFile, calibration_crops, write_files
+from mmdistill.reference.export.runtime import SATURATION_OPTION, cpu_instructions
 from mmdistill.reference.models.weights import load_network
 from mmdistill.toolkit.data_issues import DataError, printable
 from mmdistill.toolkit.ranges import Range, Seed
@@ -35,7 +33,7 @@ def export(
     and without saturation, and the file's metadata holds both. Remedy: session option session.x64quantprecision=1.
 
     Writes model.onnx (images to features), and beside it model.scores.onnx, model.initialiser.onnx,
-    model.optimizer.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
+    model.optimiser.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
     IoU-Net); each says in its metadata what to feed it. Each is run by onnxruntime and compared with PyTorch before any
     of them is put in place. Needs: pip install 'mmdistill[export]'.
 
@@ -55,7 +53,7 @@ def export(
         print(describe(written))
 
 
-def describe(written: Written) -> str:
+def describe(written: ExportedFile) -> str:
     """Return a line on a file: its name, size, contents, and how far it is from PyTorch."""
     size = written.path.stat().st_size / 1e6
     line = f"{printable(written.path)}  {size:.1f} MB  {written.summary}; differs by "
@@ -64,5 +62,5 @@ def describe(written: Written) -> str:
     exact, saturated = (max(errors.values()) for errors in (written.errors, written.saturated))
     return line + (
         f"{exact:.1e} at most; on x86 processors without VNNI by {saturated:.1e} unless onnxruntime's session option "
-        f"{REMEDY} is set (this machine: {instructions()})"
+        f"{SATURATION_OPTION} is set (this machine: {cpu_instructions()})"
     )

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from mmdistill.cli.benchmark_source import warn_of_data_issues
-from mmdistill.reference.importing.trunks import load_trunks
+from mmdistill.reference.importing.published import load_trunks
 from mmdistill.reference.models.config import (
     Classifier,
     CropSize,

@@ -102,12 +102,12 @@ def _inside(start: int, length: int, limit: int) -> tuple[int, int, int, int]:
 
 
 # ImageNet's, on the scale 0 to 1; the public trunks were trained with them, and TIR passes the same trunks.
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-_SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
-_OFFSET = (np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+_SCALE = (1 / (255 * np.array(IMAGENET_STD))).astype(np.float32)
+_OFFSET = (np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD)).astype(np.float32)
 
 
 def to_tensor(images: Sequence[Image]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.cli.main import main
-from mmdistill.reference.importing.trunks import read_trunk
+from mmdistill.reference.importing.published import read_trunk
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -122,7 +122,7 @@ def test_bad_data_is_one_line(dimp: Path, resnet: Path, tmp_path: Path, capsys: 
     assert "--out: expected a name that ends in .safetensors" in fails(capsys, "convert", dimp, "--out", "here.pth")
     cut = tmp_path / "cut.pth"
     cut.write_bytes(dimp.read_bytes()[:-100])
-    assert f"{cut}: not a whole PyTorch checkpoint, truncated perhaps" in fails(capsys, "convert", cut, "--out", out)
+    assert f"{cut}: not a complete PyTorch checkpoint" in fails(capsys, "convert", cut, "--out", out)
     other = published()
     del other["bb_regressor.conv3_1r.0.weight"]
     checkpoints.save_tracker(cut, other)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmdistill.feature_cache import CacheError, FeatureCache
-from mmdistill.reference.importing.trunks import TrunkWeights, read_trunk, save_trunk
+from mmdistill.reference.importing.published import TrunkWeights, read_trunk, save_trunk
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.tracker_network import TrackerNetwork

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mmdistill.reference.importing.pickles import Foreign
+from mmdistill.reference.importing.pickles import OpaqueObject
 from mmdistill.toolkit.data_issues import MAX_NAME, one_line
 
 MAX_ENTRIES = 10_000
@@ -187,11 +187,11 @@ def _entries(root: object, where: str) -> Iterator[tuple[str, str, object]]:
         if id(owner) in visited:  # an object that holds itself
             continue
         entries: Iterable[tuple[object, object]] = ()
-        if isinstance(owner, Foreign):
+        if isinstance(owner, OpaqueObject):
             entries = owner.attributes()
         elif isinstance(owner, dict):
             entries = owner.items()
-        if isinstance(owner, Foreign | dict):
+        if isinstance(owner, OpaqueObject | dict):
             visited[id(owner)] = owner
         for name, value in entries:
             count += 1
@@ -246,7 +246,7 @@ def _equal(value: object, expected: object) -> bool:
 
 def _quoted(value: object) -> str:
     """Return a value from a file as an error may print it: plain ones as they are, of all others the kind."""
-    if isinstance(value, Foreign):
+    if isinstance(value, OpaqueObject):
         return one_line(value.name, MAX_NAME)
     leaves = list(_leaves(value))
     if len(leaves) <= 8 and all(isinstance(leaf, str | float | None) or _is_short(leaf) for leaf in leaves):

@@ -49,7 +49,7 @@ _STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
 }
 
 
-class Extracted(NamedTuple):
+class ExtractedFeatures(NamedTuple):
     """The features of a batch of frame pairs.
 
     Attributes:
@@ -75,7 +75,7 @@ class Predictions(NamedTuple):
 
     scores: Tensor | None
     iou: Tensor
-    test: Extracted
+    test: ExtractedFeatures
 
 
 class TrackerNetwork(nn.Module):
@@ -117,14 +117,14 @@ class TrackerNetwork(nn.Module):
         assert isinstance(trunk, ResNetTrunk)
         return trunk.channels
 
-    def extract(self, images: Pair[Tensor]) -> Extracted:
+    def extract(self, images: Pair[Tensor]) -> ExtractedFeatures:
         """Return the features of normalized images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
         levels = self.levels(images)
         paths = [self.fuse(levels, number) for number in range(len(FUSED_LEVELS))]
-        return Extracted(levels, [path.fused for path in paths], paths)
+        return ExtractedFeatures(levels, [path.fused for path in paths], paths)
 
     def levels(self, images: Pair[Tensor]) -> Pair[list[Tensor]]:
-        """Return both modalities' four levels, as ``Extracted.levels``, of images as ``extract`` takes them."""
+        """Return both modalities' four levels, as ``ExtractedFeatures.levels``, of images as ``extract`` takes them."""
         modality = self.settings.modality
         if modality != "rgbt":
             alone = getattr(images, modality)
@@ -175,8 +175,8 @@ class TrackerNetwork(nn.Module):
             proposals: boxes in the test frames, ``(M, S, P, 4)``.
         """
         count, frames = len(train_boxes), len(proposals)
-        known = self.extract(as_batch(train))
-        seen = self.extract(as_batch(test))
+        known = self.extract(flatten_frames(train))
+        seen = self.extract(flatten_frames(test))
         scores = self.score(known.fused[1], train_boxes, seen.fused[1])
         # The first train frame says what the target is, as in ATOM; every test frame of the sequence is asked.
         first = [_unflatten(fused, count)[0] for fused in known.fused]
@@ -193,7 +193,7 @@ def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
     return _STUDENT_FUSIONS[settings.fusion](channels)
 
 
-def as_batch(images: Pair[Tensor]) -> Pair[Tensor]:
+def flatten_frames(images: Pair[Tensor]) -> Pair[Tensor]:
     """Return images ``(N, S, 3, H, W)`` as ``(N S, 3, H, W)``, as ``TrackerNetwork.extract`` takes them."""
     return Pair(*(rearrange(member, "n s c h w -> (n s) c h w") for member in images))
 
@@ -228,13 +228,13 @@ PARTS: Mapping[Role, tuple[str, ...]] = {
 """The parts of box estimation (BBE) and of target center location (TCL) in either branch; the trunk is in neither."""
 
 
-def parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:
+def get_parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:
     """Return the parts that have these roles, each once."""
     names = dict.fromkeys(name for role in roles for name in PARTS[role])
     return [network.get_submodule(name) for name in names]
 
 
-def assemble(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> TrackerNetwork:
+def combine_networks(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> TrackerNetwork:
     """Return a new network, in evaluation mode: the donors' parts of their roles, all else the first network's.
 
     TIR-CMD's setting B3 takes ``("bbe", "reference")`` from B1 and ``("bbe", "test")`` from B2, bit for bit.
@@ -247,12 +247,12 @@ def assemble(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> 
     for role, donor in donors.items():
         if donor.settings != network.settings:
             raise DataError("a network can only take parts of one that is built as it is")
-        for mine, theirs in zip(parts(made, [role]), parts(donor, [role]), strict=True):
+        for mine, theirs in zip(get_parts(made, [role]), get_parts(donor, [role]), strict=True):
             mine.load_state_dict(theirs.state_dict())
     return made.eval()
 
 
-def as_tir(network: TrackerNetwork) -> TrackerNetwork:
+def to_tir_network(network: TrackerNetwork) -> TrackerNetwork:
     """Return a copy of a tracker of one modality that takes TIR images, the same bits; in evaluation mode.
 
     Raises:

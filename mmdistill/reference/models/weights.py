@@ -48,7 +48,7 @@ MAX_HEADER = 2**24
 """Bytes of a safetensors header that are read for its format."""
 
 
-def refuse_other_kinds(path: str | Path, expected: str) -> None:
+def check_file_kind(path: str | Path, expected: str) -> None:
     """Refuse a path that is recognized as something else than a network of ours.
 
     What is not recognized passes: reading it as a network says what is wrong.
@@ -210,7 +210,7 @@ def load_network(path: str | Path) -> TrackerNetwork:
         DataError: the file is missing, truncated, not one of ours, or its weights don't fit its settings. Nothing is
             allocated for the network before they do.
     """
-    refuse_other_kinds(path, FORMAT)
+    check_file_kind(path, FORMAT)
     tensors, metadata = read_tensors(path)
     settings = network_settings(path, metadata)
     check_fit(_layout(path, settings), tensors, where=str(path))

@@ -11,8 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmdistill.reference.models.iou_gradient import (
+    IoUFunction,
+    full_map_iou,
+    level_windows,
+    windowed_iou,
+    windows_contain,
+)
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
-from mmdistill.reference.models.iou_surface import IoUAndGradient, all_cover, in_reach, reaches_around, whole_maps
 from mmdistill.reference.tracking.settings import RefinementSettings
 
 MARGINS = (8.0, 32.0)
@@ -59,22 +65,22 @@ def refine(
     """
     start = start_boxes(boxes, jitter, settings)
     levels = (level3, level4)
-    climbed = _climb_in_reach(iou_net, modulation, levels, start, settings) if boxes.device.type == "cpu" else None
+    climbed = _climb_in_windows(iou_net, modulation, levels, start, settings) if boxes.device.type == "cpu" else None
     if climbed is None:
-        climbed = climb(whole_maps(iou_net, modulation, levels), start, settings)
+        climbed = climb(full_map_iou(iou_net, modulation, levels), start, settings)
     return best(climbed.boxes, climbed.iou, boxes, settings)
 
 
-def _climb_in_reach(
+def _climb_in_windows(
     iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], start: Tensor, settings: RefinementSettings
 ) -> Climb | None:
     """Return what ``climb`` does, looking around the start boxes only; None where that doesn't pay or they leave."""
     for margin in MARGINS:
-        reaches = reaches_around(start, margin, levels)
-        if reaches is None:
+        windows = level_windows(start, margin, levels)
+        if windows is None:
             return None
-        climbed = climb(in_reach(iou_net, modulation, levels, reaches), start, settings)
-        if all_cover(reaches, climbed.asked, levels):
+        climbed = climb(windowed_iou(iou_net, modulation, levels, windows), start, settings)
+        if windows_contain(windows, climbed.asked, levels):
             return climbed
     return None
 
@@ -89,7 +95,7 @@ def start_boxes(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> 
     return torch.cat([boxes[:, None], torch.cat([center - sides / 2, sides], dim=-1)], dim=1)
 
 
-def climb(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> Climb:
+def climb(iou_and_gradient: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> Climb:
     """Return where boxes ``(S, K, 4)`` come by gradient ascent."""
     iou = boxes.new_zeros(boxes.shape[:2])
     asked: list[Tensor] = []

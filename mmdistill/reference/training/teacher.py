@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mmdistill import Pair
-from mmdistill.reference.models.folding import folded
-from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, as_batch
+from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, flatten_frames
 from mmdistill.reference.training.data_loader import Batch
 
 
@@ -63,21 +63,21 @@ class Teacher:
 
     def __init__(self, network: TrackerNetwork, parts: Collection[str]) -> None:
         self.network = network.eval().requires_grad_(False)
-        self._folded = folded(network)
+        self._folded = fold_batch_norms(network)
         self._parts = frozenset(parts)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> DistillationFeatures:
         """Return what the parts compare, of a batch's test frames."""
         network, deepest = self._folded, len(FUSED_LEVELS) - 1
-        levels = network.levels(as_batch(batch.test))
+        levels = network.levels(flatten_frames(batch.test))
         fused = None
         if FUSED_FOR & self._parts:
             fused = [network.fuse(levels, number).fused for number in range(len(FUSED_LEVELS))]
         response = None
         if RESPONSE_FOR & self._parts:
             seen = network.fuse(levels, deepest).fused if fused is None else fused[deepest]
-            known = network.fuse(network.levels(as_batch(batch.train)), deepest).fused
+            known = network.fuse(network.levels(flatten_frames(batch.train)), deepest).fused
             scores = network.score(known, batch.train_boxes, seen)
             response = None if scores is None else scores[-1]
         return DistillationFeatures(Pair(*levels) if LEVELS_FOR & self._parts else None, fused, response)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmdistill.reference.importing.state import ALWAYS_ALLOWED, MOST_COMPRESSED, read_npz
+from mmdistill.reference.importing.weights_file import MAX_COMPRESSION, MIN_ARRAY_LIMIT, read_npz
 from mmdistill.toolkit.data_issues import DataError
 
 
@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     size = 64 << 20
     path = zipped(tmp_path / "bomb.npz", header((size // 4,)) + bytes(size), zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < size // 500
-    assert peak_of_refusing(path, f"are said to be {size + 128:,}") < 1 << 20
+    assert peak_of_refusing(path, f"got {size + 128:,}") < 1 << 20
 
 
 def test_a_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def compressed(path: Path, noise: int, zeros: int) -> Path:
 
 def test_how_far_arrays_may_be_compressed(tmp_path: Path) -> None:
     path, noise = tmp_path / "file.npz", 1 << 17
-    assert len(read_npz(compressed(path, 1, ALWAYS_ALLOWED))["zeros"]) == ALWAYS_ALLOWED
-    peak_of_refusing(compressed(path, 1, 2 * ALWAYS_ALLOWED), "are said to be")
-    assert len(read_npz(compressed(path, noise, MOST_COMPRESSED * noise))["zeros"]) == MOST_COMPRESSED * noise
-    more = 2 * ALWAYS_ALLOWED + MOST_COMPRESSED * noise
-    peak_of_refusing(compressed(path, noise, more), "are said to be")
+    assert len(read_npz(compressed(path, 1, MIN_ARRAY_LIMIT))["zeros"]) == MIN_ARRAY_LIMIT
+    peak_of_refusing(compressed(path, 1, 2 * MIN_ARRAY_LIMIT), "expected at most")
+    assert len(read_npz(compressed(path, noise, MAX_COMPRESSION * noise))["zeros"]) == MAX_COMPRESSION * noise
+    more = 2 * MIN_ARRAY_LIMIT + MAX_COMPRESSION * noise
+    peak_of_refusing(compressed(path, noise, more), "expected at most")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_how_far_arrays_may_be_compressed(tmp_path: Path) -> None:
         (npy(["text"]), "can't convert"),
         (header((1,), "|O") + b"pickled", "expected numbers, got Python objects"),
         (header((2,), "|V0"), "can't convert"),
-        (npy([1.0]).replace(b"NUMPY\x01", b"NUMPY\x07"), "format version|array of format"),
+        (npy([1.0]).replace(b"NUMPY\x01", b"NUMPY\x07"), "format version"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
@@ -122,7 +122,7 @@ def test_what_is_no_array_of_numbers_is_refused(tmp_path: Path, content: bytes, 
 
 
 def test_other_compressions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'weight.npy' is compressed as NumPy never does"):
+    with pytest.raises(DataError, match=r"'weight.npy': expected no compression or deflate"):
         read_npz(zipped(tmp_path / "file.npz", npy([1.0]), zipfile.ZIP_LZMA))
 
 

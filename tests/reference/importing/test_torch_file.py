@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, Foreign
+from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, OpaqueObject
 from mmdistill.reference.importing.torch_file import StoredTensor, TorchFile, read_torch_file
 from mmdistill.toolkit.data_issues import DataError
 
@@ -68,11 +68,11 @@ def test_foreign_classes_are_named_and_what_is_around_them_kept(tmp_path: Path, 
     file = read_torch_file(tmp_path / "file.pth")
     torch.testing.assert_close(file.tensors(file.content["net"]), dict(net))
     assert file.content["epoch"] == 50
-    assert file.content["settings"] == Foreign(f"{checkpoints.FOREIGN}.Thing")
+    assert file.content["settings"] == OpaqueObject(f"{checkpoints.FOREIGN}.Thing")
     assert file.content["optimizer"]["param_groups"][0]["lr"] == 1e-3
     assert isinstance(file.content["optimizer"]["state"][0]["exp_avg"], StoredTensor)
-    assert {f"{checkpoints.FOREIGN}.{name}" for name in ("Thing", "Meter", "Kind")} < set(file.foreign)
-    assert not any("Storage" in name for name in file.foreign)
+    assert {f"{checkpoints.FOREIGN}.{name}" for name in ("Thing", "Meter", "Kind")} < set(file.ignored_classes)
+    assert not any("Storage" in name for name in file.ignored_classes)
 
 
 def made_by(call: tuple[Callable[..., object], tuple[Any, ...]]) -> object:
@@ -95,28 +95,28 @@ def rebuilt(offset: Any, shape: Any, stride: Any, storage: Any = None) -> object
 @pytest.mark.parametrize(
     ("tensor", "says"),
     [
-        (rebuilt(0, (2, 4), (4, 1)), "it has 8 values and its storage 6"),
-        (rebuilt(1, (2, 3), (3, 1)), "it reaches past its storage"),
-        (rebuilt(0, (2, 3), (4, 1)), "it reaches past its storage"),
-        (rebuilt(0, (2,), (1 << 62,)), "it reaches past its storage"),
-        (rebuilt(0, (1 << 62,), (0,)), "values and its storage 6"),
-        (rebuilt(0, (1 << 40, 1 << 40), (0, 0)), "values and its storage 6"),
+        (rebuilt(0, (2, 4), (4, 1)), "it has 8 values, its storage 6"),
+        (rebuilt(1, (2, 3), (3, 1)), "it ends after its storage"),
+        (rebuilt(0, (2, 3), (4, 1)), "it ends after its storage"),
+        (rebuilt(0, (2,), (1 << 62,)), "it ends after its storage"),
+        (rebuilt(0, (1 << 62,), (0,)), "values, its storage 6"),
+        (rebuilt(0, (1 << 40, 1 << 40), (0, 0)), "values, its storage 6"),
         (rebuilt(0, (0, 3), (3, 1)), "it has 0 values"),
-        (rebuilt(-1, (2,), (1,)), "its shape is no shape"),
-        (rebuilt(0, (-2, -3), (3, 1)), "its shape is no shape"),
-        (rebuilt(0, (2,), (-1,)), "its shape is no shape"),
-        (rebuilt(0, (2.0,), (1,)), "its shape is no shape"),
-        (rebuilt(0, [2], (1,)), "its shape is no shape"),
-        (rebuilt("0", (2,), (1,)), "its shape is no shape"),
+        (rebuilt(-1, (2,), (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (-2, -3), (3, 1)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (2,), (-1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (2.0,), (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, [2], (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt("0", (2,), (1,)), "its shape, stride or offset is invalid"),
         (rebuilt(0, (2, 3), (1,)), "it has 2 axes and 1 strides"),
         (rebuilt(0, (1,) * 99, (1,) * 99), "it has 99 axes"),
-        (rebuilt(0, (2,), (1,), storage=7), "it has no storage"),
+        (rebuilt(0, (2,), (1,), storage=7), "its storage is missing"),
     ],
 )
 def test_tensors_that_cannot_be_are_refused(tmp_path: Path, stream: bool, tensor: object, says: str) -> None:
     checkpoints.save(tmp_path / "file.pth", {"good": torch.ones(2), "bad": tensor}, stream=stream)
     file = read_torch_file(tmp_path / "file.pth")
-    with pytest.raises(DataError, match=rf"file.pth: bad: not a tensor, .*{says}"):
+    with pytest.raises(DataError, match=rf"file.pth: bad: an invalid tensor, .*{says}"):
         tensors_of(file)
     assert file.tensors({"good": file.content["good"]})["good"].tolist() == [1, 1]
 
@@ -152,7 +152,7 @@ def test_a_few_values_do_not_become_many_tensors(tmp_path: Path, stream: bool) -
         content = {str(index): tied for index in range(count)} | {"one": tied[:1].clone()}
         checkpoints.save(tmp_path / f"{count}.pth", content, stream=stream)
     assert len(tensors_of(read_torch_file(tmp_path / "4.pth"))) == 5
-    with pytest.raises(DataError, match=r"5.pth: its tensors share values too often: they have 2,004 bytes of 404$"):
+    with pytest.raises(DataError, match=r"5.pth: expected at most 1,616 bytes of tensors, got 2,004$"):
         tensors_of(read_torch_file(tmp_path / "5.pth"))
 
 
@@ -168,14 +168,17 @@ MAGIC = 0x1950A86A20F9469CFC6C
     ("content", "says"),
     [
         (b"", "a broken pickle|exhausted"),
-        (b"a text, not a checkpoint", "truncated perhaps"),
-        (stream_of({"weight": 1}), "it does not begin as one"),
+        (b"a text, not a checkpoint", "not a complete PyTorch checkpoint"),
+        (stream_of({"weight": 1}), "its first pickle is not the magic number"),
         (stream_of(MAGIC, 1001), "exhausted"),
         (stream_of(MAGIC, 1001, {"little_endian": False}, {}, []), "not little-endian"),
         (stream_of(MAGIC, 1001, MACHINE, {}, ["7"]), "'7'"),
         (stream_of(MAGIC, 1001, MACHINE, {}, 7), "not iterable"),
-        (stream_of(MAGIC, 1001, MACHINE, {}, [7]), "a storage's key that is no text"),
-        (stream_of(MAGIC, 1001, MACHINE, {}) + b"](" + b")" + b"2\x86" * 60 + b"e.", "a storage's key that is no text"),
+        (stream_of(MAGIC, 1001, MACHINE, {}, [7]), "expected a text as a storage's key, got int"),
+        (
+            stream_of(MAGIC, 1001, MACHINE, {}) + b"](" + b")" + b"2\x86" * 60 + b"e.",
+            "expected a text as a storage's key, got tuple",
+        ),
         (b"PK\x03\x04 and little more", "not a zip file"),
     ],
 )
@@ -184,7 +187,7 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, content: bytes, says:
     path.write_bytes(content)
     with pytest.raises(DataError, match=says) as raised:
         read_torch_file(path)
-    assert str(raised.value).startswith(f"{path}: not a whole PyTorch checkpoint")
+    assert str(raised.value).startswith(f"{path}: not a complete PyTorch checkpoint")
     assert "\n" not in str(raised.value)
 
 
@@ -200,7 +203,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, stream: bool) -> None:
     whole = path.read_bytes()
     for length in (*range(0, len(whole), 13), len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"file.pth: not a whole PyTorch checkpoint"):
+        with pytest.raises(DataError, match=r"file.pth: not a complete PyTorch checkpoint"):
             read_torch_file(path)
 
 
@@ -278,7 +281,7 @@ def test_a_storage_of_two_kinds_is_refused(tmp_path: Path) -> None:
     )
     path = tmp_path / "file.pth"
     path.write_bytes(stream_of(MAGIC, 1001, MACHINE) + content + stream_of([]))
-    with pytest.raises(DataError, match="storage '0' is said to be two things"):
+    with pytest.raises(DataError, match="storage '0' has two descriptions"):
         read_torch_file(path)
 
 

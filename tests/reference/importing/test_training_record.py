@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdistill.cli.main import main
 from mmdistill.reference.importing import training_record
 from mmdistill.reference.importing.published import published_network
-from mmdistill.reference.importing.state import State, read_state
+from mmdistill.reference.importing.weights_file import WeightsFile, read_weights_file
 from mmdistill.reference.models.config import NetworkSettings, single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -33,7 +33,7 @@ def net() -> dict[str, Tensor]:
 
 
 def settings_of(path: Path) -> NetworkSettings:
-    return published_network(read_state(path))[0].settings
+    return published_network(read_weights_file(path))[0].settings
 
 
 @CONTAINERS
@@ -193,14 +193,14 @@ def test_names_of_dimp_and_atom_are_fine(names: dict[str, str]) -> None:
 )
 def test_weights_alone_are_known_by_their_layers(net: dict[str, Tensor], layer: str, says: str) -> None:
     with pytest.raises(DataError, match=f"^other.pth: not supported: {says}"):
-        published_network(State("other.pth", net | {layer: torch.zeros(1)}))
+        published_network(WeightsFile("other.pth", net | {layer: torch.zeros(1)}))
 
 
 def test_a_filter_optimizer_without_learned_maps_is_refused(net: dict[str, Tensor]) -> None:
     maps = ("label_map_predictor", "target_mask_predictor", "spatial_weight_predictor")
     plain = {name: value for name, value in net.items() if not any(each in name for each in maps)}
     with pytest.raises(DataError, match=r"not supported: PrDiMP or another variant of DiMP"):
-        published_network(State("prdimp.pth", plain))
+        published_network(WeightsFile("prdimp.pth", plain))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_settings_without_end_are_refused(net: dict[str, Tensor], tmp_path: Path
     assert settings_of(path).crop_size == 320
     checkpoints.save_tracker(path, net, settings={str(index): index for index in range(training_record.MAX_ENTRIES)})
     with pytest.raises(DataError, match=f"{path}: its settings have more than 10,000 entries"):
-        read_state(path)
+        read_weights_file(path)
 
 
 @pytest.mark.parametrize(

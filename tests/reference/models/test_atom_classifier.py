@@ -36,7 +36,7 @@ def loss(settings: OnlineSettings, state: OnlineFilters, x: Tensor, boxes: Tenso
         scores = F.elu(F.conv2d(x[:, s], filters[None], padding=2)[:, 0] / settings.alpha) * settings.alpha
         difference = scores - labels_of(boxes[:, s], settings.label_sigma)
         data = (weights[:, s, None, None] * difference.square()).sum()
-        total.append(data + settings.filter_regularisation * filters.square().sum())
+        total.append(data + settings.filter_regularization * filters.square().sum())
     return torch.stack(total)
 
 
@@ -91,7 +91,7 @@ def test_every_iteration_on_the_first_frame_lowers_the_loss() -> None:
     for iterations in range(7):
         state = classifier.learn(features, boxes, iterations)
         data = loss(SMALL, state, classifier.project(state, features), boxes, weights)
-        losses.append(data + SMALL.projection_regularisation * state.projection.square().sum(dim=(1, 2)))
+        losses.append(data + SMALL.projection_regularization * state.projection.square().sum(dim=(1, 2)))
     assert all((after < before).all() for before, after in itertools.pairwise(losses))
     assert (losses[-1] < 0.7 * losses[0]).all()
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill.reference.models.atom_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples, activate
+from mmdistill.reference.models.atom_classifier import OnlineLoss, OnlineSamples, PlainFilter, ProjectedFilter, activate
 
 FRAMES, SEQUENCES, CHANNELS, PROJECTED, SIZE, ALPHA = 3, 2, 5, 3, 6, 0.3
 KINDS = ["alone", "projected"]
@@ -15,7 +15,7 @@ def random(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def residuals(kind: str, samples: Samples, sequence: int, parameters: Tensor) -> Tensor:
+def residuals(kind: str, samples: OnlineSamples, sequence: int, parameters: Tensor) -> Tensor:
     """All of one sequence's residuals, with torch's own convolutions, projecting before filtering."""
     x = samples.features[:, sequence]
     if kind == "projected":
@@ -31,18 +31,18 @@ def residuals(kind: str, samples: Samples, sequence: int, parameters: Tensor) ->
     return torch.cat([data.flatten(), weights.sqrt() * parameters_all])
 
 
-def problem(kind: str) -> tuple[OnlineLoss, Samples, Tensor]:
-    samples = Samples(
+def problem(kind: str) -> tuple[OnlineLoss, OnlineSamples, Tensor]:
+    samples = OnlineSamples(
         random(FRAMES, SEQUENCES, CHANNELS, SIZE, SIZE),
         random(FRAMES, SEQUENCES, SIZE + 1, SIZE + 1),
         torch.rand(FRAMES, SEQUENCES, dtype=torch.float64),
     )
     model = (
-        FilterAlone(CHANNELS, (4, 4), 0.7, like=samples.features)
+        PlainFilter(CHANNELS, (4, 4), 0.7, like=samples.features)
         if kind == "alone"
         else ProjectedFilter(PROJECTED, CHANNELS, (4, 4), (0.2, 0.7), like=samples.features)
     )
-    return OnlineLoss(model, samples, ALPHA), samples, 0.3 * random(SEQUENCES, len(model.regularisation))
+    return OnlineLoss(model, samples, ALPHA), samples, 0.3 * random(SEQUENCES, len(model.regularization))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +66,7 @@ def test_gradient_and_product_agree_with_automatic_differentiation(kind: str) ->
 def test_the_loss_along_a_step_is_the_true_one(kind: str, length: float) -> None:
     loss, samples, parameters = problem(kind)
     step = random(*parameters.shape)
-    got = loss.linearize(parameters).along(step)(length)
+    got = loss.linearize(parameters).line_loss(step)(length)
     moved = parameters + length * step
     expected = [residuals(kind, samples, s, moved[s]).square().sum() for s in range(SEQUENCES)]
     torch.testing.assert_close(got, torch.stack(expected))
@@ -76,7 +76,7 @@ def test_parameters_split_as_they_were_joined() -> None:
     model = ProjectedFilter(PROJECTED, CHANNELS, (4, 2), (0.2, 0.7), like=torch.zeros(1))
     projection, filters = torch.randn(SEQUENCES, PROJECTED, CHANNELS), torch.randn(SEQUENCES, PROJECTED, 4, 2)
     parameters = model.join(projection, filters)
-    assert parameters.shape == (SEQUENCES, len(model.regularisation))
+    assert parameters.shape == (SEQUENCES, len(model.regularization))
     assert all(torch.equal(a, b) for a, b in zip(model.split(parameters), (projection, filters), strict=True))
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mmdistill import ABF, MPSDFusion, Pair
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.iou_net import IoUNet
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.teacher_fusion import TeacherFusion
@@ -54,7 +54,7 @@ NETWORKS = {
 def test_outputs_are_those_of_eval_mode(name: str) -> None:
     build, ask = NETWORKS[name]
     network = with_statistics(build())
-    fast = folded(network)
+    fast = fold_batch_norms(network)
     assert norms(fast) == 0
     assert not fast.training
     assert not any(parameter.requires_grad for parameter in fast.parameters())
@@ -71,7 +71,7 @@ def test_the_original_is_untouched() -> None:
     network = with_statistics(ResNetTrunk(18, 8))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     count = norms(network)
-    fast = folded(network)
+    fast = fold_batch_norms(network)
     assert network.training
     assert norms(network) == count == 15
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -82,9 +82,9 @@ def test_the_original_is_untouched() -> None:
 
 def test_folding_twice_is_folding_once() -> None:
     torch.manual_seed(1)
-    network = folded(with_statistics(IoUNet((6, 8), hidden=8)))
+    network = fold_batch_norms(with_statistics(IoUNet((6, 8), hidden=8)))
     torch.manual_seed(1)
-    again = folded(network)
+    again = fold_batch_norms(network)
     for name, value in again.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
 
@@ -101,5 +101,5 @@ def test_folding_twice_is_folding_once() -> None:
     ],
 )
 def test_a_batch_norm_that_cannot_be_folded_is_named(network: nn.Module, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^folded: no convolution or linear layer .* batch norms into: {name}$"):
-        folded(network)
+    with pytest.raises(ValueError, match=rf"^fold_batch_norms: no convolution .* batch norms {name}$"):
+        fold_batch_norms(network)

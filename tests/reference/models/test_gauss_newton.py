@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.models.atom_loss import Linearized, conjugate_gradient, minimize
+from mmdistill.reference.models.gauss_newton import Linearized, conjugate_gradient, minimize
 
 
 def definite(rows: int, size: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdistill.reference.models.prroi_pool import axis_shares, precise_roi_pool
+from mmdistill.reference.models.prroi_pool import bin_weights, precise_roi_pool
 
 
 def bilinear(features: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -70,5 +70,5 @@ def test_half_precision_maps_keep_their_type() -> None:
 
 
 def test_shares_of_a_bin_inside_sum_to_one() -> None:
-    shares = axis_shares(torch.tensor([1.2]), torch.tensor([4.4]), 5, 9)
+    shares = bin_weights(torch.tensor([1.2]), torch.tensor([4.4]), 5, 9)
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(1, 5))

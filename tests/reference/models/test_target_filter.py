@@ -7,7 +7,7 @@ import torch
 from helpers import GOLDEN
 
 from mmdistill.correlation import correlate
-from mmdistill.reference.importing.published import renamed
+from mmdistill.reference.importing.published import rename_tensors
 from mmdistill.reference.models.dimp_classifier import (
     DistanceFunction,
     FilterInitializer,
@@ -29,7 +29,7 @@ def optimizer(golden: dict[str, torch.Tensor]) -> FilterOptimizer:
     published = {
         f"classifier.filter_optimizer.{name.removeprefix('optimizer/')}": value for name, value in golden.items()
     }
-    module.load_state_dict(renamed(published, module.state_dict(), "classifier.optimiser."))
+    module.load_state_dict(rename_tensors(published, module.state_dict(), "classifier.optimiser."))
     return module
 
 
@@ -58,7 +58,7 @@ def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
 def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
     initializer = FilterInitializer(16)
     published = {f"classifier.filter_{name.replace('/', '.')}": value for name, value in golden.items()}
-    initializer.load_state_dict(renamed(published, initializer.state_dict(), "classifier.initialiser."))
+    initializer.load_state_dict(rename_tensors(published, initializer.state_dict(), "classifier.initialiser."))
     close(initializer(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
 
 

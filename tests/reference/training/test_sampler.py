@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmdistill import Pair
-from mmdistill.reference.crops import DEVIATION, MEAN, to_tensor
+from mmdistill.reference.crops import IMAGENET_MEAN, IMAGENET_STD, to_tensor
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import batches, collate
 from mmdistill.reference.training.sampler import Jitter, Sampler, SampleSettings, _contrasted
@@ -169,7 +169,7 @@ def test_images_travel_as_bytes_and_are_normalized_where_they_arrive_to_the_same
 
 def test_images_are_normalized_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
-    expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)
+    expected = (image / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     np.testing.assert_allclose(to_tensor([image])[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
 
 

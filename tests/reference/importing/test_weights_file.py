@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmdistill.reference.importing.state import read_state
+from mmdistill.reference.importing.weights_file import read_weights_file
 from mmdistill.toolkit.data_issues import DataError
 
 
@@ -25,9 +25,9 @@ def test_the_content_decides_what_a_file_is(tmp_path: Path, kind: str, prefix: s
         save_file(tensors, path, {"format": "pt"})
     else:
         checkpoints.save(path, tensors, stream=kind == "stream")
-    state = read_state(path)
+    state = read_weights_file(path)
     torch.testing.assert_close(state.tensors, {name.removeprefix(prefix): value for name, value in tensors.items()})
-    assert (state.path, state.foreign) == (str(path), ())
+    assert (state.path, state.ignored_classes) == (str(path), ())
     assert state.format == ("pt" if kind == "safetensors" else "")
 
 
@@ -35,7 +35,7 @@ def test_the_content_decides_what_a_file_is(tmp_path: Path, kind: str, prefix: s
 def test_the_network_inside_a_checkpoint_is_found(tmp_path: Path, wrapper: str) -> None:
     tensors = {"weight": torch.randn(3)}
     checkpoints.save(tmp_path / "file.pth", {"epoch": 3, wrapper: tensors, "mean": torch.zeros(3)})
-    torch.testing.assert_close(read_state(tmp_path / "file.pth").tensors, tensors)
+    torch.testing.assert_close(read_weights_file(tmp_path / "file.pth").tensors, tensors)
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def test_what_has_no_tensors_by_name_is_described(tmp_path: Path, content: objec
             continue  # torch warns that it can't find the source
         checkpoints.save(path, content, stream=stream)
         with pytest.raises(DataError, match=rf"{stream}.pth: .*{says}"):
-            read_state(path)
+            read_weights_file(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.pth: there is no such file"):
-        read_state(tmp_path / "none.pth")
+        read_weights_file(tmp_path / "none.pth")
     for content in (b"", b"short", b"a text that is long enough"):
         (tmp_path / "text.pth").write_bytes(content)
         with pytest.raises(DataError, match=r"text.pth: expected a PyTorch checkpoint, an .npz or a safetensors file"):
-            read_state(tmp_path / "text.pth")
+            read_weights_file(tmp_path / "text.pth")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 not much")
     with pytest.raises(DataError, match=r"cut.npz: not a readable .npz file"):
-        read_state(tmp_path / "cut.npz")
+        read_weights_file(tmp_path / "cut.npz")
     np.savez(tmp_path / "objects.npz", weight=np.array([{}], dtype=object))
     with pytest.raises(
         DataError, match=r"objects.npz: not a readable .npz file .*expected numbers, got Python objects"
     ):
-        read_state(tmp_path / "objects.npz")
+        read_weights_file(tmp_path / "objects.npz")
