@@ -143,7 +143,7 @@ def test_our_own_network_needs_no_conversion(dimp: Path, tmp_path: Path, capsys:
 
 
 def test_a_checkpoint_given_for_weights_says_what_to_do(dimp: Path) -> None:
-    with pytest.raises(DataError, match=rf"{dimp}: from PyTorch, it seems; import it with `mmdistill convert`"):
+    with pytest.raises(DataError, match=rf"{dimp}: probably a PyTorch file; import it with `mmdistill convert`"):
         load_network(dimp)
 
 

@@ -101,7 +101,7 @@ def test_values_that_weights_cannot_have_are_listed_by_their_published_names(net
     ):
         with pytest.raises(DataError) as raised:
             published_network(WeightsFile("odd.pth", net | {name: value}))
-        assert str(raised.value) == f"odd.pth: values that weights can't have: {says}"
+        assert str(raised.value) == f"odd.pth: invalid values: {says}"
 
 
 def test_a_tracker_without_a_classifier_is_atom(net: dict[str, Tensor]) -> None:

@@ -54,7 +54,7 @@ def test_assembled_bit_for_bit() -> None:
     assert owners("iou_net.predictor.weight", made, *sources) == [0]
     assert not made.training
     torch.testing.assert_close(base.state_dict(), before, rtol=0, atol=0)
-    with pytest.raises(DataError, match="built as it is"):
+    with pytest.raises(DataError, match="expected donors with the network's settings"):
         combine_networks(base, {("bbe", "test"): network(1, "atom")})
 
 
