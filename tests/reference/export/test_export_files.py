@@ -1,4 +1,4 @@
-"""The exported files, run by onnxruntime, against the network itself with its batch norms and autograd."""
+"""Exported files, run by onnxruntime, compared with the network, its batch norms and autograd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Sessions = Callable[[str], OnnxGraph]
 
 
 def untrained(settings: NetworkSettings) -> TrackerNetwork:
-    """A network whose batch norms do something."""
+    """A network with random statistics in its batch norms."""
     torch.manual_seed(0)
     network = TrackerNetwork(settings)
     for module in network.modules():
@@ -94,7 +94,7 @@ def assert_rounding(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_the_folder_holds_the_files_and_nothing_else(exported: Path) -> None:
+def test_the_folder_holds_exactly_the_files(exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {f"model{part}.onnx" for part in PARTS}
     for path in exported.iterdir():
         onnx.checker.check_model(path, full_check=True)
@@ -120,7 +120,7 @@ def test_scores(session: Sessions, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("frames", "batch"), [(1, 1), (3, 2), (15, 1)])
-def test_the_filter_is_learned_from_files_alone(
+def test_the_filter_is_learned_with_the_files_only(
     network: TrackerNetwork, session: Sessions, frames: int, batch: int
 ) -> None:
     classifier = network.classifier
@@ -154,7 +154,7 @@ def test_iou_and_its_gradient(network: TrackerNetwork, session: Sessions, batch:
     assert_rounding(gradient, expected)
 
 
-def test_a_file_says_what_to_feed_it(exported: Path) -> None:
+def test_metadata_describes_the_inputs(exported: Path) -> None:
     for part in PARTS:
         metadata = OnnxGraph(exported / f"model{part}.onnx").metadata
         assert metadata["format"] == FORMAT
@@ -168,7 +168,7 @@ def test_a_file_says_what_to_feed_it(exported: Path) -> None:
     torch.testing.assert_close(fed, to_tensor([image.numpy()]))
 
 
-def test_axes_are_open_where_they_should_be(exported: Path) -> None:
+def test_open_axes(exported: Path) -> None:
     def axes(part: str) -> dict[str, list[str | int]]:
         graph = onnx.load(exported / f"model{part}.onnx").graph
         dims = {given.name: given.type.tensor_type.shape.dim for given in (*graph.input, *graph.output)}
@@ -247,7 +247,7 @@ def test_the_check_refuses_nan(network: TrackerNetwork, exported: Path) -> None:
         runtime.check_errors(runtime.relative_errors(graph, exported / "model.onnx", broken), "model.onnx")
 
 
-def test_what_is_refused(
+def test_invalid_arguments_are_refused(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*arguments: object) -> str:

@@ -1,4 +1,4 @@
-"""Int8: which parts become it, that it is near, and the crops its ranges come from."""
+"""Int8: the quantized parts, the error, and the calibration crops."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_crops_are_spread_over_a_folder_and_stay_paired(gray: Path) -> None:
     assert {tuple(image.shape) for crop in crops for image in crop} == {(1, 3, 96, 96)}
 
 
-def test_one_folder_serves_either_modality(gray: Path) -> None:
+def test_one_folder_works_for_either_modality(gray: Path) -> None:
     for modality in ("rgb", "tir"):
         (crop,) = calibration_crops(gray / "tir", single_settings(modality, crop_size=96), 1)
         assert middle(getattr(crop, modality)) == 10
 
 
 def test_crops_are_cut_inside_the_image(tmp_path: Path) -> None:
-    """Nothing repeats a border: a gradient keeps its slope up to the crop's edges."""
+    """No padding: a gradient keeps its slope up to the crop's edges."""
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
     write_image(tmp_path / "ramp.png", ramp)
     for crop in calibration_crops(tmp_path, SETTINGS, 20):
@@ -145,7 +145,7 @@ def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, file
     assert any(dims == [8, 3, 7, 7] for dims in sizes.values())  # an odd number of products
 
 
-def test_sessions_use_the_remedy(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
+def test_sessions_use_the_saturation_option(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     options = OnnxGraph(quantized[1].path)._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
@@ -175,9 +175,7 @@ def test_sums_of_two_products_are_cut(values: list[int], weights: list[int], exa
     dilation=st.integers(1, 2),
 )
 @settings(max_examples=30)
-def test_cut_sums_are_those_of_a_loop(
-    seed: int, channels: int, kernel: tuple[int, int], stride: int, dilation: int
-) -> None:
+def test_cut_sums_equal_a_loop(seed: int, channels: int, kernel: tuple[int, int], stride: int, dilation: int) -> None:
     draw = np.random.default_rng(seed)
     image = draw.integers(0, 256, (2, channels, 6, 5))
     weight = draw.integers(-128, 128, (3, channels, *kernel))

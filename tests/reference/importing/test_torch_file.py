@@ -1,4 +1,4 @@
-"""Files of torch.save read as data: the same tensors as torch.load, and one clear line for anything else."""
+"""Files of torch.save read as data: the same tensors as torch.load, and one line of error for anything else."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ def tensors_of(file: TorchFile) -> dict[str, Tensor]:
 
 
 @CONTAINERS
-def test_tensors_are_what_torch_load_returns(tmp_path: Path, stream: bool) -> None:
+def test_tensors_equal_torch_load(tmp_path: Path, stream: bool) -> None:
     base = torch.randn(6, 5)
     others = (torch.float64, torch.int64, torch.uint8, torch.bool)
     content = OrderedDict(
@@ -60,7 +60,7 @@ def test_every_protocol_that_torch_can_write(tmp_path: Path, stream: bool, proto
 
 
 @CONTAINERS
-def test_foreign_classes_are_named_and_what_is_around_them_kept(tmp_path: Path, stream: bool) -> None:
+def test_unknown_classes_are_named_and_other_content_kept(tmp_path: Path, stream: bool) -> None:
     net = OrderedDict(weight=torch.randn(2, 3))
     checkpoints.save_tracker(tmp_path / "file.pth", net, stream=stream)
     with pytest.raises(Exception, match="Weights only load failed"):
@@ -76,7 +76,7 @@ def test_foreign_classes_are_named_and_what_is_around_them_kept(tmp_path: Path, 
 
 
 def made_by(call: tuple[Callable[..., object], tuple[Any, ...]]) -> object:
-    """Something that torch.save writes as a call."""
+    """An object that torch.save writes as a call."""
 
     class Made:
         def __reduce__(self) -> Any:
@@ -86,7 +86,7 @@ def made_by(call: tuple[Callable[..., object], tuple[Any, ...]]) -> object:
 
 
 def rebuilt(offset: Any, shape: Any, stride: Any, storage: Any = None) -> object:
-    """What the file says is a tensor, on a storage of six values."""
+    """A tensor's description, on a storage of six values."""
     storage = torch.arange(6.0)._typed_storage() if storage is None else storage
     return made_by((torch._utils._rebuild_tensor_v2, (storage, offset, shape, stride, False, OrderedDict())))
 
@@ -113,7 +113,7 @@ def rebuilt(offset: Any, shape: Any, stride: Any, storage: Any = None) -> object
         (rebuilt(0, (2,), (1,), storage=7), "its storage is missing"),
     ],
 )
-def test_tensors_that_cannot_be_are_refused(tmp_path: Path, stream: bool, tensor: object, says: str) -> None:
+def test_invalid_tensors_are_refused(tmp_path: Path, stream: bool, tensor: object, says: str) -> None:
     checkpoints.save(tmp_path / "file.pth", {"good": torch.ones(2), "bad": tensor}, stream=stream)
     file = read_torch_file(tmp_path / "file.pth")
     with pytest.raises(DataError, match=rf"file.pth: bad: an invalid tensor, .*{says}"):
@@ -127,7 +127,7 @@ def test_a_tensor_may_repeat_values(tmp_path: Path) -> None:
 
 
 @CONTAINERS
-def test_tensors_that_share_values_in_the_file_have_their_own(tmp_path: Path, stream: bool) -> None:
+def test_tensors_that_share_a_storage_become_independent(tmp_path: Path, stream: bool) -> None:
     tied, flat = torch.randn(3), torch.randn(6)
     content = {
         "weight": tied,
@@ -182,7 +182,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
         (b"PK\x03\x04 and little more", "not a zip file"),
     ],
 )
-def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_other_content_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "file.pth"
     path.write_bytes(content)
     with pytest.raises(DataError, match=says) as raised:
@@ -197,7 +197,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @CONTAINERS
-def test_every_truncation_is_noticed(tmp_path: Path, stream: bool) -> None:
+def test_every_truncation_is_detected(tmp_path: Path, stream: bool) -> None:
     path = tmp_path / "file.pth"
     checkpoints.save(path, {"weight": torch.randn(2, 3), "bias": torch.randn(3)}, stream=stream)
     whole = path.read_bytes()
@@ -208,7 +208,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, stream: bool) -> None:
 
 
 def rezipped(source: Path, change: Callable[[str, bytes], bytes | None], kind: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip container with its entries changed, or left out where the change is None."""
+    """A zip container with its entries changed, or removed if the change is None."""
     written = io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(written, "w", kind) as new:
         for name in old.namelist():
@@ -224,7 +224,7 @@ def zipped(tmp_path: Path) -> Path:
     return tmp_path / "file.pth"
 
 
-def test_a_zip_of_nonsense_sizes_is_refused(zipped: Path) -> None:
+def test_a_zip_with_false_sizes_is_refused(zipped: Path) -> None:
     whole = zipped.read_bytes()
     zipped.write_bytes(rezipped(zipped, lambda _, content: content, zipfile.ZIP_DEFLATED))
     with pytest.raises(DataError, match="its entries are compressed"):

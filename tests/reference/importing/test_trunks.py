@@ -19,7 +19,7 @@ from mmdistill.toolkit.data_issues import DataError
 
 
 def trained(depth: Any = 18, width: int = 4) -> dict[str, Tensor]:
-    """A trunk's state as after training."""
+    """A trunk's state dict with random values, valid as weights."""
     with torch.device("meta"):
         trunk = ResNetTrunk(depth, width)
     return dict(checkpoints.random_state({name: value.shape for name, value in trunk.state_dict().items()}))
@@ -78,7 +78,7 @@ def test_a_folded_trunk_computes_the_same(tmp_path: Path, depth: Any, suffix: st
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_real_folded_trunk_computes_what_its_convolutions_and_biases_say(real_data: Path) -> None:
+def test_a_real_folded_trunk_equals_its_convolutions_and_biases(real_data: Path) -> None:
     path = real_data / "weights" / "resnet18_imagenet_folded.npz"
     network = TrackerNetwork(single_settings("rgb")).eval()
     assert load_trunks(network, path).folded
@@ -106,7 +106,7 @@ def test_a_real_folded_trunk_computes_what_its_convolutions_and_biases_say(real_
 
 
 @pytest.mark.parametrize("fold", [False, True])
-def test_our_trunk_file_keeps_every_bit_and_whether_it_is_folded(tmp_path: Path, fold: bool) -> None:
+def test_a_trunk_file_is_bit_exact_and_keeps_folding(tmp_path: Path, fold: bool) -> None:
     state = trained()
     np.savez(
         tmp_path / "in.npz",
@@ -167,7 +167,7 @@ def test_tied_tensors_are_written_one_by_one(tmp_path: Path, stream: bool) -> No
         ("bn1.bias", lambda value: value.double().abs() + 1e300, "infinite or NaN bn1.bias"),  # it is in float32
     ],
 )
-def test_values_that_weights_cannot_have_are_named(tmp_path: Path, name: str, change: Any, says: str) -> None:
+def test_invalid_values_are_named(tmp_path: Path, name: str, change: Any, says: str) -> None:
     path = tmp_path / "odd.pth"
     state = trained()
     checkpoints.save(path, state | {name: change(state[name])})
@@ -192,7 +192,7 @@ def test_folded_biases_that_are_no_floats_are_named(tmp_path: Path) -> None:
         read_trunk(tmp_path / "odd.npz")
 
 
-def test_a_trunk_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
+def test_a_trunk_of_another_size_is_refused(tmp_path: Path) -> None:
     network = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=96))
     checkpoints.save(tmp_path / "deep.pth", trained(50))
     with pytest.raises(DataError, match=r"deep.pth: expected a ResNet-18 for this network, got a ResNet-50"):

@@ -57,7 +57,7 @@ def test_the_network_inside_a_checkpoint_is_found(tmp_path: Path, wrapper: str) 
         ({"weight": torch.zeros(1), "shape": (1,)}, "expected tensors only, got something else under shape"),
     ],
 )
-def test_what_has_no_tensors_by_name_is_described(tmp_path: Path, content: object, says: str) -> None:
+def test_content_without_named_tensors_is_described(tmp_path: Path, content: object, says: str) -> None:
     for stream in (False, True):
         path = tmp_path / f"{stream}.pth"
         if stream and isinstance(content, nn.Module):
@@ -103,7 +103,7 @@ def zipped(path: Path, content: bytes, kind: int = zipfile.ZIP_STORED) -> Path:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_are_what_was_saved(tmp_path: Path, save: Any) -> None:
+def test_arrays_round_trip(tmp_path: Path, save: Any) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         "weight": rng.normal(size=(4, 3)).astype(np.float32),
@@ -141,7 +141,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert peak_of_refusing(path, f"got {size + 128:,}") < 1 << 20
 
 
-def test_a_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_with_a_false_size_is_not_unpacked(tmp_path: Path) -> None:
     size, said = 64 << 20, 1024
     content = zipped(tmp_path / "bomb.npz", header((224,)) + bytes(size), zipfile.ZIP_DEFLATED).read_bytes()
     whole = (size + 128).to_bytes(4, "little")
@@ -151,19 +151,19 @@ def test_a_bomb_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shape", [(1 << 40,), (1 << 70,), (3,), (1,), (), (-2,), (2, 0)])
-def test_a_shape_that_is_not_the_contents_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_a_shape_that_differs_from_the_content_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = zipped(tmp_path / "file.npz", header(shape) + bytes(8))
     assert peak_of_refusing(path, "expected 8 bytes of values") < 1 << 20
 
 
 def compressed(path: Path, noise: int, zeros: int) -> Path:
-    """A file of about as many bytes as it has noise."""
+    """A file of about ``noise`` bytes."""
     rng = np.random.default_rng(0)
     np.savez_compressed(path, noise=rng.integers(0, 256, noise, np.uint8), zeros=np.zeros(zeros, np.uint8))
     return path
 
 
-def test_how_far_arrays_may_be_compressed(tmp_path: Path) -> None:
+def test_limit_of_compression(tmp_path: Path) -> None:
     path, noise = tmp_path / "file.npz", 1 << 17
     assert len(read_npz(compressed(path, 1, MIN_ARRAY_LIMIT))["zeros"]) == MIN_ARRAY_LIMIT
     peak_of_refusing(compressed(path, 1, 2 * MIN_ARRAY_LIMIT), "expected at most")
@@ -182,7 +182,7 @@ def test_how_far_arrays_may_be_compressed(tmp_path: Path) -> None:
         (npy([1.0]).replace(b"NUMPY\x01", b"NUMPY\x07"), "format version"),
     ],
 )
-def test_what_is_no_array_of_numbers_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_other_content_than_numbers_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(DataError, match=rf"file.npz: not a readable .npz file \(.*{says}"):
         read_npz(zipped(tmp_path / "file.npz", content))
 

@@ -28,7 +28,7 @@ SMALL = OnlineSettings(channels=6)
 
 
 def samples(frames: int = 5, sequences: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Features of noise and boxes anywhere."""
+    """Random features and boxes."""
     features = torch.randn(frames, sequences, 12, SIDE, SIDE, dtype=dtype).relu()
     boxes = torch.rand(frames, sequences, 4, dtype=dtype) * 40 + torch.tensor([20, 20, 30, 30])
     return features, boxes
@@ -56,7 +56,7 @@ def equal_weights(features: Tensor) -> Tensor:
     return features.new_full(features.shape[:2], 1 / len(features))
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_defaults_equal_the_paper() -> None:
     settings = OnlineSettings()
     assert (settings.channels, settings.filter_size, settings.alpha) == (64, 4, 0.05)
     assert (settings.initial_cg_iterations, settings.cg_iterations) == (10, 5)
@@ -64,7 +64,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (PUBLISHED_ATOM.learning.iterations, PUBLISHED_ATOM.learning.interval) == (1, 10)
 
 
-def test_without_the_bend_the_filter_is_the_least_squares_solution() -> None:
+def test_without_activation_the_filter_is_the_least_squares_solution() -> None:
     settings = replace(SMALL, alpha=1e9, cg_iterations=200)
     classifier = OnlineClassifier(settings)
     x, boxes = samples(frames=4, sequences=2)
@@ -82,7 +82,7 @@ def test_without_the_bend_the_filter_is_the_least_squares_solution() -> None:
         np.testing.assert_allclose(learned.filters[s].flatten(), expected, atol=1e-8)
 
 
-def test_every_iteration_of_improving_lowers_the_loss() -> None:
+def test_every_update_iteration_lowers_the_loss() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples()
     x, weights = features[:, :, :6], torch.rand(5, 3, dtype=torch.float64)
@@ -108,7 +108,7 @@ def test_every_iteration_on_the_first_frame_lowers_the_loss() -> None:
     assert (losses[-1] < 0.7 * losses[0]).all()
 
 
-def test_the_projection_starts_where_most_of_the_features_are() -> None:
+def test_the_projection_starts_at_the_principal_directions() -> None:
     features, boxes = samples(sequences=2)
     classifier = OnlineClassifier(SMALL)
     state = classifier.learn(features, boxes, 0)
@@ -123,7 +123,7 @@ def test_the_projection_starts_where_most_of_the_features_are() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sequences_do_not_see_each_other(dtype: torch.dtype) -> None:
+def test_sequences_are_independent(dtype: torch.dtype) -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples(dtype=dtype)
     weights = torch.rand(5, 3, dtype=dtype)
@@ -141,7 +141,7 @@ def test_sequences_do_not_see_each_other(dtype: torch.dtype) -> None:
         torch.testing.assert_close(together[:, s : s + 1], follow(slice(s, s + 1)), rtol=0, atol=tolerance)
 
 
-def test_features_of_zero_give_filters_of_zero_and_leave_the_other_sequences_alone() -> None:
+def test_zero_features_give_zero_filters_and_do_not_affect_other_sequences() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples(sequences=2)
     features[:, 0] = 0
@@ -170,7 +170,7 @@ def test_a_box_without_area_gives_finite_filters() -> None:
     assert OnlineClassifier(SMALL).learn(features, boxes, 6).filters.isfinite().all()
 
 
-def test_steps_solved_to_the_end_do_not_lose_the_target() -> None:
+def test_fully_solved_steps_keep_the_target() -> None:
     # While the filter is zero only its regularisation is known of the projection: its whole step would be to zero.
     features, boxes = samples()
     classifier = OnlineClassifier(replace(SMALL, initial_cg_iterations=300))
@@ -183,7 +183,7 @@ def test_steps_solved_to_the_end_do_not_lose_the_target() -> None:
     assert (thorough < 1.05 * hasty).all()
 
 
-def test_a_weight_of_zero_leaves_a_sample_out() -> None:
+def test_a_weight_of_zero_excludes_a_sample() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples()
     state = classifier.learn(features, boxes, 6)
@@ -232,7 +232,7 @@ def textured(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_pattern_is_found_where_it_moved(seed: int) -> None:
+def test_a_moved_pattern_is_found(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     background = torch.randn(32, 18, 18, generator=generator)
     pattern = torch.randn(32, 3, 3, generator=generator)
@@ -312,7 +312,7 @@ def test_gradient_and_product_agree_with_automatic_differentiation(kind: str) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [0.0, 0.25, 1.0, -2.0])
-def test_the_loss_along_a_step_is_the_true_one(kind: str, length: float) -> None:
+def test_the_loss_along_a_step_is_exact(kind: str, length: float) -> None:
     loss, samples, parameters = problem(kind)
     step = random(*parameters.shape)
     got = loss.linearize(parameters).line_loss(step)(length)
@@ -321,7 +321,7 @@ def test_the_loss_along_a_step_is_the_true_one(kind: str, length: float) -> None
     torch.testing.assert_close(got, torch.stack(expected))
 
 
-def test_parameters_split_as_they_were_joined() -> None:
+def test_split_inverts_join() -> None:
     model = ProjectedFilter(PROJECTED, CHANNELS, (4, 2), (0.2, 0.7), like=torch.zeros(1))
     projection, filters = torch.randn(SEQUENCES, PROJECTED, CHANNELS), torch.randn(SEQUENCES, PROJECTED, 4, 2)
     parameters = model.join(projection, filters)

@@ -20,7 +20,7 @@ def blocks() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("size", [(4, 4), (2, 6), (12, 10), (11, 1)])
-def test_a_window_holds_what_the_whole_map_does(size: tuple[int, int]) -> None:
+def test_a_window_equals_the_whole_map(size: tuple[int, int]) -> None:
     convolutions, level = blocks(), torch.randn(3, 3, MAP[1], MAP[0], dtype=torch.float64)
     columns, rows = size
     right, bottom = MAP[0] - columns, MAP[1] - rows
@@ -64,7 +64,7 @@ def test_windows_hold_all_cells_with_a_weight(values: list[tuple[float, ...]], b
         assert (window + length <= MAP[axis]).all()
 
 
-def test_boxes_that_leave_are_noticed() -> None:
+def test_boxes_outside_their_windows_are_detected() -> None:
     boxes = torch.tensor([[[24.0, 24, 16, 16]], [[40.0, 32, 16, 16]]])
     windows = bin_windows(boxes, 4.0, 3, 8.0, (30, 30))
     assert windows is not None

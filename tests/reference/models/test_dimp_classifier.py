@@ -90,7 +90,7 @@ def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Te
     return torch.randn(sequences, 3, 4, 4, dtype=torch.float64), features, boxes
 
 
-def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_length() -> None:
+def test_every_step_is_along_the_gradient_with_the_gauss_newton_length() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
     first, second = optimizer(filters, features, boxes, 1).detach()
@@ -104,7 +104,7 @@ def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_lengt
     assert all((after < before).all() for before, after in itertools.pairwise(losses))
 
 
-def test_sequences_do_not_see_each_other() -> None:
+def test_sequences_are_independent() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
     together = optimizer(filters, features, boxes, 3)
@@ -113,7 +113,7 @@ def test_sequences_do_not_see_each_other() -> None:
         torch.testing.assert_close(together[:, s : s + 1], alone)
 
 
-def test_any_layout_of_the_memory_gives_the_same() -> None:
+def test_results_do_not_depend_on_the_memory_layout() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
     expected = optimizer(filters, features, boxes, 3)
@@ -125,7 +125,7 @@ def test_any_layout_of_the_memory_gives_the_same() -> None:
         torch.testing.assert_close(optimizer(filters, layout, boxes, 3), expected)
 
 
-def test_scores_that_follow_the_steps_do_not_drift() -> None:
+def test_updated_scores_do_not_drift() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4)
     filters, features, boxes = (values.float() for values in problem())
     together = optimizer(filters, features, boxes, 30)
@@ -135,7 +135,7 @@ def test_scores_that_follow_the_steps_do_not_drift() -> None:
     torch.testing.assert_close(together, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
-def test_a_weight_of_zero_leaves_a_frame_out() -> None:
+def test_a_weight_of_zero_excludes_a_frame() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
     weights = torch.tensor([[0.25], [0.0], [0.75]], dtype=torch.float64).expand(3, 2)
@@ -155,7 +155,7 @@ def test_every_parameter_is_trained_through_the_unrolled_steps() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert sum(parameter.numel() for parameter in FilterOptimizer().parameters()) == 302
     assert sum(parameter.numel() for parameter in FilterInitializer(256).parameters()) == 590_080
 

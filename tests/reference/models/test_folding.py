@@ -11,7 +11,7 @@ from mmdistill.reference.models.teacher_fusion import TeacherFusion
 
 
 def with_statistics(network: nn.Module) -> nn.Module:
-    """The network with batch norms that do something."""
+    """The network with random statistics in its batch norms."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.5)
@@ -51,7 +51,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_are_those_of_eval_mode(name: str) -> None:
+def test_outputs_equal_eval_mode(name: str) -> None:
     build, ask = NETWORKS[name]
     network = with_statistics(build())
     fast = fold_batch_norms(network)
@@ -80,7 +80,7 @@ def test_the_original_is_untouched() -> None:
     assert not {value.data_ptr() for value in fast.parameters()} & {value.data_ptr() for value in network.parameters()}
 
 
-def test_folding_twice_is_folding_once() -> None:
+def test_folding_is_idempotent() -> None:
     torch.manual_seed(1)
     network = fold_batch_norms(with_statistics(IoUNet((6, 8), hidden=8)))
     torch.manual_seed(1)

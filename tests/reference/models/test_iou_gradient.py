@@ -41,7 +41,7 @@ some_boxes = st.lists(st.tuples(edge, edge, side, side), min_size=6, max_size=6)
 
 @given(some_boxes)
 @settings(max_examples=60, deadline=None)
-def test_iou_and_gradient_are_those_of_autograd_anywhere(values: list[tuple[float, ...]]) -> None:
+def test_iou_and_gradient_equal_autograd(values: list[tuple[float, ...]]) -> None:
     iou_net = network()
     modulation, levels = inputs(2)
     boxes = torch.tensor(values, dtype=torch.float64).view(2, 3, 4)
@@ -82,7 +82,7 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
             torch.testing.assert_close(gradient[..., axis], difference, rtol=1e-5, atol=1e-8)
 
 
-def test_sequences_do_not_see_each_other() -> None:
+def test_sequences_are_independent() -> None:
     iou_net = network()
     modulation, levels = inputs(2)
     boxes = torch.tensor([[[20.0, 30, 30, 20]], [[206.0, 196, 20, 36]]], dtype=torch.float64)

@@ -64,7 +64,7 @@ def test_golden_box_gradients_by_hand(golden: Golden, network: IoUNet, fold: boo
     torch.testing.assert_close(gradient, golden["d_iou_d_proposals"][:, chosen], rtol=1e-4, atol=1e-6)
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert sum(parameter.numel() for parameter in IoUNet((128, 256)).parameters()) == 5_595_521
 
 

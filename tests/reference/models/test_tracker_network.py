@@ -46,7 +46,7 @@ def count(settings: NetworkSettings) -> int:
         return sum(parameter.numel() for parameter in TrackerNetwork(settings).parameters())
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert count(student_settings()) == 10_988_025
     assert count(NetworkSettings(fusion="mpsd-paths")) == 10_988_025
     assert count(NetworkSettings(fusion="mpsd-layer-norm")) == 10_988_025 + 6 * (128 + 256)
@@ -85,7 +85,7 @@ def test_shapes_of_a_training_pass(name: str) -> None:
         assert level.fused is fused
 
 
-def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
+def test_parameter_names_of_the_concat_fusion() -> None:
     state = TrackerNetwork(SMALL["plain"]).state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items() if name.startswith("fusions.")}
     assert shapes == {
@@ -97,7 +97,7 @@ def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
 
 
 @pytest.mark.parametrize("name", ["student", "teacher"])
-def test_sequences_do_not_see_each_other(name: str) -> None:
+def test_sequences_are_independent(name: str) -> None:
     network = TrackerNetwork(SMALL[name]).double().eval()
     train, boxes = batch(3, 2)
     test, targets = batch(2, 2)
@@ -149,7 +149,7 @@ def test_every_parameter_is_trained(name: str) -> None:
         ({"width": 3}, "width: expected a multiple of 2 from 2 to 256, got 3"),
     ],
 )
-def test_sizes_that_cannot_be_built_are_refused(change: dict[str, int], says: str) -> None:
+def test_impossible_sizes_are_refused(change: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         NetworkSettings(**change)  # type: ignore[arg-type]
 
@@ -171,12 +171,12 @@ def network(seed: int, classifier: Classifier = "dimp") -> TrackerNetwork:
 
 
 def owners(name: str, made: TrackerNetwork, *sources: TrackerNetwork) -> list[int]:
-    """The numbers of the networks, from 0, whose entry of this name is the same."""
+    """Indices of the networks whose entry of this name is equal."""
     value = made.state_dict()[name]
     return [number for number, source in enumerate(sources) if torch.equal(source.state_dict()[name], value)]
 
 
-def test_the_two_branches_together_are_all_of_a_tracker_but_its_trunk() -> None:
+def test_the_two_branches_cover_a_tracker_except_its_trunk() -> None:
     made = network(0)
     modules: tuple[Module, ...] = ("bbe", "tcl")
     roles: list[Role] = [(module, branch) for module in modules for branch in BRANCHES]
@@ -187,7 +187,7 @@ def test_the_two_branches_together_are_all_of_a_tracker_but_its_trunk() -> None:
     assert sorted(box) == sorted(id(p) for p in made.iou_net.parameters())
 
 
-def test_assembled_bit_for_bit() -> None:
+def test_combined_networks_are_bit_exact() -> None:
     sources = base, first, second = network(0), network(1), network(2)
     before = copy.deepcopy(base.state_dict())
     made = combine_networks(base, {("bbe", "reference"): first, ("tcl", "reference"): second})
@@ -203,7 +203,7 @@ def test_assembled_bit_for_bit() -> None:
         combine_networks(base, {("bbe", "test"): network(1, "atom")})
 
 
-def test_an_rgb_tracker_becomes_a_tir_tracker_of_the_same_bits() -> None:
+def test_an_rgb_tracker_becomes_a_tir_tracker_with_equal_weights() -> None:
     start = network(0)
     made = to_tir_network(start)
     assert (made.settings.modality, start.settings.modality) == ("tir", "rgb")

@@ -102,7 +102,7 @@ UNREAD = "its network settings are invalid .*"
         ({"filter_size": 1000}, UNREAD + "filter_size: expected .*, got 1000"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_built(
+def test_invalid_settings_are_refused_before_building(
     saved: tuple[TrackerNetwork, Path], change: dict[str, Any], says: str
 ) -> None:
     _, path = saved
@@ -114,7 +114,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_built(
     assert "\n" not in str(raised.value)
 
 
-def test_settings_that_are_nested_without_end_are_refused(saved: tuple[TrackerNetwork, Path]) -> None:
+def test_deeply_nested_settings_are_refused(saved: tuple[TrackerNetwork, Path]) -> None:
     _, path = saved
     tensors, metadata = read_tensors(path)
     write_tensors(path, tensors, metadata | {"network": "[" * 200_000})
@@ -131,9 +131,7 @@ def test_settings_that_are_nested_without_end_are_refused(saved: tuple[TrackerNe
         (torch.tensor([0, 0, float("nan"), 0]), "infinite or NaN trunks.one.bn1.bias"),
     ],
 )
-def test_values_that_weights_cannot_have_are_named(
-    saved: tuple[TrackerNetwork, Path], value: torch.Tensor, says: str
-) -> None:
+def test_invalid_values_are_named(saved: tuple[TrackerNetwork, Path], value: torch.Tensor, says: str) -> None:
     _, path = saved
     tensors, metadata = read_tensors(path)
     write_tensors(path, tensors | {"trunks.one.bn1.bias": value}, metadata)
@@ -160,7 +158,7 @@ def test_twenty_of_each_are_listed_by_name() -> None:
             assert str(raised.value).endswith(f"{what} {', '.join(told)}{more}")
 
 
-def test_no_regular_file_is_no_network(tmp_path: Path) -> None:
+def test_a_path_without_a_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for path, kind in (
@@ -185,7 +183,7 @@ def test_a_file_without_a_digest_is_refused(saved: tuple[TrackerNetwork, Path]) 
         load_network(path)
 
 
-def test_settings_with_names_and_values_without_end_are_cut(saved: tuple[TrackerNetwork, Path]) -> None:
+def test_long_names_and_values_are_shortened(saved: tuple[TrackerNetwork, Path]) -> None:
     _, path = saved
     tensors, metadata = read_tensors(path)
     settings = json.loads(metadata["network"])
@@ -267,7 +265,7 @@ KINDS: list[tuple[str, Callable[[Path], object], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "write", "says"), KINDS, ids=[name for name, *_ in KINDS])
-def test_what_it_is_and_what_to_do(
+def test_the_error_names_the_kind_and_the_remedy(
     name: str, write: Callable[[Path], object], says: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -291,7 +289,7 @@ def test_what_it_is_and_what_to_do(
     ],
     ids=["track", "evaluate", "export", "train --teacher"],
 )
-def test_every_command_says_it(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_names_the_kind(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(ONNX)
     write_image(
@@ -303,14 +301,14 @@ def test_every_command_says_it(command: list[str], tmp_path: Path, capsys: pytes
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", "model.onnx.clip"]
 
 
-def test_a_network_passes_whatever_its_name(tmp_path: Path) -> None:
+def test_a_network_may_have_any_file_name(tmp_path: Path) -> None:
     for name in ("network.safetensors", "mine.onnx", "mine.pth"):
         save_network(tmp_path / name, TrackerNetwork(student_settings(width=4, crop_size=96)))
         load_network(tmp_path / name)
 
 
 @given(st.binary(max_size=400))
-def test_no_bytes_are_more_than_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_random_bytes_are_refused_cleanly(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes"
     path.write_bytes(content)
     with pytest.raises(DataError, match=str(path)):
@@ -318,7 +316,7 @@ def test_no_bytes_are_more_than_refused(tmp_path_factory: pytest.TempPathFactory
 
 
 @given(st.integers(0, 100), st.binary(min_size=1, max_size=9))
-def test_no_damage_to_a_header_is_more_than_refused(
+def test_a_damaged_header_is_refused_cleanly(
     tmp_path_factory: pytest.TempPathFactory, place: int, content: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged"
