@@ -25,7 +25,7 @@ from parts.machine import machine
 from mmdistill import Pair
 from mmdistill._numerics import hinge_residual
 from mmdistill.reference.models.config import NetworkSettings
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_loader import Batch, BatchLoader, BatchShard
 from mmdistill.reference.training.stages import score_labels
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    networks = {START: [as_tir(load_network(arguments.start))]}
+    networks = {START: [to_tir_network(load_network(arguments.start))]}
     for named in arguments.networks:
         name, _, weights = named.partition("=")
         networks.setdefault(name, []).append(load_network(weights))

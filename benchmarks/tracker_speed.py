@@ -27,7 +27,7 @@ from parts.machine import machine
 from parts.no_rejection import no_rejection
 from torch import Tensor
 
-from mmdistill.reference.models import iou_surface
+from mmdistill.reference.models import iou_gradient
 from mmdistill.reference.models.config import single_settings, student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -112,7 +112,7 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
     watch.on(model, "features", "classification features")
     watch.on(model, "score", "score map")
     watch.on(batch_tracker, "refine", "refine")
-    watch.on(iou_surface, "window_features", "IoU features")
+    watch.on(iou_gradient, "window_features", "IoU features")
     watch.on(tracker.network.iou_net, "features", "IoU features")
     watch.on(tracker, "_learn", "learn")
 

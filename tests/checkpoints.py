@@ -1,4 +1,4 @@
-"""Builders of files that others wrote: public checkpoints with their training code's classes around the weights."""
+"""Builders of public checkpoints, with objects of their training code's classes beside the weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOREIGN = "training_code_of_others"
 
 
 def random_state(layout: Mapping[str, Sequence[int]]) -> OrderedDict[str, Tensor]:
-    """Random tensors of a layout, like weights: variances positive, counts whole."""
+    """Random tensors of a layout, valid as weights: positive variances, integer counts."""
     state = OrderedDict()
     for name, shape in layout.items():
         if name.endswith("num_batches_tracked"):
@@ -35,7 +35,7 @@ def random_state(layout: Mapping[str, Sequence[int]]) -> OrderedDict[str, Tensor
 
 
 def published_layout(network: TrackerNetwork) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a public checkpoint of a network of ours, at its width."""
+    """Names and shapes of a network's tensors in a public checkpoint."""
     return {published_name(name): published_shape(name, value.shape) for name, value in network.state_dict().items()}
 
 
@@ -48,15 +48,15 @@ def save_tracker(
     settings: Mapping[str, object] | None = None,
     constructor: Mapping[str, object] | None = None,
 ) -> None:
-    """Write a tracker's training checkpoint; its foreign classes are gone when this returns.
+    """Write a tracker's training checkpoint. Its classes can't be imported afterwards.
 
     Args:
         path: the file.
         net: the weights.
-        stream: the container before PyTorch 1.6.
-        top: entries of the checkpoint itself, or others instead of those it has.
-        settings: more attributes of its settings.
-        constructor: more attributes of its constructor.
+        stream: use the container from before PyTorch 1.6.
+        top: entries of the checkpoint; they replace the default ones.
+        settings: additional attributes of the settings.
+        constructor: additional attributes of the constructor.
     """
     with foreign_module() as module:
         optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, 3))])
@@ -84,13 +84,13 @@ def save_tracker(
 
 
 def save(path: pathlib.Path, content: Any, *, stream: bool = False) -> None:
-    """``torch.save`` in the zip container, or in the one before PyTorch 1.6."""
+    """Call ``torch.save`` with the zip container, or with the stream container from before PyTorch 1.6."""
     torch.save(content, path, _use_new_zipfile_serialization=not stream)
 
 
 @contextlib.contextmanager
 def foreign_module() -> Iterator[Any]:
-    """A module with classes of all kinds that can be imported inside the block only."""
+    """A module of classes of all kinds that can be imported only inside the block."""
     module: Any = types.ModuleType(FOREIGN)
 
     class Thing:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from mmdistill.cli.arguments import ArgumentError, check_pair_folders
 from mmdistill.cli.benchmark_options import warn_of_data_issues
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.tracking.tracker import score_network
 from mmdistill.reference.training.distributed import DistributedContext, join, leave
@@ -140,7 +140,7 @@ def adapt_tir(
         for kind, patched in samples.patched.items():
             print(f"{kind}: {patched}")
         if sequences:
-            networks = {"start": as_tir(network).to(chosen), setting: adapted.to(chosen)}
+            networks = {"start": to_tir_network(network).to(chosen), setting: adapted.to(chosen)}
             print(_compare(networks, sequences, out, progress=not quiet))
     print(printable(out / "network.safetensors"))
 

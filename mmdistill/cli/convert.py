@@ -13,7 +13,7 @@ from mmdistill.cli.arguments import ArgumentError
 from mmdistill.toolkit.data_issues import DataError, join_names, printable
 
 if TYPE_CHECKING:
-    from mmdistill.reference.importing.state import State
+    from mmdistill.reference.importing.weights_file import WeightsFile
     from mmdistill.reference.models.config import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -56,25 +56,25 @@ def convert(
         modality: Modality of a tracker, by default rgb. A tracker trained on RGB runs on TIR too.
     """
     from mmdistill.reference.importing.published import is_published
-    from mmdistill.reference.importing.state import read_state
+    from mmdistill.reference.importing.weights_file import read_weights_file
     from mmdistill.reference.models.weights import FORMAT
 
     if out.suffix != ".safetensors":
         raise ArgumentError(f"--out: expected a name that ends in .safetensors, got {out}")
     if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
         raise ArgumentError(f"--out: {out} is the checkpoint itself")
-    state = read_state(checkpoint)
+    state = read_weights_file(checkpoint)
     if state.format == FORMAT:
         raise DataError(f"{checkpoint}: expected a checkpoint to convert, got a network of mmdistill")
     summary = _convert_tracker(state, out, modality) if is_published(state) else _convert_trunk(state, out, modality)
     print(f"{printable(checkpoint)}: {summary}")
-    if state.foreign:
-        packages = {name.partition(".")[0] for name in state.foreign}
-        print(f"not run: {len(state.foreign)} classes and functions of {join_names(packages, limit=8)}")
+    if state.ignored_classes:
+        packages = {name.partition(".")[0] for name in state.ignored_classes}
+        print(f"not run: {len(state.ignored_classes)} classes and functions of {join_names(packages, limit=8)}")
     print(printable(out))
 
 
-def _convert_tracker(state: State, out: Path, modality: Literal["rgb", "tir"] | None) -> str:
+def _convert_tracker(state: WeightsFile, out: Path, modality: Literal["rgb", "tir"] | None) -> str:
     from mmdistill.reference.importing.published import published_network
     from mmdistill.reference.models.weights import save_network
 
@@ -95,15 +95,15 @@ def _sizes(settings: NetworkSettings, stated: Mapping[str, str]) -> Iterator[str
         yield f"{title} {getattr(settings, name):g}{unit} ({stated.get(name, 'default')})"
 
 
-def _convert_trunk(state: State, out: Path, modality: str | None) -> str:
-    from mmdistill.reference.importing.trunks import save_trunk, trunk_of
+def _convert_trunk(state: WeightsFile, out: Path, modality: str | None) -> str:
+    from mmdistill.reference.importing.published import find_trunk, save_trunk
 
-    trunk = trunk_of(state)
+    trunk = find_trunk(state)
     if modality is not None:
         raise DataError(f"--modality: is for a tracker, but {state.path} holds a ResNet alone; leave it out")
     save_trunk(out, trunk)
     folded = ", batch norm folded" if trunk.folded else ""
-    return f"a trunk for training, ResNet-{trunk.depth}{folded}{_left_out_text(trunk.left_out)}"
+    return f"a trunk for training, ResNet-{trunk.depth}{folded}{_left_out_text(trunk.unused)}"
 
 
 def _left_out_text(left_out: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.ranges import Range, Seed
 
 if TYPE_CHECKING:
-    from mmdistill.reference.export.files import Written
+    from mmdistill.reference.export.files import ExportedFile
 
 
 def export(
@@ -61,10 +61,9 @@ def export(
         print(describe(written))
 
 
-def describe(written: Written) -> str:
+def describe(written: ExportedFile) -> str:
     """Return a line about a file: its name, size, contents, and largest difference from PyTorch."""
-    from mmdistill.reference.export.runtime import REMEDY
-    from mmdistill.reference.export.saturation import instructions
+    from mmdistill.reference.export.runtime import SATURATION_OPTION, cpu_instructions
 
     size = written.path.stat().st_size / 1e6
     line = f"{printable(written.path)}  {size:.1f} MB  {written.summary}; differs by "
@@ -73,5 +72,5 @@ def describe(written: Written) -> str:
     exact, saturated = (max(errors.values()) for errors in (written.errors, written.saturated))
     return line + (
         f"{exact:.1e} at most; on x86 processors without VNNI by {saturated:.1e} unless onnxruntime's session option "
-        f"{REMEDY} is set (this machine: {instructions()})"
+        f"{SATURATION_OPTION} is set (this machine: {cpu_instructions()})"
     )

@@ -12,7 +12,7 @@ import tyro
 
 from mmdistill.cli.arguments import ArgumentError
 from mmdistill.cli.benchmark_options import warn_of_data_issues
-from mmdistill.reference.importing.trunks import load_trunks
+from mmdistill.reference.importing.published import load_trunks
 from mmdistill.reference.models.config import (
     Classifier,
     CropSize,

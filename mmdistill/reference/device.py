@@ -1,4 +1,4 @@
-"""Which device a command runs on."""
+"""The device of a command, and uploads to it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from mmdistill.toolkit.data_issues import DataError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name; ``"auto"`` is a GPU where there is one.
+    """Return a device by name.
+
+    Args:
+        name: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Raises:
-        DataError: no such device, or it is not there.
+        DataError: the device is unknown or not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -25,11 +28,11 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"--device: expected auto, cpu or a GPU that is there, got {name!r} ({reason})") from error
+        raise DataError(f"--device: expected auto, cpu or an available GPU, got {name!r} ({reason})") from error
     return device
 
 
 def upload(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:
-    """Return host values as a tensor on a device, without waiting for the device."""
+    """Copy host values to a device, asynchronously on GPUs."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,4 +1,7 @@
-"""Settings as plain JSON values and back: what checkpoints carry."""
+"""Settings dataclasses as JSON, for the metadata of weights files and checkpoints, and back.
+
+dacite and msgspec would add a dependency, and the limit of the input and the one-line errors would still be ours.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,27 @@ from mmdistill.toolkit.data_issues import one_line
 T = TypeVar("T")
 
 MAX_JSON_CHARACTERS = 1 << 16
-"""A network's settings have some 300, a run's progress some thousands."""
+"""Limit of the input. A network's settings have about 300 characters, a run's progress some thousands."""
 
-MAX_PRINTED = 120
-"""Characters of a value in an error."""
+MAX_VALUE_LENGTH = 120
+"""Limit of a value's characters in an error."""
 
 
 def to_json(settings: object) -> str:
-    """Return a (nested) settings dataclass as JSON."""
+    """Return a settings dataclass, nested ones included, as JSON."""
     return json.dumps(dataclasses.asdict(settings))  # type: ignore[call-overload]
 
 
 def from_json(kind: type[T], text: str) -> T:
-    """Return settings of a kind from what ``to_json`` wrote.
+    """Return settings from the JSON of ``to_json``.
+
+    Args:
+        kind: the dataclass.
+        text: the JSON.
 
     Raises:
-        ValueError: not JSON, too long or nested too deeply, a name that the kind has not, or a value of another type.
+        ValueError: the text is no JSON, too long or nested too deeply; or a name is unknown or missing, or a value has
+            another type.
     """
     if len(text) > MAX_JSON_CHARACTERS:
         raise ValueError(f"expected at most {MAX_JSON_CHARACTERS:,} characters of JSON, got {len(text):,}")
@@ -77,14 +85,14 @@ def _restore_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _check_type(kind: type[Any], value: Any, where: str) -> None:
-    # JSON has exactly these types; bool is a kind of int in Python.
+    # Not isinstance: in Python, bool is a subclass of int.
     if type(value) is not kind:
         raise ValueError(f"{where}: expected {kind.__name__}, got {_printed(value)}")
 
 
 def _printed(value: object) -> str:
-    """Return a value from a file as an error may print it."""
-    return one_line(repr(value), MAX_PRINTED)
+    """Return a value's text for an error: one line of limited length."""
+    return one_line(repr(value), MAX_VALUE_LENGTH)
 
 
 def _restore_dataclass(kind: type[Any], value: Any, where: str) -> Any:

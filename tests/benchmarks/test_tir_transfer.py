@@ -11,7 +11,7 @@ import torch
 from pair_folders import write_pairs
 
 from mmdistill.reference.models.config import single_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.tir_cmd import BranchSetting
@@ -38,7 +38,7 @@ def network() -> TrackerNetwork:
 
 @pytest.mark.parametrize("way", [("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir")])
 def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
-    made = as_tir(network())
+    made = to_tir_network(network())
     found = benchmark.held_out_batches(open_pairs(pairs), made.settings, 2)
     stage = CrossModalStage(made, BranchSetting("", "", ("bbe",), *way, ("reference", "test")))  # type: ignore[arg-type]
     stage.network.eval()

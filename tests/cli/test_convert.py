@@ -9,7 +9,7 @@ import torch
 from command_line import fails, run
 from torch import Tensor
 
-from mmdistill.reference.importing.trunks import read_trunk
+from mmdistill.reference.importing.published import read_trunk
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -111,7 +111,7 @@ def test_bad_data_is_one_line(dimp: Path, resnet: Path, tmp_path: Path, capsys: 
     assert "--out: expected a name that ends in .safetensors" in line
     cut = tmp_path / "cut.pth"
     cut.write_bytes(dimp.read_bytes()[:-100])
-    assert f"{cut}: not a whole PyTorch checkpoint, truncated perhaps" in fails(capsys, "convert", cut, "--out", out)
+    assert f"{cut}: not a complete PyTorch checkpoint" in fails(capsys, "convert", cut, "--out", out)
     other = published()
     del other["bb_regressor.conv3_1r.0.weight"]
     checkpoints.save_tracker(cut, other)
@@ -132,7 +132,7 @@ def test_our_own_network_needs_no_conversion(dimp: Path, tmp_path: Path, capsys:
 
 
 def test_a_checkpoint_given_for_weights_says_what_to_do(dimp: Path) -> None:
-    with pytest.raises(DataError, match=rf"{dimp}: from PyTorch, it seems; import it with `mmdistill convert`"):
+    with pytest.raises(DataError, match=rf"{dimp}: probably a PyTorch file; import it with `mmdistill convert`"):
         load_network(dimp)
 
 

@@ -11,7 +11,7 @@ coordinates = st.floats(-500, 500)
 
 
 @given(coordinates, coordinates, st.floats(2, 400))
-def test_the_crop_is_the_nearest_whole_square(x: float, y: float, side: float) -> None:
+def test_the_crop_is_rounded_to_whole_pixels(x: float, y: float, side: float) -> None:
     geometry = crop_geometry((x, y), side, 96)
     assert abs(geometry.side - side) <= 0.5
     assert abs(geometry.left + geometry.side / 2 - x) <= 0.5 + 1e-9
@@ -19,7 +19,7 @@ def test_the_crop_is_the_nearest_whole_square(x: float, y: float, side: float) -
 
 
 @given(coordinates, coordinates, st.floats(2, 400), st.integers(16, 300))
-def test_boxes_go_there_and_back(x: float, y: float, side: float, size: int) -> None:
+def test_box_conversion_round_trip(x: float, y: float, side: float, size: int) -> None:
     geometry = crop_geometry((x, y), side, size)
     box = np.array([12.5, -3.0, 40.0, 20.0])
     np.testing.assert_allclose(geometry.to_image(geometry.to_crop(box)), box, atol=1e-9)
@@ -38,7 +38,7 @@ def test_outside_repeats_the_border(left: int, top: int, side: int) -> None:
 
 
 @pytest.mark.parametrize("size", [24, 96, 200])
-def test_a_target_is_where_its_box_says(size: int) -> None:
+def test_a_target_lies_at_its_converted_box(size: int) -> None:
     image = np.zeros((120, 160, 3), dtype=np.uint8)
     image[40:60, 70:100] = 255
     geometry = crop_geometry((85, 50), 80, size)
@@ -65,7 +65,7 @@ def test_a_search_area_far_larger_than_the_image(corner: tuple[int, int]) -> Non
     assert np.abs(crop - expected).mean() < 3
 
 
-def test_a_search_area_however_large_takes_no_memory() -> None:
+def test_a_huge_search_area_takes_no_memory() -> None:
     image = np.zeros((90, 120, 3), dtype=np.uint8)
     tracemalloc.start()
     crop = cut(image, CropGeometry(-50_000, -50_000, 300_000, 48))

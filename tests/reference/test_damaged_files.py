@@ -1,4 +1,4 @@
-"""Files of ours that something damaged: refused by name, or read as exactly what was written."""
+"""Damaged files of mmdistill: refused by name, or read exactly as written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmdistill.feature_cache import CacheError, FeatureCache
-from mmdistill.reference.importing.trunks import TrunkWeights, read_trunk, save_trunk
+from mmdistill.reference.importing.published import TrunkWeights, read_trunk, save_trunk
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -79,7 +79,7 @@ def cache_file(path: Path) -> Read:
 
 
 def damaged(whole: bytes, chance: random.Random) -> Iterator[bytes]:
-    """Single bits flipped in every region, the file cut or prolonged."""
+    """Single bits flipped in every region, the file truncated or extended."""
     body = 8 + int.from_bytes(whole[:8], "little")
     flips = [(place, bit) for place in range(8) for bit in range(8)]
     size = len(whole)
@@ -101,7 +101,7 @@ def assert_same(found: Content, expected: Content) -> None:
 
 
 @pytest.mark.parametrize("make", [network_file, trunk_file, checkpoint_file, cache_file])
-def test_damage_is_refused_by_name_or_changes_nothing(make: Callable[[Path], Read], tmp_path: Path) -> None:
+def test_damage_is_refused_by_name_or_has_no_effect(make: Callable[[Path], Read], tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     read = make(path)
     expected, whole = read(), path.read_bytes()

@@ -21,7 +21,7 @@ def test_a_round_trip_changes_nothing(settings: object) -> None:
     assert from_json(type(settings), to_json(settings)) == settings
 
 
-def test_whole_numbers_serve_as_floats() -> None:
+def test_whole_numbers_are_accepted_as_floats() -> None:
     assert from_json(NetworkSettings, '{"search_area": 5}').search_area == 5.0
 
 
@@ -33,7 +33,7 @@ def test_whole_numbers_serve_as_floats() -> None:
         ({"width": "wide"}, "NetworkSettings.width: expected int, got 'wide'"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, object], says: str) -> None:
+def test_invalid_settings_are_named(change: dict[str, object], says: str) -> None:
     text = json.dumps(dataclasses.asdict(NetworkSettings()) | change)
     with pytest.raises(ValueError, match=says):
         from_json(NetworkSettings, text)

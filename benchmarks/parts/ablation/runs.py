@@ -22,7 +22,7 @@ from parts.machine import machine
 from parts.step_logs import losses
 
 from mmdistill.reference.device import choose_device
-from mmdistill.reference.importing.trunks import load_trunks
+from mmdistill.reference.importing.published import load_trunks
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -67,7 +67,7 @@ class Experiment:
         """What is learned from and tracked."""
         return Videos(self.size, self.pairs)
 
-    def trunk_of(self, run: Run) -> str:
+    def find_trunk(self, run: Run) -> str:
         """Return the file of weights from which the trunks of a run's network start; empty: random ones."""
         if run.tracks is None:
             return self.teacher_trunk or self.trunk
@@ -226,7 +226,7 @@ def _train(run: Run, place: Place) -> None:
     torch.manual_seed(run.training.seed)
     network = TrackerNetwork(run.network)
     experiment, training = place.experiment, run.training
-    trunk = experiment.trunk_of(run)
+    trunk = experiment.find_trunk(run)
     if trunk and load_trunks(network, trunk).folded:
         training = replace(training, freeze_bn=True)
     stage: SupervisedStage | DistilledStage = SupervisedStage(network)

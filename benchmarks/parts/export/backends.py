@@ -15,8 +15,8 @@ from mmdistill.reference.export.files import Precision, write_files
 from mmdistill.reference.export.graphs import features_graph
 from mmdistill.reference.export.runtime import OnnxGraph
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
-from mmdistill.reference.models.folding import folded
-from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
+from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.tracker_network import ExtractedFeatures, TrackerNetwork
 
 Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
 """From normalized images to fused levels 3 and 4 and classification features; a single modality's other is not read."""
@@ -41,7 +41,7 @@ def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str
 
 def by_pytorch(network: TrackerNetwork, autocast: torch.dtype | None = None) -> Backend:
     """Return features by PyTorch, batch norm folded; as float32 again where autocast made them shorter."""
-    graph = features_graph(folded(network))
+    graph = features_graph(fold_batch_norms(network))
 
     def run(images: Pair[Tensor]) -> Sequence[Tensor]:
         with torch.autocast("cpu", autocast, enabled=autocast is not None):
@@ -80,12 +80,12 @@ class FeaturesBy(TrackerNetwork):
         self.backend = backend
         self.classifier.extractor = nn.Sequential(_Handover())
 
-    def extract(self, images: Pair[Tensor]) -> Extracted:
+    def extract(self, images: Pair[Tensor]) -> ExtractedFeatures:
         """Return the backend's fused levels; its classification features wait for the classifier to ask for them."""
         level3, level4, classification = self.backend(images)
         (handover,) = self.classifier.extractor
         handover.classification = classification
-        return Extracted(Pair([], []), [level3, level4], [one_path(level3), one_path(level4)])
+        return ExtractedFeatures(Pair([], []), [level3, level4], [one_path(level3), one_path(level4)])
 
 
 class _Handover(nn.Module):

@@ -11,7 +11,7 @@ from parts.gpu.roofline import counted, of_ceilings
 from torch import Tensor
 
 from mmdistill import Pair
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 
 
 class Computing:
@@ -22,7 +22,7 @@ class Computing:
 
     def rate(self, who: str, precision: str, count: int, way: str = "") -> dict[str, Any]:
         """Return the milliseconds of the network's part of a frame, and which shares of the ceilings it reaches."""
-        network = folded(self.experiment.network(who))
+        network = fold_batch_norms(self.experiment.network(who))
         crop, place, settings = self.experiment.crop, self.experiment.place, network.settings
         dtype = torch.float32
         if way in ("weights in bfloat16", "all three"):

@@ -15,7 +15,7 @@ from torch import nn
 from mmdistill import FusedPaths, MPSDFusion, path_selection
 from mmdistill.fusion import PathSelection
 from mmdistill.fusion.mpsd import path_rms
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_batch
+from mmdistill.reference.models.tracker_network import TrackerNetwork, flatten_frames
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_loader import collate
 from mmdistill.reference.training.sampler import Sampler, SampleSettings
@@ -99,7 +99,7 @@ def measure(network_file: Path, sequences: Sequence[TrackingSequence], device: s
     for first in range(0, SAMPLES, BATCH):
         batch = collate([sampler.sample(first + number) for number in range(BATCH)]).to(torch.device(device))
         for images in (batch.train, batch.test):
-            for level, paths in enumerate(network.extract(as_batch(images)).paths):
+            for level, paths in enumerate(network.extract(flatten_frames(images)).paths):
                 weights[level].append(paths.weights)
                 rms[level].append(path_rms(paths.paths).mean(dim=1))
     return {

@@ -1,4 +1,4 @@
-"""The parts of a tracker's network that become files: each a function of tensors, named and with its axes."""
+"""The graphs of a network that become ONNX files: functions of tensors with named inputs, outputs and axes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill.pair import Pair
-from mmdistill.reference.models.box_gradient import PooledLevel, for_inference, iou_and_gradient
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.iou_gradient import PooledLevel, iou_and_gradient, to_folded
 from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUNet
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 
 Sizes = Mapping[str, int]
-"""How long the axes are that a file leaves open, by name."""
+"""Lengths of open axes by name."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Input:
 
     Attributes:
         name: its name in the file.
-        axes: the lengths of its axes; a name where the file leaves it open.
-        kind: what values make sense: ``"map"`` any, ``"boxes"`` ``x y w h`` in crop pixels, ``"shares"`` sum to one
-            over the first axis.
+        axes: lengths of its axes; a name for an open axis.
+        kind: valid values: ``"map"`` any, ``"boxes"`` ``x y w h`` in crop pixels, ``"shares"`` sum to one over the
+            first axis.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Input:
     kind: Literal["map", "boxes", "shares"] = "map"
 
     def draw(self, sizes: Sizes, crop_size: int, generator: torch.Generator) -> Tensor:
-        """Return random values that make sense."""
+        """Return random valid values."""
         shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
         if self.kind == "boxes":
             return crop_size * (0.3 + 0.2 * torch.rand(shape, generator=generator))
@@ -48,14 +48,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Graph:
-    """A part of the network as one file.
+    """A part of the network that becomes one file.
 
     Attributes:
-        name: of the file, between its stem and its suffix; empty for the features, the file that was asked for.
-        summary: what it computes, a line for those who only have the file.
-        module: takes the inputs in a row and returns the outputs in a row.
-        inputs: in the order the module takes them.
-        outputs: their names.
+        name: part of the file's name between stem and suffix; empty for the features.
+        summary: the function in one line, for the file's metadata.
+        module: maps the inputs, as positional arguments, to the outputs.
+        inputs: in the module's order.
+        outputs: names of the outputs.
     """
 
     name: str
@@ -65,31 +65,29 @@ class Graph:
     outputs: tuple[str, ...]
 
     def draw(self, sizes: Sizes, crop_size: int, seed: int) -> tuple[Tensor, ...]:
-        """Return random inputs that make sense."""
+        """Return random valid inputs."""
         generator = torch.Generator().manual_seed(seed)
-        return tuple(given.draw(sizes, crop_size, generator) for given in self.inputs)
+        return tuple(node.draw(sizes, crop_size, generator) for node in self.inputs)
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return what PyTorch makes of inputs."""
+        """Return PyTorch's outputs for inputs."""
         with torch.inference_mode():
             outputs: Tensor | tuple[Tensor, ...] = self.module(*inputs)
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def graphs(network: TrackerNetwork) -> list[Graph]:
-    """Return the files' graphs, features first; a network without a classifier has none for its filter.
+    """Return a network's graphs, features first; ATOM has none for the target filter.
 
-    The network is folded and left as it is.
+    Batch norm is folded in a copy of the network.
     """
-    network = folded(network).cpu()
-    made = [features_graph(network)]
-    if network.classifier is not None:
-        made += _filter_graphs(network.classifier, network.settings)
-    return made + _box_graphs(network)
+    network = fold_batch_norms(network).cpu()
+    filter_graphs = [] if network.classifier is None else _filter_graphs(network.classifier, network.settings)
+    return [features_graph(network), *filter_graphs, *_box_graphs(network)]
 
 
 def features_graph(network: TrackerNetwork) -> Graph:
-    """Return the graph from images to fused and classification features, of a network without batch norms."""
+    """Return the graph from images to fused and classification features, of a network with folded batch norms."""
     modality, side = network.settings.modality, network.settings.crop_size
     names = Pair._fields if modality == "rgbt" else (modality,)
     images = tuple(Input(name, ("batch", 3, side, side)) for name in names)
@@ -106,22 +104,22 @@ def _filter_graphs(classifier: TargetClassifier, settings: NetworkSettings) -> l
     return [
         Graph(
             "scores",
-            "scores of a frame's classification features by its video's filter",
+            "scores of a frame's classification features by the target filter",
             _Scores(classifier),
             (filters, Input("classification", ("batch", *map_axes))),
             ("scores",),
         ),
         Graph(
             "initialiser",
-            "a first filter from the targets' boxes in the first frame's samples",
+            "the initial target filter from the first frame's samples and boxes",
             classifier.initialiser,
             (samples, boxes),
             ("filters",),
         ),
         Graph(
             "optimiser",
-            "one step of the filter's optimizer on samples that weigh their shares",
-            _OptimiserStep(classifier),
+            "one step of the filter optimizer on samples weighted by their shares",
+            _OptimizerStep(classifier),
             (filters, samples, boxes, Input("shares", ("frames", "batch"), "shares")),
             ("improved",),
         ),
@@ -143,21 +141,21 @@ def _box_graphs(network: TrackerNetwork) -> list[Graph]:
     return [
         Graph(
             "modulation",
-            "what the target in the first frame's box looks like",
+            "the modulation vectors of the target in the first frame's box",
             _Modulation(iou_net),
             (*levels, Input("boxes", ("batch", 4), "boxes")),
             tuple(vector.name for vector in modulation),
         ),
         Graph(
             "box_maps",
-            "what boxes on a frame are pooled from",
+            "a frame's modulated maps, from which boxes are pooled",
             _BoxMaps(iou_net),
             (*levels, *modulation),
             tuple(box_map.name for box_map in maps),
         ),
         Graph(
             "boxes",
-            "the predicted IoU of boxes, from -1 to 1, and its gradient in the boxes",
+            "the predicted IoU of boxes, from -1 to 1, and its gradient with respect to the boxes",
             _Boxes(iou_net),
             (*maps, Input("boxes", ("batch", "boxes", 4), "boxes")),
             ("iou", "gradient"),
@@ -186,13 +184,13 @@ class _Scores(nn.Module):
         return self.classifier.score(filters[None], features[None])[0, 0]
 
 
-class _OptimiserStep(nn.Module):
+class _OptimizerStep(nn.Module):
     def __init__(self, classifier: TargetClassifier) -> None:
         super().__init__()
-        self.optimiser = classifier.optimiser
+        self.optimizer = classifier.optimiser
 
     def forward(self, filters: Tensor, features: Tensor, boxes: Tensor, shares: Tensor) -> Tensor:
-        improved: Tensor = self.optimiser(filters, features, boxes, 1, shares)[-1]
+        improved: Tensor = self.optimizer(filters, features, boxes, 1, shares)[-1]
         return improved
 
 
@@ -211,7 +209,7 @@ class _BoxMaps(nn.Module):
         self.iou_net = iou_net
 
     def forward(self, level3: Tensor, level4: Tensor, *modulation: Tensor) -> tuple[Tensor, ...]:
-        # Pooling is linear: the maps are modulated once instead of every pooled box at every step.
+        # Pooling is linear, so the maps are modulated once instead of every pooled box at every step.
         maps = (x * vector for x, vector in zip(self.iou_net.features(level3, level4), modulation, strict=True))
         return tuple(box_map.permute(0, 2, 3, 1) for box_map in maps)
 
@@ -224,7 +222,7 @@ class _Boxes(nn.Module):
     def forward(self, box_map3: Tensor, box_map4: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         blocks = (self.iou_net.box_level3, self.iou_net.box_level4)
         levels = [
-            PooledLevel(box_map, for_inference(block), stride, bins)
+            PooledLevel(box_map, to_folded(block), stride, bins)
             for box_map, block, stride, bins in zip((box_map3, box_map4), blocks, STRIDES, TEST_BINS, strict=True)
         ]
         return iou_and_gradient(levels, self.iou_net.predictor, boxes)

@@ -1,12 +1,11 @@
-"""Files of ``torch.save``, both containers, read without running anything from them.
+"""Files of ``torch.save``, in both containers, read without running anything from them.
 
-A checkpoint is a pickle beside raw storages. Since PyTorch 1.6 it is a zip file (``NAME/data.pkl``, ``NAME/data/KEY``,
-nothing compressed); before, one stream: four pickles (a magic number, a version, the machine, the content), the list of
-the storages' keys, then each storage as its length (int64) and its values.
+A checkpoint is a pickle and raw storages. Since PyTorch 1.6 the container is a zip file (``NAME/data.pkl``,
+``NAME/data/KEY``, uncompressed). Before, it was one stream: four pickles (a magic number, a version, the machine, the
+content), the list of the storages' keys, then each storage as its length (int64) and its values.
 
-Tensors as the pickle of a PyTorch checkpoint describes them, checked before anybody believes it.
-
-In the pickle a tensor is a call of ``torch._utils._rebuild_tensor_v2`` on a storage, which is a persistent id.
+In the pickle a tensor is a call of ``torch._utils._rebuild_tensor_v2`` on a storage, which is a persistent id. Its
+description is checked before values are read.
 """
 
 from __future__ import annotations
@@ -25,13 +24,27 @@ from torch import Tensor
 
 from mmdistill.reference.importing.pickles import (
     MAX_PICKLE_BYTES,
-    Foreign,
+    OpaqueObject,
     PickleReader,
     is_plain_key,
     plain_dictionary,
 )
 from mmdistill.reference.models.weights import check_file
 from mmdistill.toolkit.data_issues import DataError, join_names
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+"""Content of the first pickle in a stream container."""
+
+MAX_SHARING = 4
+"""Limit of the tensors' bytes relative to the storages' bytes. Tied layers use a storage more than once."""
+
+MAX_COUNT = (1 << 63) - 1
+
+READ_ERRORS = (
+    *(ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, struct.error),
+)
+"""Exceptions of the standard library on broken or hostile files."""
 
 _DTYPES = {
     "Float": torch.float32,
@@ -48,18 +61,17 @@ _DTYPES = {
     "ComplexDouble": torch.complex128,
 }
 _STORAGES: Mapping[str, torch.dtype] = {f"torch.{name}Storage": dtype for name, dtype in _DTYPES.items()}
-_TOO_MANY = 1 << 63
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a tensor's values are: which of the file's storages, and which part of it.
+    """A storage of the file, or a part of one.
 
     Attributes:
         dtype: of its values.
-        key: names it in the file.
-        length: values in the whole of it.
-        start: the first value of the part.
+        key: its name in the file.
+        length: number of values in the whole storage.
+        start: index of the part's first value.
     """
 
     dtype: torch.dtype
@@ -69,13 +81,13 @@ class Storage:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes of the whole storage."""
         return self.length * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as the file describes it; anything until it is checked."""
+    """A tensor's description in the file; unchecked, see ``problem``."""
 
     storage: Any
     offset: Any
@@ -84,30 +96,30 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """Bytes of its values, if it has no problem."""
+        """Bytes of its values; defined if it has no problem."""
         return int(math.prod(self.shape) * self.storage.dtype.itemsize)
 
     def problem(self) -> str | None:
-        """Return why there is no such tensor, or None."""
+        """Return why the description is invalid, or None."""
         if not isinstance(self.storage, Storage):
-            return "it has no storage"
-        if not (_counts(self.shape) and _counts(self.stride) and _counts((self.offset,))):
-            return "its shape is no shape"
+            return "its storage is missing"
+        if not (_are_counts(self.shape) and _are_counts(self.stride) and _are_counts((self.offset,))):
+            return "its shape, stride or offset is invalid"
         if len(self.shape) != len(self.stride) or len(self.shape) > 8:
             return f"it has {len(self.shape)} axes and {len(self.stride)} strides"
         if 0 in self.shape or math.prod(self.shape) > self.storage.length:
-            return f"it has {math.prod(self.shape)} values and its storage {self.storage.length}"
+            return f"it has {math.prod(self.shape)} values, its storage {self.storage.length}"
         last = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
         if self.storage.start + self.offset + last >= self.storage.length:
-            return "it reaches past its storage"
+            return "it ends after its storage"
         return None
 
 
 class TensorPickles:
-    """The pickles of one file, and the storages that they name.
+    """Reads the pickles of one file.
 
     Attributes:
-        storages: those met so far, by key.
+        storages: the storages named so far, by key.
     """
 
     def __init__(self) -> None:
@@ -115,44 +127,44 @@ class TensorPickles:
         self._reader = PickleReader(_STAND_INS, self._persistent)
 
     @property
-    def foreign(self) -> tuple[str, ...]:
-        """The names of the classes and functions that stand around the tensors, sorted."""
-        return tuple(sorted(self._reader.foreign - _STORAGES.keys()))
+    def ignored_classes(self) -> tuple[str, ...]:
+        """Names of the classes and functions in the pickles that are not part of tensors, sorted."""
+        return tuple(sorted(self._reader.ignored_classes - _STORAGES.keys()))
 
     def read(self, stream: IO[bytes]) -> Any:
-        """Return the object of the next pickle: plain values, containers, ``StoredTensor`` and ``Foreign``.
+        """Return the object of the next pickle: plain values, containers, ``StoredTensor`` and ``OpaqueObject``.
 
         Raises:
-            ValueError: it isn't a whole pickle, or names storages that can't be.
+            ValueError: the pickle is truncated or broken, or a storage is invalid.
         """
         return self._reader.read(stream)
 
     def _persistent(self, identity: object) -> object:
         match identity:
-            case ("module", module, *_):  # a network that was pickled whole: its class, and the class's source
+            case ("module", module, *_):  # of a whole pickled network: its class, and the class's source
                 return module
-            case ("storage", Foreign(kind), str(key), _, int(length), *view) if (
-                kind in _STORAGES and is_plain_key(key) and _counts((length,))
+            case ("storage", OpaqueObject(kind), str(key), _, int(length), *view) if (
+                kind in _STORAGES and is_plain_key(key) and _are_counts((length,))
             ):
                 storage = Storage(_STORAGES[kind], key, length)
                 if self.storages.setdefault(key, storage) != storage:
-                    raise ValueError(f"storage {key!r} is said to be two things")
-                return _viewed(storage, view)
-        raise ValueError("a storage that is none")
+                    raise ValueError(f"storage {key!r} has two descriptions")
+                return _storage_part(storage, view)
+        raise ValueError("an invalid storage")
 
 
-def _viewed(storage: Storage, view: list[Any]) -> Storage:
-    """Return the part of a storage that files of before PyTorch 0.4 may name."""
+def _storage_part(storage: Storage, view: list[Any]) -> Storage:
+    """Return a part of a storage, as files from before PyTorch 0.4 may describe it."""
     match view:
         case [] | [None]:
             return storage
         case [(_, int(start), int(_))] if start >= 0:
             return Storage(storage.dtype, storage.key, storage.length, start)
-    raise ValueError("a part of a storage that is none")
+    raise ValueError("an invalid part of a storage")
 
 
-def _counts(numbers: object) -> bool:
-    return isinstance(numbers, tuple) and all(type(number) is int and 0 <= number < _TOO_MANY for number in numbers)
+def _are_counts(numbers: object) -> bool:
+    return isinstance(numbers, tuple) and all(type(number) is int and 0 <= number <= MAX_COUNT for number in numbers)
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> StoredTensor:
@@ -165,7 +177,7 @@ def _first(first: object, *_: object) -> object:
 
 def _mapping(pairs: object = ()) -> dict[object, object]:
     if not isinstance(pairs, list | tuple):
-        raise TypeError("an ordered dictionary of no pairs")
+        raise TypeError("an ordered dictionary without pairs")
     return plain_dictionary(pairs)
 
 
@@ -180,77 +192,67 @@ _STAND_INS: Mapping[str, Callable[..., object]] = {
 }
 
 
-MAGIC = 0x1950A86A20F9469CFC6C
-
-MOST_SHARED = 4
-"""How many times a file's values may be in its tensors; in those of tied layers they are more than once."""
-
-BROKEN = (
-    *(ValueError, TypeError, KeyError, EOFError, OSError, OverflowError, MemoryError, RuntimeError),
-    *(zipfile.BadZipFile, struct.error),
-)
-"""What the standard library raises on files that are broken, or made to break it."""
-
-
 @dataclass(frozen=True)
 class TorchFile:
-    """What is in a file of ``torch.save``.
+    """The content of a file of ``torch.save``.
 
     Attributes:
         path: the file.
-        content: what was saved, with a ``StoredTensor`` for each tensor and a ``Foreign`` for all that is neither plain
-            nor a container.
-        foreign: the names of the classes and functions that stand around the tensors, sorted.
+        content: the saved object. Each tensor is a ``StoredTensor``; anything that is neither plain nor a container is
+            an ``OpaqueObject``.
+        ignored_classes: names of the classes and functions that are not part of tensors, sorted.
         read_storage: returns a storage's bytes.
     """
 
     path: str
     content: Any
-    foreign: tuple[str, ...]
+    ignored_classes: tuple[str, ...]
     read_storage: Callable[[Storage], bytes]
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-        """Return tensors of the content, contiguous, each with values of its own: in the file they may share them.
+        """Return tensors of the content: contiguous, none sharing memory.
 
         Raises:
-            DataError: one isn't what a tensor can be, its values can't be read, or all have far more than the file.
+            DataError: a tensor is invalid, its values can't be read, or all tensors exceed ``MAX_SHARING``.
         """
         flat: dict[str, Tensor] = {}
         for name, tensor in stored.items():
             if problem := tensor.problem():
-                raise DataError(f"{self.path}: {join_names([name])}: not a tensor, {problem}")
+                raise DataError(f"{self.path}: {join_names([name])}: an invalid tensor, {problem}")
             if tensor.storage.key not in flat:
                 flat[tensor.storage.key] = self._values(tensor.storage, name)
-        held, asked = sum(values.nbytes for values in flat.values()), sum(tensor.size for tensor in stored.values())
-        if asked > MOST_SHARED * held:
-            raise DataError(f"{self.path}: its tensors share values too often: they have {asked:,} bytes of {held:,}")
-        return {name: _copied(flat[tensor.storage.key], tensor) for name, tensor in stored.items()}
+        storage_bytes = sum(values.nbytes for values in flat.values())
+        tensor_bytes = sum(tensor.size for tensor in stored.values())
+        if tensor_bytes > MAX_SHARING * storage_bytes:
+            limit = MAX_SHARING * storage_bytes
+            raise DataError(f"{self.path}: expected at most {limit:,} bytes of tensors, got {tensor_bytes:,}")
+        return {name: _copy(flat[tensor.storage.key], tensor) for name, tensor in stored.items()}
 
     def _values(self, storage: Storage, name: str) -> Tensor:
         try:
             return torch.frombuffer(bytearray(self.read_storage(storage)), dtype=storage.dtype)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise DataError(f"{self.path}: {join_names([name])}: its values can't be read ({error})") from error
 
 
-def _copied(values: Tensor, tensor: StoredTensor) -> Tensor:
+def _copy(values: Tensor, tensor: StoredTensor) -> Tensor:
     view = values.as_strided(tensor.shape, tensor.stride, tensor.storage.start + tensor.offset)
     return view.clone(memory_format=torch.contiguous_format)
 
 
 def read_torch_file(path: str | Path) -> TorchFile:
-    """Return what is in a file of ``torch.save``.
+    """Return the content of a file of ``torch.save``.
 
     Raises:
-        DataError: it is missing, truncated or broken, or isn't such a file.
+        DataError: the file is missing, truncated or broken, or of another kind.
     """
     check_file(path)
     try:
         content = Path(path).read_bytes()
         read = _read_zip if content.startswith(b"PK") else _read_stream
         return read(str(path), content)
-    except BROKEN as error:
-        raise DataError(f"{path}: not a whole PyTorch checkpoint, truncated perhaps ({error})") from error
+    except READ_ERRORS as error:
+        raise DataError(f"{path}: not a complete PyTorch checkpoint ({error})") from error
 
 
 def _read_zip(path: str, content: bytes) -> TorchFile:
@@ -278,32 +280,32 @@ def _read_zip(path: str, content: bytes) -> TorchFile:
 
     pickles = TensorPickles()
     saved = pickles.read(io.BytesIO(file.read(pickled[0])))
-    return TorchFile(path, saved, pickles.foreign, read_storage)
+    return TorchFile(path, saved, pickles.ignored_classes, read_storage)
 
 
 def _read_stream(path: str, content: bytes) -> TorchFile:
     stream = io.BytesIO(content)
     pickles = TensorPickles()
-    if pickles.read(stream) != MAGIC:
-        raise ValueError("it does not begin as one")
+    if pickles.read(stream) != MAGIC_NUMBER:
+        raise ValueError("its first pickle is not the magic number")
     _version, machine = pickles.read(stream), pickles.read(stream)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise ValueError("its values are not little-endian")
     saved = pickles.read(stream)
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for key in pickles.read(stream):
-        if not isinstance(key, str):  # its hash could take forever
-            raise ValueError("a storage's key that is no text")
+        if not isinstance(key, str):  # hashing other objects may never end
+            raise ValueError(f"expected a text as a storage's key, got {type(key).__name__}")
         storage = pickles.storages[key]
         if int.from_bytes(stream.read(8), "little") != storage.length:
             raise ValueError(f"expected {storage.length} values in storage {key!r}")
-        places[key] = stream.tell()
-        if places[key] + storage.size > len(content):
-            raise ValueError(f"storage {key!r} is cut off")
+        positions[key] = stream.tell()
+        if positions[key] + storage.size > len(content):
+            raise ValueError(f"storage {key!r} is truncated")
         stream.seek(storage.size, io.SEEK_CUR)
 
     def read_storage(storage: Storage) -> bytes:
-        place = places[storage.key]
-        return content[place : place + storage.size]
+        position = positions[storage.key]
+        return content[position : position + storage.size]
 
-    return TorchFile(path, saved, pickles.foreign, read_storage)
+    return TorchFile(path, saved, pickles.ignored_classes, read_storage)

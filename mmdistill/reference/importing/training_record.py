@@ -1,7 +1,7 @@
-"""What a public checkpoint says of its training, read as plain values: which tracker it is, and its sizes.
+"""The training record of a public checkpoint: the tracker's identity and its sizes.
 
-The training code stores its settings, and how the network was constructed, beside the weights. They come as objects of
-its own classes, of which only numbers, texts, lists and dictionaries are taken.
+Training code stores its settings and the network's constructor beside the weights, as objects of its own classes. Only
+their numbers, texts, lists and dictionaries are read.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mmdistill.reference.importing.pickles import Foreign
+from mmdistill.reference.crops import IMAGENET_MEAN, IMAGENET_STD
+from mmdistill.reference.importing.pickles import OpaqueObject
 from mmdistill.toolkit.data_issues import MAX_NAME, one_line
 
 MAX_ENTRIES = 10_000
-"""Entries of a checkpoint's settings; public ones have some fifty."""
+"""Limit of a checkpoint's settings; public ones have about 50 entries."""
 
 MAX_NUMBER = 1e9
-"""Above all sizes."""
+"""Limit of a size."""
 
 _MAX_DEPTH = 5
+"""Limit of nested settings."""
+
 _SUBTREES = ("settings", "constructor", "net_info", "params", "config", "args")
 _IDENTIFIERS = (
     *("actor_type", "net_type", "constructor.fun_name", "constructor.fun_module"),
     *("settings.module_name", "settings.script_name"),
 )
-"""The entries that name the training code, the network's class and the experiment."""
+"""Entries that name the training code, the network's class and the experiment."""
 
-_KNOWN = {"actor_type": {"DiMPActor", "AtomActor"}, "net_type": {"DiMPnet", "ATOMnet"}}
+_SUPPORTED = {"actor_type": {"DiMPActor", "AtomActor"}, "net_type": {"DiMPnet", "ATOMnet"}}
 
-SIZES: Mapping[str, str] = {
+SIZE_NAMES: Mapping[str, str] = {
     "output_sz": "crop_size",
     "feature_sz": "crop_size",
     "image_sample_size": "crop_size",
@@ -41,11 +44,9 @@ SIZES: Mapping[str, str] = {
     "optim_iter": "optimiser_iterations",
     "box_refinement_iter": "refinement_steps",
 }
-"""Published names of what ``NetworkSettings`` holds."""
+"""Published names of sizes, with their names in ``NetworkSettings``."""
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-FIXED: Mapping[str, object] = {
+FIXED_VALUES: Mapping[str, object] = {
     "box_refinement_space": "default",
     "box_refinement_step_length": 1,
     "box_refinement_step_decay": 1,
@@ -58,14 +59,13 @@ FIXED: Mapping[str, object] = {
     "clf_feat_norm": True,
     "init_filter_norm": False,
     "border_mode": "replicate",
-    "normalize_mean": _IMAGENET_MEAN,
-    "normalize_std": _IMAGENET_STD,
+    "normalize_mean": IMAGENET_MEAN,
+    "normalize_std": IMAGENET_STD,
 }
-"""Published names of what is the same in all our networks, and the value that it has there."""
+"""Published names of settings that are constant in our networks, with their values."""
 
 _KL_BOXES = "its box head was trained by KL divergence, and mmdistill refines boxes by a predicted IoU"
-
-_SECOND_NETWORK = "its scores come from a second network that follows the scene"
+_SECOND_NETWORK = "its scores come from a second network that tracks the scene"
 _TRANSFORMER = "a transformer predicts its filter and boxes"
 _SEGMENTATION = "it segments the target"
 _NO_LEARNED_MAPS = "its filter optimizer has no learned label, mask and weights"
@@ -80,30 +80,30 @@ _FAMILIES: tuple[tuple[str, str, str], ...] = (
     (r"keep_?track|target_?candid?i?ate?_?matching", "KeepTrack", "it matches candidates by a second network"),
     (r"dimp_?simple_?actor|dimpnet\d+_simple", "the simple DiMP", _NO_LEARNED_MAPS),
 )
-"""Patterns of identifiers, the tracker, and why it can't be converted."""
+"""Patterns of identifiers, the tracker, and why it is not supported."""
 
 _LAYERS: tuple[tuple[str, str, str], ...] = (
     (r"(backbone_feature_extractor|dimp_classifier|motion_feat_extractor)\.", "KYS", _SECOND_NETWORK),
     (r"head\.", "ToMP or TaMOs", _TRANSFORMER),
     (r"(target_model|decoder|label_encoder)\.", "LWL or RTS", _SEGMENTATION),
 )
-"""The same of names of layers, for files that hold the weights alone."""
+"""The same for names of layers, for files without a training record."""
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a checkpoint says of its training.
+    """A checkpoint's training record.
 
     Attributes:
-        identifiers: names of the training code, the network's class and the experiment, by where they stand.
-        values: those entries of ``SIZES`` and ``FIXED`` that are there, as where they stand, name and value.
+        identifiers: names of the training code, the network's class and the experiment, by their path in the file.
+        values: entries named in ``SIZE_NAMES`` and ``FIXED_VALUES``: path, name and value.
     """
 
     identifiers: Mapping[str, str] = field(default_factory=dict)
     values: tuple[tuple[str, str, object], ...] = ()
 
     def unsupported(self, layers: Iterable[str]) -> list[str]:
-        """Return why the checkpoint can't be a tracker of ours; nothing if it may be one.
+        """Return why the checkpoint is not supported; empty if nothing speaks against it.
 
         Args:
             layers: names of the checkpoint's tensors.
@@ -111,39 +111,39 @@ class TrainingRecord:
         return [*self._unsupported_identifiers(), *_unsupported_layers(layers), *self._unsupported_values()]
 
     def sizes(self) -> dict[str, tuple[float, str]]:
-        """Return the sizes that are stated, by their name in ``NetworkSettings``: the value, and the name in the file.
+        """Return the recorded sizes by their name in ``NetworkSettings``: the value, and its path in the file.
 
         Raises:
-            ValueError: a size is no number, or two statements differ.
+            ValueError: a size is no number, or two entries contradict each other.
         """
-        found: dict[str, tuple[float, str]] = {}
+        sizes: dict[str, tuple[float, str]] = {}
         for where, name, value in self.values:
-            if name not in SIZES:
+            if name not in SIZE_NAMES:
                 continue
-            number, ours = _single_number(where, value), SIZES[name]
+            number, ours = _single_number(where, value), SIZE_NAMES[name]
             if name == "feature_sz":
                 number, where = 16 * number, f"16 x {where}"
-            if ours in found and found[ours][0] != number:
-                raise ValueError(f"{found[ours][1]} is {found[ours][0]:g}, but {where} is {number:g}")
-            found.setdefault(ours, (number, where))
-        return found
+            if ours in sizes and sizes[ours][0] != number:
+                raise ValueError(f"{sizes[ours][1]} is {sizes[ours][0]:g}, but {where} is {number:g}")
+            sizes.setdefault(ours, (number, where))
+        return sizes
 
     def note(self) -> str | None:
-        """Return what a user must know of a checkpoint that is converted, or None."""
+        """Return a warning for users of the converted checkpoint, or None."""
         unknown = [
             f"{where} {one_line(name, MAX_NAME)!r}"
             for where, name in self.identifiers.items()
-            if where in _KNOWN and name not in _KNOWN[where]
+            if where in _SUPPORTED and name not in _SUPPORTED[where]
         ]
         if self.identifiers and not unknown:
             return None
-        found = f"{' and '.join(unknown)} unknown" if unknown else "the file does not name its training code"
-        return f"{found}; boxes are right only if its box head was trained to predict an IoU"
+        cause = f"{' and '.join(unknown)} unknown" if unknown else "the file does not name its training code"
+        return f"{cause}; boxes are right only if its box head was trained to predict an IoU"
 
     def _unsupported_identifiers(self) -> Iterator[str]:
         for pattern, tracker, reason in _FAMILIES:
             for where, name in self.identifiers.items():
-                # Names of classes as they are, because "KL" is told by its case; all else in lower case.
+                # Case distinguishes "KL" in class names; all other patterns ignore case.
                 if re.search(pattern, name) or re.search(pattern, name.lower()):
                     yield f"{tracker} by its {where} {one_line(name, MAX_NAME)!r}: {reason}"
                     return
@@ -152,15 +152,15 @@ class TrainingRecord:
         for where, name, value in self.values:
             if name == "loss_weight" and isinstance(value, dict) and "bb_ce" in value:
                 yield f"{where}.bb_ce: {_KL_BOXES}"
-            if name in FIXED and not _equal(value, FIXED[name]):
-                yield f"{where}: expected {FIXED[name]!r}, got {_quoted(value)}"
+            if name in FIXED_VALUES and not _equal(value, FIXED_VALUES[name]):
+                yield f"{where}: expected {FIXED_VALUES[name]!r}, got {_quoted(value)}"
 
 
 def read_record(content: object) -> TrainingRecord:
-    """Return what a checkpoint says of its training.
+    """Return a checkpoint's training record.
 
     Args:
-        content: what was saved, as ``read_torch_file`` returns it.
+        content: the saved object, as ``read_torch_file`` returns it.
 
     Raises:
         ValueError: its settings have more than ``MAX_ENTRIES`` entries.
@@ -173,25 +173,25 @@ def read_record(content: object) -> TrainingRecord:
     for where, name, value in entries:
         if where in _IDENTIFIERS and isinstance(value, str):
             identifiers[where] = value
-        elif (name in SIZES or name in FIXED or name == "loss_weight") and value is not None:
+        elif (name in SIZE_NAMES or name in FIXED_VALUES or name == "loss_weight") and value is not None:
             values.append((where, name, value))
     return TrainingRecord(identifiers, tuple(values))
 
 
 def _entries(root: object, where: str) -> Iterator[tuple[str, str, object]]:
-    """Yield the entries of an object or dictionary and of those in it, each object once: path, name, value."""
-    count, waiting = 0, [(where, root, 0)]
-    visited: dict[int, object] = {}  # holds them, so that no number is used again
-    while waiting:
-        path, owner, depth = waiting.pop()
-        if id(owner) in visited:  # an object that holds itself
+    """Yield path, name and value of all entries in an object or dictionary, nested ones included, each object once."""
+    count, pending = 0, [(where, root, 0)]
+    visited: dict[int, object] = {}  # keeps the objects alive, so that ids stay unique
+    while pending:
+        path, owner, depth = pending.pop()
+        if id(owner) in visited:  # an object may contain itself
             continue
         entries: Iterable[tuple[object, object]] = ()
-        if isinstance(owner, Foreign):
+        if isinstance(owner, OpaqueObject):
             entries = owner.attributes()
         elif isinstance(owner, dict):
             entries = owner.items()
-        if isinstance(owner, Foreign | dict):
+        if isinstance(owner, OpaqueObject | dict):
             visited[id(owner)] = owner
         for name, value in entries:
             count += 1
@@ -200,7 +200,7 @@ def _entries(root: object, where: str) -> Iterator[tuple[str, str, object]]:
             if isinstance(name, str):
                 yield f"{path}.{name}", name, value
                 if depth < _MAX_DEPTH:
-                    waiting.append((f"{path}.{name}", value, depth + 1))
+                    pending.append((f"{path}.{name}", value, depth + 1))
 
 
 def _unsupported_layers(names: Iterable[str]) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _unsupported_layers(names: Iterable[str]) -> Iterator[str]:
 
 
 def _single_number(where: str, value: object) -> float:
-    """Return the number that a value is, or that all numbers in it are: a size per axis, or per kind of frame."""
+    """Return the number in a value. It may repeat: a size per axis, or per kind of frame."""
     leaves = list(_leaves(value))
     numbers = [leaf for leaf in leaves if isinstance(leaf, int | float) and not isinstance(leaf, bool)]
     if not numbers or len(numbers) < len(leaves) or not all(abs(number) < MAX_NUMBER for number in numbers):
@@ -245,8 +245,8 @@ def _equal(value: object, expected: object) -> bool:
 
 
 def _quoted(value: object) -> str:
-    """Return a value from a file as an error may print it: plain ones as they are, of all others the kind."""
-    if isinstance(value, Foreign):
+    """Return a value's text for an error: plain values are printed, others named by their type."""
+    if isinstance(value, OpaqueObject):
         return one_line(value.name, MAX_NAME)
     leaves = list(_leaves(value))
     if len(leaves) <= 8 and all(isinstance(leaf, str | float | None) or _is_short(leaf) for leaf in leaves):
@@ -255,5 +255,5 @@ def _quoted(value: object) -> str:
 
 
 def _is_short(value: object) -> bool:
-    # Python refuses to print integers of thousands of digits.
+    # Python does not print integers of thousands of digits.
     return isinstance(value, int) and abs(value) < MAX_NUMBER

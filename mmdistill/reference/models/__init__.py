@@ -1,1 +1,23 @@
-"""The reference networks: trunk, precise RoI pooling, target filter, IoU-Net, fusion; then the whole of a tracker."""
+"""The reference networks.
+
+- ``config``: ``NetworkSettings``, and the settings of student, teacher and single-modality trackers.
+- ``tracker_network``: ``TrackerNetwork``, the whole network of a tracker.
+- ``resnet``: the trunks. ``teacher_fusion``: the teacher's fusion; other fusions are in ``mmdistill.fusion``.
+- ``dimp_classifier``, ``atom_classifier``: target filters, learned by DiMP's optimizer or by ATOM's ``gauss_newton``.
+- ``iou_net``, ``prroi_pool``: the predicted IoU of boxes. ``iou_gradient``, ``bin_windows``: its gradient for tracking.
+- ``weights``: weights files. ``folding``: batch norm for inference. ``cost``: parameters and multiply-adds.
+"""
+
+from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.weights import load_network, save_network
+
+__all__ = [
+    "NetworkSettings",
+    "TrackerNetwork",
+    "load_network",
+    "save_network",
+    "single_settings",
+    "student_settings",
+    "teacher_settings",
+]

@@ -1,48 +1,56 @@
-"""ATOM's classifier: a projection and a filter, learned online on every video's own frames.
+"""ATOM's classifier: a projection and a filter, learned online from every video's own frames.
 
-Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019, sections 3.2 and 3.3. The paper leaves
-open how features are scaled and where the projection starts. Here each map is scaled like DiMP's classification
-features, so that the regularisation means the same for every trunk, and the projection starts at the directions that
-hold most of the first frame's features: nothing is drawn at random.
+Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019, sections 3.2 and 3.3,
+https://arxiv.org/abs/1811.07628. The loss of section 3.2 is
+
+    L(w) = sum over frames j of gamma_j |phi(f(w) * x_j) - y_j|^2 + sum over parameters k of lambda_k w_k^2
+
+A projection followed by a filter is one filter f(w) of the unprojected channels. So learning both reads the features
+twice per conjugate-gradient iteration and needs no projected features.
+
+The paper does not say how features are scaled and where the projection starts. Here each map is scaled like DiMP's
+classification features, so that the regularization means the same for every trunk. The projection starts at the first
+frame's principal directions, without random numbers.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill.correlation import correlate, score_size
-from mmdistill.reference.models.atom_loss import FilterAlone, OnlineLoss, ProjectedFilter, Samples, minimize
+from mmdistill.correlation import correlate, correlate_transposed, score_size
 from mmdistill.reference.models.dimp_classifier import InstanceNorm, distance_to_center
+from mmdistill.reference.models.gauss_newton import Linearized, minimize
 from mmdistill.toolkit.ranges import Range, Weight, check_fields
 
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """How filters are learned online; the defaults are the published ones.
+    """Settings of online learning; the defaults are the published values.
 
     Attributes:
-        channels: projected channels; all of the features' where these have fewer.
+        channels: projected channels, at most those of the features.
         filter_size: cells along the filter.
-        alpha: scores below ``-alpha`` count as ``-alpha``, softly.
-        label_sigma: the label's deviation, relative to the root of the target's area.
-        filter_regularisation: weight of the filter's square.
-        projection_regularisation: weight of the projection's square.
-        initial_cg_iterations: conjugate-gradient iterations in each Gauss-Newton iteration on the first frame.
-        cg_iterations: the same, later on.
+        alpha: of the activation, which keeps scores above ``-alpha``.
+        label_sigma: standard deviation of the label, relative to the square root of the target's area.
+        filter_regularization: weight of the filter's squared norm.
+        projection_regularization: weight of the projection's squared norm.
+        initial_cg_iterations: conjugate-gradient iterations per Gauss-Newton step on the first frame.
+        cg_iterations: the same on later frames.
     """
 
     channels: Annotated[int, Range(1, 4096)] = 64
     filter_size: Annotated[int, Range(1, 64)] = 4
     alpha: Annotated[float, Range(0, 10**9)] = 0.05
     label_sigma: Annotated[float, Range(0.001, 10)] = 0.25
-    filter_regularisation: Weight = 0.1
-    projection_regularisation: Weight = 1e-4
+    filter_regularization: Weight = 0.1
+    projection_regularization: Weight = 1e-4
     initial_cg_iterations: Annotated[int, Range(0, 1000)] = 10
     cg_iterations: Annotated[int, Range(0, 1000)] = 5
 
@@ -51,7 +59,7 @@ class OnlineSettings:
 
 
 class OnlineFilters(NamedTuple):
-    """What was learned of S sequences.
+    """The learned parameters of S sequences.
 
     Attributes:
         projection: ``(S, P, C)``.
@@ -63,45 +71,46 @@ class OnlineFilters(NamedTuple):
 
 
 class OnlineClassifier:
-    """Learns a projection and a filter per sequence, and scores frames by them.
+    """ATOM's online classifier: one projection and one filter per sequence.
 
-    It has no trained weights. Sequences do not see each other, and no gradient flows through the learning.
+    It has no trained weights. Sequences are independent. Learning carries no gradient.
 
     Args:
-        settings: the constants of the learning.
-        stride: crop pixels per cell; cell i stands at ``i * stride``.
+        settings: the settings of online learning.
+        stride: crop pixels per cell; cell i lies at ``i * stride``.
     """
 
-    MINIMUM_SIGMA = 0.5  # cells: the label of a target of a few pixels still reaches a cell
+    MIN_SIGMA = 0.5
+    """Cells. With less, the label of a tiny target would miss all cells."""
 
     def __init__(self, settings: OnlineSettings = OnlineSettings(), *, stride: int = 16) -> None:
         self.settings, self.stride = settings, stride
 
     @torch.no_grad()
     def learn(self, features: Tensor, boxes: Tensor, iterations: int) -> OnlineFilters:
-        """Return projection and filters learned together on the first frame's samples, which weigh the same.
+        """Learn projection and filters jointly on the first frame's samples, with equal weights.
 
         Args:
             features: ``(N, S, C, H, W)``.
             boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            iterations: Gauss-Newton iterations; 6 in the paper.
+            iterations: Gauss-Newton steps; 6 in the paper.
         """
         settings = self.settings
-        features = self._normalized(features)
+        features = self._normalize(features)
         sequences, channels = features.shape[1:3]
         projection = _principal_directions(features, min(settings.channels, channels))
         size = (settings.filter_size, settings.filter_size)
-        weights = (settings.projection_regularisation, settings.filter_regularisation)
+        weights = (settings.projection_regularization, settings.filter_regularization)
         model = ProjectedFilter(projection.shape[1], channels, size, weights, like=features)
         equal = features.new_full(features.shape[:2], 1 / len(features))
-        loss = OnlineLoss(model, Samples(features, self._labels(features, boxes), equal), settings.alpha)
+        loss = OnlineLoss(model, OnlineSamples(features, self._labels(features, boxes), equal), settings.alpha)
         start = model.join(projection, features.new_zeros(sequences, projection.shape[1], *size))
         learned = minimize(loss.linearize, start, iterations, settings.initial_cg_iterations)
         return OnlineFilters(*model.split(learned))
 
     def project(self, state: OnlineFilters, features: Tensor) -> Tensor:
-        """Return the projected features ``(N, S, P, H, W)`` of ``(N, S, C, H, W)``: what a memory keeps."""
-        projected = state.projection @ self._normalized(features).flatten(-2)
+        """Return the projected features ``(N, S, P, H, W)`` of ``(N, S, C, H, W)``."""
+        projected = state.projection @ self._normalize(features).flatten(-2)
         return rearrange(projected, "n s p (h w) -> n s p h w", h=features.shape[-2])
 
     def score(self, state: OnlineFilters, projected: Tensor) -> Tensor:
@@ -117,38 +126,216 @@ class OnlineClassifier:
         weights: Tensor,
         iterations: int,
     ) -> OnlineFilters:
-        """Return the state with filters learned further; the projection stays.
+        """Update the filters; the projection stays.
 
         Args:
-            state: what to start from.
+            state: the initial parameters.
             projected: the samples' projected features ``(N, S, P, H, W)``.
             boxes: the targets ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            weights: the samples' weights ``(N, S)``, summing to 1 over N; 0 leaves a sample out.
-            iterations: Gauss-Newton iterations; 1 in the paper.
+            weights: the samples' weights ``(N, S)``, summing to 1 over N; 0 excludes a sample.
+            iterations: Gauss-Newton steps; 1 in the paper.
         """
         channels, *size = state.filters.shape[1:]
-        model = FilterAlone(channels, (size[0], size[1]), self.settings.filter_regularisation, like=projected)
-        loss = OnlineLoss(model, Samples(projected, self._labels(projected, boxes), weights), self.settings.alpha)
+        model = PlainFilter(channels, (size[0], size[1]), self.settings.filter_regularization, like=projected)
+        loss = OnlineLoss(model, OnlineSamples(projected, self._labels(projected, boxes), weights), self.settings.alpha)
         learned = minimize(loss.linearize, state.filters.flatten(1), iterations, self.settings.cg_iterations)
         return state._replace(filters=model.filters(learned))
 
-    def _normalized(self, features: Tensor) -> Tensor:
+    def _normalize(self, features: Tensor) -> Tensor:
         scale = math.sqrt(1 / features.shape[2]) / self.settings.filter_size
-        at_least_single = torch.promote_types(features.dtype, torch.float32)
-        normalized: Tensor = InstanceNorm(scale)(features.to(at_least_single))
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        normalized: Tensor = InstanceNorm(scale)(features.to(dtype))
         return normalized
 
     def _labels(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Return Gaussians ``(N, S, H', W')`` at the boxes' centers."""
+        """Return Gaussian labels ``(N, S, H', W')`` at the boxes' centers."""
         filter_size = (self.settings.filter_size, self.settings.filter_size)
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt() / self.stride
-        sigma = (self.settings.label_sigma * side).clamp(min=self.MINIMUM_SIGMA)
+        sigma = (self.settings.label_sigma * side).clamp(min=self.MIN_SIGMA)
         return torch.exp(-0.5 * (distance_to_center(boxes, size, self.stride) / sigma[..., None, None]).square())
 
 
 def _principal_directions(features: Tensor, count: int) -> Tensor:
-    """Return orthonormal directions ``(S, count, C)``: no others hold more of the features' square sum."""
+    """Return the orthonormal directions ``(S, count, C)`` with the largest square sums of the features."""
     columns = rearrange(features, "n s c h w -> s c (n h w)")
-    directions: Tensor = torch.linalg.eigh(columns @ columns.mT).eigenvectors  # one a column, the largest last
+    directions: Tensor = torch.linalg.eigh(columns @ columns.mT).eigenvectors  # in columns, ascending
     return directions[..., -count:].mT
+
+
+class FilterModel(Protocol):
+    """S filters ``(S, C, h, w)`` as a function of parameters ``(S, D)``.
+
+    Attributes:
+        filter_size: h, w.
+        regularization: lambda, ``(D,)``.
+    """
+
+    filter_size: tuple[int, int]
+    regularization: Tensor
+
+    def filters(self, parameters: Tensor) -> Tensor:
+        """Return the filters ``(S, C, h, w)``."""
+        ...
+
+    def tangent(self, parameters: Tensor, direction: Tensor) -> Tensor:
+        """Return the filters' derivative ``(S, C, h, w)`` along a direction ``(S, D)``."""
+        ...
+
+    def transposed(self, parameters: Tensor, gradient: Tensor) -> Tensor:
+        """Return the gradient of the parameters ``(S, D)`` from that of the filters ``(S, C, h, w)``."""
+        ...
+
+    def changes(self, parameters: Tensor, step: Tensor) -> tuple[Tensor, ...]:
+        """Return c_1, c_2, ..., ``(S, C, h, w)``: t times the step adds t c_1 + t^2 c_2 + ... to the filters."""
+        ...
+
+
+class PlainFilter:
+    """A filter that is its own parameters.
+
+    Args:
+        channels: C.
+        filter_size: h, w.
+        weight: lambda.
+        like: a tensor of the same device and dtype.
+    """
+
+    def __init__(self, channels: int, filter_size: tuple[int, int], weight: float, like: Tensor) -> None:
+        self.channels, self.filter_size = channels, filter_size
+        self.regularization = like.new_full((channels * filter_size[0] * filter_size[1],), weight)
+
+    def filters(self, parameters: Tensor) -> Tensor:
+        """See ``FilterModel``."""
+        return parameters.view(-1, self.channels, *self.filter_size)
+
+    def tangent(self, parameters: Tensor, direction: Tensor) -> Tensor:  # noqa: ARG002
+        """See ``FilterModel``."""
+        return self.filters(direction)
+
+    def transposed(self, parameters: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
+        """See ``FilterModel``."""
+        return gradient.flatten(1)
+
+    def changes(self, parameters: Tensor, step: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """See ``FilterModel``."""
+        return (self.filters(step),)
+
+
+class ProjectedFilter:
+    """A filter with two parameters: a projection ``(S, P, C)``, and a filter ``(S, P, h, w)`` of projected channels.
+
+    Args:
+        projected: P.
+        channels: C.
+        filter_size: h, w.
+        weights: lambda of the projection, then of the filter.
+        like: a tensor of the same device and dtype.
+    """
+
+    def __init__(
+        self, projected: int, channels: int, filter_size: tuple[int, int], weights: tuple[float, float], like: Tensor
+    ) -> None:
+        self.projected, self.channels, self.filter_size = projected, channels, filter_size
+        self._sizes = [projected * channels, projected * filter_size[0] * filter_size[1]]
+        parts = [like.new_full((size,), weight) for size, weight in zip(self._sizes, weights, strict=True)]
+        self.regularization = torch.cat(parts)
+
+    def join(self, projection: Tensor, filters: Tensor) -> Tensor:
+        """Return the parameters ``(S, D)``."""
+        return torch.cat([projection.flatten(1), filters.flatten(1)], dim=1)
+
+    def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return projection ``(S, P, C)`` and filters ``(S, P, h, w)``."""
+        projection, filters = torch.split(parameters, self._sizes, dim=1)
+        return projection.view(-1, self.projected, self.channels), filters.view(-1, self.projected, *self.filter_size)
+
+    def filters(self, parameters: Tensor) -> Tensor:
+        """See ``FilterModel``."""
+        return self._product(*self.split(parameters))
+
+    def tangent(self, parameters: Tensor, direction: Tensor) -> Tensor:
+        """See ``FilterModel``."""
+        projection, filters = self.split(parameters)
+        projection_change, filter_change = self.split(direction)
+        return self._product(projection_change, filters) + self._product(projection, filter_change)
+
+    def transposed(self, parameters: Tensor, gradient: Tensor) -> Tensor:
+        """See ``FilterModel``."""
+        projection, filters = self.split(parameters)
+        cells = gradient.flatten(2)
+        return self.join(filters.flatten(2) @ cells.mT, projection @ cells)
+
+    def changes(self, parameters: Tensor, step: Tensor) -> tuple[Tensor, ...]:
+        """See ``FilterModel``."""
+        return self.tangent(parameters, step), self.filters(step)
+
+    def _product(self, projection: Tensor, filters: Tensor) -> Tensor:
+        product = projection.mT @ filters.flatten(2)
+        return rearrange(product, "s c (h w) -> s c h w", h=self.filter_size[0])
+
+
+class OnlineSamples(NamedTuple):
+    """Training samples of the filters: N frames of S sequences.
+
+    Attributes:
+        features: x, ``(N, S, C, H, W)``.
+        labels: y, the target scores, ``(N, S, H', W')``.
+        weights: gamma, ``(N, S)``.
+    """
+
+    features: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+def activate(scores: Tensor, alpha: float) -> Tensor:
+    """Return t for t >= 0 and alpha (exp(t / alpha) - 1) below, which is never less than -alpha."""
+    return torch.where(scores >= 0, scores, alpha * torch.expm1(scores.clamp(max=0) / alpha))
+
+
+class OnlineLoss:
+    """The loss of each sequence's filter on its samples.
+
+    Args:
+        model: the filters as a function of the parameters.
+        samples: the training samples.
+        alpha: of the activation.
+    """
+
+    def __init__(self, model: FilterModel, samples: OnlineSamples, alpha: float) -> None:
+        self.model, self.samples, self.alpha = model, samples, alpha
+        self._weights = samples.weights[..., None, None]
+
+    def linearize(self, parameters: Tensor) -> Linearized:
+        """Return the least-squares problem around parameters ``(S, D)``."""
+        model, regularization = self.model, self.model.regularization
+        scores = self._correlate(model.filters(parameters))
+        slope = torch.exp(scores.clamp(max=0) / self.alpha)
+        curvature = self._weights * slope.square()
+
+        def to_parameters(at_scores: Tensor) -> Tensor:
+            at_filters = correlate_transposed(self.samples.features, at_scores, model.filter_size)
+            return model.transposed(parameters, at_filters)
+
+        def product(direction: Tensor) -> Tensor:
+            change = self._correlate(model.tangent(parameters, direction))
+            return to_parameters(curvature * change) + regularization * direction
+
+        def line_loss(step: Tensor) -> Callable[[float], Tensor]:
+            changes = [self._correlate(change) for change in model.changes(parameters, step)]
+            return lambda length: self._loss(
+                sum((length**power * change for power, change in enumerate(changes, start=1)), scores),
+                parameters + length * step,
+            )
+
+        residual = activate(scores, self.alpha) - self.samples.labels
+        gradient = to_parameters(self._weights * slope * residual) + regularization * parameters
+        return Linearized(gradient, product, line_loss)
+
+    def _correlate(self, filters: Tensor) -> Tensor:
+        return correlate(self.samples.features, filters)
+
+    def _loss(self, scores: Tensor, parameters: Tensor) -> Tensor:
+        square = (activate(scores, self.alpha) - self.samples.labels).square()
+        return (self._weights * square).sum(dim=(0, 2, 3)) + (self.model.regularization * parameters.square()).sum(1)

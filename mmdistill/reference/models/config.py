@@ -1,4 +1,4 @@
-"""What a network is built from: depth, streams, modalities, fusion and classifier as data."""
+"""Network settings: depth, streams, modality, fusion, classifier and sizes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Classifier = Literal["dimp", "atom"]
 Width = Annotated[int, Range(2, 256, step=2)]
 CropSize = Annotated[int, Range(64, 1024, step=16)]
 FilterSize = Annotated[int, Range(2, 32, step=2)]
-"""Cell i of a score map stands at 16 i pixels for even filters only."""
+"""Even only: for odd filters, cell i of a score map is not at 16 i pixels."""
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a network is built from; saved with its checkpoint.
+    """The settings of a network; saved with its weights.
 
     Attributes:
         depth: the trunk's depth, 18 or 50.
-        streams: trunks: 1 that all modalities share, stacked on the batch axis, or 2, one for each.
-        modality: what the network sees: ``"rgbt"`` both, ``"rgb"`` or ``"tir"`` that one alone.
+        streams: number of trunks: 1 shared by the modalities, stacked on the batch axis, or 2, one per modality.
+        modality: the network's input: ``"rgbt"``, ``"rgb"`` or ``"tir"``.
         fusion: ``"mpsd"`` (CMD's student, its blocks as published), ``"mpsd-layer-norm"`` and ``"mpsd-paths"`` (blocks
             of ``MPSDFusion(normalize=...)``), ``"mdc-frs"`` (the teacher's; in a student "TF" of CMD Table 3),
             ``"concat"`` (the plain student), ``"spatial"`` or ``"channel"`` attention (SAF, CAF of Table 3), or
             ``"none"`` for a single modality.
         classifier: ``"dimp"``, a learned initializer and optimizer of the target filter, or ``"atom"``, a classifier
-            that is learned online from nothing and has no weights here.
-        width: channels of the trunk's first convolution; all other widths are multiples of it. 64 as published.
+            learned online, which has no trained weights.
+        width: channels of the trunk's first convolution; other widths are multiples of it. 64 in the papers.
         filter_size: cells along the target filter.
-        optimiser_iterations: steps of the filter optimizer in training.
-        label_sigma: the label's deviation relative to the target's side, for a search area of 5 times that side.
-        crop_size: side of the square crops the network is made for, pixels; a multiple of 16.
-        search_area: the crop's side relative to the target's.
+        optimiser_iterations: steps of the filter optimizer in training. Weights files have this spelling.
+        label_sigma: standard deviation of the label, relative to the target's side, for a search area of 5.
+        crop_size: side of the square crops, pixels; a multiple of 16.
+        search_area: side of the crop relative to the target's.
         refinement_steps: gradient steps of box refinement in tracking.
 
     Raises:
-        RangeError: a value out of its range, a filter larger than the feature map, or a fusion or streams that do not
-            fit the modality.
+        RangeError: a value is out of range, the filter is larger than the feature map, or fusion or streams do not fit
+            the modality.
     """
 
     depth: Depth = 18
@@ -80,17 +80,17 @@ class NetworkSettings:
 
     @property
     def label_sigma_cells(self) -> float:
-        """The label's deviation in cells of the score map."""
+        """Standard deviation of the label, cells of the score map."""
         return self.label_sigma / self.search_area * self.feature_size
 
 
 def student_settings(width: int = 64, crop_size: int = 288) -> NetworkSettings:
-    """Return CMD's student: one ResNet-18 trunk for both modalities, MPSD fusion."""
+    """Return the settings of CMD's student: one ResNet-18 trunk for both modalities, MPSD fusion."""
     return NetworkSettings(width=width, crop_size=crop_size)
 
 
 def teacher_settings(depth: Depth = 50, width: int = 64, crop_size: int = 288) -> NetworkSettings:
-    """Return CMD's teacher: two trunks, MDC and FRS fusion."""
+    """Return the settings of CMD's teacher: two trunks, MDC and FRS fusion."""
     return NetworkSettings(depth=depth, streams=2, fusion="mdc-frs", width=width, crop_size=crop_size)
 
 
@@ -101,7 +101,7 @@ def single_settings(
     crop_size: int = 288,
     classifier: Classifier = "dimp",
 ) -> NetworkSettings:
-    """Return a tracker of one modality: DiMP, or ATOM by its classifier."""
+    """Return the settings of a single-modality tracker, DiMP or ATOM."""
     return NetworkSettings(
         depth=depth, modality=modality, fusion="none", classifier=classifier, width=width, crop_size=crop_size
     )

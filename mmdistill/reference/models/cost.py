@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-adds of one frame."""
+"""A network's cost: parameters, and multiply-adds per frame."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mmdistill.toolkit.evaluation.efficiency import Cost
 
 
 def read_cost(path: str | Path) -> Cost:
-    """Return what the network of a weights file costs.
+    """Return the cost of the network in a weights file.
 
     Raises:
-        DataError: the file is missing or not one of ours.
+        DataError: the file is missing or no network of mmdistill.
     """
     return network_cost(load_network(path).settings)
 
 
 def network_cost(settings: NetworkSettings) -> Cost:
-    """Return what the network of some settings costs, counted without computing anything."""
+    """Return the cost of a network with these settings, counted on the meta device, without computing."""
     with torch.device("meta"):
         network = TrackerNetwork(settings).eval()
         images = torch.empty(1, 3, settings.crop_size, settings.crop_size)
@@ -38,13 +38,13 @@ def network_cost(settings: NetworkSettings) -> Cost:
     return Cost(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        what=_what(settings),
+        what=_describe(settings),
     )
 
 
-def _what(settings: NetworkSettings) -> str:
+def _describe(settings: NetworkSettings) -> str:
     kind = {"dimp": "DiMP", "atom": "ATOM"}[settings.classifier]
-    sees = {"rgbt": "RGB and TIR", "rgb": "RGB", "tir": "TIR"}[settings.modality]
+    modality = {"rgbt": "RGB and TIR", "rgb": "RGB", "tir": "TIR"}[settings.modality]
     trunks = f"{'two ' if settings.streams == 2 else ''}ResNet-{settings.depth}{'s' if settings.streams == 2 else ''}"
     fusion = "" if settings.fusion == "none" else f", {settings.fusion.upper()} fusion"
-    return f"{kind} on {sees}, {trunks}{fusion}, crops of {settings.crop_size} pixels"
+    return f"{kind} on {modality}, {trunks}{fusion}, crops of {settings.crop_size} pixels"

@@ -1,10 +1,7 @@
-"""DiMP's classification branch: its features, and the target model that scores them.
+"""DiMP's classifier: classification features, filter initializer, unrolled filter optimizer, and score maps.
 
-DiMP's target model: a filter made from the first frames and refined by an unrolled optimizer.
-
-Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, sections 3.1 to 3.4.
-
-Where score-map cells stand relative to boxes: what labels and the filter optimizer agree on.
+Bhat et al., Learning Discriminative Model Prediction for Tracking, ICCV 2019, sections 3.1 to 3.4,
+https://arxiv.org/abs/1904.07220.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from mmdistill.reference.models.resnet import BasicBlock, Depth
 def distance_to_center(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
     """Return each score cell's distance ``(..., H', W')`` to the boxes' centers, in cells.
 
-    Cell i of a score map stands at ``i * stride`` crop pixels.
+    Cell i of a score map lies at ``i * stride`` crop pixels.
 
     Args:
         boxes: ``(..., 4)``, ``x y w h`` in crop pixels.
@@ -39,19 +36,24 @@ def distance_to_center(boxes: Tensor, size: tuple[int, int], stride: float) -> T
 
 
 def gaussian_label(boxes: Tensor, size: tuple[int, int], stride: float, sigma: float) -> Tensor:
-    """Return Gaussians ``(..., H', W')`` of height 1 and deviation ``sigma`` cells at the boxes' centers."""
+    """Return Gaussians ``(..., H', W')`` at the boxes' centers, of height 1 and standard deviation ``sigma`` cells."""
     return torch.exp(-0.5 * (distance_to_center(boxes, size, stride) / sigma).square())
 
 
 class InstanceNorm(nn.Module):
-    """Scale each map to the L2 norm ``scale * sqrt(C * H * W)``, over channels and space together."""
+    """Scales each map to the L2 norm ``scale * sqrt(C * H * W)``, taken over channels and space.
+
+    Args:
+        scale: the root mean square of the output.
+        epsilon: added to the squared norm.
+    """
 
     def __init__(self, scale: float, epsilon: float = 1e-5) -> None:
         super().__init__()
         self.scale, self.epsilon = scale, epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``(..., C, H, W)`` normalized, each map on its own."""
+        """Return normalized maps ``(..., C, H, W)``."""
         square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
         total = square.sum(dim=(-3, -2, -1), keepdim=True)
         count = x.shape[-3] * x.shape[-2] * x.shape[-1]
@@ -59,7 +61,13 @@ class InstanceNorm(nn.Module):
 
 
 class FilterInitializer(nn.Module):
-    """A first filter: a 3x3 convolution, each target box pooled to the filter's size, the mean over the frames."""
+    """Computes the initial filter: a 3x3 convolution, pooling of the target boxes, and the mean over frames.
+
+    Args:
+        channels: channels C of features and filter.
+        filter_size: cells along the filter.
+        stride: crop pixels per cell.
+    """
 
     def __init__(self, channels: int, filter_size: int = 4, stride: int = 16) -> None:
         super().__init__()
@@ -80,7 +88,12 @@ class FilterInitializer(nn.Module):
 
 
 class DistanceFunction(nn.Module):
-    """A learned function of the distance to the target: values at bins, linear in between, constant past the last."""
+    """A learned function of the distance to the target: linear between bins, constant after the last one.
+
+    Args:
+        values: initial values at the bins, ``(bins,)``.
+        bin_width: distance between bins, cells.
+    """
 
     def __init__(self, values: Tensor, bin_width: float) -> None:
         super().__init__()
@@ -88,32 +101,32 @@ class DistanceFunction(nn.Module):
         self.bin_width = bin_width
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Return the function's value at each distance (any shape, cells)."""
+        """Return the values at distances of any shape, cells."""
         last = len(self.values) - 1
         position = (distance / self.bin_width).clamp(max=last)
         lower = position.floor().clamp(max=last - 1)
         index = lower.long()
-        share = position - lower
-        return self.values[index] * (1 - share) + self.values[index + 1] * share
+        fraction = position - lower
+        return self.values[index] * (1 - fraction) + self.values[index + 1] * fraction
 
 
 class FilterOptimizer(nn.Module):
-    """Steepest descent on DiMP's discriminative loss, with the Gauss-Newton step length, unrolled.
+    """Unrolled steepest descent on DiMP's discriminative loss, with the Gauss-Newton step length.
 
-        L(f) = sum over frames and places of (w v (h(s) - y))^2 + reg |f|^2,   s = features * f
+        L(f) = sum over frames and cells of (w v (h(s) - y))^2 + reg |f|^2,   s = features * f
 
     The label y, the spatial weight v and the target mask m are learned functions of the distance to the target's
-    center; h is a leaky ReLU whose slope is m, so background scores below zero cost little. The frames' weights w^2
+    center. h is a leaky ReLU with slope m, so negative scores of the background cost little. The frames' weights w^2
     sum to 1.
 
     Args:
-        bins: how many values the distance functions have.
-        bin_width: distance between them, in cells.
-        label_sigma: the label's initial deviation, in cells.
-        stride: pixels per cell.
+        bins: number of values of the distance functions.
+        bin_width: distance between bins, cells.
+        label_sigma: initial standard deviation of the label, cells.
+        stride: crop pixels per cell.
     """
 
-    MINIMUM_REGULARISATION = 1e-3
+    MIN_REGULARIZATION = 1e-3
 
     def __init__(self, bins: int = 100, bin_width: float = 0.1, label_sigma: float = 0.9, stride: int = 16) -> None:
         super().__init__()
@@ -129,25 +142,25 @@ class FilterOptimizer(nn.Module):
     def forward(
         self, filters: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the iterates ``(iterations + 1, S, C, h, w)``, the given filters first.
+        """Return the filter iterates ``(iterations + 1, S, C, h, w)``, starting with the given filters.
 
         Args:
-            filters: where to start, ``(S, C, h, w)``.
+            filters: initial filters, ``(S, C, h, w)``.
             features: classification features ``(N, S, C, H, W)``.
             boxes: target boxes ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            iterations: how many steps.
-            weights: the frames' weights ``(N, S)``, summing to 1 over N; equal if not given.
+            iterations: number of steps.
+            weights: the frames' weights ``(N, S)``, summing to 1 over N; equal if None.
         """
         filter_size = (filters.shape[-2], filters.shape[-1])
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
         distance = distance_to_center(boxes, size, self.stride)
         label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
-        share = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
-        weight = share.sqrt()[..., None, None] * self.spatial_weight(distance)
-        regularisation = self._regularisation()
+        weights = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
+        weight = weights.sqrt()[..., None, None] * self.spatial_weight(distance)
+        regularization = self._regularization()
         step_length = self.log_step_length.exp()
 
-        # A view, unless the frames' and the sequences' axes are apart in memory: copied then, once for all products.
+        # A view if the first two axes are contiguous, else one copy for all products.
         features = features.flatten(0, 1).view(features.shape)
         iterates = [filters]
         scores = correlate(features, filters)
@@ -156,35 +169,36 @@ class FilterOptimizer(nn.Module):
             derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
             residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
             gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
-            gradient = gradient + regularisation * filters
+            gradient = gradient + regularization * filters
             response = correlate(features, gradient)
             change = weight * derivative * response
             square = gradient.square().sum(dim=(1, 2, 3))
-            curvature = change.square().sum(dim=(0, 2, 3)) + regularisation * square
+            curvature = change.square().sum(dim=(0, 2, 3)) + regularization * square
             length = step_length * square / curvature.clamp(min=1e-8)
             filters = filters - length[:, None, None, None] * gradient
-            scores = scores - length[:, None, None] * response  # linear in the filter, so not correlated anew
+            scores = scores - length[:, None, None] * response  # scores are linear in the filter
             iterates.append(filters)
         return torch.stack(iterates)
 
-    def _regularisation(self) -> Tensor:
-        return self.regularisation.square().clamp(min=self.MINIMUM_REGULARISATION**2)
+    def _regularization(self) -> Tensor:
+        return self.regularisation.square().clamp(min=self.MIN_REGULARIZATION**2)
 
 
 class TargetClassifier(nn.Module):
     """Classification features, filter initializer and filter optimizer.
 
-    Under autocast the features are extracted in half precision; learning and scoring need all of float32.
+    Under autocast, features are extracted in half precision; learning and scoring run in float32.
 
     Args:
         in_channels: channels of the fused level 4.
         channels: channels of the classification features; 256 for ResNet-18, 512 for ResNet-50.
-        depth: the trunk's depth: ResNet-18 has a residual block before the last convolution, ResNet-50 has not.
+        depth: the trunk's depth. Only ResNet-18 has a residual block before the last convolution.
         filter_size: cells along the filter.
-        label_sigma: the label's initial deviation in the optimizer, cells.
+        label_sigma: initial standard deviation of the optimizer's label, cells.
     """
 
     STRIDE = 16
+    """Crop pixels per cell of the fused level 4."""
 
     def __init__(self, in_channels: int, channels: int, depth: Depth, filter_size: int, label_sigma: float) -> None:
         super().__init__()
@@ -194,6 +208,7 @@ class TargetClassifier(nn.Module):
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
             InstanceNorm(math.sqrt(1 / (channels * filter_size * filter_size))),
         )
+        # Names in weights files: initialiser, optimiser, optimiser.regularisation.
         self.initialiser = FilterInitializer(channels, filter_size, self.STRIDE)
         self.optimiser = FilterOptimizer(label_sigma=label_sigma, stride=self.STRIDE)
 

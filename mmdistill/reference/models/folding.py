@@ -1,4 +1,4 @@
-"""A network for inference: every batch norm folded into the convolution or linear layer before it."""
+"""Folding of batch norms into the convolution or linear layer before them, for inference."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 
 @runtime_checkable
-class ForInference(Protocol):
-    """A module that has another form for inference."""
+class Foldable(Protocol):
+    """A module that folds its own batch norm."""
 
-    def for_inference(self) -> nn.Module:
-        """Return a module that computes the same in eval mode."""
+    def fold(self) -> nn.Module:
+        """Return an inference module that equals this one in eval mode."""
 
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def folded(network: Network) -> Network:
-    """Return a copy in eval mode without batch norms, equal to the network's eval mode within rounding.
+def fold_batch_norms(network: Network) -> Network:
+    """Return a copy in eval mode without batch norms; its outputs differ by rounding only.
 
-    A batch norm is folded into the convolution or linear layer that its parent registers right before it, as all of
-    this package's networks do; ``nn.Identity`` takes its place. A module with a method ``for_inference`` is replaced
-    by what that returns. On the CPU, convolutions keep their weights with the
-    channels last, where they are faster. The copy's parameters are not trainable; the network stays as it is.
+    A batch norm is folded into the convolution or linear layer that its parent registers right before it;
+    ``nn.Identity`` takes its place. A ``Foldable`` module is replaced by the result of its ``fold``. On the CPU,
+    weights are stored channels last, which is faster. The copy's parameters are not trainable.
 
     Raises:
-        ValueError: a batch norm has nothing before it to be folded into, or no running statistics.
+        ValueError: a batch norm has no layer before it, or no running statistics.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
         _fold_children(module)
         for name, child in module.named_children():
-            if isinstance(child, ForInference):
-                setattr(module, name, child.for_inference())
-    left = [name or type(module).__name__ for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
-    if left:
-        raise ValueError(f"folded: no convolution or linear layer to fold these batch norms into: {', '.join(left)}")
+            if isinstance(child, Foldable):
+                setattr(module, name, child.fold())
+    norms = [
+        name or type(module).__name__ for name, module in network.named_modules() if isinstance(module, _BatchNorm)
+    ]
+    if norms:
+        raise ValueError(f"fold_batch_norms: no convolution or linear layer before the batch norms {', '.join(norms)}")
     if all(parameter.device.type == "cpu" for parameter in network.parameters()):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def _fold_children(parent: nn.Module) -> None:
-    before, layer = "", None
+    previous_name, previous = "", None
     for name, child in list(parent.named_children()):
-        fused = _fused(layer, child)
+        fused = _fuse(previous, child)
         if fused is not None:
-            setattr(parent, before, fused)
+            setattr(parent, previous_name, fused)
             setattr(parent, name, nn.Identity())
-        before, layer = name, child
+        previous_name, previous = name, child
 
 
-def _fused(layer: nn.Module | None, norm: nn.Module) -> nn.Module | None:
+def _fuse(layer: nn.Module | None, norm: nn.Module) -> nn.Module | None:
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
         return None
     if isinstance(layer, nn.Conv2d) and layer.out_channels == norm.num_features:

@@ -1,6 +1,8 @@
-"""ATOM's IoU-Net: how well a box fits the target, predicted and differentiable in the box.
+"""ATOM's IoU-Net: the predicted IoU of boxes with the target, differentiable in the boxes.
 
-Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019, section 3.1 and figure 3.
+Danelljan et al., ATOM: Accurate Tracking by Overlap Maximization, CVPR 2019, section 3.1 and figure 3,
+https://arxiv.org/abs/1811.07628. The idea of predicting IoU is from Jiang et al., ECCV 2018,
+https://arxiv.org/abs/1807.11590.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 from mmdistill.reference.models.prroi_pool import precise_roi_pool
 
 STRIDES = (8, 16)
+"""Crop pixels per cell of levels 3 and 4."""
+
 REFERENCE_BINS = (3, 1)
 TEST_BINS = (5, 3)
+"""Bins along either axis of a box, on levels 3 and 4."""
 
 
 class Modulation(NamedTuple):
-    """What the reference frame says of the target: a vector ``(B, C, 1, 1)`` for level 3 and one for level 4."""
+    """The reference frame's modulation vectors of the target: ``(B, C, 1, 1)`` for level 3 and for level 4."""
 
     level3: Tensor
     level4: Tensor
 
 
 class IoUFeatures(NamedTuple):
-    """A test frame's features for IoU prediction: ``(B, C, H, W)`` at strides 8 and 16."""
+    """A test frame's features for IoU prediction, ``(B, C, H, W)`` at strides 8 and 16."""
 
     level3: Tensor
     level4: Tensor
@@ -40,8 +45,8 @@ def _block(in_channels: int, out_channels: int, kernel: int, padding: int) -> nn
     )
 
 
-class BinLinear(nn.Module):
-    """A ``PooledLinear`` for inference: batch norm folded, the weight laid out bin by bin.
+class FoldedPooledLinear(nn.Module):
+    """A ``PooledLinear`` with its batch norm folded and its weight ordered bin by bin, for inference.
 
     Args:
         weight: ``(bins * bins, C, out_channels)``.
@@ -58,7 +63,13 @@ class BinLinear(nn.Module):
 
 
 class PooledLinear(nn.Module):
-    """A linear layer over a pooled box, with batch norm and ReLU."""
+    """A linear layer over a pooled box, with batch norm and ReLU.
+
+    Args:
+        channels: channels C of a pooled box.
+        bins: bins along either axis.
+        out_channels: channels of the output.
+    """
 
     def __init__(self, channels: int, bins: int, out_channels: int) -> None:
         super().__init__()
@@ -70,22 +81,22 @@ class PooledLinear(nn.Module):
         """Return ``(boxes, out_channels)`` from ``(boxes, C, bins, bins)``."""
         return F.relu(self.norm(self.linear(pooled.flatten(1))))
 
-    def for_inference(self) -> BinLinear:
-        """Return what eval mode computes, laid out for speed; its weights are a copy."""
+    def fold(self) -> FoldedPooledLinear:
+        """Return an equal layer for inference, with copied weights; see ``folding.Foldable``."""
         linear, norm = self.linear, self.norm
         if isinstance(norm, nn.BatchNorm1d):
             linear = fuse_linear_bn_eval(linear, norm)
         weight = rearrange(linear.weight.detach(), "out (c bins) -> bins c out", bins=self.bins**2)
-        return BinLinear(weight.clone(memory_format=torch.contiguous_format), linear.bias.detach().clone())
+        return FoldedPooledLinear(weight.clone(memory_format=torch.contiguous_format), linear.bias.detach().clone())
 
 
 class IoUNet(nn.Module):
-    """Predicts the IoU of boxes on a test frame with the target of a reference frame.
+    """IoU prediction network: the IoU of boxes on a test frame with the target of a reference frame.
 
     Args:
         in_channels: channels of levels 3 and 4 (ResNet ``layer2`` and ``layer3``).
         hidden: width of the inner layers; 256 in ATOM and DiMP.
-        pooled: channels that are pooled and modulated; as ``hidden`` if not given.
+        pooled: channels that are pooled and modulated; ``hidden`` if None.
     """
 
     def __init__(self, in_channels: tuple[int, int], hidden: int = 256, pooled: int | None = None) -> None:
@@ -106,7 +117,7 @@ class IoUNet(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        # Start near an overlap of one half whatever the features' scale, instead of far outside -1 to 1.
+        # Predictions start near IoU 0.5 for features of any scale, instead of far outside -1 to 1.
         nn.init.normal_(self.predictor.weight, std=0.01)
 
     def modulate(self, level3: Tensor, level4: Tensor, boxes: Tensor) -> Modulation:
@@ -126,13 +137,13 @@ class IoUNet(nn.Module):
         return Modulation(self.modulation3(joined), self.modulation4(joined))
 
     def features(self, level3: Tensor, level4: Tensor) -> IoUFeatures:
-        """Return what is pooled on a test frame; levels as in :meth:`modulate`."""
+        """Return a test frame's features; levels as in ``modulate``."""
         return IoUFeatures(self.test_level3(level3), self.test_level4(level4))
 
     def predict(self, modulation: Modulation, features: IoUFeatures, boxes: Tensor) -> Tensor:
-        """Return the predicted IoU ``(B, K)`` of boxes ``(B, K, 4)``, on the scale -1 to 1 that training uses.
+        """Return the predicted IoU ``(B, K)`` of boxes ``(B, K, 4)``, scaled to -1 to 1 as in training.
 
-        Pooling is linear, so the boxes are pooled first and the small pooled maps modulated.
+        Pooling is linear, so modulating the small pooled maps is enough.
         """
         inner = []
         blocks = (self.box_level3, self.box_level4)

@@ -1,9 +1,9 @@
 """Precise RoI pooling in plain PyTorch: exact, on any device, differentiable in features and in boxes.
 
-A bin's value is the integral of the bilinearly interpolated map over the bin, divided by the bin's area (Jiang et al.,
-Acquisition of Localization Confidence for Accurate Object Detection, ECCV 2018). Bilinear interpolation is a
-product of one hat function per axis, so the integral separates: one small matrix per axis holds each cell's share in
-each bin, and pooling is two matrix products.
+Jiang et al., Acquisition of Localization Confidence for Accurate Object Detection, ECCV 2018,
+https://arxiv.org/abs/1807.11590. A bin's value is the integral of the bilinearly interpolated map over the bin, divided
+by the bin's area. Bilinear interpolation is a product of one hat function per axis, so the integral separates. One
+small matrix per axis holds each cell's weight in each bin, and pooling is two matrix products.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from torch import Tensor
 
 
 def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) -> Tensor:
-    """Return ``(B, K, C, size, size)``: each box's mean of the interpolated map in ``size x size`` bins.
+    """Return each box's means of the interpolated map in ``size x size`` bins, ``(B, K, C, size, size)``.
 
-    Cell ``i`` of the map stands at ``i * stride`` pixels; beyond the map's outer cells the map falls to zero within one
-    cell. A box without area gives zeros.
+    Cell ``i`` of the map lies at ``i * stride`` pixels. Beyond its outer cells the map falls to zero within one cell. A
+    box without area gives zeros.
 
     Args:
         features: ``(B, C, H, W)``.
         boxes: ``(B, K, 4)`` as ``x y w h`` in pixels; K boxes on each of the B maps.
-        size: bins along either axis.
+        size: bins along either axis of a box.
         stride: pixels per cell.
     """
     boxes = boxes / stride
     height, width = features.shape[-2:]
-    # Both axes at once, because small operations cost as much as their number.
-    shares = axis_shares(boxes[..., :2], boxes[..., 2:], size, max(height, width)).to(features.dtype)
-    columns, rows = shares[..., 0, :, :width], shares[..., 1, :, :height]
+    # Both axes in one call: the time of small operations depends on their number.
+    weights = bin_weights(boxes[..., :2], boxes[..., 2:], size, max(height, width)).to(features.dtype)
+    columns, rows = weights[..., 0, :, :width], weights[..., 1, :, :height]
     batch, count = boxes.shape[:2]
-    # Columns are pooled for all boxes in one product, rows then box by box.
+    # Columns are pooled for all boxes in one product, then rows box by box.
     across = features.flatten(1, 2) @ columns.flatten(1, 2).mT
     across = across.view(batch, -1, height, count, size).permute(0, 3, 2, 1, 4).reshape(batch, count, height, -1)
     pooled = rows @ across
     return pooled.view(batch, count, size, -1, size).transpose(2, 3)
 
 
-def axis_shares(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
-    """Return each cell's share in each bin along one axis, ``(..., bins, cells)``; a bin inside the map sums to 1.
+def bin_weights(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
+    """Return each cell's weight in each bin along one axis, ``(..., bins, cells)``; a bin inside the map sums to 1.
 
     Args:
-        start: where the box starts, ``(...)``, in cells.
-        extent: how long it is, ``(...)``, in cells.
-        bins: into how many equal bins it is cut.
-        cells: cells along this axis.
+        start: the box's start, ``(...)``, in cells.
+        extent: the box's length, ``(...)``, in cells.
+        bins: number of equal bins in the box.
+        cells: number of cells along this axis.
     """
     fractions = torch.linspace(0, 1, bins + 1, device=start.device, dtype=start.dtype)
     edges = torch.addcmul(start[..., None], extent[..., None], fractions)

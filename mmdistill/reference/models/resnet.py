@@ -1,4 +1,7 @@
-"""ResNet-18 and ResNet-50 up to ``layer3``, with torchvision's parameter names."""
+"""ResNet-18 and ResNet-50 up to ``layer3``, with torchvision's parameter names.
+
+He et al., Deep Residual Learning for Image Recognition, CVPR 2016, https://arxiv.org/abs/1512.03385.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Depth = Literal[18, 50]
 
 
 class Level(NamedTuple):
-    """What a network states of a feature level, so that nobody guesses."""
+    """A feature level of a trunk: the layer's name, its channels, and its stride in image pixels."""
 
     name: str
     channels: int
@@ -25,7 +28,7 @@ def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int =
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016, figure 5 left); the output has ``channels``."""
+    """Two 3x3 convolutions and a shortcut (He et al., figure 5 left); the output has ``channels``."""
 
     expansion = 1
 
@@ -45,7 +48,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two 1x1 (He et al., figure 5 right); the output has ``4 * channels``.
+    """A 3x3 convolution between two 1x1 ones (He et al., figure 5 right); the output has ``4 * channels``.
 
     The stride is on the 3x3 convolution, as in torchvision.
     """
@@ -84,11 +87,14 @@ BLOCKS: Mapping[Depth, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int
 
 
 class ResNetTrunk(nn.Module):
-    """The four levels of a ResNet that a DiMP tracker uses; ``layer4`` and ``fc`` are never built.
+    """The four levels of a ResNet that a DiMP tracker uses; ``layer4`` and ``fc`` are not built.
 
     Args:
         depth: 18 or 50.
-        width: channels of ``conv1``; 64 in the published networks, less for a small one.
+        width: channels of ``conv1``; 64 in the published networks.
+
+    Attributes:
+        levels: name, channels and stride of each level, shallow to deep.
     """
 
     def __init__(self, depth: Depth = 18, width: int = 64) -> None:
@@ -117,7 +123,7 @@ class ResNetTrunk(nn.Module):
         return tuple(level.channels for level in self.levels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the four levels of images ``(B, 3, H, W)``, shallow to deep, at strides 2, 4, 8, 16."""
+        """Return the features of images ``(B, 3, H, W)``: four levels, shallow to deep, at strides 2, 4, 8, 16."""
         x = F.relu(self.bn1(self.conv1(images)))
         features = [x]
         x = F.max_pool2d(x, 3, 2, 1)

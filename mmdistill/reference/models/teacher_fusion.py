@@ -1,12 +1,13 @@
-"""The teacher's fusion of a level: modality difference compensation, then feature re-selection.
+"""The teacher's fusion of a level: modality difference compensation (MDC), then feature re-selection (FRS).
 
-After MFNet (Zhang, Liu and Zhang, Image and Vision Computing 127:104547, 2022), which CMD's teacher uses.
+CMD's teacher uses the fusion of MFNet (Zhang, Liu and Zhang, Image and Vision Computing 127:104547, 2022).
 
-Known from the papers: MDC compensates each modality with its difference to the other and gives a first fused feature;
-FRS weighs the two unimodal features and the fused one against each other, per channel; both stand at levels 3 and 4.
-The parameter totals of CMD's tables fit a bottleneck of fixed width 256: 12.356 M for C = 512, 1024 and 6.25 M for
-C = 128, 256. Ours, because no layer table was published: the kernels, the gate on the difference, what the merge sees,
-and the hidden width of the selection; with them the totals are met to half a percent.
+From the papers: MDC compensates each modality with its difference to the other and gives a first fused feature. FRS
+weights the two unimodal features and the fused one per channel. Both work at levels 3 and 4. CMD's parameter totals fit
+a bottleneck of fixed width 256: 12.356 M for C = 512, 1024 and 6.25 M for C = 128, 256.
+
+Our choice, because no layer table was published: the kernel sizes, the gate on the difference, the inputs of the merge,
+and the hidden width of the selection. The totals are met to 0.5 %.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
 
 
 class ModalityDifferenceCompensation(nn.Module):
-    """Compensate each modality with its difference to the other, then merge them into a first fused feature.
+    """MDC: compensates each modality with its difference to the other, then merges both into a first fused feature.
 
     Args:
         channels: channels C of either modality.
@@ -38,7 +39,7 @@ class ModalityDifferenceCompensation(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.reduce = nn.ModuleDict({name: _block(channels, width, 3) for name in Pair._fields})
-        # Plain convolutions: what is missing may have either sign.
+        # No ReLU: a compensation may have either sign.
         self.compensate = nn.ModuleDict(
             {name: nn.Conv2d(width, width, 3, padding=1, bias=False) for name in Pair._fields}
         )
@@ -46,7 +47,7 @@ class ModalityDifferenceCompensation(nn.Module):
         self.merge = nn.Sequential(_block(3 * width, width, 1), _block(width, width, 3))
 
     def forward(self, pair: Pair[Tensor]) -> tuple[Pair[Tensor], Tensor]:
-        """Return the compensated pair and the first fused feature, all ``(B, D, H, W)``, of ``(B, C, H, W)`` each."""
+        """Return the compensated pair and the first fused feature, ``(B, D, H, W)``, of maps ``(B, C, H, W)``."""
         rgb, tir = self.reduce["rgb"](pair.rgb), self.reduce["tir"](pair.tir)
         difference = rgb - tir
         share = torch.sigmoid(self.gate(reduce(difference.abs(), "b c h w -> b c", "mean")))[..., None, None]
@@ -56,7 +57,7 @@ class ModalityDifferenceCompensation(nn.Module):
 
 
 class FeatureReselection(nn.Module):
-    """Weigh the two unimodal features and the fused one against each other, per channel.
+    """FRS: weights the two unimodal features and the fused one against each other, per channel.
 
     Args:
         channels: channels C of either modality and of the output.
@@ -69,7 +70,7 @@ class FeatureReselection(nn.Module):
         self.select = nn.Sequential(nn.Linear(3 * width, width // 2), nn.ReLU(), nn.Linear(width // 2, 3 * channels))
 
     def forward(self, pair: Pair[Tensor], compensated: Pair[Tensor], fused: Tensor) -> Tensor:
-        """Return ``(B, C, H, W)``: the channel-wise weighted sum of RGB, TIR and the expanded fused feature."""
+        """Return the channel-wise weighted sum of RGB, TIR and the expanded fused feature, ``(B, C, H, W)``."""
         pooled = reduce(torch.cat([*compensated, fused], dim=1), "b c h w -> b c", "mean")
         weights = rearrange(self.select(pooled), "b (source c) -> source b c 1 1", source=3).softmax(dim=0)
         selected: Tensor = weights[0] * pair.rgb + weights[1] * pair.tir + weights[2] * self.expand(fused)
@@ -77,7 +78,7 @@ class FeatureReselection(nn.Module):
 
 
 class TeacherFusion(nn.Module):
-    """MDC and FRS of one level: a pair of ``(B, C, H, W)`` in, one fused ``(B, C, H, W)`` out.
+    """MDC and FRS of one level: fuses a pair of ``(B, C, H, W)`` into one ``(B, C, H, W)``.
 
     Args:
         channels: channels C.
@@ -93,7 +94,7 @@ class TeacherFusion(nn.Module):
         self.reselection = FeatureReselection(channels, width)
 
     def forward(self, pair: Pair[Tensor]) -> Tensor:
-        """Return the fused map."""
+        """Return the fused map ``(B, C, H, W)``."""
         pair = check_modalities("TeacherFusion", pair)
         compensated, fused = self.compensation(pair)
         selected: Tensor = self.reselection(pair, compensated, fused)

@@ -1,9 +1,7 @@
-"""The tracker's network: one trunk or two, a fusion where there are two modalities, classifier and IoU-Net.
+"""The network of every reference tracker: trunks, fusion, classifier and IoU-Net.
 
-Which of the trackers it is, is a matter of its settings: CMD's teacher, its student with any fusion of Table 3, DiMP on
-RGB or on TIR alone, ATOM.
-
-The two branches of a tracker: which of its parts work on the reference frame, and which on the test frame.
+The settings choose the tracker: CMD's teacher, CMD's student with any fusion of Table 3, DiMP
+(https://arxiv.org/abs/1904.07220) or ATOM (https://arxiv.org/abs/1811.07628) on RGB or TIR.
 """
 
 from __future__ import annotations
@@ -36,8 +34,7 @@ from mmdistill.tir_cmd.settings import Branch, Module
 from mmdistill.toolkit.data_issues import DataError
 
 FUSED_LEVELS = (2, 3)
-"""Which of the four levels are fused: ``layer2`` (boxes) and ``layer3`` (boxes and classification)."""
-
+"""Indices of the fused levels: ``layer2`` (level 3, boxes) and ``layer3`` (level 4, boxes and classification)."""
 
 _STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
     "mpsd": MPSDFusion,
@@ -49,14 +46,14 @@ _STUDENT_FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
 }
 
 
-class Extracted(NamedTuple):
+class ExtractedFeatures(NamedTuple):
     """The features of a batch of frame pairs.
 
     Attributes:
-        levels: both modalities' four levels ``(B, C, H, W)``, shallow to deep; a single-modality network's own in
-            either place.
+        levels: both modalities' four levels ``(B, C, H, W)``, shallow to deep. Both members are the same in a
+            single-modality network.
         fused: the fused maps of levels 3 and 4.
-        paths: how they were fused, one per fused level; a fusion without a choice has one path.
+        paths: the fusion paths of levels 3 and 4; one path for fusions other than MPSD.
     """
 
     levels: Pair[list[Tensor]]
@@ -65,27 +62,28 @@ class Extracted(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What training compares.
+    """The outputs that training compares with the ground truth.
 
     Attributes:
-        scores: by every filter iterate ``(I + 1, M, S, H', W')``; None from a network whose classifier is not trained.
-        iou: of the proposals, ``(M, S, P)``, on the scale -1 to 1.
+        scores: of every filter iterate, ``(I + 1, M, S, H', W')``; None for ATOM.
+        iou: of the proposals, ``(M, S, P)``, scaled to -1 to 1.
         test: the test frames' features.
     """
 
     scores: Tensor | None
     iou: Tensor
-    test: Extracted
+    test: ExtractedFeatures
 
 
 class TrackerNetwork(nn.Module):
-    """All of a tracker that is trained.
+    """The trained parts of a tracker.
 
     Attributes:
-        classifier: DiMP's, or None where the classifier is learned online from nothing, as ATOM's.
+        settings: the network's settings.
+        classifier: DiMP's classifier; None for ATOM, whose classifier is learned online.
 
     Raises:
-        ShapeError: the modalities' images are not of one shape.
+        ShapeError: the modalities' images have different shapes.
     """
 
     classifier: TargetClassifier | None
@@ -112,25 +110,25 @@ class TrackerNetwork(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels of either modality per level, shallow to deep."""
+        """Channels per level, shallow to deep, of either modality."""
         trunk = next(iter(self.trunks.values()))
         assert isinstance(trunk, ResNetTrunk)
         return trunk.channels
 
-    def extract(self, images: Pair[Tensor]) -> Extracted:
-        """Return the features of normalized images ``(B, 3, H, W)``, a pair; a single modality's other is not read."""
+    def extract(self, images: Pair[Tensor]) -> ExtractedFeatures:
+        """Return the features of normalized images ``(B, 3, H, W)``. Single-modality networks read one member only."""
         levels = self.levels(images)
-        paths = [self.fuse(levels, number) for number in range(len(FUSED_LEVELS))]
-        return Extracted(levels, [path.fused for path in paths], paths)
+        paths = [self.fuse(levels, index) for index in range(len(FUSED_LEVELS))]
+        return ExtractedFeatures(levels, [path.fused for path in paths], paths)
 
     def levels(self, images: Pair[Tensor]) -> Pair[list[Tensor]]:
-        """Return both modalities' four levels, as ``Extracted.levels``, of images as ``extract`` takes them."""
+        """Return both modalities' four levels, as ``ExtractedFeatures.levels``, of images as ``extract`` takes them."""
         modality = self.settings.modality
         if modality != "rgbt":
             alone = getattr(images, modality)
             check_map("TrackerNetwork", modality, alone, channels=3)
-            found: list[Tensor] = self.trunks["one"](alone)
-            return Pair(list(found), list(found))
+            features: list[Tensor] = self.trunks["one"](alone)
+            return Pair(list(features), list(features))
         check_map("TrackerNetwork", "rgb", images[0], channels=3)
         check_same_shape("TrackerNetwork", "tir", images[1], images[0], "rgb")
         if self.settings.streams == 2:
@@ -138,21 +136,21 @@ class TrackerNetwork(nn.Module):
         halves = [level.tensor_split(2) for level in self.trunks["one"](torch.cat(images))]
         return Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
 
-    def fuse(self, levels: Pair[list[Tensor]], number: int) -> FusedPaths:
-        """Return how one of ``FUSED_LEVELS`` is fused, by its place among them; a single modality's is as it is."""
-        level = FUSED_LEVELS[number]
+    def fuse(self, levels: Pair[list[Tensor]], index: int) -> FusedPaths:
+        """Return the fusion of level ``FUSED_LEVELS[index]``; a single-modality network returns the level itself."""
+        level = FUSED_LEVELS[index]
         if not self.fusions:
             return one_path(levels.rgb[level])
-        fused = self.fusions[number](Pair(levels.rgb[level], levels.tir[level]))
+        fused = self.fusions[index](Pair(levels.rgb[level], levels.tir[level]))
         return fused if isinstance(fused, FusedPaths) else one_path(fused)
 
-    def score(self, known: Tensor, train_boxes: Tensor, seen: Tensor) -> Tensor | None:
-        """Learn the target's filter on train frames and score test frames with it.
+    def score(self, train: Tensor, train_boxes: Tensor, test: Tensor) -> Tensor | None:
+        """Learn the target filter on train frames and score test frames with it.
 
         Args:
-            known: the train frames' deeper fused map ``(N S, C, H, W)``.
-            train_boxes: the targets in them, ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            seen: the test frames' ``(M S, C, H, W)``.
+            train: the train frames' fused level 4, ``(N S, C, H, W)``.
+            train_boxes: their targets, ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            test: the test frames' fused level 4, ``(M S, C, H, W)``.
 
         Returns:
             ``Predictions.scores``.
@@ -161,30 +159,32 @@ class TrackerNetwork(nn.Module):
             return None
         count, sequences = train_boxes.shape[:2]
         iterates = self.classifier.learn(
-            self.classifier.features(_unflatten(known, count)), train_boxes, self.settings.optimiser_iterations
+            self.classifier.features(_unflatten_frames(train, count)), train_boxes, self.settings.optimiser_iterations
         )
-        return self.classifier.score(iterates, self.classifier.features(_unflatten(seen, len(seen) // sequences)))
+        return self.classifier.score(
+            iterates, self.classifier.features(_unflatten_frames(test, len(test) // sequences))
+        )
 
     def forward(self, train: Pair[Tensor], train_boxes: Tensor, test: Pair[Tensor], proposals: Tensor) -> Predictions:
         """Learn the target on the train frames, then score the test frames and their proposals.
 
         Args:
             train: normalized images ``(N, S, 3, H, W)``: N frames of each of S sequences.
-            train_boxes: the targets in them, ``(N, S, 4)``, ``x y w h`` in crop pixels.
-            test: ``(M, S, 3, H, W)``.
+            train_boxes: their targets, ``(N, S, 4)``, ``x y w h`` in crop pixels.
+            test: normalized images ``(M, S, 3, H, W)``.
             proposals: boxes in the test frames, ``(M, S, P, 4)``.
         """
         count, frames = len(train_boxes), len(proposals)
-        known = self.extract(as_batch(train))
-        seen = self.extract(as_batch(test))
-        scores = self.score(known.fused[1], train_boxes, seen.fused[1])
-        # The first train frame says what the target is, as in ATOM; every test frame of the sequence is asked.
-        first = [_unflatten(fused, count)[0] for fused in known.fused]
+        train_features = self.extract(flatten_frames(train))
+        test_features = self.extract(flatten_frames(test))
+        scores = self.score(train_features.fused[1], train_boxes, test_features.fused[1])
+        # As in ATOM, the first train frame is the reference of all test frames.
+        first = [_unflatten_frames(fused, count)[0] for fused in train_features.fused]
         modulation = self.iou_net.modulate(first[0], first[1], train_boxes[0])
         modulation = type(modulation)(*(vector.repeat(frames, 1, 1, 1) for vector in modulation))
-        features = self.iou_net.features(seen.fused[0], seen.fused[1])
-        iou = self.iou_net.predict(modulation, features, proposals.flatten(0, 1))
-        return Predictions(scores, rearrange(iou, "(m s) p -> m s p", m=frames), seen)
+        iou_features = self.iou_net.features(test_features.fused[0], test_features.fused[1])
+        iou = self.iou_net.predict(modulation, iou_features, proposals.flatten(0, 1))
+        return Predictions(scores, rearrange(iou, "(m s) p -> m s p", m=frames), test_features)
 
 
 def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
@@ -193,16 +193,17 @@ def _fusion(settings: NetworkSettings, channels: int) -> nn.Module:
     return _STUDENT_FUSIONS[settings.fusion](channels)
 
 
-def as_batch(images: Pair[Tensor]) -> Pair[Tensor]:
-    """Return images ``(N, S, 3, H, W)`` as ``(N S, 3, H, W)``, as ``TrackerNetwork.extract`` takes them."""
+def flatten_frames(images: Pair[Tensor]) -> Pair[Tensor]:
+    """Reshape images ``(N, S, 3, H, W)`` to ``(N S, 3, H, W)``, the input of ``TrackerNetwork.extract``."""
     return Pair(*(rearrange(member, "n s c h w -> (n s) c h w") for member in images))
 
 
-def _unflatten(features: Tensor, frames: int) -> Tensor:
+def _unflatten_frames(features: Tensor, frames: int) -> Tensor:
     return rearrange(features, "(n s) c h w -> n s c h w", n=frames)
 
 
 Role = tuple[Module, Branch]
+"""A module of the tracker (``"bbe"`` or ``"tcl"``) in one of its branches."""
 
 BRANCHES: tuple[Branch, ...] = ("reference", "test")
 
@@ -221,45 +222,45 @@ PARTS: Mapping[Role, tuple[str, ...]] = {
         "iou_net.box_level4",
         "iou_net.predictor",
     ),
-    # One extractor serves both branches, so it is tuned where either is.
+    # One extractor serves both branches.
     ("tcl", "reference"): ("classifier.extractor", "classifier.initialiser", "classifier.optimiser"),
     ("tcl", "test"): ("classifier.extractor",),
 }
-"""The parts of box estimation (BBE) and of target center location (TCL) in either branch; the trunk is in neither."""
+"""Names of the parts of box estimation (BBE) and target center location (TCL) per branch; the trunk is in none."""
 
 
-def parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:
-    """Return the parts that have these roles, each once."""
+def get_parts(network: TrackerNetwork, roles: Iterable[Role]) -> list[nn.Module]:
+    """Return the parts with these roles, without duplicates."""
     names = dict.fromkeys(name for role in roles for name in PARTS[role])
     return [network.get_submodule(name) for name in names]
 
 
-def assemble(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> TrackerNetwork:
-    """Return a new network, in evaluation mode: the donors' parts of their roles, all else the first network's.
+def combine_networks(network: TrackerNetwork, donors: Mapping[Role, TrackerNetwork]) -> TrackerNetwork:
+    """Return a copy of a network, in evaluation mode, with the parts of each role taken from a donor.
 
-    TIR-CMD's setting B3 takes ``("bbe", "reference")`` from B1 and ``("bbe", "test")`` from B2, bit for bit.
+    TIR-CMD's setting B3 takes ``("bbe", "reference")`` from B1 and ``("bbe", "test")`` from B2.
 
     Raises:
-        DataError: a donor is built differently.
+        DataError: a donor has other settings.
     """
-    made = TrackerNetwork(network.settings)
-    made.load_state_dict(network.state_dict())
+    combined = TrackerNetwork(network.settings)
+    combined.load_state_dict(network.state_dict())
     for role, donor in donors.items():
         if donor.settings != network.settings:
-            raise DataError("a network can only take parts of one that is built as it is")
-        for mine, theirs in zip(parts(made, [role]), parts(donor, [role]), strict=True):
-            mine.load_state_dict(theirs.state_dict())
-    return made.eval()
+            raise DataError("combine_networks: expected donors with the network's settings, got other settings")
+        for part, source in zip(get_parts(combined, [role]), get_parts(donor, [role]), strict=True):
+            part.load_state_dict(source.state_dict())
+    return combined.eval()
 
 
-def as_tir(network: TrackerNetwork) -> TrackerNetwork:
-    """Return a copy of a tracker of one modality that takes TIR images, the same bits; in evaluation mode.
+def to_tir_network(network: TrackerNetwork) -> TrackerNetwork:
+    """Return a copy of a single-modality network for TIR images, with equal weights, in evaluation mode.
 
     Raises:
-        DataError: a network of both modalities.
+        DataError: the network is for RGB and TIR.
     """
     if network.settings.modality == "rgbt":
-        raise DataError("the start: expected a tracker of one modality, RGB or TIR, got one of both")
-    made = TrackerNetwork(replace(network.settings, modality="tir"))
-    made.load_state_dict(network.state_dict())
-    return made.eval()
+        raise DataError("the initial network: expected a tracker of one modality, RGB or TIR, got one of both")
+    tir = TrackerNetwork(replace(network.settings, modality="tir"))
+    tir.load_state_dict(network.state_dict())
+    return tir.eval()

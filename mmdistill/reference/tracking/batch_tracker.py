@@ -20,9 +20,9 @@ from torch import Tensor
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import CropGeometry
 from mmdistill.reference.device import upload
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.iou_net import Modulation
-from mmdistill.reference.models.tracker_network import Extracted, TrackerNetwork
+from mmdistill.reference.models.tracker_network import ExtractedFeatures, TrackerNetwork
 from mmdistill.reference.tracking.augmentation import Transform, augment
 from mmdistill.reference.tracking.box_refinement import refine
 from mmdistill.reference.tracking.localization import FLAGS, Flag, Localization, localize
@@ -80,7 +80,7 @@ class BatchTracker:
     The same network, seed and frames give the same boxes: ``start`` creates a new random generator.
 
     Args:
-        network: a network on any device; the tracker uses a copy with batch norm folded, so later changes have no
+        network: a network on any device; the tracker uses a copy with folded batch norm, so later changes have no
             effect.
         settings: the constants of tracking; by default the published ones of the network's classifier.
         slots: S, the number of slots.
@@ -106,7 +106,7 @@ class BatchTracker:
             raise ValueError(
                 f"BatchTracker: expected a network in float32 or float64, got {dtype}; use autocast for half precision"
             )
-        self.network = folded(network)
+        self.network = fold_batch_norms(network)
         self.settings = settings or published_settings(network.settings)
         self._model = target_model(self.network)
         self._seed = seed
@@ -225,7 +225,7 @@ class BatchTracker:
 
     def _first_samples(
         self, images: Pair[Image], target: Target, generator: np.random.Generator
-    ) -> tuple[Extracted, Tensor, Tensor]:
+    ) -> tuple[ExtractedFeatures, Tensor, Tensor]:
         """Return the crops' extracted maps, the samples ``(N, 1, C', H, W)`` and their boxes ``(N, 1, 4)``."""
         settings, network = self.settings.first_frame, self.network
         geometry = search_geometry(target, network.settings, settings.patch_factor)
@@ -244,7 +244,12 @@ class BatchTracker:
         return extracted, torch.cat([features, dropped]), self._upload(boxes)[:, None]
 
     def _localize(
-        self, slots: Slots, videos: Sequence[_VideoState], areas: SearchAreas, extracted: Extracted, score_maps: Tensor
+        self,
+        slots: Slots,
+        videos: Sequence[_VideoState],
+        areas: SearchAreas,
+        extracted: ExtractedFeatures,
+        score_maps: Tensor,
     ) -> tuple[Localization, Tensor]:
         """Return the targets' localization, and their refined boxes ``(s, 4)``, crop pixels."""
         settings, share, bounds = self.settings, self.settings.inside_share, areas.image_bounds()

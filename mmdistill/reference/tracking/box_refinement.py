@@ -11,8 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmdistill.reference.models.iou_gradient import (
+    IoUFunction,
+    full_map_iou,
+    level_windows,
+    windowed_iou,
+    windows_contain,
+)
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
-from mmdistill.reference.models.iou_surface import IoUAndGradient, all_cover, in_reach, reaches_around, whole_maps
 from mmdistill.reference.tracking.settings import RefinementSettings
 
 WINDOW_MARGINS = (8.0, 32.0)
@@ -64,7 +70,7 @@ def refine(
         _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if boxes.device.type == "cpu" else None
     )
     if result is None:
-        result = gradient_ascent(whole_maps(iou_net, modulation, levels), proposals, settings)
+        result = gradient_ascent(full_map_iou(iou_net, modulation, levels), proposals, settings)
     return mean_of_best(result.boxes, result.iou, boxes, settings)
 
 
@@ -76,11 +82,11 @@ def _ascend_in_windows(
     Returns None if windows cost as much as the whole map, or if boxes leave the widest.
     """
     for margin in WINDOW_MARGINS:
-        reaches = reaches_around(proposals, margin, levels)
+        reaches = level_windows(proposals, margin, levels)
         if reaches is None:
             return None
-        result = gradient_ascent(in_reach(iou_net, modulation, levels, reaches), proposals, settings)
-        if all_cover(reaches, result.evaluated, levels):
+        result = gradient_ascent(windowed_iou(iou_net, modulation, levels, reaches), proposals, settings)
+        if windows_contain(reaches, result.evaluated, levels):
             return result
     return None
 
@@ -95,7 +101,7 @@ def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSetting
     return torch.cat([boxes[:, None], torch.cat([center - sides / 2, sides], dim=-1)], dim=1)
 
 
-def gradient_ascent(iou_and_gradient: IoUAndGradient, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
+def gradient_ascent(iou_and_gradient: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
     """Return boxes ``(S, K, 4)`` after gradient ascent on their predicted IoU."""
     iou = boxes.new_zeros(boxes.shape[:2])
     evaluated: list[Tensor] = []

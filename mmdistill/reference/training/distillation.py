@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
 from mmdistill.interaction import Interaction
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
-from mmdistill.reference.models.folding import folded
-from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, as_batch
+from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, flatten_frames
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.terms import add
 from mmdistill.toolkit.data_issues import DataError
@@ -112,21 +112,21 @@ class Teacher:
 
     def __init__(self, network: TrackerNetwork, parts: Collection[str]) -> None:
         self.network = network.eval().requires_grad_(False)
-        self._folded = folded(network)
+        self._folded = fold_batch_norms(network)
         self._parts = frozenset(parts)
 
     @torch.no_grad()
     def features(self, batch: Batch) -> DistillationFeatures:
         """Return the features of a batch's test frames that the parts compare."""
         network, deepest = self._folded, len(FUSED_LEVELS) - 1
-        levels = network.levels(as_batch(batch.test))
+        levels = network.levels(flatten_frames(batch.test))
         fused = None
         if PARTS_ON_FUSED & self._parts:
             fused = [network.fuse(levels, number).fused for number in range(len(FUSED_LEVELS))]
         response = None
         if PARTS_ON_RESPONSE & self._parts:
             test = network.fuse(levels, deepest).fused if fused is None else fused[deepest]
-            train = network.fuse(network.levels(as_batch(batch.train)), deepest).fused
+            train = network.fuse(network.levels(flatten_frames(batch.train)), deepest).fused
             scores = network.score(train, batch.train_boxes, test)
             response = None if scores is None else scores[-1]
         return DistillationFeatures(Pair(*levels) if PARTS_ON_LEVELS & self._parts else None, fused, response)

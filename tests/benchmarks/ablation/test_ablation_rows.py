@@ -49,7 +49,7 @@ def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) 
         size, chosen = ablation.SIZES[name], part("sizes").Chosen(part("sizes").Factors(), 0.0, 0.0)
         experiment = runs.Experiment(size, "", *trunks)
         teacher, student = runs.teacher_run(size), runs.row_run(size, "student", 0, chosen)
-        return experiment.trunk_of(teacher), experiment.trunk_of(student)
+        return experiment.find_trunk(teacher), experiment.find_trunk(student)
 
     assert started("cpu", "a") == ("a", "")
     assert started("pretrained", "a") == ("a", "a")

@@ -1,4 +1,4 @@
-"""The exported files, run by onnxruntime, against the network itself with its batch norms and autograd."""
+"""Exported files, run by onnxruntime, compared with the network, its batch norms and autograd."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from mmdistill.cli.main import main
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import to_tensor
-from mmdistill.reference.export import conversion as extra
-from mmdistill.reference.export import files
-from mmdistill.reference.export import runtime as verification
-from mmdistill.reference.export.conversion import FORMAT, as_onnx
+from mmdistill.reference.export import files, runtime
+from mmdistill.reference.export.files import FORMAT, to_onnx
 from mmdistill.reference.export.graphs import Graph, Input, features_graph, graphs
 from mmdistill.reference.export.runtime import OnnxGraph
 from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.settings_json import from_json
@@ -40,7 +38,7 @@ Sessions = Callable[[str], OnnxGraph]
 
 
 def untrained(settings: NetworkSettings) -> TrackerNetwork:
-    """A network whose batch norms do something."""
+    """A network with random statistics in its batch norms."""
     torch.manual_seed(0)
     network = TrackerNetwork(settings)
     for module in network.modules():
@@ -96,7 +94,7 @@ def assert_rounding(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_the_folder_holds_the_files_and_nothing_else(exported: Path) -> None:
+def test_the_folder_holds_exactly_the_files(exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {f"model{part}.onnx" for part in PARTS}
     for path in exported.iterdir():
         onnx.checker.check_model(path, full_check=True)
@@ -122,7 +120,7 @@ def test_scores(session: Sessions, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("frames", "batch"), [(1, 1), (3, 2), (15, 1)])
-def test_the_filter_is_learned_from_files_alone(
+def test_the_filter_is_learned_with_the_files_only(
     network: TrackerNetwork, session: Sessions, frames: int, batch: int
 ) -> None:
     classifier = network.classifier
@@ -156,7 +154,7 @@ def test_iou_and_its_gradient(network: TrackerNetwork, session: Sessions, batch:
     assert_rounding(gradient, expected)
 
 
-def test_a_file_says_what_to_feed_it(exported: Path) -> None:
+def test_metadata_describes_the_inputs(exported: Path) -> None:
     for part in PARTS:
         metadata = OnnxGraph(exported / f"model{part}.onnx").metadata
         assert metadata["format"] == FORMAT
@@ -170,7 +168,7 @@ def test_a_file_says_what_to_feed_it(exported: Path) -> None:
     torch.testing.assert_close(fed, to_tensor([image.numpy()]))
 
 
-def test_axes_are_open_where_they_should_be(exported: Path) -> None:
+def test_open_axes(exported: Path) -> None:
     def axes(part: str) -> dict[str, list[str | int]]:
         graph = onnx.load(exported / f"model{part}.onnx").graph
         dims = {given.name: given.type.tensor_type.shape.dim for given in (*graph.input, *graph.output)}
@@ -194,8 +192,8 @@ def test_axes_are_open_where_they_should_be(exported: Path) -> None:
 )
 def test_other_networks(settings: NetworkSettings, tmp_path: Path) -> None:
     network, side = untrained(settings), settings.crop_size
-    graph = features_graph(folded(network))
-    onnx.save(as_onnx(graph, settings), tmp_path / "model.onnx")
+    graph = features_graph(fold_batch_norms(network))
+    onnx.save(to_onnx(graph, settings), tmp_path / "model.onnx")
     names = ("rgb", "tir") if settings.modality == "rgbt" else (settings.modality,)
     assert tuple(given.name for given in graph.inputs) == names
     images = [draw(3, 3, side, side) * (1 + place) for place in range(len(names))]
@@ -221,7 +219,7 @@ def test_a_file_that_differs_is_not_written(
     other = graphs(untrained(STUDENT))[2]
     other.module.convolution.weight *= 1.01  # type: ignore[operator, union-attr]
     monkeypatch.setattr(
-        files, "as_onnx", lambda graph, settings: as_onnx(other if graph is initializer else graph, settings)
+        files, "to_onnx", lambda graph, settings: to_onnx(other if graph is initializer else graph, settings)
     )
     with pytest.raises(DataError, match=r"model\.initialiser\.onnx: not written, it differs from the network: filters"):
         files.write_files(network, tmp_path / "model.onnx")
@@ -237,20 +235,19 @@ def test_an_axis_that_does_not_stay_open_is_an_error() -> None:
     with pytest.raises(
         RuntimeError, match=r"halves: expected images \('batch', 3, 96, 96\), got images \(2, 3, 96, 96\)"
     ):
-        as_onnx(graph, STUDENT)
+        to_onnx(graph, STUDENT)
 
 
 def test_the_check_refuses_nan(network: TrackerNetwork, exported: Path) -> None:
-    graph = features_graph(folded(network))
+    graph = features_graph(fold_batch_norms(network))
     broken = [
-        tuple(torch.full_like(image, float("nan")) for image in inputs)
-        for inputs in verification.random_inputs(graph, SIDE)
+        tuple(torch.full_like(image, float("nan")) for image in inputs) for inputs in runtime.random_inputs(graph, SIDE)
     ]
     with pytest.raises(DataError, match="level3 by inf"):
-        verification.check(verification.largest_errors(graph, exported / "model.onnx", broken), "model.onnx")
+        runtime.check_errors(runtime.relative_errors(graph, exported / "model.onnx", broken), "model.onnx")
 
 
-def test_what_is_refused(
+def test_invalid_arguments_are_refused(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*arguments: object, status: int = 1) -> str:
@@ -263,7 +260,7 @@ def test_what_is_refused(
     assert "none: there is no such file" in fails("--weights", tmp_path / "none", "--out", tmp_path / "model.onnx")
     assert "--calibration: is for --precision int8" in fails(*given, "--calibration", tmp_path, status=2)
     int8 = (*given, "--precision", "int8")
-    assert "at least 4 crops to calibrate on, got 3" in fails(*int8, "--crops", 3)
+    assert "at least 4 crops for calibration, got 3" in fails(*int8, "--crops", 3)
     assert main(["export", *map(str, int8), "--crops", "0"]) == 2
     assert "--crops: expected a whole number from 1" in capsys.readouterr().err
     assert f"{tmp_path / 'away'}" in fails(*int8, "--calibration", tmp_path / "away")
@@ -271,7 +268,7 @@ def test_what_is_refused(
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(extra.importlib, "import_module", missing)
+    monkeypatch.setattr(runtime.importlib, "import_module", missing)
     assert "onnx is not installed; pip install 'mmdistill[export]'" in fails(*given)
     assert not (tmp_path / "out").exists()
 

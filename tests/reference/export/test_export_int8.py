@@ -1,4 +1,4 @@
-"""Int8: which parts become it, that it is near, and the crops its ranges come from."""
+"""Int8: the quantized parts, the error, and the calibration crops."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from mmdistill.cli.export import describe
 from mmdistill.reference.export import files
 from mmdistill.reference.export.graphs import features_graph
 from mmdistill.reference.export.quantization import calibration_crops
-from mmdistill.reference.export.runtime import REMEDY, OnnxGraph
-from mmdistill.reference.export.saturation import Int8Graph, instructions, int8_sums
+from mmdistill.reference.export.runtime import (
+    SATURATION_OPTION,
+    OnnxGraph,
+    SimulatedInt8Graph,
+    cpu_instructions,
+    int8_sums,
+)
 from mmdistill.reference.models.config import single_settings, student_settings
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import write_image
@@ -50,14 +55,14 @@ def test_crops_are_spread_over_a_folder_and_stay_paired(gray: Path) -> None:
     assert {tuple(image.shape) for crop in crops for image in crop} == {(1, 3, 96, 96)}
 
 
-def test_one_folder_serves_either_modality(gray: Path) -> None:
+def test_one_folder_works_for_either_modality(gray: Path) -> None:
     for modality in ("rgb", "tir"):
         (crop,) = calibration_crops(gray / "tir", single_settings(modality, crop_size=96), 1)
         assert middle(getattr(crop, modality)) == 10
 
 
 def test_crops_are_cut_inside_the_image(tmp_path: Path) -> None:
-    """Nothing repeats a border: a gradient keeps its slope up to the crop's edges."""
+    """No padding: a gradient keeps its slope up to the crop's edges."""
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
     write_image(tmp_path / "ramp.png", ramp)
     for crop in calibration_crops(tmp_path, SETTINGS, 20):
@@ -79,7 +84,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, files.Written, Any]:
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, files.ExportedFile, Any]:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
@@ -87,13 +92,13 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork,
     network = TrackerNetwork(student_settings(width=8, crop_size=96)).eval()
     crops = calibration_crops(None, network.settings, 12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "graphs", lambda network: [features_graph(folded(network))])
+        patch.setattr(files, "graphs", lambda network: [features_graph(fold_batch_norms(network))])
         path = tmp_path_factory.mktemp("int8") / "model.onnx"
         (written,) = files.write_files(network, path, "int8", crops)
     return network, written, onnx.load(written.path)
 
 
-def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     network, written, model = quantized
     session = OnnxGraph(written.path)
     assert session.metadata["precision"] == "int8"
@@ -117,30 +122,30 @@ def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.Written, 
     assert max(np.prod(held.dims) for held in floats) <= 32  # scales, one per channel
 
 
-def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     network, written, model = quantized
     metadata = OnnxGraph(written.path).metadata
     assert json.loads(metadata["int8_errors"]) == {"exact": written.errors, "saturated": written.saturated}
     assert written.saturated.keys() == written.errors.keys()
     assert written.saturated != written.errors  # these weights do saturate
     assert "VNNI" in metadata["int8_saturated_on"]
-    assert REMEDY in metadata["int8_remedy"]
+    assert SATURATION_OPTION in metadata["int8_remedy"]
     assert (metadata["format"], metadata["precision"]) == ("mmdistill-onnx-1", "int8")
     line = describe(written)
     assert all(f"by {max(errors.values()):.1e}" in line for errors in (written.errors, written.saturated))
-    assert REMEDY in line
+    assert SATURATION_OPTION in line
 
     # Without saturation it is what onnxruntime computes, but for rounding: a step of 8 bits at most.
     crop = calibration_crops(None, network.settings, 1, seed=9)[0]
     for got, expected in zip(
-        Int8Graph(written.path, saturating=False)(*crop), OnnxGraph(written.path)(*crop), strict=True
+        SimulatedInt8Graph(written.path, saturating=False)(*crop), OnnxGraph(written.path)(*crop), strict=True
     ):
         assert (got - expected).abs().max() <= 0.02 * expected.abs().max()
     sizes = {held.name: list(held.dims) for held in model.graph.initializer}
     assert any(dims == [8, 3, 7, 7] for dims in sizes.values())  # an odd number of products
 
 
-def test_sessions_use_the_remedy(quantized: tuple[TrackerNetwork, files.Written, Any]) -> None:
+def test_sessions_use_the_saturation_option(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     options = OnnxGraph(quantized[1].path)._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
@@ -170,9 +175,7 @@ def test_sums_of_two_products_are_cut(values: list[int], weights: list[int], exa
     dilation=st.integers(1, 2),
 )
 @settings(max_examples=30)
-def test_cut_sums_are_those_of_a_loop(
-    seed: int, channels: int, kernel: tuple[int, int], stride: int, dilation: int
-) -> None:
+def test_cut_sums_equal_a_loop(seed: int, channels: int, kernel: tuple[int, int], stride: int, dilation: int) -> None:
     draw = np.random.default_rng(seed)
     image = draw.integers(0, 256, (2, channels, 6, 5))
     weight = draw.integers(-128, 128, (3, channels, *kernel))
@@ -202,5 +205,5 @@ def test_cut_sums_are_those_of_a_loop(
 )
 def test_the_machines_instructions_are_read(tmp_path: Path, flags: str, best: str) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    assert instructions(tmp_path / "cpuinfo") == best
-    assert instructions(tmp_path / "none")
+    assert cpu_instructions(tmp_path / "cpuinfo") == best
+    assert cpu_instructions(tmp_path / "none")

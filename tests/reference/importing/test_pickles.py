@@ -1,4 +1,4 @@
-"""Pickles read as data: what they hold comes out the same, and what they would do is never done."""
+"""Pickles read as data: plain content is unchanged, and nothing is run."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdistill.reference.importing.pickles import LONGEST_TEXT, Foreign, PickleReader
+from mmdistill.reference.importing.pickles import MAX_TEXT_LENGTH, OpaqueObject, PickleReader
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -36,12 +36,12 @@ def read(content: bytes) -> Any:
 
 
 @given(content=CONTENTS, protocol=st.sampled_from(PROTOCOLS))
-def test_plain_content_is_what_was_pickled(content: object, protocol: int) -> None:
+def test_plain_content_round_trip(content: object, protocol: int) -> None:
     assert read(pickle.dumps(content, protocol)) == content
 
 
 @given(content=st.binary(max_size=300) | st.binary(max_size=20).map(bytearray))
-def test_bytes_are_what_was_pickled(content: bytes | bytearray) -> None:
+def test_bytes_round_trip(content: bytes | bytearray) -> None:
     assert read(pickle.dumps(content, 5)) == content
 
 
@@ -58,7 +58,7 @@ def test_long_containers_and_texts_of_every_length() -> None:
         assert read(pickle.dumps(content, protocol)) == content
 
 
-def test_one_object_stays_one_object() -> None:
+def test_object_identity_is_kept() -> None:
     shared: list[Any] = [1]
     knot: list[Any] = [shared, shared]
     knot.append(knot)
@@ -68,26 +68,26 @@ def test_one_object_stays_one_object() -> None:
         assert found[2] is found
 
 
-def test_sets_come_as_lists() -> None:
+def test_sets_become_lists() -> None:
     assert sorted(read(pickle.dumps({3, 1}, 4))) == [1, 3]
     assert sorted(read(pickle.dumps(frozenset({3, 1}), 4))) == [1, 3]
 
 
-def test_the_stream_is_left_behind_the_pickle() -> None:
+def test_the_stream_is_left_after_the_pickle() -> None:
     stream = io.BytesIO(pickle.dumps("first", 2) + pickle.dumps(["second"], 4) + b"rest")
     reader = PickleReader()
     assert [reader.read(stream), reader.read(stream), stream.read()] == ["first", ["second"], b"rest"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_objects_are_named_and_known_functions_stood_in_for(protocol: int) -> None:
+def test_objects_are_named_and_stand_ins_called(protocol: int) -> None:
     content = pickle.dumps([OrderedDict(a=1), Path, complex(1, 2)], protocol)
     reader = PickleReader({"collections.OrderedDict": lambda *_: {}})
     ordered, path, number = reader.read(io.BytesIO(content))
     assert ordered == {"a": 1}
-    assert path == Foreign(f"{Path.__module__}.Path")
-    assert number == Foreign("builtins.complex" if protocol > 2 else "__builtin__.complex")
-    assert reader.foreign == {path.name, number.name}
+    assert path == OpaqueObject(f"{Path.__module__}.Path")
+    assert number == OpaqueObject("builtins.complex" if protocol > 2 else "__builtin__.complex")
+    assert reader.ignored_classes == {path.name, number.name}
 
 
 class Holder:
@@ -113,7 +113,7 @@ def test_attributes_and_entries_of_objects_are_kept_as_data(protocol: int) -> No
     slots.first, slots.second = 1, "two"  # type: ignore[attr-defined]
     entries.second = "two"  # type: ignore[attr-defined]
     found = read(pickle.dumps([holder, slots, entries], protocol))
-    assert [type(each) for each in found] == [Foreign] * 3
+    assert [type(each) for each in found] == [OpaqueObject] * 3
     attributes = dict(found[0].attributes())
     assert attributes == {"first": 1, "itself": found[0], "inner": found[2]}
     assert attributes["inner"] is found[2]
@@ -133,7 +133,7 @@ def test_a_pickle_beyond_the_limit_is_not_read_on(opcode: bytes) -> None:
 
 
 class Does:
-    """Pickles as a call."""
+    """An object that is pickled as a call."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
@@ -231,26 +231,29 @@ def test_nothing_in_a_pickle_is_run_or_imported(tmp_path: Path) -> None:
         (b".", "a broken pickle"),
         (b"t.", "a broken pickle"),
         (b"K\x01\x86.", "too few objects on the stack"),
-        (b"h\x07.", "the memo has nothing in place 7"),
-        (b"K\x01K\x02R.", "a call without function or arguments"),
-        (b"cos\nsystem\nK\x02R.", "a call without function or arguments"),
+        (b"h\x07.", "the memo has no object 7"),
+        (b"K\x01K\x02R.", "a call without a function or arguments"),
+        (b"cos\nsystem\nK\x02R.", "a call without a function or arguments"),
         (b"K\x01K\x02\x93.", "a broken pickle"),
-        (b"\x80\x02\x82\x01.", "opcode EXT1 is out of place"),
-        (b"\x83\x01\x00.", "opcode EXT2 is out of place"),
-        (b"\x84\x01\x00\x00\x00.", "opcode EXT4 is out of place"),
-        (b"\x97.", "opcode NEXT_BUFFER is out of place"),
-        (b"N\x98.", "opcode READONLY_BUFFER is out of place"),
-        (b"\xff.", "opcode 255 is out of place"),
-        (b"Pname\n.", "a persistent id is out of place"),
+        (b"\x80\x02\x82\x01.", "opcode EXT1 is not supported"),
+        (b"\x83\x01\x00.", "opcode EXT2 is not supported"),
+        (b"\x84\x01\x00\x00\x00.", "opcode EXT4 is not supported"),
+        (b"\x97.", "opcode NEXT_BUFFER is not supported"),
+        (b"N\x98.", "opcode READONLY_BUFFER is not supported"),
+        (b"\xff.", "opcode 255 is not supported"),
+        (b"Pname\n.", "a persistent id is not supported here"),
         (b"}(K\x01u.", "argument 2 is shorter"),
         (b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "expected"),  # a text of 2^63 bytes
         (b"\x8e\x00\x00\x00\x00\x00\x10\x00\x00.", "expected"),
-        (b"K\x01r\xff\xff\xff\xff.", "the memo has no place 4294967295"),
-        (b"K\x01p2305843009213693951\n.", "the memo has no place 2305843009213693951"),  # these collide in a dict
-        (b"K\x01p-1\n.", "the memo has no place -1"),
-        (b"K\x01q\x02h\x01.", "the memo has nothing in place 1"),
-        (b"K\x01q\x02g-1\n.", "the memo has nothing in place -1"),
-        (b"c" + b"x" * 200 + b"\n" + b"y" * 100 + b"\n.", "a class's name of 301 characters"),
+        (b"K\x01r\xff\xff\xff\xff.", "the memo cannot have an index 4294967295"),
+        (
+            b"K\x01p2305843009213693951\n.",
+            "the memo cannot have an index 2305843009213693951",
+        ),  # collides in a dict
+        (b"K\x01p-1\n.", "the memo cannot have an index -1"),
+        (b"K\x01q\x02h\x01.", "the memo has no object 1"),
+        (b"K\x01q\x02g-1\n.", "the memo has no object -1"),
+        (b"c" + b"x" * 200 + b"\n" + b"y" * 100 + b"\n.", "expected a class name of at most 300 characters, got 301"),
     ],
 )
 def test_a_broken_pickle_is_a_value_error(content: bytes, says: str) -> None:
@@ -259,10 +262,10 @@ def test_a_broken_pickle_is_a_value_error(content: bytes, says: str) -> None:
 
 
 DEEP = b")" + b"2\x86" * 60
-"""A tuple of the same tuple twice, sixty times over: its hash visits 2^60 places."""
+"""A tuple of the same tuple twice, nested 60 times: its hash visits 2^60 items."""
 
 
-def test_keys_that_would_take_forever_to_hash_are_passed_over() -> None:
+def test_keys_with_endless_hashing_are_ignored() -> None:
     assert read(b"}" + DEEP + b"K\x01sX\x01\x00\x00\x00aK\x02s.") == {"a": 2}
     assert read(b"(" + DEEP + b"K\x01X\x01\x00\x00\x00aK\x02d.") == {"a": 2}
 
@@ -275,7 +278,7 @@ def test_items_of_sets_are_not_hashed(content: bytes) -> None:
 
 
 def peak_of(content: bytes) -> int:
-    """Bytes of memory that reading takes, whether the pickle is refused or not."""
+    """Peak memory of reading in bytes, whether the pickle is refused or not."""
     tracemalloc.start()
     with contextlib.suppress(ValueError):
         read(content)
@@ -329,8 +332,8 @@ class Counted(int):
         return super().__hash__()
 
 
-@pytest.mark.parametrize("key", [-1, 1000, 2**61 - 1, 0.5, 2.0**61, (), "x" * (LONGEST_TEXT + 1)])
-def test_other_keys_are_passed_over(key: object) -> None:
+@pytest.mark.parametrize("key", [-1, 1000, 2**61 - 1, 0.5, 2.0**61, (), "x" * (MAX_TEXT_LENGTH + 1)])
+def test_other_keys_are_ignored(key: object) -> None:
     content = {"before": 1, key: 2, "after": 3}
     for protocol in (2, 4):
         assert read(pickle.dumps(content, protocol)) == {"before": 1, "after": 3}
@@ -348,42 +351,42 @@ def text(content: str) -> bytes:
     return b"X" + len(content).to_bytes(4, "little") + content.encode()
 
 
-def test_a_class_is_not_named_by_joining_long_texts_again_and_again() -> None:
-    half = LONGEST_TEXT // 2
+def test_long_class_names_are_refused() -> None:
+    half = MAX_TEXT_LENGTH // 2
     named = b"\x80\x04]" + text("m" * half) + b"q\x000" + text("n" * half) + b"q\x010" + b"h\x00h\x01\x93a" * 9 + b"."
-    with pytest.raises(ValueError, match="a class's name of 301 characters"):
+    with pytest.raises(ValueError, match="expected a class name of at most 300 characters, got 301"):
         read(named)
     assert len(read(named.replace(text("n" * half), text("n" * (half - 1))))) == 9
 
 
 def call_of(arguments: bytes) -> bytes:
-    """A call of ``stand.in`` with the arguments in place 0 of the memo; the result is dropped."""
+    """A call of ``stand.in`` with the arguments in the memo at index 0; the result is dropped."""
     return b"cstand\nin\n" + arguments + b"R0"
 
 
 @pytest.mark.parametrize("kind", [b"t", b"l"], ids=["arguments", "an argument"])
-def test_the_items_that_calls_walk_through_are_no_more_than_the_bytes(kind: bytes) -> None:
+def test_calls_visit_no_more_items_than_bytes(kind: bytes) -> None:
     seen: list[int] = []
     reader = PickleReader({"stand.in": lambda *arguments: seen.append(sum(map(len, map(str, arguments))))})
     made = b"(" + b"K\x01" * 1000 + kind + b"q\x000"
     arguments = b"h\x00" if kind == b"t" else b"h\x00\x85"
     reader.read(io.BytesIO(made + call_of(arguments) + b"N."))  # what is used once is never too much
     seen.clear()
-    with pytest.raises(ValueError, match="use the same content over and over"):
+    with pytest.raises(ValueError, match="use the same content too often"):
         reader.read(io.BytesIO(made + call_of(arguments) * 100 + b"N."))
     assert 1 <= len(seen) <= 4  # 2000 bytes of items, 1500 of calls
 
 
-def test_persistent_ids_are_no_more_than_the_bytes() -> None:
+def test_persistent_ids_visit_no_more_items_than_bytes() -> None:
     seen: list[object] = []
     content = b"(" + b"K\x01" * 1000 + b"tq\x000" + b"h\x00Q0" * 100 + b"N."
-    with pytest.raises(ValueError, match="use the same content over and over"):
+    with pytest.raises(ValueError, match="use the same content too often"):
         PickleReader(persistent=seen.append).read(io.BytesIO(content))
     assert len(seen) == 2
 
 
 @given(pairs=st.lists(st.tuples(st.text(), st.integers())), protocol=st.sampled_from(PROTOCOLS))
-def test_what_picklers_write_is_never_too_much(pairs: list[tuple[str, int]], protocol: int) -> None:
+def test_honest_pickles_stay_below_the_limit(pairs: list[tuple[str, int]], protocol: int) -> None:
     content = [Does(OrderedDict, pairs), Does(OrderedDict, [list(pair) for pair in pairs]), OrderedDict(pairs)]
     reader = PickleReader({"collections.OrderedDict": lambda pairs=(): dict(pairs)})
     assert reader.read(io.BytesIO(pickle.dumps(content, protocol))) == [dict(pairs)] * 3

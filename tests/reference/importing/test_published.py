@@ -1,4 +1,4 @@
-"""Public tracker checkpoints: every entry of the published layout finds its place, and nothing else does."""
+"""Public tracker checkpoints: exactly the entries of the published layout are read."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from helpers import GOLDEN
 from torch import Tensor
 
 from mmdistill.reference.importing.published import is_published, published_name, published_network, published_shape
-from mmdistill.reference.importing.state import State, read_state
+from mmdistill.reference.importing.weights_file import WeightsFile, read_weights_file
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, save_network
@@ -41,7 +41,7 @@ def test_a_checkpoint_of_the_published_layout(
 ) -> None:
     net = checkpoints.random_state(layout(depth))
     checkpoints.save_tracker(tmp_path / "public.pth", net, stream=stream)
-    state = read_state(tmp_path / "public.pth")
+    state = read_weights_file(tmp_path / "public.pth")
     assert is_published(state)
     network, unused = published_network(state, "tir")
     assert network.settings == single_settings("tir", depth)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def test_a_checkpoint_of_the_published_layout(
 
 @pytest.fixture
 def net() -> dict[str, Tensor]:
-    """A narrow DiMP-18 as a public checkpoint has it."""
+    """The tensors of a narrow DiMP-18 in a public checkpoint."""
     with torch.device("meta"):
         network = TrackerNetwork(single_settings("rgb", 18, width=4))
     return dict(checkpoints.random_state(checkpoints.published_layout(network)))
@@ -66,24 +66,24 @@ def net() -> dict[str, Tensor]:
 
 def test_width_is_found_and_counts_of_batches_may_be_missing(net: dict[str, Tensor]) -> None:
     older = {name: value for name, value in net.items() if not name.endswith("num_batches_tracked")}
-    network, left_out = published_network(State("old.pth", older))
+    network, left_out = published_network(WeightsFile("old.pth", older))
     assert (network.settings, left_out) == (single_settings("rgb", 18, width=4), [])
     counts = [value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")]
     assert len(counts) == len(net) - len(older)
     assert not any(counts)
 
 
-def test_values_of_another_type_become_ours(net: dict[str, Tensor]) -> None:
-    network, _ = published_network(State("half.pth", {name: value.half() for name, value in net.items()}))
+def test_other_dtypes_are_converted(net: dict[str, Tensor]) -> None:
+    network, _ = published_network(WeightsFile("half.pth", {name: value.half() for name, value in net.items()}))
     assert {value.dtype for value in network.parameters()} == {torch.float32}
     found = network.state_dict()["trunks.one.conv1.weight"]
     torch.testing.assert_close(found, net["feature_extractor.conv1.weight"], rtol=1e-3, atol=1e-6)
 
 
-def test_tied_weights_become_two_that_are_trained_and_saved_apart(net: dict[str, Tensor], tmp_path: Path) -> None:
+def test_tied_weights_become_independent(net: dict[str, Tensor], tmp_path: Path) -> None:
     weight, bias = (f"feature_extractor.bn1.{kind}" for kind in ("weight", "bias"))
     checkpoints.save(tmp_path / "tied.pth", {"net": net | {bias: net[weight]}})
-    network, _ = published_network(read_state(tmp_path / "tied.pth"))
+    network, _ = published_network(read_weights_file(tmp_path / "tied.pth"))
     save_network(tmp_path / "tied.safetensors", network)
     state = load_network(tmp_path / "tied.safetensors").state_dict()
     torch.testing.assert_close(state["trunks.one.bn1.bias"], net[weight], rtol=0, atol=0)
@@ -93,30 +93,30 @@ def test_tied_weights_become_two_that_are_trained_and_saved_apart(net: dict[str,
     torch.testing.assert_close(norm.get_parameter("weight").detach(), net[weight], rtol=0, atol=0)
 
 
-def test_values_that_weights_cannot_have_are_listed_by_their_published_names(net: dict[str, Tensor]) -> None:
+def test_invalid_values_are_listed_by_their_published_names(net: dict[str, Tensor]) -> None:
     name = "classifier.filter_optimizer.label_map_predictor.weight"
     for value, says in (
         (net[name].to(torch.complex64), f"of another type {name} torch.complex64"),
         (net[name] * float("nan"), f"infinite or NaN {name}"),
     ):
         with pytest.raises(DataError) as raised:
-            published_network(State("odd.pth", net | {name: value}))
-        assert str(raised.value) == f"odd.pth: values that weights can't have: {says}"
+            published_network(WeightsFile("odd.pth", net | {name: value}))
+        assert str(raised.value) == f"odd.pth: invalid values: {says}"
 
 
 def test_a_tracker_without_a_classifier_is_atom(net: dict[str, Tensor]) -> None:
     atom = {name: value for name, value in net.items() if not name.startswith("classifier.")}
-    network, _ = published_network(State("atom.pth", atom))
+    network, _ = published_network(WeightsFile("atom.pth", atom))
     assert network.settings.classifier == "atom"
     assert network.classifier is None
 
 
-def test_what_does_not_fit_is_listed_by_its_published_name(net: dict[str, Tensor]) -> None:
+def test_misfits_are_listed_by_their_published_names(net: dict[str, Tensor]) -> None:
     del net["bb_regressor.iou_predictor.bias"]
     net["classifier.filter_optimizer.init_uni_weight"] = torch.zeros(1)
     net["classifier.filter_optimizer.label_map_predictor.weight"] = torch.zeros(1, 50, 2, 1)
     with pytest.raises(DataError) as raised:
-        published_network(State("other.pth", net))
+        published_network(WeightsFile("other.pth", net))
     assert str(raised.value) == (
         "other.pth: weights of another architecture: missing bb_regressor.iou_predictor.bias; "
         "unknown classifier.filter_optimizer.init_uni_weight; "
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_listed_by_its_published_name(net: dict[str, Tensor
         (None, "missing"),
     ],
 )
-def test_a_first_convolution_of_any_shape_costs_nothing(
+def test_a_hostile_first_convolution_allocates_nothing(
     net: dict[str, Tensor], shape: tuple[int, ...] | None, says: str
 ) -> None:
     first = "feature_extractor.conv1.weight"
@@ -142,13 +142,13 @@ def test_a_first_convolution_of_any_shape_costs_nothing(
     else:
         net[first] = torch.zeros(shape)
     with pytest.raises(DataError, match=rf"other.pth: .*{says}"):
-        published_network(State("other.pth", net))
+        published_network(WeightsFile("other.pth", net))
 
 
-def test_a_name_cannot_write_to_the_terminal(net: dict[str, Tensor]) -> None:
+def test_names_are_escaped_for_the_terminal(net: dict[str, Tensor]) -> None:
     net["bb_regressor.\x1b[2J"] = torch.zeros(1)
     with pytest.raises(DataError, match=r"unknown bb_regressor.\\x1b\[2J$"):
-        published_network(State("other.pth", net))
+        published_network(WeightsFile("other.pth", net))
 
 
 def test_names_that_no_public_checkpoint_has_are_refused() -> None:

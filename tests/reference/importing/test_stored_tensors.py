@@ -1,11 +1,11 @@
-"""What a checkpoint's pickle says of tensors costs no more than its length, whatever it says."""
+"""Descriptions of tensors in a checkpoint's pickle: their cost is linear in its length."""
 
 import io
 import tracemalloc
 
 import pytest
 
-from mmdistill.reference.importing.pickles import LONGEST_TEXT
+from mmdistill.reference.importing.pickles import MAX_TEXT_LENGTH
 from mmdistill.reference.importing.torch_file import Storage, StoredTensor, TensorPickles
 
 
@@ -14,7 +14,7 @@ def read(content: bytes) -> object:
 
 
 def mappings(pairs: int, count: int) -> bytes:
-    """Ordered dictionaries, each made of one list of pairs."""
+    """Ordered dictionaries that all use one list of pairs."""
     listed = (
         b"(" + b"".join(b"U" + bytes([len(text := b"%d" % k)]) + text + b"N\x86" for k in range(pairs)) + b"lq\x010"
     )
@@ -25,7 +25,7 @@ def test_one_list_of_pairs_does_not_become_many_dictionaries() -> None:
     assert read(mappings(1000, 2)) == [{str(k): None for k in range(1000)}] * 2
     bomb = mappings(20_000, 200)
     tracemalloc.start()
-    with pytest.raises(ValueError, match="use the same content over and over"):
+    with pytest.raises(ValueError, match="use the same content too often"):
         read(bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -46,7 +46,7 @@ def test_a_tensor_is_described() -> None:
     assert described.size == 8
 
 
-def test_the_file_cannot_change_what_is_known_of_a_tensor() -> None:
+def test_a_file_cannot_change_a_tensors_description() -> None:
     state = b"}X\x05\x00\x00\x00shapeK\x07sb"
     assert read(tensor()[:-1] + state + b".") == read(tensor())
     storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
@@ -58,18 +58,18 @@ def test_the_file_cannot_change_what_is_known_of_a_tensor() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        tensor(key="0" * (LONGEST_TEXT + 1)),
+        tensor(key="0" * (MAX_TEXT_LENGTH + 1)),
         tensor(length=b"\x8a\x09" + bytes(8) + b"\x01"),  # 2^64
         tensor(length=b"\x8b\x00\x10\x00\x00" + b"\x01" * 4096),
         tensor(length=b"J\xff\xff\xff\xff"),
     ],
 )
-def test_storages_that_cannot_be_are_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="a storage that is none"):
+def test_invalid_storages_are_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="an invalid storage"):
         read(content)
 
 
-def test_a_size_of_too_many_digits_is_no_size() -> None:
+def test_a_size_with_too_many_digits_is_refused() -> None:
     described = read(tensor(shape=b"\x8b\x00\x10\x00\x00" + b"\x01" * 4096 + b"\x85"))
     assert isinstance(described, StoredTensor)
-    assert described.problem() == "its shape is no shape"
+    assert described.problem() == "its shape, stride or offset is invalid"

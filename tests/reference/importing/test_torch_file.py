@@ -1,4 +1,4 @@
-"""Files of torch.save read as data: the same tensors as torch.load, and one clear line for anything else."""
+"""Files of torch.save read as data: the same tensors as torch.load, and one line of error for anything else."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, Foreign
+from mmdistill.reference.importing.pickles import MAX_PICKLE_BYTES, OpaqueObject
 from mmdistill.reference.importing.torch_file import StoredTensor, TorchFile, read_torch_file
 from mmdistill.toolkit.data_issues import DataError
 
@@ -28,7 +28,7 @@ def tensors_of(file: TorchFile) -> dict[str, Tensor]:
 
 
 @CONTAINERS
-def test_tensors_are_what_torch_load_returns(tmp_path: Path, stream: bool) -> None:
+def test_tensors_equal_torch_load(tmp_path: Path, stream: bool) -> None:
     base = torch.randn(6, 5)
     others = (torch.float64, torch.int64, torch.uint8, torch.bool)
     content = OrderedDict(
@@ -60,7 +60,7 @@ def test_every_protocol_that_torch_can_write(tmp_path: Path, stream: bool, proto
 
 
 @CONTAINERS
-def test_foreign_classes_are_named_and_what_is_around_them_kept(tmp_path: Path, stream: bool) -> None:
+def test_unknown_classes_are_named_and_other_content_kept(tmp_path: Path, stream: bool) -> None:
     net = OrderedDict(weight=torch.randn(2, 3))
     checkpoints.save_tracker(tmp_path / "file.pth", net, stream=stream)
     with pytest.raises(Exception, match="Weights only load failed"):
@@ -68,15 +68,15 @@ def test_foreign_classes_are_named_and_what_is_around_them_kept(tmp_path: Path, 
     file = read_torch_file(tmp_path / "file.pth")
     torch.testing.assert_close(file.tensors(file.content["net"]), dict(net))
     assert file.content["epoch"] == 50
-    assert file.content["settings"] == Foreign(f"{checkpoints.FOREIGN}.Thing")
+    assert file.content["settings"] == OpaqueObject(f"{checkpoints.FOREIGN}.Thing")
     assert file.content["optimizer"]["param_groups"][0]["lr"] == 1e-3
     assert isinstance(file.content["optimizer"]["state"][0]["exp_avg"], StoredTensor)
-    assert {f"{checkpoints.FOREIGN}.{name}" for name in ("Thing", "Meter", "Kind")} < set(file.foreign)
-    assert not any("Storage" in name for name in file.foreign)
+    assert {f"{checkpoints.FOREIGN}.{name}" for name in ("Thing", "Meter", "Kind")} < set(file.ignored_classes)
+    assert not any("Storage" in name for name in file.ignored_classes)
 
 
 def made_by(call: tuple[Callable[..., object], tuple[Any, ...]]) -> object:
-    """Something that torch.save writes as a call."""
+    """An object that torch.save writes as a call."""
 
     class Made:
         def __reduce__(self) -> Any:
@@ -86,7 +86,7 @@ def made_by(call: tuple[Callable[..., object], tuple[Any, ...]]) -> object:
 
 
 def rebuilt(offset: Any, shape: Any, stride: Any, storage: Any = None) -> object:
-    """What the file says is a tensor, on a storage of six values."""
+    """A tensor's description, on a storage of six values."""
     storage = torch.arange(6.0)._typed_storage() if storage is None else storage
     return made_by((torch._utils._rebuild_tensor_v2, (storage, offset, shape, stride, False, OrderedDict())))
 
@@ -95,28 +95,28 @@ def rebuilt(offset: Any, shape: Any, stride: Any, storage: Any = None) -> object
 @pytest.mark.parametrize(
     ("tensor", "says"),
     [
-        (rebuilt(0, (2, 4), (4, 1)), "it has 8 values and its storage 6"),
-        (rebuilt(1, (2, 3), (3, 1)), "it reaches past its storage"),
-        (rebuilt(0, (2, 3), (4, 1)), "it reaches past its storage"),
-        (rebuilt(0, (2,), (1 << 62,)), "it reaches past its storage"),
-        (rebuilt(0, (1 << 62,), (0,)), "values and its storage 6"),
-        (rebuilt(0, (1 << 40, 1 << 40), (0, 0)), "values and its storage 6"),
+        (rebuilt(0, (2, 4), (4, 1)), "it has 8 values, its storage 6"),
+        (rebuilt(1, (2, 3), (3, 1)), "it ends after its storage"),
+        (rebuilt(0, (2, 3), (4, 1)), "it ends after its storage"),
+        (rebuilt(0, (2,), (1 << 62,)), "it ends after its storage"),
+        (rebuilt(0, (1 << 62,), (0,)), "values, its storage 6"),
+        (rebuilt(0, (1 << 40, 1 << 40), (0, 0)), "values, its storage 6"),
         (rebuilt(0, (0, 3), (3, 1)), "it has 0 values"),
-        (rebuilt(-1, (2,), (1,)), "its shape is no shape"),
-        (rebuilt(0, (-2, -3), (3, 1)), "its shape is no shape"),
-        (rebuilt(0, (2,), (-1,)), "its shape is no shape"),
-        (rebuilt(0, (2.0,), (1,)), "its shape is no shape"),
-        (rebuilt(0, [2], (1,)), "its shape is no shape"),
-        (rebuilt("0", (2,), (1,)), "its shape is no shape"),
+        (rebuilt(-1, (2,), (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (-2, -3), (3, 1)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (2,), (-1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, (2.0,), (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt(0, [2], (1,)), "its shape, stride or offset is invalid"),
+        (rebuilt("0", (2,), (1,)), "its shape, stride or offset is invalid"),
         (rebuilt(0, (2, 3), (1,)), "it has 2 axes and 1 strides"),
         (rebuilt(0, (1,) * 99, (1,) * 99), "it has 99 axes"),
-        (rebuilt(0, (2,), (1,), storage=7), "it has no storage"),
+        (rebuilt(0, (2,), (1,), storage=7), "its storage is missing"),
     ],
 )
-def test_tensors_that_cannot_be_are_refused(tmp_path: Path, stream: bool, tensor: object, says: str) -> None:
+def test_invalid_tensors_are_refused(tmp_path: Path, stream: bool, tensor: object, says: str) -> None:
     checkpoints.save(tmp_path / "file.pth", {"good": torch.ones(2), "bad": tensor}, stream=stream)
     file = read_torch_file(tmp_path / "file.pth")
-    with pytest.raises(DataError, match=rf"file.pth: bad: not a tensor, .*{says}"):
+    with pytest.raises(DataError, match=rf"file.pth: bad: an invalid tensor, .*{says}"):
         tensors_of(file)
     assert file.tensors({"good": file.content["good"]})["good"].tolist() == [1, 1]
 
@@ -127,7 +127,7 @@ def test_a_tensor_may_repeat_values(tmp_path: Path) -> None:
 
 
 @CONTAINERS
-def test_tensors_that_share_values_in_the_file_have_their_own(tmp_path: Path, stream: bool) -> None:
+def test_tensors_that_share_a_storage_become_independent(tmp_path: Path, stream: bool) -> None:
     tied, flat = torch.randn(3), torch.randn(6)
     content = {
         "weight": tied,
@@ -152,7 +152,7 @@ def test_a_few_values_do_not_become_many_tensors(tmp_path: Path, stream: bool) -
         content = {str(index): tied for index in range(count)} | {"one": tied[:1].clone()}
         checkpoints.save(tmp_path / f"{count}.pth", content, stream=stream)
     assert len(tensors_of(read_torch_file(tmp_path / "4.pth"))) == 5
-    with pytest.raises(DataError, match=r"5.pth: its tensors share values too often: they have 2,004 bytes of 404$"):
+    with pytest.raises(DataError, match=r"5.pth: expected at most 1,616 bytes of tensors, got 2,004$"):
         tensors_of(read_torch_file(tmp_path / "5.pth"))
 
 
@@ -168,23 +168,26 @@ MAGIC = 0x1950A86A20F9469CFC6C
     ("content", "says"),
     [
         (b"", "a broken pickle|exhausted"),
-        (b"a text, not a checkpoint", "truncated perhaps"),
-        (stream_of({"weight": 1}), "it does not begin as one"),
+        (b"a text, not a checkpoint", "not a complete PyTorch checkpoint"),
+        (stream_of({"weight": 1}), "its first pickle is not the magic number"),
         (stream_of(MAGIC, 1001), "exhausted"),
         (stream_of(MAGIC, 1001, {"little_endian": False}, {}, []), "not little-endian"),
         (stream_of(MAGIC, 1001, MACHINE, {}, ["7"]), "'7'"),
         (stream_of(MAGIC, 1001, MACHINE, {}, 7), "not iterable"),
-        (stream_of(MAGIC, 1001, MACHINE, {}, [7]), "a storage's key that is no text"),
-        (stream_of(MAGIC, 1001, MACHINE, {}) + b"](" + b")" + b"2\x86" * 60 + b"e.", "a storage's key that is no text"),
+        (stream_of(MAGIC, 1001, MACHINE, {}, [7]), "expected a text as a storage's key, got int"),
+        (
+            stream_of(MAGIC, 1001, MACHINE, {}) + b"](" + b")" + b"2\x86" * 60 + b"e.",
+            "expected a text as a storage's key, got tuple",
+        ),
         (b"PK\x03\x04 and little more", "not a zip file"),
     ],
 )
-def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_other_content_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "file.pth"
     path.write_bytes(content)
     with pytest.raises(DataError, match=says) as raised:
         read_torch_file(path)
-    assert str(raised.value).startswith(f"{path}: not a whole PyTorch checkpoint")
+    assert str(raised.value).startswith(f"{path}: not a complete PyTorch checkpoint")
     assert "\n" not in str(raised.value)
 
 
@@ -194,18 +197,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @CONTAINERS
-def test_every_truncation_is_noticed(tmp_path: Path, stream: bool) -> None:
+def test_every_truncation_is_detected(tmp_path: Path, stream: bool) -> None:
     path = tmp_path / "file.pth"
     checkpoints.save(path, {"weight": torch.randn(2, 3), "bias": torch.randn(3)}, stream=stream)
     whole = path.read_bytes()
     for length in (*range(0, len(whole), 13), len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"file.pth: not a whole PyTorch checkpoint"):
+        with pytest.raises(DataError, match=r"file.pth: not a complete PyTorch checkpoint"):
             read_torch_file(path)
 
 
 def rezipped(source: Path, change: Callable[[str, bytes], bytes | None], kind: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip container with its entries changed, or left out where the change is None."""
+    """A zip container with its entries changed, or removed if the change is None."""
     written = io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(written, "w", kind) as new:
         for name in old.namelist():
@@ -221,7 +224,7 @@ def zipped(tmp_path: Path) -> Path:
     return tmp_path / "file.pth"
 
 
-def test_a_zip_of_nonsense_sizes_is_refused(zipped: Path) -> None:
+def test_a_zip_with_false_sizes_is_refused(zipped: Path) -> None:
     whole = zipped.read_bytes()
     zipped.write_bytes(rezipped(zipped, lambda _, content: content, zipfile.ZIP_DEFLATED))
     with pytest.raises(DataError, match="its entries are compressed"):
@@ -278,7 +281,7 @@ def test_a_storage_of_two_kinds_is_refused(tmp_path: Path) -> None:
     )
     path = tmp_path / "file.pth"
     path.write_bytes(stream_of(MAGIC, 1001, MACHINE) + content + stream_of([]))
-    with pytest.raises(DataError, match="storage '0' is said to be two things"):
+    with pytest.raises(DataError, match="storage '0' has two descriptions"):
         read_torch_file(path)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its training is applied, or refused with the reason; nothing of it is run."""
+"""A checkpoint's training record is applied, or refused with the reason; nothing is run."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdistill.cli.main import main
 from mmdistill.reference.importing import training_record
 from mmdistill.reference.importing.published import published_network
-from mmdistill.reference.importing.state import State, read_state
+from mmdistill.reference.importing.weights_file import WeightsFile, read_weights_file
 from mmdistill.reference.models.config import NetworkSettings, single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -33,11 +33,11 @@ def net() -> dict[str, Tensor]:
 
 
 def settings_of(path: Path) -> NetworkSettings:
-    return published_network(read_state(path))[0].settings
+    return published_network(read_weights_file(path))[0].settings
 
 
 @CONTAINERS
-def test_sizes_that_a_checkpoint_states_are_applied(net: dict[str, Tensor], tmp_path: Path, stream: bool) -> None:
+def test_recorded_sizes_are_applied(net: dict[str, Tensor], tmp_path: Path, stream: bool) -> None:
     stated = {
         "search_area_factor": 6.0,
         "output_sz": 352,
@@ -62,7 +62,7 @@ def test_sizes_that_a_checkpoint_states_are_applied(net: dict[str, Tensor], tmp_
     assert type(found.crop_size) is int
 
 
-def test_what_is_applied_is_said_and_saved(
+def test_applied_sizes_are_printed_and_saved(
     net: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "dimp.pth", tmp_path / "out.safetensors"
@@ -76,7 +76,7 @@ def test_what_is_applied_is_said_and_saved(
 
 
 class Entries(OrderedDict):  # type: ignore[type-arg]
-    """A dictionary of a class of its own, as libraries of settings have it."""
+    """A dictionary subclass, as in libraries for settings."""
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_settings_of_any_class_are_read(net: dict[str, Tensor], tmp_path: Path, 
     assert settings_of(path).crop_size == 320
 
 
-def test_the_checkpoint_itself_may_hold_them(net: dict[str, Tensor], tmp_path: Path) -> None:
+def test_sizes_at_the_top_of_a_checkpoint(net: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({"state_dict": net, "output_sz": 320}, tmp_path / "dimp.pth")
     assert settings_of(tmp_path / "dimp.pth").crop_size == 320
 
@@ -141,7 +141,7 @@ KL = "its box head was trained by KL divergence"
         ({}, {}, {"kwds": {"clf_feat_norm": False}}, "constructor.kwds.clf_feat_norm: expected True, got False"),
     ],
 )
-def test_what_our_trackers_cannot_do_is_refused_with_the_reason(
+def test_unsupported_settings_are_refused_with_the_reason(
     net: dict[str, Tensor],
     tmp_path: Path,
     stream: bool,
@@ -177,7 +177,7 @@ def test_what_our_trackers_cannot_do_is_refused_with_the_reason(
         {"settings.script_name": "cartsrun", "settings.module_name": "parts"},
     ],
 )
-def test_names_of_dimp_and_atom_are_fine(names: dict[str, str]) -> None:
+def test_names_of_dimp_and_atom_are_accepted(names: dict[str, str]) -> None:
     record = training_record.TrainingRecord(names)
     assert record.unsupported(["classifier.filter_optimizer.label_map_predictor.weight"]) == []
     assert record.note() is None
@@ -191,16 +191,16 @@ def test_names_of_dimp_and_atom_are_fine(names: dict[str, str]) -> None:
         ("decoder.proj.weight", "LWL or RTS by its layer decoder.proj.weight"),
     ],
 )
-def test_weights_alone_are_known_by_their_layers(net: dict[str, Tensor], layer: str, says: str) -> None:
+def test_weights_without_a_record_are_recognized_by_their_layers(net: dict[str, Tensor], layer: str, says: str) -> None:
     with pytest.raises(DataError, match=f"^other.pth: not supported: {says}"):
-        published_network(State("other.pth", net | {layer: torch.zeros(1)}))
+        published_network(WeightsFile("other.pth", net | {layer: torch.zeros(1)}))
 
 
 def test_a_filter_optimizer_without_learned_maps_is_refused(net: dict[str, Tensor]) -> None:
     maps = ("label_map_predictor", "target_mask_predictor", "spatial_weight_predictor")
     plain = {name: value for name, value in net.items() if not any(each in name for each in maps)}
     with pytest.raises(DataError, match=r"not supported: PrDiMP or another variant of DiMP"):
-        published_network(State("prdimp.pth", plain))
+        published_network(WeightsFile("prdimp.pth", plain))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_filter_optimizer_without_learned_maps_is_refused(net: dict[str, Tenso
         ({"search_area_factor": 2.5e9}, "settings.search_area_factor: expected a plain number, got 2500000000.0$"),
     ],
 )
-def test_sizes_that_cannot_be_are_named(
+def test_invalid_sizes_are_named(
     net: dict[str, Tensor], tmp_path: Path, settings: dict[str, object], says: str
 ) -> None:
     path = tmp_path / "odd.pth"
@@ -238,7 +238,7 @@ def test_sizes_that_cannot_be_are_named(
         settings_of(path)
 
 
-def test_an_object_that_holds_itself_is_read_once(net: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_recursive_object_is_read_once(net: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "other.pth"  # its settings hold themselves
     checkpoints.save_tracker(path, net, settings={"box_refinement_step_length": 0.0025})
     said = f"{path}: not supported: settings.box_refinement_step_length: expected 1, got 0.0025"
@@ -246,7 +246,7 @@ def test_an_object_that_holds_itself_is_read_once(net: dict[str, Tensor], tmp_pa
         settings_of(path)
 
 
-def test_settings_without_end_are_refused(net: dict[str, Tensor], tmp_path: Path) -> None:
+def test_too_many_settings_are_refused(net: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "endless.pth"
     deep: dict[str, Any] = {}
     for _ in range(50):
@@ -255,7 +255,7 @@ def test_settings_without_end_are_refused(net: dict[str, Tensor], tmp_path: Path
     assert settings_of(path).crop_size == 320
     checkpoints.save_tracker(path, net, settings={str(index): index for index in range(training_record.MAX_ENTRIES)})
     with pytest.raises(DataError, match=f"{path}: its settings have more than 10,000 entries"):
-        read_state(path)
+        read_weights_file(path)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_settings_without_end_are_refused(net: dict[str, Tensor], tmp_path: Path
         ({"actor_type": "MyActor", "net_type": "\x1b[2J"}, r"'MyActor' and net_type '\\\\x1b\[2J' unknown"),
     ],
 )
-def test_unknown_training_code_is_said(
+def test_unknown_training_code_gives_a_warning(
     net: dict[str, Tensor],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -280,7 +280,7 @@ def test_unknown_training_code_is_said(
     assert re.search(pattern, record.getMessage())
 
 
-def test_weights_alone_say_nothing_of_their_training(
+def test_weights_without_a_record_give_a_warning(
     net: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "plain.pth"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmdistill.reference.importing.trunks import load_trunks, read_trunk, save_trunk
+from mmdistill.reference.importing.published import load_trunks, read_trunk, save_trunk
 from mmdistill.reference.models.config import single_settings, student_settings, teacher_settings
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -19,7 +19,7 @@ from mmdistill.toolkit.data_issues import DataError
 
 
 def trained(depth: Any = 18, width: int = 4) -> dict[str, Tensor]:
-    """A trunk's state as after training."""
+    """A trunk's state dict with random values, valid as weights."""
     with torch.device("meta"):
         trunk = ResNetTrunk(depth, width)
     return dict(checkpoints.random_state({name: value.shape for name, value in trunk.state_dict().items()}))
@@ -29,7 +29,7 @@ def unused(width: int = 4) -> dict[str, Tensor]:
     return {"layer4.0.conv1.weight": torch.randn(8 * width, 4 * width, 3, 3), "fc.bias": torch.randn(10)}
 
 
-def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def fold_by_hand(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same trunk with batch norm multiplied into its convolutions."""
     result = {}
     for name, weight in state.items():
@@ -53,7 +53,7 @@ def test_a_torchvision_file(tmp_path: Path, depth: int, stream: bool) -> None:
         checkpoints.save(path, tensors | unused(), stream=stream)
         trunk = read_trunk(path)
         assert (trunk.depth, trunk.folded) == (depth, False)
-        assert sorted(trunk.left_out) == ["fc.bias", "layer4.0.conv1.weight"]
+        assert sorted(trunk.unused) == ["fc.bias", "layer4.0.conv1.weight"]
         assert trunk.tensors.keys() == state.keys()
         for name, value in tensors.items():
             torch.testing.assert_close(trunk.tensors[name], value, rtol=0, atol=0)
@@ -65,9 +65,9 @@ def test_a_folded_trunk_computes_the_same(tmp_path: Path, depth: Any, suffix: st
     state = trained(depth)
     path = tmp_path / f"folded{suffix}"
     if suffix == ".npz":
-        np.savez(path, **{name: value.numpy() for name, value in (folded(state) | unused()).items()})  # type: ignore[arg-type]
+        np.savez(path, **{name: value.numpy() for name, value in (fold_by_hand(state) | unused()).items()})  # type: ignore[arg-type]
     else:
-        save_file(folded(state) | unused(), path)
+        save_file(fold_by_hand(state) | unused(), path)
     weights = read_trunk(path)
     assert (weights.depth, weights.folded) == (depth, True)
     plain, read = ResNetTrunk(depth, 4).eval(), ResNetTrunk(depth, 4).eval()
@@ -78,7 +78,7 @@ def test_a_folded_trunk_computes_the_same(tmp_path: Path, depth: Any, suffix: st
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_real_folded_trunk_computes_what_its_convolutions_and_biases_say(real_data: Path) -> None:
+def test_a_real_folded_trunk_equals_its_convolutions_and_biases(real_data: Path) -> None:
     path = real_data / "weights" / "resnet18_imagenet_folded.npz"
     network = TrackerNetwork(single_settings("rgb")).eval()
     assert load_trunks(network, path).folded
@@ -106,14 +106,17 @@ def test_a_real_folded_trunk_computes_what_its_convolutions_and_biases_say(real_
 
 
 @pytest.mark.parametrize("fold", [False, True])
-def test_our_trunk_file_keeps_every_bit_and_whether_it_is_folded(tmp_path: Path, fold: bool) -> None:
+def test_a_trunk_file_is_bit_exact_and_keeps_folding(tmp_path: Path, fold: bool) -> None:
     state = trained()
-    np.savez(tmp_path / "in.npz", **{name: value.numpy() for name, value in (folded(state) if fold else state).items()})  # type: ignore[arg-type]
+    np.savez(
+        tmp_path / "in.npz",
+        **{name: value.numpy() for name, value in (fold_by_hand(state) if fold else state).items()},
+    )  # type: ignore[arg-type]
     first = read_trunk(tmp_path / "in.npz")
     save_trunk(tmp_path / "trunk.safetensors", first)
     again = read_trunk(tmp_path / "trunk.safetensors")
     torch.testing.assert_close(again.tensors, first.tensors, rtol=0, atol=0)
-    assert (again.depth, again.folded, again.left_out) == (18, fold, [])
+    assert (again.depth, again.folded, again.unused) == (18, fold, [])
 
 
 def test_the_trunk_inside_a_tracker(tmp_path: Path) -> None:
@@ -164,14 +167,14 @@ def test_tied_tensors_are_written_one_by_one(tmp_path: Path, stream: bool) -> No
         ("bn1.bias", lambda value: value.double().abs() + 1e300, "infinite or NaN bn1.bias"),  # it is in float32
     ],
 )
-def test_values_that_weights_cannot_have_are_named(tmp_path: Path, name: str, change: Any, says: str) -> None:
+def test_invalid_values_are_named(tmp_path: Path, name: str, change: Any, says: str) -> None:
     path = tmp_path / "odd.pth"
     state = trained()
     checkpoints.save(path, state | {name: change(state[name])})
-    with pytest.raises(DataError, match=rf"odd.pth: values that weights can't have: {says}$"):
+    with pytest.raises(DataError, match=rf"odd.pth: invalid values: {says}$"):
         read_trunk(path)
     checkpoints.save(path, state | {"fc.bias": torch.tensor([float("nan")])})
-    assert read_trunk(path).left_out == ["fc.bias"]  # what is left out may be anything
+    assert read_trunk(path).unused == ["fc.bias"]  # what is left out may be anything
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -182,16 +185,14 @@ def test_floats_of_any_size_are_weights(tmp_path: Path, kind: torch.dtype) -> No
 
 
 def test_folded_biases_that_are_no_floats_are_named(tmp_path: Path) -> None:
-    state = folded(trained())
+    state = fold_by_hand(trained())
     state["conv1.bias"] = state["conv1.bias"].to(torch.int32)
     np.savez(tmp_path / "odd.npz", **{name: value.numpy() for name, value in state.items()})  # type: ignore[arg-type]
-    with pytest.raises(
-        DataError, match=r"odd.npz: values that weights can't have: of another type bn1.bias torch.int32"
-    ):
+    with pytest.raises(DataError, match=r"odd.npz: invalid values: of another type bn1.bias torch.int32"):
         read_trunk(tmp_path / "odd.npz")
 
 
-def test_a_trunk_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
+def test_a_trunk_of_another_size_is_refused(tmp_path: Path) -> None:
     network = TrackerNetwork(teacher_settings(depth=18, width=4, crop_size=96))
     checkpoints.save(tmp_path / "deep.pth", trained(50))
     with pytest.raises(DataError, match=r"deep.pth: expected a ResNet-18 for this network, got a ResNet-50"):

@@ -1,4 +1,7 @@
+"""ATOM's online classifier and its loss."""
+
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill.reference.models.atom_classifier import OnlineClassifier, OnlineFilters, OnlineSettings
+from mmdistill.reference.models.atom_classifier import (
+    OnlineClassifier,
+    OnlineFilters,
+    OnlineLoss,
+    OnlineSamples,
+    OnlineSettings,
+    PlainFilter,
+    ProjectedFilter,
+    activate,
+)
 from mmdistill.reference.models.dimp_classifier import gaussian_label
 from mmdistill.reference.tracking.settings import PUBLISHED_ATOM
 
@@ -16,7 +28,7 @@ SMALL = OnlineSettings(channels=6)
 
 
 def samples(frames: int = 5, sequences: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Features of noise and boxes anywhere."""
+    """Random features and boxes."""
     features = torch.randn(frames, sequences, 12, SIDE, SIDE, dtype=dtype).relu()
     boxes = torch.rand(frames, sequences, 4, dtype=dtype) * 40 + torch.tensor([20, 20, 30, 30])
     return features, boxes
@@ -36,7 +48,7 @@ def loss(settings: OnlineSettings, state: OnlineFilters, x: Tensor, boxes: Tenso
         scores = F.elu(F.conv2d(x[:, s], filters[None], padding=2)[:, 0] / settings.alpha) * settings.alpha
         difference = scores - labels_of(boxes[:, s], settings.label_sigma)
         data = (weights[:, s, None, None] * difference.square()).sum()
-        total.append(data + settings.filter_regularisation * filters.square().sum())
+        total.append(data + settings.filter_regularization * filters.square().sum())
     return torch.stack(total)
 
 
@@ -44,7 +56,7 @@ def equal_weights(features: Tensor) -> Tensor:
     return features.new_full(features.shape[:2], 1 / len(features))
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_defaults_equal_the_paper() -> None:
     settings = OnlineSettings()
     assert (settings.channels, settings.filter_size, settings.alpha) == (64, 4, 0.05)
     assert (settings.initial_cg_iterations, settings.cg_iterations) == (10, 5)
@@ -52,7 +64,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (PUBLISHED_ATOM.learning.iterations, PUBLISHED_ATOM.learning.interval) == (1, 10)
 
 
-def test_without_the_bend_the_filter_is_the_least_squares_solution() -> None:
+def test_without_activation_the_filter_is_the_least_squares_solution() -> None:
     settings = replace(SMALL, alpha=1e9, cg_iterations=200)
     classifier = OnlineClassifier(settings)
     x, boxes = samples(frames=4, sequences=2)
@@ -70,7 +82,7 @@ def test_without_the_bend_the_filter_is_the_least_squares_solution() -> None:
         np.testing.assert_allclose(learned.filters[s].flatten(), expected, atol=1e-8)
 
 
-def test_every_iteration_of_improving_lowers_the_loss() -> None:
+def test_every_update_iteration_lowers_the_loss() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples()
     x, weights = features[:, :, :6], torch.rand(5, 3, dtype=torch.float64)
@@ -91,12 +103,12 @@ def test_every_iteration_on_the_first_frame_lowers_the_loss() -> None:
     for iterations in range(7):
         state = classifier.learn(features, boxes, iterations)
         data = loss(SMALL, state, classifier.project(state, features), boxes, weights)
-        losses.append(data + SMALL.projection_regularisation * state.projection.square().sum(dim=(1, 2)))
+        losses.append(data + SMALL.projection_regularization * state.projection.square().sum(dim=(1, 2)))
     assert all((after < before).all() for before, after in itertools.pairwise(losses))
     assert (losses[-1] < 0.7 * losses[0]).all()
 
 
-def test_the_projection_starts_where_most_of_the_features_are() -> None:
+def test_the_projection_starts_at_the_principal_directions() -> None:
     features, boxes = samples(sequences=2)
     classifier = OnlineClassifier(SMALL)
     state = classifier.learn(features, boxes, 0)
@@ -111,7 +123,7 @@ def test_the_projection_starts_where_most_of_the_features_are() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sequences_do_not_see_each_other(dtype: torch.dtype) -> None:
+def test_sequences_are_independent(dtype: torch.dtype) -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples(dtype=dtype)
     weights = torch.rand(5, 3, dtype=dtype)
@@ -129,7 +141,7 @@ def test_sequences_do_not_see_each_other(dtype: torch.dtype) -> None:
         torch.testing.assert_close(together[:, s : s + 1], follow(slice(s, s + 1)), rtol=0, atol=tolerance)
 
 
-def test_features_of_zero_give_filters_of_zero_and_leave_the_other_sequences_alone() -> None:
+def test_zero_features_give_zero_filters_and_do_not_affect_other_sequences() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples(sequences=2)
     features[:, 0] = 0
@@ -158,7 +170,7 @@ def test_a_box_without_area_gives_finite_filters() -> None:
     assert OnlineClassifier(SMALL).learn(features, boxes, 6).filters.isfinite().all()
 
 
-def test_steps_solved_to_the_end_do_not_lose_the_target() -> None:
+def test_fully_solved_steps_keep_the_target() -> None:
     # While the filter is zero only its regularisation is known of the projection: its whole step would be to zero.
     features, boxes = samples()
     classifier = OnlineClassifier(replace(SMALL, initial_cg_iterations=300))
@@ -171,7 +183,7 @@ def test_steps_solved_to_the_end_do_not_lose_the_target() -> None:
     assert (thorough < 1.05 * hasty).all()
 
 
-def test_a_weight_of_zero_leaves_a_sample_out() -> None:
+def test_a_weight_of_zero_excludes_a_sample() -> None:
     classifier = OnlineClassifier(SMALL)
     features, boxes = samples()
     state = classifier.learn(features, boxes, 6)
@@ -220,7 +232,7 @@ def textured(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_pattern_is_found_where_it_moved(seed: int) -> None:
+def test_a_moved_pattern_is_found(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     background = torch.randn(32, 18, 18, generator=generator)
     pattern = torch.randn(32, 3, 3, generator=generator)
@@ -242,3 +254,82 @@ def test_a_pattern_is_found_where_it_moved(seed: int) -> None:
         assert abs(down) <= 1
         assert abs(right) <= 1
         assert height > 0.4
+
+
+FRAMES, SEQUENCES, CHANNELS, PROJECTED, SIZE, ALPHA = 3, 2, 5, 3, 6, 0.3
+KINDS = ["alone", "projected"]
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def residuals(kind: str, samples: OnlineSamples, sequence: int, parameters: Tensor) -> Tensor:
+    """All of one sequence's residuals, with torch's own convolutions, projecting before filtering."""
+    x = samples.features[:, sequence]
+    if kind == "projected":
+        projection, parameters = parameters[: PROJECTED * CHANNELS], parameters[PROJECTED * CHANNELS :]
+        x = F.conv2d(x, projection.view(PROJECTED, CHANNELS, 1, 1))
+        weights = torch.cat([torch.full_like(projection, 0.2), torch.full_like(parameters, 0.7)])
+        parameters_all = torch.cat([projection, parameters])
+    else:
+        weights, parameters_all = torch.full_like(parameters, 0.7), parameters
+    scores = F.conv2d(x, parameters.view(1, x.shape[1], 4, 4), padding=2)[:, 0]
+    data = F.elu(scores / ALPHA) * ALPHA - samples.labels[:, sequence]
+    data = data * samples.weights[:, sequence, None, None].sqrt()
+    return torch.cat([data.flatten(), weights.sqrt() * parameters_all])
+
+
+def problem(kind: str) -> tuple[OnlineLoss, OnlineSamples, Tensor]:
+    samples = OnlineSamples(
+        random(FRAMES, SEQUENCES, CHANNELS, SIZE, SIZE),
+        random(FRAMES, SEQUENCES, SIZE + 1, SIZE + 1),
+        torch.rand(FRAMES, SEQUENCES, dtype=torch.float64),
+    )
+    model = (
+        PlainFilter(CHANNELS, (4, 4), 0.7, like=samples.features)
+        if kind == "alone"
+        else ProjectedFilter(PROJECTED, CHANNELS, (4, 4), (0.2, 0.7), like=samples.features)
+    )
+    return OnlineLoss(model, samples, ALPHA), samples, 0.3 * random(SEQUENCES, len(model.regularization))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_and_product_agree_with_automatic_differentiation(kind: str) -> None:
+    loss, samples, parameters = problem(kind)
+    direction = random(*parameters.shape)
+    linearized = loss.linearize(parameters)
+    gradient, product = linearized.gradient, linearized.product(direction)
+    for s in range(SEQUENCES):
+
+        def of_sequence(w: Tensor, s: int = s) -> Tensor:
+            return residuals(kind, samples, s, w)
+
+        jacobian = torch.func.jacrev(of_sequence)(parameters[s])
+        torch.testing.assert_close(gradient[s], jacobian.T @ of_sequence(parameters[s]))
+        torch.testing.assert_close(product[s], jacobian.T @ (jacobian @ direction[s]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [0.0, 0.25, 1.0, -2.0])
+def test_the_loss_along_a_step_is_exact(kind: str, length: float) -> None:
+    loss, samples, parameters = problem(kind)
+    step = random(*parameters.shape)
+    got = loss.linearize(parameters).line_loss(step)(length)
+    moved = parameters + length * step
+    expected = [residuals(kind, samples, s, moved[s]).square().sum() for s in range(SEQUENCES)]
+    torch.testing.assert_close(got, torch.stack(expected))
+
+
+def test_split_inverts_join() -> None:
+    model = ProjectedFilter(PROJECTED, CHANNELS, (4, 2), (0.2, 0.7), like=torch.zeros(1))
+    projection, filters = torch.randn(SEQUENCES, PROJECTED, CHANNELS), torch.randn(SEQUENCES, PROJECTED, 4, 2)
+    parameters = model.join(projection, filters)
+    assert parameters.shape == (SEQUENCES, len(model.regularization))
+    assert all(torch.equal(a, b) for a, b in zip(model.split(parameters), (projection, filters), strict=True))
+
+
+def test_the_activation_by_hand() -> None:
+    scores = torch.tensor([2.0, 0.0, -0.05, -1.0, -1e4, 1e4])
+    expected = [2.0, 0.0, 0.05 * (math.exp(-1) - 1), -0.05, -0.05, 1e4]
+    assert activate(scores, 0.05).tolist() == pytest.approx(expected)

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 
 from mmdistill import ABF, MPSDFusion, Pair
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.iou_net import IoUNet
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.teacher_fusion import TeacherFusion
 
 
 def with_statistics(network: nn.Module) -> nn.Module:
-    """The network with batch norms that do something."""
+    """The network with random statistics in its batch norms."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.5)
@@ -51,10 +51,10 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_are_those_of_eval_mode(name: str) -> None:
+def test_outputs_equal_eval_mode(name: str) -> None:
     build, ask = NETWORKS[name]
     network = with_statistics(build())
-    fast = folded(network)
+    fast = fold_batch_norms(network)
     assert norms(fast) == 0
     assert not fast.training
     assert not any(parameter.requires_grad for parameter in fast.parameters())
@@ -71,7 +71,7 @@ def test_the_original_is_untouched() -> None:
     network = with_statistics(ResNetTrunk(18, 8))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     count = norms(network)
-    fast = folded(network)
+    fast = fold_batch_norms(network)
     assert network.training
     assert norms(network) == count == 15
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -80,11 +80,11 @@ def test_the_original_is_untouched() -> None:
     assert not {value.data_ptr() for value in fast.parameters()} & {value.data_ptr() for value in network.parameters()}
 
 
-def test_folding_twice_is_folding_once() -> None:
+def test_folding_is_idempotent() -> None:
     torch.manual_seed(1)
-    network = folded(with_statistics(IoUNet((6, 8), hidden=8)))
+    network = fold_batch_norms(with_statistics(IoUNet((6, 8), hidden=8)))
     torch.manual_seed(1)
-    again = folded(network)
+    again = fold_batch_norms(network)
     for name, value in again.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
 
@@ -101,5 +101,5 @@ def test_folding_twice_is_folding_once() -> None:
     ],
 )
 def test_a_batch_norm_that_cannot_be_folded_is_named(network: nn.Module, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^folded: no convolution or linear layer .* batch norms into: {name}$"):
-        folded(network)
+    with pytest.raises(ValueError, match=rf"^fold_batch_norms: no convolution .* batch norms {name}$"):
+        fold_batch_norms(network)

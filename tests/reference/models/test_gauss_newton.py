@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdistill.reference.models.atom_loss import Linearized, conjugate_gradient, minimize
+from mmdistill.reference.models.gauss_newton import Linearized, conjugate_gradient, minimize
 
 
 def definite(rows: int, size: int) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
 
 
 @pytest.mark.parametrize("iterations", [5, 8, 10, 15])
-def test_one_eigenvalue_far_above_the_others_does_no_harm(iterations: int) -> None:
+def test_one_dominant_eigenvalue_does_no_harm(iterations: int) -> None:
     # If residuals were not made orthogonal again, the error would be a sixth of the solution or more.
     generator = torch.Generator().manual_seed(0)
     eigenvalues = torch.cat([torch.tensor([1e4]), torch.linspace(0.1, 10, 59)])
@@ -52,7 +52,7 @@ def test_one_eigenvalue_far_above_the_others_does_no_harm(iterations: int) -> No
     assert np.linalg.norm(solution[0].numpy() - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-def test_rows_that_are_solved_wait_for_the_others() -> None:
+def test_solved_rows_stay_unchanged() -> None:
     matrices, target = definite(3, 6), torch.randn(3, 6, dtype=torch.float64)
     matrices[0] = 2 * torch.eye(6)  # solved at once
     target[1] = 0  # solved before
@@ -88,7 +88,7 @@ def test_a_linear_problem_is_solved_by_one_whole_step() -> None:
     assert minimize(linearize, torch.tensor([[0.0], [2.0], [7.0]]), 1, 1).flatten().tolist() == [2, 2, 2]
 
 
-def test_steps_that_overshoot_are_shortened_each_problem_by_itself() -> None:
+def test_overshooting_steps_are_shortened_per_problem() -> None:
     # From 3 the whole step of atan w = 0 lands at -9.5, and the next ones ever further away.
     linearize = scalar(torch.atan, lambda w: 1 / (1 + w.square()))
     start = torch.tensor([[3.0], [0.5]], dtype=torch.float64)
@@ -97,7 +97,7 @@ def test_steps_that_overshoot_are_shortened_each_problem_by_itself() -> None:
     assert minimize(linearize, start, 6, 1).flatten().tolist() == pytest.approx([0, 0], abs=1e-12)
 
 
-def test_a_problem_that_no_length_improves_stays() -> None:
+def test_a_problem_without_an_improving_length_stays() -> None:
     # The slope has the wrong sign, so every step is uphill.
     linearize = scalar(lambda w: w, lambda w: -torch.ones_like(w))
     assert minimize(linearize, torch.tensor([[2.0]]), 3, 1).tolist() == [[2]]

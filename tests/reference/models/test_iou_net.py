@@ -3,10 +3,10 @@ import pytest
 import torch
 from helpers import GOLDEN
 
-from mmdistill.reference.importing.published import renamed
-from mmdistill.reference.models.folding import folded
+from mmdistill.reference.importing.published import rename_tensors
+from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.iou_gradient import full_map_iou, level_windows, windowed_iou
 from mmdistill.reference.models.iou_net import IoUNet
-from mmdistill.reference.models.iou_surface import in_reach, reaches_around, whole_maps
 
 Golden = dict[str, torch.Tensor]
 
@@ -22,7 +22,7 @@ def network(golden: Golden) -> IoUNet:
     prefix = "params/"
     published = {f"bb_regressor.{name.removeprefix(prefix)}": value for name, value in golden.items()}
     network = IoUNet((4, 8), hidden=32, pooled=8)
-    network.load_state_dict(renamed(published, network.state_dict(), "iou_net."))
+    network.load_state_dict(rename_tensors(published, network.state_dict(), "iou_net."))
     return network.eval()
 
 
@@ -45,26 +45,26 @@ def test_golden_values_and_box_gradients(golden: Golden, network: IoUNet) -> Non
 
 
 @pytest.mark.parametrize("fold", [False, True])
-@pytest.mark.parametrize("where", ["whole map", "in reach"])
+@pytest.mark.parametrize("where", ["whole map", "window"])
 def test_golden_box_gradients_by_hand(golden: Golden, network: IoUNet, fold: bool, where: str) -> None:
-    network = folded(network) if fold else network
+    network = fold_batch_norms(network) if fold else network
     levels = [golden["test/0"], golden["test/1"]]
     chosen = slice(0, 6) if where == "whole map" else slice(1, 6)  # the first is too large for a window
     boxes = golden["proposals_xywh"][:, chosen]
     with torch.no_grad():
         modulation = network.modulate(golden["reference/0"], golden["reference/1"], golden["box_xywh"])
         if where == "whole map":
-            surface = whole_maps(network, modulation, levels)
+            iou_function = full_map_iou(network, modulation, levels)
         else:
-            reaches = reaches_around(boxes, 8.0, levels)
-            assert reaches is not None
-            surface = in_reach(network, modulation, levels, reaches)
-        iou, gradient = surface(boxes)
+            windows = level_windows(boxes, 8.0, levels)
+            assert windows is not None
+            iou_function = windowed_iou(network, modulation, levels, windows)
+        iou, gradient = iou_function(boxes)
     torch.testing.assert_close(iou, golden["iou"][:, chosen], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, golden["d_iou_d_proposals"][:, chosen], rtol=1e-4, atol=1e-6)
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert sum(parameter.numel() for parameter in IoUNet((128, 256)).parameters()) == 5_595_521
 
 

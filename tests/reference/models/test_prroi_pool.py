@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdistill.reference.models.prroi_pool import axis_shares, precise_roi_pool
+from mmdistill.reference.models.prroi_pool import bin_weights, precise_roi_pool
 
 
 def bilinear(features: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def by_sampling(features: np.ndarray, box: np.ndarray, size: int, samples: int =
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1.0, 8.0])
-def test_it_is_the_integral_of_the_interpolated_map(size: int, stride: float) -> None:
+def test_pooling_is_the_integral_of_the_interpolated_map(size: int, stride: float) -> None:
     generator = np.random.default_rng(size)
     features = generator.normal(size=(2, 3, 9, 12))
     boxes = np.array([[[1.3, 2.1, 5.7, 3.2], [0.0, 0.0, 1.0, 1.0]], [[-2.5, 3.0, 4.0, 9.0], [10.2, 7.7, 6.0, 5.0]]])
@@ -69,6 +69,6 @@ def test_half_precision_maps_keep_their_type() -> None:
     torch.testing.assert_close(pooled.float(), torch.ones(1, 1, 2, 2, 2), rtol=0.02, atol=0)
 
 
-def test_shares_of_a_bin_inside_sum_to_one() -> None:
-    shares = axis_shares(torch.tensor([1.2]), torch.tensor([4.4]), 5, 9)
+def test_weights_of_a_bin_inside_sum_to_one() -> None:
+    shares = bin_weights(torch.tensor([1.2]), torch.tensor([4.4]), 5, 9)
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(1, 5))

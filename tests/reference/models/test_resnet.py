@@ -8,7 +8,7 @@ from mmdistill.reference.models.resnet import ResNetTrunk
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_names_and_shapes_are_the_public_checkpoints(depth: int) -> None:
+def test_names_and_shapes_equal_public_checkpoints(depth: int) -> None:
     layout = json.loads((GOLDEN / f"dimp{depth}_checkpoint_layout.json").read_text())
     prefix = "feature_extractor."
     unused = (prefix + "layer4", prefix + "fc")
@@ -22,7 +22,7 @@ def test_names_and_shapes_are_the_public_checkpoints(depth: int) -> None:
 
 
 @pytest.mark.parametrize(("depth", "width"), [(18, 64), (50, 64), (18, 8)])
-def test_levels_are_what_the_network_states(depth: int, width: int) -> None:
+def test_levels_have_the_stated_shapes(depth: int, width: int) -> None:
     trunk = ResNetTrunk(depth, width).eval()  # type: ignore[arg-type]
     features = trunk(torch.randn(2, 3, 96, 64))
     for level, x in zip(trunk.levels, features, strict=True):
@@ -31,6 +31,6 @@ def test_levels_are_what_the_network_states(depth: int, width: int) -> None:
     assert trunk.channels == tuple(width * factor for factor in expected)
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     count = sum(parameter.numel() for parameter in ResNetTrunk(18).parameters())
     assert count == 9_408 + 128 + 147_968 + 525_568 + 2_099_712

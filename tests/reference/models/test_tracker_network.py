@@ -1,9 +1,29 @@
+"""The tracker's network, and the parts of its branches."""
+
+import copy
+
 import pytest
 import torch
 
 from mmdistill import FusedPaths, Pair, ShapeError
-from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.models.config import (
+    Classifier,
+    NetworkSettings,
+    single_settings,
+    student_settings,
+    teacher_settings,
+)
+from mmdistill.reference.models.tracker_network import (
+    BRANCHES,
+    PARTS,
+    Role,
+    TrackerNetwork,
+    combine_networks,
+    get_parts,
+    to_tir_network,
+)
+from mmdistill.tir_cmd.settings import Module
+from mmdistill.toolkit.data_issues import DataError
 
 SMALL = {
     "student": student_settings(width=4, crop_size=96),
@@ -26,7 +46,7 @@ def count(settings: NetworkSettings) -> int:
         return sum(parameter.numel() for parameter in TrackerNetwork(settings).parameters())
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert count(student_settings()) == 10_988_025
     assert count(NetworkSettings(fusion="mpsd-paths")) == 10_988_025
     assert count(NetworkSettings(fusion="mpsd-layer-norm")) == 10_988_025 + 6 * (128 + 256)
@@ -65,7 +85,7 @@ def test_shapes_of_a_training_pass(name: str) -> None:
         assert level.fused is fused
 
 
-def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
+def test_parameter_names_of_the_concat_fusion() -> None:
     state = TrackerNetwork(SMALL["plain"]).state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items() if name.startswith("fusions.")}
     assert shapes == {
@@ -77,7 +97,7 @@ def test_a_plain_students_checkpoints_name_its_fusion_as_ever() -> None:
 
 
 @pytest.mark.parametrize("name", ["student", "teacher"])
-def test_sequences_do_not_see_each_other(name: str) -> None:
+def test_sequences_are_independent(name: str) -> None:
     network = TrackerNetwork(SMALL[name]).double().eval()
     train, boxes = batch(3, 2)
     test, targets = batch(2, 2)
@@ -129,7 +149,7 @@ def test_every_parameter_is_trained(name: str) -> None:
         ({"width": 3}, "width: expected a multiple of 2 from 2 to 256, got 3"),
     ],
 )
-def test_sizes_that_cannot_be_built_are_refused(change: dict[str, int], says: str) -> None:
+def test_impossible_sizes_are_refused(change: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         NetworkSettings(**change)  # type: ignore[arg-type]
 
@@ -140,3 +160,54 @@ def test_unequal_modalities_are_refused() -> None:
         network.extract(Pair(torch.zeros(1, 3, 96, 96), torch.zeros(1, 3, 96, 80)))
     with pytest.raises(ShapeError, match="TrackerNetwork: rgb: channels: expected 3, got 1"):
         network.extract(Pair(torch.zeros(1, 1, 96, 96), torch.zeros(1, 1, 96, 96)))
+
+
+def network(seed: int, classifier: Classifier = "dimp") -> TrackerNetwork:
+    torch.manual_seed(seed)
+    made = TrackerNetwork(single_settings("rgb", width=4, crop_size=96, classifier=classifier))
+    for buffer in made.buffers():
+        buffer.add_(seed + 1)  # batch-norm statistics that tell the networks apart
+    return made
+
+
+def owners(name: str, made: TrackerNetwork, *sources: TrackerNetwork) -> list[int]:
+    """Indices of the networks whose entry of this name is equal."""
+    value = made.state_dict()[name]
+    return [number for number, source in enumerate(sources) if torch.equal(source.state_dict()[name], value)]
+
+
+def test_the_two_branches_cover_a_tracker_except_its_trunk() -> None:
+    made = network(0)
+    modules: tuple[Module, ...] = ("bbe", "tcl")
+    roles: list[Role] = [(module, branch) for module in modules for branch in BRANCHES]
+    found = [id(parameter) for part in get_parts(made, roles) for parameter in part.parameters()]
+    expected = [id(p) for name, p in made.named_parameters() if not name.startswith("trunks.")]
+    assert sorted(found) == sorted(expected)  # each once, though the extractor has two roles
+    box = [id(p) for part in get_parts(made, [("bbe", "reference"), ("bbe", "test")]) for p in part.parameters()]
+    assert sorted(box) == sorted(id(p) for p in made.iou_net.parameters())
+
+
+def test_combined_networks_are_bit_exact() -> None:
+    sources = base, first, second = network(0), network(1), network(2)
+    before = copy.deepcopy(base.state_dict())
+    made = combine_networks(base, {("bbe", "reference"): first, ("tcl", "reference"): second})
+    for name in made.state_dict():
+        wanted = 1 if name.startswith(PARTS["bbe", "reference"]) else 2 if name.startswith("classifier.") else 0
+        assert wanted in owners(name, made, *sources), name
+    assert owners("iou_net.modulation3.0.weight", made, *sources) == [1]
+    assert owners("iou_net.modulation3.1.running_mean", made, *sources) == [1]
+    assert owners("iou_net.predictor.weight", made, *sources) == [0]
+    assert not made.training
+    torch.testing.assert_close(base.state_dict(), before, rtol=0, atol=0)
+    with pytest.raises(DataError, match="expected donors with the network's settings"):
+        combine_networks(base, {("bbe", "test"): network(1, "atom")})
+
+
+def test_an_rgb_tracker_becomes_a_tir_tracker_with_equal_weights() -> None:
+    start = network(0)
+    made = to_tir_network(start)
+    assert (made.settings.modality, start.settings.modality) == ("tir", "rgb")
+    torch.testing.assert_close(made.state_dict(), start.state_dict(), rtol=0, atol=0)
+    assert made.trunks["one"].conv1.weight is not start.trunks["one"].conv1.weight
+    with pytest.raises(DataError, match="expected a tracker of one modality, RGB or TIR, got one of both"):
+        to_tir_network(TrackerNetwork(student_settings(width=4, crop_size=96)))

@@ -150,11 +150,11 @@ def test_a_wider_window_is_taken_where_boxes_leave(
     gain: float, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     margins: list[float | None] = []
-    around, whole = module.reaches_around, module.whole_maps
+    around, whole = module.level_windows, module.full_map_iou
     monkeypatch.setattr(
-        module, "reaches_around", lambda boxes, margin, levels: margins.append(margin) or around(boxes, margin, levels)
+        module, "level_windows", lambda boxes, margin, levels: margins.append(margin) or around(boxes, margin, levels)
     )
-    monkeypatch.setattr(module, "whole_maps", lambda *arguments: margins.append(None) or whole(*arguments))
+    monkeypatch.setattr(module, "full_map_iou", lambda *arguments: margins.append(None) or whole(*arguments))
     iou_net = network(gain)
     arguments = (iou_net, *inputs(iou_net, 1), torch.tensor([[110.0, 120.0, 60.0, 50.0]]), uniform(1, 9, 4))
     refined = refine(*arguments, SETTINGS)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
 from mmdistill.reference.models.config import single_settings, student_settings, teacher_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Batch
@@ -67,7 +67,7 @@ def stage(name: str) -> Stage:
     torch.manual_seed(1)
     made: Stage
     if name in SETTINGS:
-        start = as_tir(TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
+        start = to_tir_network(TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
         made = CrossModalStage(start.double(), SETTINGS[name])
     elif name == "alone":
         made = SupervisedStage(TrackerNetwork(student_settings(width=4, crop_size=96)))

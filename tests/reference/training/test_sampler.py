@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill import Pair
-from mmdistill.reference.crops import DEVIATION, MEAN, to_tensor
+from mmdistill.reference.crops import IMAGENET_MEAN, IMAGENET_STD, to_tensor
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.sampler import Jitter, ProposalSettings, Sampler, SampleSettings, _contrasted, propose
 from mmdistill.toolkit.boxes import centers, intersection_over_union
@@ -136,7 +136,7 @@ def test_contrast_changes_about_the_mean() -> None:
 
 def test_images_are_normalized_as_for_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
-    expected = (image / 255 - np.array(MEAN)) / np.array(DEVIATION)
+    expected = (image / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     np.testing.assert_allclose(to_tensor([image])[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
 
 

@@ -144,7 +144,7 @@ def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> No
     train(stage(None), sampler, SETTINGS, tmp_path)
     checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
-    with pytest.raises(DataError, match=r"checkpoint.safetensors: not a whole safetensors file"):
+    with pytest.raises(DataError, match=r"checkpoint.safetensors: not a complete safetensors file"):
         train(stage(None), sampler, SETTINGS, tmp_path)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 
-from mmdistill.reference.models.tracker_network import PARTS, Role, TrackerNetwork, as_tir, assemble
+from mmdistill.reference.models.tracker_network import PARTS, Role, TrackerNetwork, combine_networks, to_tir_network
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import SampleSettings
@@ -51,7 +51,7 @@ class SettingRuns:
         device: torch.device | str = "cpu",
         progress: bool = True,
     ) -> None:
-        self.start, self.folder = as_tir(start), Path(folder)
+        self.start, self.folder = to_tir_network(start), Path(folder)
         self._samples, self._training = samples, training
         self._settings, self._device, self._progress = settings, device, progress
         self._networks: dict[str, TrackerNetwork] = {}
@@ -103,7 +103,7 @@ class SettingRuns:
             if name == START_SETTING or (role[0] == "tcl" and self.start.classifier is None):
                 continue
             donors[role] = self.network(name)
-        return assemble(self.start, donors)
+        return combine_networks(self.start, donors)
 
 
 RateFactor = Annotated[float, Range(0, 10**9)]

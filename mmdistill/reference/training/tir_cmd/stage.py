@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from mmdistill import BBEDistiller, TCLDistiller, Terms
-from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, Role, TrackerNetwork, parts
+from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, Role, TrackerNetwork, get_parts
 from mmdistill.reference.models.weights import network_digest
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
@@ -113,7 +113,7 @@ class CrossModalStage(Stage):
         if size < 2:
             raise DataError(f"training.batch_size: expected at least 2 samples per pass, got {size}")
         self.network.eval().requires_grad_(False)
-        for part in parts(self.network, self.roles):
+        for part in get_parts(self.network, self.roles):
             part.train().requires_grad_(True)
 
     def settings(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ from training_helpers import load_batches
 
 from mmdistill import TCLDistiller
 from mmdistill.reference.models.config import Classifier, single_settings
-from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork, as_tir
+from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
@@ -44,7 +44,7 @@ def batch(sampler: Sampler) -> Batch:
 
 def start(classifier: Classifier = "dimp") -> TrackerNetwork:
     torch.manual_seed(1)
-    return as_tir(TrackerNetwork(single_settings("rgb", width=4, crop_size=96, classifier=classifier)))
+    return to_tir_network(TrackerNetwork(single_settings("rgb", width=4, crop_size=96, classifier=classifier)))
 
 
 def stage(name: str, settings: CrossModalSettings | None = None, classifier: Classifier = "dimp") -> CrossModalStage:

@@ -162,7 +162,7 @@ def test_an_atom_has_no_c1_and_d_starts_from_b3_alone(noisy_pairs: Path, tmp_pat
 
 
 def test_a_tracker_of_both_modalities_is_refused(noisy_pairs: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the start: expected a tracker of one modality"):
+    with pytest.raises(DataError, match="the initial network: expected a tracker of one modality"):
         runs(tmp_path, Recorded(noisy_pairs), TrackerNetwork(student_settings(width=4, crop_size=96)))
 
 

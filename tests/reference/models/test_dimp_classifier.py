@@ -1,3 +1,5 @@
+"""DiMP's classifier: score-map geometry, filter initializer and filter optimizer."""
+
 import itertools
 import math
 
@@ -7,13 +9,14 @@ import torch
 from helpers import GOLDEN
 
 from mmdistill.correlation import correlate
-from mmdistill.reference.importing.published import renamed
+from mmdistill.reference.importing.published import rename_tensors
 from mmdistill.reference.models.dimp_classifier import (
     DistanceFunction,
     FilterInitializer,
     FilterOptimizer,
     InstanceNorm,
     distance_to_center,
+    gaussian_label,
 )
 
 
@@ -29,7 +32,7 @@ def optimizer(golden: dict[str, torch.Tensor]) -> FilterOptimizer:
     published = {
         f"classifier.filter_optimizer.{name.removeprefix('optimizer/')}": value for name, value in golden.items()
     }
-    module.load_state_dict(renamed(published, module.state_dict(), "classifier.optimiser."))
+    module.load_state_dict(rename_tensors(published, module.state_dict(), "classifier.optimiser."))
     return module
 
 
@@ -58,7 +61,7 @@ def test_golden_norm(golden: dict[str, torch.Tensor]) -> None:
 def test_golden_initial_filter(golden: dict[str, torch.Tensor]) -> None:
     initializer = FilterInitializer(16)
     published = {f"classifier.filter_{name.replace('/', '.')}": value for name, value in golden.items()}
-    initializer.load_state_dict(renamed(published, initializer.state_dict(), "classifier.initialiser."))
+    initializer.load_state_dict(rename_tensors(published, initializer.state_dict(), "classifier.initialiser."))
     close(initializer(golden["normalised_train"], golden["boxes_xywh"]), golden["initial_filter"])
 
 
@@ -87,7 +90,7 @@ def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Te
     return torch.randn(sequences, 3, 4, 4, dtype=torch.float64), features, boxes
 
 
-def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_length() -> None:
+def test_every_step_is_along_the_gradient_with_the_gauss_newton_length() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
     first, second = optimizer(filters, features, boxes, 1).detach()
@@ -101,7 +104,7 @@ def test_every_step_goes_down_the_gradient_of_the_loss_by_the_gauss_newton_lengt
     assert all((after < before).all() for before, after in itertools.pairwise(losses))
 
 
-def test_sequences_do_not_see_each_other() -> None:
+def test_sequences_are_independent() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem()
     together = optimizer(filters, features, boxes, 3)
@@ -110,7 +113,7 @@ def test_sequences_do_not_see_each_other() -> None:
         torch.testing.assert_close(together[:, s : s + 1], alone)
 
 
-def test_any_layout_of_the_memory_gives_the_same() -> None:
+def test_results_do_not_depend_on_the_memory_layout() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
     expected = optimizer(filters, features, boxes, 3)
@@ -122,7 +125,7 @@ def test_any_layout_of_the_memory_gives_the_same() -> None:
         torch.testing.assert_close(optimizer(filters, layout, boxes, 3), expected)
 
 
-def test_scores_that_follow_the_steps_do_not_drift() -> None:
+def test_updated_scores_do_not_drift() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4)
     filters, features, boxes = (values.float() for values in problem())
     together = optimizer(filters, features, boxes, 30)
@@ -132,7 +135,7 @@ def test_scores_that_follow_the_steps_do_not_drift() -> None:
     torch.testing.assert_close(together, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
-def test_a_weight_of_zero_leaves_a_frame_out() -> None:
+def test_a_weight_of_zero_excludes_a_frame() -> None:
     optimizer = FilterOptimizer(label_sigma=0.4).double()
     filters, features, boxes = problem(frames=3)
     weights = torch.tensor([[0.25], [0.0], [0.75]], dtype=torch.float64).expand(3, 2)
@@ -152,6 +155,26 @@ def test_every_parameter_is_trained_through_the_unrolled_steps() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_parameters_are_counted_as_stated() -> None:
+def test_parameter_counts() -> None:
     assert sum(parameter.numel() for parameter in FilterOptimizer().parameters()) == 302
     assert sum(parameter.numel() for parameter in FilterInitializer(256).parameters()) == 590_080
+
+
+def test_golden_label() -> None:
+    values = np.load(GOLDEN / "labels_and_hinge.npz")
+    cells = int(values["feature_size"])
+    size = cells + 1 - int(values["kernel_size"]) % 2
+    stride = int(values["image_size"]) / cells
+    sigma = float(values["sigma_factor"]) * cells
+    label = gaussian_label(torch.as_tensor(values["boxes_xywh"]), (size, size), stride, sigma)
+    torch.testing.assert_close(label, torch.as_tensor(values["gaussian_label"]), rtol=1e-4, atol=1e-6)
+
+
+def test_distance_is_measured_in_cells_per_axis() -> None:
+    box = torch.tensor([[28.0, 36.0, 8.0, 24.0]])  # center 32, 48: cell x 2, y 3
+    distance = distance_to_center(box, (5, 7), stride=16)[0]
+    assert distance.shape == (5, 7)
+    assert distance[3, 2].item() == 0
+    assert distance[3, 6].item() == pytest.approx(4)
+    assert distance[0, 2].item() == pytest.approx(3)
+    assert distance[0, 6].item() == pytest.approx(5)

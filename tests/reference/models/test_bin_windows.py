@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mmdistill.reference.models.box_gradient import Window, covers, reach_around, window_features
+from mmdistill.reference.models.bin_windows import Window, bin_windows, contains_boxes, window_features
 from mmdistill.reference.models.iou_net import IoUNet
-from mmdistill.reference.models.prroi_pool import axis_shares
+from mmdistill.reference.models.prroi_pool import bin_weights
 
 MAP = (12, 10)  # columns and rows
 
@@ -20,7 +20,7 @@ def blocks() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("size", [(4, 4), (2, 6), (12, 10), (11, 1)])
-def test_a_window_holds_what_the_whole_map_does(size: tuple[int, int]) -> None:
+def test_a_window_equals_the_whole_map(size: tuple[int, int]) -> None:
     convolutions, level = blocks(), torch.randn(3, 3, MAP[1], MAP[0], dtype=torch.float64)
     columns, rows = size
     right, bottom = MAP[0] - columns, MAP[1] - rows
@@ -38,44 +38,44 @@ some_boxes = st.lists(st.tuples(edge, edge, side, side), min_size=4, max_size=4)
 
 
 def touched(boxes: Tensor, bins: int) -> list[Tensor]:
-    """By the shares: which columns, and which rows, each bin of each box touches, ``(S, K, bins, cells)``."""
+    """From the weights: columns and rows that each bin of each box touches, ``(S, K, bins, cells)``."""
     boxes = boxes / 8
-    return [axis_shares(boxes[..., a], boxes[..., a + 2], bins, MAP[a]) != 0 for a in (0, 1)]
+    return [bin_weights(boxes[..., a], boxes[..., a + 2], bins, MAP[a]) != 0 for a in (0, 1)]
 
 
 @given(some_boxes, st.sampled_from([1, 3, 5]), st.sampled_from([0.0, 8.0]))
 @settings(max_examples=100, deadline=None)
-def test_reach_holds_all_cells_that_have_a_share(values: list[tuple[float, ...]], bins: int, margin: float) -> None:
+def test_windows_hold_all_cells_with_a_weight(values: list[tuple[float, ...]], bins: int, margin: float) -> None:
     boxes = torch.tensor(values, dtype=torch.float64).view(2, 2, 4)
-    reach = reach_around(boxes, margin, bins, 8.0, MAP)
-    if reach is None:
+    windows = bin_windows(boxes, margin, bins, 8.0, MAP)
+    if windows is None:
         return
-    assert covers(reach, boxes, 8.0, MAP)
-    for axis, shares in enumerate(touched(boxes, bins)):
-        first, size = reach.origin[:, axis, :, None], reach.size[axis]
+    assert contains_boxes(windows, boxes, 8.0, MAP)
+    for axis, weights in enumerate(touched(boxes, bins)):
+        first, size = windows.origin[:, axis, :, None], windows.size[axis]
         cells = torch.arange(MAP[axis])
         held = (cells >= first) & (cells < first + size)
-        assert not (shares & ~held[:, None]).any()
+        assert not (weights & ~held[:, None]).any()
         assert (first >= 0).all()
         assert (first + size <= MAP[axis]).all()
-        window, length = reach.window.origin[:, axis, None, None], reach.window.size[axis]
+        window, length = windows.hull.origin[:, axis, None, None], windows.hull.size[axis]
         assert (first >= window).all()
         assert (first + size <= window + length).all()
         assert (window + length <= MAP[axis]).all()
 
 
-def test_boxes_that_leave_are_noticed() -> None:
+def test_boxes_outside_their_windows_are_detected() -> None:
     boxes = torch.tensor([[[24.0, 24, 16, 16]], [[40.0, 32, 16, 16]]])
-    reach = reach_around(boxes, 4.0, 3, 8.0, (30, 30))
-    assert reach is not None
-    assert covers(reach, boxes + torch.tensor([3.0, -3, 0, 0]), 8.0, (30, 30))
+    windows = bin_windows(boxes, 4.0, 3, 8.0, (30, 30))
+    assert windows is not None
+    assert contains_boxes(windows, boxes + torch.tensor([3.0, -3, 0, 0]), 8.0, (30, 30))
     for sequence in range(2):
         moved = boxes.clone()
         moved[sequence, 0, 0] += 60
-        assert not covers(reach, moved, 8.0, (30, 30))
-    assert not covers(reach, boxes * torch.tensor([1, 1, 4, 4]), 8.0, (30, 30))
+        assert not contains_boxes(windows, moved, 8.0, (30, 30))
+    assert not contains_boxes(windows, boxes * torch.tensor([1, 1, 4, 4]), 8.0, (30, 30))
 
 
 def test_large_boxes_have_no_window() -> None:
-    assert reach_around(torch.tensor([[[8.0, 8, 70, 60]]]), 8.0, 5, 8.0, MAP) is None
-    assert reach_around(torch.tensor([[[8.0, 8, 70, 60]]]), 8.0, 5, 8.0, (36, 36)) is not None
+    assert bin_windows(torch.tensor([[[8.0, 8, 70, 60]]]), 8.0, 5, 8.0, MAP) is None
+    assert bin_windows(torch.tensor([[[8.0, 8, 70, 60]]]), 8.0, 5, 8.0, (36, 36)) is not None

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mmdistill.reference.models.iou_gradient import full_map_iou, level_windows, windowed_iou, windows_contain
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
-from mmdistill.reference.models.iou_surface import all_cover, in_reach, reaches_around, whole_maps
 
 CROP = 256
 
@@ -41,17 +41,17 @@ some_boxes = st.lists(st.tuples(edge, edge, side, side), min_size=6, max_size=6)
 
 @given(some_boxes)
 @settings(max_examples=60, deadline=None)
-def test_iou_and_gradient_are_those_of_autograd_anywhere(values: list[tuple[float, ...]]) -> None:
+def test_iou_and_gradient_equal_autograd(values: list[tuple[float, ...]]) -> None:
     iou_net = network()
     modulation, levels = inputs(2)
     boxes = torch.tensor(values, dtype=torch.float64).view(2, 3, 4)
     expected = by_autograd(iou_net, modulation, levels, boxes)
     with torch.no_grad():
-        torch.testing.assert_close(whole_maps(iou_net, modulation, levels)(boxes), expected)
-        reaches = reaches_around(boxes, 4.0, levels)
-        if reaches is not None:
-            assert all_cover(reaches, boxes, levels)
-            torch.testing.assert_close(in_reach(iou_net, modulation, levels, reaches)(boxes), expected)
+        torch.testing.assert_close(full_map_iou(iou_net, modulation, levels)(boxes), expected)
+        windows = level_windows(boxes, 4.0, levels)
+        if windows is not None:
+            assert windows_contain(windows, boxes, levels)
+            torch.testing.assert_close(windowed_iou(iou_net, modulation, levels, windows)(boxes), expected)
 
 
 @pytest.mark.parametrize("boxes", [[[30, 40, 28, 20], [34, 44, 20, 24]], [[-9, 70, 30, 14], [236, 235, 25, 40]]])
@@ -59,11 +59,11 @@ def test_a_window_gives_the_gradient_of_boxes_inside_and_partly_outside(boxes: l
     iou_net = network()
     modulation, levels = inputs(2)
     asked = torch.tensor(boxes, dtype=torch.float64)[:, None] + torch.tensor([0.0, 1.3, -2.1])[:, None]
-    reaches = reaches_around(asked, 4.0, levels)
-    assert reaches is not None
+    windows = level_windows(asked, 4.0, levels)
+    assert windows is not None
     moved = asked + torch.tensor([2.0, -3.0, 1.0, 2.0])  # still within the margin
     with torch.no_grad():
-        iou, gradient = in_reach(iou_net, modulation, levels, reaches)(moved)
+        iou, gradient = windowed_iou(iou_net, modulation, levels, windows)(moved)
     expected = by_autograd(iou_net, modulation, levels, moved)
     torch.testing.assert_close((iou, gradient), expected)
     assert gradient.abs().amin() > 0
@@ -74,26 +74,26 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
     modulation, levels = inputs(1)
     asked = torch.tensor([[[31.3, 40.7, 28.9, 21.1], [-7.3, 60.1, 30.3, 17.7]]], dtype=torch.float64)
     with torch.no_grad():
-        surface = whole_maps(iou_net, modulation, levels)
-        _, gradient = surface(asked)
+        iou_function = full_map_iou(iou_net, modulation, levels)
+        _, gradient = iou_function(asked)
         for axis in range(4):
             step = 1e-5 * torch.eye(4, dtype=torch.float64)[axis]
-            difference = (surface(asked + step)[0] - surface(asked - step)[0]) / 2e-5
+            difference = (iou_function(asked + step)[0] - iou_function(asked - step)[0]) / 2e-5
             torch.testing.assert_close(gradient[..., axis], difference, rtol=1e-5, atol=1e-8)
 
 
-def test_sequences_do_not_see_each_other() -> None:
+def test_sequences_are_independent() -> None:
     iou_net = network()
     modulation, levels = inputs(2)
     boxes = torch.tensor([[[20.0, 30, 30, 20]], [[206.0, 196, 20, 36]]], dtype=torch.float64)
-    reaches = reaches_around(boxes, 8.0, levels)
-    assert reaches is not None
+    windows = level_windows(boxes, 8.0, levels)
+    assert windows is not None
     with torch.no_grad():
-        together = in_reach(iou_net, modulation, levels, reaches)(boxes)
+        together = windowed_iou(iou_net, modulation, levels, windows)(boxes)
         for s in range(2):
             part = slice(s, s + 1)
             own = [level[part] for level in levels]
-            near = reaches_around(boxes[part], 8.0, own)
+            near = level_windows(boxes[part], 8.0, own)
             assert near is not None
-            alone = in_reach(iou_net, Modulation(*(v[part] for v in modulation)), own, near)(boxes[part])
+            alone = windowed_iou(iou_net, Modulation(*(v[part] for v in modulation)), own, near)(boxes[part])
             torch.testing.assert_close(tuple(value[part] for value in together), alone)
