@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from mmdistill._execution import has_tangent, in_transform, is_batched
 from mmdistill._numerics import to_float32
-from mmdistill._transforms import has_tangent, is_batched, transforming
 
 BLOCK_BYTES = 2**20
 """About how much of a map is worked on at a time: what a core's cache holds."""
@@ -52,7 +52,7 @@ def abf_attention(own: Tensor, deeper: Tensor, weight: Tensor, bias: Tensor) -> 
 
 def _by_cache(given: tuple[Tensor, ...]) -> bool:
     """Whether to go block by block: on a CPU, where neither a compiler, a transform nor forward mode must see it."""
-    if given[0].device.type != "cpu" or torch.compiler.is_compiling() or transforming():
+    if given[0].device.type != "cpu" or torch.compiler.is_compiling() or in_transform():
         return False
     return not has_tangent(given)
 

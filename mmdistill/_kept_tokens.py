@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmdistill._contracts import check_device
-from mmdistill._transforms import has_values, savable
+from mmdistill._checks.shapes import check_device
+from mmdistill._execution import as_normal_tensor, can_read_values
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
@@ -91,7 +91,7 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
         ``(B, size, C)`` and ``(B, size)``.
     """
     _check_index_values(side, index, size, check_values)
-    index = savable(index)
+    index = as_normal_tensor(index)
     batch, _, channels = tokens.shape
     # Not in place: a transform's batch of tokens would not fit into zeros that are no batch.
     whole = tokens.new_zeros(batch, size, channels).scatter(1, _per_channel(index, channels), tokens)
@@ -102,7 +102,7 @@ def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_v
 def gather_kept(side: str, tokens: Tensor, index: Tensor, *, check_values: bool) -> Tensor:
     """Return the tokens left ``(B, n, C)`` of all of a part's ``(B, size, C)``, in the index's order."""
     _check_index_values(side, index, tokens.shape[1], check_values)
-    return tokens.gather(1, _per_channel(savable(index), tokens.shape[2]))
+    return tokens.gather(1, _per_channel(as_normal_tensor(index), tokens.shape[2]))
 
 
 def _per_channel(index: Tensor, channels: int) -> Tensor:
@@ -111,7 +111,7 @@ def _per_channel(index: Tensor, channels: int) -> Tensor:
 
 def _check_index_values(side: str, index: Tensor, size: int, check_values: bool) -> None:
     """Refuse positions outside the part, and doubled ones: they would overwrite each other. One read."""
-    if not check_values or not has_values([index]):
+    if not check_values or not can_read_values([index]):
         return
     positions = index.sort(dim=1).values
     doubled = positions[:, 1:] == positions[:, :-1]

@@ -8,13 +8,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
 from mmdistill._abf_kernels import abf_attention
-from mmdistill._contracts import check_device, check_levels, check_map
-from mmdistill._inputs import check_batch_norm, check_transforms
+from mmdistill._checks.arguments import check_bool, check_channel_lists, check_channels
+from mmdistill._checks.shapes import check_device, check_levels, check_map
+from mmdistill._checks.values import check_batch_norm_size, check_batch_norm_state
+from mmdistill._execution import as_normal_tensor, to_channels_last
 from mmdistill._numerics import autocasting, cast_by_autocast
 from mmdistill._subsampling import Positions, Tile
-from mmdistill._transforms import channels_last, savable
 from mmdistill.errors import ShapeError
 
 
@@ -53,7 +53,7 @@ class _AlignmentConvolution(Convolution):
     def weight_for_gradient(self) -> Tensor:
         """Return the weight; one of 3x3 channels last, as the maps are, so that it is laid out once for the step."""
         weight = super().weight_for_gradient()
-        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else channels_last(weight)
+        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else to_channels_last(weight)
 
 
 class ABF(nn.Module):
@@ -86,8 +86,8 @@ class ABF(nn.Module):
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
         super().__init__()
         given = {"in_channels": in_channels, "mid_channels": mid_channels, "out_channels": out_channels}
-        in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
-        fuse = _checks.flag("ABF", "fuse", fuse)
+        in_channels, mid_channels, out_channels = (check_channels("ABF", *named) for named in given.items())
+        fuse = check_bool("ABF", "fuse", fuse)
         self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
         self.reduce = nn.Sequential(_AlignmentConvolution(in_channels, mid_channels, 1), nn.BatchNorm2d(mid_channels))
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
@@ -111,11 +111,11 @@ class ABF(nn.Module):
         """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
         convolution = cast(nn.Conv2d, self.reduce[0])
         # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(channels_last(match_dtype(savable(x), convolution.weight)))
+        carried: Tensor = self.reduce(to_channels_last(match_dtype(as_normal_tensor(x), convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
-        return abf_attention(carried, savable(deeper), self.attention.weight, self.attention.bias)
+        return abf_attention(carried, as_normal_tensor(deeper), self.attention.weight, self.attention.bias)
 
     def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
         """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
@@ -138,13 +138,13 @@ class ABF(nn.Module):
         check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
         self.check_statistics("ABF", "input", x)
         if deeper is not None:
-            check_transforms("ABF", "deeper", self, deeper)
+            check_batch_norm_state("ABF", "deeper", self, deeper)
 
     def check_statistics(self, where: str, side: str, x: Tensor) -> None:
         """Refuse a single value per channel, of which batch norm in training can take no statistics."""
-        check_transforms(where, side, self, x)
+        check_batch_norm_state(where, side, self, x)
         for norm in (self.reduce[1], self.expand[1]):
-            check_batch_norm(where, side, norm, x)
+            check_batch_norm_size(where, side, norm, x)
 
 
 class ABFChain(nn.Module):
@@ -169,8 +169,8 @@ class ABFChain(nn.Module):
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
         super().__init__()
-        student_channels, teacher_channels = _checks.channel_lists("ABFChain", student_channels, teacher_channels)
-        mid_channels = _checks.channels("ABFChain", "mid_channels", mid_channels)
+        student_channels, teacher_channels = check_channel_lists("ABFChain", student_channels, teacher_channels)
+        mid_channels = check_channels("ABFChain", "mid_channels", mid_channels)
         deepest = len(student_channels) - 1
         self.levels = nn.ModuleList(
             ABF(student, mid_channels, teacher, fuse=level != deepest)
@@ -199,8 +199,8 @@ class ABFChain(nn.Module):
         for level, x, where in zip(reversed(self.levels), reversed(features), reversed(positions), strict=True):
             fusion = cast(ABF, level)
             if isinstance(where, Tile):
-                x = where.with_border(x)
-                carried = None if carried is None else where.with_border_deeper(carried)
+                x = where.crop(x)
+                carried = None if carried is None else where.crop_deeper(carried)
             carried = fusion.carry(x, carried)
             aligned.append(fusion.expand_at(carried, where))
         return aligned[::-1]
@@ -224,7 +224,7 @@ class ABFChain(nn.Module):
             cast(ABF, level).check_statistics(where, f"{side} level {number}".lstrip(), x)
 
 
-def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
+def make_adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
     """Return a training-only 1x1 convolution to the teacher's channels, or the identity where they agree."""
     if student_channels == teacher_channels:
         return nn.Identity()
@@ -234,7 +234,7 @@ def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
 def apply_adaptor(adapt: nn.Module, features: Tensor) -> Tensor:
     """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
     weight = getattr(adapt, "weight", None)
-    result: Tensor = adapt(features if weight is None else match_dtype(savable(features), weight))
+    result: Tensor = adapt(features if weight is None else match_dtype(as_normal_tensor(features), weight))
     return result
 
 

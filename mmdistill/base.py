@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._transforms import has_values
+from mmdistill._checks.arguments import check_number
+from mmdistill._execution import can_read_values
 from mmdistill.errors import UnchangedParametersWarning, warn
 
 MAX_UNCHANGED_CALLS = 100
@@ -45,8 +45,8 @@ class DistillationLoss(nn.Module):
             [(0.0001, 0), (0.001, 0.0001), (0.001, 0.0)]
         """
         name = type(self).__name__
-        lr = _checks.number(name, "lr", lr, low=0)
-        weight_decay = _checks.number(name, "weight_decay", weight_decay, low=0)
+        lr = check_number(name, "lr", lr, low=0)
+        weight_decay = check_number(name, "weight_decay", weight_decay, low=0)
         trained = trainable(self)
         decayed = [parameter for parameter in trained if parameter.ndim > 1]
         others = [parameter for parameter in trained if parameter.ndim <= 1]
@@ -80,7 +80,7 @@ class ParameterWatch:
             self.calls += 1
             return
         parameters = trainable(loss)
-        if not parameters or not has_values(parameters):
+        if not parameters or not can_read_values(parameters):
             return
         self.calls += 1
         if self.calls == 1:  # a loss that is tried out once reads nothing of a GPU

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import argument_error, check_text, short_repr
 from mmdistill.errors import NotFiniteError, ShapeError
 
 try:
@@ -72,10 +72,10 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, *, teacher: str, dtype: torch.dtype | None = None) -> None:
         if not isinstance(folder, str | Path) or not str(folder) or "\0" in str(folder):
-            raise _checks.refuse("FeatureCache", "folder", "the path of a folder", folder)
+            raise argument_error("FeatureCache", "folder", "the path of a folder", folder)
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise _checks.refuse("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
-        teacher = _readable(_checks.text("FeatureCache", "teacher", teacher))
+            raise argument_error("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
+        teacher = _readable(check_text("FeatureCache", "teacher", teacher))
         self.folder, self.teacher, self.dtype = Path(folder), teacher, dtype
         for path in self.folder.glob(f"*{SUFFIX}"):
             self._read(path)
@@ -113,7 +113,7 @@ class FeatureCache:
             raise ShapeError("FeatureCache", "keys", "batch", expected="a sequence of at least 1 key", got=repr(keys))
         for key in keys:
             if key not in self:
-                wanted = f"{_checks.shown(key)} of teacher {_checks.shown(self.teacher)}"
+                wanted = f"{short_repr(key)} of teacher {short_repr(self.teacher)}"
                 raise CacheError(f"{self.folder}: no features are cached for {wanted}")
         samples = [self._read(self._path(key), key) for key in keys]
         for key, sample in zip(keys, samples, strict=True):
@@ -123,7 +123,7 @@ class FeatureCache:
     def _path(self, key: str) -> Path:
         # A digest: keys may hold slashes, differ in case only, or be longer than a file name may be.
         if not isinstance(key, str):
-            raise _checks.refuse("FeatureCache", "key", "a string", key)
+            raise argument_error("FeatureCache", "key", "a string", key)
         name = key.encode("utf-8", "surrogatepass")  # file names need be no UTF-8
         return self.folder / f"{hashlib.sha256(name).hexdigest()}{SUFFIX}"
 
@@ -143,11 +143,11 @@ class FeatureCache:
         except TensorFileError as error:
             raise DamagedFileError(path, f"not a whole file of features; {_REMEDY} ({error})") from error
         if (found := metadata.get("format", "no format")) != FORMAT:
-            raise CacheError(f"{path}: expected features {FORMAT!r}, got {_checks.shown(found)}")
+            raise CacheError(f"{path}: expected features {FORMAT!r}, got {short_repr(found)}")
         if problem := digest_problem(features, metadata, required=True):
             raise DamagedFileError(path, f"damaged, or changed after it was written: {problem}; {_REMEDY}")
         if metadata.get("teacher") != self.teacher:
-            given, expected = _checks.shown(metadata.get("teacher")), _checks.shown(self.teacher)
+            given, expected = short_repr(metadata.get("teacher")), short_repr(self.teacher)
             came = f"features of teacher {given}, expected those of {expected}"
             raise CacheError(f"{path}: {came}; give each teacher its own folder")
         if key is not None and (found := metadata.get("key", "")) != _readable(key):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import MAX_WEIGHT, argument_error, check_number
 
 if TYPE_CHECKING or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
     # DataParallel builds anew what is a dict; FSDP1 what is an OrderedDict, of other dicts it makes plain ones.
@@ -122,7 +122,7 @@ class Terms(_Base):
         """
         if not parts:
             raise ValueError("Terms.summed: expected at least one part, got none")
-        return cls(parts, name=name)._with_total(add(list(parts.values())))
+        return cls(parts, name=name)._with_total(sum_scalars(list(parts.values())))
 
     @classmethod
     def weighted(cls, /, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
@@ -160,7 +160,7 @@ class Terms(_Base):
                     )
                 parts[full], weights[full] = terms[name], weight * its_weight
         together = cls._weighing(parts, weights, given[0][1].name if len(given) == 1 else "")
-        return together._with_total(add([weight * terms.total for weight, terms in given]))
+        return together._with_total(sum_scalars([weight * terms.total for weight, terms in given]))
 
     @property
     def total(self) -> Tensor:
@@ -168,7 +168,7 @@ class Terms(_Base):
         if self._total is None:
             if not self._weights:
                 raise ValueError("Terms: there are no parts, so there is no total")
-            self._total = add([weight * self[name] for name, weight in self._weights.items()])
+            self._total = sum_scalars([weight * self[name] for name, weight in self._weights.items()])
         return self._total
 
     @property
@@ -276,7 +276,7 @@ class Terms(_Base):
         return self
 
 
-def add(scalars: list[Tensor]) -> Tensor:
+def sum_scalars(scalars: list[Tensor]) -> Tensor:
     """Return the sum of at least one scalar, without the integer 0 that ``sum`` starts from."""
     total = scalars[0]
     for scalar in scalars[1:]:
@@ -295,14 +295,14 @@ def _pair(which: str, pair: object) -> tuple[float, Terms]:
 
 
 def _weight(where: str, value: float) -> float:
-    if type(value) is float and abs(value) <= _checks.MAX_WEIGHT:
+    if type(value) is float and abs(value) <= MAX_WEIGHT:
         return value
     if torch.compiler.is_compiling() and not isinstance(value, Tensor):
         return value  # may be a symbol
     if isinstance(value, Tensor) and value.requires_grad:
         expected = "a number; multiply the total by a learned weight"
-        raise _checks.refuse(where, "its weight", expected, value)
-    return _checks.number(where, "its weight", value, low=-_checks.MAX_WEIGHT, high=_checks.MAX_WEIGHT)
+        raise argument_error(where, "its weight", expected, value)
+    return check_number(where, "its weight", value, low=-MAX_WEIGHT, high=MAX_WEIGHT)
 
 
 def _restored(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:

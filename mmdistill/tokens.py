@@ -15,9 +15,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill import _checks
 from mmdistill import _kept_tokens as _kept
-from mmdistill._contracts import check_device, check_levels, check_map, check_strided
+from mmdistill._checks.arguments import argument_error, check_bool, check_choice, check_int, check_sequence, short_repr
+from mmdistill._checks.shapes import check_device, check_levels, check_map, check_strided
 from mmdistill._kept_tokens import NOT_GIVEN, Kept, LevelsKept, NotGiven
 from mmdistill._numerics import without_autocast
 from mmdistill.errors import ShapeError
@@ -55,7 +55,7 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
         (2, 192, 8, 12)
     """
     if not torch.compiler.is_compiling():  # where the numbers may be symbols
-        start = _checks.whole("tokens_to_map", "start", start, low=0)
+        start = check_int("tokens_to_map", "start", start, low=0)
         size = _checked_size(size)
     height, width = size
     _check_tokens("tokens_to_map", "tokens", tokens)
@@ -142,11 +142,11 @@ class TokenLayout:
         if may_drop != ():
 
             def part_name(where: str, name: str, value: object) -> str:
-                return str(_checks.one_of(where, name, value, tuple(parts)))
+                return str(check_choice(where, name, value, tuple(parts)))
 
-            may_drop = _checks.each("TokenLayout", "may_drop", may_drop, part_name)
+            may_drop = check_sequence("TokenLayout", "may_drop", may_drop, part_name)
         object.__setattr__(self, "may_drop", tuple(may_drop))
-        object.__setattr__(self, "check_values", _checks.flag("TokenLayout", "check_values", check_values))
+        object.__setattr__(self, "check_values", check_bool("TokenLayout", "check_values", check_values))
 
     def __repr__(self) -> str:
         parts = [f"{name}={sides if len(sides) == 2 else sides[0]}" for name, sides in self.parts]
@@ -321,17 +321,17 @@ class TokenLayout:
 
 
 def _checked_size(size: object) -> tuple[int, int]:
-    sides = _checks.each("tokens_to_map", "size", size, _checks.whole)
+    sides = check_sequence("tokens_to_map", "size", size, check_int)
     if len(sides) != 2:
-        raise _checks.refuse("tokens_to_map", "size", "(H, W)", size)
+        raise argument_error("tokens_to_map", "size", "(H, W)", size)
     return sides[0], sides[1]
 
 
 def _sides(name: str, part: int | Sequence[int]) -> tuple[int, ...]:
     sides = tuple(part) if isinstance(part, Sequence) and not isinstance(part, str) else (part,)
     if len(sides) not in (1, 2):
-        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), got {_checks.shown(part)}")
-    return tuple(_checks.whole("TokenLayout", name, side) for side in sides)
+        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), got {short_repr(part)}")
+    return tuple(check_int("TokenLayout", name, side) for side in sides)
 
 
 def _text(sides: tuple[int, ...]) -> str:

@@ -213,7 +213,7 @@ def test_a_cache_names_its_arguments_too(name: str, tmp_path: Path) -> None:
         except ValueError as error:
             said = str(error)
         if said:
-            assert said.startswith(f"FeatureCache: {name} must be")
+            assert said.startswith(f"FeatureCache: {name}: expected")
             continue
         made.put("key", {"layer": torch.rand(3)})
         assert made.get(["key"])["layer"].isfinite().all()

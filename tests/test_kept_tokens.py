@@ -182,7 +182,7 @@ def test_parts_and_names_that_do_not_fit_are_named() -> None:
         LAYOUT.map(tokens, "template", kept=GOOD)
     with pytest.raises(ValueError, match="split: kept: expected cls or search; got 'serach'"):
         TokenLayout(cls=1, search=(3, 4)).split(tokens, kept={"serach": GOOD})
-    with pytest.raises(ValueError, match="split: kept must be a mapping"):
+    with pytest.raises(ValueError, match="split: kept: expected a mapping"):
         TokenLayout(cls=1, search=(3, 4)).split(tokens, kept=GOOD)
     parts = {"cls": tokens[:, :1], "template": tokens[:, :4], "search": torch.zeros(2, 12, 3)}
     with pytest.raises(ShapeError, match="search: tokens: expected 5 kept of 3x4, got 12"):

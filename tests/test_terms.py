@@ -163,11 +163,11 @@ def test_parts_are_not_moved_away_from_their_names() -> None:
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), True, None, "2", 2j, torch.tensor(2.0)])
 def test_weights_that_are_no_finite_numbers_are_refused(weight: Any) -> None:
     kd = Terms.summed("kd", a=scalar(3.0))
-    with pytest.raises(ValueError, match=r"Terms\.weighted: argument 1: its weight must be"):
+    with pytest.raises(ValueError, match=r"Terms\.weighted: argument 1: its weight: expected"):
         Terms.weighted((weight, kd))
-    with pytest.raises(ValueError, match=r"Terms\.weighted: kd: its weight must be"):
+    with pytest.raises(ValueError, match=r"Terms\.weighted: kd: its weight: expected"):
         Terms.weighted(kd=(weight, kd))
-    with pytest.raises(ValueError, match="Terms: a: its weight must be"):
+    with pytest.raises(ValueError, match="Terms: a: its weight: expected"):
         Terms({"a": scalar(3.0)}, weights={"a": weight})
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from mmdistill._checks import shown
+from mmdistill._checks.arguments import short_repr
 
 WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 """What DataParallel, DistributedDataParallel and AveragedModel, torch.compile, and others call what they wrap."""
@@ -42,7 +42,7 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
         bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         path = name if name in modules else plain.get(name, plain.get(bare))
         if path is None:
-            raise TapError(f"FeatureTaps: names: no layer {shown(name)}; {_suggestion(name, list(plain)[::-1])}")
+            raise TapError(f"FeatureTaps: names: no layer {short_repr(name)}; {_suggestion(name, list(plain)[::-1])}")
         if isinstance(modules[path], torch.jit.ScriptModule):
             raise TapError(
                 f"FeatureTaps: names: {name!r} is TorchScript, which runs no hooks; tap it before it is compiled"

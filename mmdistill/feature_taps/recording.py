@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
-from mmdistill._checks import shown
-from mmdistill._transforms import nesting, transforming
+from mmdistill._checks.arguments import short_repr
+from mmdistill._execution import in_transform, transform_levels
 from mmdistill.feature_taps.layers import TapError
 from mmdistill.fusion.paths import FusedPaths
 
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     def checked(self, name: str) -> Any:
         """Return the feature; TapError if one of its tensors was overwritten."""
         leaves = _tensors(self.feature)
-        if not transforming() and any(nesting(leaf).vmap for leaf in leaves):
+        if not in_transform() and any(transform_levels(leaf).vmap for leaf in leaves):
             raise TapError(f"FeatureTaps: {name!r} ran inside torch.vmap; read it there and return it")
         for leaf, version in zip(leaves, self.versions or (), strict=False):
             if version is not None and leaf._version != version:
@@ -115,7 +115,7 @@ class Tap:
             feature = self.select(output)
         except (LookupError, TypeError, AttributeError) as error:
             raise TapError(
-                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: {shown(error)}"
+                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: {short_repr(error)}"
             ) from error
         if not _tensors(feature):
             raise TapError(f"FeatureTaps: select[{self.name!r}] gives no tensor but a {type(feature).__name__}")

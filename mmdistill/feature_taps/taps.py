@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import argument_error, check_bool, short_repr
 from mmdistill.feature_taps.layers import TapError, find_layers, listed, resolve
 from mmdistill.feature_taps.recording import Call, Tap
 from mmdistill.pair import Pair
@@ -76,11 +76,11 @@ class FeatureTaps(Mapping[str, Any]):
         copy: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise _checks.refuse("FeatureTaps", "model", "a module", model)
-        copy = _checks.flag("FeatureTaps", "copy", copy)
+            raise argument_error("FeatureTaps", "model", "a module", model)
+        copy = check_bool("FeatureTaps", "copy", copy)
         names, select = _sequence("names", names), {} if select is None else select
         if not isinstance(select, Mapping) or not all(callable(value) for value in select.values()):
-            raise _checks.refuse("FeatureTaps", "select", "a mapping from names to what can be called", select)
+            raise argument_error("FeatureTaps", "select", "a mapping from names to what can be called", select)
         unknown = sorted(select.keys() - set(names))
         if unknown:
             raise TapError(f"FeatureTaps: select: expected names that are tapped, got {unknown}")
@@ -165,11 +165,11 @@ class FeatureTaps(Mapping[str, Any]):
                 TIR would be the same call, the same object, or a layer at different levels.
             ValueError: arguments that exclude each other, or of a wrong type.
         """
-        keep = _checks.flag("FeatureTaps.pair", "keep", keep)
+        keep = check_bool("FeatureTaps.pair", "keep", keep)
         if not (split is None or split == "batch" or callable(split)):
-            raise _checks.refuse("FeatureTaps.pair", "split", '"batch" or a function', split)
+            raise argument_error("FeatureTaps.pair", "split", '"batch" or a function', split)
         if split is not None and rgb is not None:
-            raise _checks.refuse("FeatureTaps.pair", "split", "None with rgb and tir, which are whole features", split)
+            raise argument_error("FeatureTaps.pair", "split", "None with rgb and tir, which are whole features", split)
         numbers = _numbers(calls, of_each=split is None)
         levels = [
             self._level(first, second, numbers) if split is None else self._split(first, numbers[0], split)
@@ -283,7 +283,7 @@ class FeatureTaps(Mapping[str, Any]):
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
                 f"FeatureTaps: pair: split: expected {name!r} to be a tensor with RGB in the first half of its batch "
-                f"and TIR in the second, got {_checks.shown(feature)}"
+                f"and TIR in the second, got {short_repr(feature)}"
             )
         rgb, tir = feature.chunk(2)
         return rgb, tir
@@ -297,7 +297,7 @@ def _numbers(calls: object, *, of_each: bool) -> tuple[int | None, int | None]:
         return None, None
     if len(numbers) != 2 or len(given) != 2:
         expected = "the numbers of the RGB call and the TIR call" if of_each else "one number with split"
-        raise _checks.refuse("FeatureTaps.pair", "calls", expected, calls)
+        raise argument_error("FeatureTaps.pair", "calls", expected, calls)
     return numbers
 
 
@@ -308,7 +308,7 @@ def _times(count: int) -> str:
 def _sequence(argument: str, names: object) -> list[str]:
     """Refuse what is no sequence of different names, at least one."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {_checks.shown(names)}")
+        raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {short_repr(names)}")
     if not names:
         raise TapError(f"FeatureTaps: {argument}: expected at least one")
     found = list(names)

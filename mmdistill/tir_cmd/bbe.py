@@ -9,14 +9,21 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mmdistill import _checks
-from mmdistill._contracts import check_device, check_scores
-from mmdistill._inputs import check_alive, check_inputs
+from mmdistill._checks.arguments import (
+    MAX_WEIGHT,
+    argument_error,
+    check_bool,
+    check_callable,
+    check_choice,
+    check_number,
+)
+from mmdistill._checks.shapes import check_device, check_min_axes
+from mmdistill._checks.values import check_gradients, check_inputs
+from mmdistill._execution import as_normal_tensor, detached
 from mmdistill._numerics import mean_squared_error, to_float32
-from mmdistill._transforms import detached, savable
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
-from mmdistill.terms import Terms, add
+from mmdistill.terms import Terms, sum_scalars
 from mmdistill.tir_cmd.boxes import as_constant, as_predicted, bounds, overlaps, states
 from mmdistill.tir_cmd.settings import BRANCHES, Branch
 
@@ -100,15 +107,15 @@ class BBEDistiller(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        _checks.called("BBEDistiller", "predictor", predictor)
+        check_callable("BBEDistiller", "predictor", predictor)
         self._predictor = (predictor,)  # in a tuple, so that it is not registered
-        self.nu = _checks.number("BBEDistiller", "nu", nu, low=0, high=_checks.MAX_WEIGHT)
-        self.target = _checks.one_of("BBEDistiller", "target", target, ("iou", "state"))
+        self.nu = check_number("BBEDistiller", "nu", nu, low=0, high=MAX_WEIGHT)
+        self.target = check_choice("BBEDistiller", "target", target, ("iou", "state"))
         if not ((isinstance(scale, str) and scale in ("unit", "signed")) or (scale is None and target == "state")):
-            raise _checks.refuse("BBEDistiller", "scale", SCALE, scale)
+            raise argument_error("BBEDistiller", "scale", SCALE, scale)
         self.scale = scale
-        self.detach = _checks.one_of("BBEDistiller", "detach", detach, (None, *BRANCHES))
-        self.check_values = _checks.flag("BBEDistiller", "check_values", check_values)
+        self.detach = check_choice("BBEDistiller", "detach", detach, (None, *BRANCHES))
+        self.check_values = check_bool("BBEDistiller", "check_values", check_values)
 
     @property
     def predictor(self) -> Predictor:
@@ -148,7 +155,7 @@ class BBEDistiller(DistillationLoss):
         features = _detached("features", features) if self.detach == "test" else _savable(features)
         prediction = self.predictor(modulation, features, proposals)
         goal = as_predicted(goal, prediction, proposals, repeat=self.target == "state")
-        check_alive("BBEDistiller", [prediction], [])
+        check_gradients("BBEDistiller", [prediction], [])
         parts = {"box": mean_squared_error(prediction, goal)}
         if self.nu > 0 and self.detach != "reference":
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
@@ -174,7 +181,7 @@ def _parts(modulation: object) -> dict[str, Tensor]:
         raise ShapeError("BBEDistiller", "modulation", "type", expected=expected, got=type(modulation).__name__)
     first = next(iter(parts.values()))
     for side, values in parts.items():
-        check_scores("BBEDistiller", side, values, 2, "(B, C, ...)")
+        check_min_axes("BBEDistiller", side, values, 2, "(B, C, ...)")
         if values.shape[0] != first.shape[0]:
             expected = f"{first.shape[0]} as the first part"
             raise ShapeError("BBEDistiller", side, "batch", expected=expected, got=values.shape[0])
@@ -200,11 +207,11 @@ def _savable(tree: Any) -> Any:
     if torch.compiler.is_compiling():
         return tree
     leaves, structure = pytree.tree_flatten(tree)
-    saved = [savable(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    saved = [as_normal_tensor(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     unchanged = all(leaf is other for leaf, other in zip(leaves, saved, strict=True))
     return tree if unchanged else pytree.tree_unflatten(saved, structure)
 
 
 def _squared_norm(parts: list[Tensor]) -> Tensor:
     """Return each sample's squared norm ``(B,)``, over all parts."""
-    return add([to_float32(values).square().flatten(1).sum(dim=1) for values in parts])
+    return sum_scalars([to_float32(values).square().flatten(1).sum(dim=1) for values in parts])

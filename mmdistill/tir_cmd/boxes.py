@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdistill._contracts import check_floating, check_scores
-from mmdistill._inputs import Bounds
+from mmdistill._checks.shapes import check_floating, check_min_axes
+from mmdistill._checks.values import ValueRange
+from mmdistill._execution import detached
 from mmdistill._numerics import to_float32
-from mmdistill._transforms import detached
 from mmdistill.errors import ShapeError
 
 
@@ -130,15 +130,15 @@ def states(proposals: Tensor | None, target: Tensor) -> Tensor:
     return box_state(target)
 
 
-def bounds(target: Tensor) -> Bounds:
+def bounds(target: Tensor) -> ValueRange:
     """Return the range of what ``overlaps`` or ``states`` took: boxes with an area, or overlaps from 0 to 1."""
     if target.shape[-1] == 4:  # overlaps with four proposals are taken as (..., 4, 1) only
         expected = "w and h of x y w h above 0"
-        return Bounds(target[..., 2:], torch.finfo(target.dtype).tiny, torch.inf, expected)
+        return ValueRange(target[..., 2:], torch.finfo(target.dtype).tiny, torch.inf, expected)
     # What an overlap computed in the target's own type may be beside the range.
     rounding = max(1e-6, 4 * torch.finfo(target.dtype).eps)
     expected = "overlaps (IoU) from 0 to 1 with either scale; scale='signed' makes 2 IoU - 1 of them here"
-    return Bounds(target, -rounding, 1 + rounding, expected)
+    return ValueRange(target, -rounding, 1 + rounding, expected)
 
 
 def as_predicted(goal: Tensor, prediction: Tensor, proposals: Tensor | None, *, repeat: bool) -> Tensor:
@@ -173,7 +173,7 @@ def _shape(side: str, values: object) -> tuple[int, ...]:
 def _boxes(side: str, boxes: object, axes: int, contract: str) -> Tensor:
     if not isinstance(boxes, Tensor):
         raise ShapeError(WHERE, side, "type", expected=f"a tensor {contract}", got=type(boxes).__name__)
-    check_scores(WHERE, side, boxes, axes, contract)
+    check_min_axes(WHERE, side, boxes, axes, contract)
     if boxes.shape[-1] != 4:
         raise ShapeError(WHERE, side, "last axis", expected="4, x y w h", got=boxes.shape[-1])
     return boxes

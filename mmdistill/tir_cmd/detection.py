@@ -12,12 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import (
+    MAX_NUMBER,
+    check_callable,
+    check_choice,
+    check_int,
+    check_number,
+    check_sequence,
+)
 from mmdistill._numerics import to_float32
 from mmdistill.errors import NotFiniteError, ShapeError
 from mmdistill.pair import Pair
 from mmdistill.tir_cmd.patch_samplers import check_images
-from mmdistill.tir_cmd.saliency import SaliencyDetector, without_duplicates
+from mmdistill.tir_cmd.saliency import SaliencyDetector, non_maximum_suppression
 
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Any callable from an image ``(C, H, W)`` to boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels ``(K,)``.
@@ -71,12 +78,12 @@ class Detection:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        _checks.called("Detection", "detector", self.detector)
-        _checks.number("Detection", "minimum_score", self.minimum_score)
-        _checks.number("Detection", "minimum_side", self.minimum_side, low=1 / _checks.MAX_NUMBER)
-        _checks.whole("Detection", "maximum", self.maximum)
-        _checks.number("Detection", "duplicate", self.duplicate, low=0, high=1)
-        _checks.each("Detection", "modalities", self.modalities, _modality)
+        check_callable("Detection", "detector", self.detector)
+        check_number("Detection", "minimum_score", self.minimum_score)
+        check_number("Detection", "minimum_side", self.minimum_side, low=1 / MAX_NUMBER)
+        check_int("Detection", "maximum", self.maximum)
+        check_number("Detection", "duplicate", self.duplicate, low=0, high=1)
+        check_sequence("Detection", "modalities", self.modalities, _modality)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Return the boxes ``(P, 4)``, ``x y w h`` in pixels, the best first; P may be 0."""
@@ -88,11 +95,11 @@ class Detection:
         kept = (boxes[:, 2:] >= self.minimum_side).all(dim=1) & (scores >= self.minimum_score)
         order = scores[kept].argsort(descending=True, stable=True)
         best_first = boxes[kept][order]
-        return best_first[without_duplicates(best_first, self.duplicate, self.maximum)]
+        return best_first[non_maximum_suppression(best_first, self.duplicate, self.maximum)]
 
 
 def _modality(where: str, name: str, value: object) -> object:
-    return _checks.one_of(where, name, value, Pair._fields)
+    return check_choice(where, name, value, Pair._fields)
 
 
 def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -152,7 +159,7 @@ class TorchvisionDetector:
 
     def __post_init__(self) -> None:
         """Refuse what can't be called."""
-        _checks.called("TorchvisionDetector", "model", self.model)
+        check_callable("TorchvisionDetector", "model", self.model)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h``, scores and labels ``(K,)`` of an image ``(C, H, W)``."""

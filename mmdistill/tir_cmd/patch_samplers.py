@@ -15,12 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._checks import whole
-from mmdistill._contracts import check_axes, check_pair
-from mmdistill._inputs import check_inputs
+from mmdistill._checks.arguments import check_fraction, check_int, check_number
+from mmdistill._checks.shapes import check_axes, check_pair
+from mmdistill._checks.values import check_inputs
+from mmdistill._execution import can_read_values
 from mmdistill._numerics import to_float32
-from mmdistill._transforms import has_values
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
@@ -86,7 +85,7 @@ class CenterArea:
 
     def __post_init__(self) -> None:
         """Refuse a fraction that is none."""
-        _checks.share("CenterArea", "fraction", self.fraction)
+        check_fraction("CenterArea", "fraction", self.fraction)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Return the box ``(1, 4)``, ``x y w h`` in pixels."""
@@ -131,9 +130,9 @@ class RandomSampling:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        _checks.whole("RandomSampling", "count", self.count)
-        _checks.share("RandomSampling", "share", self.share)
-        _checks.number("RandomSampling", "aspect", self.aspect, low=1)
+        check_int("RandomSampling", "count", self.count)
+        check_fraction("RandomSampling", "share", self.share)
+        check_number("RandomSampling", "aspect", self.aspect, low=1)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Return the boxes ``(count, 4)``, ``x y w h`` in pixels."""
@@ -184,7 +183,7 @@ def cut_patches(pair: Pair[Tensor], boxes: Tensor, size: int = 100) -> Pair[Tens
                 [2.5000, 4.5000]])
     """
     height, width = check_images("cut_patches", pair)
-    size = whole("cut_patches", "size", size, high=MAX_SIZE)
+    size = check_int("cut_patches", "size", size, high=MAX_SIZE)
     boxes = _checked(boxes, height, width).to(pair[0].device)
     rows = _shares(boxes[:, 1], boxes[:, 3], height, size)
     columns = _shares(boxes[:, 0], boxes[:, 2], width, size)
@@ -204,7 +203,7 @@ def _checked(boxes: object, height: int, width: int) -> Tensor:
     ends = boxes[:, :2] + boxes[:, 2:]
     sides = torch.tensor([width, height], device=boxes.device)
     shown = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < sides).all(dim=1) & (ends > 0).all(dim=1)
-    if has_values([boxes]) and not bool(shown.all()):
+    if can_read_values([boxes]) and not bool(shown.all()):
         number = int((~shown).nonzero()[0])
         expected = f"w and h above 0, and a part inside the image of {height}x{width}"
         raise ShapeError("cut_patches", f"box {number}", "x y w h", expected=expected, got=boxes[number].tolist())

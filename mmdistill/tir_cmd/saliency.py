@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_axes
+from mmdistill._checks.arguments import check_fraction, check_int, check_number, check_sequence
+from mmdistill._checks.shapes import check_axes
 from mmdistill._numerics import to_float32
 from mmdistill.tir_cmd.boxes import intersection_over_union
 
@@ -30,7 +30,7 @@ class Region(NamedTuple):
     right: int
 
 
-class Integral(NamedTuple):
+class IntegralImage(NamedTuple):
     """Sums over what is above and left of each corner of an image's pixels.
 
     Attributes:
@@ -43,15 +43,15 @@ class Integral(NamedTuple):
     margin: int
 
 
-def integral(image: Tensor, margin: int) -> Integral:
+def integral(image: Tensor, margin: int) -> IntegralImage:
     """Return the integral image of ``(C, H, W)``; boxes' sides may reach ``margin`` pixels beyond the image."""
     centerd = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
     powers = torch.cat([torch.ones_like(centerd[:1]), centerd, centerd.square()])
     sums = F.pad(powers.cumsum(dim=-1).cumsum(dim=-2), (1, 0, 1, 0))
-    return Integral(F.pad(sums[None], (margin,) * 4, mode="replicate")[0], margin)
+    return IntegralImage(F.pad(sums[None], (margin,) * 4, mode="replicate")[0], margin)
 
 
-def contrast(image: Integral, shape: tuple[int, int], floor: Tensor) -> tuple[Tensor, Tensor]:
+def contrast(image: IntegralImage, shape: tuple[int, int], floor: Tensor) -> tuple[Tensor, Tensor]:
     """Return boxes of one shape at every place and how much they differ from their sides.
 
     Above, below, left and right of a box lies a strip half as deep as the box, less where the image ends. The contrast
@@ -90,7 +90,7 @@ def contrast(image: Integral, shape: tuple[int, int], floor: Tensor) -> tuple[Te
     return boxes.flatten(0, 1), alike.square().sum(dim=0).flatten()
 
 
-def _statistics(image: Integral, places: tuple[int, ...], region: Region) -> tuple[Tensor, Tensor]:
+def _statistics(image: IntegralImage, places: tuple[int, ...], region: Region) -> tuple[Tensor, Tensor]:
     """Return mean and variance ``(C, *places)`` inside a region, laid at every place."""
 
     def corner(down: int, right: int) -> Tensor:
@@ -107,7 +107,7 @@ def _statistics(image: Integral, places: tuple[int, ...], region: Region) -> tup
     return mean, (squares / count - mean.square()).clamp(min=0)
 
 
-def without_duplicates(boxes: Tensor, overlap: float, maximum: int) -> Tensor:
+def non_maximum_suppression(boxes: Tensor, overlap: float, maximum: int) -> Tensor:
     """Return the indices ``(K,)`` of the boxes that overlap no box kept before them by more.
 
     Args:
@@ -132,7 +132,7 @@ class SaliencyDetector:
     the one of its four sides that is most like the box, so that a box must differ all around, times the root of its
     area, lest a few noisy pixels win; divided by the image's highest, so that the best box has 1. It finds cars,
     people, signs and lamps, and patches of ground too: it knows no classes, and doesn't replace a trained detector.
-    Integral images make the cost independent of the boxes' sizes.
+    IntegralImage images make the cost independent of the boxes' sizes.
 
     Attributes:
         side: to which the image's shorter side is reduced first, pixels.
@@ -165,12 +165,12 @@ class SaliencyDetector:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        _checks.whole("SaliencyDetector", "side", self.side, low=4, high=4096)
-        _checks.each("SaliencyDetector", "sizes", self.sizes, _checks.share)
-        _checks.each("SaliencyDetector", "aspects", self.aspects, _aspect)
-        _checks.number("SaliencyDetector", "overlap", self.overlap, low=0, high=1)
-        _checks.whole("SaliencyDetector", "maximum", self.maximum)
-        _checks.number("SaliencyDetector", "floor", self.floor, low=0)
+        check_int("SaliencyDetector", "side", self.side, low=4, high=4096)
+        check_sequence("SaliencyDetector", "sizes", self.sizes, check_fraction)
+        check_sequence("SaliencyDetector", "aspects", self.aspects, _aspect)
+        check_number("SaliencyDetector", "overlap", self.overlap, low=0, high=1)
+        check_int("SaliencyDetector", "maximum", self.maximum)
+        check_number("SaliencyDetector", "floor", self.floor, low=0)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels (all 0), best first.
@@ -189,7 +189,7 @@ class SaliencyDetector:
         scores = contrasts * boxes[:, 2:].prod(dim=1).sqrt()
         order = scores.argsort(descending=True)[: int((scores != 0).sum())]
         boxes, scores = boxes[order].float(), scores[order].float()
-        kept = without_duplicates(boxes, self.overlap, self.maximum)
+        kept = non_maximum_suppression(boxes, self.overlap, self.maximum)
         enlargement = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2, device=boxes.device)
         best = scores[:1]  # empty where there is none
         return boxes[kept] * enlargement, scores[kept] / best, torch.zeros_like(kept)
@@ -206,7 +206,7 @@ class SaliencyDetector:
 
 
 def _aspect(where: str, name: str, value: object) -> float:
-    return _checks.number(where, name, value, low=0.01, high=100)
+    return check_number(where, name, value, low=0.01, high=100)
 
 
 def _reduced(image: Tensor, side: int) -> Tensor:

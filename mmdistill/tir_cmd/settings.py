@@ -13,16 +13,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_pair, check_same_shape, check_scores
+from mmdistill._checks.arguments import argument_error, check_choice, check_int, check_number, check_text
+from mmdistill._checks.shapes import check_min_axes, check_pair, check_same_shape
 from mmdistill.pair import Pair
 
-Seen = Literal["rgb", "tir", "rgb-tir", "tir-rgb"]
+ModalityMix = Literal["rgb", "tir", "rgb-tir", "tir-rgb"]
 """One modality, or both: which first, or on the left."""
 
 
 def mix(
-    pair: Pair[Tensor], seen: Seen, *, layout: Literal["halves", "side-by-side"] = "halves", dim: int = 0
+    pair: Pair[Tensor], seen: ModalityMix, *, layout: Literal["halves", "side-by-side"] = "halves", dim: int = 0
 ) -> Tensor:
     """Return what a branch sees of a batch of pairs.
 
@@ -55,12 +55,12 @@ def mix(
     """
     check_pair("mix", "pair", pair)
     rgb, tir = pair
-    check_scores("mix", "rgb", rgb, 1, "(S, ...)")
+    check_min_axes("mix", "rgb", rgb, 1, "(S, ...)")
     check_same_shape("mix", "tir", tir, rgb, "rgb")
-    _checks.one_of("mix", "layout", layout, ("halves", "side-by-side"))
+    check_choice("mix", "layout", layout, ("halves", "side-by-side"))
     orders = {"rgb": (rgb,), "tir": (tir,), "rgb-tir": (rgb, tir), "tir-rgb": (tir, rgb)}
-    _checks.one_of("mix", "seen", seen, orders)
-    dim = _checks.whole("mix", "dim", dim, low=-rgb.ndim, high=rgb.ndim - 1)
+    check_choice("mix", "seen", seen, orders)
+    dim = check_int("mix", "dim", dim, low=-rgb.ndim, high=rgb.ndim - 1)
     members = orders[seen]
     if len(members) == 1:
         return members[0]
@@ -96,7 +96,7 @@ class InitialWeights:
     def __post_init__(self) -> None:
         """Refuse what is no name."""
         for name in ("bbe_reference", "bbe_test", "tcl_reference", "tcl_test"):
-            _checks.text("InitialWeights", name, getattr(self, name))
+            check_text("InitialWeights", name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class LearningRates:
         """Refuse what is no learning rate."""
         for name, value in (("bbe", self.bbe), ("tcl", self.tcl)):
             if value is not None:
-                _checks.number("LearningRates", name, value, low=0)
+                check_number("LearningRates", name, value, low=0)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ class BranchSetting:
     name: str
     title: str
     updated: tuple[Module, ...]
-    reference: Seen
-    test: Seen
+    reference: ModalityMix
+    test: ModalityMix
     fine_tuned: tuple[Branch, ...] = ()
     patches: Literal["center", "random", "detection"] | None = "center"
     learning_rates: LearningRates = LearningRates()
@@ -158,10 +158,10 @@ class BranchSetting:
             if not isinstance(values, tuple) or not all(
                 isinstance(value, str) and value in choices for value in values
             ):
-                raise _checks.refuse("BranchSetting", name, f"a tuple of {' and '.join(choices)}", values)
-        _checks.one_of("BranchSetting", "reference", self.reference, get_args(Seen))
-        _checks.one_of("BranchSetting", "test", self.test, get_args(Seen))
-        _checks.one_of("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
+                raise argument_error("BranchSetting", name, f"a tuple of {' and '.join(choices)}", values)
+        check_choice("BranchSetting", "reference", self.reference, get_args(ModalityMix))
+        check_choice("BranchSetting", "test", self.test, get_args(ModalityMix))
+        check_choice("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
         for name, kind in (
             ("learning_rates", LearningRates),
             ("origin", InitialWeights | None),
@@ -170,7 +170,7 @@ class BranchSetting:
         ):
             if not isinstance(getattr(self, name), kind):
                 expected = kind.__name__ if isinstance(kind, type) else "InitialWeights, or None"
-                raise _checks.refuse("BranchSetting", name, expected, getattr(self, name))
+                raise argument_error("BranchSetting", name, expected, getattr(self, name))
 
     @property
     def trained(self) -> bool:
@@ -193,8 +193,8 @@ _MODULES: tuple[Module, ...] = ("bbe", "tcl")
 def _joint(
     name: str,
     title: str,
-    reference: Seen,
-    test: Seen,
+    reference: ModalityMix,
+    test: ModalityMix,
     fine_tuned: tuple[Branch, ...] = BRANCHES,
     patches: Literal["center", "random", "detection"] = "center",
 ) -> BranchSetting:

@@ -8,12 +8,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_axes, check_device, check_floating
-from mmdistill._inputs import check_alive, check_inputs
+from mmdistill._checks.arguments import MAX_WEIGHT, check_bool, check_choice, check_number
+from mmdistill._checks.shapes import check_axes, check_device, check_floating
+from mmdistill._checks.values import check_gradients, check_inputs
+from mmdistill._execution import as_normal_tensor
 from mmdistill._masks import response_mask
 from mmdistill._numerics import hinge_residual, mean_square, to_float32, without_autocast
-from mmdistill._transforms import savable
 from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import ShapeError
@@ -79,11 +79,11 @@ class TCLDistiller(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        self.mu = _checks.number("TCLDistiller", "mu", mu, low=0, high=_checks.MAX_WEIGHT)
-        self.residual = _checks.one_of("TCLDistiller", "residual", residual, ("squared", "hinge"))
-        self.threshold = _checks.number("TCLDistiller", "threshold", threshold)
-        self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, *BRANCHES))
-        self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
+        self.mu = check_number("TCLDistiller", "mu", mu, low=0, high=MAX_WEIGHT)
+        self.residual = check_choice("TCLDistiller", "residual", residual, ("squared", "hinge"))
+        self.threshold = check_number("TCLDistiller", "threshold", threshold)
+        self.detach = check_choice("TCLDistiller", "detach", detach, (None, *BRANCHES))
+        self.check_values = check_bool("TCLDistiller", "check_values", check_values)
 
     def forward(
         self,
@@ -115,9 +115,9 @@ class TCLDistiller(DistillationLoss):
         check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts, teaching=names)
         learning = {"reference": filters, "test": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
-        check_alive("TCLDistiller", learning.values(), teaching)
+        check_gradients("TCLDistiller", learning.values(), teaching)
         filters, features = (
-            savable(to_float32(values.detach() if branch == self.detach else values))
+            as_normal_tensor(to_float32(values.detach() if branch == self.detach else values))
             for branch, values in (("reference", filters), ("test", features))
         )
         dtype = torch.promote_types(filters.dtype, features.dtype)

@@ -143,13 +143,13 @@ def test_mistakes_are_named_and_cost_nothing(mistake: str) -> None:
     [
         ({"rgb": ["norm"]}, "give rgb and tir, or names, or none"),
         ({"names": ["norm"], "rgb": ["norm"], "tir": ["branch"]}, "give rgb and tir, or names, or none"),
-        ({"calls": (0, 1, 2)}, r"calls must be the numbers of the RGB call and the TIR call; got \(0, 1, 2\)"),
-        ({"calls": (False, True)}, r"calls must be the numbers .* got \(False, True\)"),
-        ({"calls": (None, 1)}, r"calls must be the numbers .* got \(None, 1\)"),
-        ({"calls": (0, 1), "split": "batch"}, r"calls must be one number with split; got \(0, 1\)"),
-        ({"split": "channels"}, "split must be \"batch\" or a function; got 'channels'"),
-        ({"rgb": ["norm"], "tir": ["branch"], "split": "batch"}, "split must be None with rgb and tir"),
-        ({"keep": 1}, "keep must be True or False; got 1"),
+        ({"calls": (0, 1, 2)}, r"calls: expected the numbers of the RGB call and the TIR call, got \(0, 1, 2\)"),
+        ({"calls": (False, True)}, r"calls: expected the numbers .* got \(False, True\)"),
+        ({"calls": (None, 1)}, r"calls: expected the numbers .* got \(None, 1\)"),
+        ({"calls": (0, 1), "split": "batch"}, r"calls: expected one number with split, got \(0, 1\)"),
+        ({"split": "channels"}, "split: expected \"batch\" or a function, got 'channels'"),
+        ({"rgb": ["norm"], "tir": ["branch"], "split": "batch"}, "split: expected None with rgb and tir"),
+        ({"keep": 1}, "keep: expected True or False, got 1"),
     ],
 )
 def test_arguments_that_are_none_are_refused(arguments: dict[str, Any], message: str, images: Pair[Tensor]) -> None:

@@ -206,7 +206,7 @@ def test_review_pools_the_positions_that_count(size: tuple[int, int]) -> None:
 
 def choices(size: tuple[int, int]) -> list[list[Positions]]:
     steps = [(2, 2), (1, 3), (2, 3)]
-    grids: list[list[Positions]] = [[Grid(s, phase) for phase in itertools.product(*map(range, s))] for s in steps]
+    grids: list[list[Positions]] = [[Grid(s, offset) for offset in itertools.product(*map(range, s))] for s in steps]
     tiles = {draw_tile(size, (size[0] // 2, size[1] // 2), (2, 2)) for _ in range(200)}
     return [*grids, [*tiles]]
 
@@ -218,7 +218,7 @@ def test_sampled_positions_that_count_estimate_the_masked_mean_without_bias(size
     expected = mean_squared_error(first, second, mask)
     for kind in choices(size):
         draws = [
-            mean_squared_error(where.take(first), where.take(second), mask.at(where)) * where.factor(size)
+            mean_squared_error(where.select(first), where.select(second), mask.at(where)) * where.scale(size)
             for where in kind
         ]
         torch.testing.assert_close(torch.stack(draws).mean(), expected, rtol=1e-12, atol=0)
@@ -328,7 +328,7 @@ def test_cmd_hands_each_part_its_mask() -> None:
     torch.testing.assert_close(cmd(**inputs, **each).total, expected(feature_mask, fused_mask, response_mask))
     got = cmd(**inputs, mask=feature_mask, response_mask=response_mask).total
     torch.testing.assert_close(got, expected(feature_mask, feature_mask, response_mask))
-    with pytest.warns(UnusedInputWarning, match="CMDLoss: fused_mask: .* mpsd is left out"):
+    with pytest.warns(UnusedInputWarning, match="CMDLoss: fused_mask: .* mpsd is None"):
         CMDLoss(hfrd=HFRDLoss())(
             student_response=response, teacher_response=target, gaussian=label, fused_mask=[fused_mask]
         )
@@ -376,7 +376,7 @@ def test_a_mask_that_does_not_fit_is_named(mask: Any, says: str) -> None:
 
 def test_what_cannot_be_masked_says_so() -> None:
     student, teacher = torch.randn(2, 2, 4, 6, requires_grad=True)
-    with pytest.raises(ValueError, match="KDLoss: a mask needs over='response'"):
+    with pytest.raises(ValueError, match="KDLoss: mask: expected None with over='logits'"):
         KDLoss()(student, teacher, mask=torch.ones(2, 4, 6, dtype=torch.bool))
     level = torch.randn(2, 3, 4, 6)
     with pytest.raises(ShapeError, match=r"FitNetsLoss: mask: type: .*, got Pair"):

@@ -289,7 +289,7 @@ def test_a_scale_is_required_and_a_wrong_one_is_named() -> None:
     with pytest.raises(TypeError, match="scale"):
         BBEDistiller(states)  # type: ignore[call-arg]
     for scale in (None, "percent", 1):
-        with pytest.raises(ValueError, match=r"BBEDistiller: scale must be 'unit' .* or 'signed' .* 2 IoU - 1"):
+        with pytest.raises(ValueError, match=r"BBEDistiller: scale: expected 'unit' .* or 'signed' .* 2 IoU - 1"):
             BBEDistiller(states, scale=scale)  # type: ignore[arg-type]
     for scale in (None, "unit", "signed"):  # a state has none
         assert BBEDistiller(states, target="state", scale=scale).scale == scale  # type: ignore[arg-type]
@@ -386,9 +386,9 @@ def test_proposals_and_a_predictor_that_saves_them_may_be_of_inference_mode() ->
 
 def test_wrong_settings_are_named() -> None:
     for name, value in {"target": "box", "scale": "percent", "detach": "predictor", "nu": -1.0}.items():
-        with pytest.raises(ValueError, match=f"BBEDistiller: {name} must be .*; got {value!r}"):
+        with pytest.raises(ValueError, match=f"BBEDistiller: {name}: expected .*, got {value!r}"):
             BBEDistiller(states, **{"scale": "unit", name: value})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="predictor must be callable; got 'predictor'"):
+    with pytest.raises(ValueError, match="predictor: expected callable, got 'predictor'"):
         BBEDistiller("predictor", scale="unit")  # type: ignore[arg-type]
 
 

@@ -93,16 +93,19 @@ def test_images_that_do_not_fit_are_named(patches: Patches) -> None:
 
 def test_wrong_settings_are_named() -> None:
     for make, message in (
-        (lambda: CenterArea(0.0), "CenterArea: fraction must be a number from 1e-06 to 1; got 0.0"),
+        (lambda: CenterArea(0.0), "CenterArea: fraction: expected a number from 1e-06 to 1, got 0.0"),
         (lambda: CenterArea(1.5), "CenterArea: fraction"),
-        (lambda: RandomSampling(count=0), "RandomSampling: count must be a whole number from 1 to .*; got 0"),
+        (lambda: RandomSampling(count=0), "RandomSampling: count: expected a whole number from 1 to .*, got 0"),
         (lambda: RandomSampling(share=2.0), "RandomSampling: share"),
-        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect must be a number from 1 to .*; got 0.5"),
+        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect: expected a number from 1 to .*, got 0.5"),
         (lambda: Detection(maximum=0), "Detection: maximum"),
-        (lambda: Detection(duplicate=1.5), "Detection: duplicate must be a number from 0 to 1; got 1.5"),
+        (lambda: Detection(duplicate=1.5), "Detection: duplicate: expected a number from 0 to 1, got 1.5"),
         (lambda: Detection(minimum_side=0.0), "Detection: minimum_side"),
         (lambda: Detection(modalities=()), "Detection: modalities"),
-        (lambda: Detection(modalities=("depth",)), r"Detection: modalities\[0\] must be one of rgb, tir; got 'depth'"),  # type: ignore[arg-type]
+        (
+            lambda: Detection(modalities=("depth",)),
+            r"Detection: modalities\[0\]: expected one of rgb, tir, got 'depth'",
+        ),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=message):
             make()
@@ -198,5 +201,5 @@ def test_what_cannot_be_cut_is_named() -> None:
         cut_patches(pair, [[1.0, 1.0, 2.0, 2.0]])  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"cut_patches: boxes: axes: expected \(P, 4\), got \(4,\)"):
         cut_patches(pair, torch.ones(4))
-    with pytest.raises(ValueError, match=r"cut_patches: size must be a whole number from 1 to .*; got 0"):
+    with pytest.raises(ValueError, match=r"cut_patches: size: expected a whole number from 1 to .*, got 0"):
         cut_patches(pair, torch.ones(1, 4), 0)

@@ -16,7 +16,7 @@ from mmdistill import Pair, Terms
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.training.teacher import DistillationFeatures
-from mmdistill.terms import add
+from mmdistill.terms import sum_scalars
 
 Rival = Literal["kd", "fitnets", "review", "md"]
 """Rivals by name: Hinton's distillation, FitNets, Knowledge Review, Modality Distillation."""
@@ -56,7 +56,7 @@ class FeatureBaseline(nn.Module):
             loss(_compared(student, place), _compared(teacher, place)) for place, loss in self.losses.items()
         ]
         [name] = found[0]
-        return Terms.summed(found[0].name, **{name: add([terms.total for terms in found])})
+        return Terms.summed(found[0].name, **{name: sum_scalars([terms.total for terms in found])})
 
 
 class KnowledgeDistillation(nn.Module):
