@@ -77,7 +77,7 @@ def chain_cost(loss: nn.Module, chain: nn.Module, share: float = 1.0) -> Cost:
 
 
 def pass_level(abf: ABF, level: int, share: float) -> None:
-    """Pass one level of one modality, the 3x3 part at a share of its positions, as ``ABFChain.sampled`` does."""
+    """Run one level of one modality, its 3x3 part at a share of positions, as in ``ABFChain.forward_sampled``."""
     x = level_map(STUDENT, level)
     deeper = level_map((MID,) * 4, level + 1) if level < len(STUDENT) else None
     if share == 1:

@@ -47,6 +47,14 @@ def mean_square(values: Tensor, mask: Mask | None = None) -> Tensor:
     return values.square().mean() if mask is None else mask.mean(mask.applied(values).square()).mean()
 
 
+def sum_scalars(scalars: list[Tensor]) -> Tensor:
+    """Return the sum of at least one scalar, without the integer 0 that ``sum`` starts from."""
+    total = scalars[0]
+    for scalar in scalars[1:]:
+        total = total + scalar
+    return total
+
+
 def autocasting(device: str) -> bool:
     """Return whether autocast is on for a device type such as ``"cuda"``."""
     return device != "meta" and torch.is_autocast_enabled(device)

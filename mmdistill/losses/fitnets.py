@@ -10,10 +10,10 @@ from mmdistill._checks.arguments import argument_error, check_bool, check_channe
 from mmdistill._checks.shapes import check_pyramids, named_levels
 from mmdistill._checks.values import check_gradients, check_inputs, select_side
 from mmdistill._masks import LevelMasks, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error
+from mmdistill._numerics import mean_squared_error, sum_scalars
 from mmdistill.abf import Convolution, apply_adaptor, make_adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.terms import Terms, sum_scalars
+from mmdistill.terms import Terms
 
 MAX_KERNEL = 255
 """Largest kernel; wider than any feature map."""

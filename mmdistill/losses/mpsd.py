@@ -11,11 +11,17 @@ from mmdistill._checks.arguments import check_bool, check_channel_lists, check_f
 from mmdistill._checks.shapes import check_aligned, check_levels, check_map
 from mmdistill._checks.values import check_gradients, check_inputs, select_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, mean_squared_error_per_sample, to_float32, without_float16
+from mmdistill._numerics import (
+    mean_squared_error,
+    mean_squared_error_per_sample,
+    sum_scalars,
+    to_float32,
+    without_float16,
+)
 from mmdistill.abf import apply_adaptor, make_adaptor
 from mmdistill.base import DistillationLoss
 from mmdistill.fusion.paths import FusedPaths, check_fused_paths
-from mmdistill.terms import Terms, sum_scalars
+from mmdistill.terms import Terms
 
 
 def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from mmdistill._checks.arguments import check_bool, check_channel_lists, check_f
 from mmdistill._checks.shapes import check_pyramids, named_levels
 from mmdistill._checks.values import check_gradients, check_inputs, select_side, synchronized_batch_norm
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_square, to_float32
+from mmdistill._numerics import mean_square, sum_scalars, to_float32
 from mmdistill.abf import ABFChain
 from mmdistill.base import DistillationLoss
-from mmdistill.terms import Terms, sum_scalars
+from mmdistill.terms import Terms
 
 CONTEXT_SIZES = (4, 2, 1)
 """Height and width of the average-pooled maps, fine to coarse."""

@@ -27,7 +27,7 @@ from mmdistill._checks.values import (
 )
 from mmdistill._execution import runs_eagerly, to_channels_last
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, to_float32
+from mmdistill._numerics import mean_squared_error, sum_scalars, to_float32
 from mmdistill._subsampling import (
     MAX_SUBSAMPLING,
     Positions,
@@ -42,7 +42,7 @@ from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
 from mmdistill.interaction import Interaction, interact
 from mmdistill.pair import Pair, stacked
-from mmdistill.terms import Terms, sum_scalars
+from mmdistill.terms import Terms
 
 Levels = Pair[Sequence[Tensor]]
 """Both modalities' feature maps ``(B, C, H, W)``, shallow to deep."""
@@ -169,7 +169,7 @@ class SCFDLoss(DistillationLoss):
     def _align(self, student: Levels, positions: Sequence[Positions] | None) -> Pair[list[Tensor]]:
         def run(name: str, levels: Sequence[Tensor]) -> list[Tensor]:
             chain = cast(ABFChain, self.chains[name])
-            return chain(levels) if positions is None else chain.sampled(levels, positions)
+            return chain(levels) if positions is None else chain.forward_sampled(levels, positions)
 
         if not self.shared:
             return Pair(run("rgb", student[0]), run("tir", student[1]))

@@ -20,10 +20,10 @@ from mmdistill._checks.arguments import (
 from mmdistill._checks.shapes import check_device, check_min_axes
 from mmdistill._checks.values import check_gradients, check_inputs
 from mmdistill._execution import as_normal_tensor, detached
-from mmdistill._numerics import mean_squared_error, to_float32
+from mmdistill._numerics import mean_squared_error, sum_scalars, to_float32
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
-from mmdistill.terms import Terms, sum_scalars
+from mmdistill.terms import Terms
 from mmdistill.tir_cmd.boxes import as_constant, as_predicted, bounds, overlaps, states
 from mmdistill.tir_cmd.settings import BRANCHES, Branch
 

@@ -83,13 +83,13 @@ def test_swapped_parts_are_refused_by_name() -> None:
     loss, _ = everything()
     scfd, mpsd, hfrd = loss.scfd, loss.mpsd, loss.hfrd
     for given, message in (
-        ({"scfd": hfrd, "mpsd": scfd}, "scfd: expected SCFDLoss, .* got HFRDLoss"),
-        ({"scfd": scfd, "mpsd": hfrd}, "mpsd: expected MPSDLoss, .* got HFRDLoss"),
-        ({"hfrd": mpsd}, "hfrd: expected HFRDLoss, .* got MPSDLoss"),
-        ({"hfrd": KDLoss()}, "hfrd: expected HFRDLoss, .* got KDLoss"),
-        ({"scfd": loss}, "scfd: expected SCFDLoss, .* got CMDLoss"),
-        ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd: expected SCFDLoss, .* got HFRDLoss"),
-        ({"scfd": nn.DataParallel(hfrd)}, "scfd: expected SCFDLoss, .* got HFRDLoss"),
+        ({"scfd": hfrd, "mpsd": scfd}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
+        ({"scfd": scfd, "mpsd": hfrd}, "mpsd: expected MPSDLoss or .* got HFRDLoss"),
+        ({"hfrd": mpsd}, "hfrd: expected HFRDLoss or .* got MPSDLoss"),
+        ({"hfrd": KDLoss()}, "hfrd: expected HFRDLoss or .* got KDLoss"),
+        ({"scfd": loss}, "scfd: expected SCFDLoss or .* got CMDLoss"),
+        ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
+        ({"scfd": nn.DataParallel(hfrd)}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
         ({"hfrd": 3}, "hfrd: expected a module, or None, got 3"),
     ):
         with pytest.raises(ValueError, match=f"CMDLoss: {message}"):

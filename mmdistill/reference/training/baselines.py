@@ -13,10 +13,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mmdistill import Pair, Terms
+from mmdistill._numerics import sum_scalars
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.training.teacher import DistillationFeatures
-from mmdistill.terms import sum_scalars
 
 Rival = Literal["kd", "fitnets", "review", "md"]
 """Rivals by name: Hinton's distillation, FitNets, Knowledge Review, Modality Distillation."""
