@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mmdistill._checks.arguments import argument_error
 from mmdistill._checks.shapes import check_device
 from mmdistill._execution import as_normal_tensor, can_read_values
 from mmdistill.errors import ShapeError
@@ -47,7 +48,7 @@ def index_by_part(
         return {}
     if not isinstance(kept, Mapping):
         if name is None and len(may_drop) != 1:
-            raise ValueError(f"{where}: kept must be a mapping from part to index, such as {{'search': index}}")
+            raise argument_error(where, "kept", "a mapping from part to index, such as {'search': index}", kept)
         kept = {may_drop[0] if name is None else name: kept}
     allowed = may_drop or parts
     for part in kept:

@@ -96,11 +96,11 @@ def test_wrong_settings_are_named() -> None:
         (lambda: CenterArea(0.0), "CenterArea: fraction: expected a number from 1e-06 to 1, got 0.0"),
         (lambda: CenterArea(1.5), "CenterArea: fraction"),
         (lambda: RandomSampling(count=0), "RandomSampling: count: expected a whole number from 1 to .*, got 0"),
-        (lambda: RandomSampling(share=2.0), "RandomSampling: share"),
+        (lambda: RandomSampling(fraction=2.0), "RandomSampling: fraction"),
         (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect: expected a number from 1 to .*, got 0.5"),
-        (lambda: Detection(maximum=0), "Detection: maximum"),
-        (lambda: Detection(duplicate=1.5), "Detection: duplicate: expected a number from 0 to 1, got 1.5"),
-        (lambda: Detection(minimum_side=0.0), "Detection: minimum_side"),
+        (lambda: Detection(max_boxes=0), "Detection: max_boxes"),
+        (lambda: Detection(max_overlap=1.5), "Detection: max_overlap: expected a number from 0 to 1, got 1.5"),
+        (lambda: Detection(min_side=0.0), "Detection: min_side"),
         (lambda: Detection(modalities=()), "Detection: modalities"),
         (
             lambda: Detection(modalities=("depth",)),
@@ -133,7 +133,7 @@ def test_a_patch_agrees_with_its_definition(height: int, width: int, size: int, 
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(2, height, width, generator=generator, dtype=torch.float64)
     pair = Pair(image[:1], image[1:])
-    boxes = RandomSampling(count=2, share=0.3)(pair, generator).double()
+    boxes = RandomSampling(count=2, fraction=0.3)(pair, generator).double()
     for member, patches in zip(pair, cut_patches(pair, boxes, size), strict=True):
         assert patches.shape == (2, 1, size, size)
         for box, patch in zip(boxes.numpy(), patches[:, 0].numpy(), strict=True):

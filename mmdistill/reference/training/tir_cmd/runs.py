@@ -75,7 +75,7 @@ class SettingRuns:
 
     def _made(self, setting: BranchSetting) -> TrackerNetwork:
         start = self._start_of(setting)
-        if setting.origin is None:
+        if setting.initial_weights is None:
             return start
         path = self.folder / setting.name / "network.safetensors"
         if not setting.trained:
@@ -102,7 +102,7 @@ class SettingRuns:
         """Return a new network: the start of all, with the parts that the setting takes from others."""
         donors: dict[Role, TrackerNetwork] = {}
         for role in PARTS:
-            name = getattr(setting.origin, "_".join(role), START)
+            name = getattr(setting.initial_weights, "_".join(role), START)
             if name == START or (role[0] == "tcl" and self.start.classifier is None):
                 continue
             donors[role] = self.network(name)
