@@ -96,7 +96,7 @@ def test_another_teachers_cache_is_refused(cache: FeatureCache) -> None:
     cache.put("a", features())
     path = the_file(cache)
     with pytest.raises(
-        CacheError, match=f"{path}: features of teacher 'resnet50-4f2a', expected those of 'other'; give each teacher"
+        CacheError, match=f"{path}: expected features of teacher 'other', got those of 'resnet50-4f2a'; use one folder"
     ):
         FeatureCache(cache.folder, teacher="other")
     mixed = FeatureCache(cache.folder.parent / "new", teacher="other")
@@ -128,7 +128,7 @@ def test_a_damaged_or_exchanged_file_names_itself(cache: FeatureCache) -> None:
         cache.get(["a"])
     assert raised.value.path == first
     second.replace(first)
-    with pytest.raises(CacheError, match=f"{first}: features of 'b', expected those of 'a'; delete it"):
+    with pytest.raises(CacheError, match=f"{first}: expected features of 'a', got those of 'b'; delete it"):
         cache.get(["a"])
 
 
