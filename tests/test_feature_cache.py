@@ -101,7 +101,7 @@ def test_another_teachers_cache_is_refused(cache: FeatureCache) -> None:
         FeatureCache(cache.folder, teacher="other")
     mixed = FeatureCache(cache.folder.parent / "new", teacher="other")
     mixed.folder = cache.folder
-    with pytest.raises(CacheError, match="features of teacher 'resnet50-4f2a'"):
+    with pytest.raises(CacheError, match="got those of 'resnet50-4f2a'"):
         mixed.get(["a"])
 
 
