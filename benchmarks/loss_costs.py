@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdistill import ABF, ABFChain, HFRDLoss, MPSDFusion, MPSDLoss, Pair, SCFDLoss
-from mmdistill._subsampling import Positions, Tile, draw_grid, draw_tile, steps
+from mmdistill._subsampling import Positions, Tile, draw_grid, draw_tile, grid_strides
 from mmdistill.fusion import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.resnet import ResNetTrunk
@@ -77,7 +77,7 @@ def chain_cost(loss: nn.Module, chain: nn.Module, share: float = 1.0) -> Cost:
 
 
 def pass_level(abf: ABF, level: int, share: float) -> None:
-    """Pass one level of one modality, the 3x3 part at a share of its positions, as ``ABFChain.sampled`` does."""
+    """Run one level of one modality, its 3x3 part at a share of positions, as in ``ABFChain.forward_sampled``."""
     x = level_map(STUDENT, level)
     deeper = level_map((MID,) * 4, level + 1) if level < len(STUDENT) else None
     if share == 1:
@@ -85,7 +85,7 @@ def pass_level(abf: ABF, level: int, share: float) -> None:
         return
     positions = sampled_positions(level, share)
     if isinstance(positions, Tile) and deeper is not None:
-        x, deeper = positions.with_border(x), positions.with_border_deeper(deeper)
+        x, deeper = positions.crop(x), positions.crop_deeper(deeper)
     abf.expand_at(abf.carry(x, deeper), positions)
 
 
@@ -95,7 +95,7 @@ def sampled_positions(level: int, share: float) -> Positions:
     At shares of 1/2 and 1/4 every draw costs the same.
     """
     size = (SIDES[level - 1],) * 2
-    return draw_tile(size, (SIDES[1],) * 2, steps(share)) if level == 1 else draw_grid(size, steps(share))
+    return draw_tile(size, (SIDES[1],) * 2, grid_strides(share)) if level == 1 else draw_grid(size, grid_strides(share))
 
 
 def adaptors_cost(loss: nn.Module, adaptors: nn.ModuleList, maps: int) -> Cost:

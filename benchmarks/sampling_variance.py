@@ -21,7 +21,7 @@ from parts.machine import machine
 from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss, Terms
-from mmdistill._subsampling import steps
+from mmdistill._subsampling import grid_strides
 from mmdistill.reference.crops import to_tensor
 from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
@@ -70,7 +70,7 @@ class Distillation:
 
     def gradient(self, images: Pair[Tensor], share: int = 1) -> Tensor:
         """Return the gradient of the student's parameters as one vector, at one over this share of the positions."""
-        self.loss.sampling, self.loss.steps = 1 / share, steps(1 / share)
+        self.loss.sampling, self.loss.strides = 1 / share, grid_strides(1 / share)
         gradients = torch.autograd.grad(self.total(images), list(self.student.parameters()))
         return torch.cat([gradient.flatten() for gradient in gradients]).double()
 

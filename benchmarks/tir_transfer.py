@@ -32,12 +32,12 @@ from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.runs import SCHEDULES
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples
 from mmdistill.tir_cmd import SETTINGS, mix
-from mmdistill.tir_cmd.settings import Seen
+from mmdistill.tir_cmd.settings import ModalityMix
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
 from mmdistill.toolkit.io import write_text
 
 START = "the start"
-WAYS: tuple[tuple[Seen, Seen], ...] = (("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir"))
+WAYS: tuple[tuple[ModalityMix, ModalityMix], ...] = (("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir"))
 """What the reference branch and what the test branch see."""
 
 FIGURES = ("location", "peak", "box")
@@ -55,7 +55,7 @@ def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> lis
 
 
 @torch.no_grad()
-def errors(network: TrackerNetwork, found: Sequence[Batch], way: tuple[Seen, Seen]) -> dict[str, float]:
+def errors(network: TrackerNetwork, found: Sequence[Batch], way: tuple[ModalityMix, ModalityMix]) -> dict[str, float]:
     """Return a network's means over batches with its branches seeing one modality each."""
     one = TrackerNetwork(replace(network.settings, modality="rgb"))
     one.load_state_dict(network.state_dict())

@@ -1,6 +1,6 @@
-"""Cross-modal (RGB and thermal infrared) distillation losses and blocks for anyone's tracker.
+"""Cross-modal (RGB and thermal infrared) distillation losses and blocks for any tracker.
 
-Every name is imported at its first use, so that ``import mmdistill.toolkit`` loads no PyTorch.
+Names are imported at first use, so ``import mmdistill.toolkit`` does not load PyTorch.
 """
 
 from importlib import import_module
@@ -59,7 +59,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# The same names as above, for the import at first use; a test compares the two.
+# The names above by module, for the import at first use; a test compares the two.
 _NAMES = {
     "abf": ("ABF", "ABFChain"),
     "diagnostics": ("dead_terms", "gradient_norms"),

@@ -1,4 +1,4 @@
-"""The tokens that candidate elimination left: checks their index, puts them back to their positions, gathers them."""
+"""Candidate elimination's kept tokens: checks of their index, scattering them to their positions, gathering them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmdistill._contracts import check_device
-from mmdistill._transforms import has_values, savable
+from mmdistill._checks.arguments import argument_error
+from mmdistill._checks.shapes import check_device
+from mmdistill._execution import as_normal_tensor, can_read_values
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
 Kept = Tensor | Mapping[str, Tensor | None] | None
-"""Which tokens candidate elimination left: the index ``(B, n)`` of one part, or of several by name; None for all."""
+"""Index ``(B, n)`` of one part's kept tokens, or a mapping from part to index; None for all tokens."""
 
 LevelsKept = Kept | Sequence[Kept] | Pair[Kept | Sequence[Kept]]
-"""``Kept`` of all levels alike, or one per level; or a ``Pair`` of these."""
+"""``Kept`` for all levels, or one per level; or a ``Pair`` of these."""
 
 
 class NotGiven:
-    """Says that ``kept`` was not given, where None says that all tokens are there."""
+    """Type of the default of ``kept``; None means that all tokens are present."""
 
 
 NOT_GIVEN = NotGiven()
@@ -32,32 +33,32 @@ def index_by_part(
     """Return the index of each part that lost tokens, by name.
 
     Args:
-        where: what an error begins with.
-        kept: what the user gave.
-        name: the part that a plain index is of; None for the only part that may drop.
+        where: the method, for errors.
+        kept: the user's argument.
+        name: the part of a plain index; None for the only part in ``may_drop``.
         parts: the names of all parts.
-        may_drop: the names of the parts that can lose tokens; none if the layout doesn't say.
+        may_drop: the names of the parts that can lose tokens; empty if the layout does not say.
     """
     if isinstance(kept, NotGiven):
         if may_drop:
-            names = ", ".join(may_drop)
-            raise ValueError(f"{where}: {names} may drop tokens; give kept=index, or kept=None where all are there")
+            expected = f"an index for {', '.join(may_drop)}, or None if all tokens are there"
+            raise ValueError(f"{where}: kept: expected {expected}, got neither")
         return {}
     if kept is None:
         return {}
     if not isinstance(kept, Mapping):
         if name is None and len(may_drop) != 1:
-            raise ValueError(f"{where}: kept must be a mapping from part to index, such as {{'search': index}}")
+            raise argument_error(where, "kept", "a mapping from part to index, such as {'search': index}", kept)
         kept = {may_drop[0] if name is None else name: kept}
     allowed = may_drop or parts
     for part in kept:
         if part not in allowed:
-            raise ValueError(f"{where}: kept: expected {' or '.join(allowed)}; got {part!r}")
+            raise ValueError(f"{where}: kept: expected {' or '.join(allowed)}, got {part!r}")
     return {part: index for part, index in kept.items() if index is not None}
 
 
 def check_index(side: str, index: object, size: int, like: Tensor, like_side: str) -> int:
-    """Return how many of a part's ``size`` tokens an index ``(B, n)`` keeps; refuse what is no such index."""
+    """Return n of an index ``(B, n)`` into a part's ``size`` tokens; refuse a wrong index."""
     if not isinstance(index, Tensor):
         got = type(index).__name__
         raise ShapeError("TokenLayout", side, "type", expected="a tensor (B, n), or None", got=got)
@@ -78,31 +79,31 @@ def check_index(side: str, index: object, size: int, like: Tensor, like_side: st
 
 
 def scatter_kept(side: str, tokens: Tensor, index: Tensor, size: int, *, check_values: bool) -> tuple[Tensor, Tensor]:
-    """Return all ``size`` tokens of a part, zero where dropped, and which of them are there.
+    """Return all tokens of a part, with zeros for dropped ones, and a mask of the kept ones.
 
     Args:
-        side: what an error calls the index.
-        tokens: those left, ``(B, n, C)``.
-        index: the position of each, ``(B, n)``.
-        size: how many the whole part has.
-        check_values: whether to read the index.
+        side: the index's name in errors.
+        tokens: the kept tokens, ``(B, n, C)``.
+        index: their positions, ``(B, n)``.
+        size: number of tokens of the whole part.
+        check_values: whether to read and check the index.
 
     Returns:
         ``(B, size, C)`` and ``(B, size)``.
     """
     _check_index_values(side, index, size, check_values)
-    index = savable(index)
+    index = as_normal_tensor(index)
     batch, _, channels = tokens.shape
-    # Not in place: a transform's batch of tokens would not fit into zeros that are no batch.
+    # Not in place, because under vmap the zeros have no batch axis.
     whole = tokens.new_zeros(batch, size, channels).scatter(1, _per_channel(index, channels), tokens)
     ones = torch.ones_like(index, dtype=torch.bool)
     return whole, torch.zeros_like(index[:, :1], dtype=torch.bool).expand(-1, size).scatter(1, index, ones)
 
 
 def gather_kept(side: str, tokens: Tensor, index: Tensor, *, check_values: bool) -> Tensor:
-    """Return the tokens left ``(B, n, C)`` of all of a part's ``(B, size, C)``, in the index's order."""
+    """Return the kept tokens ``(B, n, C)`` of a whole part ``(B, size, C)``, in the index's order."""
     _check_index_values(side, index, tokens.shape[1], check_values)
-    return tokens.gather(1, _per_channel(savable(index), tokens.shape[2]))
+    return tokens.gather(1, _per_channel(as_normal_tensor(index), tokens.shape[2]))
 
 
 def _per_channel(index: Tensor, channels: int) -> Tensor:
@@ -110,8 +111,8 @@ def _per_channel(index: Tensor, channels: int) -> Tensor:
 
 
 def _check_index_values(side: str, index: Tensor, size: int, check_values: bool) -> None:
-    """Refuse positions outside the part, and doubled ones: they would overwrite each other. One read."""
-    if not check_values or not has_values([index]):
+    """Refuse positions outside the part, and duplicates, which would overwrite each other; one read."""
+    if not check_values or not can_read_values([index]):
         return
     positions = index.sort(dim=1).values
     doubled = positions[:, 1:] == positions[:, :-1]
@@ -125,8 +126,8 @@ def _check_index_values(side: str, index: Tensor, size: int, check_values: bool)
     raise ShapeError("TokenLayout", side, "values", expected=expected, got=got)
 
 
-def count_with_hint(got: int, wanted: int, remedy: str) -> object:
-    """Return a number of tokens, and what to do where tokens are missing."""
-    if got > wanted:
-        return got
-    return f"{got}; does candidate elimination drop tokens? then say which are left: {remedy}"
+def count_with_hint(count: int, expected: int, remedy: str) -> object:
+    """Return a number of tokens, with a hint if it is too small."""
+    if count > expected:
+        return count
+    return f"{count}; if candidate elimination drops tokens, say which are kept: {remedy}"

@@ -1,4 +1,4 @@
-"""Bringing the student's channels to the teacher's: the ABF, the ABF chain, the 1x1 adaptor."""
+"""Alignment of the student's channels with the teacher's: the ABF, the ABF chain, the 1x1 adaptor."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
 from mmdistill._abf_kernels import abf_attention
-from mmdistill._contracts import check_device, check_levels, check_map
-from mmdistill._inputs import check_batch_norm, check_transforms
+from mmdistill._checks.arguments import check_bool, check_channel_lists, check_channels
+from mmdistill._checks.shapes import check_device, check_levels, check_map
+from mmdistill._checks.values import check_batch_norm_size, check_batch_norm_state
+from mmdistill._execution import as_normal_tensor, to_channels_last
 from mmdistill._numerics import autocasting, cast_by_autocast
 from mmdistill._subsampling import Positions, Tile
-from mmdistill._transforms import channels_last, savable
 from mmdistill.errors import ShapeError
 
 
 class Convolution(nn.Conv2d):
-    """A convolution whose weight's gradient has the weight's own strides, whatever the layout of the features.
+    """A convolution whose weight's gradient has the weight's strides, for features of any layout.
 
-    PyTorch gives the gradient of channels-last features channels-last strides also along axes of length 1, which differ
-    from a contiguous weight's. DDP would warn that gradient and bucket don't match.
+    For channels-last features PyTorch's gradient has other strides than a contiguous 1x1 weight, and DDP warns that
+    gradient and bucket differ.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -33,10 +33,10 @@ class Convolution(nn.Conv2d):
     def weight_for_gradient(self) -> Tensor:
         """Return the weight to convolve with."""
         weight = self.weight
-        # Laid out channels last by the caller, it gets such a gradient by itself.
+        # A channels-last weight, and a larger kernel, get the right gradient anyway.
         if weight.stride(-1) != 1 or (self.kernel_size != (1, 1) and self.in_channels > 1):
             return weight
-        # The gradient comes back through two reshapes, so it is contiguous.
+        # Two reshapes make the gradient contiguous.
         return weight.flatten(1).view(weight.shape)
 
 
@@ -47,33 +47,36 @@ class _AlignmentConvolution(Convolution):
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
 
     def reset_parameters(self) -> None:
-        """Draw the weight anew."""
+        """Initialize the weight."""
         nn.init.kaiming_uniform_(self.weight, a=1)
 
     def weight_for_gradient(self) -> Tensor:
-        """Return the weight; one of 3x3 channels last, as the maps are, so that it is laid out once for the step."""
+        """Return the weight; a 3x3 weight in channels-last layout, as the maps, so that it is converted only once."""
         weight = super().weight_for_gradient()
-        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else channels_last(weight)
+        return weight if self.kernel_size == (1, 1) or self.in_channels == 1 else to_channels_last(weight)
 
 
 class ABF(nn.Module):
-    """Attention Based Fusion of a level with the deeper ones (Chen et al., Knowledge Review, CVPR 2021; CMD 3.3).
+    """Attention Based Fusion (ABF) of a level with the deeper levels, CMD section 3.3.
 
-    A 1x1 convolution brings this level to ``mid_channels``; the deeper result is resized to this level
-    (nearest) and a two-channel sigmoid attention over both weighs them; a 3x3 convolution gives the
-    ``out_channels`` that the teacher has. Both start from
-    ``kaiming_uniform_(a=1)``, as in Knowledge Review.
+    A 1x1 convolution brings this level to ``mid_channels``. The deeper result is resized (nearest) to this level, and a
+    two-channel sigmoid attention weighs and adds the two. A 3x3 convolution brings the sum to ``out_channels``. Both
+    convolutions have batch norm and are initialized with ``kaiming_uniform_(a=1)``, as in Knowledge Review.
+
+    Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, section 3.3, https://arxiv.org/abs/2104.09044.
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         in_channels: channels of this level in the student.
-        mid_channels: channels of what is carried from level to level.
+        mid_channels: channels of the result that is passed to the next shallower level.
         out_channels: channels of this level in the teacher.
-        fuse: whether a deeper result comes in; false for the deepest level.
+        fuse: whether there is a deeper result; false for the deepest level.
 
     Raises:
-        ShapeError: wrong channels or batch, a deeper result missing or unexpected, or, in training, a single value per
-            channel, of which batch norm takes no statistics.
-        ValueError: channels out of their range.
+        ShapeError: wrong channels or batch; a deeper result that is missing or unexpected; in training, a single value
+            per channel, from which batch norm cannot take statistics.
+        ValueError: channels out of range.
 
     Example:
         >>> import torch
@@ -85,20 +88,21 @@ class ABF(nn.Module):
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool = True) -> None:
         super().__init__()
-        given = {"in_channels": in_channels, "mid_channels": mid_channels, "out_channels": out_channels}
-        in_channels, mid_channels, out_channels = (_checks.channels("ABF", *named) for named in given.items())
-        fuse = _checks.flag("ABF", "fuse", fuse)
+        in_channels = check_channels("ABF", "in_channels", in_channels)
+        mid_channels = check_channels("ABF", "mid_channels", mid_channels)
+        out_channels = check_channels("ABF", "out_channels", out_channels)
+        fuse = check_bool("ABF", "fuse", fuse)
         self.in_channels, self.mid_channels, self.out_channels = in_channels, mid_channels, out_channels
         self.reduce = nn.Sequential(_AlignmentConvolution(in_channels, mid_channels, 1), nn.BatchNorm2d(mid_channels))
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
         self.expand = nn.Sequential(_AlignmentConvolution(mid_channels, out_channels, 3), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return this level aligned, and what is carried on to the next shallower level.
+        """Return the aligned level, and the carried map for the next shallower level.
 
         Args:
             x: this level, ``(B, in_channels, H, W)``.
-            deeper: what the next deeper level carried, ``(B, mid_channels, h, w)``, any size.
+            deeper: the carried map of the next deeper level, ``(B, mid_channels, h, w)``, any size.
 
         Returns:
             aligned ``(B, out_channels, H, W)``, carried ``(B, mid_channels, H, W)``.
@@ -108,17 +112,17 @@ class ABF(nn.Module):
         return self.expand(carried), carried
 
     def carry(self, x: Tensor, deeper: Tensor | None) -> Tensor:
-        """Return what is carried on, ``(B, mid_channels, H, W)``; the 1x1 part, unchecked."""
+        """Return the carried map, ``(B, mid_channels, H, W)``: the 1x1 part, without checks."""
         convolution = cast(nn.Conv2d, self.reduce[0])
-        # Channels last: each step from here on is quicker on CPUs.
-        carried: Tensor = self.reduce(channels_last(match_dtype(savable(x), convolution.weight)))
+        # Channels last, because the following steps are faster so on CPUs.
+        carried: Tensor = self.reduce(to_channels_last(match_dtype(as_normal_tensor(x), convolution.weight)))
         if self.attention is None or deeper is None:
             return carried
         assert self.attention.bias is not None
-        return abf_attention(carried, savable(deeper), self.attention.weight, self.attention.bias)
+        return abf_attention(carried, as_normal_tensor(deeper), self.attention.weight, self.attention.bias)
 
     def expand_at(self, carried: Tensor, positions: Positions) -> Tensor:
-        """Return the aligned level at some positions only, ``(B, out_channels, h, w)``; the 3x3 part, unchecked."""
+        """Return the aligned level at these positions, ``(B, out_channels, h, w)``: the 3x3 part, without checks."""
         convolution, normalization = cast(Convolution, self.expand[0]), self.expand[1]
         aligned: Tensor = normalization(positions.convolve(carried, convolution.weight_for_gradient()))
         return aligned
@@ -138,22 +142,26 @@ class ABF(nn.Module):
         check_device("ABF", "weights", cast(nn.Conv2d, self.reduce[0]).weight, x, "input")
         self.check_statistics("ABF", "input", x)
         if deeper is not None:
-            check_transforms("ABF", "deeper", self, deeper)
+            check_batch_norm_state("ABF", "deeper", self, deeper)
 
     def check_statistics(self, where: str, side: str, x: Tensor) -> None:
-        """Refuse a single value per channel, of which batch norm in training can take no statistics."""
-        check_transforms(where, side, self, x)
+        """Refuse inputs from which batch norm in training cannot take statistics."""
+        check_batch_norm_state(where, side, self, x)
         for norm in (self.reduce[1], self.expand[1]):
-            check_batch_norm(where, side, norm, x)
+            check_batch_norm_size(where, side, norm, x)
 
 
 class ABFChain(nn.Module):
-    """One ABF per level, run from the deepest to the shallowest (CMD 3.3, after Knowledge Review).
+    """One ABF per level, run from the deepest to the shallowest, CMD section 3.3.
+
+    Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, section 3.3, https://arxiv.org/abs/2104.09044.
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         student_channels: channels per level, shallow to deep.
-        teacher_channels: channels per level that come out, shallow to deep.
-        mid_channels: channels carried from level to level.
+        teacher_channels: channels per level of the result, shallow to deep.
+        mid_channels: channels of the maps that are passed from level to level.
 
     Raises:
         ShapeError: channel lists of different length, wrong number of levels, wrong maps, or, in training, a level
@@ -169,8 +177,8 @@ class ABFChain(nn.Module):
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
         super().__init__()
-        student_channels, teacher_channels = _checks.channel_lists("ABFChain", student_channels, teacher_channels)
-        mid_channels = _checks.channels("ABFChain", "mid_channels", mid_channels)
+        student_channels, teacher_channels = check_channel_lists("ABFChain", student_channels, teacher_channels)
+        mid_channels = check_channels("ABFChain", "mid_channels", mid_channels)
         deepest = len(student_channels) - 1
         self.levels = nn.ModuleList(
             ABF(student, mid_channels, teacher, fuse=level != deepest)
@@ -187,26 +195,26 @@ class ABFChain(nn.Module):
             aligned.append(output)
         return aligned[::-1]
 
-    def sampled(self, features: Sequence[Tensor], positions: Sequence[Positions]) -> list[Tensor]:
+    def forward_sampled(self, features: Sequence[Tensor], positions: Sequence[Positions]) -> list[Tensor]:
         """Return the aligned levels at some positions of each, ``(B, teacher channels, h, w)``, shallow to deep.
 
-        Only the shallowest level may be given a ``Tile``: all of a deeper one is carried on.
+        Only the shallowest level may have a ``Tile``: deeper levels pass on their whole maps.
         """
         self._check(features)
         check_levels("ABFChain", "positions", positions, len(self.levels))
         aligned: list[Tensor] = []
         carried: Tensor | None = None
-        for level, x, where in zip(reversed(self.levels), reversed(features), reversed(positions), strict=True):
+        for level, x, subset in zip(reversed(self.levels), reversed(features), reversed(positions), strict=True):
             fusion = cast(ABF, level)
-            if isinstance(where, Tile):
-                x = where.with_border(x)
-                carried = None if carried is None else where.with_border_deeper(carried)
+            if isinstance(subset, Tile):
+                x = subset.crop(x)
+                carried = None if carried is None else subset.crop_deeper(carried)
             carried = fusion.carry(x, carried)
-            aligned.append(fusion.expand_at(carried, where))
+            aligned.append(fusion.expand_at(carried, subset))
         return aligned[::-1]
 
     def _check(self, features: Sequence[Tensor]) -> None:
-        """Refuse what any level would refuse, before the deeper ones' batch norm has seen theirs."""
+        """Refuse what any level would refuse, before a batch norm changes."""
         check_levels("ABFChain", "input", features, len(self.levels))
         for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
             side, fusion = f"level {number}", cast(ABF, level)
@@ -219,32 +227,32 @@ class ABFChain(nn.Module):
         self.check_statistics("ABFChain", "", features)
 
     def check_statistics(self, where: str, side: str, features: Sequence[Tensor]) -> None:
-        """Refuse levels of which batch norm in training can take no statistics; ``side`` is whose they are."""
+        """Refuse levels from which batch norm in training cannot take statistics; ``side`` is the input's name."""
         for number, (level, x) in enumerate(zip(self.levels, features, strict=True), start=1):
             cast(ABF, level).check_statistics(where, f"{side} level {number}".lstrip(), x)
 
 
-def adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
-    """Return a training-only 1x1 convolution to the teacher's channels, or the identity where they agree."""
+def make_adaptor(student_channels: int, teacher_channels: int) -> nn.Module:
+    """Return a 1x1 convolution to the teacher's channels, or the identity if the channels agree."""
     if student_channels == teacher_channels:
         return nn.Identity()
     return Convolution(student_channels, teacher_channels, 1)
 
 
-def apply_adaptor(adapt: nn.Module, features: Tensor) -> Tensor:
-    """Return the features in the teacher's channels by an ``adaptor`` or another convolution."""
-    weight = getattr(adapt, "weight", None)
-    result: Tensor = adapt(features if weight is None else match_dtype(savable(features), weight))
+def apply_adaptor(adaptor: nn.Module, features: Tensor) -> Tensor:
+    """Return the features in the teacher's channels; the adaptor is the identity or a convolution."""
+    weight = getattr(adaptor, "weight", None)
+    result: Tensor = adaptor(features if weight is None else match_dtype(as_normal_tensor(features), weight))
     return result
 
 
 def match_dtype(features: Tensor, weight: Tensor) -> Tensor:
-    """Return the features in the weight's type, so that half-precision features meet a float32 loss.
+    """Return the features in the weight's dtype, so that a float32 loss takes half-precision features.
 
-    Under autocast they are left alone: it casts both as it sees fit, but for float64.
+    Under autocast, which casts both itself, only float64 is converted.
 
     Raises:
-        ShapeError: the loss's weights are on another device than the features, or in another half precision than
+        ShapeError: the loss's weights are on another device than the features, or in a half precision that is not
             autocast's.
     """
     check_device("adaptor", "weights", weight, features, "the features; move the loss to the student's device")

@@ -7,31 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._transforms import has_values
+from mmdistill._checks.arguments import check_number
+from mmdistill._execution import can_read_values
 from mmdistill.errors import UnchangedParametersWarning, warn
 
 MAX_UNCHANGED_CALLS = 100
-"""Training calls after which a loss's parameters must have changed."""
+"""Number of training calls after which a loss's parameters must have changed."""
 
 
 class DistillationLoss(nn.Module):
-    """A loss, with the optimizer groups of its own parameters: those that are trained with the student."""
+    """A loss with optimizer groups for its own parameters, which are trained with the student."""
 
     def __init__(self) -> None:
         super().__init__()
         self._watch = ParameterWatch()
 
     def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Return the loss's own trainable parameters as groups for any PyTorch optimizer.
+        """Return the loss's trainable parameters as parameter groups for a PyTorch optimizer.
 
-        Weights of convolutions are in one group, biases and the parameters of norms in another without weight decay.
-        Give the groups to the optimizer together with the student's, before a scheduler is made. A loss without
-        trainable parameters has no group.
+        One group has the weights of convolutions, the other has biases and norms, without weight decay. Pass the groups
+        to the optimizer along with the student's, before you create a scheduler. A loss without trainable parameters
+        has no group.
 
         Args:
             lr: learning rate of both groups, at least 0.
-            weight_decay: of the convolutions' weights, at least 0.
+            weight_decay: weight decay of the first group, at least 0.
 
         Raises:
             ValueError: ``lr`` or ``weight_decay`` is negative or no number.
@@ -45,25 +45,25 @@ class DistillationLoss(nn.Module):
             [(0.0001, 0), (0.001, 0.0001), (0.001, 0.0)]
         """
         name = type(self).__name__
-        lr = _checks.number(name, "lr", lr, low=0)
-        weight_decay = _checks.number(name, "weight_decay", weight_decay, low=0)
-        trained = trainable(self)
-        decayed = [parameter for parameter in trained if parameter.ndim > 1]
-        others = [parameter for parameter in trained if parameter.ndim <= 1]
+        lr = check_number(name, "lr", lr, low=0)
+        weight_decay = check_number(name, "weight_decay", weight_decay, low=0)
+        parameters = trainable(self)
+        decayed = [parameter for parameter in parameters if parameter.ndim > 1]
+        others = [parameter for parameter in parameters if parameter.ndim <= 1]
         groups = ((decayed, weight_decay), (others, 0.0))
         return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
 
     def watch_parameters(self) -> None:
-        """Count a training call of ``forward``; warn once if no parameter changed in ``MAX_UNCHANGED_CALLS``."""
+        """Count a training call of ``forward``; warn once if no parameter changed in ``MAX_UNCHANGED_CALLS`` calls."""
         if torch.compiler.is_compiling() or not self._watch.on or not self.training or not torch.is_grad_enabled():
             return
         self._watch.count(self)
 
 
 class ParameterWatch:
-    """Counts a loss's training calls, and compares its parameters at the second and at the last of them.
+    """Counts a loss's training calls, and compares its parameters at the second and the last call.
 
-    Copies and pickles start anew: a copy's parameters are other ones.
+    Copies and pickles count from 0, because a copy has parameters of its own.
     """
 
     def __init__(self) -> None:
@@ -80,13 +80,13 @@ class ParameterWatch:
             self.calls += 1
             return
         parameters = trainable(loss)
-        if not parameters or not has_values(parameters):
+        if not parameters or not can_read_values(parameters):
             return
         self.calls += 1
-        if self.calls == 1:  # a loss that is tried out once reads nothing of a GPU
+        if self.calls == 1:  # nothing is read from a GPU for a loss that is called once
             for part in loss.modules():
                 if isinstance(part, DistillationLoss) and part is not loss:
-                    part._watch.on = False  # the whole speaks for its parts
+                    part._watch.on = False  # the combined loss watches its parts
             return
         if self.calls < MAX_UNCHANGED_CALLS:
             self.first = _state(parameters)
@@ -95,7 +95,7 @@ class ParameterWatch:
         if _have_gradients(loss, parameters) and _state(parameters) == self.first:
             message = (
                 f"{type(loss).__name__}: none of its {len(parameters)} parameters changed in {self.calls} training "
-                "calls; give them to the optimizer: loss.param_groups(lr)"
+                "calls; pass them to the optimizer: loss.param_groups(lr)"
             )
             warn(message, UnchangedParametersWarning)
 
@@ -103,28 +103,28 @@ class ParameterWatch:
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that an optimizer may change, each once.
 
-    What ``torch.func.functional_call`` and DataParallel put in their places is no parameter.
+    Tensors that ``torch.func.functional_call`` or DataParallel put in their place are left out.
     """
-    return [each for each in module.parameters() if isinstance(each, nn.Parameter) and each.requires_grad]
+    return [value for value in module.parameters() if isinstance(value, nn.Parameter) and value.requires_grad]
 
 
 def _have_gradients(loss: nn.Module, parameters: list[nn.Parameter]) -> bool:
-    """Whether ``backward`` came to the parameters, and is not just tried out or timed."""
-    # Of a loss given to fully_shard the gradients are at parameters that are not here in forward.
+    """Return whether ``backward`` ran, so that the loss is not just called or timed."""
+    # With fully_shard the gradients belong to parameters that are absent in forward.
     return hasattr(loss, "unshard") or any(parameter.grad is not None for parameter in parameters)
 
 
 def _state(parameters: list[nn.Parameter]) -> tuple[list[int], list[float]]:
-    """Return the parameters' versions, and a sum over each one's values.
+    """Return the parameters' versions and the sums of their values.
 
-    A step of an optimizer changes versions or values. With a learning rate of 0 it changes versions alone. Fused
-    optimizers change values alone; so does FSDP, which gathers the values anew for each call.
+    An optimizer step changes at least one of them. With a learning rate of 0 only the versions change. With fused
+    optimizers, and with FSDP, which gathers the values for each call, only the values change.
     """
-    # On the processor: not every device has float64.
-    sums = [float(_local(each).detach().cpu().sum(dtype=torch.float64)) for each in parameters]
-    return [each._version for each in parameters], sums
+    # On the CPU, because not every device has float64.
+    sums = [float(_local(parameter).detach().cpu().sum(dtype=torch.float64)) for parameter in parameters]
+    return [parameter._version for parameter in parameters], sums
 
 
 def _local(parameter: Tensor) -> Tensor:
-    """Return the part of a sharded parameter that this process holds, without communication."""
+    """Return this process's part of a sharded parameter, without communication."""
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter

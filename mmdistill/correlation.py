@@ -1,8 +1,7 @@
-"""Correlating features with a target filter per sequence, and the transposed operation, as matrix products.
+"""Correlation of features with one target filter per sequence, and its transpose, as matrix products.
 
-For a filter of ``h x w`` cells the product of filter and features is formed for every filter cell at once; summing
-its shifted copies (``fold``) gives the scores. An even filter pads one more row and column at the end, so a 4x4
-filter on 18x18 features scores 19x19 places.
+The product of filter and features is computed for all filter cells at once; ``fold`` sums its shifted copies to the
+scores. An even filter pads one more row and column at the end, so a 4x4 filter on 18x18 features gives 19x19 scores.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from torch import Tensor
 
 
 def correlate(features: Tensor, filters: Tensor) -> Tensor:
-    """Return the scores of each sequence's filter, or of all iterates of it, on its features.
+    """Return the scores of each sequence's filter, or of all its iterates, on the sequence's features.
 
-    All iterates are scored by one batched matrix product, in which every sequence's iterates stand one below the
-    other; the features are neither copied nor gone through once for each.
+    One batched matrix product scores all iterates, stacked per sequence; the features are read once and not copied.
 
     Args:
         features: ``(N, S, C, H, W)``, N frames of S sequences.
         filters: ``(S, C, h, w)``, one filter per sequence, or its iterates ``(I, S, C, h, w)``.
 
     Returns:
-        ``(N, S, H', W')``, or ``(I, N, S, H', W')`` of iterates. ``H' = H + 1`` for an even h, ``H`` for an odd one;
+        ``(N, S, H', W')``, or ``(I, N, S, H', W')`` for iterates. ``H' = H + 1`` for an even h, ``H`` for an odd one;
         the width likewise.
 
     Example:
@@ -35,10 +33,10 @@ def correlate(features: Tensor, filters: Tensor) -> Tensor:
     frames, _, _, height, width = features.shape
     rows, columns = filters.shape[-2:]
     iterates = filters if filters.ndim == 5 else filters[None]
-    # Mirrored cells: fold adds cell (i, j) of a block at +i, +j, where correlation wants it at -i, -j.
+    # Mirrored, because fold adds cell (i, j) of a block at +i, +j, and correlation needs it at -i, -j.
     cells = rearrange(iterates.flip(-2, -1), "i s c h w -> s (i h w) c")
     products = cells @ features.flatten(-2)
-    scores = F.fold(  # to which the iterates are channels
+    scores = F.fold(  # the iterates are its channels
         products.flatten(0, 1),
         output_size=score_size((height, width), (rows, columns)),
         kernel_size=(rows, columns),
@@ -49,7 +47,7 @@ def correlate(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple[int, int]) -> Tensor:
-    """Return the filters' gradient ``(S, C, h, w)``: what ``correlate`` does to the filter, transposed.
+    """Return the gradient of ``correlate``'s scores with respect to the filters, ``(S, C, h, w)``.
 
     Args:
         features: ``(N, S, C, H, W)``.
@@ -59,8 +57,8 @@ def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple
     rows, columns = filter_size
     frames = features.shape[0]
     windows = F.unfold(residuals.flatten(0, 1)[:, None], filter_size, padding=_fold_padding(rows, columns))
-    windows = rearrange(windows, "(n s) cells places -> n s places cells", n=frames)
-    # Frame by frame, then summed: laying all frames' places side by side would copy the features.
+    windows = rearrange(windows, "(n s) cells positions -> n s positions cells", n=frames)
+    # Summed over frames: concatenating all frames' positions would copy the features.
     gradient = (features.flatten(-2) @ windows).sum(dim=0)
     return rearrange(gradient, "s c (h w) -> s c h w", h=rows).flip(-2, -1)
 

@@ -1,4 +1,4 @@
-"""Which parameters each term of a loss reaches: to be asked once, when a new tracker is wired up."""
+"""Checks of which parameters the terms of a loss reach, for new trackers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mmdistill.terms import Terms
 def gradient_norms(
     terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]
 ) -> dict[str, dict[str, float]]:
-    """Return, by term and by parameter, the norm of the gradient that the unweighted term sends there.
+    """Return the norm of each unweighted term's gradient at each parameter, by term and by parameter.
 
-    0 where nothing arrives. Parameters that require no gradient are left out. Neither ``.grad`` nor the graph is
-    touched, so ``terms.total.backward()`` may follow. Ask a model in eager mode:
-    ``torch.compile`` may free what a second backward pass needs.
+    The norm is 0 if no gradient arrives. Parameters that require no gradient are left out. ``.grad`` and the graph
+    stay as they are, so ``terms.total.backward()`` may follow. Run the model eagerly: ``torch.compile`` may free
+    tensors that a second backward pass needs.
 
     Args:
-        terms: a loss's terms, not yet backpropagated.
-        parameters: the student, or as ``student.named_parameters()``; each name once.
+        terms: a loss's terms, before ``backward``.
+        parameters: the student, or pairs of name and parameter as from ``student.named_parameters()``.
 
     Raises:
-        TypeError: what is given are no terms, or no pairs of a name and a parameter.
+        TypeError: ``terms`` are no ``Terms``, or ``parameters`` no pairs of a name and a parameter.
         ValueError: no parameter requires gradient, or two have one name.
 
     Example:
@@ -39,25 +39,25 @@ def gradient_norms(
         {'response': {'weight': 5.0, 'bias': 1.0}, 'box': {'weight': 0.0, 'bias': 0.0}}
     """
     if not isinstance(terms, Terms):
-        raise TypeError(f"reach: terms: expected Terms, got {type(terms).__name__}")
-    named = _learning(parameters)
-    learning = list(named.values())
-    return {term: dict(zip(named, _norms(value, learning), strict=True)) for term, value in terms.parts.items()}
+        raise TypeError(f"gradient_norms: terms: expected Terms, got {type(terms).__name__}")
+    named = _trainable(parameters)
+    trainable = list(named.values())
+    return {term: dict(zip(named, _norms(value, trainable), strict=True)) for term, value in terms.parts.items()}
 
 
 def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> list[str]:
-    """Return the names of the terms that reach none of the parameters, or only with a gradient of 0.
+    """Return the names of the terms whose gradient is 0 at all of these parameters.
 
-    Give the student's parameters alone: a term that reaches only the loss's own adaptors teaches the student nothing.
-    A term is a sum over levels and modalities: one level without gradient among others leaves it alive. Of that a
-    ``DeadTermWarning`` tells where the loss is called.
+    Pass the student's parameters only: a term that reaches only the loss's adaptors does not teach the student. A term
+    is a sum over levels and modalities, so it is not dead if one level has no gradient; that gives a
+    ``DeadTermWarning`` when the loss is called.
 
     Args:
-        terms: a loss's terms, not yet backpropagated.
-        parameters: the student, or as ``student.named_parameters()``; each name once.
+        terms: a loss's terms, before ``backward``.
+        parameters: the student, or pairs of name and parameter as from ``student.named_parameters()``.
 
     Raises:
-        TypeError: what is given are no terms, or no pairs of a name and a parameter.
+        TypeError: ``terms`` are no ``Terms``, or ``parameters`` no pairs of a name and a parameter.
         ValueError: no parameter requires gradient, or two have one name.
 
     Example:
@@ -73,30 +73,30 @@ def dead_terms(terms: Terms, parameters: nn.Module | Iterable[tuple[str, nn.Para
     return [term for term, norms in gradient_norms(terms, parameters).items() if not any(norms.values())]
 
 
-def _learning(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
-    """Return by name the parameters that require gradient."""
+def _trainable(parameters: nn.Module | Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    """Return the parameters that require gradient, by name."""
     named: dict[str, nn.Parameter] = {}
     if isinstance(parameters, nn.Module):
         parameters = parameters.named_parameters()
     if not isinstance(parameters, Iterable):
-        raise _no_pairs(parameters)
+        raise _pairs_error(parameters)
     for pair in parameters:
-        # A parameter of two channels would be taken apart into two.
+        # Checked here, because a parameter of two channels would unpack into two values.
         if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], torch.Tensor):
-            raise _no_pairs(pair)
+            raise _pairs_error(pair)
         name, parameter = pair
         if name in named:
-            raise ValueError(f"reach: parameters: expected each name once, got {name!r} twice; use prefixes")
+            raise ValueError(f"gradient_norms: parameters: expected each name once, got {name!r} twice; use prefixes")
         if parameter.requires_grad:
             named[name] = parameter
     if not named:
-        raise ValueError("reach: parameters: expected at least one that requires gradient, got none")
+        raise ValueError("gradient_norms: parameters: expected at least one that requires gradient, got none")
     return named
 
 
-def _no_pairs(given: object) -> TypeError:
+def _pairs_error(value: object) -> TypeError:
     expected = "the student, or pairs of a name and a parameter as student.named_parameters()"
-    return TypeError(f"reach: parameters: expected {expected}, got {type(given).__name__}")
+    return TypeError(f"gradient_norms: parameters: expected {expected}, got {type(value).__name__}")
 
 
 def _norms(value: torch.Tensor, parameters: list[nn.Parameter]) -> list[float]:

@@ -1,77 +1,76 @@
-"""What the losses raise and warn with: ShapeError, NotFiniteError, the warnings, and the line a warning names."""
+"""Errors and warnings of the losses, and the code line that a warning names."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-WRAPPERS = ("torch", "accelerate", "lightning", "lightning_fabric", "pytorch_lightning")
-"""Packages through which a loss is called: ``nn.Module``, ``DistributedDataParallel``, what Accelerate prepares."""
+WRAPPER_PACKAGES = ("torch", "accelerate", "lightning", "lightning_fabric", "pytorch_lightning")
+"""Packages that call a loss for the user, as ``nn.Module`` and ``DistributedDataParallel`` do."""
 
 
 class ShapeError(ValueError):
-    """A tensor given to a loss or block has not the shape, number type, device or range its contract states.
+    """An input of a loss or block has a wrong shape, dtype, device or range.
 
-    The message names the loss, the side (which argument), the axis, what was expected and what came.
+    The message reads ``where: side: axis: expected ..., got ...``.
 
     Attributes:
         where: the loss or block that was called.
-        side: which input, such as ``"teacher rgb level 2"``.
-        axis: which axis, such as ``"height"``; where no axis fits, what is wrong: ``"levels"``, ``"dtype"``,
-            ``"device"``, ``"values"``.
-        expected: what the contract asks for.
-        got: what came.
+        side: the input, such as ``"teacher rgb level 2"``.
+        axis: the axis, such as ``"height"``, or another property: ``"levels"``, ``"dtype"``, ``"device"``,
+            ``"values"``.
+        expected: the value that the contract asks for.
+        got: the value of the input.
     """
 
     def __init__(self, where: str, side: str, axis: str, *, expected: object, got: object) -> None:
         self.where, self.side, self.axis, self.expected, self.got = where, side, axis, expected, got
-        # Not by super().__init__, in which torch.compile(fullgraph=True) would stop before it comes to the raise.
+        # Not super().__init__(), which torch.compile(fullgraph=True) cannot trace.
         self.args = (f"{where}: {side}: {axis}: expected {expected}, got {got}",)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Go from process to process as it is: the message alone would not make another."""
-        return _rebuilt, (type(self), self.where, self.side, self.axis, self.expected, self.got)
+        """Pickle all attributes; by default the message alone would be passed to ``__init__``."""
+        return _rebuild, (type(self), self.where, self.side, self.axis, self.expected, self.got)
 
 
 class NotFiniteError(ShapeError):
-    """A tensor given to a loss holds NaN or infinity.
+    """An input of a loss holds NaN or infinity.
 
-    A kind of ``ShapeError`` so that one ``except`` catches every refused input.
+    It is a ``ShapeError``, so one ``except`` catches every refused input.
     """
 
 
 class DeadTermWarning(UserWarning):
-    """A loss was given inputs from which no student can learn, or one level or modality from which none can."""
+    """No student can learn from a loss, or from one of its levels or modalities, with these inputs."""
 
 
 class UnusedInputWarning(UserWarning):
-    """A loss was given inputs that it does not use, because the part that would use them is left out.
+    """A loss got inputs for a part that is left out.
 
-    A warning and no error: a script for an ablation passes everything and leaves parts out. Such a script ignores it by
+    Ablation scripts, which pass all inputs and leave parts out, may ignore it:
     ``warnings.filterwarnings("ignore", category=UnusedInputWarning)``.
     """
 
 
 class UnchangedParametersWarning(UserWarning):
-    """A loss's own parameters did not change while it trained a student."""
+    """A loss's own parameters did not change in training."""
 
 
-def _rebuilt(kind: type[ShapeError], where: str, side: str, axis: str, expected: object, got: object) -> ShapeError:
+def _rebuild(kind: type[ShapeError], where: str, side: str, axis: str, expected: object, got: object) -> ShapeError:
     return kind(where, side, axis, expected=expected, got=got)
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line that called the loss or block: the first one of neither this library nor a wrapper.
+    """Warn at the line of the user's code that called the loss or block; Python shows a warning once per line.
 
-    The reference tracker is a user of the losses. Python shows a warning once for each line, so a line of the user's
-    own code gets its own.
+    User code is the first code outside this library and the ``WRAPPER_PACKAGES``; ``mmdistill.reference`` is user code.
     """
     frame, level = sys._getframe(1), 2
-    while _inside(frame.f_globals.get("__name__", "")) and frame.f_back is not None:
+    while _is_library(frame.f_globals.get("__name__", "")) and frame.f_back is not None:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
 
-def _inside(module: str) -> bool:
+def _is_library(module: str) -> bool:
     package, _, rest = module.partition(".")
-    return package in WRAPPERS or (package == "mmdistill" and rest.partition(".")[0] != "reference")
+    return package in WRAPPER_PACKAGES or (package == "mmdistill" and rest.partition(".")[0] != "reference")

@@ -1,6 +1,6 @@
-"""Teacher features on disk, so that a run pays for the teacher once; the one module here that touches files.
+"""Teacher features on disk, so that several runs compute them once.
 
-It needs safetensors, the extra ``cache``, and is never imported by ``mmdistill`` itself.
+This module needs safetensors, the extra ``cache``; ``mmdistill`` does not import it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import argument_error, check_text, short_repr
 from mmdistill.errors import NotFiniteError, ShapeError
 
 try:
@@ -28,11 +28,11 @@ _REMEDY = "delete it and put its sample again"
 
 
 class CacheError(ValueError):
-    """A file of a feature cache is missing, broken, or another teacher's."""
+    """A file of a feature cache is missing, damaged, or another teacher's."""
 
 
 class DamagedFileError(CacheError):
-    """A file of a feature cache is truncated or damaged; its sample can be put again once the file is deleted.
+    """A file of a feature cache is truncated or damaged; delete it and put its sample again.
 
     Attributes:
         path: the file.
@@ -44,20 +44,20 @@ class DamagedFileError(CacheError):
 
 
 class FeatureCache:
-    """A teacher's features of many samples, one safetensors file for each, in one folder.
+    """A teacher's features in a folder, one safetensors file per sample.
 
-    A key must name all that the teacher saw: the frame, the crop, its augmentation. Files are written whole or not at
-    all, so several processes may fill and read one folder.
+    A key must identify the teacher's whole input: the frame, the crop and its augmentation. Files are written
+    atomically, so several processes may write and read one folder.
 
     Args:
-        folder: where the files lie; made by the first ``put``.
-        teacher: what tells this teacher from others, such as a hash of its checkpoint; any other's cache is refused.
-        dtype: what floating point features are stored as, such as ``torch.bfloat16``; as they come, if not given.
+        folder: the files' folder; the first ``put`` creates it.
+        teacher: an identifier of the teacher, such as a hash of its checkpoint. Another teacher's cache is refused.
+        dtype: the dtype of stored floating point features, such as ``torch.bfloat16``; by default their own.
 
     Raises:
-        ValueError: a folder, teacher or dtype that is none.
-        CacheError: the folder holds another teacher's features; a file is missing, truncated or something else.
-        ShapeError: samples to stack differ, or nothing is given; features that are not finite.
+        ValueError: a wrong folder, teacher, dtype or key.
+        CacheError: the folder holds another teacher's features, or a file is missing or damaged.
+        ShapeError: samples of different shapes, no features, no keys, or features that are not finite.
 
     Example:
         >>> import tempfile, torch
@@ -72,10 +72,10 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, *, teacher: str, dtype: torch.dtype | None = None) -> None:
         if not isinstance(folder, str | Path) or not str(folder) or "\0" in str(folder):
-            raise _checks.refuse("FeatureCache", "folder", "the path of a folder", folder)
+            raise argument_error("FeatureCache", "folder", "the path of a folder", folder)
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise _checks.refuse("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
-        teacher = _readable(_checks.text("FeatureCache", "teacher", teacher))
+            raise argument_error("FeatureCache", "dtype", "floating point, such as torch.bfloat16, or None", dtype)
+        teacher = _readable(check_text("FeatureCache", "teacher", teacher))
         self.folder, self.teacher, self.dtype = Path(folder), teacher, dtype
         for path in self.folder.glob(f"*{SUFFIX}"):
             self._read(path)
@@ -88,11 +88,11 @@ class FeatureCache:
         return self._path(key).is_file()
 
     def put(self, key: str, features: Mapping[str, Tensor]) -> None:
-        """Store one sample's features, without a batch axis, under a key; what it held before is replaced.
+        """Store one sample's features under a key, in place of earlier ones.
 
         Args:
-            key: any text.
-            features: by name, any shapes; detached and copied here.
+            key: any string.
+            features: tensors by name, without a batch axis; detached and copied here.
         """
         if not features:
             raise ShapeError("FeatureCache", repr(key), "features", expected="at least 1", got=0)
@@ -108,28 +108,28 @@ class FeatureCache:
             temporary.unlink(missing_ok=True)
 
     def get(self, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Return the features of several samples by name, each stacked to ``(B, ...)`` in the keys' order."""
+        """Return the features of several samples by name, stacked to ``(B, ...)`` in the keys' order."""
         if isinstance(keys, str) or not keys:
             raise ShapeError("FeatureCache", "keys", "batch", expected="a sequence of at least 1 key", got=repr(keys))
         for key in keys:
             if key not in self:
-                wanted = f"{_checks.shown(key)} of teacher {_checks.shown(self.teacher)}"
-                raise CacheError(f"{self.folder}: no features are cached for {wanted}")
+                missing = f"{short_repr(key)} of teacher {short_repr(self.teacher)}"
+                raise CacheError(f"{self.folder}: no features are cached for {missing}")
         samples = [self._read(self._path(key), key) for key in keys]
         for key, sample in zip(keys, samples, strict=True):
             _check_alike(key, sample, keys[0], samples[0])
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def _path(self, key: str) -> Path:
-        # A digest: keys may hold slashes, differ in case only, or be longer than a file name may be.
+        # A digest, because keys may hold slashes, differ in case only, or be too long for a file name.
         if not isinstance(key, str):
-            raise _checks.refuse("FeatureCache", "key", "a string", key)
-        name = key.encode("utf-8", "surrogatepass")  # file names need be no UTF-8
+            raise argument_error("FeatureCache", "key", "a string", key)
+        name = key.encode("utf-8", "surrogatepass")  # keys from file names may not be valid UTF-8
         return self.folder / f"{hashlib.sha256(name).hexdigest()}{SUFFIX}"
 
     def _stored(self, key: str, name: str, value: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype and value.is_floating_point() else value.dtype
-        # Cloned, because features that share memory are refused by the file format.
+        # Cloned, because the file format refuses tensors that share memory.
         stored = value.detach().to("cpu", dtype).clone(memory_format=torch.contiguous_format)
         broken = int((~stored.isfinite()).sum())
         if broken:
@@ -142,25 +142,27 @@ class FeatureCache:
             features, metadata = unpack(path)
         except TensorFileError as error:
             raise DamagedFileError(path, f"not a whole file of features; {_REMEDY} ({error})") from error
-        if (found := metadata.get("format", "no format")) != FORMAT:
-            raise CacheError(f"{path}: expected features {FORMAT!r}, got {_checks.shown(found)}")
+        if (file_format := metadata.get("format", "no format")) != FORMAT:
+            raise CacheError(f"{path}: expected features {FORMAT!r}, got {short_repr(file_format)}")
         if problem := digest_problem(features, metadata, required=True):
             raise DamagedFileError(path, f"damaged, or changed after it was written: {problem}; {_REMEDY}")
         if metadata.get("teacher") != self.teacher:
-            given, expected = _checks.shown(metadata.get("teacher")), _checks.shown(self.teacher)
-            came = f"features of teacher {given}, expected those of {expected}"
-            raise CacheError(f"{path}: {came}; give each teacher its own folder")
-        if key is not None and (found := metadata.get("key", "")) != _readable(key):
-            raise CacheError(f"{path}: features of {found[:100]!r}, expected those of {key[:100]!r}; {_REMEDY}")
+            got, expected = short_repr(metadata.get("teacher")), short_repr(self.teacher)
+            raise CacheError(
+                f"{path}: expected features of teacher {expected}, got those of {got}; use one folder for each teacher"
+            )
+        if key is not None and (file_key := metadata.get("key", "")) != _readable(key):
+            raise CacheError(f"{path}: expected features of {key[:100]!r}, got those of {file_key[:100]!r}; {_REMEDY}")
         return features
 
 
 def _readable(key: str) -> str:
+    """Return the key as valid UTF-8."""
     return key.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_alike(key: str, sample: Mapping[str, Tensor], first: str, like: Mapping[str, Tensor]) -> None:
-    """Refuse a sample whose features have not the names and shapes of the first's."""
+    """Refuse a sample whose features have other names or shapes than the first sample's."""
     if sample.keys() != like.keys():
         expected = f"{', '.join(sorted(like))} as {first!r}"
         raise ShapeError("FeatureCache", repr(key), "features", expected=expected, got=", ".join(sorted(sample)))

@@ -1,6 +1,6 @@
-"""The mathematics without the modules: every pure function of the library in one place.
+"""The mathematical functions of the library: tensors in, tensors out, no parameters.
 
-Tensors in, tensors out; no parameters, and no checks: the modules check, then call these.
+They check nothing; the modules check their inputs, then call them.
 """
 
 from mmdistill._abf_kernels import abf_attention

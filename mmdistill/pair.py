@@ -1,4 +1,4 @@
-"""A pair: the RGB member and the TIR member that belong together."""
+"""Pair: the RGB member and the thermal infrared (TIR) member of one thing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     class Pair(NamedTuple, Generic[T]):
-        """See the runtime class below; Python 3.10 has no generic NamedTuple."""
+        """The runtime class is below; Python 3.10 has no generic NamedTuple."""
 
         rgb: T
         tir: T
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 else:
 
     class Pair(NamedTuple):
-        """An RGB member and a thermal infrared (TIR) member that belong together.
+        """An RGB member and the thermal infrared (TIR) member that belongs to it.
 
-        Of tensors ``(B, C, H, W)``, or of sequences of such tensors, one per level, shallow to deep.
-        It is a tuple: ``torch.cat(pair)`` stacks both modalities on the batch axis,
-        ``Pair(*stacked.chunk(2))`` takes them apart again, ``Pair(*map(function, pair))`` maps.
+        The members are tensors ``(B, C, H, W)``, or sequences of such tensors, one per level, shallow to deep.
+        A pair is a tuple: ``torch.cat(pair)`` stacks both modalities on the batch axis, ``Pair(*stacked.chunk(2))``
+        splits them, ``Pair(*map(function, pair))`` maps.
+
+        Attributes:
+            rgb: the RGB member.
+            tir: the TIR member.
         """
 
         rgb: Any
@@ -31,15 +35,15 @@ else:
 
 
 def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
-    """Return both modalities of each level stacked on the batch axis, RGB first: one pyramid of twice the batch.
+    """Return one pyramid with both modalities stacked on the batch axis, RGB first.
 
-    So both go through a loss or a network for single maps at once, with one set of weights.
+    So one call of a loss or a network handles both modalities, with one set of weights.
 
     Args:
         pair: per modality and level, a map ``(B, C, H, W)``.
 
     Returns:
-        Per level ``(2B, C, H, W)``.
+        Per level, ``(2B, C, H, W)``.
 
     Raises:
         ShapeError: the modalities differ in their number of levels or in a level's shape.
@@ -50,9 +54,9 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         >>> [level.flatten().tolist() for level in stacked(Pair([torch.ones(1, 1, 1, 2)], [torch.zeros(1, 1, 1, 2)]))]
         [[1.0, 1.0, 0.0, 0.0]]
     """
-    import torch  # here, since a pair of images or folders needs no PyTorch
+    import torch  # imported here, because a pair of images or folders needs no PyTorch
 
-    from mmdistill._contracts import check_device, check_levels, check_map, check_pair, check_same_shape
+    from mmdistill._checks.shapes import check_device, check_levels, check_map, check_pair, check_same_shape
     from mmdistill._numerics import without_autocast
 
     check_pair("stacked", "input", pair)
@@ -63,6 +67,6 @@ def stacked(pair: Pair[Sequence[Tensor]]) -> list[Tensor]:
         check_map("stacked", f"tir level {number}", tir, floating=False)
         check_same_shape("stacked", f"tir level {number}", tir, rgb, "rgb")
         check_device("stacked", f"tir level {number}", tir, rgb, "rgb")
-    # Autocast to one half precision knows no concatenation of the other.
+    # Autocast to one half precision cannot concatenate the other.
     with without_autocast(pair[0][0].device.type):
         return [torch.cat(level) for level in zip(*pair, strict=True)]

@@ -1,4 +1,4 @@
-"""Bringing maps to another height and width, for a student and a teacher of different strides."""
+"""Resizing of maps, for a student and a teacher of different strides."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill._contracts import check_levels, check_map
+from mmdistill._checks.arguments import argument_error
+from mmdistill._checks.shapes import check_levels, check_map
 
 Interpolation = Literal["bilinear", "nearest"]
-"""How the positions of an axis that grows are filled."""
+"""How an axis that grows is interpolated."""
 
-INTERPOLATIONS = get_args(Interpolation)  # once: PyTorch 2.6 cannot trace get_args
+INTERPOLATIONS = get_args(Interpolation)  # a constant, because PyTorch 2.6 cannot trace get_args
 
 
 def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear") -> Tensor:
-    """Return the map at the height and width of another.
+    """Return a map resized to another map's height and width.
 
-    An axis that shrinks is averaged (adaptive average pooling), so that every position counts and none is skipped,
-    as interpolation would from a factor of 2 on; an axis that grows is interpolated. Each axis goes its own way:
-    8x12 becomes 4x17. Both maps are taken to cover the same image from edge to edge.
+    An axis that shrinks is averaged (adaptive average pooling), so that every position counts; an axis that grows is
+    interpolated. The axes are independent: 8x12 may become 4x17. Both maps must cover the same image region.
 
-    Resizing is a choice of the caller's: no loss resizes by itself. To bring the coarser map to the finer one's size
-    invents detail; to bring the finer one to the coarser one's size compares what both have.
+    No loss resizes by itself. Prefer to resize the finer map to the coarser one's size: the other way round,
+    interpolation invents detail.
 
     Args:
         features: ``(B, C, h, w)``.
-        like: a map ``(_, _, H, W)``; only its height and width are read.
+        like: a map ``(_, _, H, W)``; only its height and width are used.
         mode: how an axis that grows is interpolated.
 
     Returns:
-        ``(B, C, H, W)``; the very same tensor where the size is right already.
+        ``(B, C, H, W)``; the same tensor if its size is right.
 
     Raises:
-        ShapeError: one of the two is no map.
+        ShapeError: ``features`` or ``like`` is no map.
         ValueError: an unknown mode.
 
     Example:
@@ -47,7 +47,7 @@ def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear"
     check_map("resize_like", "features", features)
     check_map("resize_like", "like", like, floating=False)
     if mode not in INTERPOLATIONS:
-        raise ValueError(f"resize_like: mode must be of {INTERPOLATIONS}; got {mode!r}")
+        raise argument_error("resize_like", "mode", f"one of {', '.join(INTERPOLATIONS)}", mode)
     (h, w), (H, W) = features.shape[-2:], like.shape[-2:]
     if h > H or w > W:
         features = F.adaptive_avg_pool2d(features, (min(h, H), min(w, W)))
@@ -57,7 +57,7 @@ def resize_like(features: Tensor, like: Tensor, mode: Interpolation = "bilinear"
 
 
 def resize_levels(features: Sequence[Tensor], like: Sequence[Tensor], mode: Interpolation = "bilinear") -> list[Tensor]:
-    """Return each level at the height and width of the other pyramid's; see ``resize_like``.
+    """Return each level resized to the height and width of the other pyramid's level; see ``resize_like``.
 
     Args:
         features: per level, a map ``(B, C, h, w)``.
@@ -65,7 +65,7 @@ def resize_levels(features: Sequence[Tensor], like: Sequence[Tensor], mode: Inte
         mode: how an axis that grows is interpolated.
 
     Raises:
-        ShapeError: the pyramids differ in their number of levels, or hold what is no map.
+        ShapeError: the pyramids differ in their number of levels, or a level is no map.
 
     Example:
         >>> import torch

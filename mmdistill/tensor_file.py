@@ -1,6 +1,6 @@
-"""Safetensors files with reproducible bytes, and with a digest inside that shows damage.
+"""Safetensors files with reproducible bytes, and a digest that reveals damage.
 
-It needs safetensors, the extra ``cache``, and is never imported by ``mmdistill`` itself.
+This module needs safetensors, the extra ``cache``; ``mmdistill`` does not import it.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from safetensors.torch import save
 from torch import Tensor
 
 DIGEST = "digest"
-"""The metadata entry that holds ``tensors_digest`` of all else in the file."""
+"""The metadata entry with the ``tensors_digest`` of all other content."""
 
 MAX_HEADER_BYTES = 4 << 20
-"""A tracker's header, the names and shapes of its tensors, has under 100 kB."""
+"""Limit of a header, which holds the tensors' names and shapes; a tracker's has under 100 kB."""
 
 
 class TensorFileError(ValueError):
-    """A file is not a whole safetensors file. The message is the reason, without the file's name."""
+    """A file is no complete safetensors file. The message is the reason, without the file's name."""
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
-    """Return the content of a safetensors file, in parts to write one after the other.
+    """Return the content of a safetensors file, as parts to write in order.
 
     The same tensors and metadata give the same bytes. The digest is added to the metadata.
 
     Args:
-        tensors: of any shape, real; they must not share memory. Older versions of the library store no complex ones.
-        metadata: any texts.
+        tensors: real tensors of any shape, which must not share memory.
+        metadata: any strings.
     """
     plain = {name: _plain(value) for name, value in tensors.items()}
     packed = memoryview(save(plain, {**metadata, DIGEST: tensors_digest(plain, metadata)}))
     body = 8 + int.from_bytes(packed[:8], "little")
-    # The library writes the metadata in another order in each process.
+    # safetensors writes the metadata in an order that differs between processes.
     header = json.dumps(json.loads(bytes(packed[8:body])), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # so that the values stay aligned
+    header += b" " * (-len(header) % 8)  # keeps the values aligned
     return [len(header).to_bytes(8, "little"), header, packed[body:]]
 
 
 def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a safetensors file's tensors and metadata, unchecked: see ``digest_problem``.
+    """Return a safetensors file's tensors and metadata; ``digest_problem`` checks them.
 
     Raises:
-        TensorFileError: it is truncated, no safetensors file, or no regular file.
+        TensorFileError: the file is truncated, no safetensors file, or no regular file.
     """
-    if not Path(path).is_file():  # a pipe or a device could be read without end
+    if not Path(path).is_file():  # a pipe or a device may never end
         raise TensorFileError("it is no regular file")
     try:
         with Path(path).open("rb") as file:
@@ -65,10 +65,10 @@ def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Return 64 hexadecimal digits (SHA-256) of tensors and metadata, in whatever order they come.
+    """Return the SHA-256 digest of tensors and metadata, 64 hexadecimal digits, independent of their order.
 
-    Names, dtypes, shapes and the bytes of all values count: 0.0 and -0.0 differ, and so do two kinds of NaN. An entry
-    of the metadata that holds the digest itself does not count.
+    It covers names, dtypes, shapes and the bytes of all values, so 0.0 and -0.0 differ. It does not cover the metadata
+    entry of the digest itself.
     """
     entries = sorted((key, value) for key, value in metadata.items() if key != DIGEST)
     digest = hashlib.sha256(json.dumps(entries).encode())
@@ -79,18 +79,18 @@ def tensors_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
 
 
 def digest_problem(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, required: bool) -> str | None:
-    """Return why a file's content can't be what was written, or None.
+    """Return the reason why a file's content is not as written, or None.
 
     Args:
-        tensors: the file's.
-        metadata: the file's.
-        required: whether there must be a digest, as in all files that ``pack`` made.
+        tensors: the file's tensors.
+        metadata: the file's metadata.
+        required: whether a missing digest is a problem; ``pack`` always writes one.
     """
     expected = metadata.get(DIGEST)
     if expected is None:
         return "it has no digest (is it of an earlier version?)" if required else None
-    if (found := tensors_digest(tensors, metadata)) != expected:
-        return f"its content has the digest {found[:12]}, expected {expected[:12]}"
+    if (digest := tensors_digest(tensors, metadata)) != expected:
+        return f"its content has the digest {digest[:12]}, expected {expected[:12]}"
     return None
 
 

@@ -1,9 +1,11 @@
-"""Terms: the parts of a loss by name, their weights and their total."""
+"""Terms: a loss's parts by name, their weights and their total."""
 
 from __future__ import annotations
 
 import _codecs
+import copy
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,36 +13,62 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import MAX_WEIGHT, argument_error, check_number
+from mmdistill._numerics import sum_scalars
 
 if TYPE_CHECKING or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
-    # DataParallel builds anew what is a dict; FSDP1 what is an OrderedDict, of other dicts it makes plain ones.
+    # DataParallel rebuilds dictionaries. FSDP1 rebuilds an OrderedDict, but turns other dictionaries into plain ones.
     from collections import OrderedDict
 
     _Base = OrderedDict[str, Tensor]
 else:
-    # Before, torch.compile(fullgraph=True) makes no kind of dictionary but the plain one.
-    from mmdistill._mapping import PlainMapping as _Base
+    # Before, torch.compile(fullgraph=True) built neither subclasses of dict nor a MutableMapping.
+    @dataclass(init=False, repr=False, eq=False)  # DistributedDataParallel finds tensors in dataclasses
+    class _Base(Mapping[str, Any]):
+        """The methods of ``OrderedDict`` that ``Terms`` uses, with the values in an attribute."""
+
+        _values: dict[str, Any]
+
+        def __init__(self) -> None:
+            self._values = {}
+
+        def __getitem__(self, name: str) -> Any:
+            return self._values[name]
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            self._values[name] = value
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(self._values)
+
+        def __len__(self) -> int:
+            return len(self._values)
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> _Base:
+            # Lightning copies a dataclass with its values in the memo, then replaces them.
+            copied = copy.copy(self)
+            copied._values = copy.deepcopy(self._values, memo)
+            return copied
 
 
 class TermName(str):
-    """A term's name, which knows the term's weight in the total and the loss it is of.
+    """A term's name, with the term's weight in the total and its loss's name.
 
-    Wrappers give ``type(outputs)`` the names and the mapped values only. So the names carry what ``Terms`` needs to be
-    built anew. A name equals the plain string, and is pickled as it.
+    Wrappers call ``type(outputs)`` with names and mapped values only, so the names carry what ``Terms`` needs. A name
+    equals the plain string, and is pickled as a plain string.
     """
 
     weight: float
     loss: str
 
     def __new__(cls, name: str, weight: float = 1.0, loss: str = "") -> TermName:
-        """Return this string with a weight and a loss's name."""
+        """Return the string with a weight and a loss's name."""
         self = super().__new__(cls, name)
         self.weight, self.loss = weight, loss
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Of all calls that torch.load(weights_only=True) allows, this alone returns a string. rot13 undoes itself.
+        # The only call for a string that torch.load(weights_only=True) allows. rot13 twice is the identity.
         return _codecs.encode, (_codecs.encode(str(self), "rot13"), "rot13")
 
 
@@ -48,28 +76,27 @@ def _term_name(name: str, weight: float, loss: str) -> TermName:
     return TermName(name, weight, loss)
 
 
-# No graph can make a string of a kind of its own, so the compiler takes it as a constant. This is what
-# torch.compiler.assume_constant_result sets; calling that would import the compiler, a second for everyone.
+# A graph cannot build a TermName, so the compiler treats it as a constant. torch.compiler.assume_constant_result sets
+# the same attribute, but imports the compiler, which takes a second.
 _term_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class Terms(_Base):
-    """A loss's parts by name, each an unweighted scalar tensor, and their total, which carries the gradient.
+    """A loss's unweighted parts by name, scalar tensors, and their weighted total, which carries the gradient.
 
-    A dictionary from name to part, so ``for name, value in terms.items()`` logs it. ``total`` is no part: it is not
-    among the names. It passes through ``torch.compile(fullgraph=True)``, ``DistributedDataParallel`` and wrappers that
-    build a loss's outputs anew by their type: ``DataParallel``, Lightning Fabric, Accelerate, the Hugging Face Trainer.
-    The names are strings that carry the weights there; ``as_dict`` has plain ones.
+    It is a dictionary from name to part: log it with ``for name, value in terms.items()``. ``total`` is an attribute
+    and not among the names. Terms pass through ``torch.compile(fullgraph=True)``, ``DistributedDataParallel`` and
+    wrappers that rebuild a loss's output by its type: ``DataParallel``, Lightning Fabric, Accelerate, the Hugging Face
+    Trainer. The names are ``str`` objects that carry the weights; ``as_dict`` has plain strings.
 
     Args:
         parts: each part by name, or pairs of name and part.
-        weights: each part's weight in the total, a finite number. If not given: that which the name carries, 1 for a
-            plain string.
-        name: what the loss is called where it shares a part's name with another.
+        weights: each part's weight in the total, a finite number. By default the weight that the name carries, or 1.
+        name: the loss's name, a prefix if another loss has a part of the same name; see ``weighted``.
 
     Raises:
-        ValueError: a part is called ``total``, two have one name, or the weights are of other parts or no numbers. Of
-            ``total``: there are no parts.
+        ValueError: a part is called ``total``; two parts have one name; the weights are for other parts, or not
+            numbers; ``total`` is read and there are no parts.
 
     Example:
         >>> import torch
@@ -84,7 +111,7 @@ class Terms(_Base):
     """
 
     name: str
-    """What the loss is called where it shares a part's name with another; empty if it has no name."""
+    """The loss's name; empty if it has none."""
 
     def __init__(
         self,
@@ -107,9 +134,8 @@ class Terms(_Base):
             return
         if weights.keys() != self._weights.keys():
             names = ", ".join(self._weights)
-            raise ValueError(
-                f"Terms: weights: expected one for each part ({names}), got {', '.join(weights) or 'none'}"
-            )
+            got = ", ".join(weights) or "none"
+            raise ValueError(f"Terms: weights: expected one for each part ({names}), got {got}")
         self._weights = {part: _weight(f"Terms: {part}", weights[part]) for part in self._weights}
 
     @classmethod
@@ -117,58 +143,61 @@ class Terms(_Base):
         """Return these parts with their plain sum as the total.
 
         Args:
-            name: a short name of the loss, such as ``"kd"``; see ``weighted``.
+            name: a short name for the loss, such as ``"kd"``; see ``weighted``.
             parts: each part by name, at least one.
         """
         if not parts:
             raise ValueError("Terms.summed: expected at least one part, got none")
-        return cls(parts, name=name)._with_total(add(list(parts.values())))
+        return cls(parts, name=name)._with_total(sum_scalars(list(parts.values())))
 
     @classmethod
     def weighted(cls, /, *weighted_terms: tuple[float, Terms], **named: tuple[float, Terms]) -> Terms:
-        """Return the parts of all given terms, and the weighted sum of their totals.
+        """Return the parts of several terms with the weighted sum of their totals.
 
-        A name that several of them have is prefixed with the loss's name: ``"kd.distillation"``. Two losses of one
-        kind are given by keyword, which names them: ``Terms.weighted(rgb=(1.0, first), tir=(1.0, second))``.
+        A part's name that several losses have gets the loss's name as prefix: ``"kd.distillation"``. A keyword names
+        the loss, for two losses of one class: ``Terms.weighted(rgb=(1.0, first), tir=(1.0, second))``.
 
-        A weight is a finite number. A learned weight is a tensor, so multiply by it: ``weight * terms.total``.
+        Args:
+            *weighted_terms: pairs of a weight, a finite number, and terms. For a learned weight, multiply instead:
+                ``weight * terms.total``.
+            **named: the same, with names.
 
         Raises:
-            TypeError: what is given is no pair of a weight and ``Terms``.
-            ValueError: two parts have one name and no prefix tells them apart, a weight is no finite number, or nothing
-                is given.
+            TypeError: an argument is no pair of a weight and ``Terms``.
+            ValueError: two parts have one name in spite of prefixes, a weight is no finite number, or there is no
+                argument.
         """
-        given = [_pair(f"argument {number}", pair) for number, pair in enumerate(weighted_terms, start=1)]
+        pairs = [_check_pair(f"argument {number}", pair) for number, pair in enumerate(weighted_terms, start=1)]
         for name, pair in named.items():
-            weight, terms = _pair(name, pair)
-            given.append((weight, terms.named(name)))
-        if not given:
+            weight, terms = _check_pair(name, pair)
+            pairs.append((weight, terms.named(name)))
+        if not pairs:
             raise ValueError("Terms.weighted: expected at least one pair of a weight and Terms, got none")
         counts: dict[str, int] = {}
-        for _, terms in given:
+        for _, terms in pairs:
             for name in terms._weights:
                 counts[name] = counts.get(name, 0) + 1
         parts: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
-        for weight, terms in given:
-            for name, its_weight in terms._weights.items():
+        for weight, terms in pairs:
+            for name, part_weight in terms._weights.items():
                 full = f"{terms.name}.{name}" if counts[name] > 1 and terms.name else name
                 if full in parts:
                     raise ValueError(
                         f"Terms.weighted: two parts are called {full!r}; name their losses by keyword, "
                         f"such as Terms.weighted(rgb=(1.0, first), tir=(1.0, second))"
                     )
-                parts[full], weights[full] = terms[name], weight * its_weight
-        together = cls._weighing(parts, weights, given[0][1].name if len(given) == 1 else "")
-        return together._with_total(add([weight * terms.total for weight, terms in given]))
+                parts[full], weights[full] = terms[name], weight * part_weight
+        combined = cls._with_weights(parts, weights, pairs[0][1].name if len(pairs) == 1 else "")
+        return combined._with_total(sum_scalars([weight * terms.total for weight, terms in pairs]))
 
     @property
     def total(self) -> Tensor:
-        """What to call ``backward`` on: the weighted sum of the parts."""
+        """The weighted sum of the parts, to call ``backward`` on."""
         if self._total is None:
             if not self._weights:
-                raise ValueError("Terms: there are no parts, so there is no total")
-            self._total = add([weight * self[name] for name, weight in self._weights.items()])
+                raise ValueError("Terms: total: expected at least one part, got none")
+            self._total = sum_scalars([weight * self[name] for name, weight in self._weights.items()])
         return self._total
 
     @property
@@ -178,29 +207,29 @@ class Terms(_Base):
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """Each part by its name as a plain string."""
+        """The parts by name, as plain strings."""
         return {name: self[name] for name in self._weights}
 
     def as_dict(self) -> dict[str, Tensor]:
-        """Return a plain dictionary of the parts and of ``"total"``."""
+        """Return a plain dictionary of the parts and ``"total"``."""
         return {**self.parts, "total": self.total}
 
     def named(self, name: str) -> Terms:
-        """Return the same parts and total as those of a loss of this name; see ``weighted``."""
-        return self._weighing(self.parts, self._weights, name)._with_total(self.total)
+        """Return the same parts and total with this loss name; see ``weighted``."""
+        return self._with_weights(self.parts, self._weights, name)._with_total(self.total)
 
     def copy(self) -> Terms:
         """Return the same parts, total and name."""
         return self.named(self.name)
 
     def update(self, *parts: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], **named: Tensor) -> None:  # type: ignore[override]
-        """Set these parts; those of other ``Terms`` come with their weights.
+        """Set these parts; parts of other ``Terms`` keep their weights.
 
         Raises:
-            ValueError: other ``Terms`` have a part that is here already, which would be lost.
+            ValueError: other ``Terms`` have a part of the same name, which would be lost.
         """
-        for given in parts:
-            shared = [name for name in given._weights if name in self._weights] if isinstance(given, Terms) else []
+        for other in parts:
+            shared = [name for name in other._weights if name in self._weights] if isinstance(other, Terms) else []
             if shared:
                 raise ValueError(f"Terms: both have {', '.join(shared)}; combine them by Terms.weighted")
         for name, value in dict(*parts, **named).items():
@@ -209,9 +238,9 @@ class Terms(_Base):
     def __or__(self, other: Any) -> Any:
         if not isinstance(other, Mapping):
             return NotImplemented
-        together = self.copy()
-        together.update(other)
-        return together
+        combined = self.copy()
+        combined.update(other)
+        return combined
 
     def __ior__(self, other: Any) -> Any:
         self.update(other)
@@ -219,7 +248,7 @@ class Terms(_Base):
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         if name == "total":
-            raise ValueError("Terms: no part may be called 'total', which is their sum")
+            raise ValueError("Terms: expected another name for a part than 'total', which is their sum")
         part = str(name)
         if isinstance(name, TermName):
             self.name = name.loss if not self._weights or self.name == name.loss else ""
@@ -232,13 +261,13 @@ class Terms(_Base):
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
 
-    def keys(self) -> KeysView[str]:  # type: ignore[override]  # a dictionary's own reads past __iter__
+    def keys(self) -> KeysView[str]:  # type: ignore[override]  # dict's own does not use __iter__
         """Return the parts' names."""
         return KeysView(self)
 
     def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]
         """Return the parts with their names."""
-        if torch.compiler.is_compiling():  # where not every version finds a part by a name of our kind
+        if torch.compiler.is_compiling():  # not every version finds a part by a TermName
             return list(zip(self._names(), self.parts.values(), strict=True))  # type: ignore[return-value]
         return ItemsView(self)
 
@@ -249,7 +278,7 @@ class Terms(_Base):
         return reversed(self._names())
 
     def _refuse_removal(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("Terms: parts cannot be removed or moved; build Terms of the parts that you want")
+        raise TypeError("Terms: parts cannot be removed or moved; build new Terms instead")
 
     __delitem__ = pop = popitem = clear = move_to_end = _refuse_removal
 
@@ -257,35 +286,27 @@ class Terms(_Base):
         return f"Terms({self.parts}, weights={self._weights})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.parts, self._weights, self.name)
+        return _restore, (type(self), self.parts, self._weights, self.name)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         _register(cls)
 
     @classmethod
-    def _weighing(cls, parts: Mapping[str, Tensor], weights: Mapping[str, float], name: str) -> Terms:
-        """Return parts with weights that have been checked."""
+    def _with_weights(cls, parts: Mapping[str, Tensor], weights: Mapping[str, float], name: str) -> Terms:
+        """Return terms with checked weights."""
         terms = cls(parts, name=name)
         terms._weights = dict(weights)
         return terms
 
     def _with_total(self, total: Tensor) -> Terms:
-        """Take the total that is there already, in the order in which its parts were summed."""
+        """Set the total, so that it is not summed again in another order."""
         self._total = total
         return self
 
 
-def add(scalars: list[Tensor]) -> Tensor:
-    """Return the sum of at least one scalar, without the integer 0 that ``sum`` starts from."""
-    total = scalars[0]
-    for scalar in scalars[1:]:
-        total = total + scalar
-    return total
-
-
-def _pair(which: str, pair: object) -> tuple[float, Terms]:
-    # One type at a time: torch.compile of PyTorch 2.6 stops at a union of types.
+def _check_pair(which: str, pair: object) -> tuple[float, Terms]:
+    # One check at a time: torch.compile of PyTorch 2.6 cannot trace a union of types.
     if not isinstance(pair, tuple):
         raise TypeError(f"Terms.weighted: {which}: expected (weight, Terms), got {type(pair).__name__}")
     if len(pair) != 2 or not isinstance(pair[1], Terms):
@@ -295,38 +316,35 @@ def _pair(which: str, pair: object) -> tuple[float, Terms]:
 
 
 def _weight(where: str, value: float) -> float:
-    if type(value) is float and abs(value) <= _checks.MAX_WEIGHT:
+    if type(value) is float and abs(value) <= MAX_WEIGHT:
         return value
     if torch.compiler.is_compiling() and not isinstance(value, Tensor):
-        return value  # may be a symbol
+        return value  # may be symbolic
     if isinstance(value, Tensor) and value.requires_grad:
         expected = "a number; multiply the total by a learned weight"
-        raise _checks.refuse(where, "its weight", expected, value)
-    return _checks.number(where, "its weight", value, low=-_checks.MAX_WEIGHT, high=_checks.MAX_WEIGHT)
+        raise argument_error(where, "weight", expected, value)
+    return check_number(where, "weight", value, low=-MAX_WEIGHT, high=MAX_WEIGHT)
 
 
-def _restored(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:
-    return kind._weighing(parts, weights, name)
+def _restore(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:
+    return kind._with_weights(parts, weights, name)
 
 
 def _flatten(terms: Terms) -> tuple[list[Tensor], tuple[dict[str, float], str]]:
-    # The parts alone: whatever maps them, the total is made of what they became.
+    # Without the total, which is computed from the mapped parts.
     return list(terms.parts.values()), (terms.weights, terms.name)
 
 
 def _unflatten(kind: type[Terms], values: Iterable[Tensor], context: tuple[dict[str, float], str]) -> Terms:
     weights, name = context
-    return kind._weighing(dict(zip(weights, values, strict=False)), weights, name)
+    return kind._with_weights(dict(zip(weights, values, strict=False)), weights, name)
 
 
 def _register(kind: type[Terms]) -> None:
-    """Have PyTorch look into a kind of ``Terms``: as a leaf, DDP with a static graph would miss its tensors."""
-    pytree.register_pytree_node(kind, _flatten, partial(_unflatten, kind), serialized_type_name=_full_name(kind))
-
-
-def _full_name(kind: type[Terms]) -> str:
-    return "mmdistill.Terms" if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"
+    """Register a class of ``Terms`` as a pytree; else DDP with a static graph would not find its tensors."""
+    name = "mmdistill.Terms" if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"
+    pytree.register_pytree_node(kind, _flatten, partial(_unflatten, kind), serialized_type_name=name)
 
 
 _register(Terms)
-torch.serialization.add_safe_globals([Terms, _restored])  # which torch.load(weights_only=True) may call
+torch.serialization.add_safe_globals([Terms, _restore])  # so that torch.load(weights_only=True) may call them

@@ -1,7 +1,7 @@
-"""Between a transformer's tokens ``(B, N, C)`` and feature maps ``(B, C, H, W)``: losses on maps serve ViT trackers.
+"""Conversion between a transformer's tokens ``(B, N, C)`` and feature maps ``(B, C, H, W)``.
 
-Tokens of a grid stand row by row, as patch embeddings make them. A map made of tokens shares their memory, so it is
-laid out channels last; all losses take that.
+The tokens of a grid are in row-major order, as patch embeddings make them. A map of tokens shares their memory, so its
+layout is channels last.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mmdistill import _checks
 from mmdistill import _kept_tokens as _kept
-from mmdistill._contracts import check_device, check_levels, check_map, check_strided
+from mmdistill._checks.arguments import argument_error, check_bool, check_choice, check_int, check_sequence, short_repr
+from mmdistill._checks.shapes import check_axes, check_device, check_levels, check_map
 from mmdistill._kept_tokens import NOT_GIVEN, Kept, LevelsKept, NotGiven
 from mmdistill._numerics import without_autocast
 from mmdistill.errors import ShapeError
@@ -25,27 +25,27 @@ from mmdistill.pair import Pair
 
 AXES = ("batch", "tokens", "channels")
 
-Side = Sequence[Tensor] | Mapping[str, Tensor]
+ModalityTokens = Sequence[Tensor] | Mapping[str, Tensor]
 """One modality's levels of tokens ``(B, N, C)``: a sequence, shallow to deep, or a mapping from layer to tokens."""
 
-TokenLevels = Side | Pair[Side]
+TokenLevels = ModalityTokens | Pair[ModalityTokens]
 LevelMaps = Pair[list[Tensor]]
-"""Per modality and level a map ``(B, C, H, W)``, or a mask ``(B, 1, H, W)``."""
+"""Per modality and level, a map ``(B, C, H, W)`` or a mask ``(B, 1, H, W)``."""
 
 
 def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> Tensor:
     """Return the map ``(B, C, H, W)`` of a sequence whose tokens from ``start`` to the end are a grid.
 
-    So a forgotten class token is an error, not a shifted map. Where tokens follow the grid, or several grids share one
-    sequence, use ``TokenLayout``.
+    The length must fit, so a forgotten class token is an error. If tokens follow the grid, or a sequence has several
+    grids, use ``TokenLayout``.
 
     Args:
         tokens: ``(B, start + H * W, C)``.
         size: the grid's height and width in tokens.
-        start: how many tokens come before the grid.
+        start: number of tokens before the grid.
 
     Raises:
-        ShapeError: no such sequence, or one of another length.
+        ShapeError: the tokens have another shape.
         ValueError: a size that is not ``(H, W)``, or a start below 0.
 
     Example:
@@ -54,9 +54,9 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
         >>> tuple(tokens_to_map(torch.zeros(2, 1 + 8 * 12, 192), (8, 12), start=1).shape)
         (2, 192, 8, 12)
     """
-    if not torch.compiler.is_compiling():  # where the numbers may be symbols
-        start = _checks.whole("tokens_to_map", "start", start, low=0)
-        size = _checked_size(size)
+    if not torch.compiler.is_compiling():  # there the numbers may be symbolic
+        start = check_int("tokens_to_map", "start", start, low=0)
+        size = _check_size(size)
     height, width = size
     _check_tokens("tokens_to_map", "tokens", tokens)
     if tokens.shape[1] != start + height * width:
@@ -67,10 +67,10 @@ def tokens_to_map(tokens: Tensor, size: tuple[int, int], *, start: int = 0) -> T
 
 
 def map_to_tokens(features: Tensor) -> Tensor:
-    """Return a map ``(B, C, H, W)`` as tokens ``(B, H * W, C)``, row by row.
+    """Return a map ``(B, C, H, W)`` as tokens ``(B, H * W, C)``, in row-major order.
 
     Raises:
-        ShapeError: it is no map.
+        ShapeError: ``features`` is no map.
 
     Example:
         >>> import torch
@@ -84,31 +84,31 @@ def map_to_tokens(features: Tensor) -> Tensor:
 
 @dataclass(frozen=True, init=False, repr=False)
 class TokenLayout:
-    """What a sequence of tokens holds, part by part, in order.
+    """The layout of a sequence of tokens: its parts in order.
 
-    Each keyword names a part: a grid as ``(H, W)``, or a plain number of tokens that are no grid. In a one-stream
-    tracker template and search region share the sequence, and maybe both modalities do.
+    Each keyword names a part: a grid as ``(H, W)``, or a number of tokens without a grid. In one-stream trackers,
+    template and search area share a sequence, and sometimes both modalities do.
 
-    **Candidate elimination.** OSTrack, ViPT and others drop search tokens inside the network, often from some epoch on
-    only: 320 tokens become 244, 190, 153. A sequence with fewer tokens than the layout states is refused, so a run that
-    begins with all tokens would fail at that epoch. So name the parts that can lose tokens when the layout is made:
-    ``may_drop=("search",)``. Then every method refuses a call without ``kept`` from the first step on. ``kept`` is the
-    index ``(B, n)`` of the tokens that are left, in their order in the sequence; None where all are there.
+    **Candidate elimination.** OSTrack, ViPT and other trackers drop search tokens inside the network, often only after
+    some epochs: 320 tokens become 244, 190, 153. A sequence shorter than the layout is refused, so such a run would
+    fail at that epoch. Name the parts that can lose tokens: ``may_drop=("search",)``. Every method then requires
+    ``kept`` from the first step on: the index ``(B, n)`` of the kept tokens, in their order in the sequence, or None
+    if all are there.
 
     Args:
         may_drop: names of the parts that can lose tokens.
-        check_values: whether ``map`` and ``join`` look for numbers outside the part and for doubled ones in
-            ``kept``, by one small read per call. Nothing is read inside ``torch.compile`` and the like; there
-            PyTorch itself refuses numbers outside, and doubled ones stay unnoticed.
+        check_values: whether ``map`` and ``join`` refuse positions outside the part and duplicates in ``kept``, by one
+            small read per call. Inside ``torch.compile`` and the like nothing is read: PyTorch refuses positions
+            outside, and duplicates stay unnoticed.
         **parts: the parts in the sequence's order, each a number of tokens or ``(H, W)``.
 
     Attributes:
-        parts: each part's name and sides, ``(n,)`` or ``(H, W)``, in order.
+        parts: each part's name and size, ``(n,)`` or ``(H, W)``, in order.
 
     Raises:
-        ValueError: a part of no or too many tokens, the map of a part that is no grid, other parts to join, or no
-            ``kept`` although ``may_drop`` is given.
-        ShapeError: a sequence, part or index of another shape than the layout states; an index with wrong numbers.
+        ValueError: a part with no or too many tokens; the map of a part that is no grid; other parts to join; no
+            ``kept`` in spite of ``may_drop``.
+        ShapeError: a sequence, part or index of another shape than the layout's; an index with wrong values.
 
     Example:
         >>> import torch
@@ -120,10 +120,10 @@ class TokenLayout:
         >>> layout.count, tuple(levels.rgb[0].shape)
         (577, (2, 192, 16, 16))
 
-        With candidate elimination, here of all but three tokens of a row of four:
+        With candidate elimination, which kept three tokens of a row of four:
 
         >>> layout = TokenLayout(template=(1, 1), search=(1, 4), may_drop=("search",))
-        >>> tokens = torch.tensor([[[9.0], [1.0], [2.0], [3.0]]])  # the template, then the search tokens left
+        >>> tokens = torch.tensor([[[9.0], [1.0], [2.0], [3.0]]])  # the template, then the kept search tokens
         >>> search, mask = layout.map(tokens, "search", kept=torch.tensor([[3, 0, 1]]))
         >>> search.flatten().tolist(), mask.flatten().tolist()
         ([2.0, 3.0, 0.0, 1.0], [True, True, False, True])
@@ -142,11 +142,11 @@ class TokenLayout:
         if may_drop != ():
 
             def part_name(where: str, name: str, value: object) -> str:
-                return str(_checks.one_of(where, name, value, tuple(parts)))
+                return str(check_choice(where, name, value, tuple(parts)))
 
-            may_drop = _checks.each("TokenLayout", "may_drop", may_drop, part_name)
+            may_drop = check_sequence("TokenLayout", "may_drop", may_drop, part_name)
         object.__setattr__(self, "may_drop", tuple(may_drop))
-        object.__setattr__(self, "check_values", _checks.flag("TokenLayout", "check_values", check_values))
+        object.__setattr__(self, "check_values", check_bool("TokenLayout", "check_values", check_values))
 
     def __repr__(self) -> str:
         parts = [f"{name}={sides if len(sides) == 2 else sides[0]}" for name, sides in self.parts]
@@ -156,16 +156,16 @@ class TokenLayout:
 
     @property
     def count(self) -> int:
-        """How many tokens the whole sequence has, none dropped."""
+        """Number of tokens of the whole sequence, with all tokens."""
         return sum(math.prod(sides) for _, sides in self.parts)
 
     def split(self, tokens: Tensor, *, kept: Kept | NotGiven = NOT_GIVEN) -> dict[str, Tensor]:
-        """Return every part ``(B, n, C)`` of a sequence by name; views, nothing is copied or put back.
+        """Return every part ``(B, n, C)`` of a sequence by name, as views; dropped tokens stay dropped.
 
         Args:
-            tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
-            kept: the index ``(B, n)`` of the tokens that are left by part; a part left out, or None, is all there. A
-                plain index is that of the only part that may drop.
+            tokens: ``(B, count, C)``, or fewer tokens with ``kept``.
+            kept: a mapping from part to the index ``(B, n)`` of its kept tokens; a part with None, or left out, has all
+                tokens. A plain index belongs to the only part in ``may_drop``.
         """
         return self._split("split", tokens, self._index("split", kept, None))
 
@@ -179,23 +179,21 @@ class TokenLayout:
         """Return the map ``(B, C, H, W)`` of one grid in a sequence, a view; with ``kept`` the map and its mask.
 
         Args:
-            tokens: ``(B, count, C)``, or fewer tokens where ``kept`` says which are left.
+            tokens: ``(B, count, C)``, or fewer tokens with ``kept``.
             name: the grid.
-            kept: the index ``(B, n)``, int64, of the tokens that are left of this grid. The k-th of its tokens in the
-                sequence belongs to row ``kept[:, k] // W``, column ``kept[:, k] % W``. It counts in the whole grid,
-                also after a second elimination: ``first.gather(1, second)`` converts positions among the tokens left
-                by the first. Where other parts lost tokens too, a mapping from names to indices. None where all are
-                there.
+            kept: the index ``(B, n)``, int64, of this grid's kept tokens. The grid's k-th token in the sequence belongs
+                to row ``kept[:, k] // W``, column ``kept[:, k] % W`` of the whole grid. After a second elimination,
+                ``first.gather(1, second)`` converts its positions among the first one's tokens. If other parts lost
+                tokens too, a mapping from part to index. None if all tokens are there.
 
         Returns:
-            Without ``kept`` the map. With it, even if None: the map, zero at dropped positions, and the mask
-            ``(B, 1, H, W)``, true where a token is. The losses take it as ``mask``. Gradient flows to the tokens left.
+            Without ``kept``, the map. With ``kept``, even if None: the map, zero at dropped positions, and the mask
+            ``(B, 1, H, W)``, true where a token is kept, as the losses take it. Gradient flows to the kept tokens.
         """
         grids = {part: sides for part, sides in self.parts if len(sides) == 2}
         if name not in grids:
-            raise ValueError(
-                f"TokenLayout: map: expected a grid, {' or '.join(grids) or 'of which it has none'}; got {name!r}"
-            )
+            expected = " or ".join(grids) or "a layout with a grid"
+            raise ValueError(f"TokenLayout: map: name: expected {expected}, got {name!r}")
         height, width = grids[name]
         indices = self._index("map", kept, name)
         piece = self._split("map", tokens, indices)[name]
@@ -220,35 +218,35 @@ class TokenLayout:
         """Return ``map`` of every level of both modalities, as the losses take them; with ``kept`` the masks too.
 
         Args:
-            levels: a ``Pair`` of the RGB and the TIR levels, as ``taps.pair()`` returns. Where both modalities are in
-                one sequence of tokens: the levels, or the taps themselves.
+            levels: a ``Pair`` of the RGB and the TIR levels, as ``taps.pair()`` returns. If both modalities are in one
+                sequence of tokens: the levels, or the taps.
             name: the grid, or a ``Pair`` of the RGB and the TIR grid.
-            kept: as in ``map``, for all levels; or a sequence of these, one per level; or a ``Pair`` of either.
+            kept: as in ``map``, for all levels; or a sequence of one per level; or a ``Pair`` of either.
         """
         names = Pair(name, name) if isinstance(name, str) else Pair(*name)
         if not isinstance(levels, Pair) and names.rgb == names.tir:
             expected = "a Pair of levels, or a Pair of two grids as name"
-            raise ValueError(f"TokenLayout: maps: expected {expected}; got {name!r} and {type(levels).__name__}")
+            raise ValueError(f"TokenLayout: maps: expected {expected}, got {name!r} and {type(levels).__name__}")
         by_side: Pair[Any] = levels if isinstance(levels, Pair) else Pair(levels, levels)
         indices: Pair[Any] = kept if isinstance(kept, Pair) else Pair(kept, kept)
         sides = [self._maps(*side) for side in zip(by_side, names, indices, Pair._fields, strict=True)]
         if isinstance(kept, NotGiven):
             return Pair(*sides)
-        maps, masks = (Pair(*([both[part] for both in side] for side in sides)) for part in (0, 1))
+        maps, masks = (Pair(*([level[index] for level in side] for side in sides)) for index in (0, 1))
         return maps, masks
 
     def join(self, parts: Mapping[str, Tensor], *, kept: Kept | NotGiven = NOT_GIVEN) -> Tensor:
-        """Return the sequence of its parts, in the layout's order whatever the mapping's.
+        """Return the sequence of all parts, in the layout's order.
 
         Args:
-            parts: every part by name, as tokens ``(B, n, C)`` or, for grids, as a map ``(B, C, H, W)``. Of a part in
-                ``kept``, tokens are those left, as ``split`` gives them; of a map, the tokens left are taken.
+            parts: every part by name, as tokens ``(B, n, C)`` or, for grids, as a map ``(B, C, H, W)``. For a part in
+                ``kept``, tokens are the kept ones, as from ``split``; a map is whole, and its kept tokens are used.
             kept: as in ``split``.
         """
         indices = self._index("join", kept, None)
         names = [name for name, _ in self.parts]
         if set(parts) != set(names):
-            raise ValueError(f"TokenLayout: join: expected {', '.join(names)}; got {', '.join(parts) or 'nothing'}")
+            raise ValueError(f"TokenLayout: join: expected {', '.join(names)}, got {', '.join(parts) or 'none'}")
         pieces = [self._piece(name, parts[name], sides, indices.get(name)) for name, sides in self.parts]
         for name, piece in zip(names, pieces, strict=True):
             for axis in (0, 2):
@@ -257,18 +255,18 @@ class TokenLayout:
                     expected = f"{wanted} as {names[0]}"
                     raise ShapeError("TokenLayout", name, AXES[axis], expected=expected, got=piece.shape[axis])
             check_device("TokenLayout", name, piece, pieces[0], names[0])
-        # Autocast to one half precision knows no concatenation of the other.
+        # Autocast to one half precision cannot concatenate the other.
         with without_autocast(pieces[0].device.type):
             return torch.cat(pieces, dim=1)
 
-    def _maps(self, levels: Side, name: str, kept: Any, side: str) -> list[Any]:
+    def _maps(self, levels: ModalityTokens, name: str, kept: Any, side: str) -> list[Any]:
         """Return ``map`` of each level of one modality."""
         tokens = list(levels.values()) if isinstance(levels, Mapping) else levels
         check_levels("TokenLayout", side, tokens)
-        each = kept if isinstance(kept, list | tuple) else [kept] * len(tokens)
-        if len(each) != len(tokens):
-            raise ShapeError("TokenLayout", f"kept {side}", "levels", expected=len(tokens), got=len(each))
-        return [self.map(level, name, kept=index) for level, index in zip(tokens, each, strict=True)]
+        indices = kept if isinstance(kept, list | tuple) else [kept] * len(tokens)
+        if len(indices) != len(tokens):
+            raise ShapeError("TokenLayout", f"kept {side}", "levels", expected=len(tokens), got=len(indices))
+        return [self.map(level, name, kept=index) for level, index in zip(tokens, indices, strict=True)]
 
     def _index(self, method: str, kept: Kept | NotGiven, name: str | None) -> dict[str, Tensor]:
         """Return the index of each part that lost tokens, by name."""
@@ -293,13 +291,13 @@ class TokenLayout:
                 got = _kept.count_with_hint(tokens.shape[1], count, f"{method}(..., kept=index)")
             elif others and tokens.shape[1] < count:
                 given = ", ".join(f"'{name}': index" for name in (*indices, *others))
-                got = f"{tokens.shape[1]}; if {' or '.join(others)} lost tokens too, give kept={{{given}}}"
+                got = f"{tokens.shape[1]}; if {' or '.join(others)} lost tokens too, pass kept={{{given}}}"
             raise ShapeError("TokenLayout", "tokens", "tokens", expected=f"{count} ({stated})", got=got)
         pieces = torch.split(tokens, list(counts.values()), dim=1)
         return dict(zip(counts, pieces, strict=True))
 
     def _piece(self, name: str, values: Tensor, sides: tuple[int, ...], index: Tensor | None) -> Tensor:
-        """Return one part as tokens, of a map those that are left, refused where it has not the stated sides."""
+        """Return one part's kept tokens, from tokens or a map; refuse other sizes than the layout's."""
         is_map = len(sides) == 2 and isinstance(values, Tensor) and values.ndim == 4
         if is_map:
             for axis, wanted, got in zip(("height", "width"), sides, values.shape[2:], strict=True):
@@ -320,18 +318,18 @@ class TokenLayout:
         return values
 
 
-def _checked_size(size: object) -> tuple[int, int]:
-    sides = _checks.each("tokens_to_map", "size", size, _checks.whole)
+def _check_size(size: object) -> tuple[int, int]:
+    sides = check_sequence("tokens_to_map", "size", size, check_int)
     if len(sides) != 2:
-        raise _checks.refuse("tokens_to_map", "size", "(H, W)", size)
+        raise argument_error("tokens_to_map", "size", "(H, W)", size)
     return sides[0], sides[1]
 
 
 def _sides(name: str, part: int | Sequence[int]) -> tuple[int, ...]:
     sides = tuple(part) if isinstance(part, Sequence) and not isinstance(part, str) else (part,)
     if len(sides) not in (1, 2):
-        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), got {_checks.shown(part)}")
-    return tuple(_checks.whole("TokenLayout", name, side) for side in sides)
+        raise ValueError(f"TokenLayout: {name}: expected a number of tokens or (H, W), got {short_repr(part)}")
+    return tuple(check_int("TokenLayout", name, side) for side in sides)
 
 
 def _text(sides: tuple[int, ...]) -> str:
@@ -343,11 +341,4 @@ def _grid(tokens: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _check_tokens(where: str, side: str, tokens: Tensor) -> None:
-    if not isinstance(tokens, Tensor):
-        raise ShapeError(where, side, "type", expected="a tensor (B, N, C)", got=type(tokens).__name__)
-    if tokens.ndim != 3:
-        raise ShapeError(where, side, "axes", expected="3 (B, N, C)", got=tuple(tokens.shape))
-    for axis, size in zip(AXES, tokens.shape, strict=True):
-        if size == 0:
-            raise ShapeError(where, side, axis, expected="at least 1", got=0)
-    check_strided(where, side, tokens)
+    check_axes(where, side, tokens, AXES)

@@ -6,7 +6,7 @@ import torch
 from helpers import GOLDEN, pyramid
 
 from mmdistill import ABF, ABFChain, ShapeError
-from mmdistill.abf import Convolution, adaptor
+from mmdistill.abf import Convolution, make_adaptor
 
 PUBLISHED_NAMES = {"conv1": "reduce", "att_conv.0": "attention", "conv2": "expand"}
 
@@ -100,8 +100,8 @@ def test_wrong_inputs_are_named() -> None:
 
 def test_the_adaptor_is_the_identity_where_channels_agree() -> None:
     x = torch.randn(2, 4, 3, 3)
-    assert adaptor(4, 4)(x) is x
-    assert adaptor(4, 6)(x).shape == (2, 6, 3, 3)
+    assert make_adaptor(4, 4)(x) is x
+    assert make_adaptor(4, 6)(x).shape == (2, 6, 3, 3)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

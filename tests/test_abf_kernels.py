@@ -6,8 +6,7 @@ from helpers import pyramid, pyramids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdistill import SCFDLoss
-from mmdistill import _abf_kernels as attention
+from mmdistill import SCFDLoss, _abf_kernels
 from mmdistill._abf_kernels import abf_attention
 from mmdistill.losses import ReviewKDLoss
 
@@ -35,7 +34,7 @@ def by_hand(own: np.ndarray, deeper: np.ndarray, weight: np.ndarray, bias: np.nd
 def test_value_is_the_published_attention(h: int, w: int, height: int, width: int, block_bytes: int) -> None:
     inputs = random_inputs((height, width), (h, w), torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "BLOCK_BYTES", block_bytes)
+        patch.setattr(_abf_kernels, "BLOCK_BYTES", block_bytes)
         found = abf_attention(*inputs).detach().numpy()
     np.testing.assert_allclose(found, by_hand(*(x.detach().numpy() for x in inputs)), rtol=1e-10, atol=1e-12)
 
@@ -46,7 +45,7 @@ def test_value_is_the_published_attention(h: int, w: int, height: int, width: in
 def test_gradients_are_right(
     size: tuple[int, int], deeper: tuple[int, int], block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(_abf_kernels, "BLOCK_BYTES", block_bytes)
     inputs = random_inputs(size, deeper, torch.float64)
     # Forward mode and batches of gradients too.
     assert torch.autograd.gradcheck(
@@ -61,7 +60,7 @@ def test_gradients_are_right(
 def test_second_derivatives_are_right(
     size: tuple[int, int], deeper: tuple[int, int], block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(_abf_kernels, "BLOCK_BYTES", block_bytes)
     inputs = random_inputs(size, deeper, torch.float64)
     assert torch.autograd.gradgradcheck(
         abf_attention, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True

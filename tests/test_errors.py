@@ -21,7 +21,7 @@ from mmdistill import (
     ShapeError,
     TCLDistiller,
 )
-from mmdistill._inputs import check_inputs, synchronized_statistics
+from mmdistill._checks.values import check_inputs, synchronized_batch_norm
 from mmdistill.losses import FitNetsLoss, KDLoss, ReviewKDLoss
 
 
@@ -170,10 +170,10 @@ def test_one_value_per_channel_in_training_is_refused_by_the_losses_name(loss: s
 @pytest.mark.usefixtures("one_process")
 def test_what_one_process_refuses_all_refuse_where_statistics_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     loss = SCFDLoss((3, 4), (3, 4), interaction=("sem", "cem"))
-    assert synchronized_statistics(loss) is None
-    norm = synchronized_statistics(nn.SyncBatchNorm.convert_sync_batchnorm(loss))
+    assert synchronized_batch_norm(loss) is None
+    norm = synchronized_batch_norm(nn.SyncBatchNorm.convert_sync_batchnorm(loss))
     assert norm is not None
-    assert synchronized_statistics(loss.eval()) is None
+    assert synchronized_batch_norm(loss.eval()) is None
     inputs = {"student": torch.ones(3), "teacher": torch.full((3,), 1e38)}
     check_inputs("SCFDLoss", inputs, finite=True, synchronized=norm)
     with pytest.raises(NotFiniteError, match="SCFDLoss: student: values: expected finite, got 3 NaN"):

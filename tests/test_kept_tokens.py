@@ -63,7 +63,7 @@ def test_several_parts_lose_tokens_each_by_its_own_index() -> None:
         np.testing.assert_array_equal(features.numpy(), expected.astype("float32"))
         np.testing.assert_array_equal(mask.numpy(), counted)
     with pytest.raises(
-        ShapeError, match=r"got 14; if rgb or tir lost tokens too, give kept=\{'template': index, 'rgb'"
+        ShapeError, match=r"got 14; if rgb or tir lost tokens too, pass kept=\{'template': index, 'rgb'"
     ):
         layout.map(tokens, "template", kept=kept["template"])
     features, mask = layout.map(tokens, "tir", kept=kept)
@@ -144,7 +144,7 @@ def test_a_layout_that_may_lose_tokens_asks_for_kept_from_the_first_step_on() ->
     calls = (LAYOUT.split, lambda x: LAYOUT.map(x, "template"), lambda x: LAYOUT.join(LAYOUT.split(x, kept=None)))
     for call in calls:
         with pytest.raises(
-            ValueError, match=r"TokenLayout: \w+: search may drop tokens; give kept=index, or kept=None"
+            ValueError, match=r"TokenLayout: \w+: kept: expected an index for search, or None .* got neither"
         ):
             call(tokens)
 
@@ -178,11 +178,11 @@ def test_an_index_that_is_none_is_named(kept: Tensor, says: str) -> None:
 
 def test_parts_and_names_that_do_not_fit_are_named() -> None:
     tokens = torch.zeros(2, 10, 3)
-    with pytest.raises(ValueError, match="map: kept: expected search; got 'template'"):
+    with pytest.raises(ValueError, match="map: kept: expected search, got 'template'"):
         LAYOUT.map(tokens, "template", kept=GOOD)
-    with pytest.raises(ValueError, match="split: kept: expected cls or search; got 'serach'"):
+    with pytest.raises(ValueError, match="split: kept: expected cls or search, got 'serach'"):
         TokenLayout(cls=1, search=(3, 4)).split(tokens, kept={"serach": GOOD})
-    with pytest.raises(ValueError, match="split: kept must be a mapping"):
+    with pytest.raises(ValueError, match="split: kept: expected a mapping"):
         TokenLayout(cls=1, search=(3, 4)).split(tokens, kept=GOOD)
     parts = {"cls": tokens[:, :1], "template": tokens[:, :4], "search": torch.zeros(2, 12, 3)}
     with pytest.raises(ShapeError, match="search: tokens: expected 5 kept of 3x4, got 12"):
@@ -247,7 +247,7 @@ def test_maps_with_kept_give_masks() -> None:
     everything, full = LAYOUT.maps(Pair(tokens.rgb[:1], tokens.tir[:1]), "search", kept=None)
     assert full.rgb[0].all()
     assert torch.equal(everything.rgb[0], maps.rgb[0])
-    with pytest.raises(ValueError, match="TokenLayout: map: search may drop tokens; give kept="):
+    with pytest.raises(ValueError, match="TokenLayout: map: kept: expected an index for search"):
         LAYOUT.maps(tokens, "search")
     with pytest.raises(ShapeError, match="TokenLayout: kept tir: levels: expected 2, got 3"):
         LAYOUT.maps(tokens, "search", kept=Pair([None, indices.rgb], [None] * 3))

@@ -1,10 +1,14 @@
 """The promised names, and what importing them may cost and touch."""
 
+import inspect
+import re
 import subprocess
 import sys
 
 import mmdistill
+import mmdistill.fusion
 import mmdistill.losses
+import mmdistill.tir_cmd
 
 PROMISED = {
     "ABF", "ABFChain", "BBEDistiller", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss",
@@ -49,6 +53,23 @@ def test_every_public_name_is_documented_with_an_example_where_it_is_called() ->
         "UnusedInputWarning",
     }:
         assert ">>> " in (getattr(mmdistill, name).__doc__ or ""), name
+
+
+SOURCE = re.compile(r"https://(doi\.org/10|arxiv\.org/abs|openaccess\.thecvf\.com)[^\s]+")
+NO_SOURCE = {
+    "FeatureTaps", "FusedPaths", "InitialWeights", "LearningRates", "Pair", "PathSelection", "Patches",
+    "SaliencyDetector", "Terms", "TokenLayout", "TorchvisionDetector",
+}  # fmt: skip
+"""Classes that implement no published method: containers, protocols and tools."""
+
+
+def test_every_loss_block_and_sampler_links_its_paper() -> None:
+    modules = (mmdistill, mmdistill.losses, mmdistill.fusion, mmdistill.tir_cmd)
+    public = {name: getattr(module, name) for module in modules for name in module.__all__}
+    classes = {
+        name: value for name, value in public.items() if inspect.isclass(value) and not issubclass(value, Exception)
+    }
+    assert {name for name, value in classes.items() if not SOURCE.search(value.__doc__ or "")} == NO_SOURCE
 
 
 def test_import_is_quick_and_needs_no_reference_half() -> None:

@@ -127,5 +127,5 @@ def test_wrong_inputs_are_named() -> None:
         resize_levels([features], [features] * 2)
     with pytest.raises(ShapeError, match="resize_levels: like: type: expected a sequence of maps"):
         resize_levels([features], features)
-    with pytest.raises(ValueError, match=r"mode must be of .* got 'area'"):
+    with pytest.raises(ValueError, match=r"mode: expected one of bilinear, nearest, got 'area'"):
         resize_like(features, features, "area")  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss
 from mmdistill._subsampling import (
-    MAX_STEPS,
+    MAX_SUBSAMPLING,
     Grid,
     Positions,
     Size,
@@ -17,8 +17,8 @@ from mmdistill._subsampling import (
     TracedGrid,
     draw_grid,
     draw_tile,
-    steps,
-    trace_grid,
+    draw_traced_grid,
+    grid_strides,
 )
 from mmdistill.losses import scfd
 
@@ -26,7 +26,7 @@ SIZES = [(8, 12), (9, 7), (1, 5), (6, 6)]
 
 
 def grids(step: Size) -> list[Grid]:
-    return [Grid(step, phase) for phase in itertools.product(*map(range, step))]
+    return [Grid(step, offset) for offset in itertools.product(*map(range, step))]
 
 
 def tiles(size: Size, deeper: Size, counts: Size) -> list[Tile]:
@@ -46,16 +46,16 @@ def choices(size: Size) -> list[list[Positions]]:
 def test_each_position_is_in_exactly_one_choice(size: Size) -> None:
     features = torch.arange(size[0] * size[1]).view(1, 1, *size)
     for kind in choices(size):
-        taken = torch.cat([positions.take(features).flatten() for positions in kind])
+        taken = torch.cat([positions.select(features).flatten() for positions in kind])
         assert sorted(taken.tolist()) == list(range(size[0] * size[1]))
-        assert sum(positions.factor(size) for positions in kind) == pytest.approx(len(kind))
+        assert sum(positions.scale(size) for positions in kind) == pytest.approx(len(kind))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_mean_over_the_choices_is_the_mean_over_the_map(size: Size) -> None:
     features = torch.randn(2, 3, *size, dtype=torch.float64)
     for kind in choices(size):
-        means = [positions.take(features).mean() * positions.factor(size) for positions in kind]
+        means = [positions.select(features).mean() * positions.scale(size) for positions in kind]
         torch.testing.assert_close(torch.stack(means).mean(), features.mean())
 
 
@@ -65,38 +65,38 @@ def test_the_convolution_is_the_whole_maps_at_these_positions(size: Size) -> Non
     whole = F.conv2d(features, weight, padding=1)
     for kind in choices(size):
         for positions in kind:
-            given = positions.with_border(features) if isinstance(positions, Tile) else features
-            torch.testing.assert_close(positions.convolve(given, weight), positions.take(whole))
+            given = positions.crop(features) if isinstance(positions, Tile) else features
+            torch.testing.assert_close(positions.convolve(given, weight), positions.select(whole))
 
 
 @pytest.mark.parametrize("step", [(2, 2), (1, 3)])
 def test_a_traced_grid_is_the_same_grid(step: Size) -> None:
     features, weight = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.randn(4, 3, 3, 3, dtype=torch.float64)
     for grid in grids(step):
-        traced = TracedGrid(step, torch.tensor(grid.phase))
-        torch.testing.assert_close(traced.take(features), grid.take(features))
+        traced = TracedGrid(step, torch.tensor(grid.offset))
+        torch.testing.assert_close(traced.select(features), grid.select(features))
         torch.testing.assert_close(traced.convolve(features, weight), grid.convolve(features, weight))
-        assert traced.factor((8, 12)) == grid.factor((8, 12))
-    whole = trace_grid((9, 7), (2, 2), torch.device("cpu"))
+        assert traced.scale((8, 12)) == grid.scale((8, 12))
+    whole = draw_traced_grid((9, 7), (2, 2), torch.device("cpu"))
     odd = torch.randn(1, 1, 9, 7)
-    torch.testing.assert_close(whole.take(odd), odd)
+    torch.testing.assert_close(whole.select(odd), odd)
 
 
 def test_draws_are_even() -> None:
-    drawn = [draw_grid((8, 8), (2, 3)).phase for _ in range(3000)]
-    for phase in itertools.product(range(2), range(3)):
-        assert 400 < drawn.count(phase) < 600
+    drawn = [draw_grid((8, 8), (2, 3)).offset for _ in range(3000)]
+    for offset in itertools.product(range(2), range(3)):
+        assert 400 < drawn.count(offset) < 600
     tile = [draw_tile((8, 12), (4, 6), (2, 2)).rows for _ in range(1000)]
     assert 400 < tile.count((0, 4)) < 600
 
 
 def test_shares() -> None:
-    assert [steps(share) for share in (1.0, 1 / 2, 1 / 3, 0.25, 1 / 6, 1 / 9)] == [
+    assert [grid_strides(share) for share in (1.0, 1 / 2, 1 / 3, 0.25, 1 / 6, 1 / 9)] == [
         (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3),
     ]  # fmt: skip
     for share in (0.0, -1.0, 0.3, 2.0, float("nan")):
-        with pytest.raises(ValueError, match=r"sampling must be 1, 1/2"):
-            steps(share)
+        with pytest.raises(ValueError, match=r"sampling: expected 1, 1/2"):
+            grid_strides(share)
 
 
 def step(loss: SCFDLoss, student: Pair[list[Tensor]], teacher: Pair[list[Tensor]]) -> list[Tensor]:
@@ -198,14 +198,16 @@ def test_half_precision_is_finite(dtype: torch.dtype, scale: float) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (8, 8)])
 def test_the_fewest_positions_are_some(size: Size) -> None:
-    loss = SCFDLoss((2,), (3,), interaction=("add",), sampling=1 / MAX_STEPS)
+    loss = SCFDLoss((2,), (3,), interaction=("add",), sampling=1 / MAX_SUBSAMPLING)
     student, teacher = (Pair([torch.randn(4, c, *size)], [torch.randn(4, c, *size)]) for c in (2, 3))
     total = loss(student, teacher).total
     assert bool(total.isfinite())
     assert total > 0
 
 
-@pytest.mark.parametrize("sampling", [1e-40, 1 / (MAX_STEPS + 1), 0.0, -0.25, 1.5, float("nan"), 10**23, "1/4", None])
+@pytest.mark.parametrize(
+    "sampling", [1e-40, 1 / (MAX_SUBSAMPLING + 1), 0.0, -0.25, 1.5, float("nan"), 10**23, "1/4", None]
+)
 def test_a_share_out_of_range_is_refused_at_once(sampling: Any) -> None:
-    with pytest.raises(ValueError, match="SCFDLoss: sampling must be"):
+    with pytest.raises(ValueError, match="SCFDLoss: sampling: expected"):
         SCFDLoss((2,), (3,), interaction=("add",), sampling=sampling)

@@ -105,9 +105,9 @@ def test_the_losses_take_maps_of_tokens() -> None:
     ("tokens", "says"),
     [
         (torch.zeros(2, 26, 3), r"tokens: tokens: expected 25 \(1 before the grid \+ 4x6\), got 26"),
-        (torch.zeros(2, 25), r"tokens: axes: expected 3 \(B, N, C\), got \(2, 25\)"),
+        (torch.zeros(2, 25), r"tokens: axes: expected 3 \(batch, tokens, channels\), got \(2, 25\)"),
         (torch.zeros(0, 25, 3), "tokens: batch: expected at least 1, got 0"),
-        ([], r"tokens: type: expected a tensor \(B, N, C\), got list"),
+        ([], r"tokens: type: expected a tensor \(batch, tokens, channels\), got list"),
     ],
 )
 def test_a_sequence_of_another_shape_is_refused(tokens: Tensor, says: str) -> None:
@@ -127,7 +127,7 @@ def test_what_does_not_fit_the_layout_is_named() -> None:
             refuse(torch.zeros(2, 28, 3))
     tokens = torch.zeros(2, 29, 3)
     for name in ("cls", "serach"):
-        with pytest.raises(ValueError, match=f"map: expected a grid, template or search; got '{name}'"):
+        with pytest.raises(ValueError, match=f"map: name: expected template or search, got '{name}'"):
             LAYOUT.map(tokens, name)
     with pytest.raises(ShapeError, match=r"map_to_tokens: input: axes: expected 4 \(B, C, H, W\)"):
         map_to_tokens(tokens)
@@ -141,8 +141,11 @@ def test_what_does_not_fit_the_layout_is_named() -> None:
         ({"search": torch.zeros(2, 19, 3)}, "TokenLayout: search: tokens: expected 4x5, got 19"),
         ({"search": torch.zeros(3, 20, 3)}, "TokenLayout: search: batch: expected 2 as cls, got 3"),
         ({"search": torch.zeros(2, 8, 4, 5)}, "TokenLayout: search: channels: expected 3 as cls, got 8"),
-        ({"cls": torch.zeros(2, 3, 1, 1)}, r"TokenLayout: cls: axes: expected 3 \(B, N, C\), got \(2, 3, 1, 1\)"),
-        ({"extra": torch.zeros(2, 1, 3)}, "join: expected cls, template, search, registers; got .*extra"),
+        (
+            {"cls": torch.zeros(2, 3, 1, 1)},
+            r"TokenLayout: cls: axes: expected 3 \(batch, tokens, channels\), got \(2, 3, 1, 1\)",
+        ),
+        ({"extra": torch.zeros(2, 1, 3)}, "join: expected cls, template, search, registers, got .*extra"),
     ],
 )
 def test_parts_that_do_not_join_are_named(change: dict[str, Tensor], says: str) -> None:

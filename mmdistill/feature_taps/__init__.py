@@ -1,4 +1,4 @@
-"""Features out of any nn.Module, by layer name."""
+"""Features of any nn.Module's layers, by layer name."""
 
 from mmdistill.feature_taps.layers import TapError
 from mmdistill.feature_taps.taps import FeatureTaps, TapWarning

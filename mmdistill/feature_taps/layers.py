@@ -1,4 +1,4 @@
-"""Which layer a name means, through the wrappers of parallel and compiled models."""
+"""Layers by name, through the wrappers of parallel and compiled models."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from mmdistill._checks import shown
+from mmdistill._checks.arguments import short_repr
 
-WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
-"""What DataParallel, DistributedDataParallel and AveragedModel, torch.compile, and others call what they wrap."""
+WRAPPED_NAMES = ("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+"""Names under which DataParallel, torch.compile and other wrappers hold the wrapped module."""
 
 
 class TapError(LookupError):
-    """A layer is not there, was not run, or what was recorded of it is not to be trusted."""
+    """A layer does not exist or did not run, or its recorded feature is not valid."""
 
 
 def resolve(model: nn.Module, paths: Mapping[str, str]) -> dict[str, nn.Module]:
-    """Return the layers that the names mean now, given the paths that they had before."""
+    """Return the layers by name, from their last known paths."""
     try:
         layers = {name: model.get_submodule(path) for name, path in paths.items()}
         if any(isinstance(layer, torch.jit.ScriptModule) for layer in layers.values()):
             raise AttributeError
-    except AttributeError:  # it lies elsewhere by now, or is refused
+    except AttributeError:  # a layer moved, or is refused
         layers = {name: model.get_submodule(path) for name, path in find_layers(model, list(paths)).items()}
     return {name: _without_compiler(layer) for name, layer in layers.items()}
 
 
 def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
-    """Return each name's path in the model, the wrappers on the way included."""
+    """Return each name's path in the model, including the wrappers' names."""
     modules = dict(model.named_modules(remove_duplicate=False))
     wrappers = {path for path, module in modules.items() if _is_wrapper(module)}
-    # Backwards, so that of a wrapper and what it wraps, which share a plain name, the wrapper has it.
+    # Backwards, so that the wrapper wins the plain name that it shares with the wrapped module.
     plain = {_without_wrappers(path, wrappers): path for path in reversed(modules)}
     paths = {}
     for name in names:
-        bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        bare = ".".join(part for part in name.split(".") if part not in WRAPPED_NAMES)
         path = name if name in modules else plain.get(name, plain.get(bare))
         if path is None:
-            raise TapError(f"FeatureTaps: names: no layer {shown(name)}; {_suggestion(name, list(plain)[::-1])}")
+            raise TapError(f"FeatureTaps: names: no layer {short_repr(name)}; {_suggestion(name, list(plain)[::-1])}")
         if isinstance(modules[path], torch.jit.ScriptModule):
             raise TapError(
-                f"FeatureTaps: names: {name!r} is TorchScript, which runs no hooks; tap it before it is compiled"
+                f"FeatureTaps: names: {name!r} is TorchScript, which runs no hooks; tap the model before it is scripted"
             )
         paths[name] = path
     return paths
@@ -65,23 +65,23 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def _without_compiler(module: nn.Module) -> nn.Module:
-    """Code compiled around a compiled layer runs the original and none of the wrapper's hooks."""
+    """Return the original of a compiled layer: compiled models run it, and not the wrapper's hooks."""
     while _is_compiler(module):
         module = module.get_submodule("_orig_mod")
     return module
 
 
 def _is_compiler(module: nn.Module) -> bool:
-    """Whether it is what ``torch.compile(model)`` returns."""
+    """Return whether the module is the result of ``torch.compile(model)``."""
     return "_orig_mod" in module._modules
 
 
 def _is_wrapper(module: nn.Module) -> bool:
-    # A model of one's own may call a layer "module"; none calls it by the other names.
+    # Models may have a layer called "module", but none with the other names.
     named_module = isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel)
-    return named_module or any(name in module._modules for name in WRAPPERS[1:])
+    return named_module or any(name in module._modules for name in WRAPPED_NAMES[1:])
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the names quoted, with commas."""
+    """Return the names in quotes, separated by commas."""
     return ", ".join(map(repr, names))

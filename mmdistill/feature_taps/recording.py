@@ -1,4 +1,4 @@
-"""The hook on one tapped layer, and the features that it recorded."""
+"""The hook on a tapped layer, and the features that it records."""
 
 from __future__ import annotations
 
@@ -13,43 +13,49 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
-from mmdistill._checks import shown
-from mmdistill._transforms import nesting, transforming
+from mmdistill._checks.arguments import short_repr
+from mmdistill._execution import in_transform, transform_levels
 from mmdistill.feature_taps.layers import TapError
 from mmdistill.fusion.paths import FusedPaths
 
 
 class Call(NamedTuple):
-    """One call's feature, the versions of its tensors when they were recorded, and the call before."""
+    """One call of a layer.
+
+    Attributes:
+        feature: the recorded feature.
+        versions: its tensors' versions when it was recorded.
+        previous: the call before.
+    """
 
     feature: Any
     versions: tuple[int | None, ...] | None
-    earlier: Call | None
+    previous: Call | None
 
     def checked(self, name: str) -> Any:
-        """Return the feature; TapError if one of its tensors was overwritten."""
+        """Return the feature; raise a TapError if one of its tensors was overwritten."""
         leaves = _tensors(self.feature)
-        if not transforming() and any(nesting(leaf).vmap for leaf in leaves):
+        if not in_transform() and any(transform_levels(leaf).vmap for leaf in leaves):
             raise TapError(f"FeatureTaps: {name!r} ran inside torch.vmap; read it there and return it")
         for leaf, version in zip(leaves, self.versions or (), strict=False):
             if version is not None and leaf._version != version:
                 raise TapError(
-                    f"FeatureTaps: {name!r} was overwritten in place after it was recorded; use copy=True, "
-                    "or, if it is True, tap the layer before: this layer returns its own input"
+                    f"FeatureTaps: {name!r} was overwritten in place after it was recorded; use copy=True. With "
+                    "copy=True, tap the layer before, because this layer returns its own input"
                 )
         return self.feature
 
 
 @dataclass(eq=False)
 class Tap:
-    """One name's hook and what it recorded. Without a layer, as in copies, the hook does nothing."""
+    """The hook of one name, with its recorded calls. Without a layer, as in copies, it records nothing."""
 
     name: str
     select: Callable[[Any], Any] | None = None
     copy: bool = True
     layer: nn.Module | None = None
     ran: bool = False
-    # A chain and no list: torch.compile guards on a list's length, so each call would compile anew.
+    # A linked list, because torch.compile guards on a list's length and would recompile at each call.
     newest: Call | None = None
     _thread: int = 0
     _handle: RemovableHandle | None = None
@@ -57,17 +63,17 @@ class Tap:
     _unmarked: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A model that is copied or pickled inside the block takes along a hook that does nothing."""
+        """Leave everything but the name out of copies and pickles, whose hooks then record nothing."""
         return {"name": self.name}
 
     def attach(self, layer: nn.Module) -> None:
-        """Begin to record the calls that this thread makes of the layer."""
+        """Start to record this thread's calls of the layer."""
         self.layer, self.ran, self.newest, self._thread = layer, False, None, threading.get_ident()
         self._mark(layer)
         self._handle = layer.register_forward_hook(self.record)
 
     def detach(self) -> None:
-        """Remove the hook; what was recorded stays."""
+        """Remove the hook; recorded calls stay."""
         layer, self.layer = self.layer, None
         if self._handle is None or layer is None:
             return
@@ -80,7 +86,7 @@ class Tap:
         self._handle = self._marker = self._unmarked = None
 
     def record(self, module: nn.Module, _: object, output: Any) -> Any:
-        """Keep the feature; with ``copy`` return the output with copies in its place, for the model to go on with."""
+        """Record the feature; with ``copy``, return the output with copies of it, with which the model goes on."""
         if self.layer is None:
             return None
         if module is not self.layer:
@@ -93,14 +99,14 @@ class Tap:
         if compiling or not _in_backward():
             versions = None if compiling else tuple(None if leaf.is_inference() else leaf._version for leaf in leaves)
             self.ran, self.newest = True, Call(feature, versions, self.newest)
-        return _copied(output, leaves) if compiling or self.copy else None
+        return _with_copies(output, leaves) if compiling or self.copy else None
 
     def calls(self) -> list[Call]:
         """Return the recorded calls in order."""
         calls, call = [], self.newest
         while call is not None:
             calls.append(call)
-            call = call.earlier
+            call = call.previous
         return calls[::-1]
 
     def _selected(self, output: Any) -> Any:
@@ -108,24 +114,24 @@ class Tap:
             if isinstance(output, (Tensor, FusedPaths)):
                 return output
             raise TapError(
-                f"FeatureTaps: {self.name!r} gives no tensor but a {type(output).__name__}; "
-                f"choose one, such as select={{{self.name!r}: lambda output: output[0]}}"
+                f"FeatureTaps: {self.name!r}: expected a tensor as output, got a {type(output).__name__}; "
+                f"select one, such as select={{{self.name!r}: lambda output: output[0]}}"
             )
         try:
             feature = self.select(output)
         except (LookupError, TypeError, AttributeError) as error:
             raise TapError(
-                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: {shown(error)}"
+                f"FeatureTaps: select[{self.name!r}] failed on a {type(output).__name__}: {short_repr(error)}"
             ) from error
         if not _tensors(feature):
-            raise TapError(f"FeatureTaps: select[{self.name!r}] gives no tensor but a {type(feature).__name__}")
+            raise TapError(f"FeatureTaps: select[{self.name!r}]: expected tensors, got a {type(feature).__name__}")
         return feature
 
     def _mark(self, layer: nn.Module) -> None:
-        """Give the layer a ``forward`` of its own, the same as before.
+        """Replace the layer's ``forward`` by an equal one, so that compiled models notice the hook.
 
-        Compiled code skips hooks that are added to a layer that had none (pytorch issue 117758). But it checks whether
-        a layer's ``forward`` was replaced. So the model compiles once with taps and once without.
+        Compiled code ignores hooks on a layer that had none when it was compiled (pytorch issue 117758), but checks
+        whether ``forward`` was replaced. So the model is compiled once with taps and once without.
         """
         other = next(iter(_taps_on(layer)), None)
         if other is not None:
@@ -145,20 +151,20 @@ def _tensors(feature: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(feature) if isinstance(leaf, Tensor)]
 
 
-def _copied(output: Any, features: list[Tensor]) -> Any:
-    """Return the output with copies of the features; with copies of all its tensors if a feature is a view of one."""
+def _with_copies(output: Any, features: list[Tensor]) -> Any:
+    """Return the output with copies of the features, or of all its tensors if a feature is not one of them."""
     outputs = _tensors(output)
     views = not all(any(leaf is feature for leaf in outputs) for feature in features)
 
-    def copied(leaf: Any) -> Any:
-        wanted = isinstance(leaf, Tensor) and (views or any(leaf is feature for feature in features))
-        return leaf.clone() if wanted else leaf
+    def copy(leaf: Any) -> Any:
+        is_feature = isinstance(leaf, Tensor) and (views or any(leaf is feature for feature in features))
+        return leaf.clone() if is_feature else leaf
 
-    return pytree.tree_map(copied, output)
+    return pytree.tree_map(copy, output)
 
 
 def _in_backward() -> bool:
-    """Whether the layer runs again inside a backward pass, as activation checkpointing has it."""
-    # PyTorch tells it only in private; where that changes, such calls are recorded too.
+    """Return whether a backward pass runs, in which activation checkpointing runs layers again."""
+    # A private function of PyTorch; without it such calls are recorded too.
     running = getattr(torch._C, "_current_graph_task_id", None)
     return running is not None and bool(running() != -1)

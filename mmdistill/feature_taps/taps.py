@@ -1,4 +1,4 @@
-"""FeatureTaps: the features of any nn.Module's layers, by layer name."""
+"""FeatureTaps: features of any nn.Module's layers, by layer name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import argument_error, check_bool, short_repr
 from mmdistill.feature_taps.layers import TapError, find_layers, listed, resolve
 from mmdistill.feature_taps.recording import Call, Tap
 from mmdistill.pair import Pair
@@ -19,37 +19,36 @@ class TapWarning(UserWarning):
 
 
 class FeatureTaps(Mapping[str, Any]):
-    """The features of named layers of any model: a context manager, and a mapping from name to feature.
+    """Features of a model's layers: a context manager, and a mapping from layer name to feature.
 
-    Names are those of ``model.named_modules()``, ``""`` for the model itself. The prefixes that wrapping adds,
-    ``module.`` and ``_orig_mod.``, may be written or left out. Which layer has a name is looked up at each enter, so
-    layers may be replaced in between. A layer under two names is recorded under both.
+    Names are those of ``model.named_modules()``; ``""`` is the model itself. The wrapper prefixes ``module.`` and
+    ``_orig_mod.`` are optional. Names are resolved at each enter, so layers may be replaced in between. A layer with
+    two names is recorded under both.
 
-    The block records the calls that its own thread makes. Calls during a backward pass (activation checkpointing) are
-    not recorded. Nothing stays on the model after the block. Under ``torch.compile`` the model is compiled once with
-    taps and once without, in any order.
+    The block records calls of its own thread, but no calls during a backward pass (activation checkpointing). After the
+    block the model is as before. Under ``torch.compile`` the model is compiled once with taps and once without.
 
-    Features stay, with their graph, until ``pair()`` hands them over, ``clear()``, the next enter, or an exception in
-    the block. Copies and pickles of the taps, and of models that have taps as an attribute, come without features; the
-    taps of a copied model are taps on the copy.
+    Features, with their graph, are kept until ``pair()``, ``clear()``, the next enter or an exception in the block.
+    Copies and pickles of taps, and of models with taps as attribute, have no features; a copied model's taps are on the
+    copy.
 
     Args:
         model: any module, wrapped or not.
-        names: the layers, in the order in which they are iterated over.
-        select: by name, what to take of a layer's output: ``{"attn": lambda output: output[0]}``. It may return any
-            pytree with tensors. Without it a layer must give a tensor or ``FusedPaths``.
-        copy: whether the model goes on with a copy of each tapped feature, so that no in-place layer that
-            follows, such as ``ReLU(inplace=True)`` or ``x += shortcut``, overwrites it. Costs the copy's memory
-            and time. Without it a feature that was overwritten is refused on access. Compiled code always copies.
+        names: the layers, in the mapping's order.
+        select: by name, a function from the layer's output to the feature: ``{"attn": lambda output: output[0]}``. The
+            feature may be any pytree with tensors. By default a layer's output must be a tensor or ``FusedPaths``.
+        copy: whether the model goes on with a copy of each feature, so that later in-place operations, such as
+            ``ReLU(inplace=True)`` or ``x += shortcut``, do not overwrite it. It costs memory and time. Without it,
+            access to an overwritten feature raises an error. Compiled code always copies.
 
     Raises:
         ValueError: at construction, a ``model``, ``select`` or ``copy`` of a wrong type.
-        TapError: at construction or enter, no such layer; at enter, taps already entered; in the model's call, an
-            output without tensors, or one that needs ``select``; on access, a layer that did not run, or a feature
+        TapError: at construction or enter, an unknown layer; at enter, taps that are entered already; in the model's
+            call, an output that needs ``select`` or has no tensors; on access, a layer that did not run, or a feature
             that was overwritten in place.
 
     Warns:
-        TapWarning: at exit, a layer that never ran.
+        TapWarning: at exit, a layer that did not run.
 
     Example:
         >>> import torch
@@ -76,19 +75,19 @@ class FeatureTaps(Mapping[str, Any]):
         copy: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise _checks.refuse("FeatureTaps", "model", "a module", model)
-        copy = _checks.flag("FeatureTaps", "copy", copy)
-        names, select = _sequence("names", names), {} if select is None else select
+            raise argument_error("FeatureTaps", "model", "a module", model)
+        copy = check_bool("FeatureTaps", "copy", copy)
+        names, select = _check_names("names", names), {} if select is None else select
         if not isinstance(select, Mapping) or not all(callable(value) for value in select.values()):
-            raise _checks.refuse("FeatureTaps", "select", "a mapping from names to what can be called", select)
+            raise argument_error("FeatureTaps", "select", "a mapping from names to callables", select)
         unknown = sorted(select.keys() - set(names))
         if unknown:
-            raise TapError(f"FeatureTaps: select: expected names that are tapped, got {unknown}")
+            raise TapError(f"FeatureTaps: select: expected tapped names, got {unknown}")
         paths = find_layers(model, names)
         self.__setstate__({"model": model, "paths": paths, "select": dict(select), "copy": copy})
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles take along: no features, no hooks."""
+        """Leave features and hooks out of copies and pickles."""
         return {"model": self._model, "paths": self._paths, "select": self._select, "copy": self._copy}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -98,11 +97,11 @@ class FeatureTaps(Mapping[str, Any]):
         self._copy: bool = state["copy"]
         self._taps = {name: Tap(name, self._select.get(name), self._copy) for name in self._paths}
         self._entered = False
-        self._gone = ""
+        self._reason = ""
 
     def __enter__(self) -> FeatureTaps:
         if self._entered:
-            raise TapError("FeatureTaps: already entered; leave the block first, or build a second one")
+            raise TapError("FeatureTaps: already entered; leave the block first, or use a second FeatureTaps")
         layers = resolve(self._model, self._paths)
         self._entered = True
         for name, tap in self._taps.items():
@@ -114,7 +113,7 @@ class FeatureTaps(Mapping[str, Any]):
         for tap in self._taps.values():
             tap.detach()
         if error is not None:
-            self._let_go("is gone, as the block ended with an exception")
+            self._release("was released, because the block ended with an exception")
         elif self.silent:
             warnings.warn(f"FeatureTaps: never ran: {listed(self.silent)}", TapWarning, stacklevel=2)
 
@@ -124,7 +123,7 @@ class FeatureTaps(Mapping[str, Any]):
         return [name for name, tap in self._taps.items() if not tap.ran]
 
     def calls(self, name: str) -> list[Any]:
-        """Return what the layer gave at each of its calls since the enter or the last ``clear()``, in order.
+        """Return the layer's features of all calls since the enter or the last ``clear()``, in order.
 
         Raises:
             TapError: no such layer is tapped, it did not run, or a feature was overwritten in place.
@@ -141,47 +140,47 @@ class FeatureTaps(Mapping[str, Any]):
         split: Literal["batch"] | Callable[[Any], Sequence[Any]] | None = None,
         keep: bool = False,
     ) -> Pair[list[Any]]:
-        """Hand over one feature per level and modality, as losses take them; the taps then hold nothing.
+        """Return one feature per level and modality, as losses take them, and release all features.
 
-        - One trunk, called for RGB and then for TIR: ``taps.pair()``. Where it is called for the templates before,
+        - One trunk, called for RGB, then for TIR: ``taps.pair()``. If it was called for the templates before,
           ``taps.pair(calls=(2, 3))``.
         - Two branches: ``taps.pair(rgb=["rgb.layer1", "rgb.layer2"], tir=["tir.layer1", "tir.layer2"])``. A layer that
-          is in both lists, as at the same level, ran for RGB and then for TIR.
+          is in both lists, at the same level, ran for RGB, then for TIR.
         - Both modalities in one call, RGB in the first half of the batch: ``taps.pair(split="batch")``.
 
         Args:
-            names: the levels, shallow to deep; all that are tapped, in their order, by default.
-            rgb: the RGB levels, where these are other layers than the TIR levels.
-            tir: as many TIR levels.
-            calls: the number of the RGB call and that of the TIR call, from 0; negative numbers count from the last.
-                One number for both where a modality has its own layers, and with ``split``. By default a layer must
-                have run exactly once per modality.
-            split: how one call's feature is taken apart: ``"batch"`` by halves, or a function that returns the RGB
-                and the TIR feature.
-            keep: whether the taps keep all features, to be asked again.
+            names: the levels, shallow to deep; by default all tapped layers.
+            rgb: the RGB levels, if RGB and TIR have different layers.
+            tir: the TIR levels, as many.
+            calls: the numbers of the RGB call and the TIR call, from 0; negative numbers count from the end. One number
+                for both if each modality has its own layers, and with ``split``. By default a layer must have run
+                exactly once per modality.
+            split: how to split one call's feature: ``"batch"`` into halves, or a function that returns the RGB and the
+                TIR feature.
+            keep: whether to keep the features in the taps.
 
         Raises:
-            TapError: a layer is not tapped, did not run, or ran more or less often than these arguments say; RGB and
-                TIR would be the same call, the same object, or a layer at different levels.
-            ValueError: arguments that exclude each other, or of a wrong type.
+            TapError: a layer is not tapped, did not run, or ran another number of times; RGB and TIR are the same call
+                or object; a layer is at different levels of ``rgb`` and ``tir``.
+            ValueError: arguments that exclude each other, or have a wrong type.
         """
-        keep = _checks.flag("FeatureTaps.pair", "keep", keep)
+        keep = check_bool("FeatureTaps.pair", "keep", keep)
         if not (split is None or split == "batch" or callable(split)):
-            raise _checks.refuse("FeatureTaps.pair", "split", '"batch" or a function', split)
+            raise argument_error("FeatureTaps.pair", "split", '"batch" or a function', split)
         if split is not None and rgb is not None:
-            raise _checks.refuse("FeatureTaps.pair", "split", "None with rgb and tir, which are whole features", split)
-        numbers = _numbers(calls, of_each=split is None)
+            raise argument_error("FeatureTaps.pair", "split", "None with rgb and tir, which are whole features", split)
+        numbers = _call_numbers(calls, per_modality=split is None)
         levels = [
             self._level(first, second, numbers) if split is None else self._split(first, numbers[0], split)
             for first, second in zip(*self._sides(names, rgb, tir), strict=True)
         ]
         if not keep:
-            self._let_go("was handed over by pair(); to ask again, use pair(..., keep=True)")
+            self._release("was released by pair(); to keep it, use pair(..., keep=True)")
         return Pair([level[0] for level in levels], [level[1] for level in levels])
 
     def clear(self) -> None:
-        """Let go of all features, inside the block or after it."""
-        self._let_go("did not run since clear()")
+        """Release all features, inside the block or after it."""
+        self._release("did not run since clear()")
 
     def __getitem__(self, name: str) -> Any:
         return self._recorded(name)[-1].checked(name)
@@ -195,8 +194,8 @@ class FeatureTaps(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._taps)
 
-    def _let_go(self, why: str) -> None:
-        self._gone = why
+    def _release(self, reason: str) -> None:
+        self._reason = reason
         for tap in self._taps.values():
             tap.newest = None
 
@@ -208,10 +207,10 @@ class FeatureTaps(Mapping[str, Any]):
         if recorded:
             return recorded
         if tap.ran:
-            raise TapError(f"FeatureTaps: {name!r} {self._gone}")
+            raise TapError(f"FeatureTaps: {name!r} {self._reason}")
         raise TapError(
             f"FeatureTaps: {name!r} did not run since the taps were entered: the model was not called in the block, "
-            "its forward goes past this layer, or it was another copy of it, or another thread, that ran"
+            "its forward skips this layer, or a copy of the model or another thread ran"
         )
 
     def _sides(
@@ -219,11 +218,11 @@ class FeatureTaps(Mapping[str, Any]):
     ) -> tuple[list[str], list[str]]:
         """Return the names of the RGB and of the TIR levels."""
         if (rgb is None) != (tir is None) or (names is not None and rgb is not None):
-            raise ValueError("FeatureTaps.pair: give rgb and tir, or names, or none of them")
+            raise ValueError("FeatureTaps.pair: expected rgb and tir, or names, or none of them, got others")
         if rgb is None or tir is None:
-            levels = list(self._taps) if names is None else _sequence("pair: names", names)
+            levels = list(self._taps) if names is None else _check_names("pair: names", names)
             return levels, levels
-        levels, others = _sequence("pair: rgb", rgb), _sequence("pair: tir", tir)
+        levels, others = _check_names("pair: rgb", rgb), _check_names("pair: tir", tir)
         if len(levels) != len(others):
             raise TapError(f"FeatureTaps: pair: expected as many TIR levels as RGB levels, got {others} for {levels}")
         crossed = [name for number, name in enumerate(levels) if name in others and others[number] != name]
@@ -239,15 +238,15 @@ class FeatureTaps(Mapping[str, Any]):
             count = len(self._recorded(rgb))
             if None in numbers and count != 2:
                 raise TapError(
-                    f"FeatureTaps: pair: {rgb!r} ran {_times(count)}, expected 2, RGB's and TIR's; say which these "
-                    'calls are, such as calls=(2, 3), or split="batch" where one call holds both'
+                    f"FeatureTaps: pair: {rgb!r}: expected 2 calls, RGB's and TIR's, got {count}; choose two, such as "
+                    'calls=(2, 3), or use split="batch" if one call holds both'
                 )
             numbers = (0, 1) if None in numbers else numbers
         features = self._call(rgb, numbers[0]), self._call(tir, numbers[1])
         if rgb == tir and features[0] is features[1]:
             raise TapError(
                 f"FeatureTaps: pair: calls: expected an RGB call and a TIR call of {rgb!r}, got one call as both; "
-                'use split="batch" where it holds both'
+                'use split="batch" if it holds both'
             )
         return features
 
@@ -255,13 +254,12 @@ class FeatureTaps(Mapping[str, Any]):
         recorded = self._recorded(name)
         if number is None and len(recorded) > 1:
             raise TapError(
-                f"FeatureTaps: pair: {name!r} ran {_times(len(recorded))}, expected 1; say which call, such as calls=1"
+                f"FeatureTaps: pair: {name!r}: expected 1 call, got {len(recorded)}; choose one, such as calls=1"
             )
         number = 0 if number is None else number
         if not -len(recorded) <= number < len(recorded):
             raise TapError(
-                f"FeatureTaps: pair: calls: no call {number} of {name!r}, which ran {_times(len(recorded))}; "
-                "the first call is 0"
+                f"FeatureTaps: pair: calls: expected calls 0 to {len(recorded) - 1} of {name!r}, got {number}"
             )
         return recorded[number].checked(name)
 
@@ -283,36 +281,32 @@ class FeatureTaps(Mapping[str, Any]):
         if not isinstance(feature, Tensor) or feature.ndim == 0 or feature.shape[0] % 2:
             raise TapError(
                 f"FeatureTaps: pair: split: expected {name!r} to be a tensor with RGB in the first half of its batch "
-                f"and TIR in the second, got {_checks.shown(feature)}"
+                f"and TIR in the second, got {short_repr(feature)}"
             )
         rgb, tir = feature.chunk(2)
         return rgb, tir
 
 
-def _numbers(calls: object, *, of_each: bool) -> tuple[int | None, int | None]:
+def _call_numbers(calls: object, *, per_modality: bool) -> tuple[int | None, int | None]:
     """Return the number of the RGB call and that of the TIR call."""
-    given = calls if isinstance(calls, tuple | list) and of_each else (calls, calls)
-    numbers = tuple(number for number in given if isinstance(number, int) and not isinstance(number, bool))
+    values = calls if isinstance(calls, tuple | list) and per_modality else (calls, calls)
+    numbers = tuple(number for number in values if isinstance(number, int) and not isinstance(number, bool))
     if calls is None:
         return None, None
-    if len(numbers) != 2 or len(given) != 2:
-        expected = "the numbers of the RGB call and the TIR call" if of_each else "one number with split"
-        raise _checks.refuse("FeatureTaps.pair", "calls", expected, calls)
+    if len(numbers) != 2 or len(values) != 2:
+        expected = "the numbers of the RGB call and the TIR call" if per_modality else "one number with split"
+        raise argument_error("FeatureTaps.pair", "calls", expected, calls)
     return numbers
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _sequence(argument: str, names: object) -> list[str]:
-    """Refuse what is no sequence of different names, at least one."""
+def _check_names(argument: str, names: object) -> list[str]:
+    """Return a sequence of at least one name, without duplicates."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {_checks.shown(names)}")
+        raise TapError(f"FeatureTaps: {argument}: expected a sequence of names, got {short_repr(names)}")
     if not names:
         raise TapError(f"FeatureTaps: {argument}: expected at least one")
-    found = list(names)
-    twice = sorted({name for name in found if found.count(name) > 1})
-    if twice:
-        raise TapError(f"FeatureTaps: {argument}: expected each once, got {listed(twice)} twice")
-    return found
+    result = list(names)
+    duplicates = sorted({name for name in result if result.count(name) > 1})
+    if duplicates:
+        raise TapError(f"FeatureTaps: {argument}: expected each once, got {listed(duplicates)} twice")
+    return result

@@ -1,10 +1,10 @@
-"""Fusing the two modalities of one level in the student: a pair of maps in, ``FusedPaths`` out.
+"""Fusion blocks: both modalities' maps of one level in, ``FusedPaths`` out.
 
-CMD eq. 4-6 (``MPSDFusion``) and the variants of its Table 3, all made and called alike.
+``MPSDFusion`` is CMD eq. 4-6; the other blocks are the variants of CMD's Table 3, with the same interface.
 """
 
 from mmdistill.fusion.mpsd import MPSDFusion, PathSelection, fusion_paths, path_entropy, path_selection, weighted_paths
-from mmdistill.fusion.paths import FusedPaths, check_fused_paths, gated_sum, modality_gate, one_path
+from mmdistill.fusion.paths import FusedPaths, gated_sum, modality_gate, one_path
 from mmdistill.fusion.table3 import ChannelAttentionFusion, ConcatFusion, SpatialAttentionFusion
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "MPSDFusion",
     "PathSelection",
     "SpatialAttentionFusion",
-    "check_fused_paths",
     "fusion_paths",
     "gated_sum",
     "modality_gate",

@@ -1,7 +1,4 @@
-"""The MPSD block, CMD eq. 4-6.
-
-How a block selects among its paths: the entropy of the weights, each share, and whether one path has it all.
-"""
+"""The MPSD fusion block, CMD eq. 4-6, and measures of how it selects among its paths."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._contracts import check_floating
+from mmdistill._checks.arguments import check_channels, check_choice
+from mmdistill._checks.shapes import check_floating
+from mmdistill._execution import can_read_values
 from mmdistill._numerics import to_float32, without_float16
-from mmdistill._transforms import has_values
 from mmdistill.errors import DeadTermWarning, ShapeError, warn
 from mmdistill.fusion.paths import (
     FusedPaths,
@@ -30,7 +27,7 @@ from mmdistill.fusion.paths import (
 from mmdistill.pair import Pair
 
 COLLAPSE_LIMIT = 0.99
-"""The selection is collapsed where one path has at least this weight for every sample."""
+"""A selection has collapsed if one path has at least this weight for every sample."""
 
 CHECK_INTERVAL = 100
 """Training calls of a block between two checks of its selection."""
@@ -40,14 +37,14 @@ MIN_COLLAPSED_CHECKS = 3
 
 
 class PathSelection(NamedTuple):
-    """How a batch's samples select among P paths, as plain numbers.
+    """How a batch's samples select among P paths, as Python numbers.
 
     Attributes:
         mean_weights: each path's weight, mean over samples.
-        entropy: of each sample's weights, mean over samples, from 0 (one path alone) to 1 (all alike).
-        entropy_of_mean: of ``mean_weights``, on the same scale. Above ``entropy`` where samples select differently.
-        preferred: each path's share of the samples whose largest weight it has.
-        collapsed: the number of the path, from 0, that has at least 0.99 of the weight for every sample; or None.
+        entropy: entropy of a sample's weights, mean over samples, from 0 (one path has all) to 1 (equal weights).
+        entropy_of_mean: entropy of ``mean_weights``; above ``entropy`` if samples select different paths.
+        preferred: for each path, the fraction of samples in which it has the largest weight.
+        collapsed: the path, counted from 0, that has at least 0.99 of the weight for every sample; or None.
     """
 
     mean_weights: tuple[float, ...]
@@ -58,16 +55,16 @@ class PathSelection(NamedTuple):
 
 
 def path_entropy(weights: Tensor) -> Tensor:
-    """Return the entropy of each sample's path weights, ``(B,)``, in units of the largest, log P.
+    """Return the entropy of each sample's path weights, ``(B,)``, divided by the largest possible, log P.
 
-    0: one path has all the weight. 1: all paths weigh the same. Of weights per channel it is the mean over channels.
-    Nothing is read from the device.
+    It is 0 if one path has all the weight and 1 if all paths weigh the same. For weights per channel it is the mean
+    over channels. Nothing is read from the device.
 
     Args:
         weights: ``FusedPaths.weights``: ``(B, P)`` or ``(B, P, C)``, P at least 2, not negative, of sum 1 over P.
 
     Raises:
-        ShapeError: another shape, or no floating point.
+        ShapeError: another shape, or a dtype that is not floating point.
 
     Example:
         >>> import torch
@@ -81,64 +78,64 @@ def path_entropy(weights: Tensor) -> Tensor:
 
 
 def path_selection(weights: Tensor) -> PathSelection:
-    """Return how the samples of a batch select among their paths: to be logged now and then; reads from the device.
+    """Return how the samples of a batch select among their paths. It reads from the device, so log it rarely.
 
-    Of weights per channel, the mean over channels counts, but for ``entropy`` and ``collapsed``, which look at each
-    channel.
+    Weights per channel are averaged over channels, but ``entropy`` and ``collapsed`` use each channel.
 
     Args:
-        weights: as in ``path_entropy``. Concatenate several batches for steadier figures.
+        weights: as in ``path_entropy``. Concatenate several batches for more exact figures.
 
     Raises:
-        ShapeError: another shape, or no floating point.
+        ShapeError: another shape, or a dtype that is not floating point.
 
     Example:
         >>> import torch
         >>> from mmdistill import path_selection
-        >>> found = path_selection(torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
-        >>> found.preferred, found.entropy, found.collapsed
+        >>> selection = path_selection(torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+        >>> selection.preferred, selection.entropy, selection.collapsed
         ((0.0, 1.0, 0.0), 0.0, 1)
     """
     _check("path_selection", weights)
-    given = to_float32(weights.detach())
-    by_path = given if given.ndim == 2 else given.mean(dim=2)
+    detached = to_float32(weights.detach())
+    by_path = detached if detached.ndim == 2 else detached.mean(dim=2)
     mean = by_path.mean(dim=0)
     preferred = torch.nn.functional.one_hot(by_path.argmax(dim=1), by_path.shape[1]).to(mean.dtype).mean(dim=0)
-    numbers = torch.cat([mean, preferred, path_entropy(given).mean()[None], path_entropy(mean[None]), _smallest(given)])
-    paths, found = len(mean), numbers.tolist()
+    entropies = path_entropy(detached).mean()[None], path_entropy(mean[None])
+    # One vector, so that there is one read.
+    paths, numbers = len(mean), torch.cat([mean, preferred, *entropies, _smallest(detached)]).tolist()
     return PathSelection(
-        tuple(found[:paths]),
-        found[2 * paths],
-        found[2 * paths + 1],
-        tuple(found[paths : 2 * paths]),
-        _collapsed(found[2 * paths + 2 :]),
+        tuple(numbers[:paths]),
+        numbers[2 * paths],
+        numbers[2 * paths + 1],
+        tuple(numbers[paths : 2 * paths]),
+        _collapsed(numbers[2 * paths + 2 :]),
     )
 
 
 class SelectionCheck:
-    """Warns when a block's selection has collapsed. Reads the device at every hundredth training call only."""
+    """Warns if a block's selection has collapsed. It reads from the device at every hundredth training call only."""
 
     def __init__(self) -> None:
-        self._calls = self._found_in_a_row = 0
+        self._calls = self._repeats = 0
         self._path: int | None = None
         self._warned = False
 
     def __call__(self, weights: Tensor) -> None:
         """Count a training call; at every hundredth check its weights, ``(B, P)`` or ``(B, P, C)``."""
-        if self._warned or not torch.is_grad_enabled() or not has_values((weights,)):
+        if self._warned or not torch.is_grad_enabled() or not can_read_values((weights,)):
             return
         self._calls += 1
         if self._calls % CHECK_INTERVAL:
             return
         path = _collapsed(_smallest(weights.detach()).tolist())
-        self._found_in_a_row = self._found_in_a_row + 1 if path == self._path else 1
+        self._repeats = self._repeats + 1 if path == self._path else 1
         self._path = path
-        if path is not None and self._found_in_a_row >= MIN_COLLAPSED_CHECKS:
+        if path is not None and self._repeats >= MIN_COLLAPSED_CHECKS:
             self._warned = True
             warn(
                 f"MPSDFusion: the selection has collapsed: path {path} of {weights.shape[1]} (0 gated sum, 1 product, "
-                f"2 difference) has weight {COLLAPSE_LIMIT} or more for every sample, so the others learn nothing. "
-                'Train with MPSDLoss, or take normalize="layer_norm"',
+                f"2 difference) has a weight of at least {COLLAPSE_LIMIT} for every sample, so the other paths learn "
+                'nothing; train with MPSDLoss, or use normalize="layer_norm"',
                 DeadTermWarning,
             )
 
@@ -148,8 +145,8 @@ def _smallest(weights: Tensor) -> Tensor:
     return weights.amin(dim=0 if weights.ndim == 2 else (0, 2))
 
 
-def _collapsed(least: list[float]) -> int | None:
-    return next((path for path, weight in enumerate(least) if weight >= COLLAPSE_LIMIT), None)
+def _collapsed(smallest: list[float]) -> int | None:
+    return next((path for path, weight in enumerate(smallest) if weight >= COLLAPSE_LIMIT), None)
 
 
 def _check(where: str, weights: Tensor) -> None:
@@ -169,7 +166,7 @@ def fusion_paths(pair: Pair[Tensor], gate: Tensor) -> Tensor:
 
     Args:
         pair: two maps ``(B, C, H, W)``.
-        gate: ``(B, 2, H, W)``, the share of RGB and of TIR at each position.
+        gate: ``(B, 2, H, W)``, the gates of RGB and TIR at each position.
     """
     rgb, tir = pair
     return torch.stack([gated_sum(pair, gate), rgb * tir, rgb - tir])
@@ -187,17 +184,14 @@ def weighted_paths(paths: Tensor, weights: Tensor) -> Tensor:
 
 
 Normalize = Literal["paths", "layer_norm"]
-"""How the paths' maxima are normalized before they are weighed."""
+"""How the paths' maxima are normalized before the weighing network."""
 
 MIN_RMS = 1e-3
-"""A path of a smaller rms is divided by this; with less, float16 gradients would overflow."""
+"""Smallest rms that a path is divided by; smaller ones would overflow float16 gradients."""
 
 
 def path_rms(paths: Tensor) -> Tensor:
-    """Return the root mean square of each path's map, over channels and positions: ``(P, B)`` of ``(P, B, C, H, W)``.
-
-    At least ``MIN_RMS``.
-    """
+    """Return the root mean square, at least ``MIN_RMS``, of each path: ``(P, B)`` of ``(P, B, C, H, W)``."""
     wide = torch.promote_types(paths.dtype, torch.float32)
     norm = torch.linalg.vector_norm(paths, dim=(2, 3, 4), dtype=wide)
     rms: Tensor = norm / math.sqrt(paths.shape[2] * paths.shape[3] * paths.shape[4])
@@ -207,26 +201,28 @@ def path_rms(paths: Tensor) -> Tensor:
 class MPSDFusion(nn.Module):
     """Multi-Path Selection fusion of one level, CMD eq. 4-6; 3C^2 + 8C + 5 parameters.
 
-    Three paths (spatially gated sum, product, difference) are weighed by a small network that looks at the
-    global maximum of each and are summed. Under float16 autocast they stay in the parameters' type, float32,
-    because the product of two features overflows from 256 on.
+    A small network weighs three paths (spatially gated sum, product, difference) by their global maxima; the fused map
+    is their weighted sum. Under float16 autocast the block computes in the parameters' dtype: a product of two
+    features overflows float16 from 256 on.
 
-    Warns with ``DeadTermWarning``, once per block, when its selection has collapsed in training. Then one path had a
-    weight of at least 0.99 for every sample of three batches, 100 training calls apart. Compiled code is not checked.
+    A ``DeadTermWarning``, once per block, says that its selection has collapsed in training: one path had a weight of
+    at least 0.99 for every sample of three batches, 100 training calls apart. Compiled code is not checked.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         channels: channels C of either modality, and of the fused map.
-        gate: ``"softmax"`` over the two modalities (the text), or ``"sigmoid"`` (the formula's symbol).
+        gate: ``"softmax"`` over the two modalities (the paper's text), or ``"sigmoid"`` (its formula).
         weighting: ``"path"``, one weight per path and sample, or ``"channel"``, one per channel as well.
-        normalize: what happens to the maxima that decide the weights. None: nothing, as published; trained without
-            ``MPSDLoss``, one path then gets all the weight. ``"layer_norm"``: a layer norm over all 3C maxima of a
-            sample, with 6C parameters; take it where you train without ``MPSDLoss``. ``"paths"``: each path's maxima
-            are divided by the rms of its map, per sample; that did not help (docs/fusion.md, "Whether it selects").
-            The paths that are summed are the same with each.
+        normalize: how the maxima are normalized; the paths themselves are not. None: as published; without
+            ``MPSDLoss`` one path then gets all the weight. ``"layer_norm"``: a layer norm over a sample's 3C maxima,
+            with 6C parameters; use it if you train without ``MPSDLoss``. ``"paths"``: a path's maxima are divided by
+            the rms of its map, per sample; that did not help (docs/fusion.md, "Whether it selects").
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
-            (under autocast: float32 or autocast's own).
+        ShapeError: the members are not maps of one shape with C channels and of the parameters' dtype (under autocast:
+            float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -245,10 +241,10 @@ class MPSDFusion(nn.Module):
         normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
-        channels = _checks.channels("MPSDFusion", "channels", channels)
+        channels = check_channels("MPSDFusion", "channels", channels)
         check_gate("MPSDFusion", gate)
-        _checks.one_of("MPSDFusion", "weighting", weighting, ("path", "channel"))
-        _checks.one_of("MPSDFusion", "normalize", normalize, (None, *get_args(Normalize)))
+        check_choice("MPSDFusion", "weighting", weighting, ("path", "channel"))
+        check_choice("MPSDFusion", "normalize", normalize, (None, *get_args(Normalize)))
         self.channels, self.gate, self.weighting, self.normalize = channels, gate, weighting, normalize
         self.gate_convolution = nn.Conv2d(2 * channels, 2, 1)
         self.path_weights = nn.Sequential(
@@ -273,7 +269,7 @@ class MPSDFusion(nn.Module):
             return FusedPaths(weighted_paths(paths, weights), paths, weights)
 
     def _weigh(self, paths: Tensor) -> Tensor:
-        """Return each path's share, softmax over the paths."""
+        """Return the paths' weights, of sum 1: ``(B, 3)`` or ``(B, 3, C)``."""
         maxima = paths.amax(dim=(-2, -1))
         if self.normalize == "paths":
             maxima = (maxima / path_rms(paths)[..., None]).to(maxima.dtype)

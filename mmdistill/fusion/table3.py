@@ -1,9 +1,4 @@
-"""Spatial attention fusion, "SAF" of CMD Table 3.
-
-Channel attention fusion, "CAF" of CMD Table 3.
-
-Concatenation, the plain student's fusion.
-"""
+"""The fusion blocks of CMD's Table 3 beside MPSD: spatial attention, channel attention and concatenation."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import check_channels, check_int
 from mmdistill.abf import Convolution
 from mmdistill.fusion.paths import (
     FusedPaths,
@@ -30,17 +25,20 @@ from mmdistill.pair import Pair
 
 
 class SpatialAttentionFusion(nn.Module):
-    """Spatial attention fusion (SAF), CMD Table 3: the modalities' sum, gated at each position; 4C + 2 parameters.
+    """Spatial attention fusion (SAF), CMD Table 3: the modalities' sum, gated per position; 4C + 2 parameters.
 
-    The paper says no more than "spatial-wise attention"; this is the first path of its own MPSD block, eq. 4 and 5.
+    The paper only says "spatial-wise attention". This is the first path of its MPSD block, eq. 4 and 5.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         channels: channels C of either modality, and of the fused map.
         gate: ``"softmax"`` over the two modalities, or ``"sigmoid"``.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
-            (under autocast: float32 or autocast's own).
+        ShapeError: the members are not maps of one shape with C channels and of the parameters' dtype (under autocast:
+            float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -53,7 +51,7 @@ class SpatialAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, gate: Gate = "softmax") -> None:
         super().__init__()
-        channels = _checks.channels("SpatialAttentionFusion", "channels", channels)
+        channels = check_channels("SpatialAttentionFusion", "channels", channels)
         check_gate("SpatialAttentionFusion", gate)
         self.channels, self.gate = channels, gate
         self.gate_convolution = nn.Conv2d(2 * channels, 2, 1)
@@ -67,21 +65,24 @@ class SpatialAttentionFusion(nn.Module):
 
 
 class ChannelAttentionFusion(nn.Module):
-    """Channel attention fusion (CAF), CMD Table 3: the modalities' sum, gated in each channel.
+    """Channel attention fusion (CAF), CMD Table 3: the modalities' sum, gated per channel.
 
-    Known from the paper: it is "channel-wise attention". Ours, because no layer table was published: both maps'
-    global means, FC 2C to C / reduction, ReLU, FC to 2C, softmax over the two modalities, after squeeze and
-    excitation (Hu et al., CVPR 2018). At reduction 1 the hidden width is that of the MPSD block's weighing network,
-    and the parameters, 4C^2 + 3C, come nearest to the 19.9 M of Table 3's student: 19.97 M.
+    The paper only says "channel-wise attention". The layers are ours, after squeeze and excitation: both maps' global
+    means, FC 2C to C / reduction, ReLU, FC to 2C, softmax over the two modalities. With reduction 1 there are
+    4C^2 + 3C parameters. That is nearest to Table 3's student of 19.9 M parameters: 19.97 M.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
+    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, https://arxiv.org/abs/1709.01507.
 
     Args:
         channels: channels C of either modality, and of the fused map.
-        reduction: how many times narrower than C the hidden layer is.
+        reduction: C divided by the width of the hidden layer.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
-            (under autocast: float32 or autocast's own).
-        ValueError: the reduction leaves no channel.
+        ShapeError: the members are not maps of one shape with C channels and of the parameters' dtype (under autocast:
+            float32 or autocast's own).
+        ValueError: a reduction above C.
 
     Example:
         >>> import torch
@@ -94,8 +95,8 @@ class ChannelAttentionFusion(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 1) -> None:
         super().__init__()
-        channels = _checks.channels("ChannelAttentionFusion", "channels", channels)
-        reduction = _checks.whole("ChannelAttentionFusion", "reduction", reduction, high=channels)
+        channels = check_channels("ChannelAttentionFusion", "channels", channels)
+        reduction = check_int("ChannelAttentionFusion", "reduction", reduction, high=channels)
         self.channels, self.reduction = channels, reduction
         hidden = channels // reduction
         self.channel_scores = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * channels))
@@ -111,14 +112,17 @@ class ChannelAttentionFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """Concatenation and a 1x1 convolution with bias, the plain student's fusion (CMD figure 2); 2C^2 + C parameters.
+    """Concatenation and a 1x1 convolution with bias, CMD's plain student (figure 2); 2C^2 + C parameters.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         channels: channels C of either modality, and of the fused map.
 
     Raises:
-        ShapeError: the pair's members are not maps of one shape with C channels, of the parameters' number type
-            (under autocast: float32 or autocast's own).
+        ShapeError: the members are not maps of one shape with C channels and of the parameters' dtype (under autocast:
+            float32 or autocast's own).
 
     Example:
         >>> import torch
@@ -131,7 +135,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        channels = _checks.channels("ConcatFusion", "channels", channels)
+        channels = check_channels("ConcatFusion", "channels", channels)
         self.channels = channels
         self.convolution = Convolution(2 * channels, channels, 1)
 

@@ -1,4 +1,4 @@
-"""The losses: tensors in, terms out. They own no network, move no device and log nothing."""
+"""The losses: tensors in, ``Terms`` out. They own no network, move nothing between devices and log nothing."""
 
 from mmdistill.losses.cmd import CMDLoss
 from mmdistill.losses.fitnets import FitNetsLoss

@@ -1,4 +1,4 @@
-"""Cross-Modality Distillation as a whole, CMD eq. 14 without the tracker's own loss."""
+"""The total loss of Cross-Modality Distillation, CMD eq. 14, without the tracker's own loss."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._inputs import synchronized_statistics
+from mmdistill._checks.arguments import MAX_WEIGHT, check_module, check_number
+from mmdistill._checks.values import synchronized_batch_norm
 from mmdistill._masks import LevelMasks
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import UnusedInputWarning, warn
@@ -23,37 +23,40 @@ from mmdistill.terms import Terms
 T = TypeVar("T")
 
 LOSS_PACKAGES = ("mmdistill.losses.", "mmdistill.tir_cmd.")
-"""Where this library's losses are defined."""
+"""Packages that define this library's losses."""
 
-WRAPPERS = (
+WRAPPER_CLASSES = (
     "OptimizedModule",
     "DistributedDataParallel",
     "DataParallel",
     "FullyShardedDataParallel",
     "_FabricModule",
 )
-"""Modules that call the one inside them as it is."""
+"""Modules that wrap another one and take the same arguments."""
 
 
 class CMDLoss(DistillationLoss):
-    """Cross-Modality Distillation, CMD eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
+    """Cross-Modality Distillation (CMD), eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
-    The tracker's own loss, L_original, is the caller's to add. The weights are for one such as DiMP's, whose
-    classification counts 100; beside a loss of weight 1, beta is to be 100 times smaller. A part that is not given is
-    left out together with its inputs, so Table 1's rows are this class with fewer parts. ``UnusedInputWarning`` says
-    once that inputs of such a part are not used. The teacher's side is detached by the parts.
+    The caller adds the tracker's own loss, L_original. The default weights suit DiMP's loss, which weighs its
+    classification by 100. For a loss of weight 1, use a beta that is 100 times smaller. A part that is None is left
+    out, as in the paper's Table 1; inputs for it give an ``UnusedInputWarning`` once. The parts detach the teacher's
+    side.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         scfd: the feature distillation, or None.
         mpsd: the fusion distillation, or None.
         hfrd: the response distillation, or None.
-        alpha: weight of SCFD and MPSD; by default the paper's, which fits sums over a map. These losses are means, of
-            which the reference tracker takes 100 (docs/losses.md, "Which alpha and beta").
+        alpha: weight of SCFD and MPSD. The default is the paper's, for sums over a map. These losses are means; the
+            reference tracker uses 100 (docs/losses.md, "Which alpha and beta").
         beta: weight of HFRD.
 
     Raises:
         ValueError: no part is given, a part is another loss of this library, or a part's input is missing.
-        ShapeError: as the parts do.
+        ShapeError: a part refuses its inputs.
 
     Example:
         >>> import torch
@@ -79,11 +82,11 @@ class CMDLoss(DistillationLoss):
         for name, part, kind in (("scfd", scfd, SCFDLoss), ("mpsd", mpsd, MPSDLoss), ("hfrd", hfrd, HFRDLoss)):
             _check_part(name, part, kind)
         if scfd is None and mpsd is None and hfrd is None:
-            raise ValueError("CMDLoss: give at least one of scfd, mpsd, hfrd; with none there is nothing to distill")
+            raise ValueError("CMDLoss: expected at least one of scfd, mpsd, hfrd, got none")
         self.scfd, self.mpsd, self.hfrd = scfd, mpsd, hfrd
         self._unused: set[str] = set()
-        self.alpha = _checks.number("CMDLoss", "alpha", alpha, low=0, high=_checks.MAX_WEIGHT)
-        self.beta = _checks.number("CMDLoss", "beta", beta, low=0, high=_checks.MAX_WEIGHT)
+        self.alpha = check_number("CMDLoss", "alpha", alpha, low=0, high=MAX_WEIGHT)
+        self.beta = check_number("CMDLoss", "beta", beta, low=0, high=MAX_WEIGHT)
 
     def forward(
         self,
@@ -100,18 +103,18 @@ class CMDLoss(DistillationLoss):
         fused_mask: LevelMasks | None = None,
         response_mask: Tensor | None = None,
     ) -> Terms:
-        """Return every part's terms, unweighted, with the weighted total.
+        """Return all parts' terms, unweighted, with their weighted total.
 
         Args:
             student_features: both modalities' levels, for SCFD.
             teacher_features: the same of the teacher.
-            student_fused: what the MPSD blocks returned per level, for MPSD.
+            student_fused: the MPSD blocks' outputs per level, for MPSD.
             teacher_fused: the teacher's fused map per level.
             student_response: ``(..., H, W)``, for HFRD.
             teacher_response: the same of the teacher.
             gaussian: the Gaussian label, the same shape.
-            mask: the positions that count, ``(B, 1, H, W)``, for every part that has no mask of its own below. For a
-                tracker whose maps and response all have one size, such as a ViT.
+            mask: booleans ``(B, 1, H, W)``, true where a position counts, for every part without a mask of its own.
+                For trackers whose maps and response have one size, such as ViT trackers.
             feature_mask: SCFD's ``mask``.
             fused_mask: MPSD's ``mask``.
             response_mask: HFRD's ``mask``.
@@ -135,9 +138,9 @@ class CMDLoss(DistillationLoss):
             terms: Terms = scfd(student, teacher, **_mask(feature_mask, mask))
             return terms
 
-        # SCFD last: its batch norm has a state, in which what the other parts refuse must leave no trace. But first
-        # where processes share that state: one that refuses would leave the others waiting.
-        first = self.scfd is not None and synchronized_statistics(self.scfd) is not None
+        # SCFD runs last, so that its batch norm does not change when another part refuses its inputs. It runs first if
+        # processes share batch norm: a process that stopped before would leave the others waiting.
+        first = self.scfd is not None and synchronized_batch_norm(self.scfd) is not None
         weighted: list[tuple[float, Terms]] = []
         if self.scfd is not None and first:
             weighted.append((self.alpha, run_scfd(self.scfd)))
@@ -157,39 +160,39 @@ class CMDLoss(DistillationLoss):
         return Terms.weighted(*weighted).named("cmd")
 
     def _warn_unused(self, part: str, **inputs: object) -> None:
-        """Warn once of inputs whose part is left out."""
+        """Warn once about inputs of a part that is left out."""
         if getattr(self, part) is not None or torch.compiler.is_compiling() or part in self._unused:
             return
         given = [name for name, value in inputs.items() if value is not None]
         if given:
             self._unused.add(part)
-            message = f"CMDLoss: {', '.join(given)}: given, but not used, because {part} is left out"
+            message = f"CMDLoss: {', '.join(given)}: not used, because {part} is None"
             warn(message, UnusedInputWarning)
 
 
 def _check_part(name: str, part: nn.Module | None, kind: type[nn.Module]) -> None:
-    """Refuse what is no module, and another loss of this library, as where parts are swapped.
+    """Refuse a part that is no module, or is another loss of this library, as when parts are swapped.
 
-    Any other module with the part's arguments may take its place: a user's own, or a wrapper of a part.
+    Other modules with the same arguments are allowed: a user's own, or a wrapper.
     """
-    _checks.part("CMDLoss", name, part)
+    check_module("CMDLoss", name, part)
     inner: object = part
-    while isinstance(inner, nn.Module) and type(inner).__name__ in WRAPPERS:
+    while isinstance(inner, nn.Module) and type(inner).__name__ in WRAPPER_CLASSES:
         inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
-    ours = any(each.__module__.startswith(LOSS_PACKAGES) for each in type(inner).__mro__)
-    if ours and not isinstance(inner, kind):
+    is_ours = any(each.__module__.startswith(LOSS_PACKAGES) for each in type(inner).__mro__)
+    if is_ours and not isinstance(inner, kind):
         raise ValueError(
-            f"CMDLoss: {name} must be {kind.__name__}, or a module with the same arguments; got {type(inner).__name__}"
+            f"CMDLoss: {name}: expected {kind.__name__} or a module with its arguments, got {type(inner).__name__}"
         )
 
 
 def _given(part: str, name: str, value: T | None) -> T:
     if value is None:
-        raise ValueError(f"CMDLoss: {part} needs {name}, which was not given; leave {part} out to do without")
+        raise ValueError(f"CMDLoss: {name}: expected an input for {part}, got None; without it, leave {part} out")
     return value
 
 
 def _mask(own: object, for_all: object) -> dict[str, object]:
-    """Return a part's mask as a keyword argument, or none: a user's own part need not take a mask."""
-    given = for_all if own is None else own
-    return {} if given is None else {"mask": given}
+    """Return a part's mask as a keyword argument; without a mask none, as a user's own part need not take one."""
+    mask = for_all if own is None else own
+    return {} if mask is None else {"mask": mask}

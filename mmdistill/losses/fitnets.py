@@ -1,4 +1,4 @@
-"""Hints of FitNets, Romero et al., ICLR 2015."""
+"""FitNets' hints: the student's maps imitate the teacher's after a trained regressor."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._contracts import check_pyramids, named_levels
-from mmdistill._inputs import check_alive, check_inputs, of_side
+from mmdistill._checks.arguments import argument_error, check_bool, check_channel_lists, check_frozen_levels, check_int
+from mmdistill._checks.shapes import check_pyramids, named_levels
+from mmdistill._checks.values import check_gradients, check_inputs, select_side
 from mmdistill._masks import LevelMasks, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error
-from mmdistill.abf import Convolution, adaptor, apply_adaptor
+from mmdistill._numerics import mean_squared_error, sum_scalars
+from mmdistill.abf import Convolution, apply_adaptor, make_adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.terms import Terms, add
+from mmdistill.terms import Terms
 
 MAX_KERNEL = 255
-"""Wider than the maps that are compared."""
+"""Largest kernel; wider than any feature map."""
 
 
 class FitNetsLoss(DistillationLoss):
-    """Hint-based distillation, Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+    """FitNets' hint loss.
 
         L = sum over levels of MSE(regressor(student), teacher)
 
-    The regressor is a convolution to the teacher's channels; it belongs to this loss, is trained with the student
-    and is thrown away after. The paper hints at one level, with half the summed squared error, and its regressor's
-    kernel spans the difference between the two maps' sizes; here any number of levels, the mean, and maps of one size
-    (``mmdistill.resize.resize_levels`` brings them there). The teacher's side is detached here.
+    The regressor is a convolution to the teacher's channels. It belongs to this loss and is trained with the student.
+    The teacher's side is detached here.
+
+    The paper uses one level, half the summed squared error, and a kernel that spans the difference of the maps' sizes.
+    Here there are any number of levels, the mean, and maps of one size; see ``mmdistill.resize.resize_levels``.
+
+    Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, eq. 3, https://arxiv.org/abs/1412.6550.
 
     Args:
         student_channels: channels per level, shallow to deep.
         teacher_channels: channels per level, shallow to deep.
-        kernel: the regressor's kernel, an odd number; 1 leaves a level as it is where the channels agree.
-        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
-            warned about.
-        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
+        kernel: the regressor's kernel size, odd. With 1, a level whose channels agree has no regressor.
+        frozen_levels: levels, counted from 1, whose student features require no gradient; they give no warning.
+        check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -61,16 +63,18 @@ class FitNetsLoss(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        student_channels, teacher_channels = _checks.channel_lists("FitNetsLoss", student_channels, teacher_channels)
-        kernel = _checks.whole("FitNetsLoss", "kernel", kernel, high=MAX_KERNEL)
+        student_channels, teacher_channels = check_channel_lists("FitNetsLoss", student_channels, teacher_channels)
+        kernel = check_int("FitNetsLoss", "kernel", kernel, high=MAX_KERNEL)
         if kernel % 2 == 0:
-            raise _checks.refuse("FitNetsLoss", "kernel", "an odd number such as 1 or 3", kernel)
+            raise argument_error("FitNetsLoss", "kernel", "an odd number such as 1 or 3", kernel)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
-        self.frozen_levels = _checks.frozen_levels("FitNetsLoss", frozen_levels, len(student_channels))
-        self.check_values = _checks.flag("FitNetsLoss", "check_values", check_values)
+        self.frozen_levels = check_frozen_levels("FitNetsLoss", frozen_levels, len(student_channels))
+        self.check_values = check_bool("FitNetsLoss", "check_values", check_values)
         self.regressors = nn.ModuleList(
-            adaptor(ours, theirs) if kernel == 1 else Convolution(ours, theirs, kernel, padding=kernel // 2)
-            for ours, theirs in zip(student_channels, teacher_channels, strict=True)
+            make_adaptor(student, teacher)
+            if kernel == 1
+            else Convolution(student, teacher, kernel, padding=kernel // 2)
+            for student, teacher in zip(student_channels, teacher_channels, strict=True)
         )
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None) -> Terms:
@@ -79,18 +83,18 @@ class FitNetsLoss(DistillationLoss):
         Args:
             student: per level, a map ``(B, C_student, H, W)``.
             teacher: per level, a map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
-                per level, with None for all positions of a level.
+            mask: booleans ``(B, 1, H, W)``, true where a position counts: one for all levels, or a sequence with a mask
+                or None (all positions) per level.
         """
         self.watch_parameters()
         check_pyramids("FitNetsLoss", student, teacher, self.student_channels, self.teacher_channels)
         masks = level_masks("FitNetsLoss", mask, student)
-        inputs = named_levels(student, teacher)
+        inputs = named_levels({"student": student, "teacher": teacher})
         check_inputs("FitNetsLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
-        check_alive("FitNetsLoss", of_side("student", inputs), teacher, frozen=self.frozen_levels)
+        check_gradients("FitNetsLoss", select_side("student", inputs), teacher, frozen=self.frozen_levels)
         levels = zip(self.regressors, student, teacher, masks, strict=True)
         hints = [
-            mean_squared_error(apply_adaptor(regress, ours), theirs.detach(), valid)
-            for regress, ours, theirs, valid in levels
+            mean_squared_error(apply_adaptor(regressor, features), target.detach(), valid)
+            for regressor, features, target, valid in levels
         ]
-        return Terms.summed("fitnets", hint=add(hints))
+        return Terms.summed("fitnets", hint=sum_scalars(hints))

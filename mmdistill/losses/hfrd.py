@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_same_shape, check_scores
-from mmdistill._inputs import check_alive, check_inputs
+from mmdistill._checks.arguments import check_bool, check_choice, check_number
+from mmdistill._checks.shapes import check_min_axes, check_same_shape
+from mmdistill._checks.values import check_gradients, check_inputs
 from mmdistill._masks import response_mask
 from mmdistill._numerics import hinge_residual, mean_square, to_float32
 from mmdistill.base import DistillationLoss
@@ -17,12 +17,12 @@ from mmdistill.terms import Terms
 
 
 def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True) -> Tensor:
-    """Return R_c of CMD eq. 12: ``R_t + R_g`` where that is below 1, else ``R_g``.
+    """Return the corrected response R_c of CMD eq. 12: ``R_t + R_g`` where that is below 1, else ``R_g``.
 
     Args:
         teacher: the teacher's response map R_t ``(..., H, W)``.
         gaussian: the Gaussian label R_g of the ground-truth box, the same shape.
-        clamp: whether R_t's negative values count as 0, so that the mask is nowhere below R_g.
+        clamp: whether R_t's negative values count as 0, so that R_c is nowhere below R_g.
     """
     response = teacher.clamp(min=0) if clamp else teacher
     corrected = response + gaussian
@@ -30,18 +30,21 @@ def corrected_response(teacher: Tensor, gaussian: Tensor, *, clamp: bool = True)
 
 
 class HFRDLoss(DistillationLoss):
-    """Hard-focused Response Distillation, CMD eq. 12-13.
+    """Hard-focused Response Distillation (HFRD), CMD eq. 12-13.
 
         R_c = R_t + R_g where that is below 1, else R_g;    L_HFRD = r(R_s * R_c, R_g)
 
-    The teacher's response masks the student's: hard negatives, where the teacher too responds, weigh more than
-    plain background. The teacher's side is detached here.
+    The corrected response weighs the student's response. Hard negatives, where the teacher responds too, so count more
+    than other background. The teacher's side is detached here.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         residual: ``"mse"``, or ``"hinge"`` for DiMP's hinge-like residual.
-        threshold: below which label the hinge counts only positive scores; as in DiMP's loss.
+        threshold: labels below it are background, where ``"hinge"`` counts positive scores only; as in DiMP's loss.
         clamp: whether the teacher's negative responses count as 0.
-        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
+        check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
         ShapeError: the three maps differ in shape, or are empty; NaN in an input.
@@ -63,10 +66,10 @@ class HFRDLoss(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        self.residual = _checks.one_of("HFRDLoss", "residual", residual, ("mse", "hinge"))
-        self.threshold = _checks.number("HFRDLoss", "threshold", threshold)
-        self.clamp = _checks.flag("HFRDLoss", "clamp", clamp)
-        self.check_values = _checks.flag("HFRDLoss", "check_values", check_values)
+        self.residual = check_choice("HFRDLoss", "residual", residual, ("mse", "hinge"))
+        self.threshold = check_number("HFRDLoss", "threshold", threshold)
+        self.clamp = check_bool("HFRDLoss", "clamp", clamp)
+        self.check_values = check_bool("HFRDLoss", "check_values", check_values)
 
     def forward(
         self, student_response: Tensor, teacher_response: Tensor, gaussian: Tensor, *, mask: Tensor | None = None
@@ -77,10 +80,10 @@ class HFRDLoss(DistillationLoss):
             student_response: ``(..., H, W)``.
             teacher_response: the same shape; detached here.
             gaussian: the ground truth's Gaussian label, the same shape; detached here.
-            mask: the positions that count, booleans of the same shape, or ``(B, 1, H, W)`` for responses ``(B, H, W)``.
-                The mean is then each map's own over its positions that count, and the mean of these.
+            mask: booleans of the same shape, or ``(B, 1, H, W)`` for responses ``(B, H, W)``, true where a position
+                counts. The result is the mean over maps of each map's mean over its positions.
         """
-        check_scores("HFRDLoss", "student_response", student_response, 2, "(..., H, W)")
+        check_min_axes("HFRDLoss", "student_response", student_response, 2, "(..., H, W)")
         sides = {"teacher_response": teacher_response, "gaussian": gaussian}
         for side, response in sides.items():
             check_same_shape("HFRDLoss", side, response, student_response, "student_response")
@@ -88,7 +91,7 @@ class HFRDLoss(DistillationLoss):
         counts = None if valid is None else {"mask": valid.counts}
         inputs = {"student_response": student_response, **sides}
         check_inputs("HFRDLoss", inputs, finite=self.check_values, counts=counts)
-        check_alive("HFRDLoss", [student_response], [teacher_response])
+        check_gradients("HFRDLoss", [student_response], [teacher_response])
         label = to_float32(gaussian.detach())
         corrected = corrected_response(to_float32(teacher_response.detach()), label, clamp=self.clamp)
         masked = to_float32(student_response) * corrected

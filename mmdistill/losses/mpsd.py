@@ -7,25 +7,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdistill import _checks
-from mmdistill._contracts import check_aligned, check_levels, check_map
-from mmdistill._inputs import check_alive, check_inputs, of_side
+from mmdistill._checks.arguments import check_bool, check_channel_lists, check_frozen_levels
+from mmdistill._checks.shapes import check_aligned, check_levels, check_map
+from mmdistill._checks.values import check_gradients, check_inputs, select_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, mean_squared_error_per_sample, to_float32, without_float16
-from mmdistill.abf import adaptor, apply_adaptor
+from mmdistill._numerics import (
+    mean_squared_error,
+    mean_squared_error_per_sample,
+    sum_scalars,
+    to_float32,
+    without_float16,
+)
+from mmdistill.abf import apply_adaptor, make_adaptor
 from mmdistill.base import DistillationLoss
-from mmdistill.fusion import FusedPaths, check_fused_paths
-from mmdistill.terms import Terms, add
+from mmdistill.fusion.paths import FusedPaths, check_fused_paths
+from mmdistill.terms import Terms
 
 
 def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
-    """Return CMD eq. 8-10 for one level, averaged over samples, a scalar.
+    """Return the penalty of CMD eq. 8-10 for one level, averaged over samples, a scalar.
 
-    The best path lambda has the smallest error, the preferred path nu the largest weight; the penalty is
-    ``abs(error_lambda * weight_nu - error_lambda * weight_lambda)``, zero where they are the same path.
+    Path lambda has the smallest error, path nu the largest weight. The penalty is
+    ``abs(error_lambda * weight_nu - error_lambda * weight_lambda)``, 0 if they are the same path.
 
     Args:
-        path_errors: ``(P, B)``, each path's error against the teacher's fused map.
+        path_errors: ``(P, B)``, each path's error to the teacher's fused map.
         weights: ``(B, P)``.
     """
     best = path_errors.argmin(dim=0)
@@ -36,22 +42,24 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
 
 
 class MPSDLoss(DistillationLoss):
-    """Multi-Path Selection Distillation, CMD eq. 7-11.
+    """Multi-Path Selection Distillation (MPSD), CMD eq. 7-11.
 
         L_fus = sum over levels of MSE(teacher fused, student fused)
         L_p   = sum over levels of |L_lambda w_nu - L_lambda w_lambda|, per sample, then averaged
 
-    Where channels differ, a training-only 1x1 adaptor brings the student's fused map and its paths to the
-    teacher's channels, the same one for all; it belongs to this loss and is trained with the student.
-    A level fused by one path only has nothing to select, so it has no part in L_p. The teacher's side is detached here.
+    If channels differ, a 1x1 adaptor brings a level's fused map and its paths to the teacher's channels. It belongs
+    to this loss and is trained with the student. A level with a single path has no part in L_p. The teacher's side is
+    detached here.
+
+    Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
+    https://doi.org/10.1109/CVPR52729.2023.00523.
 
     Args:
         student_channels: channels of the student's fused map per level.
         teacher_channels: channels of the teacher's fused map per level.
-        detach_path_loss: whether L_lambda only scales the penalty; otherwise shrinking it is rewarded too.
-        frozen_levels: levels, counted from 1, whose student features are frozen: that they require no gradient is not
-            warned about.
-        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
+        detach_path_loss: whether L_lambda carries no gradient and only scales the penalty.
+        frozen_levels: levels, counted from 1, whose student features require no gradient; they give no warning.
+        check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
@@ -75,46 +83,45 @@ class MPSDLoss(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        student_channels, teacher_channels = _checks.channel_lists("MPSDLoss", student_channels, teacher_channels)
+        student_channels, teacher_channels = check_channel_lists("MPSDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
-        self.detach_path_loss = _checks.flag("MPSDLoss", "detach_path_loss", detach_path_loss)
-        self.frozen_levels = _checks.frozen_levels("MPSDLoss", frozen_levels, len(student_channels))
-        self.check_values = _checks.flag("MPSDLoss", "check_values", check_values)
-        self.adaptors = nn.ModuleList(map(adaptor, student_channels, teacher_channels))
+        self.detach_path_loss = check_bool("MPSDLoss", "detach_path_loss", detach_path_loss)
+        self.frozen_levels = check_frozen_levels("MPSDLoss", frozen_levels, len(student_channels))
+        self.check_values = check_bool("MPSDLoss", "check_values", check_values)
+        self.adaptors = nn.ModuleList(map(make_adaptor, student_channels, teacher_channels))
 
     def forward(
         self, student: Sequence[FusedPaths], teacher: Sequence[Tensor], *, mask: LevelMasks | None = None
     ) -> Terms:
-        """Return the terms ``fusion`` and ``penalty``; the penalty is left out where no level has several paths.
+        """Return the terms ``fusion`` and ``penalty``; without a level of several paths the penalty is omitted.
 
         Args:
-            student: per level, what its MPSD block, or another fusion, returned.
+            student: per level, the output of an MPSD block or another fusion.
             teacher: per level, the fused map ``(B, C_teacher, H, W)``; detached here.
-            mask: the positions that count, booleans ``(B, 1, H, W)``. One mask for all levels, or a sequence of one
-                per level, with None for all positions of a level.
-                Fused map and paths are compared there only; the fusion itself saw the maps whole.
+            mask: booleans ``(B, 1, H, W)``, true where a position counts: one for all levels, or a sequence with a mask
+                or None (all positions) per level.
         """
         self.watch_parameters()
         self._check(student, teacher)
         masks = level_masks("MPSDLoss", mask, [level.fused for level in student], like_side="student fused")
         inputs = _named(student, teacher)
         check_inputs("MPSDLoss", inputs, finite=self.check_values, counts=mask_counts(masks))
-        check_alive("MPSDLoss", self._learning(inputs), teacher, frozen=self.frozen_levels)
+        check_gradients("MPSDLoss", self._learning_inputs(inputs), teacher, frozen=self.frozen_levels)
         fusion: list[Tensor] = []
         penalty: list[Tensor] = []
         with without_float16(teacher[0].device.type):
-            for adapt, level, attached, valid in zip(self.adaptors, student, teacher, masks, strict=True):
-                target = attached.detach()
+            for adapt, level, teacher_map, valid in zip(self.adaptors, student, teacher, masks, strict=True):
+                target = teacher_map.detach()
                 fusion.append(mean_squared_error(apply_adaptor(adapt, level.fused), target, valid))
                 if level.paths.shape[0] > 1:
                     errors = self._path_errors(adapt, level.paths, target, valid)
                     penalty.append(selection_penalty(errors, _per_path(to_float32(level.weights))))
         parts = {"fusion": fusion, "penalty": penalty}
-        return Terms.summed("mpsd", **{name: add(levels) for name, levels in parts.items() if levels})
+        return Terms.summed("mpsd", **{name: sum_scalars(levels) for name, levels in parts.items() if levels})
 
-    def _learning(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is to learn by name; paths are not, where their errors only scale the penalty."""
-        student = of_side("student", inputs)
+    def _learning_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the student inputs that need gradient; with ``detach_path_loss`` the paths do not."""
+        student = select_side("student", inputs)
         return {name: x for name, x in student.items() if not (self.detach_path_loss and "paths" in name)}
 
     def _path_errors(self, adapt: nn.Module, paths: Tensor, target: Tensor, mask: Mask | None) -> Tensor:
@@ -123,7 +130,7 @@ class MPSDLoss(DistillationLoss):
             errors = [
                 mean_squared_error_per_sample(apply_adaptor(adapt, path), target, mask) for path in paths.unbind()
             ]
-        # Forward mode goes on where gradients are off.
+        # Detached too, because no_grad does not stop forward-mode differentiation.
         return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)
 
     def _check(self, student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> None:
@@ -142,7 +149,7 @@ def _per_path(weights: Tensor) -> Tensor:
 
 
 def _named(student: Sequence[FusedPaths], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return what is read of each level; of a single path, which is the fused map, nothing more."""
+    """Return all inputs by name; a single path is the fused map itself and is left out."""
     names: dict[str, Tensor] = {}
     for number, (level, target) in enumerate(zip(student, teacher, strict=True), start=1):
         read = FusedPaths._fields if level.paths.shape[0] > 1 else ("fused",)

@@ -1,8 +1,16 @@
 """TIR-CMD: a two-branch tracker learns thermal infrared from RGB, on aligned pairs without labels.
 
-Sun et al., "Unsupervised Cross-Modal Distillation for Thermal Infrared Tracking", ACM Multimedia 2021.
+Sun et al., "Unsupervised Cross-Modal Distillation for Thermal Infrared Tracking", ACM Multimedia 2021,
+https://doi.org/10.1145/3474085.3475387, https://arxiv.org/abs/2108.00187.
 
-Patches: which regions of an unlabeled, aligned pair stand for a target.
+Eq. 1, ``L = L_TCL + lambda L_BBE``, has no class of its own: ``Terms.weighted`` computes it.
+
+    >>> import torch
+    >>> from mmdistill import Terms
+    >>> tcl = Terms.summed("tcl", classification=torch.tensor(0.5))  # from TCLDistiller, eq. 2
+    >>> bbe = Terms.summed("bbe", box=torch.tensor(2.0))  # from BBEDistiller, eq. 3
+    >>> Terms.weighted((1.0, tcl), (0.1, bbe)).total
+    tensor(0.7000)
 """
 
 from mmdistill.tir_cmd.bbe import BBEDistiller
@@ -11,18 +19,6 @@ from mmdistill.tir_cmd.patch_samplers import CenterArea, Patches, RandomSampling
 from mmdistill.tir_cmd.saliency import SaliencyDetector
 from mmdistill.tir_cmd.settings import SETTINGS, BranchSetting, InitialWeights, LearningRates, mix
 from mmdistill.tir_cmd.tcl import TCLDistiller
-
-__all__ = [
-    "CenterArea",
-    "Detection",
-    "Detector",
-    "Patches",
-    "RandomSampling",
-    "SaliencyDetector",
-    "TorchvisionDetector",
-    "cut_patches",
-]
-
 
 __all__ = [
     "SETTINGS",

@@ -1,4 +1,4 @@
-"""Bounding box estimation distillation, TIR-CMD eq. 3."""
+"""Bounding box estimation (BBE) distillation, TIR-CMD eq. 3."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mmdistill import _checks
-from mmdistill._contracts import check_device, check_scores
-from mmdistill._inputs import check_alive, check_inputs
-from mmdistill._numerics import mean_squared_error, to_float32
-from mmdistill._transforms import detached, savable
+from mmdistill._checks.arguments import (
+    MAX_WEIGHT,
+    argument_error,
+    check_bool,
+    check_callable,
+    check_choice,
+    check_number,
+)
+from mmdistill._checks.shapes import check_device, check_floating, check_min_axes
+from mmdistill._checks.values import ValueRange, check_gradients, check_inputs
+from mmdistill._execution import as_normal_tensor, detached
+from mmdistill._numerics import mean_squared_error, sum_scalars, to_float32
 from mmdistill.base import DistillationLoss
 from mmdistill.errors import ShapeError
-from mmdistill.terms import Terms, add
-from mmdistill.tir_cmd.boxes import as_constant, as_predicted, bounds, overlaps, states
+from mmdistill.terms import Terms
+from mmdistill.tir_cmd.boxes import box_state, intersection_over_union
 from mmdistill.tir_cmd.settings import BRANCHES, Branch
 
 Predictor = Callable[[Any, Any, Any], Tensor]
-"""The tracker's own: ``(modulation, features, proposals)`` to overlaps ``(..., P)``, or to states ``(..., P, 4)``."""
+"""The tracker's predictor: ``(modulation, features, proposals)`` to overlaps ``(..., P)`` or states ``(..., P, 4)``."""
 
-SIDES: dict[Branch, str] = {"reference": "modulation", "test": "features"}
-"""Which input each branch makes."""
+BRANCH_INPUTS: dict[Branch, str] = {"reference": "modulation", "test": "features"}
+"""The input that each branch computes."""
 
 SCALE = "'unit' for a predictor of IoU from 0 to 1, or 'signed' for one of 2 IoU - 1, as DiMP's"
 
@@ -34,46 +41,44 @@ class BBEDistiller(DistillationLoss):
 
         L = mean of (psi(modulation, features) - target)^2 + nu mean of |modulation|^2
 
-    The reference branch makes a modulation of what the target looks like. The test branch makes features. From both,
-    the tracker's predictor psi judges boxes. Here the two branches see two modalities of one scene, and the box is a
-    patch without a label.
+    The reference branch computes a modulation vector from the target's appearance, the test branch computes features.
+    The tracker's predictor psi scores boxes from both. The branches see two modalities of one scene, and the target is
+    the box of an unlabeled patch.
 
-    Either branch may learn, as in ``TCLDistiller``. In the paper's settings B1 and D2 the reference branch learns: it
-    makes the modulation. In B2 and D1 the test branch learns: it makes the features. In D3 to D5 both learn.
-    By default nothing is detached. ``detach`` names the branch that teaches, as ``SETTINGS["D2"].teacher`` does. With
-    ``detach="reference"`` or ``nu=0`` the second term has nothing to teach and is left out.
+    Either branch may learn. In the paper's settings B1 and D2 the reference branch learns, in B2 and D1 the test
+    branch, in D3 to D5 both. By default nothing is detached; ``detach`` names the branch that teaches, as in
+    ``SETTINGS["D2"].teacher``. With ``detach="reference"`` or ``nu=0`` the second term is left out.
 
-    The predictor stays the tracker's: it is called, and kept unregistered, so its parameters and buffers are none of
-    this module's, and ``.to(device)``, ``.train()`` and ``.eval()`` of this module don't reach it. It belongs to the
-    test branch, but ``detach="test"`` does not freeze it: call ``predictor.requires_grad_(False)`` where it is not to
-    learn.
+    The predictor is called, but not registered: ``.to(device)``, ``.train()`` and ``.eval()`` of this module do not
+    reach it, and its parameters are not this module's. ``detach="test"`` does not freeze it; use
+    ``predictor.requires_grad_(False)`` for that.
 
-    ``target="iou"``, the default, is how ATOM and DiMP train the predictor: it predicts the overlap of each proposal
-    with the patch's box. ``target="state"`` is eq. 3 to the letter: it predicts ``(cx / w, cy / h, log w, log h)``; see
+    With ``target="iou"``, the default, the predictor predicts each proposal's IoU with the patch's box, as ATOM and
+    DiMP train it. With ``target="state"`` it predicts ``(cx / w, cy / h, log w, log h)``, as eq. 3 says; see
     ``box_state``.
 
-    The paper gives no nu. The default makes the second term about a hundredth of the first in a tracker of ATOM's kind:
-    the reference tracker, trained on RGB, has modulations of squared norm 400 and a first term of 0.4 to 0.5 on the
-    signed scale.
+    The paper gives no nu. With the default the second term is about a hundredth of the first: the reference tracker,
+    trained on RGB, has modulations of squared norm 400 and a first term of 0.4 to 0.5 on the signed scale.
+
+    Sun et al., "Unsupervised Cross-Modal Distillation for Thermal Infrared Tracking", ACM Multimedia 2021,
+    https://doi.org/10.1145/3474085.3475387, https://arxiv.org/abs/2108.00187.
 
     Args:
-        predictor: any callable or module ``(modulation, features, proposals)``, in a mode and on a device of its own,
-            that returns overlaps ``(..., P)`` or, for ``"state"``, states ``(..., P, 4)`` or ``(..., 4)``.
-        scale: the scale on which your predictor predicts overlaps: ``"unit"``, IoU from 0 to 1; ``"signed"``,
-            2 IoU - 1 from -1 to 1, as the predictors of public ATOM and DiMP networks do. No default: the wrong scale
-            would train to wrong targets without an error. The target is given as boxes, or as overlaps from 0 to 1,
-            with either scale. A predictor of states has no scale: give None.
+        predictor: any callable or module ``(modulation, features, proposals)``. It returns overlaps ``(..., P)``; for
+            ``"state"`` it returns states ``(..., P, 4)`` or ``(..., 4)``.
+        scale: the scale of the predicted overlaps: ``"unit"``, IoU from 0 to 1; ``"signed"``, 2 IoU - 1 from -1 to 1,
+            as in public ATOM and DiMP networks. There is no default, because a wrong scale would train to wrong
+            targets without an error. The target's overlaps are always from 0 to 1. None for a predictor of states.
         nu: weight of the modulation's squared norm.
         target: ``"iou"`` or ``"state"``.
-        detach: the branch that teaches, whose side is detached: ``"reference"`` (the modulation) or ``"test"`` (the
-            features). None where both learn, or where the teacher's side carries no gradient anyway.
-        check_values: whether the inputs' values are looked at before anything is computed. NaN and infinity are
-            refused; overlaps outside 0 to 1 (a rounding error aside) and target boxes without area too.
+        detach: the branch that teaches, whose input is detached: ``"reference"`` (the modulation) or ``"test"`` (the
+            features). None if both learn, or if the teacher's input has no gradient.
+        check_values: whether to refuse wrong values before anything is computed: NaN, infinity, overlaps outside 0 to
+            1 (but for rounding) and target boxes without area.
 
     Raises:
-        ShapeError: proposals, target and prediction don't fit together; the modulation's parts differ in their batch;
-            a value that ``check_values`` refuses.
-        TypeError: no scale.
+        ShapeError: shapes of proposals, target and prediction that do not fit; modulation tensors of different batch;
+            a wrong value, with ``check_values``.
         ValueError: an unknown target, scale or branch, or a negative nu.
 
     Example:
@@ -100,15 +105,15 @@ class BBEDistiller(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        _checks.called("BBEDistiller", "predictor", predictor)
+        check_callable("BBEDistiller", "predictor", predictor)
         self._predictor = (predictor,)  # in a tuple, so that it is not registered
-        self.nu = _checks.number("BBEDistiller", "nu", nu, low=0, high=_checks.MAX_WEIGHT)
-        self.target = _checks.one_of("BBEDistiller", "target", target, ("iou", "state"))
+        self.nu = check_number("BBEDistiller", "nu", nu, low=0, high=MAX_WEIGHT)
+        self.target = check_choice("BBEDistiller", "target", target, ("iou", "state"))
         if not ((isinstance(scale, str) and scale in ("unit", "signed")) or (scale is None and target == "state")):
-            raise _checks.refuse("BBEDistiller", "scale", SCALE, scale)
+            raise argument_error("BBEDistiller", "scale", SCALE, scale)
         self.scale = scale
-        self.detach = _checks.one_of("BBEDistiller", "detach", detach, (None, *BRANCHES))
-        self.check_values = _checks.flag("BBEDistiller", "check_values", check_values)
+        self.detach = check_choice("BBEDistiller", "detach", detach, (None, *BRANCHES))
+        self.check_values = check_bool("BBEDistiller", "check_values", check_values)
 
     @property
     def predictor(self) -> Predictor:
@@ -118,63 +123,63 @@ class BBEDistiller(DistillationLoss):
     def forward(
         self, modulation: Tensor | Sequence[Any], features: Any, proposals: Tensor | None, target: Tensor
     ) -> Terms:
-        """Return the terms ``box`` and ``regularisation``, nu in it, and their sum.
+        """Return the terms ``box`` and ``regularisation``, which includes nu.
 
-        A tensor made in ``torch.inference_mode``, as a teacher's may be, is taken as a constant.
+        Inference tensors are constants.
 
         Args:
-            modulation: the reference branch's ``(B, C, ...)``, or a (nested) sequence of such.
-            features: the test branch's, which saw the other modality; whatever the predictor takes.
-            proposals: boxes to be judged ``(..., P, 4)``, ``x y w h`` in crop pixels; None where the predictor of
-                states needs none. Detached here.
+            modulation: the reference branch's ``(B, C, ...)``, or a (nested) sequence of such tensors.
+            features: the test branch's features of the other modality, as the predictor takes them.
+            proposals: boxes ``(..., P, 4)``, ``x y w h`` in crop pixels; None if a predictor of states takes none.
+                Detached here.
             target: the patch's box ``(..., 4)`` or ``(..., 1, 4)``, ``x y w h`` in crop pixels, w and h above 0. For
                 ``"iou"`` also the proposals' overlaps with it, 0 to 1, ``(..., P)`` or ``(..., P, 1)``. With four
-                proposals the two shorter forms have the same shape and are refused. Detached here.
+                proposals the shorter forms are ambiguous and refused. Detached here.
         """
-        named = _parts(modulation)
-        proposals = None if proposals is None else as_constant("proposals", proposals)
-        target = as_constant("target", target)
+        named = _modulation_tensors(modulation)
+        proposals = None if proposals is None else _as_constant("proposals", proposals)
+        target = _as_constant("target", target)
         for side, boxes in (("proposals", proposals), ("target", target)):
             if boxes is not None:
                 check_device("BBEDistiller", side, boxes, next(iter(named.values())), "modulation")
-        goal = states(proposals, target) if self.target == "state" else overlaps(proposals, target)
-        inputs = _inputs(named, features, proposals, target)
-        teaching = [side for side in inputs if self.detach is not None and side.startswith(SIDES[self.detach])]
-        limits = {"target": bounds(target)}
+        goal = _target_states(proposals, target) if self.target == "state" else _target_overlaps(proposals, target)
+        inputs = _named_inputs(named, features, proposals, target)
+        teaching = [side for side in inputs if self.detach is not None and side.startswith(BRANCH_INPUTS[self.detach])]
+        limits = {"target": _target_range(target)}
         check_inputs("BBEDistiller", inputs, finite=self.check_values, bounds=limits, teaching=teaching)
         if self.target == "iou" and self.scale == "signed":
             goal = 2 * goal - 1
-        modulation = _detached("modulation", modulation) if self.detach == "reference" else _savable(modulation)
-        features = _detached("features", features) if self.detach == "test" else _savable(features)
+        modulation = _detached("modulation", modulation) if self.detach == "reference" else _as_normal(modulation)
+        features = _detached("features", features) if self.detach == "test" else _as_normal(features)
         prediction = self.predictor(modulation, features, proposals)
-        goal = as_predicted(goal, prediction, proposals, repeat=self.target == "state")
-        check_alive("BBEDistiller", [prediction], [])
+        goal = _match_prediction(goal, prediction, proposals, repeat=self.target == "state")
+        check_gradients("BBEDistiller", [prediction], [])
         parts = {"box": mean_squared_error(prediction, goal)}
         if self.nu > 0 and self.detach != "reference":
             parts["regularisation"] = self.nu * _squared_norm(list(named.values())).mean()
         return Terms.summed("bbe", **parts)
 
 
-def _inputs(
+def _named_inputs(
     modulation: dict[str, Tensor], features: Any, proposals: Tensor | None, target: Tensor
 ) -> dict[str, Tensor]:
-    """Return every tensor whose values are looked at, by name."""
-    # The predictor may be given more than maps, such as their sizes in whole numbers.
+    """Return every tensor whose values are checked, by name."""
+    # The predictor may take more than maps, such as their sizes as integers.
     maps = _tensors("features", features).items()
     inputs = modulation | {side: values for side, values in maps if values.ndim > 1 or values.is_floating_point()}
     inputs |= {} if proposals is None else {"proposals": proposals}
     return inputs | {"target": target}
 
 
-def _parts(modulation: object) -> dict[str, Tensor]:
-    """Return the modulation's tensors by name; refuse what is none, is empty or is of another batch."""
+def _modulation_tensors(modulation: object) -> dict[str, Tensor]:
+    """Return the modulation's tensors by name; refuse other objects, empty tensors and different batches."""
     parts = _tensors("modulation", modulation)
     if not parts or len(parts) != len(pytree.tree_leaves(modulation)):
         expected = "a tensor (B, C, ...) or a sequence of such"
         raise ShapeError("BBEDistiller", "modulation", "type", expected=expected, got=type(modulation).__name__)
     first = next(iter(parts.values()))
     for side, values in parts.items():
-        check_scores("BBEDistiller", side, values, 2, "(B, C, ...)")
+        check_min_axes("BBEDistiller", side, values, 2, "(B, C, ...)")
         if values.shape[0] != first.shape[0]:
             expected = f"{first.shape[0]} as the first part"
             raise ShapeError("BBEDistiller", side, "batch", expected=expected, got=values.shape[0])
@@ -183,28 +188,130 @@ def _parts(modulation: object) -> dict[str, Tensor]:
 
 def _tensors(side: str, tree: object) -> dict[str, Tensor]:
     """Return the tensors in a (nested) sequence by name."""
-    found = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
-    return {side if len(found) == 1 else f"{side} part {n}": leaf for n, leaf in enumerate(found, start=1)}
+    tensors = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return {side if len(tensors) == 1 else f"{side} part {n}": leaf for n, leaf in enumerate(tensors, start=1)}
 
 
 def _detached(side: str, tree: Any) -> Any:
-    """Return the same (nested) sequence with every tensor detached; refuse what hides its tensors."""
+    """Return the (nested) sequence with every tensor detached; refuse objects that are not tensors."""
     if any(not isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tree)):
         expected = "a tensor or a sequence of tensors, to be detached; detach others yourself"
         raise ShapeError("BBEDistiller", side, "type", expected=expected, got=type(tree).__name__)
     return pytree.tree_map(detached, tree)
 
 
-def _savable(tree: Any) -> Any:
-    """Return the same (nested) sequence as autograd can save it; the very same object where it can already."""
+def _as_normal(tree: Any) -> Any:
+    """Return the (nested) sequence with normal tensors only; the same object if nothing changes."""
     if torch.compiler.is_compiling():
         return tree
     leaves, structure = pytree.tree_flatten(tree)
-    saved = [savable(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    unchanged = all(leaf is other for leaf, other in zip(leaves, saved, strict=True))
-    return tree if unchanged else pytree.tree_unflatten(saved, structure)
+    normal = [as_normal_tensor(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    unchanged = all(leaf is other for leaf, other in zip(leaves, normal, strict=True))
+    return tree if unchanged else pytree.tree_unflatten(normal, structure)
 
 
 def _squared_norm(parts: list[Tensor]) -> Tensor:
     """Return each sample's squared norm ``(B,)``, over all parts."""
-    return add([to_float32(values).square().flatten(1).sum(dim=1) for values in parts])
+    return sum_scalars([to_float32(values).square().flatten(1).sum(dim=1) for values in parts])
+
+
+def _as_constant(side: str, values: Tensor) -> Tensor:
+    """Return boxes or overlaps without gradient and in floating point."""
+    if not isinstance(values, Tensor):
+        raise ShapeError("BBEDistiller", side, "type", expected="a tensor", got=type(values).__name__)
+    if not (values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool):
+        values = values.to(torch.get_default_dtype())
+    check_floating("BBEDistiller", side, values)
+    return detached(values)
+
+
+def _target_overlaps(proposals: Tensor | None, target: Tensor) -> Tensor:
+    """Return the proposals' IoU ``(..., P)`` with the target's boxes, or the target itself if it holds overlaps.
+
+    Args:
+        proposals: ``(..., P, 4)``.
+        target: boxes ``(..., 1, 4)`` or ``(..., 4)``, or overlaps ``(..., P, 1)`` or ``(..., P)``.
+
+    Raises:
+        ShapeError: other shapes; with four proposals also the shorter forms, which are then ambiguous.
+    """
+    proposals = _check_boxes("proposals", proposals, "(..., P, 4)")
+    *leading, count, _ = proposals.shape
+    shape, box, overlaps = tuple(target.shape), (*leading, 4), (*leading, count)
+    if shape == (*leading, 1, 4):
+        return intersection_over_union(proposals, target)
+    if shape == (*overlaps, 1):
+        return to_float32(target[..., 0])
+    if shape == box == overlaps:
+        expected = f"boxes as {(*leading, 1, 4)} or overlaps as {(*overlaps, 1)}, as there are 4 proposals"
+        raise ShapeError("BBEDistiller", "target", "axes", expected=expected, got=shape)
+    if shape == box:
+        return intersection_over_union(proposals, target[..., None, :])
+    if shape == overlaps:
+        return to_float32(target)
+    raise ShapeError("BBEDistiller", "target", "axes", expected=f"boxes {box} or overlaps {overlaps}", got=shape)
+
+
+def _target_states(proposals: Tensor | None, target: Tensor) -> Tensor:
+    """Return the states ``(..., 4)`` of the target's boxes.
+
+    Args:
+        proposals: ``(..., P, 4)``, or None.
+        target: boxes ``(B, ..., 4)``; with proposals also ``(B, ..., 1, 4)``.
+
+    Raises:
+        ShapeError: other shapes.
+    """
+    target = _check_boxes("target", target, "(B, ..., 4)")
+    if proposals is not None:
+        *leading, _, _ = _check_boxes("proposals", proposals, "(..., P, 4)").shape
+        if tuple(target.shape) == (*leading, 1, 4):
+            target = target[..., 0, :]
+        if tuple(target.shape) != (*leading, 4):
+            expected = f"{(*leading, 4)} as proposals"
+            raise ShapeError("BBEDistiller", "target", "axes", expected=expected, got=tuple(target.shape))
+    return box_state(target)
+
+
+def _target_range(target: Tensor) -> ValueRange:
+    """Return the allowed range of a target: boxes with an area, or overlaps from 0 to 1."""
+    if target.shape[-1] == 4:  # overlaps with four proposals are (..., 4, 1)
+        expected = "w and h of x y w h above 0"
+        return ValueRange(target[..., 2:], torch.finfo(target.dtype).tiny, torch.inf, expected)
+    # Overlaps computed in the target's dtype may leave the range by rounding.
+    rounding = max(1e-6, 4 * torch.finfo(target.dtype).eps)
+    expected = "overlaps (IoU) from 0 to 1 with either scale; scale='signed' makes 2 IoU - 1 of them here"
+    return ValueRange(target, -rounding, 1 + rounding, expected)
+
+
+def _match_prediction(values: Tensor, prediction: Tensor, proposals: Tensor | None, *, repeat: bool) -> Tensor:
+    """Return the target's values in the prediction's shape.
+
+    Args:
+        values: ``(..., P)`` or ``(..., 4)``.
+        prediction: the predictor's output.
+        proposals: ``(..., P, 4)``, or None.
+        repeat: whether values ``(..., 4)`` may be repeated for predictions ``(..., P, 4)``.
+
+    Raises:
+        ShapeError: the prediction has another shape.
+    """
+    if not isinstance(prediction, Tensor):
+        raise ShapeError("BBEDistiller", "prediction", "type", expected="a tensor", got=type(prediction).__name__)
+    shape, expected = tuple(prediction.shape), tuple(values.shape)
+    if shape == expected:
+        return values
+    if repeat and len(shape) == len(expected) + 1:
+        count = max(shape[-2], 1) if proposals is None else proposals.shape[-2]
+        expected = (*expected[:-1], count, expected[-1])
+        if shape == expected:
+            return values[..., None, :].expand_as(prediction)
+    raise ShapeError("BBEDistiller", "prediction", "axes", expected=expected, got=shape)
+
+
+def _check_boxes(side: str, boxes: Tensor | None, contract: str) -> Tensor:
+    check_min_axes("BBEDistiller", side, boxes, 2, contract)
+    assert boxes is not None
+    if boxes.shape[-1] != 4:
+        raise ShapeError("BBEDistiller", side, "last axis", expected="4, x y w h", got=boxes.shape[-1])
+    return boxes

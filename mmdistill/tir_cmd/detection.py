@@ -1,6 +1,6 @@
-"""Detection: what a detector finds in either modality.
+"""Patches from a detector, and an adapter for detectors with torchvision's interface.
 
-Detectors of torchvision's kind as ``image -> boxes, scores, labels``; torchvision itself is not needed.
+torchvision itself is not needed.
 """
 
 from __future__ import annotations
@@ -12,44 +12,53 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
+from mmdistill._checks.arguments import (
+    MAX_NUMBER,
+    check_callable,
+    check_choice,
+    check_int,
+    check_number,
+    check_sequence,
+)
 from mmdistill._numerics import to_float32
 from mmdistill.errors import NotFiniteError, ShapeError
 from mmdistill.pair import Pair
 from mmdistill.tir_cmd.patch_samplers import check_images
-from mmdistill.tir_cmd.saliency import SaliencyDetector, without_duplicates
+from mmdistill.tir_cmd.saliency import SaliencyDetector, non_maximum_suppression
 
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Any callable from an image ``(C, H, W)`` to boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels ``(K,)``.
 
-Convert corners ``x1 y1 x2 y2`` first: they look like ``x y w h``. ``TorchvisionDetector`` does so for torchvision's.
+Convert corners ``x1 y1 x2 y2`` first; ``TorchvisionDetector`` does so for torchvision's models.
 """
 
 
 @dataclass(frozen=True)
 class Detection:
-    """TIR-CMD's "detection": the boxes that a detector finds, each once though both modalities show it.
+    """TIR-CMD's "detection": the boxes that a detector finds in both modalities, without duplicates.
 
-    The detector is called on each modality's image. Boxes are clipped to the image. Boxes that are then too small, or
-    have too low a score, are dropped. Of boxes that overlap by more than ``duplicate``, in one modality or in both, the
-    one with the highest score is kept; at equal scores RGB's. Labels are not read. The paper's detector was trained on
-    RGB, and looks at RGB images alone: ``modalities=("rgb",)``.
+    The detector runs on each modality's image. Boxes are clipped to the image; small boxes and boxes of low score are
+    dropped. Among boxes that overlap by more than ``max_overlap``, within or between modalities, the box of the highest
+    score is kept, RGB's at equal scores. Labels are ignored. The paper's detector runs on RGB only:
+    ``modalities=("rgb",)``.
 
-    Where nothing is found there are no boxes, ``(0, 4)``: skip such a pair in training, and count it.
+    If nothing is found the result is ``(0, 4)``: skip such a pair in training, and count it.
+
+    Sun et al., ACM Multimedia 2021, section 4.2, https://arxiv.org/abs/2108.00187.
 
     Attributes:
-        detector: ``image -> boxes, scores, labels``; a ``TorchvisionDetector``, or your own. The default,
+        detector: ``image -> boxes, scores, labels``, such as a ``TorchvisionDetector``. The default,
             ``SaliencyDetector``, needs no weights and knows no classes.
-        minimum_score: boxes below it are dropped.
-        minimum_side: so are those that are narrower or lower, pixels.
-        maximum: at most so many are kept, the best.
-        duplicate: the overlap, as intersection over union, above which two boxes are the same.
-        modalities: which images the detector is shown.
+        min_score: boxes of lower scores are dropped.
+        min_side: boxes of smaller width or height are dropped, pixels.
+        max_boxes: at most so many boxes are kept, the best ones.
+        max_overlap: the IoU above which two boxes are duplicates.
+        modalities: the images that the detector gets.
 
     Raises:
-        ValueError: a setting out of its range.
-        ShapeError: when called, images that are none or differ in size, or detections that don't fit together; a
-            ``NotFiniteError`` where they hold NaN or infinity.
+        ValueError: an argument out of range.
+        ShapeError: when called, images that are no images or differ in size, or detections of inconsistent shapes.
+        NotFiniteError: when called, detections with NaN or infinity.
 
     Example:
         >>> import torch
@@ -58,45 +67,45 @@ class Detection:
         >>> def detector(image):
         ...     x = 10.0 + image.mean()
         ...     return torch.tensor([[x, 10, 40, 30]]), torch.tensor([0.9]), torch.tensor([1])
-        >>> Detection(detector)(Pair(torch.zeros(3, 80, 120), torch.ones(1, 80, 120)))  # TIR's box is the same one
+        >>> Detection(detector)(Pair(torch.zeros(3, 80, 120), torch.ones(1, 80, 120)))  # TIR's box is a duplicate
         tensor([[10., 10., 40., 30.]])
     """
 
     detector: Detector = SaliencyDetector()
-    minimum_score: float = 0.5
-    minimum_side: float = 8.0
-    maximum: int = 8
-    duplicate: float = 0.8
+    min_score: float = 0.5
+    min_side: float = 8.0
+    max_boxes: int = 8
+    max_overlap: float = 0.8
     modalities: tuple[Literal["rgb", "tir"], ...] = ("rgb", "tir")
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        _checks.called("Detection", "detector", self.detector)
-        _checks.number("Detection", "minimum_score", self.minimum_score)
-        _checks.number("Detection", "minimum_side", self.minimum_side, low=1 / _checks.MAX_NUMBER)
-        _checks.whole("Detection", "maximum", self.maximum)
-        _checks.number("Detection", "duplicate", self.duplicate, low=0, high=1)
-        _checks.each("Detection", "modalities", self.modalities, _modality)
+        """Refuse arguments out of range."""
+        check_callable("Detection", "detector", self.detector)
+        check_number("Detection", "min_score", self.min_score)
+        check_number("Detection", "min_side", self.min_side, low=1 / MAX_NUMBER)
+        check_int("Detection", "max_boxes", self.max_boxes)
+        check_number("Detection", "max_overlap", self.max_overlap, low=0, high=1)
+        check_sequence("Detection", "modalities", self.modalities, _check_modality)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
-        """Return the boxes ``(P, 4)``, ``x y w h`` in pixels, the best first; P may be 0."""
+        """Return the boxes ``(P, 4)``, ``x y w h`` in pixels, best first; P may be 0."""
         height, width = check_images("Detection", pair)
         images = dict(zip(Pair._fields, pair, strict=True))
-        found = [_checked(modality, self.detector(images[modality])) for modality in self.modalities]
-        boxes, scores = (torch.cat(parts).to(pair[0].device) for parts in zip(*found, strict=True))
-        boxes = _clipped(boxes, height, width)
-        kept = (boxes[:, 2:] >= self.minimum_side).all(dim=1) & (scores >= self.minimum_score)
+        detections = [_check_detections(modality, self.detector(images[modality])) for modality in self.modalities]
+        boxes, scores = (torch.cat(parts).to(pair[0].device) for parts in zip(*detections, strict=True))
+        boxes = _clip(boxes, height, width)
+        kept = (boxes[:, 2:] >= self.min_side).all(dim=1) & (scores >= self.min_score)
         order = scores[kept].argsort(descending=True, stable=True)
         best_first = boxes[kept][order]
-        return best_first[without_duplicates(best_first, self.duplicate, self.maximum)]
+        return best_first[non_maximum_suppression(best_first, self.max_overlap, self.max_boxes)]
 
 
-def _modality(where: str, name: str, value: object) -> object:
-    return _checks.one_of(where, name, value, Pair._fields)
+def _check_modality(where: str, name: str, value: object) -> object:
+    return check_choice(where, name, value, Pair._fields)
 
 
-def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return boxes and scores of one image, in float32 at least and without gradient."""
+def _check_detections(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return one image's boxes and scores, in float32 or wider and without gradient."""
     if not isinstance(detections, tuple | list) or len(detections) != 3:
         got = type(detections).__name__
         raise ShapeError("Detection", f"{modality} detections", "type", expected="(boxes, scores, labels)", got=got)
@@ -115,8 +124,8 @@ def _checked(modality: str, detections: tuple[Tensor, Tensor, Tensor]) -> tuple[
     return to_float32(boxes.detach()), to_float32(scores.detach())
 
 
-def _clipped(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return the parts of the boxes inside the image."""
+def _clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return the boxes clipped to the image."""
     sides = torch.tensor([width, height], dtype=boxes.dtype, device=boxes.device)
     low = boxes[:, :2].clamp(min=0).minimum(sides)
     high = (boxes[:, :2] + boxes[:, 2:]).minimum(sides)
@@ -125,18 +134,18 @@ def _clipped(boxes: Tensor, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class TorchvisionDetector:
-    """A detection model that is called as torchvision's are, for ``Detection``.
+    """A detection model with torchvision's interface, for ``Detection``.
 
     Such a model takes a list of images ``(3, H, W)`` from 0 to 1 and returns, for each, ``"boxes"`` as corners
-    ``x1 y1 x2 y2``, ``"scores"`` and ``"labels"``. Here 8-bit images are divided by 255, others taken as they are, one
-    channel is shown as three, and corners become ``x y w h``. No gradient is kept. The model stays the caller's: on its
-    own device, to which the image must fit, and in evaluation mode, as in training mode such models ask for targets.
+    ``x1 y1 x2 y2``, ``"scores"`` and ``"labels"``. This class divides 8-bit images by 255, repeats a single channel and
+    converts corners to ``x y w h``, without gradient. The model stays on its device, where the image must be too, and
+    must be in evaluation mode.
 
     Attributes:
-        model: a torchvision model, or what is called alike.
+        model: a torchvision model, or one with the same interface.
 
     Raises:
-        ValueError: no callable; when called, a model in training mode.
+        ValueError: the model is not callable; when called, the model is in training mode.
 
     Example:
         >>> import torch
@@ -151,8 +160,8 @@ class TorchvisionDetector:
     model: Callable[[list[Tensor]], Sequence[Mapping[str, Tensor]]]
 
     def __post_init__(self) -> None:
-        """Refuse what can't be called."""
-        _checks.called("TorchvisionDetector", "model", self.model)
+        """Refuse a model that is not callable."""
+        check_callable("TorchvisionDetector", "model", self.model)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h``, scores and labels ``(K,)`` of an image ``(C, H, W)``."""
@@ -160,7 +169,7 @@ class TorchvisionDetector:
             raise ValueError("TorchvisionDetector: the model is in training mode; call its eval() first")
         values = to_float32(image) / 255 if image.dtype == torch.uint8 else to_float32(image)
         with torch.no_grad():
-            found = self.model([values.expand(3, -1, -1)])[0]
-        corners = found["boxes"]
+            detections = self.model([values.expand(3, -1, -1)])[0]
+        corners = detections["boxes"]
         boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-        return boxes, found["scores"], found["labels"]
+        return boxes, detections["scores"], detections["labels"]

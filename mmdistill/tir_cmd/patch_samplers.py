@@ -1,11 +1,4 @@
-"""What makes patches of a pair of images, and what it asks of the images.
-
-Center area: one square in the middle of the image.
-
-Random sampling: regions of a given area anywhere in the image.
-
-Cutting regions out of a pair of images, brought to one size.
-"""
+"""Patch samplers of TIR-CMD, which choose unlabeled regions of a pair of images, and cutting of the regions."""
 
 from __future__ import annotations
 
@@ -15,28 +8,27 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._checks import whole
-from mmdistill._contracts import check_axes, check_pair
-from mmdistill._inputs import check_inputs
+from mmdistill._checks.arguments import check_fraction, check_int, check_number
+from mmdistill._checks.shapes import check_axes, check_pair
+from mmdistill._checks.values import check_inputs
+from mmdistill._execution import can_read_values
 from mmdistill._numerics import to_float32
-from mmdistill._transforms import has_values
 from mmdistill.errors import ShapeError
 from mmdistill.pair import Pair
 
 
 class Patches(Protocol):
-    """Chooses the regions of an aligned pair that stand for a target: the same ones in both modalities.
+    """A patch sampler: any callable that chooses regions of an aligned pair as targets, one set for both modalities.
 
-    ``CenterArea``, ``RandomSampling`` and ``Detection`` are of this kind, and so is any callable with this signature.
+    ``CenterArea``, ``RandomSampling`` and ``Detection`` are patch samplers.
     """
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Return boxes ``(P, 4)``, ``x y w h`` in pixels, each wholly inside the image; none, where nothing was found.
+        """Return boxes ``(P, 4)``, ``x y w h`` in pixels, inside the image; P may be 0.
 
         Args:
-            pair: images ``(C, H, W)``, of one size, C of 1 or 3.
-            generator: where chance comes from; PyTorch's own if not given, and not read where nothing is random.
+            pair: images ``(C, H, W)`` of one size, with 1 or 3 channels.
+            generator: the random generator; PyTorch's default one if not given.
         """
 
 
@@ -44,7 +36,7 @@ def check_images(where: str, pair: Pair[Tensor]) -> tuple[int, int]:
     """Return the height and width of a pair's images.
 
     Raises:
-        ShapeError: no images ``(1 or 3, H, W)``, or of two sizes, or of complex numbers.
+        ShapeError: the images are not ``(1 or 3, H, W)``, differ in size or are complex.
     """
     check_pair(where, "pair", pair)
     for side, image in zip(Pair._fields, pair, strict=True):
@@ -64,15 +56,17 @@ def check_images(where: str, pair: Pair[Tensor]) -> tuple[int, int]:
 class CenterArea:
     """TIR-CMD's "center area": one square in the middle of the image.
 
-    The paper doesn't say how large. With a fifth of the shorter side, a tracker whose search area is five times the
-    target's side, as DiMP's, sees that side whole and nothing from outside the image.
+    The paper does not give its size. By default the side is a fifth of the image's shorter side. DiMP's search area,
+    five times the target's side, then just fits into the image.
+
+    Sun et al., ACM Multimedia 2021, section 4.2, https://arxiv.org/abs/2108.00187.
 
     Attributes:
-        fraction: the square's side, as a part of the image's shorter side; above 0, at most 1.
+        fraction: the square's side as a fraction of the image's shorter side; above 0, at most 1.
 
     Raises:
         ValueError: a fraction out of its range.
-        ShapeError: when called, images that are none or differ in size.
+        ShapeError: when called, images that are no images or differ in size.
 
     Example:
         >>> import torch
@@ -85,8 +79,8 @@ class CenterArea:
     fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse a fraction that is none."""
-        _checks.share("CenterArea", "fraction", self.fraction)
+        """Refuse a fraction out of range."""
+        check_fraction("CenterArea", "fraction", self.fraction)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         """Return the box ``(1, 4)``, ``x y w h`` in pixels."""
@@ -99,21 +93,23 @@ class CenterArea:
 class RandomSampling:
     """TIR-CMD's "random sampling": regions of about a sixth of the image's area, anywhere in it.
 
-    The paper says "approximately 1/6 size of the image", resized to 100x100 pixels, and doesn't say of which shape.
-    Here the area is exact and the shape varies: the ratio of the sides, in the logarithm, is drawn evenly from
-    ``1 / aspect`` to ``aspect``, and brought nearer to the image's own where the region would not fit.
+    The paper says "approximately 1/6 size of the image" and does not give the shape. Here the area is exact and the
+    aspect ratio is drawn log-uniformly from ``1 / aspect`` to ``aspect``. A region that would not fit gets an aspect
+    ratio nearer to the image's.
 
-    The paper resizes each region to 100x100 pixels, for which there is ``cut_patches``. A tracker that crops around a
-    box at a scale of its own, as DiMP does, needs the box alone.
+    The paper resizes each region to 100x100 pixels; see ``cut_patches``. A tracker that crops around boxes, as DiMP
+    does, needs the boxes only.
+
+    Sun et al., ACM Multimedia 2021, section 4.2, https://arxiv.org/abs/2108.00187.
 
     Attributes:
-        count: how many regions, at least 1.
-        share: their part of the image's area; above 0, at most 1.
-        aspect: the largest ratio of their sides, at least 1.
+        count: number of regions, at least 1.
+        fraction: a region's area as a fraction of the image's area; above 0, at most 1.
+        aspect: the largest ratio of a region's sides, at least 1.
 
     Raises:
-        ValueError: one of the three out of its range.
-        ShapeError: when called, images that are none or differ in size.
+        ValueError: an argument out of range.
+        ShapeError: when called, images that are no images or differ in size.
 
     Example:
         >>> import torch
@@ -126,29 +122,29 @@ class RandomSampling:
     """
 
     count: int = 4
-    share: float = 1 / 6
+    fraction: float = 1 / 6
     aspect: float = 4 / 3
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        _checks.whole("RandomSampling", "count", self.count)
-        _checks.share("RandomSampling", "share", self.share)
-        _checks.number("RandomSampling", "aspect", self.aspect, low=1)
+        """Refuse arguments out of range."""
+        check_int("RandomSampling", "count", self.count)
+        check_fraction("RandomSampling", "fraction", self.fraction)
+        check_number("RandomSampling", "aspect", self.aspect, low=1)
 
     def __call__(self, pair: Pair[Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Return the boxes ``(count, 4)``, ``x y w h`` in pixels."""
         height, width = check_images("RandomSampling", pair)
         device = "cpu" if generator is None else generator.device
         ratio, right, down = torch.rand(3, self.count, generator=generator, device=device)
-        area = self.share * height * width
-        w = (area * self.aspect ** (2 * ratio - 1)).sqrt().clamp(self.share * width, width)
+        area = self.fraction * height * width
+        w = (area * self.aspect ** (2 * ratio - 1)).sqrt().clamp(self.fraction * width, width)
         h = (area / w).clamp(max=height)
         boxes = torch.stack([right * (width - w), down * (height - h), w, h], dim=1)
         return boxes.to(pair[0].device)
 
 
 TOLERANCE = 1e-3
-"""By how much rounding may bring a box over the image's border, pixels."""
+"""Pixels by which rounding may move a box over the image's border."""
 
 MAX_SIZE = 2**13
 """The largest height and width of a patch, pixels."""
@@ -157,22 +153,22 @@ MAX_SIZE = 2**13
 def cut_patches(pair: Pair[Tensor], boxes: Tensor, size: int = 100) -> Pair[Tensor]:
     """Return the regions of both images as patches of one size, for trackers that take patches.
 
-    Bilinear with antialiasing: where a region shrinks, every pixel of it counts. Boxes need not lie on whole pixels;
-    the pixels next to a region have their part in its border, as they should between pixels. Where a box leaves the
-    image, the image's border goes on.
+    The regions are resized bilinearly with antialiasing, so every pixel of a region that shrinks counts. Boxes may
+    have fractional coordinates. If a box leaves the image, the image's border pixels are repeated.
 
     Args:
         pair: images ``(C, H, W)`` of one size.
-        boxes: ``(P, 4)``, ``x y w h`` in pixels, each with an area and at least partly inside the image.
-        size: the patches' height and width, pixels; 100 in the paper.
+        boxes: ``(P, 4)``, ``x y w h`` in pixels, with an area and at least partly inside the image.
+        size: the patches' height and width in pixels; 100 in the paper.
 
     Returns:
-        Patches ``(P, C, size, size)`` of the images' own types; rounded where those are integers.
+        Patches ``(P, C, size, size)`` of the images' dtypes; rounded for integers.
 
     Raises:
-        ShapeError: images that are none or differ in size, what is no boxes, a box without area or outside the image;
-            a ``NotFiniteError`` where the boxes hold NaN or infinity.
-        ValueError: a size that is no whole number from 1 on.
+        ShapeError: images that are no images or differ in size; values that are no boxes; a box without area or outside
+            the image.
+        NotFiniteError: boxes with NaN or infinity.
+        ValueError: a size out of range.
 
     Example:
         >>> import torch
@@ -184,15 +180,15 @@ def cut_patches(pair: Pair[Tensor], boxes: Tensor, size: int = 100) -> Pair[Tens
                 [2.5000, 4.5000]])
     """
     height, width = check_images("cut_patches", pair)
-    size = whole("cut_patches", "size", size, high=MAX_SIZE)
-    boxes = _checked(boxes, height, width).to(pair[0].device)
-    rows = _shares(boxes[:, 1], boxes[:, 3], height, size)
-    columns = _shares(boxes[:, 0], boxes[:, 2], width, size)
-    return Pair(*(_resampled(image, rows, columns) for image in pair))
+    size = check_int("cut_patches", "size", size, high=MAX_SIZE)
+    boxes = _check_boxes(boxes, height, width).to(pair[0].device)
+    rows = _pixel_weights(boxes[:, 1], boxes[:, 3], height, size)
+    columns = _pixel_weights(boxes[:, 0], boxes[:, 2], width, size)
+    return Pair(*(_resample(image, rows, columns) for image in pair))
 
 
-def _checked(boxes: object, height: int, width: int) -> Tensor:
-    """Return the boxes in float32 at least; refuse what is none and boxes that show nothing of the image."""
+def _check_boxes(boxes: object, height: int, width: int) -> Tensor:
+    """Return the boxes in float32 or wider; refuse values that are no boxes, and boxes outside the image."""
     if not isinstance(boxes, Tensor):
         raise ShapeError("cut_patches", "boxes", "type", expected="a tensor (P, 4)", got=type(boxes).__name__)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -203,43 +199,43 @@ def _checked(boxes: object, height: int, width: int) -> Tensor:
     check_inputs("cut_patches", {"boxes": boxes}, finite=True)
     ends = boxes[:, :2] + boxes[:, 2:]
     sides = torch.tensor([width, height], device=boxes.device)
-    shown = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < sides).all(dim=1) & (ends > 0).all(dim=1)
-    if has_values([boxes]) and not bool(shown.all()):
-        number = int((~shown).nonzero()[0])
+    valid = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < sides).all(dim=1) & (ends > 0).all(dim=1)
+    if can_read_values([boxes]) and not bool(valid.all()):
+        number = int((~valid).nonzero()[0])
         expected = f"w and h above 0, and a part inside the image of {height}x{width}"
         raise ShapeError("cut_patches", f"box {number}", "x y w h", expected=expected, got=boxes[number].tolist())
     return boxes
 
 
-def _shares(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
-    """Return each of an image's pixels' share in each of a patch's, along one axis: ``(P, size, pixels)``, sum 1."""
+def _pixel_weights(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
+    """Return an image's pixel weights for each pixel of a patch, along one axis: ``(P, size, pixels)``, of sum 1."""
     step = (length / size)[:, None]
-    places = start[:, None] + step * (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5)
+    positions = start[:, None] + step * (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5)
     centers = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
-    reach = step.clamp(min=1)
-    share = (1 - (places[..., None] - centers).abs() / reach[..., None]).clamp(min=0)
-    # Of a box that leaves the image, what lies beyond the border is as the border.
+    radius = step.clamp(min=1)
+    weights = (1 - (positions[..., None] - centers).abs() / radius[..., None]).clamp(min=0)
+    # The border pixels also get the weights of pixels beyond the border, if the box leaves the image.
     leaves = ((start < -TOLERANCE) | (start + length > pixels + TOLERANCE))[:, None]
-    share[..., 0] += torch.where(leaves, _share_beyond(places, reach), 0.0)
-    share[..., -1] += torch.where(leaves, _share_beyond(pixels - places, reach), 0.0)
-    return share / share.sum(dim=-1, keepdim=True)
+    weights[..., 0] += torch.where(leaves, _weight_below_zero(positions, radius), 0.0)
+    weights[..., -1] += torch.where(leaves, _weight_below_zero(pixels - positions, radius), 0.0)
+    return weights / weights.sum(dim=-1, keepdim=True)
 
 
-def _share_beyond(places: Tensor, reach: Tensor) -> Tensor:
-    """Return the share of all pixels below 0, were there any: the triangle around a place, at their centers."""
+def _weight_below_zero(positions: Tensor, radius: Tensor) -> Tensor:
+    """Return the weight of all pixels below 0, as if the image went on: the triangle around each position."""
 
     def tail(distance: Tensor) -> Tensor:
-        """Return the sum of ``1 - d / reach`` over d from a distance on, in steps of 1, while it is positive."""
-        count = (torch.floor(reach - distance) + 1).clamp(min=0)
-        return count - (count * distance + count * (count - 1) / 2) / reach
+        """Return the sum of ``1 - d / radius`` for d from ``distance`` on, in steps of 1, while it is positive."""
+        count = (torch.floor(radius - distance) + 1).clamp(min=0)
+        return count - (count * distance + count * (count - 1) / 2) / radius
 
-    fraction = (places - 0.5) - torch.floor(places - 0.5)
-    everywhere = tail(fraction) + tail(1 - fraction)
-    inside = tail((0.5 - places).clamp(min=0))
-    return torch.where(places >= -0.5, tail((places + 0.5).clamp(min=0)), (everywhere - inside).clamp(min=0))
+    fraction = (positions - 0.5) - torch.floor(positions - 0.5)
+    total = tail(fraction) + tail(1 - fraction)
+    inside = tail((0.5 - positions).clamp(min=0))
+    return torch.where(positions >= -0.5, tail((positions + 0.5).clamp(min=0)), (total - inside).clamp(min=0))
 
 
-def _resampled(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _resample(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     values = to_float32(image)
     patches = torch.einsum("pyh,chw,pxw->pcyx", rows.to(values), values, columns.to(values))
     return patches.to(image.dtype) if image.is_floating_point() else patches.round().to(image.dtype)

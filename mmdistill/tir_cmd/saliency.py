@@ -1,9 +1,4 @@
-"""A plain detector that needs no weights: boxes that differ from what is on every side of them.
-
-How much boxes at every place of an image differ from each of their four sides, by an integral image.
-
-Greedy suppression: of boxes that overlap, the best alone.
-"""
+"""A detector without weights, by center-surround contrast on integral images, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -15,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_axes
+from mmdistill._checks.arguments import check_fraction, check_int, check_number, check_sequence
+from mmdistill._checks.shapes import check_axes
 from mmdistill._numerics import to_float32
 from mmdistill.tir_cmd.boxes import intersection_over_union
 
 
 class Region(NamedTuple):
-    """A rectangle by its edges, pixels, counted from where a box begins."""
+    """A rectangle by its edges in pixels, relative to a box's upper left corner."""
 
     top: int
     bottom: int
@@ -30,73 +25,73 @@ class Region(NamedTuple):
     right: int
 
 
-class Integral(NamedTuple):
-    """Sums over what is above and left of each corner of an image's pixels.
+class IntegralImage(NamedTuple):
+    """An integral image: at each pixel corner, the sums over all pixels above and left of it.
 
     Attributes:
-        sums: ``(1 + 2C, margin + H + 1 + margin, ...)``: of ones, values and squares; in float64, as variances are
-            differences of large sums.
-        margin: by how much they go on beyond the image, which is empty there.
+        sums: ``(1 + 2C, margin + H + 1 + margin, ...)``, the sums of ones, values and squares; in float64, because
+            variances are differences of large sums.
+        margin: pixels of empty border around the image.
     """
 
     sums: Tensor
     margin: int
 
 
-def integral(image: Tensor, margin: int) -> Integral:
-    """Return the integral image of ``(C, H, W)``; boxes' sides may reach ``margin`` pixels beyond the image."""
-    centerd = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
-    powers = torch.cat([torch.ones_like(centerd[:1]), centerd, centerd.square()])
+def integral_image(image: Tensor, margin: int) -> IntegralImage:
+    """Return the integral image of ``(C, H, W)``; regions may reach ``margin`` pixels beyond the image."""
+    centered = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
+    powers = torch.cat([torch.ones_like(centered[:1]), centered, centered.square()])
     sums = F.pad(powers.cumsum(dim=-1).cumsum(dim=-2), (1, 0, 1, 0))
-    return Integral(F.pad(sums[None], (margin,) * 4, mode="replicate")[0], margin)
+    return IntegralImage(F.pad(sums[None], (margin,) * 4, mode="replicate")[0], margin)
 
 
-def contrast(image: Integral, shape: tuple[int, int], floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return boxes of one shape at every place and how much they differ from their sides.
+def surround_contrast(image: IntegralImage, shape: tuple[int, int], floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return boxes of one shape at every position, and their contrast with their surroundings.
 
-    Above, below, left and right of a box lies a strip half as deep as the box, less where the image ends. The contrast
-    is Fisher's, of the means against the variances, with the strip most like the box, and 0 where the box is not
-    brighter than all four or darker than all four: the sky is like the sky beside it. Contrasts of the channels are
-    added.
+    Above, below, left and right of a box lies a strip, half as deep as the box, or less at the image's border. The
+    contrast is Fisher's (difference of means over variances) with the most similar strip, so a box must differ on all
+    sides. It is 0 unless the box is brighter than all four strips, or darker than all four. Contrasts are summed over
+    channels.
 
     Args:
-        image: as an integral image, whose margin is half the boxes' longer side at least.
+        image: the integral image, with a margin of at least half the boxes' longer side.
         shape: the boxes' height and width, pixels.
         floor: added to each channel's variances, ``(C,)``, above 0.
 
     Returns:
-        Boxes ``(K, 4)``, ``x y w h``, and contrasts ``(K,)``. A box at the border has a side unseen and is left out.
+        Boxes ``(K, 4)``, ``x y w h``, and contrasts ``(K,)``. Boxes that touch the image's border are left out.
     """
     rows, columns = shape
-    # From one pixel inside to one pixel before the end.
-    places = tuple(
+    # From one pixel inside the border to one pixel before the opposite border.
+    counts = tuple(
         max(0, size - 2 - 2 * image.margin - side) for size, side in zip(image.sums.shape[1:], shape, strict=True)
     )
-    deep, wide = max(1, round(rows / 2)), max(1, round(columns / 2))
-    mean, variance = _statistics(image, places, Region(0, rows, 0, columns))
+    depth, breadth = max(1, round(rows / 2)), max(1, round(columns / 2))
+    mean, variance = _statistics(image, counts, Region(0, rows, 0, columns))
     differences = []
     for side in (
-        Region(-deep, 0, 0, columns),
-        Region(rows, rows + deep, 0, columns),
-        Region(0, rows, -wide, 0),
-        Region(0, rows, columns, columns + wide),
+        Region(-depth, 0, 0, columns),
+        Region(rows, rows + depth, 0, columns),
+        Region(0, rows, -breadth, 0),
+        Region(0, rows, columns, columns + breadth),
     ):
-        beside, spread = _statistics(image, places, side)
-        differences.append((mean - beside) / (variance + spread + floor[:, None, None]).sqrt())
+        side_mean, side_variance = _statistics(image, counts, side)
+        differences.append((mean - side_mean) / (variance + side_variance + floor[:, None, None]).sqrt())
     stacked = torch.stack(differences)
-    alike = torch.maximum(stacked.amin(dim=0), -stacked.amax(dim=0)).clamp(min=0)
-    y, x = torch.meshgrid(*(torch.arange(1, 1 + count, device=mean.device) for count in places), indexing="ij")
+    smallest = torch.maximum(stacked.amin(dim=0), -stacked.amax(dim=0)).clamp(min=0)
+    y, x = torch.meshgrid(*(torch.arange(1, 1 + count, device=mean.device) for count in counts), indexing="ij")
     boxes = torch.stack([x, y, torch.full_like(x, columns), torch.full_like(x, rows)], dim=-1)
-    return boxes.flatten(0, 1), alike.square().sum(dim=0).flatten()
+    return boxes.flatten(0, 1), smallest.square().sum(dim=0).flatten()
 
 
-def _statistics(image: Integral, places: tuple[int, ...], region: Region) -> tuple[Tensor, Tensor]:
-    """Return mean and variance ``(C, *places)`` inside a region, laid at every place."""
+def _statistics(image: IntegralImage, counts: tuple[int, ...], region: Region) -> tuple[Tensor, Tensor]:
+    """Return the means and variances ``(C, *counts)`` inside a region at every position."""
 
     def corner(down: int, right: int) -> Tensor:
         rows, columns = (
             slice(image.margin + 1 + offset, image.margin + 1 + offset + count)
-            for offset, count in zip((down, right), places, strict=True)
+            for offset, count in zip((down, right), counts, strict=True)
         )
         return image.sums[:, rows, columns]
 
@@ -107,44 +102,44 @@ def _statistics(image: Integral, places: tuple[int, ...], region: Region) -> tup
     return mean, (squares / count - mean.square()).clamp(min=0)
 
 
-def without_duplicates(boxes: Tensor, overlap: float, maximum: int) -> Tensor:
-    """Return the indices ``(K,)`` of the boxes that overlap no box kept before them by more.
+def non_maximum_suppression(boxes: Tensor, max_overlap: float, max_boxes: int) -> Tensor:
+    """Return the indices ``(K,)`` of the boxes that overlap no better kept box by more than ``max_overlap``.
 
     Args:
         boxes: ``(N, 4)``, ``x y w h``, best first.
-        overlap: intersection over union.
-        maximum: at most so many are kept.
+        max_overlap: IoU, 0 to 1.
+        max_boxes: at most so many boxes are kept.
     """
-    left = torch.arange(len(boxes), device=boxes.device)
+    remaining = torch.arange(len(boxes), device=boxes.device)
     kept: list[Tensor] = []
-    while len(left) and len(kept) < maximum:
-        best, left = left[0], left[1:]
+    while len(remaining) and len(kept) < max_boxes:
+        best, remaining = remaining[0], remaining[1:]
         kept.append(best)
-        left = left[intersection_over_union(boxes[left], boxes[best]) <= overlap]
-    return torch.stack(kept) if kept else left
+        remaining = remaining[intersection_over_union(boxes[remaining], boxes[best]) <= max_overlap]
+    return torch.stack(kept) if kept else remaining
 
 
 @dataclass(frozen=True)
 class SaliencyDetector:
-    """Boxes that stand out by center-surround contrast, in any image: for ``Detection`` where no detector is at hand.
+    """A detector of boxes that differ from their surroundings; for ``Detection`` if no trained detector is available.
 
-    Boxes of a few sizes and aspect ratios are laid at every place of the reduced image. The score is the contrast with
-    the one of its four sides that is most like the box, so that a box must differ all around, times the root of its
-    area, lest a few noisy pixels win; divided by the image's highest, so that the best box has 1. It finds cars,
-    people, signs and lamps, and patches of ground too: it knows no classes, and doesn't replace a trained detector.
-    Integral images make the cost independent of the boxes' sizes.
+    Boxes of a few sizes and aspect ratios are evaluated at every position of a reduced image. The score is the contrast
+    with the most similar of the box's four sides, times the square root of its area, so that a few noisy pixels do not
+    win. Scores are divided by the image's highest. It finds cars, people, signs and lamps, but also patches of ground:
+    it knows no classes and does not replace a trained detector. Integral images make the cost independent of the
+    boxes' sizes.
 
     Attributes:
-        side: to which the image's shorter side is reduced first, pixels.
-        sizes: the root of a box's area, as parts of the image's shorter side.
+        side: the shorter side of the reduced image, pixels.
+        sizes: square roots of the boxes' areas, as fractions of the image's shorter side.
         aspects: width by height.
-        overlap: of boxes that overlap by more, as intersection over union, the best is kept.
-        maximum: at most so many boxes.
-        floor: added to the variances inside and beside a box, as a part of the whole image's.
+        max_overlap: IoU above which only the better of two boxes is kept.
+        max_boxes: at most so many boxes are kept.
+        floor: added to variances, as a fraction of the whole image's variance.
 
     Raises:
-        ValueError: a setting out of its range.
-        ShapeError: when called, what is no image ``(C, H, W)``.
+        ValueError: an argument out of range.
+        ShapeError: when called, an image that is not ``(C, H, W)``.
 
     Example:
         >>> import torch
@@ -159,39 +154,39 @@ class SaliencyDetector:
     side: int = 72
     sizes: tuple[float, ...] = (0.1, 0.14, 0.2, 0.28, 0.4)
     aspects: tuple[float, ...] = (0.4, 0.63, 1.0, 1.6, 2.5)
-    overlap: float = 0.3
-    maximum: int = 16
+    max_overlap: float = 0.3
+    max_boxes: int = 16
     floor: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        _checks.whole("SaliencyDetector", "side", self.side, low=4, high=4096)
-        _checks.each("SaliencyDetector", "sizes", self.sizes, _checks.share)
-        _checks.each("SaliencyDetector", "aspects", self.aspects, _aspect)
-        _checks.number("SaliencyDetector", "overlap", self.overlap, low=0, high=1)
-        _checks.whole("SaliencyDetector", "maximum", self.maximum)
-        _checks.number("SaliencyDetector", "floor", self.floor, low=0)
+        """Refuse arguments out of range."""
+        check_int("SaliencyDetector", "side", self.side, low=4, high=4096)
+        check_sequence("SaliencyDetector", "sizes", self.sizes, check_fraction)
+        check_sequence("SaliencyDetector", "aspects", self.aspects, _aspect)
+        check_number("SaliencyDetector", "max_overlap", self.max_overlap, low=0, high=1)
+        check_int("SaliencyDetector", "max_boxes", self.max_boxes)
+        check_number("SaliencyDetector", "floor", self.floor, low=0)
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes ``(K, 4)`` as ``x y w h`` in pixels, scores and labels (all 0), best first.
 
-        K is 0 where nothing differs from its surroundings.
+        K is 0 if nothing differs from its surroundings.
         """
         check_axes("SaliencyDetector", "image", image, ("channels", "height", "width"))
-        small = _reduced(image, self.side)
+        small = _reduce(image, self.side)
         height, width = small.shape[1:]
         variance = small.var(dim=(1, 2), correction=0)
         floor = (self.floor * variance).clamp(min=torch.finfo(small.dtype).tiny).double()
         shapes = self._shapes(height, width)
-        sums = integral(small, margin=(max(map(max, shapes)) + 1) // 2)
-        found = [contrast(sums, shape, floor) for shape in shapes]
-        boxes, contrasts = (torch.cat(parts) for parts in zip(*found, strict=True))
+        sums = integral_image(small, margin=(max(map(max, shapes)) + 1) // 2)
+        candidates = [surround_contrast(sums, shape, floor) for shape in shapes]
+        boxes, contrasts = (torch.cat(parts) for parts in zip(*candidates, strict=True))
         scores = contrasts * boxes[:, 2:].prod(dim=1).sqrt()
         order = scores.argsort(descending=True)[: int((scores != 0).sum())]
         boxes, scores = boxes[order].float(), scores[order].float()
-        kept = without_duplicates(boxes, self.overlap, self.maximum)
+        kept = non_maximum_suppression(boxes, self.max_overlap, self.max_boxes)
         enlargement = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2, device=boxes.device)
-        best = scores[:1]  # empty where there is none
+        best = scores[:1]  # empty if there is none
         return boxes[kept] * enlargement, scores[kept] / best, torch.zeros_like(kept)
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -206,11 +201,11 @@ class SaliencyDetector:
 
 
 def _aspect(where: str, name: str, value: object) -> float:
-    return _checks.number(where, name, value, low=0.01, high=100)
+    return check_number(where, name, value, low=0.01, high=100)
 
 
-def _reduced(image: Tensor, side: int) -> Tensor:
-    """Return the image with a shorter side of at most ``side`` pixels, in float32 at least."""
+def _reduce(image: Tensor, side: int) -> Tensor:
+    """Return the image with a shorter side of at most ``side`` pixels, in float32 or wider."""
     values = to_float32(image)
     factor = min(1.0, side / min(image.shape[1:]))
     if factor == 1:

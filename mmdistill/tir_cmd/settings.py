@@ -1,7 +1,4 @@
-"""The ten settings of TIR-CMD's Table 1, as data.
-
-What a branch sees of a batch of pairs: one modality, or both mixed.
-"""
+"""The ten settings of TIR-CMD's Table 1, as data, and the mixing of modalities in a batch."""
 
 from __future__ import annotations
 
@@ -13,37 +10,40 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_pair, check_same_shape, check_scores
+from mmdistill._checks.arguments import argument_error, check_choice, check_int, check_number, check_text
+from mmdistill._checks.shapes import check_min_axes, check_pair, check_same_shape
 from mmdistill.pair import Pair
 
-Seen = Literal["rgb", "tir", "rgb-tir", "tir-rgb"]
-"""One modality, or both: which first, or on the left."""
+ModalityMix = Literal["rgb", "tir", "rgb-tir", "tir-rgb"]
+"""One modality, or a mix of both, the first one in the first half."""
 
 
 def mix(
-    pair: Pair[Tensor], seen: Seen, *, layout: Literal["halves", "side-by-side"] = "halves", dim: int = 0
+    pair: Pair[Tensor], modalities: ModalityMix, *, layout: Literal["halves", "side-by-side"] = "halves", dim: int = 0
 ) -> Tensor:
-    """Return what a branch sees of a batch of pairs.
+    """Return the part of a batch of pairs that a branch of TIR-CMD sees.
 
-    ``"rgb"`` and ``"tir"`` are that member. The mixed two come in the paper's two readings:
+    ``"rgb"`` and ``"tir"`` return that member. ``"rgb-tir"`` and ``"tir-rgb"`` mix the two, in one of the paper's two
+    readings:
 
-    - ``"halves"``: ``"rgb-tir"`` is RGB in the first half of the batch and TIR in the second, ``"tir-rgb"`` the other
-      way round. Of an odd batch the middle sample goes with the first half; a batch of one is all first half, and mixes
-      nothing. One branch's ``"rgb-tir"`` and the other's ``"tir-rgb"`` so show each sample once in either modality. Not
-      only images are mixed so, but whatever belongs to one modality's samples, such as boxes in crops of its own.
-    - ``"side-by-side"``: the two images joined along the width, the last axis. The joined image is twice as wide, and
-      shows the target twice: boxes in the left half stay, those in the right half are to be moved by the width of one.
+    - ``"halves"``: ``"rgb-tir"`` is RGB in the first half of the batch and TIR in the second, ``"tir-rgb"`` the
+      reverse. If one branch sees ``"rgb-tir"`` and the other ``"tir-rgb"``, each sample is seen in both modalities.
+      The middle sample of an odd batch belongs to the first half, so a batch of one is not mixed. Mix all data of the
+      samples in this way, such as boxes in each modality's crop.
+    - ``"side-by-side"``: both images are joined along the width, the last axis. The joined image shows the target
+      twice. Boxes in the right half must be moved by the width of one image.
+
+    Sun et al., ACM Multimedia 2021, Table 1, https://arxiv.org/abs/2108.00187.
 
     Args:
-        pair: the two modalities' ``(S, ...)``, of one shape, S samples along ``dim``.
-        seen: what the branch is to see.
-        layout: how both are mixed.
+        pair: two tensors ``(S, ...)`` of one shape, with S samples along ``dim``.
+        modalities: one modality or a mix.
+        layout: the kind of mix.
         dim: the batch axis, for ``"halves"``.
 
     Raises:
-        ShapeError: the members differ in shape, or are empty.
-        ValueError: an unknown ``seen`` or ``layout``.
+        ShapeError: members that differ in shape or are empty.
+        ValueError: an unknown ``modalities`` or ``layout``.
 
     Example:
         >>> import torch
@@ -55,13 +55,13 @@ def mix(
     """
     check_pair("mix", "pair", pair)
     rgb, tir = pair
-    check_scores("mix", "rgb", rgb, 1, "(S, ...)")
+    check_min_axes("mix", "rgb", rgb, 1, "(S, ...)")
     check_same_shape("mix", "tir", tir, rgb, "rgb")
-    _checks.one_of("mix", "layout", layout, ("halves", "side-by-side"))
+    check_choice("mix", "layout", layout, ("halves", "side-by-side"))
     orders = {"rgb": (rgb,), "tir": (tir,), "rgb-tir": (rgb, tir), "tir-rgb": (tir, rgb)}
-    _checks.one_of("mix", "seen", seen, orders)
-    dim = _checks.whole("mix", "dim", dim, low=-rgb.ndim, high=rgb.ndim - 1)
-    members = orders[seen]
+    check_choice("mix", "modalities", modalities, orders)
+    dim = check_int("mix", "dim", dim, low=-rgb.ndim, high=rgb.ndim - 1)
+    members = orders[modalities]
     if len(members) == 1:
         return members[0]
     if layout == "side-by-side":
@@ -79,13 +79,13 @@ BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """From which setting's result each part is taken, by module and branch; ``"A1"`` is the tracker that was given.
+    """The setting whose result initializes each part; ``"A1"`` is the pretrained tracker.
 
     Attributes:
-        bbe_reference: of BBE, what makes the modulation.
-        bbe_test: of BBE, what makes the test branch's map, and the predictor.
-        tcl_reference: of TCL, what makes the filter.
-        tcl_test: of TCL, what makes the features that are scored, where a tracker has such a part.
+        bbe_reference: for the layers that compute BBE's modulation.
+        bbe_test: for the layers that compute BBE's test features, and for the predictor.
+        tcl_reference: for the layers that compute TCL's filter.
+        tcl_test: for the layers that compute TCL's test features, if the tracker has such layers.
     """
 
     bbe_reference: str = "A1"
@@ -94,92 +94,95 @@ class InitialWeights:
     tcl_test: str = "A1"
 
     def __post_init__(self) -> None:
-        """Refuse what is no name."""
+        """Refuse values that are no names."""
         for name in ("bbe_reference", "bbe_test", "tcl_reference", "tcl_test"):
-            _checks.text("InitialWeights", name, getattr(self, name))
+            check_text("InitialWeights", name, getattr(self, name))
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Learning rates of the two modules; None where one is not updated."""
+    """Learning rates of the two modules; None if a module is not updated."""
 
     bbe: float | None = None
     tcl: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no learning rate."""
+        """Refuse values that are no learning rates."""
         for name, value in (("bbe", self.bbe), ("tcl", self.tcl)):
             if value is not None:
-                _checks.number("LearningRates", name, value, low=0)
+                check_number("LearningRates", name, value, low=0)
 
 
 @dataclass(frozen=True)
 class BranchSetting:
-    """One row of Table 1: what is trained, what each branch sees, and where it begins.
+    """One row of TIR-CMD's Table 1: trained modules and branches, each branch's modality, and initial weights.
 
-    It names modules and branches; the tracker's owner says which parameters belong to each. Give ``teacher`` to a
-    distiller's ``detach``. Hashable, and plain JSON by ``dataclasses.asdict``.
+    The tracker decides which parameters belong to a module and a branch. Pass ``teacher`` to a distiller's ``detach``.
+    A setting is hashable, and ``dataclasses.asdict`` makes it JSON.
+
+    Sun et al., ACM Multimedia 2021, Table 1, https://arxiv.org/abs/2108.00187.
 
     Example:
         >>> from mmdistill.tir_cmd import SETTINGS
         >>> row = SETTINGS["D1"]
         >>> row.updated, row.reference, row.test, row.fine_tuned, row.teacher, row.learning_rates.tcl
         (('bbe', 'tcl'), 'rgb', 'tir', ('test',), 'reference', 2e-08)
-        >>> SETTINGS["B3"].trained, SETTINGS["B3"].origin.bbe_reference, SETTINGS["B3"].origin.bbe_test
+        >>> row = SETTINGS["B3"]
+        >>> row.trained, row.initial_weights.bbe_reference, row.initial_weights.bbe_test
         (False, 'B1', 'B2')
 
     Attributes:
-        name: such as ``"D3"``.
-        title: the paper's.
-        updated: the modules that differ from the tracker that was given.
-        reference: what the reference branch sees.
-        test: what the test branch sees.
-        fine_tuned: the branches whose parameters and statistics are trained; none where a setting needs no training,
-            being the given tracker, or assembled from others' parts.
-        patches: which regions stand for a target; None where none is needed.
-        learning_rates: the paper's, by module.
-        origin: where each part begins, or what it is assembled of; None for the tracker that was given.
+        name: the row's name, such as ``"D3"``.
+        title: the paper's title.
+        updated: the modules that differ from the pretrained tracker's.
+        reference: the reference branch's modality or mix.
+        test: the test branch's modality or mix.
+        fine_tuned: the branches whose parameters and statistics are trained; empty for A1 and B3, which are not
+            trained.
+        patches: the patch sampler; None for no patches.
+        learning_rates: the paper's learning rates by module.
+        initial_weights: the settings that initialize each part; None for the pretrained tracker itself.
     """
 
     name: str
     title: str
     updated: tuple[Module, ...]
-    reference: Seen
-    test: Seen
+    reference: ModalityMix
+    test: ModalityMix
     fine_tuned: tuple[Branch, ...] = ()
     patches: Literal["center", "random", "detection"] | None = "center"
     learning_rates: LearningRates = LearningRates()
-    origin: InitialWeights | None = InitialWeights()
+    initial_weights: InitialWeights | None = InitialWeights()
 
     def __post_init__(self) -> None:
-        """Refuse what no branch sees, no module and no branch."""
+        """Refuse unknown modules, branches, modalities and patch samplers."""
         for name, choices in (("updated", get_args(Module)), ("fine_tuned", BRANCHES)):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(
                 isinstance(value, str) and value in choices for value in values
             ):
-                raise _checks.refuse("BranchSetting", name, f"a tuple of {' and '.join(choices)}", values)
-        _checks.one_of("BranchSetting", "reference", self.reference, get_args(Seen))
-        _checks.one_of("BranchSetting", "test", self.test, get_args(Seen))
-        _checks.one_of("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
+                raise argument_error("BranchSetting", name, f"a tuple of {' and '.join(choices)}", values)
+        check_choice("BranchSetting", "reference", self.reference, get_args(ModalityMix))
+        check_choice("BranchSetting", "test", self.test, get_args(ModalityMix))
+        check_choice("BranchSetting", "patches", self.patches, (None, "center", "random", "detection"))
         for name, kind in (
             ("learning_rates", LearningRates),
-            ("origin", InitialWeights | None),
+            ("initial_weights", InitialWeights | None),
             ("name", str),
             ("title", str),
         ):
             if not isinstance(getattr(self, name), kind):
                 expected = kind.__name__ if isinstance(kind, type) else "InitialWeights, or None"
-                raise _checks.refuse("BranchSetting", name, expected, getattr(self, name))
+                raise argument_error("BranchSetting", name, expected, getattr(self, name))
 
     @property
     def trained(self) -> bool:
-        """Whether there is anything to train."""
+        """Whether the setting trains anything."""
         return bool(self.fine_tuned)
 
     @property
     def teacher(self) -> Branch | None:
-        """The branch that teaches the other, for a distiller's ``detach``; None where both learn, or neither."""
+        """The branch that teaches, for a distiller's ``detach``; None if both branches learn, or neither."""
         if len(self.fine_tuned) != 1:
             return None
         return "test" if self.fine_tuned == ("reference",) else "reference"
@@ -193,8 +196,8 @@ _MODULES: tuple[Module, ...] = ("bbe", "tcl")
 def _joint(
     name: str,
     title: str,
-    reference: Seen,
-    test: Seen,
+    reference: ModalityMix,
+    test: ModalityMix,
     fine_tuned: tuple[Branch, ...] = BRANCHES,
     patches: Literal["center", "random", "detection"] = "center",
 ) -> BranchSetting:
@@ -203,7 +206,7 @@ def _joint(
 
 
 _ROWS = (
-    BranchSetting("A1", "Same as DiMP", (), "rgb", "rgb", patches=None, origin=None),
+    BranchSetting("A1", "Same as DiMP", (), "rgb", "rgb", patches=None, initial_weights=None),
     BranchSetting("B1", "Learning on reference branch", ("bbe",), "tir", "rgb", ("reference",), learning_rates=_BBE),
     BranchSetting("B2", "Learning on test branch", ("bbe",), "rgb", "tir", ("test",), learning_rates=_BBE),
     BranchSetting(
@@ -212,7 +215,7 @@ _ROWS = (
         ("bbe",),
         "tir",
         "tir",
-        origin=InitialWeights(bbe_reference="B1", bbe_test="B2"),
+        initial_weights=InitialWeights(bbe_reference="B1", bbe_test="B2"),
     ),
     BranchSetting("C1", "Learning on reference branch", ("tcl",), "tir", "rgb", ("reference",), learning_rates=_TCL),
     _joint("D1", " on test branch", "rgb", "tir", ("test",)),

@@ -1,4 +1,4 @@
-"""Target center location distillation, TIR-CMD eq. 2."""
+"""Target center location (TCL) distillation, TIR-CMD eq. 2."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from mmdistill import _checks
-from mmdistill._contracts import check_axes, check_device, check_floating
-from mmdistill._inputs import check_alive, check_inputs
+from mmdistill._checks.arguments import MAX_WEIGHT, check_bool, check_choice, check_number
+from mmdistill._checks.shapes import check_axes, check_device, check_floating
+from mmdistill._checks.values import check_gradients, check_inputs
+from mmdistill._execution import as_normal_tensor
 from mmdistill._masks import response_mask
 from mmdistill._numerics import hinge_residual, mean_square, to_float32, without_autocast
-from mmdistill._transforms import savable
 from mmdistill.base import DistillationLoss
 from mmdistill.correlation import correlate, score_size
 from mmdistill.errors import ShapeError
 from mmdistill.terms import Terms
 from mmdistill.tir_cmd.settings import BRANCHES, Branch
 
-SIDES: dict[Branch, str] = {"reference": "filters", "test": "features"}
-"""Which input each branch makes."""
+BRANCH_INPUTS: dict[Branch, str] = {"reference": "filters", "test": "features"}
+"""The input that each branch computes."""
 
 FILTER_AXES = ("sequences", "channels", "height", "width")
 
@@ -31,32 +31,34 @@ class TCLDistiller(DistillationLoss):
 
         L = mean of r(filter * features, label)^2 + mu mean of |filter|^2
 
-    The reference branch of a two-branch tracker makes a filter of the target. The filter is correlated with the
-    features of the test branch. Here the branches see two modalities of one scene. The scores of the filter on the
-    features are to be a Gaussian at the patch, so no label but the position is needed.
+    The reference branch of a two-branch tracker computes a filter for the target. The filter is correlated with the
+    features of the test branch, which sees the other modality. The scores should be a Gaussian at the patch, so only
+    the patch's position is needed as label.
 
-    Either branch may learn. In the paper's settings C1 and D2 the reference branch learns: it makes the filters. In
-    D1 the test branch learns: it makes the features. In D3 to D5 both learn. By default nothing is detached.
-    ``detach`` names the branch that teaches, as ``SETTINGS["C1"].teacher`` does.
+    Either branch may learn. In the paper's settings C1 and D2 the reference branch learns, in D1 the test branch, in
+    D3 to D5 both. By default nothing is detached; ``detach`` names the branch that teaches, as in
+    ``SETTINGS["C1"].teacher``. With ``detach="reference"`` or ``mu=0`` the second term is left out.
 
-    The first mean is over filter iterates, frames, sequences and cells, as DiMP averages over its optimizer's iterates;
-    the second over iterates and sequences, of a sum over all entries of a filter. With ``detach="reference"`` or
-    ``mu=0`` the second has nothing to teach and is left out.
+    The first mean is over filter iterates, frames, sequences and positions, as in DiMP. The second is over iterates
+    and sequences, of the sum over a filter's entries.
 
-    The paper gives no mu. The default makes the second term about a hundredth of the first in a tracker of DiMP's kind:
-    the reference tracker, trained on RGB, has filters of squared norm 2.4 and a first term of 0.03 to 0.07.
+    The paper gives no mu. With the default the second term is about a hundredth of the first: the reference tracker,
+    trained on RGB, has filters of squared norm 2.4 and a first term of 0.03 to 0.07.
+
+    Sun et al., "Unsupervised Cross-Modal Distillation for Thermal Infrared Tracking", ACM Multimedia 2021,
+    https://doi.org/10.1145/3474085.3475387, https://arxiv.org/abs/2108.00187.
 
     Args:
         mu: weight of the filters' squared norm.
-        residual: ``"squared"``, the paper's; ``"hinge"`` for DiMP's, which counts background scores only above 0.
-        threshold: below which label the hinge takes a cell as background; as in DiMP's loss.
-        detach: the branch that teaches, whose side is detached: ``"reference"`` (the filters) or ``"test"`` (the
-            features). None where both learn, or where the teacher's side carries no gradient anyway.
-        check_values: whether NaN and infinity in the inputs are looked for, and refused, before anything is computed.
+        residual: ``"squared"``, the paper's; ``"hinge"``, DiMP's, which counts only background scores above 0.
+        threshold: labels below it are background for ``"hinge"``, as in DiMP's loss.
+        detach: the branch that teaches, whose input is detached: ``"reference"`` (the filters) or ``"test"`` (the
+            features). None if both learn, or if the teacher's input has no gradient.
+        check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
-        ShapeError: sequences, channels or frames that differ between the inputs, or a label that is not of the scores'
-            size; NaN in an input.
+        ShapeError: sequences, channels or frames that differ between inputs; a label of another size than the scores;
+            NaN in an input.
         ValueError: an unknown residual or branch, or a negative mu.
 
     Example:
@@ -79,11 +81,11 @@ class TCLDistiller(DistillationLoss):
         check_values: bool = True,
     ) -> None:
         super().__init__()
-        self.mu = _checks.number("TCLDistiller", "mu", mu, low=0, high=_checks.MAX_WEIGHT)
-        self.residual = _checks.one_of("TCLDistiller", "residual", residual, ("squared", "hinge"))
-        self.threshold = _checks.number("TCLDistiller", "threshold", threshold)
-        self.detach = _checks.one_of("TCLDistiller", "detach", detach, (None, *BRANCHES))
-        self.check_values = _checks.flag("TCLDistiller", "check_values", check_values)
+        self.mu = check_number("TCLDistiller", "mu", mu, low=0, high=MAX_WEIGHT)
+        self.residual = check_choice("TCLDistiller", "residual", residual, ("squared", "hinge"))
+        self.threshold = check_number("TCLDistiller", "threshold", threshold)
+        self.detach = check_choice("TCLDistiller", "detach", detach, (None, *BRANCHES))
+        self.check_values = check_bool("TCLDistiller", "check_values", check_values)
 
     def forward(
         self,
@@ -93,31 +95,31 @@ class TCLDistiller(DistillationLoss):
         *,
         mask: Tensor | None = None,
     ) -> Terms:
-        """Return the terms ``classification`` and ``regularisation``, mu in it, and their sum.
+        """Return the terms ``classification`` and ``regularisation``, which includes mu.
 
-        A tensor made in ``torch.inference_mode``, as a teacher's may be, is taken as a constant.
+        Inference tensors are constants.
 
         Args:
-            filters: the reference branch's filter iterates ``(I, S, C, h, w)``: I of each of S sequences. Or a list or
-                tuple of I filters ``(S, C, h, w)``, as DiMP's optimizer returns them.
-            features: the test branch's, which saw the other modality, ``(N, S, C, H, W)``: N frames of each sequence.
+            filters: the reference branch's filters ``(I, S, C, h, w)``: I iterates for each of S sequences. Or a list
+                or tuple of I filters ``(S, C, h, w)``, as DiMP's optimizer returns them.
+            features: the test branch's features of the other modality, ``(N, S, C, H, W)``: N frames per sequence.
             label: Gaussians at the patches' centers, from 0 to 1, ``(N, S, H', W')``; ``H' = H + 1`` for an even h,
                 ``H`` for an odd one, the width likewise; detached here.
-            mask: the cells of the scores that count, booleans ``(N, S, H', W')``. The first mean is then each score
-                map's own over its cells that count, and the mean of these.
+            mask: booleans ``(N, S, H', W')``, true where a score counts. The first mean is then over score maps, of
+                each map's mean over its scores that count.
         """
         filters = _stacked(filters)
         self._check(filters, features, label)
         inputs = {"filters": filters, "features": features, "label": label}
         valid = response_mask("TCLDistiller", mask, label, "label")
         counts = None if valid is None else {"mask": valid.counts}
-        names = ["label", *(side for branch, side in SIDES.items() if branch == self.detach)]
+        names = ["label", *(side for branch, side in BRANCH_INPUTS.items() if branch == self.detach)]
         check_inputs("TCLDistiller", inputs, finite=self.check_values, counts=counts, teaching=names)
         learning = {"reference": filters, "test": features}
         teaching = [learning.pop(self.detach).detach()] if self.detach is not None else []
-        check_alive("TCLDistiller", learning.values(), teaching)
+        check_gradients("TCLDistiller", learning.values(), teaching)
         filters, features = (
-            savable(to_float32(values.detach() if branch == self.detach else values))
+            as_normal_tensor(to_float32(values.detach() if branch == self.detach else values))
             for branch, values in (("reference", filters), ("test", features))
         )
         dtype = torch.promote_types(filters.dtype, features.dtype)
@@ -149,9 +151,9 @@ class TCLDistiller(DistillationLoss):
 
 
 def _stacked(filters: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the iterates ``(I, S, C, h, w)`` of a list or tuple of filters ``(S, C, h, w)``; all else as it came."""
+    """Return a list or tuple of filters ``(S, C, h, w)`` stacked to ``(I, S, C, h, w)``; other values unchanged."""
     if not isinstance(filters, list | tuple):
-        return cast(Tensor, filters)  # or what is refused as none
+        return cast(Tensor, filters)  # other types are refused later
     if not filters:
         raise ShapeError("TCLDistiller", "filters", "iterates", expected="at least 1", got=0)
     like: dict[str, tuple[int, str]] = {}
@@ -161,5 +163,5 @@ def _stacked(filters: Tensor | Sequence[Tensor]) -> Tensor:
         check_floating("TCLDistiller", side, values)
         check_device("TCLDistiller", side, values, filters[0], "iterate 1")
         like = {axis: (size, "iterate 1") for axis, size in zip(FILTER_AXES, values.shape, strict=True)}
-    with without_autocast(filters[0].device.type):  # of float16 stacks no bfloat16
+    with without_autocast(filters[0].device.type):  # float16 autocast cannot stack bfloat16
         return torch.stack(list(filters))

@@ -49,7 +49,9 @@ def test_a_layer_that_gives_no_tensor_asks_for_a_choice_and_takes_it(packing: st
     model = Attention(pack, take)
     images = torch.randn(IMAGES)
     with (
-        pytest.raises(TapError, match=rf"'inner' gives no tensor but a {packing}; choose one, .*select=\{{'inner'"),
+        pytest.raises(
+            TapError, match=rf"'inner': expected a tensor .*, got a {packing}; select one, .*select=\{{'inner'"
+        ),
         FeatureTaps(model, ["inner"]),
     ):
         model(images)
@@ -134,7 +136,7 @@ def test_a_fusion_is_tapped_with_its_paths_and_weights() -> None:
         (operator.itemgetter("main"), r"select\['inner'\] failed on a tuple: TypeError.*indices"),
         (operator.itemgetter(7), r"select\['inner'\] failed on a tuple: IndexError"),
         (operator.attrgetter("hidden"), r"select\['inner'\] failed on a tuple: AttributeError"),
-        (lambda output: (None, len(output)), r"select\['inner'\] gives no tensor but a tuple"),
+        (lambda output: (None, len(output)), r"select\['inner'\]: expected tensors, got a tuple"),
     ],
 )
 def test_a_choice_that_fails_is_named(select: Callable[[object], object], message: str) -> None:
@@ -145,5 +147,5 @@ def test_a_choice_that_fails_is_named(select: Callable[[object], object], messag
 
 
 def test_a_choice_for_an_untapped_layer_is_refused() -> None:
-    with pytest.raises(TapError, match=r"select: expected names that are tapped, got \['1'\]"):
+    with pytest.raises(TapError, match=r"select: expected tapped names, got \['1'\]"):
         FeatureTaps(nn.Sequential(nn.Identity()), ["0"], select={"1": operator.itemgetter(0)})

@@ -97,14 +97,14 @@ def test_both_modalities_in_one_call(images: Pair[Tensor]) -> None:
 
 
 MISTAKES: dict[str, tuple[int, dict[str, Any], str]] = {
-    "too many calls": (4, {}, r"'norm' ran 4 times, expected 2, .*such as calls=\(2, 3\)"),
-    "one call": (1, {}, "'norm' ran once, expected 2, .*split=\"batch\""),
-    "no such call": (2, {"calls": (2, 3)}, "no call 2 of 'norm', which ran 2 times"),
-    "no such call from the end": (2, {"calls": (-3, 1)}, "no call -3 of 'norm'"),
+    "too many calls": (4, {}, r"'norm': expected 2 calls, .*got 4; .*such as calls=\(2, 3\)"),
+    "one call": (1, {}, "'norm': expected 2 calls, .*got 1; .*split=\"batch\""),
+    "no such call": (2, {"calls": (2, 3)}, "expected calls 0 to 1 of 'norm', got 2"),
+    "no such call from the end": (2, {"calls": (-3, 1)}, "expected calls 0 to 1 of 'norm', got -3"),
     "one call as both": (2, {"calls": (1, -1)}, "an RGB call and a TIR call of 'norm', got one call as both"),
     "one number of a trunk": (2, {"calls": 1}, "an RGB call and a TIR call of 'norm', got one call as both"),
-    "branches called twice": (2, {"rgb": ["norm"], "tir": ["branch"]}, "'norm' ran 2 times, expected 1; .*calls=1"),
-    "stacked called twice": (2, {"split": "batch"}, "'norm' ran 2 times, expected 1; .*calls=1"),
+    "branches called twice": (2, {"rgb": ["norm"], "tir": ["branch"]}, "'norm': expected 1 call, got 2; .*calls=1"),
+    "stacked called twice": (2, {"split": "batch"}, "'norm': expected 1 call, got 2; .*calls=1"),
     "fewer TIR levels": (
         1,
         {"rgb": NAMES, "tir": ["norm"]},
@@ -141,15 +141,15 @@ def test_mistakes_are_named_and_cost_nothing(mistake: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rgb": ["norm"]}, "give rgb and tir, or names, or none"),
-        ({"names": ["norm"], "rgb": ["norm"], "tir": ["branch"]}, "give rgb and tir, or names, or none"),
-        ({"calls": (0, 1, 2)}, r"calls must be the numbers of the RGB call and the TIR call; got \(0, 1, 2\)"),
-        ({"calls": (False, True)}, r"calls must be the numbers .* got \(False, True\)"),
-        ({"calls": (None, 1)}, r"calls must be the numbers .* got \(None, 1\)"),
-        ({"calls": (0, 1), "split": "batch"}, r"calls must be one number with split; got \(0, 1\)"),
-        ({"split": "channels"}, "split must be \"batch\" or a function; got 'channels'"),
-        ({"rgb": ["norm"], "tir": ["branch"], "split": "batch"}, "split must be None with rgb and tir"),
-        ({"keep": 1}, "keep must be True or False; got 1"),
+        ({"rgb": ["norm"]}, "expected rgb and tir, or names, or none"),
+        ({"names": ["norm"], "rgb": ["norm"], "tir": ["branch"]}, "expected rgb and tir, or names, or none"),
+        ({"calls": (0, 1, 2)}, r"calls: expected the numbers of the RGB call and the TIR call, got \(0, 1, 2\)"),
+        ({"calls": (False, True)}, r"calls: expected the numbers .* got \(False, True\)"),
+        ({"calls": (None, 1)}, r"calls: expected the numbers .* got \(None, 1\)"),
+        ({"calls": (0, 1), "split": "batch"}, r"calls: expected one number with split, got \(0, 1\)"),
+        ({"split": "channels"}, "split: expected \"batch\" or a function, got 'channels'"),
+        ({"rgb": ["norm"], "tir": ["branch"], "split": "batch"}, "split: expected None with rgb and tir"),
+        ({"keep": 1}, "keep: expected True or False, got 1"),
     ],
 )
 def test_arguments_that_are_none_are_refused(arguments: dict[str, Any], message: str, images: Pair[Tensor]) -> None:
@@ -173,7 +173,7 @@ def test_what_was_handed_over_is_no_longer_held(images: Pair[Tensor]) -> None:
     second = taps.pair()
     assert first.rgb[0] is second.rgb[0]
     for access in (lambda: taps["norm"], lambda: taps.calls("branch"), taps.pair):
-        with pytest.raises(TapError, match=r"was handed over by pair\(\); .*keep=True"):
+        with pytest.raises(TapError, match=r"was released by pair\(\); .*keep=True"):
             access()
     assert taps.silent == []
 
@@ -222,5 +222,5 @@ def test_an_exception_in_the_block_leaves_no_feature_behind(images: Pair[Tensor]
         model(images.rgb)
     gc.collect()
     assert features[0]() is None
-    with pytest.raises(TapError, match="'norm' is gone, as the block ended with an exception"):
+    with pytest.raises(TapError, match="'norm' was released, because the block ended with an exception"):
         taps["norm"]

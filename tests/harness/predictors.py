@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import BBEDistiller, Terms
-from mmdistill._contracts import check_axes
+from mmdistill._checks.shapes import check_axes
 from mmdistill._numerics import to_float32
 
 

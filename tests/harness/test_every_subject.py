@@ -25,7 +25,6 @@ NO_SUBJECTS = {
     "fusion_paths": "part of a fusion block",
     "weighted_paths": "part of a fusion block",
     "one_path": "part of a fusion block",
-    "check_fused_paths": "a check",
     "path_entropy": "looks at a fusion's weights",
     "path_selection": "looks at a fusion's weights",
     "stacked": "gives twice the batch",

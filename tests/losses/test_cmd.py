@@ -63,8 +63,8 @@ def test_inputs_of_a_part_left_out_are_not_used_which_is_said_once() -> None:
         terms = loss(**inputs)
     given = [each for each in given if each.category is UnusedInputWarning]
     assert [str(each.message).partition(":")[2] for each in given] == [
-        " student_features, teacher_features: given, but not used, because scfd is left out",
-        " student_fused, teacher_fused: given, but not used, because mpsd is left out",
+        " student_features, teacher_features: not used, because scfd is None",
+        " student_fused, teacher_fused: not used, because mpsd is None",
     ]
     assert all(each.filename == __file__ for each in given)
     torch.testing.assert_close(terms.total, 100 * whole(**inputs)["response"])
@@ -74,7 +74,7 @@ def test_inputs_of_a_part_left_out_are_not_used_which_is_said_once() -> None:
         CMDLoss(hfrd=HFRDLoss())(
             **{name: inputs[name] for name in ("student_response", "teacher_response", "gaussian")}
         )
-    with pytest.warns(UnusedInputWarning, match="CMDLoss: gaussian: .* hfrd is left out"):
+    with pytest.warns(UnusedInputWarning, match="CMDLoss: gaussian: .* hfrd is None"):
         CMDLoss(whole.scfd, whole.mpsd)(**{**inputs, "student_response": None, "teacher_response": None})
 
 
@@ -83,14 +83,14 @@ def test_swapped_parts_are_refused_by_name() -> None:
     loss, _ = everything()
     scfd, mpsd, hfrd = loss.scfd, loss.mpsd, loss.hfrd
     for given, message in (
-        ({"scfd": hfrd, "mpsd": scfd}, "scfd must be SCFDLoss, .* got HFRDLoss"),
-        ({"scfd": scfd, "mpsd": hfrd}, "mpsd must be MPSDLoss, .* got HFRDLoss"),
-        ({"hfrd": mpsd}, "hfrd must be HFRDLoss, .* got MPSDLoss"),
-        ({"hfrd": KDLoss()}, "hfrd must be HFRDLoss, .* got KDLoss"),
-        ({"scfd": loss}, "scfd must be SCFDLoss, .* got CMDLoss"),
-        ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd must be SCFDLoss, .* got HFRDLoss"),
-        ({"scfd": nn.DataParallel(hfrd)}, "scfd must be SCFDLoss, .* got HFRDLoss"),
-        ({"hfrd": 3}, "hfrd must be a module, or None; got 3"),
+        ({"scfd": hfrd, "mpsd": scfd}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
+        ({"scfd": scfd, "mpsd": hfrd}, "mpsd: expected MPSDLoss or .* got HFRDLoss"),
+        ({"hfrd": mpsd}, "hfrd: expected HFRDLoss or .* got MPSDLoss"),
+        ({"hfrd": KDLoss()}, "hfrd: expected HFRDLoss or .* got KDLoss"),
+        ({"scfd": loss}, "scfd: expected SCFDLoss or .* got CMDLoss"),
+        ({"scfd": torch.compile(hfrd, backend="eager")}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
+        ({"scfd": nn.DataParallel(hfrd)}, "scfd: expected SCFDLoss or .* got HFRDLoss"),
+        ({"hfrd": 3}, "hfrd: expected a module, or None, got 3"),
     ):
         with pytest.raises(ValueError, match=f"CMDLoss: {message}"):
             CMDLoss(**given)
@@ -126,9 +126,9 @@ def test_parts_that_are_derived_wrapped_or_ones_own_are_taken() -> None:
 def test_what_is_missing_is_named() -> None:
     loss, inputs = everything()
     del inputs["teacher_fused"]
-    with pytest.raises(ValueError, match="mpsd needs teacher_fused, which was not given"):
+    with pytest.raises(ValueError, match="teacher_fused: expected an input for mpsd, got None"):
         loss(**inputs)
-    with pytest.raises(ValueError, match="give at least one of scfd, mpsd, hfrd"):
+    with pytest.raises(ValueError, match="expected at least one of scfd, mpsd, hfrd"):
         CMDLoss()
 
 

@@ -114,5 +114,5 @@ def test_wrong_settings_are_named() -> None:
     with pytest.raises(ShapeError, match=r"student_channels: levels: expected the channels of at least 1, got \(\)"):
         FitNetsLoss((), ())
     for kernel in (2, -1):
-        with pytest.raises(ValueError, match=r"FitNetsLoss: kernel must be (an odd number|a whole number from 1)"):
+        with pytest.raises(ValueError, match=r"FitNetsLoss: kernel: expected (an odd number|a whole number from 1)"):
             FitNetsLoss((2,), (3,), kernel=kernel)

@@ -59,5 +59,5 @@ def test_wrong_inputs_are_named() -> None:
         HFRDLoss()(maps[:0], maps[:0], maps[:0])
     with pytest.raises(NotFiniteError, match="HFRDLoss: teacher_response: values"):
         HFRDLoss()(maps, maps * float("nan"), maps)
-    with pytest.raises(ValueError, match="residual must be one of mse, hinge; got 'l1'"):
+    with pytest.raises(ValueError, match="residual: expected one of mse, hinge, got 'l1'"):
         HFRDLoss(residual="l1")  # type: ignore[arg-type]

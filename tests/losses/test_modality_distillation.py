@@ -136,7 +136,7 @@ def test_wrong_inputs_are_named() -> None:
     with pytest.raises(ShapeError, match="ModalityDistillationLoss: teacher_channels: levels: expected 2, got 1"):
         ModalityDistillationLoss((2, 3), (4,))
     for exponent in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="ModalityDistillationLoss: exponent must be a number from 0 to"):
+        with pytest.raises(ValueError, match="ModalityDistillationLoss: exponent: expected a number from 0 to"):
             ModalityDistillationLoss((2,), (4,), exponent=exponent)
     student[1][0, 0, 0, 0] = float("nan")
     with pytest.raises(NotFiniteError, match="ModalityDistillationLoss: student level 2: values"):

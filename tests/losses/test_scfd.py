@@ -96,7 +96,7 @@ def test_wrong_inputs_are_named() -> None:
         loss(student, features(3)[1])
     with pytest.raises(ShapeError, match="SCFDLoss: interaction: levels: expected 3, one for each level, such as"):
         SCFDLoss((2, 3, 4), (2, 3, 4))
-    with pytest.raises(ValueError, match=r"SCFDLoss: interaction\[\d\] must be one of sem, cem, add"):
+    with pytest.raises(ValueError, match=r"SCFDLoss: interaction\[\d\]: expected one of sem, cem, add"):
         SCFDLoss((2,), (2,), interaction=("mul",))  # type: ignore[arg-type]
 
 

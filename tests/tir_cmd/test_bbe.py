@@ -6,57 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from bbe_cases import Given, states
+from torch import Tensor
 
-from mmdistill import BBEDistiller, DeadTermWarning, NotFiniteError, Pair, ShapeError, Terms
-
-
-class Predictor(nn.Module):
-    """Overlaps of proposals, of a modulation of two parts and one map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(7, 1)
-        self.asked: Any = None
-
-    def forward(self, modulation: Any, features: Tensor, proposals: Tensor) -> Tensor:
-        self.asked = modulation
-        seen = (modulation[0] * features).mean(dim=(2, 3)) + modulation[1]
-        count = proposals.shape[-2]
-        joined = torch.cat([seen[:, None].expand(-1, count, -1), proposals / 20], dim=-1)
-        return self.layer(joined).squeeze(-1)
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
-    shared = float(np.prod(np.maximum(high - low, 0)))
-    return shared / float(np.prod(first[2:]) + np.prod(second[2:]) - shared)
-
-
-class Given:
-    """A batch of two, six proposals each."""
-
-    def __init__(self, proposals: int = 6) -> None:
-        torch.manual_seed(0)
-        self.predictor = Predictor().double()
-        self.modulation = (
-            torch.randn(2, 3, 1, 1, dtype=torch.float64, requires_grad=True),
-            torch.randn(2, 3, dtype=torch.float64, requires_grad=True),
-        )
-        self.features = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
-        self.box = torch.tensor([[2.0, 3.0, 8.0, 6.0], [5.0, 1.0, 4.0, 9.0]], dtype=torch.float64)
-        noise = torch.randn(2, proposals, 4, dtype=torch.float64)
-        self.proposals = (self.box[:, None] + noise).clamp(min=0.5)
-
-    @property
-    def overlaps(self) -> np.ndarray:
-        pairs = zip(self.proposals.numpy(), self.box.numpy(), strict=True)
-        return np.array([[overlap(proposal, box) for proposal in boxes] for boxes, box in pairs])
-
-    def terms(self, loss: nn.Module, target: Tensor | None = None) -> Terms:
-        terms: Terms = loss(self.modulation, self.features, self.proposals, self.box if target is None else target)
-        return terms
+from mmdistill import BBEDistiller, DeadTermWarning, NotFiniteError, Pair, ShapeError
 
 
 @pytest.mark.parametrize("scale", ["unit", "signed"])
@@ -78,12 +31,6 @@ def test_value_over_overlaps(scale: str, form: str) -> None:
     assert terms["box"].item() == pytest.approx(np.mean((predicted - wanted) ** 2), rel=1e-10)
     assert terms["regularisation"].item() == pytest.approx(0.3 * norm, rel=1e-10)
     torch.testing.assert_close(terms.total, terms["box"] + terms["regularisation"])
-
-
-def states(modulation: Tensor, features: Tensor, proposals: Tensor | None) -> Tensor:
-    """One state a sample, or one a proposal."""
-    state = (modulation * features).mean(dim=(2, 3))
-    return state if proposals is None else state[:, None] + proposals
 
 
 @pytest.mark.parametrize("form", ["no proposals", "(..., 4)", "(..., 1, 4)"])
@@ -285,92 +232,6 @@ def test_a_side_that_hides_its_tensors_cannot_be_detached() -> None:
         loss(given.modulation, object(), given.proposals, given.box)
 
 
-def test_a_scale_is_required_and_a_wrong_one_is_named() -> None:
-    with pytest.raises(TypeError, match="scale"):
-        BBEDistiller(states)  # type: ignore[call-arg]
-    for scale in (None, "percent", 1):
-        with pytest.raises(ValueError, match=r"BBEDistiller: scale must be 'unit' .* or 'signed' .* 2 IoU - 1"):
-            BBEDistiller(states, scale=scale)  # type: ignore[arg-type]
-    for scale in (None, "unit", "signed"):  # a state has none
-        assert BBEDistiller(states, target="state", scale=scale).scale == scale  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("scale", ["unit", "signed"])
-def test_a_perfect_predictor_has_no_error_on_its_own_scale_and_some_on_the_other(scale: Any) -> None:
-    given = Given()
-    overlaps = torch.from_numpy(given.overlaps)
-    own, other = (overlaps, 2 * overlaps - 1) if scale == "unit" else (2 * overlaps - 1, overlaps)
-    for target in (given.box, overlaps):
-        assert given.terms(BBEDistiller(lambda *_: own, scale=scale), target)["box"] < 1e-20
-        # 2 IoU - 1 and IoU are 1 - IoU apart.
-        expected = float(np.mean((1 - given.overlaps) ** 2))
-        assert given.terms(BBEDistiller(lambda *_: other, scale=scale), target)["box"].item() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("scale", ["unit", "signed"])
-@pytest.mark.parametrize("form", ["(..., P)", "(..., P, 1)"])
-def test_overlaps_out_of_range_are_refused_with_what_was_found(scale: Any, form: str) -> None:
-    given = Given()
-    loss = BBEDistiller(given.predictor, scale=scale)
-    for low, high in ((-0.25, 1.0), (0.0, 1.001), (-1.0, 90.0)):
-        overlaps = torch.linspace(low, high, 12, dtype=torch.float64).reshape(2, 6)
-        target = overlaps if form == "(..., P)" else overlaps[..., None]
-        message = f"BBEDistiller: target: values: expected overlaps .* from 0 to 1 .*, got {low:.4g} to {high:.4g}$"
-        with pytest.raises(ShapeError, match=message):
-            given.terms(loss, target)
-        unchecked = BBEDistiller(given.predictor, scale=scale, check_values=False)
-        assert given.terms(unchecked, target).total.isfinite()
-    # DiMP's own data have the proposals' overlaps on its scale already.
-    with pytest.raises(ShapeError, match="target: values: expected overlaps"):
-        given.terms(loss, torch.linspace(-0.8, 1, 12, dtype=torch.float64).reshape(2, 6))
-    with pytest.raises(NotFiniteError, match="target: values: expected finite, got 12 NaN"):
-        given.terms(loss, torch.full((2, 6), torch.nan, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_rounding_is_no_overlap_out_of_range(dtype: torch.dtype) -> None:
-    given = Given()
-    loss = BBEDistiller(given.predictor, scale="signed")
-    step = max(1e-7, torch.finfo(dtype).eps)
-    overlaps = torch.tensor([[0.0, 1.0, 1 + step, -step / 2, 0.5, 1.0]] * 2, dtype=torch.float64).to(dtype)
-    assert overlaps.max() >= 1
-    assert given.terms(loss, overlaps).total.isfinite()
-
-
-@pytest.mark.parametrize("target", ["iou", "state"])
-@pytest.mark.parametrize("sides", [(0.0, 1.0), (1.0, -3.0)])
-@pytest.mark.parametrize("form", ["(..., 4)", "(..., 1, 4)"])
-def test_a_target_box_without_area_is_refused(target: Any, sides: tuple[float, float], form: str) -> None:
-    given = Given()
-    given.box[1, 2:] = torch.tensor(sides, dtype=torch.float64)
-    box = given.box if form == "(..., 4)" else given.box[:, None]
-    loss = BBEDistiller(given.predictor, scale="unit", target=target)
-    with pytest.raises(
-        ShapeError, match=f"target: values: expected w and h of x y w h above 0, got {min(sides):.4g} to"
-    ):
-        given.terms(loss, box)
-
-
-def test_the_range_is_checked_in_the_one_read_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each read makes the host wait for the GPU."""
-    reads: list[str] = []
-    for name in ("__bool__", "__float__", "__int__", "item", "tolist"):
-        original = getattr(torch.Tensor, name)
-
-        def counted(tensor: Tensor, *args: Any, name: str = name, original: Any = original) -> Any:
-            reads.append(name)
-            return original(tensor, *args)
-
-        monkeypatch.setattr(torch.Tensor, name, counted)
-    given = Given()
-    for target in (given.box, torch.from_numpy(given.overlaps)):
-        for check_values, expected in ((True, 1), (False, 0)):
-            loss = BBEDistiller(given.predictor, scale="unit", check_values=check_values)
-            reads.clear()
-            given.terms(loss, target).total.backward()
-            assert len(reads) == expected
-
-
 def test_proposals_and_a_predictor_that_saves_them_may_be_of_inference_mode() -> None:
     given = Given()
     loss = BBEDistiller(
@@ -386,9 +247,9 @@ def test_proposals_and_a_predictor_that_saves_them_may_be_of_inference_mode() ->
 
 def test_wrong_settings_are_named() -> None:
     for name, value in {"target": "box", "scale": "percent", "detach": "predictor", "nu": -1.0}.items():
-        with pytest.raises(ValueError, match=f"BBEDistiller: {name} must be .*; got {value!r}"):
+        with pytest.raises(ValueError, match=f"BBEDistiller: {name}: expected .*, got {value!r}"):
             BBEDistiller(states, **{"scale": "unit", name: value})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="predictor must be callable; got 'predictor'"):
+    with pytest.raises(ValueError, match="predictor: expected callable, got 'predictor'"):
         BBEDistiller("predictor", scale="unit")  # type: ignore[arg-type]
 
 

@@ -43,18 +43,18 @@ def test_learning_rates_are_the_papers() -> None:
 
 
 def test_each_row_begins_where_the_paper_says() -> None:
-    assert SETTINGS["A1"].origin is None
+    assert SETTINGS["A1"].initial_weights is None
     for name in ("B1", "B2", "C1"):
-        assert set(dataclasses.astuple(SETTINGS[name].origin)) == {"A1"}  # type: ignore[arg-type]
-    assert dataclasses.astuple(SETTINGS["B3"].origin) == ("B1", "B2", "A1", "A1")  # type: ignore[arg-type]
+        assert set(dataclasses.astuple(SETTINGS[name].initial_weights)) == {"A1"}  # type: ignore[arg-type]
+    assert dataclasses.astuple(SETTINGS["B3"].initial_weights) == ("B1", "B2", "A1", "A1")  # type: ignore[arg-type]
     for name in ("D1", "D2", "D3", "D4", "D5"):
-        assert dataclasses.astuple(SETTINGS[name].origin) == ("B3", "B3", "C1", "C1")  # type: ignore[arg-type]
+        assert dataclasses.astuple(SETTINGS[name].initial_weights) == ("B3", "B3", "C1", "C1")  # type: ignore[arg-type]
 
 
 def test_no_row_needs_a_later_one() -> None:
     done: list[str] = []
     for name, row in SETTINGS.items():
-        assert row.origin is None or set(dataclasses.astuple(row.origin)) <= set(done)
+        assert row.initial_weights is None or set(dataclasses.astuple(row.initial_weights)) <= set(done)
         done.append(name)
 
 

@@ -33,7 +33,7 @@ def images(height: int = 100, width: int = 140) -> Pair[Tensor]:
 def test_boxes_are_inside_and_no_two_are_the_same(
     rgb: Found, tir: Found, height: int, width: int, duplicate: float
 ) -> None:
-    detect = Detection(finds(rgb, tir), minimum_score=0.25, minimum_side=4.0, maximum=6, duplicate=duplicate)
+    detect = Detection(finds(rgb, tir), min_score=0.25, min_side=4.0, max_boxes=6, max_overlap=duplicate)
     boxes = detect(images(height, width))
     assert boxes.shape[1:] == (4,)
     assert len(boxes) <= 6
@@ -55,7 +55,7 @@ def test_below_the_limit_both_are_kept() -> None:
     rgb, tir = [(10.0, 10.0, 40.0, 40.0, 0.9)], [(10.0, 10.0, 40.0, 31.0, 0.8)]
     overlap = 31 / 40
     assert len(Detection(finds(rgb, tir))(images())) == 2
-    assert len(Detection(finds(rgb, tir), duplicate=overlap - 0.01)(images())) == 1
+    assert len(Detection(finds(rgb, tir), max_overlap=overlap - 0.01)(images())) == 1
 
 
 def test_at_equal_scores_rgbs_box_is_kept() -> None:
@@ -72,13 +72,13 @@ def test_boxes_are_clipped_and_what_is_too_small_or_too_doubtful_is_dropped() ->
         (20.0, 60.0, -30.0, 30.0, 0.9),
     ]
     assert Detection(finds(found, []))(images()).tolist() == [[0.0, 0.0, 40.0, 30.0]]
-    boxes = Detection(finds(found, []), minimum_side=5.0)(images())
+    boxes = Detection(finds(found, []), min_side=5.0)(images())
     assert boxes.tolist() == [[0.0, 0.0, 40.0, 30.0], [135.0, 10.0, 5.0, 40.0]]
 
 
 def test_the_best_are_kept() -> None:
     found = [(20.0 * n, 20.0, 15.0, 15.0, 0.5 + n / 20) for n in range(6)]
-    boxes = Detection(finds(found, []), maximum=3)(images())
+    boxes = Detection(finds(found, []), max_boxes=3)(images())
     assert boxes[:, 0].tolist() == [100.0, 80.0, 60.0]
 
 
@@ -195,7 +195,7 @@ def test_several_blobs_are_found_in_either_modality_and_once_each() -> None:
     tir = sum(scene(180, 240, box, 1.0, 1, 0.1) for box in blobs[1:])
     assert isinstance(rgb, Tensor)
     assert isinstance(tir, Tensor)
-    boxes = Detection(minimum_score=0.3)(Pair(rgb, tir))
+    boxes = Detection(min_score=0.3)(Pair(rgb, tir))
     best = intersection_over_union(blobs[:, None], boxes)
     assert (best.amax(dim=1) > 0.5).all()
     assert (intersection_over_union(boxes[:, None], boxes).fill_diagonal_(0) <= 0.8).all()
@@ -213,7 +213,7 @@ def test_salient_boxes_are_inside_any_image(height: int, width: int, channels: i
     assert (boxes[:, 2:] > 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= torch.tensor([width, height]) * (1 + 1e-6)).all()
     assert len(boxes) == len(scores) == len(labels)
-    inside = Detection(SaliencyDetector(side=24), minimum_side=1.0)(Pair(image, image))
+    inside = Detection(SaliencyDetector(side=24), min_side=1.0)(Pair(image, image))
     assert (inside[:, :2] + inside[:, 2:] <= torch.tensor([width, height])).all()
 
 

@@ -93,16 +93,19 @@ def test_images_that_do_not_fit_are_named(patches: Patches) -> None:
 
 def test_wrong_settings_are_named() -> None:
     for make, message in (
-        (lambda: CenterArea(0.0), "CenterArea: fraction must be a number from 1e-06 to 1; got 0.0"),
+        (lambda: CenterArea(0.0), "CenterArea: fraction: expected a number from 1e-06 to 1, got 0.0"),
         (lambda: CenterArea(1.5), "CenterArea: fraction"),
-        (lambda: RandomSampling(count=0), "RandomSampling: count must be a whole number from 1 to .*; got 0"),
-        (lambda: RandomSampling(share=2.0), "RandomSampling: share"),
-        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect must be a number from 1 to .*; got 0.5"),
-        (lambda: Detection(maximum=0), "Detection: maximum"),
-        (lambda: Detection(duplicate=1.5), "Detection: duplicate must be a number from 0 to 1; got 1.5"),
-        (lambda: Detection(minimum_side=0.0), "Detection: minimum_side"),
+        (lambda: RandomSampling(count=0), "RandomSampling: count: expected a whole number from 1 to .*, got 0"),
+        (lambda: RandomSampling(fraction=2.0), "RandomSampling: fraction"),
+        (lambda: RandomSampling(aspect=0.5), "RandomSampling: aspect: expected a number from 1 to .*, got 0.5"),
+        (lambda: Detection(max_boxes=0), "Detection: max_boxes"),
+        (lambda: Detection(max_overlap=1.5), "Detection: max_overlap: expected a number from 0 to 1, got 1.5"),
+        (lambda: Detection(min_side=0.0), "Detection: min_side"),
         (lambda: Detection(modalities=()), "Detection: modalities"),
-        (lambda: Detection(modalities=("depth",)), r"Detection: modalities\[0\] must be one of rgb, tir; got 'depth'"),  # type: ignore[arg-type]
+        (
+            lambda: Detection(modalities=("depth",)),
+            r"Detection: modalities\[0\]: expected one of rgb, tir, got 'depth'",
+        ),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=message):
             make()
@@ -130,7 +133,7 @@ def test_a_patch_agrees_with_its_definition(height: int, width: int, size: int, 
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(2, height, width, generator=generator, dtype=torch.float64)
     pair = Pair(image[:1], image[1:])
-    boxes = RandomSampling(count=2, share=0.3)(pair, generator).double()
+    boxes = RandomSampling(count=2, fraction=0.3)(pair, generator).double()
     for member, patches in zip(pair, cut_patches(pair, boxes, size), strict=True):
         assert patches.shape == (2, 1, size, size)
         for box, patch in zip(boxes.numpy(), patches[:, 0].numpy(), strict=True):
@@ -198,5 +201,5 @@ def test_what_cannot_be_cut_is_named() -> None:
         cut_patches(pair, [[1.0, 1.0, 2.0, 2.0]])  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"cut_patches: boxes: axes: expected \(P, 4\), got \(4,\)"):
         cut_patches(pair, torch.ones(4))
-    with pytest.raises(ValueError, match=r"cut_patches: size must be a whole number from 1 to .*; got 0"):
+    with pytest.raises(ValueError, match=r"cut_patches: size: expected a whole number from 1 to .*, got 0"):
         cut_patches(pair, torch.ones(1, 4), 0)

@@ -195,12 +195,12 @@ def test_wrong_inputs_are_named(inputs: Inputs) -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="residual must be one of squared, hinge; got 'l1'"):
+    with pytest.raises(ValueError, match="residual: expected one of squared, hinge, got 'l1'"):
         TCLDistiller(residual="l1")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="detach must be one of None, reference, test; got 'teacher'"):
+    with pytest.raises(ValueError, match="detach: expected one of None, reference, test, got 'teacher'"):
         TCLDistiller(detach="teacher")  # type: ignore[arg-type]
     for mu in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="TCLDistiller: mu must be a number from 0 to"):
+        with pytest.raises(ValueError, match="TCLDistiller: mu: expected a number from 0 to"):
             TCLDistiller(mu=mu)
 
 

@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mmdistill._contracts import check_map, check_same_shape
+from mmdistill._checks.shapes import check_map, check_same_shape
 from mmdistill.fusion import (
     ChannelAttentionFusion,
     ConcatFusion,

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
+from mmdistill._numerics import sum_scalars
 from mmdistill.interaction import Interaction
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, flatten_frames
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.terms import add
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.ranges import NON_EMPTY, Weight, check_fields
 
@@ -158,7 +158,7 @@ class FeatureBaseline(nn.Module):
             loss(_features(student, name), _features(teacher, name)) for name, loss in self.losses.items()
         ]
         [term] = terms[0]
-        return Terms.summed(terms[0].name, **{term: add([each.total for each in terms])})
+        return Terms.summed(terms[0].name, **{term: sum_scalars([each.total for each in terms])})
 
 
 class ResponseBaseline(nn.Module):

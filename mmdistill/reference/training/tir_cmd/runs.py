@@ -72,7 +72,7 @@ class SettingRuns:
 
     def _train(self, setting: BranchSetting) -> TrackerNetwork:
         start = self._initial_network(setting)
-        if setting.origin is None:
+        if setting.initial_weights is None:
             return start
         path = self.folder / setting.name / "network.safetensors"
         if not setting.trained:
@@ -99,7 +99,7 @@ class SettingRuns:
         """Return a new network: the start with the parts that the setting copies from other settings."""
         donors: dict[Role, TrackerNetwork] = {}
         for role in PARTS:
-            name = getattr(setting.origin, "_".join(role), START_SETTING)
+            name = getattr(setting.initial_weights, "_".join(role), START_SETTING)
             if name == START_SETTING or (role[0] == "tcl" and self.start.classifier is None):
                 continue
             donors[role] = self.network(name)

@@ -70,7 +70,7 @@ def test_an_optimizer_and_a_scheduler_take_the_groups() -> None:
 @pytest.mark.parametrize(("name", "values"), [("lr", (-1.0, float("nan"), "fast")), ("weight_decay", (-1e-9, None))])
 def test_wrong_settings_are_named(name: str, values: Iterable[object]) -> None:
     for value in values:
-        with pytest.raises(ValueError, match=rf"FitNetsLoss: {name} must be a number from 0"):
+        with pytest.raises(ValueError, match=rf"FitNetsLoss: {name}: expected a number from 0"):
             FitNetsLoss((2,), (3,)).param_groups(**{"lr": 1e-3, name: value})  # type: ignore[arg-type]
 
 

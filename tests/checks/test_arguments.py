@@ -170,7 +170,7 @@ ALL = [
     Made(TokenLayout, {"search": (4, 4)}, use_layout),
     Made(tokens_to_map, {"tokens": torch.rand(1, 16, 2), "size": (4, 4)}, skip=("tokens",)),
     Made(cut_patches, {"pair": images(), "boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]])}, skip=("pair",)),
-    Made(mix, {"pair": Pair(maps(), maps()), "seen": "rgb-tir"}, skip=("pair",)),
+    Made(mix, {"pair": Pair(maps(), maps()), "modalities": "rgb-tir"}, skip=("pair",)),
 ]
 
 
@@ -213,7 +213,7 @@ def test_a_cache_names_its_arguments_too(name: str, tmp_path: Path) -> None:
         except ValueError as error:
             said = str(error)
         if said:
-            assert said.startswith(f"FeatureCache: {name} must be")
+            assert said.startswith(f"FeatureCache: {name}: expected")
             continue
         made.put("key", {"layer": torch.rand(3)})
         assert made.get(["key"])["layer"].isfinite().all()

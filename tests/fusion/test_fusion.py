@@ -277,16 +277,16 @@ def test_wrong_inputs_are_named(fusion: type[nn.Module]) -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="MPSDFusion: gate must be one of softmax, sigmoid; got 'relu'"):
+    with pytest.raises(ValueError, match="MPSDFusion: gate: expected one of softmax, sigmoid, got 'relu'"):
         MPSDFusion(8, gate="relu")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="SpatialAttentionFusion: gate must be one of softmax, sigmoid; got 'relu'"):
+    with pytest.raises(ValueError, match="SpatialAttentionFusion: gate: expected one of softmax, sigmoid, got 'relu'"):
         SpatialAttentionFusion(8, gate="relu")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="MPSDFusion: weighting must be one of path, channel; got 'level'"):
+    with pytest.raises(ValueError, match="MPSDFusion: weighting: expected one of path, channel, got 'level'"):
         MPSDFusion(8, weighting="level")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="MPSDFusion: normalize must be one of None, paths, layer_norm; got 'rms'"):
+    with pytest.raises(ValueError, match="MPSDFusion: normalize: expected one of None, paths, layer_norm, got 'rms'"):
         MPSDFusion(8, normalize="rms")  # type: ignore[arg-type]
     for reduction in (0, 9):
-        with pytest.raises(ValueError, match=f"reduction must be a whole number from 1 to 8; got {reduction}"):
+        with pytest.raises(ValueError, match=f"reduction: expected a whole number from 1 to 8, got {reduction}"):
             ChannelAttentionFusion(8, reduction=reduction)
 
 

@@ -157,7 +157,7 @@ def test_mpsd_names_what_of_a_level_is_dead() -> None:
 )
 def test_levels_that_are_not_there_are_refused(make: Callable[[object], nn.Module]) -> None:
     for wrong in ((0,), (3,), (1.5,), "1", 1, [True]):
-        with pytest.raises(ValueError, match=r"frozen_levels.* must be"):
+        with pytest.raises(ValueError, match=r"frozen_levels.*: expected"):
             make(wrong)
     assert make([2, 1]).frozen_levels == (2, 1)
     assert make([]).frozen_levels == ()

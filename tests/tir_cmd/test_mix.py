@@ -62,7 +62,7 @@ def test_what_cannot_be_mixed_is_named() -> None:
         mix(Pair(pair.rgb, pair.tir[:, :1]), "rgb-tir")
     with pytest.raises(ShapeError, match="mix: rgb: axis 0: expected at least 1, got 0"):
         mix(Pair(pair.rgb[:0], pair.tir[:0]), "rgb")
-    with pytest.raises(ValueError, match="seen must be one of rgb, tir, rgb-tir, tir-rgb; got 'both'"):
+    with pytest.raises(ValueError, match="modalities: expected one of rgb, tir, rgb-tir, tir-rgb, got 'both'"):
         mix(pair, "both")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="layout must be one of halves, side-by-side; got 'stacked'"):
+    with pytest.raises(ValueError, match="layout: expected one of halves, side-by-side, got 'stacked'"):
         mix(pair, "rgb", layout="stacked")  # type: ignore[arg-type]
