@@ -221,7 +221,7 @@ class MPSDFusion(nn.Module):
         normalize: what happens to the maxima that decide the weights. None: nothing, as published; trained without
             ``MPSDLoss``, one path then gets all the weight. ``"layer_norm"``: a layer norm over all 3C maxima of a
             sample, with 6C parameters; take it where you train without ``MPSDLoss``. ``"paths"``: each path's maxima
-            are divided by the rms of its map, per sample; that did not help (docs/fusion.md, "Whether it selects").
+            are divided by the rms of its map, per sample; that did not help (docs/fusion.md, "Path collapse").
             The paths that are summed are the same with each.
 
     Raises:
