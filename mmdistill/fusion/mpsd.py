@@ -218,7 +218,7 @@ class MPSDFusion(nn.Module):
         normalize: how the maxima are normalized; the paths themselves are not. None: as published; without
             ``MPSDLoss`` one path then gets all the weight. ``"layer_norm"``: a layer norm over a sample's 3C maxima,
             with 6C parameters; use it if you train without ``MPSDLoss``. ``"paths"``: a path's maxima are divided by
-            the rms of its map, per sample; that did not help (docs/fusion.md, "Whether it selects").
+            the rms of its map, per sample; that did not help (docs/fusion.md, "Path collapse").
 
     Raises:
         ShapeError: the members are not maps of one shape with C channels and of the parameters' dtype (under autocast:
