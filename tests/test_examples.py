@@ -80,6 +80,7 @@ def test_a_classifier() -> None:
     assert_falls(history, ["loss", "review", "total"])
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     first, second = run_apart("ddp", tmp_path)
     assert first["reached"]  # by a gradient: the layer which only a tap reaches, too

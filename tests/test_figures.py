@@ -107,6 +107,7 @@ def test_the_known_answers_are_what_was_measured() -> None:
     assert figures("docs/benchmarks.md", "known_answers") == importlib.import_module("known_answers").table(report)
 
 
+@pytest.mark.slow
 def test_the_estimates_for_the_papers_tables_are_what_the_script_computes() -> None:
     page, hours = "docs/how_far_from_the_paper.md", importlib.import_module("paper_hours")
     report = measured("paper_hours")

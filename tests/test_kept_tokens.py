@@ -109,6 +109,7 @@ class Distillation(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_one_graph_serves_any_number_of_tokens(fresh_compiler: None) -> None:  # noqa: ARG001
     distillation = Distillation().eval()
     compiled = torch.compile(distillation, fullgraph=True, backend="aot_eager", dynamic=True)

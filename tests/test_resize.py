@@ -92,6 +92,7 @@ def test_levels_are_resized_one_by_one() -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own deprecations while it traces
+@pytest.mark.slow
 def test_one_graph(dynamic: bool) -> None:
     torch.compiler.reset()
     compiled = torch.compile(resize_like, fullgraph=True, dynamic=dynamic, backend="aot_eager")
@@ -107,6 +108,7 @@ class Resize(nn.Module):
 
 @pytest.mark.parametrize("target", [(2, 3), (3, 5), (16, 17), (4, 17)])
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own deprecations while it traces
+@pytest.mark.slow
 def test_onnx_agrees(target: tuple[int, int], tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

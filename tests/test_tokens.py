@@ -82,6 +82,7 @@ class OneStreamDistillation(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_the_losses_take_maps_of_tokens() -> None:
     distillation = OneStreamDistillation().eval()
     tokens = torch.randn(2, distillation.layout.count, 3, requires_grad=True)

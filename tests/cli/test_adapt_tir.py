@@ -97,6 +97,7 @@ def test_settings_without_training_of_their_own(setting: str, pairs: Path, start
     assert result.settings.modality == "tir"
 
 
+@pytest.mark.slow
 def test_d5_with_boxes_from_files_and_with_what_stands_out(
     pairs: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "rgb.safetensors"
 
 
+@pytest.mark.slow
 def test_composing_scoring_and_checking(clips: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert "2 of 2 sequences" in run("check", "--benchmark", "vot", "--root", clips)
@@ -115,6 +116,7 @@ def test_composing_scoring_and_checking(clips: Path, tmp_path: Path) -> None:
     run("report", tmp_path / "scored", "--out", tmp_path / "report.html")
 
 
+@pytest.mark.slow
 def test_tracking(clips: Path, weights: Path, tmp_path: Path) -> None:
     clip, out = clips / "synthetic_0000", tmp_path / "out"
     box = (clip / "groundtruth.txt").read_text().splitlines()[0]

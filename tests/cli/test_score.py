@@ -204,7 +204,7 @@ def test_what_can_not_be_used_may_be_left_out(
     printed = capsys.readouterr().out
     assert printed.startswith("rgbt234: 1 of 234 sequences; 1 is not usable: car\n")
     assert "unusable sequences, left out: 1" in printed
-    assert "  files in the folder of results that belong to no sequence: 1" in printed
+    assert "  files in the results folder that belong to no sequence: 1" in printed
     (rgbt234 / "boy`s bag" / "visible.txt").unlink()
     assert run(*command, "--on-invalid", "skip") == 1
     assert "none of 2 sequences can be used" in capsys.readouterr().err

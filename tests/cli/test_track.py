@@ -83,7 +83,7 @@ def test_a_missing_modality_folder(
 def test_a_truncated_checkpoint(weights: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(weights.read_bytes()[:-10])
-    assert f"{cut}: not a whole safetensors file" in fails(capsys, *tracking(cut, clip, tmp_path / "out"))
+    assert f"{cut}: not a complete safetensors file" in fails(capsys, *tracking(cut, clip, tmp_path / "out"))
 
 
 def test_a_checkpoint_of_another_architecture(
@@ -101,4 +101,4 @@ def test_a_device_that_is_not_there(
 ) -> None:
     for device in ("toaster", "cuda:77"):
         line = fails(capsys, *tracking(weights, clip, tmp_path / "out"), "--device", device)
-        assert f"--device: expected auto, cpu or a GPU that is there, got '{device}'" in line
+        assert f"--device: expected auto, cpu or an available GPU, got '{device}'" in line

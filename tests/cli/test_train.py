@@ -36,7 +36,7 @@ def test_train_teacher_then_student_then_track(clips: Path, tmp_path: Path) -> N
 
 def test_train_refuses_what_it_cannot_learn_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["train", "teacher", "--out", tmp_path / "run"]
-    assert "there is no such folder" in fails(capsys, *start, "--data", tmp_path / "none")
+    assert "the folder doesn't exist" in fails(capsys, *start, "--data", tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: expected images" in fails(capsys, *start, "--data", tmp_path / "empty")
 

@@ -110,6 +110,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 @pytest.mark.parametrize("case", MODELS)
 @pytest.mark.parametrize("called_before", [False, True])
+@pytest.mark.slow
 def test_with_taps_without_and_with_again(case: str, called_before: bool) -> None:
     build, name = MODELS[case]
     run, images = build(), torch.randn(IMAGES)

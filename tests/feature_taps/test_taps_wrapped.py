@@ -44,6 +44,7 @@ WRAPPINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.slow
 def test_plain_names_are_found_in_whatever_wrapping(wrapping: str) -> None:
     model = Residual().eval()
     images = torch.randn(IMAGES)

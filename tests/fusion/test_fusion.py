@@ -234,6 +234,7 @@ def test_shapes_are_known_without_memory(fusion: type[nn.Module]) -> None:
 
 @every_fusion
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_compiled_and_exported_it_gives_the_same(fusion: type[nn.Module]) -> None:
     block, pair = fusion(4), random_pair(4)
     compiled = torch.compile(block, fullgraph=True, backend="eager", dynamic=True)

@@ -28,6 +28,7 @@ def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
 
 # Where sizes vary, a chain of ABFs takes the compiler a quarter of a minute.
 @over(CASES, ABF, ABFChain, CMDLoss, ReviewKDLoss, SCFDLoss)
+@pytest.mark.slow
 def test_one_graph_serves_every_size(case: Case) -> None:
     case.applies("every size")
     module = case.module(FIRST)

@@ -80,6 +80,7 @@ def test_several_teachers_at_once(case: Case) -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore")
 @over([case for case in LOSSES if case.name in ("FitNetsLoss-kernel-1", "SCFDLoss-sem-cem")], SCFDLoss)
+@pytest.mark.slow
 def test_several_teachers_at_once_compiled(case: Case) -> None:
     module, tensors = case.module(SIZES), constants(case)
     names = list(tensors)

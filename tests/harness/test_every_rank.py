@@ -25,6 +25,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 
 @every_case
 @pytest.mark.parametrize("search", SEARCHES, ids=["", "find-unused"])
+@pytest.mark.slow
 def test_two_processes_agree_with_one(case: Case, search: bool, ranks: list[Result]) -> None:
     """In evaluation mode: in training each process has batch-norm statistics of its own, without SyncBatchNorm."""
     results = []

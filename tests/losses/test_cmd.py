@@ -145,6 +145,7 @@ def test_parameters_of_the_parts_are_registered_and_survive_a_round_trip() -> No
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_fully_compiled_step_gives_the_same_terms() -> None:
     loss, inputs = everything()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -45,6 +45,7 @@ def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -
     assert {"specific", "common", "fusion", "penalty", "response"} < set(figures["distilled student"]["terms"]["last"])
 
 
+@pytest.mark.slow
 def test_both_students_start_from_the_same_weights_and_the_seed_decides(tmp_path: Path) -> None:
     results = run_demo(tmp_path / "a", seed=3, settings=TINY)
     other = run_demo(tmp_path / "b", seed=4, settings=TINY)
@@ -55,6 +56,7 @@ def test_both_students_start_from_the_same_weights_and_the_seed_decides(tmp_path
         assert alone.progress.first[term] != other[1].progress.first[term]
 
 
+@pytest.mark.slow
 def test_called_again_it_goes_on_from_what_is_there(tmp_path: Path) -> None:
     first = run_demo(tmp_path, seed=3, settings=TINY)
     network = tmp_path / "student" / "results" / "synthetic_0000.txt"

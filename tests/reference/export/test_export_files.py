@@ -94,6 +94,7 @@ def assert_rounding(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_the_folder_holds_exactly_the_files(exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {f"model{part}.onnx" for part in PARTS}
     for path in exported.iterdir():
@@ -101,6 +102,7 @@ def test_the_folder_holds_exactly_the_files(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.slow
 def test_features(network: TrackerNetwork, session: Sessions, batch: int) -> None:
     images = Pair(draw(batch, 3, SIDE, SIDE), draw(batch, 3, SIDE, SIDE) / 2)
     fused = network.extract(images).fused
@@ -112,6 +114,7 @@ def test_features(network: TrackerNetwork, session: Sessions, batch: int) -> Non
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.slow
 def test_scores(session: Sessions, batch: int) -> None:
     filters, features = draw(batch, 16, 4, 4), draw(batch, 16, 6, 6)
     padded = nn.functional.pad(features, (2, 2, 2, 2))
@@ -120,6 +123,7 @@ def test_scores(session: Sessions, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("frames", "batch"), [(1, 1), (3, 2), (15, 1)])
+@pytest.mark.slow
 def test_the_filter_is_learned_with_the_files_only(
     network: TrackerNetwork, session: Sessions, frames: int, batch: int
 ) -> None:
@@ -138,6 +142,7 @@ def test_the_filter_is_learned_with_the_files_only(
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 10)])
+@pytest.mark.slow
 def test_iou_and_its_gradient(network: TrackerNetwork, session: Sessions, batch: int, count: int) -> None:
     iou_net = network.iou_net
     levels = draw(batch, 8, 12, 12), draw(batch, 16, 6, 6)
@@ -154,6 +159,7 @@ def test_iou_and_its_gradient(network: TrackerNetwork, session: Sessions, batch:
     assert_rounding(gradient, expected)
 
 
+@pytest.mark.slow
 def test_metadata_describes_the_inputs(exported: Path) -> None:
     for part in PARTS:
         metadata = OnnxGraph(exported / f"model{part}.onnx").metadata
@@ -168,6 +174,7 @@ def test_metadata_describes_the_inputs(exported: Path) -> None:
     torch.testing.assert_close(fed, to_tensor([image.numpy()]))
 
 
+@pytest.mark.slow
 def test_open_axes(exported: Path) -> None:
     def axes(part: str) -> dict[str, list[str | int]]:
         graph = onnx.load(exported / f"model{part}.onnx").graph
@@ -238,6 +245,7 @@ def test_an_axis_that_does_not_stay_open_is_an_error() -> None:
         to_onnx(graph, STUDENT)
 
 
+@pytest.mark.slow
 def test_the_check_refuses_nan(network: TrackerNetwork, exported: Path) -> None:
     graph = features_graph(fold_batch_norms(network))
     broken = [

@@ -98,6 +98,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork,
     return network, written, onnx.load(written.path)
 
 
+@pytest.mark.slow
 def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     network, written, model = quantized
     session = OnnxGraph(written.path)

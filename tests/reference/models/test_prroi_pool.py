@@ -23,7 +23,7 @@ def by_sampling(features: np.ndarray, box: np.ndarray, size: int, samples: int =
     return values.reshape(len(features), size, samples, size, samples).mean(axis=(2, 4))
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("size", [1, 3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stride", [1.0, 8.0])
 def test_pooling_is_the_integral_of_the_interpolated_map(size: int, stride: float) -> None:
     generator = np.random.default_rng(size)

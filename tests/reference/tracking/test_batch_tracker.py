@@ -65,7 +65,7 @@ CLIPS = [
 ]
 
 
-@pytest.mark.parametrize("batch_size", [5, 2])
+@pytest.mark.parametrize("batch_size", [pytest.param(5, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_video_gives_the_same_boxes_as_alone(name: str, batch_size: int) -> None:
     settings, tracking = NETWORKS[name]

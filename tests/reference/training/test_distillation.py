@@ -111,6 +111,7 @@ def test_later_changes_of_the_network_have_no_effect(batch: Batch) -> None:
 
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.slow
 def test_each_baseline_of_table_four_teaches_the_student_alone(
     baseline: str, streams: Literal[1, 2], batch: Batch, teacher: TrackerNetwork
 ) -> None:

@@ -56,6 +56,7 @@ def assert_same_run(folder: Path, expected: Path) -> None:
 
 @pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize("name", STAGES)
+@pytest.mark.slow
 def test_two_processes_learn_as_one(name: str, passes: int, runs: Path, whole: Path) -> None:
     assert_same_run(runs / f"{name} {passes}", whole / name)
 
@@ -115,6 +116,7 @@ def test_what_one_process_refuses_ends_all(runs: Path) -> None:
     assert second.endswith("lost.png: cannot read the image")
 
 
+@pytest.mark.slow
 def test_torchrun(tmp_path: Path) -> None:
     """The command line; only the first process writes files and prints."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -64,8 +64,8 @@ def stage(teacher: TrackerNetwork | None) -> SupervisedStage | DistilledStage:
     return SupervisedStage(fresh()) if teacher is None else DistilledStage(fresh(), teacher)
 
 
-@pytest.mark.parametrize("distilled", [False, True])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_a_run_that_died_ends_as_one_that_never_stopped(
     distilled: bool, optimizer: str, sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
 ) -> None:

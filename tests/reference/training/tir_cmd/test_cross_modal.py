@@ -59,7 +59,7 @@ def expected_parts(name: str, *, atom: bool = False) -> set[str]:
     return {part for m in modules for b in branches.get(name, both) for part in PARTS[m, b]}  # type: ignore[index]
 
 
-@pytest.mark.parametrize("layout", ["halves", "side-by-side"])
+@pytest.mark.parametrize("layout", ["halves", pytest.param("side-by-side", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_is_tuned_moves_and_nothing_else_by_a_bit(
     name: str, layout: str, sampler: Sampler, tmp_path: Path
@@ -194,6 +194,7 @@ def test_several_frames_a_sample(sampler: Sampler) -> None:
         assert torch.isfinite(made(one).total)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(sampler: Sampler, tmp_path: Path) -> None:
     done = train(stage("D3"), sampler, replace(FAST, steps=60, batch_size=4), tmp_path)
     for name in ("classification", "box"):

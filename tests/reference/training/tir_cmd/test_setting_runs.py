@@ -122,6 +122,7 @@ def test_b3_is_b1_and_b2_bit_for_bit_and_d_starts_from_it_and_c1(noisy_pairs: Pa
 
 
 @pytest.mark.parametrize("dies_in", ["B2", "D3"])
+@pytest.mark.slow
 def test_a_run_that_died_ends_as_one_that_never_stopped(dies_in: str, noisy_pairs: Path, tmp_path: Path) -> None:
     whole = finished(runs(tmp_path / "whole", Recorded(noisy_pairs)).network("D3"))
     with pytest.raises(KilledError):
