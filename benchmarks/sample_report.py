@@ -79,7 +79,7 @@ def make(out: Path) -> int:
                 write_boxes(Path(folder) / name / f"{sequence.name}.txt", follow(sequence, sides))
         page = Path(folder) / "page" / out.name
         folders = [str(Path(folder) / name) for name in TRACKERS]
-        given = ["--benchmark", "synthetic", "--count", str(COUNT), "--seed", str(SEED), "--looks", str(CLOSEUPS)]
+        given = ["--benchmark", "synthetic", "--count", str(COUNT), "--seed", str(SEED), "--examples", str(CLOSEUPS)]
         status = main(["report", *folders, *given, "--title", TITLE, "--out", str(page)])
         if status == 0:
             write_text(out, page.read_text("utf-8"))

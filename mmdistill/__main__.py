@@ -1,16 +1,13 @@
-"""The command line, ``mmdistill`` and ``python -m mmdistill``; it needs the ``tracker`` extra."""
+"""Runs the command line: ``mmdistill`` and ``python -m mmdistill``; most commands need the ``tracker`` extra."""
 
 import sys
 
 
 def main() -> int:
-    """Run the reference tracker's command line, or say what to install for it."""
+    """Run the command line and return the exit status."""
     try:
         from mmdistill.cli.main import main as run
-    except ModuleNotFoundError as error:
-        print(f"mmdistill: the command line needs {error.name}: pip install 'mmdistill[tracker]'", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # Ctrl-C while PyTorch is imported, which takes seconds
+    except KeyboardInterrupt:
         print("mmdistill: interrupted", file=sys.stderr)
         return 130
     return run()

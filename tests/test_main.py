@@ -6,22 +6,7 @@ import pytest
 from mmdistill.__main__ import main
 
 
-def test_without_the_extra_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = builtins.__import__
-
-    def without_tyro(name: str, *arguments: Any) -> Any:
-        if name == "mmdistill.cli.main":
-            raise ModuleNotFoundError("No module named 'tyro'", name="tyro")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without_tyro)
-    assert main() == 1
-    assert capsys.readouterr().err == "mmdistill: the command line needs tyro: pip install 'mmdistill[tracker]'\n"
-
-
-def test_ctrl_c_while_modules_are_imported_is_told_in_one_line(
+def test_ctrl_c_while_modules_are_imported_is_printed_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = builtins.__import__

@@ -1,1 +1,1 @@
-"""The subcommands of the command line, one file each."""
+"""The commands of ``mmdistill``, one module each; a command is imported when it is called."""

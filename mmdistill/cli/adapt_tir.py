@@ -1,4 +1,4 @@
-"""``mmdistill train tir --setting``: a better TIR tracker from pairs that nobody labeled (TIR-CMD)."""
+"""``mmdistill adapt-tir``: trains a TIR tracker without labels by TIR-CMD."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from mmdistill.cli.benchmark_source import warn_of_data_issues
+from mmdistill.cli.arguments import ArgumentError, check_pair_folders
+from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.models.tracker_network import TrackerNetwork, as_tir
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.tracking.batch_runner import score_network
@@ -19,7 +18,7 @@ from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, RateFactor, Set
 from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples
 from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
 from mmdistill.tir_cmd import SETTINGS
-from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
+from mmdistill.toolkit.data_issues import DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.evaluation.protocols import RULES
@@ -29,9 +28,9 @@ from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.toolkit.sequence import TrackingSequence
 
 
-def train_tir(
+def adapt_tir(
     setting: str,
-    start: Annotated[Path, tyro.conf.arg(name="from")],
+    weights: Path,
     out: Path,
     pairs: Path | None = None,
     rgb: Path | None = None,
@@ -40,9 +39,9 @@ def train_tir(
     schedule: Literal["paper", "short"] = "paper",
     steps: PositiveInt | None = None,
     rate_factor: RateFactor | None = None,
-    tuned_statistics: bool = False,
+    update_bn: bool = False,
     boxes: Path | None = None,
-    hold_out: NonNegativeInt = 0,
+    num_test_pairs: NonNegativeInt = 0,
     evaluate: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     workers: Annotated[int, Range(0, 1024)] = 0,
@@ -51,75 +50,76 @@ def train_tir(
     quiet: bool = False,
     loss: CrossModalSettings = CrossModalSettings(),
 ) -> None:
-    """Train a TIR tracker without labels, from an RGB tracker and aligned RGB-TIR pairs (TIR-CMD).
+    """Train a TIR tracker without labels, from an RGB tracker and RGB-TIR image pairs.
 
-    The same command again goes on where it stopped. First on a CPU, to see that it works, then as in the paper:
+    The method is TIR-CMD. Some settings start from others, which are trained first: D3 from B3 and C1, B3 from B1 and
+    B2. Each setting has its folder in --out. The same command resumes an interrupted run and reuses trained settings.
 
-      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir --schedule short
+    Try it on a CPU:
 
-      mmdistill train tir --setting D3 --pairs PAIRS --from dimp18.safetensors --out runs/tir --workers 4
+      mmdistill adapt-tir --setting D3 --pairs PAIRS --weights rgb.safetensors --out runs/tir --schedule short
 
-    What a setting starts from is trained first: D3 from B3 and C1, B3 from B1 and B2. Each has its folder in --out, and
-    settings trained there already are taken as they are. How good the tracker was and is, on TIR sequences:
+    Train as in the paper:
 
-      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir --evaluate SEQUENCES
+      mmdistill adapt-tir --setting D3 --pairs PAIRS --weights dimp18.safetensors --out runs/tir --workers 4
 
-    With `--data` in place of `--setting`, a TIR tracker is trained on labeled data: see mmdistill train --help.
+    Score the tracker before and after, on labeled TIR sequences:
+
+      mmdistill adapt-tir --setting D3 --pairs PAIRS --weights rgb.safetensors --out runs/tir --evaluate SEQUENCES
 
     Args:
-        setting: a row of the paper's Table 1. A1: the start as it is. B1, B2: box estimation (BBE), on either branch.
-            B3: B1 and B2 put together. C1: target center location (TCL). D1, D2: both, on either branch. D3: both, on
-            both branches, the paper's best. D4: D3 with random patches. D5: D3 with detected ones.
-        pairs: folder of aligned pairs without labels: folders named for RGB and TIR at any depth (rgb and tir,
-            train/visible and train/infrared, vi/train and ir/train, KAIST's setXX/VYYY/{visible,lwir}), file names
-            (1_rgb.png and 1_ir.png), or images with RGB in the left half and TIR in the right.
-        rgb: folder of RGB images, whatever its name, with --tir in place of --pairs.
-        tir: folder of TIR images, whatever its name.
-        side_by_side: take every image of --pairs as RGB in the left half, TIR in the right. Without it, this is done
-            only where all right halves are gray and most left halves have color.
-        start: the tracker to start from: a network.safetensors of `train rgb`, or what `convert` made of a DiMP or an
-            ATOM. Of an ATOM the box estimation alone is trained.
-        out: where the runs live, and in the end network.safetensors.
-        schedule: paper: 260,000 steps of 5 pairs each setting. short: 260 steps at a hundred times its rates.
-        steps: of each setting, in place of the schedule's; the rates are halved in proportion.
-        rate_factor: what the paper's learning rates are multiplied by, in place of the schedule's.
-        tuned_statistics: what is tuned learns batch-norm statistics too, as in the paper; in batches of five pairs what
-            learns is then another function than what tracks.
-        boxes: for D5, folder of boxes that a detector found: <name>.txt for each pair, x y w h [score [label]] a line;
-            those of a score below 0.5 are dropped. Without it, regions that stand out are taken.
-        hold_out: how many pairs, the last by name, are left for testing.
-        evaluate: folder of labeled TIR sequences, on which the start and the result are scored.
-        precision: bfloat16: about twice as fast where the processor has it.
-        workers: processes that prepare batches; 0 for none.
-        seed: of the samples.
+        setting: Row of the paper's Table 1. A1: the starting tracker, unchanged. B1, B2: box estimation (BBE), on
+            either branch. B3: B1 and B2 combined. C1: target center location (TCL). D1, D2: both, on either branch.
+            D3: both, on both branches, the paper's best. D4: D3 with random patches. D5: D3 with detected patches.
+        weights: Starting tracker: network.safetensors of `train rgb`, or a DiMP or ATOM from `convert`. For ATOM only
+            box estimation is trained.
+        out: Folder for the runs and the final network.safetensors.
+        pairs: Folder of aligned pairs without labels. The modality is in the name of a folder, such as rgb and tir,
+            train/visible and train/infrared, or KAIST's visible and lwir. It may also be in the file name: 1_rgb.png
+            and 1_ir.png. An image may also have RGB in its left half and TIR in its right half.
+        rgb: Folder of RGB images, with --tir in place of --pairs.
+        tir: Folder of TIR images.
+        side_by_side: Read each image of --pairs as RGB in the left half and TIR in the right half. By default this is
+            detected: all right halves are gray, and most left halves have color.
+        schedule: paper: 260,000 steps of 5 pairs for each setting. short: 260 steps at 100 times the learning rates.
+        steps: Steps of each setting, in place of those of the schedule. Learning rates are halved in proportion.
+        rate_factor: Factor on the paper's learning rates, in place of that of the schedule.
+        update_bn: Update batch-norm statistics of trained layers, as in the paper. In batches of five pairs, training
+            then computes another function than tracking.
+        boxes: Folder of detected boxes for D5: NAME.txt for each pair, a line "x y w h [score [label]]" in pixels.
+            Boxes with a score below 0.5 are dropped. By default salient regions are used.
+        num_test_pairs: Pairs left out of training, the last by name.
+        evaluate: Folder of labeled TIR sequences, to score the tracker before and after.
+        precision: Number format of training. bfloat16 is about twice as fast on processors that support it.
+        workers: Processes that prepare batches. 0 for none.
+        seed: Seed of the samples.
         device: cpu, cuda, or auto.
-        quiet: show no progress.
-        loss: weights and options of the loss.
+        quiet: Show no progress.
+        loss: Weights and options of the loss.
     """
     if setting not in SETTINGS:
-        raise DataError(f"--setting: expected one of {', '.join(SETTINGS)} (see --help); got {setting!r}")
+        raise ArgumentError(f"--setting: expected one of {', '.join(SETTINGS)} (see --help); got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
-        raise DataError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
-    if pairs is None and rgb is None and tir is None:
-        raise DataError("--pairs: expected a folder of pairs, or --rgb and --tir")
-    place = join(device)
-    network = load_network(start)
+        raise ArgumentError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
+    check_pair_folders("--pairs", pairs, rgb, tir)
+    chosen = join(device)
+    network = load_network(weights)
     data_issues = DataIssues()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", data_issues=data_issues)
-    found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-    found.note_left_out(data_issues)
+    opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+    opened.note_left_out(data_issues)
     if DistributedContext.current().first:
         warn_of_data_issues(data_issues)
-    found = found[: -hold_out or None]
+    training_pairs = opened[: -num_test_pairs or None]
     samples = PatchSamples(
-        found, network.settings, boxes=None if boxes is None else BoxFiles(boxes), progress=not quiet
+        training_pairs, network.settings, boxes=None if boxes is None else BoxFiles(boxes), progress=not quiet
     )
     plan = SCHEDULES[schedule]
     plan = replace(
         plan,
         steps=plan.steps if steps is None else steps,
         rate_factor=plan.rate_factor if rate_factor is None else rate_factor,
-        kept_statistics=not tuned_statistics,
+        kept_statistics=not update_bn,
     )
     runs = SettingRuns(
         network,
@@ -127,20 +127,20 @@ def train_tir(
         lambda row: plan.training(row, precision=precision, workers=workers, seed=seed),
         out,
         settings=loss,
-        device=place,
+        device=chosen,
         progress=not quiet,
     )
-    ranks = DistributedContext.current()
-    with ranks.hold(out):
-        made = runs.network(setting)
+    context = DistributedContext.current()
+    with context.hold(out):
+        adapted = runs.network(setting)
         leave()
-        if not ranks.first:
+        if not context.first:
             return
-        save_network(out / "network.safetensors", made)
+        save_network(out / "network.safetensors", adapted)
         for kind, patched in samples.patched.items():
             print(f"{kind}: {patched}")
         if sequences:
-            networks = {"start": as_tir(network).to(place), setting: made.to(place)}
+            networks = {"start": as_tir(network).to(chosen), setting: adapted.to(chosen)}
             print(_compare(networks, sequences, out, progress=not quiet))
     print(printable(out / "network.safetensors"))
 
@@ -148,7 +148,7 @@ def train_tir(
 def _compare(
     networks: Mapping[str, TrackerNetwork], sequences: Sequence[TrackingSequence], out: Path, *, progress: bool
 ) -> str:
-    """Track by each network, write what they score to ``evaluation.json``, and return a table."""
+    """Track with each network, write the scores to ``evaluation.json``, and return a table."""
     scores = {
         name: score_network(network, sequences, RULES["vot"], title=f"tracking, {name}", progress=progress)
         for name, network in networks.items()

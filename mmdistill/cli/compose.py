@@ -1,4 +1,4 @@
-"""``mmdistill compose``: labeled RGB-T video on disk, synthetic or composed from real pairs."""
+"""``mmdistill compose``: writes labeled RGB-T sequences, synthetic or composed from image pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmdistill.cli.benchmark_source import warn_of_data_issues
+from mmdistill.cli.arguments import check_pair_folders
+from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.synthetic.settings import Length
 from mmdistill.reference.training.data_sources import composed_sequences
@@ -20,7 +21,7 @@ from mmdistill.toolkit.run_control import run_lock
 from mmdistill.toolkit.sequence import TrackingSequence
 
 OPTIONS = "compose.json"
-"""The file in ``--out`` that tells with which options its sequences were composed."""
+"""The file in ``--out`` with the options of its sequences."""
 
 
 def compose(
@@ -35,59 +36,66 @@ def compose(
     seed: Seed = 0,
     quiet: bool = False,
 ) -> None:
-    """Write labeled RGB-T sequences to folders that `track` and `evaluate --benchmark vot` read.
+    """Write labeled RGB-T sequences: synthetic video, or video composed from image pairs.
 
-      mmdistill compose --pairs PAIRS --last 30 --count 10 --out held_out
+    `track` and `evaluate --benchmark vot` read the folders. The same command resumes an interrupted run.
 
-    Interrupted, the same command goes on: sequences that are there already are kept.
+    Write five synthetic sequences:
+
+      mmdistill compose --out synthetic
+
+    Compose sequences from pairs that were left out of training (train --num-test-pairs 30):
+
+      mmdistill compose --pairs PAIRS --last 30 --count 10 --out test_sequences
 
     Args:
-        out: where the sequence folders are made.
-        pairs: folder of aligned pairs to take scenes and targets from; synthetic video without it. Read are folders
-            named for RGB and TIR at any depth (rgb and tir, train/visible and train/infrared, vi/train and ir/train),
-            file names (1_rgb.png and 1_ir.png), and images with RGB left and TIR right.
-        rgb: folder of RGB images, whatever its name, with --tir in place of --pairs.
-        tir: folder of TIR images, whatever its name.
-        side_by_side: take every image of --pairs as RGB in the left half, TIR in the right.
-        last: use only this many pairs, the last by name; 0 for all.
-        count: how many sequences.
-        length: frames of a sequence.
-        seed: of the sequences.
-        quiet: show no progress.
+        out: Folder for the sequence folders.
+        pairs: Folder of aligned pairs for scenes and targets. By default the video is synthetic. The modality is in the
+            name of a folder, such as rgb and tir, or train/visible and train/infrared. It may also be in the file name:
+            1_rgb.png and 1_ir.png. An image may also have RGB in its left half and TIR in its right half.
+        rgb: Folder of RGB images, with --tir in place of --pairs.
+        tir: Folder of TIR images.
+        side_by_side: Read each image of --pairs as RGB in the left half and TIR in the right half.
+        last: Use only this many pairs, the last by name. 0 for all.
+        count: Number of sequences.
+        length: Frames of a sequence.
+        seed: Seed of the sequences.
+        quiet: Show no progress.
     """
     sequences: Sequence[TrackingSequence]
     if pairs is None and rgb is None and tir is None:
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
-        found = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
-        found.note_left_out(data_issues := DataIssues())
+        check_pair_folders("--pairs", pairs, rgb, tir)
+        opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+        opened.note_left_out(data_issues := DataIssues())
         warn_of_data_issues(data_issues)
         sequences = composed_sequences(
-            found, slice(-last if last else None, None), count=count, seed=seed, length=length
+            opened, slice(-last if last else None, None), count=count, seed=seed, length=length
         )
     options = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
     options |= {"count": count, "length": length, "seed": seed}
     with run_lock(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
-        goes_on = _claim(out, options)
+        resumed = _claim(out, options)
         for sequence in sequences:
             folder = out / sequence.name
-            if not (goes_on and find_annotation(folder)):
+            if not (resumed and find_annotation(folder)):
                 write_sequence(sequence, folder, suffix=".jpg")
             bar.update()
     print(printable(out))
 
 
 def _claim(out: Path, options: Mapping[str, object]) -> bool:
-    """Mark a folder as made with these options; return whether it was so already.
+    """Write the options to a folder; return whether they were there already.
 
     Raises:
-        DataError: it was made with others.
+        DataError: The folder holds sequences of other options.
     """
     mark = out / OPTIONS
-    own = {name: value if value is None else str(value) for name, value in options.items()}
+    content = {name: value if value is None else str(value) for name, value in options.items()}
     if not mark.exists():
-        write_text(mark, json.dumps(own, indent=2) + "\n")
+        write_text(mark, json.dumps(content, indent=2) + "\n")
         return False
-    if read_json(mark) != own:
+    if read_json(mark) != content:
         raise DataError(f"{out}: holds sequences that were composed with other options; give another --out")
     return True

@@ -1,32 +1,39 @@
-"""``mmdistill demo``: the whole main job, small, on data it makes itself."""
+"""``mmdistill demo``: trains, distills and scores small trackers on synthetic video."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from mmdistill.reference.demo.report import report, run_demo
 from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.ranges import Seed
 from mmdistill.toolkit.run_control import run_lock
 
 
 def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
-    """Train a small teacher, a student alone and the same student distilled; score the three on held-out video.
+    """Train a small teacher and two students on synthetic video, and score them.
 
-    Takes a few minutes on two CPU cores and needs no data:
+    The students are equal, but only one is distilled from the teacher. Needs no data and takes a few minutes on two CPU
+    cores. The same command resumes an interrupted run.
+
+    Writes table.txt, demo.json, success.png, precision.png and video.gif (RGB beside TIR, with the boxes of all three).
+    The same seed and number of threads give the same scores.
+
+    Run it in the folder demo:
 
       mmdistill demo
 
-    Writes table.txt, demo.json, success.png, precision.png and video.gif (RGB beside TIR, the boxes of all
-    three). The same seed and number of threads give the same scores; frames per second are this machine's.
-    Interrupted, the same command goes on where it stopped.
+    Run it with another seed, in a folder of your own:
+
+      mmdistill demo --seed 1 --out runs/demo_1
 
     Args:
-        out: folder for everything that is written.
-        seed: of data, weights and tracking.
-        quiet: show no progress.
+        out: Folder for all files.
+        seed: Seed of data, weights and tracking.
+        quiet: Show no progress.
     """
+    from mmdistill.reference.demo.report import report, run_demo
+
     logging.getLogger("mmdistill.reference.demo").setLevel(logging.WARNING if quiet else logging.INFO)
     with run_lock(out):
         contenders = run_demo(out, seed=seed, progress=not quiet)

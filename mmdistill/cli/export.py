@@ -1,17 +1,16 @@
-"""``mmdistill export``: a network as ONNX files."""
+"""``mmdistill export``: exports a network as ONNX files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from mmdistill.reference.export.files import Written, write_files
-from mmdistill.reference.export.quantization import calibration_crops
-from mmdistill.reference.export.runtime import REMEDY
-from mmdistill.reference.export.saturation import instructions
-from mmdistill.reference.models.weights import load_network
-from mmdistill.toolkit.data_issues import DataError, printable
+from mmdistill.cli.arguments import ArgumentError
+from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.ranges import Range, Seed
+
+if TYPE_CHECKING:
+    from mmdistill.reference.export.files import Written
 
 
 def export(
@@ -22,41 +21,51 @@ def export(
     crops: Annotated[int, Range(1, 10_000)] = 64,
     seed: Seed = 0,
 ) -> None:
-    """Write a network as ONNX files, for onnxruntime and whatever else runs them.
+    """Export a network as ONNX files.
+
+    Writes model.onnx (images to features); model.scores.onnx, model.initialiser.onnx and model.optimizer.onnx (the
+    target filter); model.modulation.onnx, model.box_maps.onnx and model.boxes.onnx (the IoU-Net). The metadata of each
+    file states its inputs. Each file is compared with PyTorch before it is written. Needs the extra
+    mmdistill[export].
+
+    Export in float32:
 
       mmdistill export --weights runs/student/network.safetensors --out deployed/model.onnx
 
-    Smaller and faster on CPUs that multiply 8-bit numbers, its ranges learned from frames of your own cameras:
+    Export in int8, calibrated on frames of your own cameras:
 
       mmdistill export --weights runs/student/network.safetensors --out deployed/model.onnx
       --precision int8 --calibration clip
 
-    On x86 processors without VNNI (AVX2, AVX-512), onnxruntime's int8 sums saturate. The command prints the error with
-    and without saturation, and the file's metadata holds both. Remedy: session option session.x64quantprecision=1.
-
-    Writes model.onnx (images to features), and beside it model.scores.onnx, model.initialiser.onnx,
-    model.optimizer.onnx (the target filter) and model.modulation.onnx, model.box_maps.onnx, model.boxes.onnx (the
-    IoU-Net); each says in its metadata what to feed it. Each is run by onnxruntime and compared with PyTorch before any
-    of them is put in place. Needs: pip install 'mmdistill[export]'.
+    On x86 processors without VNNI, int8 sums of onnxruntime saturate. Set the session option
+    session.x64quantprecision=1 there. The command prints the error with and without saturation.
 
     Args:
-        weights: a network.safetensors.
-        out: the features' file, a name that ends in .onnx.
-        precision: of the features; int8 quantizes the convolutions of trunk and classifier.
-        calibration: for int8, a folder of images, or of pairs in rgb/ and tir/; synthetic video without it.
-        crops: for int8, how many crops to learn the ranges from and to measure the error on.
-        seed: of where they are cut.
+        weights: Network file, such as network.safetensors of `train`.
+        out: File of the features, .onnx. The other files are written beside it.
+        precision: Number format of the features. int8 quantizes the convolutions of trunk and classifier.
+        calibration: Folder of images, or of pairs in rgb/ and tir/, for int8. By default synthetic video.
+        crops: Number of crops for calibration and for measuring the error, for int8.
+        seed: Seed of the crops.
     """
     if precision == "float32" and calibration is not None:
-        raise DataError("--calibration: is for --precision int8; float32 needs none")
+        raise ArgumentError("--calibration: is for --precision int8; float32 needs none")
+
+    from mmdistill.reference.export.files import write_files
+    from mmdistill.reference.export.quantization import calibration_crops
+    from mmdistill.reference.models.weights import load_network
+
     network = load_network(weights)
-    seen = calibration_crops(calibration, network.settings, crops, seed=seed) if precision == "int8" else []
-    for written in write_files(network, out, precision, seen):
+    images = calibration_crops(calibration, network.settings, crops, seed=seed) if precision == "int8" else []
+    for written in write_files(network, out, precision, images):
         print(describe(written))
 
 
 def describe(written: Written) -> str:
-    """Return a line on a file: its name, size, contents, and how far it is from PyTorch."""
+    """Return a line about a file: its name, size, contents, and largest difference from PyTorch."""
+    from mmdistill.reference.export.runtime import REMEDY
+    from mmdistill.reference.export.saturation import instructions
+
     size = written.path.stat().st_size / 1e6
     line = f"{printable(written.path)}  {size:.1f} MB  {written.summary}; differs by "
     if not written.saturated:

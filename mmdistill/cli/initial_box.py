@@ -1,4 +1,4 @@
-"""Where the target is in the first frame: said, read from a file, or drawn with the mouse."""
+"""The target's box in the first frame: from an argument, a file, or drawn with the mouse."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import FramePair, Image
 
 Selector = Callable[[Image], Array]
-"""Asks someone for a box ``(4,)``, ``x y w h`` in pixels, in an image ``(H, W, 3)``, RGB."""
+"""A function that lets the user draw a box ``(4,)``, ``x y w h`` in pixels, in an RGB image ``(H, W, 3)``."""
 
 TITLE = "Draw a box around the target, then press Enter (Esc: cancel)"
 TOOLKITS = ("macosx", "tkagg", "qtagg", "gtk3agg", "wxagg")
-"""In which a window is opened, the first that works. Tk comes with most Pythons."""
+"""Window toolkits, tried in this order. Tk comes with most Pythons."""
 
 
 def initial_box(init: str | None, frame: FramePair, select: Selector | None = None) -> Array:
     """Return the target's box ``(4,)`` in the first frame, ``x y w h`` in pixels.
 
     Args:
-        init: ``x,y,w,h``, or a file whose first line is a box (ground truth, results); None asks for it to be drawn.
-        frame: the first frame.
-        select: asks someone for the box; a window with the mouse if not given.
+        init: ``x,y,w,h``, or a file whose first line is a box (ground truth, results). None lets the user draw it.
+        frame: The first frame.
+        select: Lets the user draw the box; by default in a window, with the mouse.
 
     Raises:
-        DataError: not a box, one that nobody could start from, or nobody can be asked.
+        DataError: The box is not valid in this frame, or no window can be opened.
     """
     height, width = next(image.shape[:2] for image in frame if image is not None)
     if init is not None:
-        return check_initial(_said(init), width, height, where="--init")
-    # Both side by side: a target may show in one of them only.
+        return check_initial(_parse_box(init), width, height, where="--init")
+    # Both side by side, because a target may be visible in only one of them.
     drawn = (select or select_with_mouse)(np.concatenate([image for image in frame if image is not None], axis=1))
     if drawn[2:].min() <= 0:
         raise DataError("--init: no box was drawn; run again, or give x,y,w,h")
@@ -46,7 +46,7 @@ def initial_box(init: str | None, frame: FramePair, select: Selector | None = No
     return check_initial(drawn - [panel, 0, 0, 0], width, height, where="--init, as drawn")
 
 
-def _said(init: str) -> Array:
+def _parse_box(init: str) -> Array:
     if Path(init).is_file():
         return np.asarray(read_boxes(init)[0])
     try:
@@ -61,25 +61,25 @@ def _said(init: str) -> Array:
 
 
 def select_with_mouse(image: Image) -> Array:
-    """Show an image in a window of Matplotlib's and return the box ``(4,)`` that is drawn; zeros if it is canceled.
+    """Show an image in a window of Matplotlib and return the box ``(4,)`` that the user draws; zeros if canceled.
 
-    OpenCV would not do: its headless package, which this project depends on, has no windows.
+    The headless package of OpenCV, on which this project depends, has no windows.
 
     Raises:
-        DataError: there is no screen, or no toolkit for windows.
+        DataError: There is no screen, or no window toolkit.
     """
-    chooser = BoxChooser(_window(), image)
+    chooser = BoxChooser(_open_window(), image)
     plt.show(block=True)
     return chooser.box
 
 
-def _window() -> Figure:
-    """Return an empty figure in a window of the first toolkit that works."""
+def _open_window() -> Figure:
+    """Return an empty figure in a window of the first available toolkit."""
     for toolkit in TOOLKITS:
         try:
             plt.switch_backend(toolkit)
             return plt.figure(TITLE)
-        except Exception:  # each toolkit has errors of its own for "no screen"
+        except Exception:  # each toolkit has its own errors for a missing screen
             continue
     raise DataError(
         "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line "
@@ -88,28 +88,28 @@ def _window() -> Figure:
 
 
 class BoxChooser:
-    """Lets someone draw a box in a figure: drag, adjust by the handles, Enter to take it, Esc to cancel.
+    """Lets the user draw a box in a figure: drag, adjust by the handles, Enter to accept, Esc to cancel.
 
     Args:
-        figure: of Matplotlib's, empty.
-        image: ``(H, W, 3)``, uint8, RGB.
+        figure: An empty figure of Matplotlib.
+        image: An RGB image ``(H, W, 3)``, uint8.
     """
 
     def __init__(self, figure: Figure, image: Image) -> None:
         self._figure = figure
         axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
         axes.set_axis_off()
-        # Pixel corners at whole numbers, as boxes count them.
+        # Pixel corners are at whole numbers, as in boxes.
         axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
         figure.suptitle(TITLE)
         self._selector = RectangleSelector(axes, self._draw, useblit=False, interactive=True)
-        self._drawn = self._taken = False
+        self._drawn = self._accepted = False
         figure.canvas.mpl_connect("key_press_event", self._press)
 
     @property
     def box(self) -> Array:
-        """The box ``(4,)``, ``x y w h`` in pixels; zeros where none was taken."""
-        if not (self._drawn and self._taken):
+        """The box ``(4,)``, ``x y w h`` in pixels; zeros if none was accepted."""
+        if not (self._drawn and self._accepted):
             return np.zeros(4)
         left, right, top, bottom = self._selector.extents
         return np.array([left, top, right - left, bottom - top])
@@ -120,5 +120,5 @@ class BoxChooser:
     def _press(self, event: object) -> None:
         key = getattr(event, "key", None)
         if key in ("enter", "escape"):
-            self._taken = key == "enter"
+            self._accepted = key == "enter"
             plt.close(self._figure)

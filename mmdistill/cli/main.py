@@ -1,203 +1,143 @@
-"""The command line: ``mmdistill`` and ``python -m mmdistill``."""
+"""The command line: ``mmdistill`` and ``python -m mmdistill``.
+
+A command is imported when it is called, so ``--help`` and ``--version`` import neither PyTorch nor tyro.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import functools
-import inspect
 import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
-from typing import Annotated, Any, Union, get_type_hints
-
-import tyro
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 
 from mmdistill import __version__
-from mmdistill.cli.adapt_tir import train_tir
-from mmdistill.cli.compose import compose
-from mmdistill.cli.convert import convert
-from mmdistill.cli.demo import demo
-from mmdistill.cli.evaluate import evaluate
-from mmdistill.cli.export import export
-from mmdistill.cli.report import report
-from mmdistill.cli.track import track
-from mmdistill.cli.train import train
+from mmdistill.cli.arguments import ArgumentError
 from mmdistill.errors import ShapeError
-from mmdistill.toolkit.data_issues import MAX_MESSAGE, DataError, one_line
-from mmdistill.toolkit.progress import tell
-from mmdistill.toolkit.ranges import RangeError, check_options, unchecked
+from mmdistill.toolkit.data_issues import DataError, one_line
+from mmdistill.toolkit.ranges import RangeError
 from mmdistill.toolkit.run_control import exit_status, terminable
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "train": train,
-    "track": track,
-    "evaluate": evaluate,
-    "report": report,
-    "compose": compose,
-    "convert": convert,
-    "export": export,
+COMMANDS = {
+    "demo": "Train a small teacher and two students on synthetic video, and score them.",
+    "track": "Track a target through one video.",
+    "train": "Train one tracker on labeled data; the same command resumes an interrupted run.",
+    "adapt-tir": "Train a TIR tracker without labels, from an RGB tracker and RGB-TIR image pairs.",
+    "score": "Score the result files of any tracker on a benchmark.",
+    "evaluate": "Track a benchmark with a network, then score the results.",
+    "check": "List what is missing or odd in a copy of a benchmark, or in a folder of image pairs.",
+    "report": "Compare trackers on one HTML page.",
+    "compose": "Write labeled RGB-T sequences: synthetic video, or video composed from image pairs.",
+    "convert": "Convert a public checkpoint without running code from it.",
+    "export": "Export a network as ONNX files.",
 }
+"""Each command's name, and the first line of its docstring."""
 
-OPTION_NAMES = {"start": "from"}
-"""Options of parameters whose names are words of Python."""
-
-
-PIPE_SIGNAL = 13
-"""SIGPIPE's number, which not every system has: shells show 128 and it where output was no longer read."""
+SIGPIPE = 13
+"""The number of a signal that Windows does not have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return the exit status: 0 success, 1 bad data, 2 wrong arguments.
+    """Run a command and return the exit status.
 
-    A signal that ends the run adds its number to 128: 130 after Ctrl-C, 143 after SIGTERM.
+    The status is 0 on success, 1 for bad data and 2 for wrong arguments. After a signal it is 128 plus the signal's
+    number: 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
-        arguments: what stands after ``mmdistill``; the process's own if not given.
+        arguments: The words after ``mmdistill``; by default those of this process.
     """
     _prepare_output()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
-    if name == "--version":
-        print(f"mmdistill {__version__}")
-        return 0
     try:
         with terminable():
             _run(name, rest)
-    except RangeError as error:
-        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (ArgumentError, RangeError) as error:
+        return _fail(error, 2)
     except BrokenPipeError:
-        # Whoever read the output wants no more of it, as ``| head`` does; Python would complain again at exit.
+        # The reader closed the pipe, as ``| head`` does. Without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + PIPE_SIGNAL
+        return 128 + SIGPIPE
     except (DataError, ShapeError, OSError) as error:
-        print(f"mmdistill: {one_line(error)}", file=sys.stderr)
-        return 1
+        return _fail(error, 1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "mmdistill":
+            raise
+        return _fail(f"{name or 'the command line'} needs {error.name}: pip install 'mmdistill[tracker]'", 1)
     except KeyboardInterrupt as error:
-        tell("mmdistill: interrupted")
-        return exit_status(error)
+        return _fail("interrupted", exit_status(error))
+    except SystemExit as stop:  # tyro, after it printed the help of a command
+        return int(stop.code or 0)
     return 0
 
 
-def _run(name: str, rest: list[str]) -> None:
-    if name == "train" and rest[:1] == ["tir"] and not _given("--data", rest):
-        # Without labeled data it is TIR-CMD, a command of its own.
-        _call(train_tir, "mmdistill train tir", rest[1:])
+def load_command(name: str) -> Callable[..., None]:
+    """Import a command and return its function, which has the name of its module."""
+    name = name.replace("-", "_")
+    command: Callable[..., None] = getattr(import_module(f"mmdistill.cli.{name}"), name)
+    return command
+
+
+def overview() -> str:
+    """Return the help text of ``mmdistill --help``: each command with its summary."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: mmdistill COMMAND [OPTIONS]",
+            "",
+            "Distill RGB-T trackers, track with them and score them.",
+            "",
+            "commands:",
+            *(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()),
+            "",
+            "examples:",
+            "  mmdistill demo",
+            "  mmdistill score --benchmark lasher --annotations LasHeR/annos --results RESULTS/mfDiMP",
+            "  mmdistill track --help",
+        ]
+    )
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"mmdistill {__version__}")
     elif name in COMMANDS:
-        _call(COMMANDS[name], f"mmdistill {name}", rest)
+        command = load_command(name)
+        from mmdistill.cli.parsing import call
+
+        call(command, name, arguments)
+    elif name:
+        nearest = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else "see mmdistill --help"
+        raise ArgumentError(f"there is no command {one_line(name)}; {hint}")
     else:
-        _overview([name] if name else [])
+        raise ArgumentError(f"expected a command: {', '.join(COMMANDS)}; see mmdistill --help")
 
 
-def _call(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
-    """Run a command with its options, once all of them are in their ranges."""
-
-    @functools.wraps(command)
-    def bind(*positional: Any, **options: Any) -> inspect.BoundArguments:
-        return inspect.signature(command).bind(*positional, **options)
-
-    parse: Any = bind
-    try:
-        with unchecked(), _safe_errors(arguments):
-            bound: inspect.BoundArguments = tyro.cli(parse, prog=prog, args=arguments)
-    except SystemExit as stop:
-        if stop.code == 2:
-            _name_nearest_options(command, prog, arguments)
-        raise
-    check_options(command, bound.arguments, OPTION_NAMES)
-    command(*bound.args, **bound.kwargs)
+def _fail(error: object, status: int) -> int:
+    """Print an error on one line and return the exit status."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # the terminal is gone
+            print(f"mmdistill: {one_line(error)}", file=sys.stderr, flush=True)
+    return status
 
 
 class _OneLine(logging.Formatter):
-    """Prints a warning as errors are printed."""
+    """Formats a warning in the way errors are printed."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"mmdistill: {one_line(record.getMessage())}"
 
 
 def _prepare_output() -> None:
-    """Let names that the terminal can't encode be printed as backslash escapes, and warnings on one line each."""
+    """Print characters that the terminal can't encode as backslash escapes, and each warning on one line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
-@contextmanager
-def _safe_errors(arguments: Sequence[str]) -> Iterator[None]:
-    """Make printable, and cut, what tyro quotes of arguments that a terminal acts on or that are very long."""
-    if all(argument.isprintable() and len(argument) <= MAX_MESSAGE for argument in arguments):
-        yield
-        return
-    errors = io.StringIO()
-    try:
-        with redirect_stderr(errors):
-            yield
-    finally:
-        # The box that tyro draws breaks lines at any character.
-        text = " ".join(line.strip("│╭╮╰╯─ ") for line in errors.getvalue().splitlines())
-        if text.strip():
-            print(f"mmdistill: {one_line(text)}", file=sys.stderr)
-
-
-def _name_nearest_options(command: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
-    """Name, below what tyro prints, the nearest option of each one that there is not."""
-    known = [f"--{name}" for name in option_names(command)]
-    for argument in arguments:
-        option = argument.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in (*known, "--", "--help"):
-            _name_nearest(f"{prog} has no option {one_line(option)}", option, known)
-
-
-def option_names(command: Callable[..., object], prefix: str = "") -> Iterator[str]:
-    """Yield the names of a command's options, those of nested settings with dots, flags with and without ``no-``.
-
-    Args:
-        command: a function, or a settings dataclass.
-        prefix: the name of the option that holds these, with a dot.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
-        for metadata in getattr(kind, "__metadata__", ()):
-            name = getattr(metadata, "name", None) or name  # an option may be named by a word of Python's, as --from
-        option = prefix + name.replace("_", "-")
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from option_names(kind, f"{option}.")
-        else:
-            yield option
-        if isinstance(parameter.default, bool):
-            yield f"{prefix}no-{option.removeprefix(prefix)}"
-
-
-def _name_nearest(problem: str, wrong: str, known: Iterable[str]) -> None:
-    nearest = difflib.get_close_matches(wrong, list(known), n=1)
-    if nearest:
-        print(f"mmdistill: {problem}; did you mean {nearest[0]}?", file=sys.stderr)
-
-
-def _given(option: str, arguments: Sequence[str]) -> bool:
-    return any(argument.partition("=")[0] == option for argument in arguments)
-
-
-def _overview(arguments: Sequence[str]) -> None:
-    """Show the subcommands, a line each, or refuse one that there is not: tyro exits either way."""
-    choices: list[Any] = []
-    for name, command in COMMANDS.items():
-        summary = (command.__doc__ or "").splitlines()[0]
-        choices.append(Annotated[command, tyro.conf.subcommand(name, description=summary, prefix_name=False)])
-    description = "Distill compact RGB-T trackers from heavy ones, track with them, score them."
-    union: Any = Union[tuple(choices)]  # noqa: UP007
-    try:
-        with _safe_errors(arguments):
-            tyro.cli(union, prog="mmdistill", description=description, args=arguments)
-    except SystemExit as stop:
-        if stop.code == 2 and arguments:
-            _name_nearest(f"there is no {one_line(arguments[0])}", arguments[0], [*COMMANDS, "--help", "--version"])
-        raise

@@ -1,4 +1,4 @@
-"""``mmdistill report``: trackers compared on one benchmark, as a page to look at."""
+"""``mmdistill report``: compares trackers on one benchmark in one HTML page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
-from mmdistill.cli.benchmark_source import BenchmarkChoice, Unusable, print_data_issues, refuse_folders, refuse_split
-from mmdistill.reference.models.cost import read_cost
-from mmdistill.reference.synthetic import synthetic_sequences
+from mmdistill.cli.arguments import ArgumentError, check_split, refuse_folder
+from mmdistill.cli.benchmark_options import BenchmarkChoice, OnInvalid, print_data_issues
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets import BenchmarkName, Coverage, Split
 from mmdistill.toolkit.evaluation.plots import PlotFormat, check_formats
@@ -32,57 +31,56 @@ def report(
     annotations: Path | None = None,
     root: Path | None = None,
     weights: tuple[str, ...] = (),
-    looks: Annotated[int, Range(0, 1000)] = 2,
+    examples: Annotated[int, Range(0, 1000)] = 2,
     title: str | None = None,
     plot_format: tuple[PlotFormat, ...] = ("png",),
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
     attribute_names: tuple[str, ...] = (),
-    whole_pixels: bool = False,
-    unusable: Unusable = "stop",
+    round_boxes: bool = False,
+    on_invalid: OnInvalid = "stop",
     partial: bool = False,
     count: Count = 20,
     seed: Seed = 1_000_000,
 ) -> None:
-    """Compare trackers on one page: tables, plots, attributes, sequence by sequence.
+    """Compare trackers on one HTML page.
 
-    Folders that `evaluate --out` wrote:
+    The page has tables, plots, attributes, and each sequence. It is one file that needs no network. Plots are also
+    written beside it. Needs no PyTorch.
+
+    Compare folders that `evaluate` or `score --out` wrote:
 
       mmdistill report scored/student scored/teacher --out report.html
 
-    Anyone's raw results; a folder's name is its tracker's, or say NAME=DIR:
+    Compare result files of any trackers. A tracker has the name of its folder, or that of NAME=DIR:
 
       mmdistill report results/APFNet MINE=results/run7 --benchmark lasher --annotations ANNOTATIONS --out report.html
 
-    With the images, frames in which two trackers part are shown:
+    Show frames too, in which the boxes of two trackers differ:
 
       mmdistill report scored/student scored/teacher --root SEQUENCES --out report.html
 
-    The page is one file that needs no network. Pictures of its plots are written beside it.
-
     Args:
-        folders: one per tracker, DIR or NAME=DIR.
-        out: the page, .html.
-        benchmark: whose rule scores raw results; what `evaluate --out` scored says so itself.
-        annotations: folder of the ground truth: sequence folders, or <sequence>.txt files; no images needed.
-        root: folder of the benchmark, images and all; ground truth too, without --annotations.
-        weights: NAME=FILE, a tracker's network.safetensors, for its parameters and multiply-adds.
-        looks: how many sequences are looked at closely for each of two trackers.
-        title: of the page.
-        plot_format: png, svg, pdf, or several of them, for the pictures beside the page.
-        split: which part of LasHeR: test (245 sequences), train (979) or all (1,224), by the official list of names.
-        modality: what the images of single-modality vot sequences are.
-        attribute_names: names of LSOTB-TIR's or PTB-TIR's attributes, in the order of their flags.
-        whole_pixels: round predicted boxes to whole pixels first; some published GTOT figures did.
-        unusable: stop: a sequence that can't be used ends the command. skip: it is left out, which the output says.
-        partial: compare what is there of LasHeR's split and of its results. Without it missing ones are an error.
-        count: how many synthetic sequences.
-        seed: of the synthetic sequences.
+        folders: Folder of each tracker, DIR or NAME=DIR.
+        out: File of the page, .html.
+        benchmark: Name of the benchmark, for result files. Scored folders have it.
+        annotations: Folder of the ground truth: sequence folders, or SEQUENCE.txt files. Needs no images.
+        root: Folder of the benchmark with images. Has the ground truth too, without --annotations.
+        weights: Network file of a tracker, as NAME=FILE, to show its parameters and multiply-adds. Needs PyTorch.
+        examples: Sequences with frames and closeups for each pair of trackers.
+        title: Title of the page.
+        plot_format: Formats of the plots beside the page, such as: --plot-format png svg.
+        split: Part of LasHeR by the official lists: test (245 sequences), train (979) or all (1,224).
+        modality: Modality of vot sequences that have only one.
+        attribute_names: Names of the attributes of LSOTB-TIR or PTB-TIR, in the order of their flags.
+        round_boxes: Round predicted boxes to whole pixels first, as for some published GTOT figures.
+        on_invalid: stop: an invalid sequence is an error. skip: it is left out, and the output names it.
+        partial: Compare the available part of LasHeR's split and of its results. Without it, missing ones are an error.
+        count: Number of synthetic sequences.
+        seed: Seed of the synthetic sequences.
     """
     if out.suffix.lower() not in (".html", ".htm"):
-        raise DataError(f"--out: expected a name that ends in .html, got {out}")
-    if looks < 0:
-        raise DataError(f"--looks: expected 0 or more, got {looks}")
+        raise ArgumentError(f"--out: expected a name that ends in .html, got {out}")
     check_formats(plot_format)
     named = name_folders(folders)
     costs = _costs(named, weights)
@@ -90,20 +88,23 @@ def report(
         contents = collect_scored(named, costs)
     rule = contents.rule if benchmark is None else RULES[benchmark]
     if (annotations is not None or root is not None) and rule.benchmark not in RULES:
-        raise DataError(f"{folders[0]}: scored on {rule.benchmark!r}, which is no benchmark with files on disk")
-    refuse_split(rule.benchmark, split)
-    if whole_pixels:
+        raise DataError(f"{folders[0]}: expected scores on a benchmark with files, got {rule.benchmark!r}")
+    check_split(rule.benchmark, split)
+    if round_boxes:
         rule = replace(rule, round_predictions=True)
     data_issues = DataIssues()
-    grounded = annotations is not None or root is not None
+    has_truth = annotations is not None or root is not None
     if rule.benchmark == "synthetic" and benchmark is not None:
-        refuse_folders(annotations, root)
+        from mmdistill.reference.synthetic import synthetic_sequences
+
+        refuse_folder("--annotations", annotations)
+        refuse_folder("--root", root)
         truths = known_of(synthetic_sequences(count, seed=seed), images=True)
         contents = collect_raw(named, truths, rule, costs)
-    elif rule.benchmark == "synthetic" and grounded:
+    elif rule.benchmark == "synthetic" and has_truth:
         option = "--annotations" if root is None else "--root"
-        raise DataError(f"{option}: synthetic video has none; give --benchmark synthetic")
-    elif grounded:
+        raise ArgumentError(f"{option}: synthetic video has none; give --benchmark synthetic")
+    elif has_truth:
         name = cast(BenchmarkName, rule.benchmark)
         truths, coverage = read_part(
             name,
@@ -113,26 +114,27 @@ def report(
             modality=modality,
             split=split,
             attribute_names=attribute_names,
-            unusable=unusable,
+            unusable=on_invalid,
             partial=partial,
         )
         contents = collect_raw(named, truths, rule, costs, data_issues, coverage.others)
         _print_coverage(coverage, contents, data_issues, partial)
     elif benchmark is not None:
-        raise DataError("--annotations: expected the folder of the ground truth, or --root with images as well")
-    elif whole_pixels:
-        raise DataError("--whole-pixels: needs the ground truth too, --annotations or --root")
-    paths = write_report(contents, out, looks=looks, made=date.today(), title=title, formats=plot_format)
+        raise ArgumentError("--annotations: expected the folder of the ground truth, or --root with images as well")
+    elif round_boxes:
+        raise ArgumentError("--round-boxes: needs the ground truth too, --annotations or --root")
+    paths = write_report(contents, out, looks=examples, made=date.today(), title=title, formats=plot_format)
     print(_summary(contents, out, paths))
-    for whose, found in (("ground truth", data_issues), *((each.name, each.data_issues) for each in contents.trackers)):
-        print_data_issues(found, whose=whose)
+    print_data_issues(data_issues, source="ground truth")
+    for each in contents.trackers:
+        print_data_issues(each.data_issues, source=each.name)
 
 
 def _print_coverage(coverage: Coverage, contents: Contents, data_issues: DataIssues, partial: bool) -> None:
-    """Print which part of a benchmark is compared; note it for the page where that is not all of the part.
+    """Print which part of a benchmark is compared; add it to the data issues if it is not complete.
 
     Raises:
-        DataError: results for sequences of a split are missing though ``partial`` is not set.
+        DataError: Results of the split are missing, and ``partial`` is not set.
     """
     without = tuple(dict.fromkeys(name for each in contents.trackers for name in each.missing))
     coverage = replace(coverage, used=len(contents.sequences), without_result=without)
@@ -145,14 +147,16 @@ def _print_coverage(coverage: Coverage, contents: Contents, data_issues: DataIss
 
 
 def _costs(folders: Mapping[str, Path], weights: tuple[str, ...]) -> dict[str, Cost]:
-    """Return the costs of networks that are given, and those that ``evaluate`` saved beside its results."""
-    found = {name: cost for name, folder in folders.items() if (cost := read_saved_cost(folder)) is not None}
+    """Return the cost of each tracker: of its weights, or as ``evaluate`` saved it beside the results."""
+    costs = {name: cost for name, folder in folders.items() if (cost := read_saved_cost(folder)) is not None}
     for each in weights:
         name, equals, file = each.partition("=")
         if not equals or name not in folders:
-            raise DataError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
-        found[name] = read_cost(file)
-    return found
+            raise ArgumentError(f"--weights: expected NAME=FILE with one of {', '.join(folders)}, got {each}")
+        from mmdistill.reference.models.cost import read_cost  # the only part that needs PyTorch
+
+        costs[name] = read_cost(file)
+    return costs
 
 
 def _summary(contents: Contents, out: Path, paths: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""``mmdistill track``: one video, boxes and an annotated video out."""
+"""``mmdistill track``: tracks a target through one video."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from mmdistill.cli.initial_box import initial_box
-from mmdistill.reference.device import choose_device
-from mmdistill.reference.models.config import Modality
-from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.output import TrackOutput
-from mmdistill.reference.tracking.settings import published_settings
-from mmdistill.reference.tracking.tracker import ReferenceTracker
-from mmdistill.reference.tracking.video_loop import TrackedFrame, check_first, follow
+from mmdistill.cli.arguments import ArgumentError
 from mmdistill.toolkit.data_issues import printable
 from mmdistill.toolkit.drawing.annotate import Panel, annotate, choose_panels
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
@@ -28,10 +21,15 @@ from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.video import PairBy, Reading, open_input
 from mmdistill.toolkit.video.video_writer import VideoWriter
 
+if TYPE_CHECKING:
+    from mmdistill.reference.models.config import Modality
+    from mmdistill.reference.tracking.output import TrackOutput
+    from mmdistill.reference.tracking.video_loop import TrackedFrame
+
 logger = logging.getLogger(__name__)
 
 LOST_HINT_SHARE = 0.2
-"""Of the frames; where the target is lost in more, the output hints what to try."""
+"""The share of frames with a lost target above which a hint is printed."""
 
 
 def track(
@@ -41,7 +39,7 @@ def track(
     rgb: str | None = None,
     tir: str | None = None,
     on_broken: Literal["stop", "skip"] = "stop",
-    unequal: Literal["error", "shorter"] = "error",
+    length_mismatch: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
     max_pixels: MaxPixels | None = None,
     response: bool = True,
@@ -53,52 +51,65 @@ def track(
 ) -> None:
     """Track a target through one video.
 
+    Writes boxes.txt (x,y,w,h in pixels), scores.txt and frames.csv with a line for each frame. Also writes summary.json
+    and an annotated video, RGB beside TIR. A missing, black or unreadable image is replaced by the other modality. In
+    the video, a lost target has a gray, dashed box. After Ctrl-C, all files are complete up to that frame.
+
+    Track in two folders of images:
+
       mmdistill track --weights runs/student/network.safetensors --rgb clip/rgb --tir clip/tir
       --init 120,80,40,32 --out tracked
 
-    The video of a thermal camera alone. Without --init a window opens, in which you draw the box:
+    Track in a thermal video, and draw the box in a window:
 
       mmdistill track --weights runs/tir/network.safetensors --tir flight.mkv --out tracked
 
-    Two cameras, until Ctrl-C:
+    Track in two cameras until Ctrl-C:
 
       mmdistill track --weights runs/student/network.safetensors --rgb 0 --tir 1 --init 120,80,40,32 --out tracked
 
-    A modality that is missing, black or unreadable in a frame is stood in for by the other one. Writes boxes.txt
-    (x,y,w,h) and scores.txt with a line for each frame, frames.csv with what happened in it, an annotated video (RGB
-    beside TIR) and summary.json. The last line of the output says in how many frames the target was lost; the video
-    shows the box gray and dashed there. Interrupted, it leaves what it has.
-
     Args:
-        weights: a trained network.safetensors.
-        out: folder for the results.
-        init: the target in the first frame, x,y,w,h in pixels, or a file with such a line. Not given: draw it with the
-            mouse, in a window of Matplotlib's.
-        rgb: folder of RGB images, a video file, a TIFF file of several pages, or a camera's number.
-        tir: the same for TIR; images of 8 or 16 bits, TIFF also of floats.
-        on_broken: stop: an unreadable image ends the run. skip: the frame is tracked on the other modality; without one
-            it keeps the last box.
-        unequal: error: RGB and TIR must have as many frames. shorter: the rest of the longer one is left out.
-        pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower recording; a
-            video's times are counted from its start, images are named by theirs. index: frames are paired by number.
-            auto: by number, refused if the stated frame rates differ by over 1 %.
-        max_pixels: pixels of the largest image that is read (default 100,000,000, or MMDISTILL_MAX_PIXELS).
-        response: draw what the tracker saw as a heat map.
-        video: kind of annotated video.
-        fps: frames per second of the annotated video.
-        seed: of all that is random.
+        weights: Network file, such as network.safetensors of `train`.
+        out: Folder for the results.
+        init: Target in the first frame: x,y,w,h in pixels, or a file with such a line. By default a window opens, in
+            which you draw the box.
+        rgb: RGB source: a folder of images, a video file, a TIFF file with several pages, or a camera's number.
+        tir: TIR source of the same kinds. Images have 8 or 16 bits; TIFF may have floats.
+        on_broken: stop: an unreadable image is an error. skip: the frame is tracked on the other modality. If both are
+            unreadable, it keeps the last box.
+        length_mismatch: error: RGB and TIR must have the same number of frames. shorter: the rest of the longer one is
+            not used.
+        pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower source.
+            Times of a video start at 0; names of images are times in seconds. index: frames are paired by number.
+            auto: by number, but an error if the stated frame rates differ by over 1 %.
+        max_pixels: Pixels of the largest image that is read. By default MMDISTILL_MAX_PIXELS, or 100,000,000.
+        response: Draw the tracker's response as a heat map.
+        video: Format of the annotated video.
+        fps: Frames per second of the annotated video.
+        seed: Seed of the tracker.
         device: cpu, cuda, or auto.
-        quiet: show no progress.
+        quiet: Show no progress.
     """
+    if rgb is None and tir is None:
+        raise ArgumentError("--rgb: expected a video, a folder or a camera; or --tir, or both")
+
+    from mmdistill.cli.initial_box import initial_box
+    from mmdistill.reference.device import choose_device
+    from mmdistill.reference.models.weights import load_network
+    from mmdistill.reference.tracking.output import TrackOutput
+    from mmdistill.reference.tracking.settings import published_settings
+    from mmdistill.reference.tracking.tracker import ReferenceTracker
+    from mmdistill.reference.tracking.video_loop import check_first, follow
+
     if max_pixels is not None:
         set_max_pixels(max_pixels)
-    with closing(open_input(rgb, tir, unequal=unequal, on_broken=on_broken, pair_by=pair_by)) as frames:
+    with closing(open_input(rgb, tir, unequal=length_mismatch, on_broken=on_broken, pair_by=pair_by)) as frames:
         readings = iter(frames)
         first = next(readings)
         check_first(first)
         box = initial_box(init, first.images)
         network = load_network(weights).to(choose_device(device))
-        _warn_of_what_it_cannot_see(network.settings.modality, rgb, tir)
+        _warn_of_missing_modality(network.settings.modality, rgb, tir)
         settings = published_settings(network.settings)
         tracker = ReferenceTracker(network, settings, seed=seed)
         about = {
@@ -113,7 +124,9 @@ def track(
         }
         draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
         with ExitStack() as stack:
-            interrupted = stack.enter_context(interruption())  # first, so that all files are whole before it ends
+            interrupted = stack.enter_context(
+                interruption()
+            )  # entered first, so that all files are closed before it ends
             stack.enter_context(run_lock(out))
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
@@ -131,7 +144,7 @@ def track(
 
 
 def _outcome(frames: int, output: TrackOutput) -> str:
-    """Return how many frames there were and in how many the target was lost; hint what to try where it often was."""
+    """Return the number of frames and of those with a lost target; print a hint if there are many."""
     lost = output.lost
     if lost.frames > LOST_HINT_SHARE * frames:
         logger.warning(
@@ -144,16 +157,16 @@ def _outcome(frames: int, output: TrackOutput) -> str:
     return f"lost in {lost.frames} of {frames} frames{first}{skipped}"
 
 
-def _warn_of_what_it_cannot_see(modality: Modality, rgb: str | None, tir: str | None) -> None:
-    """Say that the one modality a network was trained on is not given."""
+def _warn_of_missing_modality(modality: Modality, rgb: str | None, tir: str | None) -> None:
+    """Warn if the only modality a network was trained on is not given."""
     for side, given, other in (("rgb", rgb, tir), ("tir", tir, rgb)):
         if given is None and other is not None and modality == side:
-            message = "the network was trained on %s, which is not given; it is shown the other modality instead"
+            message = "the network was trained on %s, which is not given; the other modality is used"
             logger.warning(message, side.upper())
 
 
 class _Drawing:
-    """Draws frames of one video alike."""
+    """Draws the frames of one video with the same panels and size."""
 
     def __init__(self, panels: Sequence[Panel], first: Reading, frames: int | None) -> None:
         self._panels = panels

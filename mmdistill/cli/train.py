@@ -1,4 +1,4 @@
-"""``mmdistill train``: one stage, resumed where it stopped."""
+"""``mmdistill train``: trains one tracker on labeled data, and resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from mmdistill.cli.benchmark_source import warn_of_data_issues
+from mmdistill.cli.arguments import ArgumentError
+from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.importing.trunks import load_trunks
 from mmdistill.reference.models.config import (
     Classifier,
@@ -49,7 +50,7 @@ def train(
     tir: Path | None = None,
     side_by_side: bool = False,
     teacher: Path | None = None,
-    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    init_from: Path | None = None,
     trunk: Path | None = None,
     depth: Depth | None = None,
     width: Width = 64,
@@ -59,79 +60,74 @@ def train(
     classifier: Classifier = "dimp",
     videos: Annotated[int, Range(0, 10**6)] = 500,
     scenes: Annotated[int, Range(0, 10**6)] = 0,
-    hold_out: NonNegativeInt = 0,
+    num_test_pairs: NonNegativeInt = 0,
     device: str = "auto",
     quiet: bool = False,
     training: TrainingSettings = TrainingSettings(),
     tracking: TrackingLossSettings = TrackingLossSettings(),
     distillation: DistillationSettings = DistillationSettings(),
 ) -> None:
-    """Train one stage; the same command again goes on where it stopped.
+    """Train one tracker on labeled data; the same command resumes an interrupted run.
 
-    First a teacher, then a student beside it:
+    Writes checkpoint.safetensors, log.jsonl (each loss term of each step) and, at the end, network.safetensors.
+    To train a TIR tracker without labels, use `mmdistill adapt-tir`.
+
+    Train a teacher, then a student by distillation:
 
       mmdistill train teacher --data synthetic --out runs/teacher --depth 18
       mmdistill train student --data synthetic --out runs/student --teacher runs/teacher/network.safetensors
 
-    A tracker of one modality, which learns from that side of the same data:
-
-      mmdistill train tir --data synthetic --out runs/tir
-
-    Without any labels, from an RGB tracker and aligned pairs (all its options: mmdistill train tir --help):
-
-      mmdistill train tir --setting D3 --pairs PAIRS --from rgb.safetensors --out runs/tir
-
-    On many GPUs; --training.sequences is the batch of all of them:
-
-      torchrun --nproc-per-node 8 -m mmdistill train teacher --data lasher:LasHeR --out runs/teacher
-      --training.sequences 32
-
-    With real pairs as texture, a trunk trained on ImageNet, and a small budget:
+    Train a teacher on video composed from image pairs, with a trunk trained on ImageNet and a small budget:
 
       mmdistill train teacher --data PAIRS --trunk resnet18.npz --depth 18 --crop-size 224 --out runs/teacher
       --training.steps 200 --training.sequences 2
 
-    The folder holds checkpoint.safetensors, log.jsonl (each term of each step) and, at the end, network.safetensors.
+    Train on 8 GPUs, with a batch of 32 sequences in all:
+
+      torchrun --nproc-per-node 8 -m mmdistill train teacher --data lasher:LasHeR --out runs/teacher
+      --training.sequences 32
 
     Args:
-        stage: teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir: DiMP on one modality.
-        out: where the run lives.
-        data: "synthetic", a folder of aligned pairs (rgb and tir, train/visible and train/infrared, ...), a folder of
-            labeled sequences, or a benchmark's copy, such as lasher:FOLDER.
-        rgb: folder of the RGB images of pairs, whatever its name, with --tir in place of --data.
-        tir: folder of the TIR images of pairs, whatever its name.
-        side_by_side: take every image of --data as RGB in the left half, TIR in the right.
-        teacher: the trained teacher's network.safetensors; without it a student is trained alone.
-        start: a network.safetensors to go on from, built as this one.
-        trunk: trained weights to start the trunk from: torchvision's .pth, what `convert` wrote, a tracker's, or an
-            .npz with batch norm folded; folded batch norm stays fixed.
-        depth: the trunk's depth; 50 for a teacher and 18 for a student by default.
-        width: channels of the trunk's first convolution.
-        crop_size: side of the search area in pixels, a multiple of 16; the teacher's, or 288.
-        fusion: how a student fuses: mpsd (the published block), mpsd-layer-norm or mpsd-paths (its maxima normalized),
-            concat, spatial (SAF), channel (CAF) or mdc-frs (the teacher's); mpsd by default.
-        streams: a student's trunks: 1 for both modalities, or 2; 1 by default.
-        classifier: dimp, or atom: then the box estimation alone is trained, for the classifier is learned online.
-        videos: how many videos are synthesized or composed.
-        scenes: of a folder of pairs, how many more videos are views of one pair each, a region of which is the target.
-        hold_out: how many pairs, the last by name, are left for testing.
+        stage: Tracker to train. teacher: two trunks, MDC and FRS fusion. student: one trunk, MPSD fusion. rgb, tir:
+            DiMP on one modality.
+        out: Folder of the run.
+        data: One of: "synthetic"; a folder of aligned pairs, such as rgb and tir; a folder of labeled sequences; a copy
+            of a benchmark, such as lasher:FOLDER.
+        rgb: Folder of the RGB images of pairs, with --tir in place of --data.
+        tir: Folder of the TIR images of pairs.
+        side_by_side: Read each image of --data as RGB in the left half and TIR in the right half.
+        teacher: Network file of the trained teacher. Without it, a student is trained without distillation.
+        init_from: Network file with the initial weights, of the same architecture.
+        trunk: File with initial weights of the trunk: torchvision's .pth, a file of `convert`, a tracker, or an .npz
+            with folded batch norm, which then stays fixed.
+        depth: Depth of the ResNet trunk. By default 50 for a teacher and 18 for the others.
+        width: Channels of the trunk's first convolution.
+        crop_size: Side of the search area in pixels, a multiple of 16. By default that of the teacher, or 288.
+        fusion: Fusion of a student. mpsd: the published block. mpsd-layer-norm, mpsd-paths: with normalized maxima.
+            concat, spatial (SAF), channel (CAF): Table 3 of CMD. mdc-frs: that of the teacher. By default mpsd.
+        streams: Trunks of a student: 1 for both modalities, or 2. By default 1.
+        classifier: Target classifier. For atom only box estimation is trained, because its classifier learns online.
+        videos: Number of synthetic or composed videos.
+        scenes: Number of additional videos of a moving view in one pair each, for a folder of pairs.
+        num_test_pairs: Pairs left out of training, the last by name.
         device: cpu, cuda, or auto.
-        quiet: show no progress.
-        training: steps, batch, learning rates and samples.
-        tracking: weights of the tracking loss.
-        distillation: which parts of CMD, or which of its rivals, and their weights.
+        quiet: Show no progress.
+        training: Steps, batch, learning rates and samples.
+        tracking: Weights of the tracking loss.
+        distillation: Parts of CMD, or a baseline, and their weights.
     """
     if data is None and rgb is None and tir is None:
-        raise DataError("--data: expected 'synthetic', a folder or a benchmark's copy; or --rgb and --tir")
-    place = join(device)
+        remedy = "; without labels: mmdistill adapt-tir" if stage == "tir" else ""
+        raise ArgumentError(f"--data: expected 'synthetic', a folder or BENCHMARK:FOLDER; or --rgb and --tir{remedy}")
     if stage != "student":
         for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
             if value is not None:
-                raise DataError(f"--{option}: is for a student, not for {stage!r}; leave it out")
-    guide = load_network(teacher) if teacher is not None else None
-    settings = network_settings(stage, guide, depth, width, crop_size, fusion, streams, classifier)
+                raise ArgumentError(f"--{option}: is for a student, not for {stage!r}; leave it out")
+    chosen = join(device)
+    teacher_network = load_network(teacher) if teacher is not None else None
+    settings = network_settings(stage, teacher_network, depth, width, crop_size, fusion, streams, classifier)
     torch.manual_seed(training.seed)
-    network = TrackerNetwork(settings) if start is None else _started(start, settings)
+    network = TrackerNetwork(settings) if init_from is None else _load_initial(init_from, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
         training = dataclasses.replace(training, frozen_statistics=True)
     data_issues = DataIssues()
@@ -139,7 +135,7 @@ def train(
         data,
         count=videos,
         seed=training.seed,
-        hold_out=hold_out,
+        hold_out=num_test_pairs,
         scenes=scenes,
         rgb=rgb,
         tir=tir,
@@ -149,30 +145,32 @@ def train(
     if DistributedContext.current().first:
         warn_of_data_issues(data_issues)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, training.samples, seed=training.seed)
-    given = data if data is not None else f"{rgb} and {tir}"
-    source = f"{given}, {videos} videos, {scenes} scenes, {hold_out} pairs held out"
-    source += f", from {start}" if start is not None else ""
+    source = data if data is not None else f"{rgb} and {tir}"
+    # Checkpoints hold this text; a run is resumed only with the same one.
+    source += f", {videos} videos, {scenes} scenes, {num_test_pairs} pairs held out"
+    source += f", from {init_from}" if init_from is not None else ""
     progress = not quiet
-    if guide is None:
+    if teacher_network is None:
         if stage == "student":
-            logger.warning("no --teacher was given: the student is trained alone, without distillation")
+            logger.warning("no --teacher was given: the student is trained without distillation")
         alone = AloneStage(network, tracking)
-        run(alone, sampler, training, out, data=source, device=place, title=stage, progress=progress)
+        run(alone, sampler, training, out, data=source, device=chosen, title=stage, progress=progress)
     else:
-        distilled, title = DistilledStage(network, guide.to(place), tracking, distillation), "distilled student"
-        run(distilled, sampler, training, out, data=source, device=place, title=title, progress=progress)
+        distilled = DistilledStage(network, teacher_network.to(chosen), tracking, distillation)
+        title = "distilled student"
+        run(distilled, sampler, training, out, data=source, device=chosen, title=title, progress=progress)
     if DistributedContext.current().first:
         print(printable(out / "network.safetensors"))
     leave()
 
 
-def _started(start: Path, settings: NetworkSettings) -> TrackerNetwork:
-    """Return a trained network to go on from; DataError where it is not the one that was asked for."""
-    network = load_network(start)
-    for name, value in dataclasses.asdict(settings).items():
-        there = getattr(network.settings, name)
-        if there != value:
-            raise DataError(f"--from: {name} of {start} is {there!r}, expected {value!r} as the other options say")
+def _load_initial(path: Path, settings: NetworkSettings) -> TrackerNetwork:
+    """Return a trained network; raise DataError if its settings differ from those of the options."""
+    network = load_network(path)
+    for name, expected in dataclasses.asdict(settings).items():
+        value = getattr(network.settings, name)
+        if value != expected:
+            raise DataError(f"--init-from: {name} of {path} is {value!r}, expected {expected!r} by the other options")
     return network
 
 
@@ -186,10 +184,10 @@ def network_settings(
     streams: Literal[1, 2] | None = None,
     classifier: Classifier = "dimp",
 ) -> NetworkSettings:
-    """Return the settings of the network to train; a student's crops and filters are its teacher's.
+    """Return the settings of the network to train; a student has the crops and filters of its teacher.
 
     Raises:
-        RangeError: a size that no network can be built with.
+        RangeError: A size is out of its range.
     """
     if crop_size is None:
         crop_size = 288 if teacher is None else teacher.settings.crop_size

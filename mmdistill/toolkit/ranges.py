@@ -111,21 +111,24 @@ def unchecked() -> Iterator[None]:
         _unchecked.reset(token)
 
 
-def check_options(command: Callable[..., object], values: Mapping[str, object], names: Mapping[str, str]) -> None:
+def check_options(command: Callable[..., object], values: Mapping[str, object]) -> None:
     """Check a command's options by the annotations of its parameters.
 
     Args:
         command: the function.
         values: its arguments by parameter.
-        names: the options of parameters that are named otherwise.
 
     Raises:
         RangeError: an option is out of its range; it is named as on the command line.
     """
     hints = _hints(command)
     for parameter, value in values.items():
-        name = names.get(parameter, parameter.replace("_", "-"))
-        _check(hints[parameter], value, f"--{name}", lambda where, name: f"{where}.{name.replace('_', '-')}")
+        _check(
+            hints[parameter],
+            value,
+            f"--{parameter.replace('_', '-')}",
+            lambda where, name: f"{where}.{name.replace('_', '-')}",
+        )
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""``mmdistill train tir --setting`` as a user meets it."""
+"""``mmdistill adapt-tir``: a TIR tracker without labels."""
 
 import json
 from pathlib import Path
@@ -43,14 +43,14 @@ def start(tmp_path: Path) -> Path:
 
 def run(setting: str, pairs: Path, start: Path, out: Path, *more: object) -> int:
     short = ["--schedule", "short", "--steps", "2", "--device", "cpu"]
-    where = ["--pairs", pairs, "--from", start, "--out", out]
-    return main([str(word) for word in ["train", "tir", "--setting", setting, *where, *short, *more]])
+    where = ["--pairs", pairs, "--weights", start, "--out", out]
+    return main([str(word) for word in ["adapt-tir", "--setting", setting, *where, *short, *more]])
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run, expect status 1 and one line on standard error, and return it."""
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 1) -> str:
+    """Run, expect an exit status and one line on standard error, and return it."""
     capsys.readouterr()
-    assert run(*arguments) == 1  # type: ignore[arg-type]
+    assert run(*arguments) == status  # type: ignore[arg-type]
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line
 
@@ -62,7 +62,7 @@ def test_d3_end_to_end(pairs: Path, start: Path, tmp_path: Path, capsys: pytest.
     for sequence in synthetic_sequences(2, seed=0, settings=VIDEO):
         write_sequence(sequence, tmp_path / "clips" / sequence.name)
     out = tmp_path / "run"
-    assert run("D3", pairs, start, out, "--hold-out", 1, "--evaluate", tmp_path / "clips") == 0
+    assert run("D3", pairs, start, out, "--num-test-pairs", 1, "--evaluate", tmp_path / "clips") == 0
     printed = capsys.readouterr().out
     assert "center: 3 pairs used, 3 patches; 2 pairs skipped" in printed
     assert "alone.png: has no partner of the same name" in printed
@@ -81,9 +81,9 @@ def test_d3_end_to_end(pairs: Path, start: Path, tmp_path: Path, capsys: pytest.
     assert len(scores["start"]["sequences"]) == 2
     assert "tracker" in printed
     # Again: all is there. Another setting: what it starts from is.
-    assert run("D3", pairs, start, out, "--hold-out", 1) == 0
+    assert run("D3", pairs, start, out, "--num-test-pairs", 1) == 0
     logged = (out / "B1" / "log.jsonl").read_text()
-    assert run("B3", pairs, start, out, "--hold-out", 1) == 0
+    assert run("B3", pairs, start, out, "--num-test-pairs", 1) == 0
     assert (out / "B1" / "log.jsonl").read_text() == logged
     assert "center: 3 pairs used" in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_d5_with_boxes_from_files_and_with_what_stands_out(
         assert reason in printed
     assert run("D5", pairs, start, tmp_path / "saliency") == 0
     assert "detection: 5 pairs used" in capsys.readouterr().out
-    line = fails(capsys, "D4", pairs, start, tmp_path / "other", "--boxes", boxes)
+    line = fails(capsys, "D4", pairs, start, tmp_path / "other", "--boxes", boxes, status=2)
     assert "--boxes: is for settings with a detector (D5), not for D4" in line
 
 
@@ -128,18 +128,16 @@ def test_an_atom_learns_box_estimation(pairs: Path, tmp_path: Path, capsys: pyte
 def test_an_unknown_setting_lists_all_ten(
     pairs: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fails(capsys, "D6", pairs, start, tmp_path / "run")
+    line = fails(capsys, "D6", pairs, start, tmp_path / "run", status=2)
     assert line.startswith("mmdistill: --setting: expected one of A1, B1, B2, B3, C1, D1, D2, D3, D4, D5")
     assert line.endswith("got 'D6'")
 
 
-def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for given, missing in ((["--setting", "D3"], ["--from", "--out"]), ([], ["--setting", "--from"])):
-        with pytest.raises(SystemExit) as status:
-            main(["train", "tir", *given])
-        assert status.value.code == 2
-        said = capsys.readouterr().err
-        assert all(option in said for option in missing)
+def test_missing_options_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, missing in ((["--setting", "D3"], ["--weights", "--out"]), ([], ["--setting", "--weights"])):
+        assert main(["adapt-tir", *given]) == 2
+        printed = capsys.readouterr().err
+        assert all(option in printed for option in missing)
     (tmp_path / "empty").mkdir()
     assert "empty: expected images" in fails(capsys, "D3", tmp_path / "empty", tracker(tmp_path), tmp_path)
 
@@ -152,20 +150,5 @@ def test_the_folder_of_one_modality_is_refused(
     (pairs / "rgb").rename(tmp_path / "frames")
     line = fails(capsys, "D3", tmp_path / "frames", start, tmp_path / "run")
     assert "the right half of 0.png has color" in line
-    where = ["--rgb", tmp_path / "frames", "--tir", pairs / "tir", "--from", start, "--out", tmp_path / "run"]
-    assert main([str(word) for word in ["train", "tir", "--setting", "A1", *where, "--device", "cpu"]]) == 0
-
-
-def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as status:
-        main(["train", "tir", "--help"])
-    assert status.value.code == 0
-    assert "mmdistill train tir --setting D3 --pairs" in capsys.readouterr().out.split("options")[0]
-
-
-def test_with_data_a_tir_tracker_is_trained_on_labels(tmp_path: Path) -> None:
-    for sequence in synthetic_sequences(2, seed=0, settings=VIDEO):
-        write_sequence(sequence, tmp_path / "clips" / sequence.name)
-    small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.sequences", "2"]
-    assert main(["train", "tir", f"--data={tmp_path / 'clips'}", "--out", str(tmp_path / "run"), *small]) == 0
-    assert load_network(tmp_path / "run" / "network.safetensors").settings.modality == "tir"
+    where = ["--rgb", tmp_path / "frames", "--tir", pairs / "tir", "--weights", start, "--out", tmp_path / "run"]
+    assert main([str(word) for word in ["adapt-tir", "--setting", "A1", *where, "--device", "cpu"]]) == 0

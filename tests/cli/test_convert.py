@@ -1,4 +1,4 @@
-"""``mmdistill convert`` as a user meets it."""
+"""``mmdistill convert``."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import checkpoints
 import numpy as np
 import pytest
 import torch
+from command_line import fails, run
 from torch import Tensor
 
-from mmdistill.cli.main import main
 from mmdistill.reference.importing.trunks import read_trunk
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -16,10 +16,6 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.tracker import ReferenceTracker
 from mmdistill.toolkit.data_issues import DataError
-
-
-def run(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
 
 
 def published(depth: int = 18) -> dict[str, Tensor]:
@@ -51,10 +47,10 @@ def test_a_converted_tracker_tracks(
     assert run("convert", dimp, "--out", out, "--modality", modality) == 0
     summary, sizes, passed, last = capsys.readouterr().out.splitlines()
     assert f"{dimp}: DiMP with ResNet-18 for {modality.upper()}, " in summary
-    assert "left out layer4 and fc, which trackers have no use for (2 entries)" in summary
+    assert "left out layer4 and fc, which trackers do not use (2 entries)" in summary
     stated = "filter 4 cells (constructor.kwds.filter_size)"
     assert sizes == f"crop 288 px (default), search area 5 (default), {stated}, refinement steps 5 (default)"
-    assert passed.startswith("read past, never run: ")
+    assert passed.startswith("not run: ")
     assert checkpoints.FOREIGN in passed
     assert last == str(out)
     network = load_network(out)
@@ -67,7 +63,7 @@ def test_a_converted_tracker_tracks(
         assert np.isfinite(box).all()
 
 
-def test_rgb_is_what_a_tracker_sees_if_nothing_is_said(dimp: Path, tmp_path: Path) -> None:
+def test_rgb_is_the_default_modality(dimp: Path, tmp_path: Path) -> None:
     assert run("convert", dimp, "--out", tmp_path / "dimp18.safetensors") == 0
     assert load_network(tmp_path / "dimp18.safetensors").settings.modality == "rgb"
 
@@ -105,13 +101,6 @@ def test_a_folded_trunk_stays_folded_in_training(
     assert trained.tensors["bn1.num_batches_tracked"] == 0
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run, expect status 1 and one line on standard error, and return it."""
-    assert run(*arguments) == 1
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
-
-
 def test_bad_data_is_one_line(dimp: Path, resnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.safetensors"
     assert f"{tmp_path / 'none.pth'}: there is no such file" in fails(
@@ -119,7 +108,8 @@ def test_bad_data_is_one_line(dimp: Path, resnet: Path, tmp_path: Path, capsys: 
     )
     line = fails(capsys, "convert", resnet, "--out", out, "--modality", "tir")
     assert f"--modality: is for a tracker, but {resnet} holds a ResNet alone" in line
-    assert "--out: expected a name that ends in .safetensors" in fails(capsys, "convert", dimp, "--out", "here.pth")
+    line = fails(capsys, "convert", dimp, "--out", "here.pth", status=2)
+    assert "--out: expected a name that ends in .safetensors" in line
     cut = tmp_path / "cut.pth"
     cut.write_bytes(dimp.read_bytes()[:-100])
     assert f"{cut}: not a whole PyTorch checkpoint, truncated perhaps" in fails(capsys, "convert", cut, "--out", out)
@@ -136,9 +126,9 @@ def test_our_own_network_needs_no_conversion(dimp: Path, tmp_path: Path, capsys:
     out = tmp_path / "dimp18.safetensors"
     run("convert", dimp, "--out", out)
     before = out.read_bytes()
-    assert f"--out: {out} is the checkpoint itself" in fails(capsys, "convert", out, "--out", out)
+    assert f"--out: {out} is the checkpoint itself" in fails(capsys, "convert", out, "--out", out, status=2)
     line = fails(capsys, "convert", out, "--out", tmp_path / "again.safetensors")
-    assert f"{out}: is a network of mmdistill already" in line
+    assert f"{out}: expected a checkpoint to convert, got a network of mmdistill" in line
     assert out.read_bytes() == before
 
 
@@ -149,6 +139,4 @@ def test_a_checkpoint_given_for_weights_says_what_to_do(dimp: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["a.pth"], ["a.pth", "--out", "b.safetensors", "--modality", "radar"]])
 def test_wrong_arguments_are_status_two(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as status:
-        run("convert", *arguments)
-    assert status.value.code == 2
+    assert run("convert", *arguments) == 2

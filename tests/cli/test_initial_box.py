@@ -34,12 +34,12 @@ def test_corners_in_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "nowhere.txt", ""])
-def test_what_is_neither(text: str) -> None:
+def test_text_that_is_neither_a_box_nor_a_file(text: str) -> None:
     with pytest.raises(DataError, match=r"^--init: expected four numbers x,y,w,h .*, or a file"):
         initial_box(text, BOTH)
 
 
-def test_boxes_nobody_could_start_from() -> None:
+def test_invalid_initial_boxes() -> None:
     for text, says in (
         ("10,10,0,5", "no area"),
         ("100,10,5,5", "outside the image of 80 x 60"),

@@ -1,4 +1,4 @@
-"""A signal ends every command with the status that shells expect, and no path of what is not there is printed."""
+"""A signal ends each command with the exit status that shells expect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def send_at(number: int, monkeypatch: pytest.MonkeyPatch, signal_number: int) ->
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_training_saves_exits_by_the_signal_and_goes_on(
+def test_training_saves_exits_by_the_signal_and_resumes(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["train", "rgb", "--data", "synthetic", "--out", str(tmp_path / "run"), *TINY]
@@ -56,8 +56,8 @@ def test_training_without_labels_too(
 ) -> None:
     pairs = write_pairs(tmp_path / "pairs", 4, size=(160, 120))
     save_network(tmp_path / "rgb.safetensors", TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
-    command = ["train", "tir", "--setting", "B2", "--pairs", str(pairs), "--schedule", "short", "--steps", "4"]
-    command += ["--from", str(tmp_path / "rgb.safetensors"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    command = ["adapt-tir", "--setting", "B2", "--pairs", str(pairs), "--schedule", "short", "--steps", "4"]
+    command += ["--weights", str(tmp_path / "rgb.safetensors"), "--out", str(tmp_path / "run"), "--device", "cpu"]
     send_at(6, monkeypatch, signal.SIGTERM)
     assert main(command) == 143
     assert capsys.readouterr().out == ""
@@ -76,7 +76,7 @@ def test_every_command_exits_by_the_signal(
         raise AssertionError("the signal was not heard")
 
     before = [signal.getsignal(each) for each in SIGNALS]
-    monkeypatch.setitem(COMMANDS, name, command)
+    monkeypatch.setattr("mmdistill.cli.main.load_command", lambda _: command)
     assert main([name]) == 128 + number
     assert capsys.readouterr() == ("", "mmdistill: interrupted\n")
     assert [signal.getsignal(each) for each in SIGNALS] == before

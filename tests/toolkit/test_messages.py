@@ -55,7 +55,7 @@ def test_a_message_is_one_printable_line_that_can_be_written(text: str) -> None:
 def test_errors_of_the_command_line_are_short_clean_and_never_a_traceback(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\x1b[31m" + b"n" * 200)
     folder = tmp_path / name / name / name
-    command = [sys.executable, "-m", "mmdistill", "evaluate", "--benchmark", "lasher", "--results", str(folder)]
+    command = [sys.executable, "-m", "mmdistill", "score", "--benchmark", "lasher", "--results", str(folder)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*command, "--annotations", str(folder)], capture_output=True, env=environment, check=False)
     assert done.returncode == 1
@@ -76,7 +76,7 @@ def test_names_of_any_bytes_are_scored_and_reported(tmp_path: Path, capfd: pytes
     given = ["--benchmark", "vot", "--annotations", str(tmp_path / "annos")]
     scored = tmp_path / os.fsdecode(b"scored\xff")
     export = ["--per-sequence", "--export", str(scored / "export"), "--plot-format", "svg"]
-    assert main(["evaluate", *given, "--results", str(tracker), "--out", str(scored), *export]) == 0
+    assert main(["score", *given, "--results", str(tracker), "--out", str(scored), *export]) == 0
     assert main(["report", str(tracker), *given, "--out", str(scored / "report.html")]) == 0
     assert main(["report", str(scored), "--out", str(tmp_path / "report.html")]) == 0
     out, error = capfd.readouterr()

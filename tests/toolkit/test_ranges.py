@@ -14,8 +14,7 @@ from typing import Annotated, Any
 import pytest
 
 import mmdistill.reference
-from mmdistill.cli.adapt_tir import train_tir
-from mmdistill.cli.main import COMMANDS, OPTION_NAMES, main
+from mmdistill.cli.main import COMMANDS, load_command, main
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.settings_json import from_json, to_json
 from mmdistill.reference.training.sampler import Jitter, SampleSettings
@@ -27,7 +26,7 @@ NASTY: tuple[Any, ...] = (
     *(0, -1, 10**23, 10**5000, 0.5, 1e-40, 1e300, float("nan"), float("inf"), float("-inf")),
     *(True, None, "", "a\0b", "abc", Path("a\0b"), (), (1,), (float("nan"),) * 2, (5, 1), {}, object()),
 )
-COMMAND_FUNCTIONS: dict[str, Callable[..., object]] = {**COMMANDS, "train tir": train_tir}
+COMMAND_FUNCTIONS: dict[str, Callable[..., object]] = {name: load_command(name) for name in COMMANDS}
 
 
 def settings_classes() -> list[type[Any]]:
@@ -112,7 +111,7 @@ def test_every_number_among_the_options_has_a_range(command: str) -> None:
 def options(command: Callable[..., object]) -> Iterator[tuple[str, str, Callable[[Any], object]]]:
     """For each option its name, its parameter, and how to make the parameter's value with the option's."""
     for parameter in inspect.signature(command).parameters.values():
-        name = f"--{OPTION_NAMES.get(parameter.name, parameter.name).replace('_', '-')}"
+        name = f"--{parameter.name.replace('_', '-')}"
         yield from leaves(name, parameter.name, parameter.default, lambda value: value)
 
 
@@ -138,7 +137,7 @@ def test_options_are_taken_or_refused_by_name(command: str) -> None:
         for value in NASTY:
             with unchecked():
                 made = make(value)
-            error = refusal(lambda: check_options(function, {parameter: made}, OPTION_NAMES))  # noqa: B023
+            error = refusal(lambda: check_options(function, {parameter: made}))  # noqa: B023
             assert error is None or (error.name == name and "\n" not in str(error))
 
 
@@ -161,16 +160,22 @@ def test_options_are_taken_or_refused_by_name(command: str) -> None:
         (f"train teacher --width 1{'0' * 23}", "--width: expected a multiple of 2 from 2 to 256, got 1000000000"),
         (f"train teacher --videos 1{'0' * 23}", "--videos: "),
         ("train teacher --crop-size 100", "--crop-size: expected a multiple of 16 from 64 to 1,024, got 100"),
-        ("train tir --setting D3 --pairs x --from y --hold-out -1", "--hold-out: "),
-        ("train tir --setting D3 --pairs x --from y --steps 0", "--steps: "),
-        ("train tir --setting D3 --pairs x --from y\0z", "--from: expected a path or a name without null bytes"),
+        ("adapt-tir --setting D3 --pairs x --weights y --num-test-pairs -1", "--num-test-pairs: "),
+        ("adapt-tir --setting D3 --pairs x --weights y --steps 0", "--steps: "),
+        ("adapt-tir --setting D3 --pairs x --weights y\0z", "--weights: expected a path or a name without null bytes"),
         ("compose --seed -1", "--seed: "),
         (f"compose --length 1{'0' * 23}", "--length: expected a whole number from 1 to 1,000,000, got 1000000000"),
         ("compose --last -3", "--last: "),
-        ("evaluate --benchmark vot --seed -1", "--seed: "),
-        ("evaluate --benchmark vot --together 0", "--together: expected a whole number from 1 to 10,000, got 0"),
-        ("evaluate --benchmark vot --workers 0", "--workers: expected a whole number from 1 to 1,024, got 0"),
-        ("report a b --looks -1", "--looks: "),
+        ("evaluate --benchmark vot --weights w --seed -1", "--seed: "),
+        (
+            "evaluate --benchmark vot --weights w --batch-size 0",
+            "--batch-size: expected a whole number from 1 to 10,000, got 0",
+        ),
+        (
+            "evaluate --benchmark vot --weights w --workers 0",
+            "--workers: expected a whole number from 1 to 1,024, got 0",
+        ),
+        ("report a b --examples -1", "--examples: "),
         ("track --weights a --fps nan", "--fps: expected a number from 0.01 to 1,000, got nan"),
         ("export --weights a --crops 0", "--crops: "),
         ("demo --seed -1", "--seed: "),
@@ -181,7 +186,7 @@ def test_the_command_line_names_the_option(
     arguments: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = arguments.split(" ")
-    if given[0] == "train" and given[1] != "tir":
+    if given[0] == "train":
         given += ["--data", "synthetic"]
     if "--out" not in given:
         given += ["--out", str(tmp_path / "out")]

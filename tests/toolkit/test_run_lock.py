@@ -102,7 +102,7 @@ def commands(folder: Path) -> Iterator[list[str]]:
     yield ["compose", "--count=1", "--length=1"]
     yield ["demo"]
     yield ["train", "rgb", "--data=synthetic", "--videos=1", "--width=4", "--crop-size=96", "--device=cpu"]
-    yield ["train", "tir", "--setting=B2", f"--pairs={pairs}", f"--from={weights}", "--device=cpu"]
+    yield ["adapt-tir", "--setting=B2", f"--pairs={pairs}", f"--weights={weights}", "--device=cpu"]
     yield ["track", f"--weights={weights}", f"--rgb={clips / clip.name / 'rgb'}", "--init=50,50,20,20", "--device=cpu"]
     yield ["evaluate", "--benchmark=vot", f"--root={clips}", f"--weights={weights}", "--device=cpu"]
 

@@ -312,9 +312,11 @@ def _quiet_children() -> Iterator[None]:
 
     It is noticed where the next batch is waited for.
     """
-    before = signal.getsignal(signal.SIGCHLD)
+    number = getattr(signal, "SIGCHLD", None)  # Windows has no such signal
+    before = None if number is None else signal.getsignal(number)
     try:
         yield
     finally:
-        with suppress(ValueError):  # outside the main thread PyTorch sets none either
-            signal.signal(signal.SIGCHLD, before)
+        if number is not None:
+            with suppress(ValueError):  # outside the main thread PyTorch sets none either
+                signal.signal(number, before)

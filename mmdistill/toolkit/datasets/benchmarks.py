@@ -158,7 +158,7 @@ def open_usable(
     data_issues.extend(opened.data_issues)
     if not opened.sequences:
         raise DataError(
-            f"{opened.place}: none of {len(opened.files)} sequences can be used; evaluate --check lists why"
+            f"{opened.place}: none of {len(opened.files)} sequences can be used; `mmdistill check` lists why"
         )
     return opened
 

@@ -63,7 +63,9 @@ class Frames:
         if lengths[0] != lengths[-1]:
             got = f"got {lengths[0]} in {where.rgb} and {lengths[-1]} in {where.tir}"
             if unequal == "error":
-                raise DataError(f"expected as many RGB as TIR frames, {got}; --unequal shorter leaves the rest out")
+                raise DataError(
+                    f"expected as many RGB as TIR frames, {got}; --length-mismatch shorter leaves the rest out"
+                )
             cut.append(f"{got}; the first {min(lengths)} are used")
             self.warnings(cut[-1])
         if rgb is not None and tir is not None and pair_by == "auto":

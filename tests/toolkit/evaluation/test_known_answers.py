@@ -80,7 +80,7 @@ def test_the_command_says_the_same(
 ) -> None:
     place, out = metrics / PLACES[name], tmp_path / "scores.json"
     files = ["--annotations", place, "--results", place / "results" / tracker, "--json", out]
-    assert main(["evaluate", "--benchmark", name, *map(str, files)]) == 0
+    assert main(["score", "--benchmark", name, *map(str, files)]) == 0
     content = json.loads(out.read_text())
     scored = {"scored", "split", "sequences_scored", "official_count", "sequences_missing"}
     assert set(content) == {"benchmark", "rule", "overall", "sequences", "attributes"} | scored
@@ -126,7 +126,7 @@ def test_the_toolkits_own_folders(
     if name == "lasher" and tracker == "DAPNet":
         place = place / "annos"
     files = ["--annotations", place, "--results", toolkits / name / "results" / tracker, "--json", out]
-    assert main(["evaluate", "--benchmark", name, *map(str, files)]) == 0
+    assert main(["score", "--benchmark", name, *map(str, files)]) == 0
     content = json.loads(out.read_text())
     assert rounded(content["overall"], figures) == figures
     count, attributes = {"lasher": (245, 19), "rgbt234": (234, 12), "gtot": (50, 2)}[name]

@@ -27,9 +27,9 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 1) -> str:
     capsys.readouterr()
-    assert run("report", *arguments) == 1
+    assert run("report", *arguments) == status
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line.removeprefix("mmdistill: ")
 
@@ -60,7 +60,7 @@ def test_raw_results_of_anyone_are_scored_as_evaluate_scores_them(
         assert cv2.imread(str(out.parent / f"my report_{name}.png")).std() > 10
     shown = overall(read(out))
     for folder in small_benchmark.results:
-        assert run("evaluate", *truth, "--results", folder, "--json", tmp_path / "scores.json") == 0
+        assert run("score", *truth, "--results", folder, "--json", tmp_path / "scores.json") == 0
         figures = json.loads((tmp_path / "scores.json").read_text())["overall"]
         assert shown[folder.name] == [f"{figures[name]:.1f}" for name in ("PR", "NPR", "SR")]
 
@@ -68,13 +68,13 @@ def test_raw_results_of_anyone_are_scored_as_evaluate_scores_them(
 def test_frames_come_from_the_images_and_as_many_as_asked_for(small_benchmark, tmp_path: Path) -> None:
     given = ["one=" + str(small_benchmark.results[0]), "two=" + str(small_benchmark.results[2])]
     rooted = ["--benchmark", "vot", "--root", small_benchmark.sequences, "--out", tmp_path / "report.html"]
-    assert run("report", *given, *rooted, "--looks", 1, "--title", "Two & one") == 0
+    assert run("report", *given, *rooted, "--examples", 1, "--title", "Two & one") == 0
     tree = read(tmp_path / "report.html")
     assert tree.one("h1").text == "Two & one"
     assert len(tree.all("article", class_="look")) == 2
     assert 4 <= len(tree.all("img")) <= 10
     assert list(overall(tree)) in (["one", "two"], ["two", "one"])
-    assert run("report", *given, *rooted, "--looks", 0) == 0
+    assert run("report", *given, *rooted, "--examples", 0) == 0
     tree = read(tmp_path / "report.html")
     assert not tree.all("img")
     assert not tree.all("article")
@@ -146,14 +146,15 @@ def test_a_benchmark_of_two_truths_with_odd_results(
     out = tmp_path / "report.html"
     assert run("report", tmp_path / "mine", tmp_path / "other", *given, "--out", out) == 0
     said = capsys.readouterr().out
-    assert "Odd in mine, and what is made of it:" in said
+    assert "Data issues in mine and how they were handled:" in said
     assert "mine_it's'raining.txt: 29 boxes for 30 frames" in said
     tree = read(out)
     notes = [line.text for line in tree.one("section", id="overall").all("li")]
     assert "mine: results of 8 columns, corners, which become their enclosing boxes" in notes
     assert "mine: results a frame short, the last box is repeated: 1" in notes
     assert str(tmp_path) not in out.read_text("utf-8")
-    assert run("evaluate", *given, "--results", tmp_path / "mine", "--json", tmp_path / "scores.json") == 0
+    truth = ["--benchmark", "rgbt234", "--annotations", root]
+    assert run("score", *truth, "--results", tmp_path / "mine", "--json", tmp_path / "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert overall(tree)["mine"] == [f"{scores['overall'][name]:.1f}" for name in ("PR", "NPR", "SR")]
     table = tree.one("section", id="attributes").all("table")[0]
@@ -185,24 +186,26 @@ def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.C
     out = ["--out", tmp_path / "report.html"]
     scored = [tmp_path / "scored"]
     given = ["--benchmark", "vot", "--annotations", sequences, "--results", results[0], "--out", *scored]
-    assert run("evaluate", *given) == 0
+    assert run("score", *given) == 0
     vot = ["--benchmark", "vot", "--root", sequences]
     (tmp_path / "empty").mkdir()
     assert fails(capsys, *out) == "report: expected a folder for each tracker, got none"
-    assert fails(capsys, results[0], *vot, "--out", tmp_path / "report.pdf").startswith("--out: expected a name")
-    assert run("report", results[0], *vot, *out, "--looks", -1) == 2
-    assert "--looks: expected a whole number from 0" in capsys.readouterr().err
+    line = fails(capsys, results[0], *vot, "--out", tmp_path / "report.pdf", status=2)
+    assert line.startswith("--out: expected a name")
+    assert run("report", results[0], *vot, *out, "--examples", -1) == 2
+    assert "--examples: expected a whole number from 0" in capsys.readouterr().err
     assert "has no curves.json" in fails(capsys, results[0], *out)
     assert "has no curves.json" in fails(capsys, results[0], "--root", sequences, *out)
-    assert fails(capsys, results[0], "--benchmark", "vot", *out).startswith("--annotations: expected")
+    assert fails(capsys, results[0], "--benchmark", "vot", *out, status=2).startswith("--annotations: expected")
     assert "no result for any of 6 sequences" in fails(capsys, tmp_path / "empty", *vot, *out)
     line = fails(capsys, results[0], "--benchmark", "gtot", "--root", sequences, *out)
     assert line.startswith(
         f"{sequences}: expected the sequences of gtot or their annotations (<sequence>/groundTruth_v.txt"
     )
-    assert fails(capsys, *scored, "--whole-pixels", *out).startswith("--whole-pixels: needs the ground truth too")
+    line = fails(capsys, *scored, "--round-boxes", *out, status=2)
+    assert line.startswith("--round-boxes: needs the ground truth too")
     for weights in ("student", "nobody=x"):
-        line = fails(capsys, results[1], *vot, *out, "--weights", weights)
+        line = fails(capsys, results[1], *vot, *out, "--weights", weights, status=2)
         assert line == f"--weights: expected NAME=FILE with one of student, got {weights}"
     line = fails(capsys, results[1], *vot, *out, "--weights", f"student={tmp_path / 'none'}")
     assert line == f"{tmp_path / 'none'}: there is no such file"
@@ -212,9 +215,9 @@ def test_bad_input_is_one_line(small_benchmark, tmp_path: Path, capsys: pytest.C
     for number, sequence in enumerate(synthetic_sequences(1, seed=1_000_000)):
         write_boxes(tmp_path / "made" / f"synthetic_{number:04d}.txt", sequence.boxes)
     made = ["--benchmark", "synthetic", "--count", 1]
-    assert run("evaluate", *made, "--results", tmp_path / "made", "--out", tmp_path / "made") == 0
+    assert run("score", *made, "--results", tmp_path / "made", "--out", tmp_path / "made") == 0
     for option in ("--root", "--annotations"):
-        line = fails(capsys, tmp_path / "made", option, sequences, *out)
+        line = fails(capsys, tmp_path / "made", option, sequences, *out, status=2)
         assert line == f"{option}: synthetic video has none; give --benchmark synthetic"
     assert not (tmp_path / "report.html").exists()
     assert run("report", tmp_path / "made", *made, *out) == 0

@@ -1,4 +1,4 @@
-"""The mark in a folder of results: of which network they are."""
+"""The marks in a folder of results: the network and the sequences."""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""``mmdistill track`` on what users bring, with a tracker that needs no network."""
+"""``mmdistill track`` on many kinds of input, with a tracker that needs no network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.cli import initial_box as box_module
-from mmdistill.cli import track as module
 from mmdistill.cli.main import main
 from mmdistill.reference.models.config import student_settings
 from mmdistill.toolkit.box_files import read_boxes
@@ -63,8 +62,8 @@ class FakeTracker:
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     network = SimpleNamespace(settings=student_settings(width=4))
     network.to = lambda _: network
-    monkeypatch.setattr(module, "load_network", lambda _: network)
-    monkeypatch.setattr(module, "ReferenceTracker", FakeTracker)
+    monkeypatch.setattr("mmdistill.reference.models.weights.load_network", lambda _: network)
+    monkeypatch.setattr("mmdistill.reference.tracking.tracker.ReferenceTracker", FakeTracker)
     monkeypatch.setattr(FakeTracker, "signals", {})
     monkeypatch.setattr(FakeTracker, "lost", ())
 
@@ -190,7 +189,7 @@ def test_the_shorter_length_by_choice(clip: Path, capsys: pytest.CaptureFixture[
     (clip / "tir" / f"{FRAMES:04d}.png").unlink()
     assert run(clip) == 1
     assert f"got 60 in {clip / 'rgb'} and 59 in {clip / 'tir'}" in capsys.readouterr().err
-    assert run(clip, "--unequal", "shorter") == 0
+    assert run(clip, "--length-mismatch", "shorter") == 0
     assert len(boxes(clip)) == 59
 
 
@@ -204,7 +203,7 @@ def test_no_box_and_no_screen(clip: Path, monkeypatch: pytest.MonkeyPatch, capsy
     def none() -> None:
         raise DataError("--init: no window can be opened")
 
-    monkeypatch.setattr(box_module, "_window", none)
+    monkeypatch.setattr(box_module, "_open_window", none)
     assert run(clip, init=None) == 1
     assert "--init: no window can be opened" in capsys.readouterr().err
     assert not (clip.parent / "out").exists()
@@ -270,7 +269,7 @@ def test_cameras_are_tracked_until_they_end(tmp_path: Path, monkeypatch: pytest.
     assert 3 <= len(boxes(tmp_path / "clip")) <= 10
 
 
-def test_a_cut_video_is_told_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cut_video_is_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
     for number in range(30):
@@ -289,7 +288,7 @@ def test_a_cut_video_is_told_in_the_summary(tmp_path: Path, capsys: pytest.Captu
     assert "30 frames" in capsys.readouterr().err
 
 
-def test_what_is_odd_about_inputs_is_in_the_summary(tmp_path: Path) -> None:
+def test_input_warnings_are_in_the_summary(tmp_path: Path) -> None:
     for side, size in (("rgb", (64, 36)), ("tir", (32, 24))):
         for stem in ("7.05", "7.1", "7.15"):
             picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
@@ -304,7 +303,7 @@ def test_what_is_odd_about_inputs_is_in_the_summary(tmp_path: Path) -> None:
 
 def test_the_shorter_of_two_is_not_complete(clip: Path) -> None:
     (clip / "tir" / f"{FRAMES:04d}.png").unlink()
-    assert run(clip, "--unequal", "shorter") == 0
+    assert run(clip, "--length-mismatch", "shorter") == 0
     assert "the first 59 are used" in str(summary(clip)["ended"])
 
 
