@@ -57,7 +57,7 @@ def test_the_documents_variance_is_what_was_measured() -> None:
 
 def test_the_overlap_of_kept_tokens_is_what_was_measured() -> None:
     report = measured("token_overlap")
-    assert figures("docs/distil_a_vit_tracker.md", "token_overlap") == importlib.import_module("token_overlap").table(
+    assert figures("docs/distill_a_vit_tracker.md", "token_overlap") == importlib.import_module("token_overlap").table(
         report
     )
 

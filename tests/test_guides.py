@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmdistill import DeadTermWarning, FeatureTaps, HFRDLoss, Pair, SCFDLoss, TapError, TapWarning, Terms, dead_terms
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDES = sorted((ROOT / "docs").glob("distil_*.md"))
+GUIDES = sorted((ROOT / "docs").glob("distill_*.md"))
 MOST_ADDED = 25
 
 
@@ -103,7 +103,7 @@ def normalized(text: str) -> str:
 
 
 def test_there_are_two_guides() -> None:
-    assert [guide.stem for guide in GUIDES] == ["distil_a_cnn_tracker", "distil_a_vit_tracker"]
+    assert [guide.stem for guide in GUIDES] == ["distill_a_cnn_tracker", "distill_a_vit_tracker"]
 
 
 def test_quoted_outputs_and_messages_are_the_real_ones(guide: Guide) -> None:
