@@ -128,8 +128,8 @@ def test_the_time_of_scoring_is_within_its_budget() -> None:
 def test_the_speed_of_the_input_is_what_was_measured() -> None:
     report = measured("input_speed")
     input_speed = importlib.import_module("input_speed")
-    assert figures("docs/reference.md", "input_speed") == input_speed.table(report)
-    assert figures("docs/reference.md", "input_speed steps") == input_speed.steps_table(report)
+    assert figures("docs/training.md", "input_speed") == input_speed.table(report)
+    assert figures("docs/training.md", "input_speed steps") == input_speed.steps_table(report)
     assert report["opening"]["frame pairs"] == 600_000
     assert report["opening"]["processor seconds"] < report["opening"]["budget"]
 

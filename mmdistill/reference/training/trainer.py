@@ -105,7 +105,7 @@ def train(
     load).
 
     Where PyTorch has a process group, all its processes must call this with the same arguments; each computes a part
-    of every batch, and the first alone writes. What goes wrong on the way is dealt with as docs/reference.md says.
+    of every batch, and the first alone writes. What goes wrong on the way is dealt with as docs/training.md says.
 
     Args:
         stage: what is trained, and its loss.
