@@ -32,13 +32,14 @@ PAGES = (
     "CODE_OF_CONDUCT.md",
     "examples/README.md",
     "benchmarks/README.md",
+    "tests/golden/README.md",
 )
 SOURCES = ("examples/*.py", "benchmarks/*.py")  # each becomes a page
-PICTURES = ("benchmarks/results/*.png",)
+OTHER_FILES = ("benchmarks/results/*.png", "CITATION.cff")
 
 
-class PlainDocstrings(griffe.Extension):
-    """Converts plain-text docstrings to Markdown."""
+class Documented(griffe.Extension):
+    """Converts plain-text docstrings to Markdown and adds what griffe omits."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Mark examples as code and escape angle brackets."""
@@ -48,11 +49,21 @@ class PlainDocstrings(griffe.Extension):
             # <sequence>.txt is not an HTML tag.
             obj.docstring.value = re.sub(r"(`+[^`]*`+)|<(\w+)>", lambda m: m[1] or f"&lt;{m[2]}&gt;", text)
 
+    def on_module_members(self, *, node: ast.AST | griffe.ObjectNode, mod: griffe.Module, **_: Any) -> None:
+        """Add the constants of ``A, B = 1, 2``, which griffe does not read."""
+        for line in node.body if isinstance(node, ast.Module) else []:
+            match line:
+                case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                    for name, value in zip(names, values, strict=True):
+                        constant = griffe.Attribute(ast.unparse(name), value=ast.unparse(value), lineno=line.lineno)
+                        constant.labels.add("module-attribute")
+                        mod.set_member(constant.name, constant)
+
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Replace the list of a settings dataclass's fields by a table with ranges and defaults."""
         if is_settings(cls) and cls.docstring:
             fields = re.compile(r"^(?:Args|Attributes):\n(?:[ ]+.*\n?|\n)*", re.MULTILINE)
-            rows = settings_table(cls, cls.docstring.parse("google"))
+            rows = settings_table(cls, cls.docstring.parse("google", warnings=False))
             cls.docstring.value = fields.sub(lambda _: f"{rows}\n", cls.docstring.value)
 
 
@@ -62,7 +73,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.site_url = urls.get("Documentation", "")
     config.repo_url = urls.get("Repository")
     config.edit_uri = "edit/main/" if config.repo_url else None
-    package = griffe.load(PACKAGE, search_paths=[str(ROOT)], allow_inspection=False)
+    extensions = griffe.Extensions(Documented())
+    package = griffe.load(PACKAGE, search_paths=[str(ROOT)], allow_inspection=False, extensions=extensions)
     assert isinstance(package, griffe.Module)
     config.extra["api"] = {module.path: module for module in public_modules(package)}
     config.nav = [*(config.nav or []), {"API": api_navigation(package)}]
@@ -74,7 +86,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
         files.append(repository_file(f"docs/{file.src_uri}", config))
-    for path in repository_paths(*PAGES, *PICTURES):
+    for path in repository_paths(*PAGES, *OTHER_FILES):
         if path.parts[0] != "docs":
             files.append(repository_file(path.as_posix(), config))
     for source in repository_paths(*SOURCES):
