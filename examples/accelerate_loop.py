@@ -1,6 +1,6 @@
 """Distill in a Hugging Face Accelerate loop, in bfloat16.
 
-Each line that concerns distillation ends in ``# distill``; the rest is a loop as it is without it.
+Lines for distillation end in ``# distill``. The other lines are an ordinary loop.
 """
 
 import tempfile
@@ -39,7 +39,7 @@ class Tracker(nn.Module):
 
 
 class Frames(torch.utils.data.Dataset):
-    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+    """Images of 48x48 with a target in both modalities and a decoy in RGB, and the label."""
 
     def __len__(self):
         return 32
@@ -65,7 +65,7 @@ def main(epochs=2):
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.95**step)
     loader = torch.utils.data.DataLoader(Frames(), batch_size=4)
     net, optimizer, scheduler, loader = accelerator.prepare(net, optimizer, scheduler, loader)
-    scfd = accelerator.prepare(scfd)  # in autocast, in DDP, and in what save_state saves  # distill
+    scfd = accelerator.prepare(scfd)  # autocast, DDP, and saved by save_state  # distill
     layers, history = ["stages.0", "stages.1"], []  # distill
     taps, teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distill
     for _ in range(epochs):

@@ -1,7 +1,7 @@
-"""Distill an image classifier: features by Knowledge Review, logits by Hinton's KD; the student is compiled.
+"""Distill an image classifier: features by ReviewKD, logits by KD. The student is compiled.
 
-Nothing here concerns tracking: one modality, a residual network, class labels. Each line that concerns distillation
-ends in ``# distill``; the rest is a classifier and its training.
+No tracking: one modality, a residual network, class labels. Lines for distillation end in ``# distill``.
+The other lines are an ordinary classifier and its training.
 """
 
 import torch
@@ -61,7 +61,7 @@ def main(steps=16):
     groups += review.param_groups(lr=0.1, weight_decay=1e-4)  # before the scheduler is made  # distill
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, 3 * steps // 4])
-    compiled = torch.compile(net, backend="eager")  # leave the backend out where a compiler is at hand
+    compiled = torch.compile(net, backend="eager")  # omit backend= if a C++ compiler is installed
     taps, teacher_taps = FeatureTaps(compiled, layers), FeatureTaps(teacher, layers)  # distill
     history = []
     for step in range(steps):

@@ -1,7 +1,7 @@
-"""Distill a DiMP-like tracker: a teacher with one trunk per modality, a student with one trunk for both.
+"""Distill a DiMP-like tracker. The teacher has one trunk per modality, the student one trunk for both.
 
-Shows all of CMD in plain PyTorch: features (SCFD), fusion (MPSD) and response (HFRD), in an actor that the training
-loop calls. Each line that concerns distillation ends in ``# distill``; the rest is a tracker and its training.
+Shows all of CMD in plain PyTorch: features (SCFD), fusion (MPSD) and response (HFRD). The training loop calls an actor.
+Lines for distillation end in ``# distill``. The other lines are an ordinary tracker and its training.
 """
 
 import torch
@@ -17,7 +17,7 @@ def layer(inputs, outputs, stride):
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class Trunk(nn.ModuleDict):  # returns its levels by name
+class Trunk(nn.ModuleDict):  # returns levels by name
     def __init__(self, width):
         super().__init__({"layer1": layer(3, width, 2), "layer2": layer(width, 2 * width, 2)})
         self["layer3"] = layer(2 * width, 4 * width, 1)
@@ -29,7 +29,7 @@ class Trunk(nn.ModuleDict):  # returns its levels by name
         return levels
 
 
-class Tracker(nn.Module):  # makes a filter of the train images and scores the test images with it
+class Tracker(nn.Module):  # computes a filter from the train images and scores the test images
     def __init__(self, width, streams, fusion):
         super().__init__()
         self.trunks = nn.ModuleList(Trunk(width) for _ in range(streams))
@@ -80,7 +80,7 @@ class Actor:  # computes the loss of a batch
 
 
 def batch(step, size=4):
-    """A target in both modalities and a decoy in RGB alone, in 48x48 pixels; 12x12 labels."""
+    """Images of 48x48 with a target in both modalities and a decoy in RGB, and labels of 12x12."""
     generator, grid = torch.Generator().manual_seed(step), torch.arange(12.0)
     samples = []
     for center in (torch.full((2, size, 1, 1), 5.0), 1 + 10 * torch.rand(2, size, 1, 1, generator=generator)):

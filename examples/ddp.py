@@ -1,7 +1,7 @@
-"""Distill in two processes with DistributedDataParallel, where only a tap reaches the student's deepest layer.
+"""Distill in two processes with DistributedDataParallel. Only a tap reaches the student's deepest layer.
 
-With such a layer ``find_unused_parameters=True`` raises "ready only once"; ``static_graph=True`` does not. Each line
-that concerns distillation ends in ``# distill``; the rest is a DDP run as it is without it.
+With such a layer ``find_unused_parameters=True`` raises "ready only once". ``static_graph=True`` works. Lines for
+distillation end in ``# distill``. The other lines are an ordinary DDP run.
 """
 
 import json
@@ -22,7 +22,7 @@ LAYERS = ["layer1", "layer2", "layer3"]
 
 
 class Tracker(nn.Module):
-    """Scores come from layer2; layer3 is in the trunk, and its output goes nowhere."""
+    """Scores come from layer2. The output of layer3 is unused."""
 
     def __init__(self, width):
         super().__init__()
@@ -41,7 +41,7 @@ class Tracker(nn.Module):
 
 
 def batch(number, size=4):
-    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+    """Images of 48x48 with a target in both modalities and a decoy in RGB, and the label."""
     generator = torch.Generator().manual_seed(number)
     x, y = (1 + 10 * torch.rand(2, size, 1, 1, generator=generator)).unbind()
     label = torch.exp(-((torch.arange(12.0)[:, None] - y) ** 2 + (torch.arange(12.0) - x) ** 2) / 2)
@@ -54,7 +54,7 @@ def worker(rank, folder, steps):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
-    net = DistributedDataParallel(Tracker(8), static_graph=True)  # in place of find_unused_parameters  # distill
+    net = DistributedDataParallel(Tracker(8), static_graph=True)  # not find_unused_parameters  # distill
     scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distill
     teacher = Tracker(16).eval().requires_grad_(False)  # yours comes from a checkpoint  # distill
     taps, teacher_taps = FeatureTaps(net, LAYERS), FeatureTaps(teacher, LAYERS)  # distill

@@ -1,6 +1,6 @@
-"""Distill with the Hugging Face Trainer: one module holds student and loss, so one checkpoint and optimizer hold both.
+"""Distill with the Hugging Face Trainer. One module holds student and loss, so one checkpoint and optimizer hold both.
 
-Each line that concerns distillation ends in ``# distill``; the rest is a model and a training as they are without it.
+Lines for distillation end in ``# distill``. The other lines are an ordinary model and its training.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ except ImportError:
 
 
 class Tracker(nn.Module):
-    """One trunk for both modalities; returns a dictionary, with the loss first where there is a label."""
+    """One trunk for both modalities; returns a dictionary, with the loss if there are labels."""
 
     def __init__(self, width):
         super().__init__()
@@ -41,11 +41,11 @@ class Tracker(nn.Module):
 
 
 class Distilled(nn.Module):  # distill
-    """The student with its teacher and the loss; answers like the student alone."""  # distill
+    """Student, teacher and loss; returns what the student returns."""  # distill
 
     def __init__(self, student, teacher):  # distill
         super().__init__()  # distill
-        self.student, self.teacher = student, (teacher,)  # a tuple: in no checkpoint, always in evaluation  # distill
+        self.student, self.teacher = student, (teacher,)  # a tuple: in no checkpoint, never in training mode  # distill
         layers = ["stages.0", "stages.1"]  # distill
         self.taps, self.teacher_taps = FeatureTaps(student, layers), FeatureTaps(teacher, layers)  # distill
         self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill
@@ -63,7 +63,7 @@ class Distilled(nn.Module):  # distill
 
 
 class Frames(torch.utils.data.Dataset):
-    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+    """Images of 48x48 with a target in both modalities and a decoy in RGB, and the label."""
 
     def __len__(self):
         return 32

@@ -1,6 +1,6 @@
-"""Distill inside a Lightning module: the loss is a submodule, so Lightning saves it, moves it and wraps it.
+"""Distill in a Lightning module. The loss is a submodule: Lightning saves, moves and wraps it.
 
-Each line that concerns distillation ends in ``# distill``; the rest is a Lightning module as it is without it.
+Lines for distillation end in ``# distill``. The other lines are an ordinary Lightning module.
 """
 
 import torch
@@ -40,7 +40,7 @@ class TrackingModule(lightning.LightningModule):
     def __init__(self, net, teacher):
         super().__init__()
         self.net = net
-        self.teacher = (teacher,)  # in a tuple: in no checkpoint, and always in evaluation mode  # distill
+        self.teacher = (teacher,)  # a tuple: in no checkpoint, never in training mode  # distill
         layers = ["stages.0", "stages.1"]  # distill
         self.taps, self.teacher_taps = FeatureTaps(net, layers), FeatureTaps(teacher, layers)  # distill
         self.scfd, self.hfrd = SCFDLoss((8, 16), (16, 32), interaction=("sem", "cem")), HFRDLoss()  # distill
@@ -71,7 +71,7 @@ class TrackingModule(lightning.LightningModule):
 
 
 class Frames(torch.utils.data.Dataset):
-    """A target in both modalities, a decoy in RGB alone, in images of 48x48, and the label."""
+    """Images of 48x48 with a target in both modalities and a decoy in RGB, and the label."""
 
     def __len__(self):
         return 32

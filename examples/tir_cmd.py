@@ -1,7 +1,7 @@
-"""Distill RGB to thermal infrared without labels in a two-branch tracker of DiMP's kind: TIR-CMD's setting D1.
+"""Distill RGB to thermal infrared without labels, in a two-branch tracker like DiMP: TIR-CMD's setting D1.
 
-The reference branch sees RGB and teaches, the test branch sees TIR and learns. Each line that concerns distillation
-ends in ``# distill``; the rest is the tracker and its training.
+The reference branch sees RGB and teaches. The test branch sees TIR and learns. Lines for distillation end in
+``# distill``. The other lines are the tracker and its training.
 """
 
 import torch
@@ -15,7 +15,7 @@ STRIDE, SIZE = 4, 64
 
 
 class Classifier(nn.Module):
-    """A filter from the train features, refined step by step; returns all iterates."""
+    """Computes a filter from the train features and refines it; returns all iterates."""
 
     def __init__(self, width):
         super().__init__()
@@ -28,7 +28,7 @@ class Classifier(nn.Module):
 
 
 class BoxRegressor(nn.Module):
-    """Judges how far boxes overlap the target, on DiMP's scale 2 IoU - 1."""
+    """Predicts the IoU of boxes with the target, on DiMP's scale 2 IoU - 1."""
 
     def __init__(self, width):
         super().__init__()
@@ -58,25 +58,25 @@ class Tracker(nn.Module):
 
 
 def pairs(number, count=8):
-    """RGB and TIR ``(count, 3, 64, 64)``: an object in the middle that both show, and texture in RGB."""
+    """RGB and TIR ``(count, 3, 64, 64)``: an object in the center of both, texture in RGB."""
     generator = torch.Generator().manual_seed(number)
     rows = torch.arange(SIZE) - (SIZE - 1) / 2
-    thing = torch.exp(-(rows[:, None] ** 2 + rows**2) / 60)
+    target = torch.exp(-(rows[:, None] ** 2 + rows**2) / 60)
     texture = F.interpolate(torch.randn(count, 3, 8, 8, generator=generator), size=SIZE, mode="bilinear")
     noise = 0.2 * torch.randn(2, count, 3, SIZE, SIZE, generator=generator)
     color = torch.tensor([2.0, -1.0, 0.5])[:, None, None]
-    return noise[0] + texture + color * thing, noise[1] + 0.5 * texture.mean(dim=1, keepdim=True) + thing
+    return noise[0] + texture + color * target, noise[1] + 0.5 * texture.mean(dim=1, keepdim=True) + target
 
 
 def main(steps=24, name="D1"):
     torch.manual_seed(0)
     tracker = Tracker().eval().requires_grad_(False)  # yours was trained on RGB
     setting, patches = SETTINGS[name], CenterArea(fraction=0.25)  # distill
-    learning = nn.ModuleList([tracker.classifier.test, tracker.regressor.test, tracker.regressor.layers])  # distill
-    learning.train().requires_grad_()  # distill
+    trained = nn.ModuleList([tracker.classifier.test, tracker.regressor.test, tracker.regressor.layers])  # distill
+    trained.train().requires_grad_()  # distill
     tcl = TCLDistiller(detach=setting.teacher)  # distill
     bbe = BBEDistiller(tracker.regressor.predict_iou, scale="signed", detach=setting.teacher)  # distill
-    optimizer = torch.optim.Adam(learning.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=3e-3)
     history = []
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
@@ -93,7 +93,7 @@ def main(steps=24, name="D1"):
         modulation, features = tracker.regressor.get_modulation(reference), tracker.regressor.test(test)
         boxes = bbe(modulation, features, proposals, box.expand(count, 4))  # distill
         terms = Terms.weighted((1.0, location), (1.0, boxes))  # distill
-        assert step or not dead_terms(terms, learning)  # distill
+        assert step or not dead_terms(terms, trained)  # distill
         optimizer.zero_grad()
         terms.total.backward()  # distill
         optimizer.step()

@@ -1,8 +1,8 @@
-"""Distill a one-stream ViT tracker whose student drops the search tokens that its template attends to least.
+"""Distill a one-stream ViT tracker with candidate elimination. The student drops search tokens.
 
-The teacher keeps all its tokens. The tokens that the student kept are put back to their positions. Positions that
-either modality dropped do not count. Each line that concerns distillation ends in ``# distill``; the rest is a tracker
-and its training.
+The teacher keeps all tokens. The student's tokens are put back to their positions. The loss ignores positions that
+either modality dropped. Lines for distillation end in ``# distill``. The other lines are an ordinary tracker and its
+training.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 from mmdistill import FeatureTaps, Pair, SCFDLoss, Terms, TokenLayout, dead_terms  # distill
 from mmdistill.losses import KDLoss  # distill
 
-ELIMINATION_FROM = 8  # the step from which the student drops tokens, as trackers do from an epoch on
+ELIMINATION_FROM = 8  # the first step in which the student drops tokens; trackers use an epoch
 
 
 class Block(nn.Module):
@@ -64,7 +64,7 @@ class Tracker(nn.Module):
         return {"scores": scores.reshape(-1, 6, 8), "kept": [each["kept"] for each in outputs]}
 
 
-def batch(step, size=8):  # a target in both modalities, a decoy in RGB alone
+def batch(step, size=8):  # a target in both modalities, a decoy in RGB
     generator = torch.Generator().manual_seed(step)
     y, x = torch.rand(2, size, 1, 1, generator=generator) * torch.tensor([5.0, 7.0]).reshape(2, 1, 1, 1)
     label = torch.exp(-((torch.arange(6.0)[:, None] - y) ** 2 + (torch.arange(8.0) - x) ** 2) / 2)
@@ -95,7 +95,7 @@ def main(steps=16):
         loss = F.mse_loss(outputs["scores"], label)
         with torch.no_grad(), teacher_taps:  # distill
             teacher_outputs = teacher(template, search)  # distill
-        kept = Pair(*([None, index, index] for index in outputs["kept"]))  # none is dropped before the first  # distill
+        kept = Pair(*([None, index, index] for index in outputs["kept"]))  # None: no token is dropped yet  # distill
         student, mask = layout.maps(taps.pair(), "search", kept=kept)  # distill
         features = scfd(student, layout.maps(teacher_taps.pair(), "search"), mask=mask)  # distill
         terms = Terms.weighted((0.01, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distill

@@ -17,7 +17,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 # The guides are long scripts, run as a whole by test_guides.py.
-EXAMPLES = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if not path.name.startswith("distil_")]
+EXAMPLES = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if not path.name.startswith("distill_")]
 
 
 @pytest.mark.parametrize("document", ["README.md", *EXAMPLES])

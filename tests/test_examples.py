@@ -1,4 +1,4 @@
-"""The examples run as scripts without arguments, what they distill is learned, and few of their lines concern it."""
+"""Tests of the examples: they run without arguments, the student learns, and few lines are for distillation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_here(name: str) -> History:
 
 
 def run_apart(name: str, folder: Path) -> History:
-    """What starts processes, or keeps a state of its process, has a process of its own."""
+    """Run an example in its own process, because it starts processes or changes the state of its process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parent)}
     command = [sys.executable, "-c", RUNNER, str(FOLDER / f"{name}.py")]
     done = subprocess.run(
@@ -83,9 +83,9 @@ def test_a_classifier() -> None:
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     first, second = run_apart("ddp", tmp_path)
-    assert first["reached"]  # by a gradient: the layer which only a tap reaches, too
+    assert first["reached"]  # a gradient reaches the layer that only a tap reads
     assert first["checksum"] == second["checksum"]
-    assert first["history"] != second["history"]  # each rank has samples of its own
+    assert first["history"] != second["history"]  # each rank has its own samples
     assert_falls(first["history"], ["loss", "specific", "common", "response", "total"])
 
 
@@ -106,17 +106,17 @@ def test_frameworks(name: str, packages: Sequence[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lightning_module", "accelerate_loop", "hf_trainer"])
-def test_without_its_package_an_example_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_an_example_prints_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("lightning", "accelerate", "transformers"):
         monkeypatch.setitem(sys.modules, package, None)  # import raises ImportError
-    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit) as left:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit) as exit_:
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
-    assert not left.value.code
+    assert not exit_.value.code
     assert "pip install" in printed.getvalue()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_an_example_is_short_and_marks_what_concerns_distillation(path: Path) -> None:
+def test_an_example_is_short_and_marks_lines_for_distillation(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) < MAX_LINES
     imports = [line for line in lines if re.match(r"\s*(from|import) mmdistill", line)]
@@ -127,11 +127,11 @@ def test_an_example_is_short_and_marks_what_concerns_distillation(path: Path) ->
 def test_the_table_has_each_example_and_its_lines() -> None:
     table = (FOLDER / "README.md").read_text()
     rows = re.findall(r"^\| \[(\w+)\.py\]\(\1\.py\) \|.*\| (\d+) of (\d+) \|$", table, re.MULTILINE)
-    counted = {}
+    counts = {}
     for path in FILES:
         lines = path.read_text().splitlines()
-        counted[path.stem] = (sum(line.endswith("# distill") for line in lines), len(lines))
-    assert {name: (int(marked), int(lines)) for name, marked, lines in rows} == counted
+        counts[path.stem] = (sum(line.endswith("# distill") for line in lines), len(lines))
+    assert {name: (int(marked), int(lines)) for name, marked, lines in rows} == counts
 
 
 def code(line: str) -> str:

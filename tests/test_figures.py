@@ -57,7 +57,7 @@ def test_the_documents_variance_is_what_was_measured() -> None:
 
 def test_the_overlap_of_kept_tokens_is_what_was_measured() -> None:
     report = measured("token_overlap")
-    assert figures("docs/distil_a_vit_tracker.md", "token_overlap") == importlib.import_module("token_overlap").table(
+    assert figures("docs/distill_a_vit_tracker.md", "token_overlap") == importlib.import_module("token_overlap").table(
         report
     )
 
@@ -131,8 +131,8 @@ def test_the_time_of_scoring_is_within_its_budget() -> None:
 def test_the_speed_of_the_input_is_what_was_measured() -> None:
     report = measured("input_speed")
     input_speed = importlib.import_module("input_speed")
-    assert figures("docs/reference.md", "input_speed") == input_speed.table(report)
-    assert figures("docs/reference.md", "input_speed steps") == input_speed.steps_table(report)
+    assert figures("docs/training.md", "input_speed") == input_speed.table(report)
+    assert figures("docs/training.md", "input_speed steps") == input_speed.steps_table(report)
     assert report["opening"]["frame pairs"] == 600_000
     assert report["opening"]["processor seconds"] < report["opening"]["budget"]
 

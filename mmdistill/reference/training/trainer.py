@@ -100,7 +100,7 @@ def train(
     MPSD blocks' path weights) and, at the end, ``network.safetensors`` (the network and its settings, for trackers).
 
     In a PyTorch process group all processes must call this with the same arguments. Each computes a part of every
-    batch, and the first writes the files. docs/reference.md says how problems are handled.
+    batch, and the first writes the files. docs/training.md says how problems are handled.
 
     Args:
         stage: the network to train, and its loss.

@@ -44,7 +44,7 @@ def test_two_modalities_cost_a_trunk_each_and_a_fusion() -> None:
         network_cost(settings) for settings in (single_settings("rgb"), student_settings(), teacher_settings(depth=18))
     )
     assert one.multiply_adds < student.multiply_adds < teacher.multiply_adds < 3 * one.multiply_adds
-    assert student.parameters == 10_988_025  # as docs/reference.md says
+    assert student.parameters == 10_988_025  # as docs/architecture.md says
     assert network_cost(teacher_settings()).parameters == 46_957_103
 
 
