@@ -93,10 +93,11 @@ def test_two_processes(tmp_path: Path) -> None:
     ("name", "packages"),
     [
         ("accelerate_loop", ["accelerate"]),
-        pytest.param("lightning_module", ["lightning"], marks=pytest.mark.slow),  # imports for seconds
-        pytest.param("hf_trainer", ["accelerate", "transformers"], marks=pytest.mark.slow),
+        ("lightning_module", ["lightning"]),
+        ("hf_trainer", ["accelerate", "transformers"]),
     ],
 )
+@pytest.mark.slow  # the packages take seconds to import
 def test_frameworks(name: str, packages: Sequence[str], tmp_path: Path) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:

@@ -106,6 +106,7 @@ def test_there_are_two_guides() -> None:
     assert [guide.stem for guide in GUIDES] == ["distill_a_cnn_tracker", "distill_a_vit_tracker"]
 
 
+@pytest.mark.slow
 def test_quoted_outputs_and_messages_are_the_real_ones(guide: Guide) -> None:
     runs = iter(guide.runs)
     last = None

@@ -153,7 +153,8 @@ def test_a_tile_needs_a_level_that_divides(monkeypatch: pytest.MonkeyPatch) -> N
     assert [[type(positions) for positions in drawn] for drawn in kinds] == [[Tile, Grid], [Grid, Grid]]
 
 
-@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
 def test_a_compiled_step_draws_too(dynamic: bool) -> None:
     loss = SCFDLoss((2, 3), (3, 4), interaction=("sem", "cem"), sampling=0.25).double()
     loss.chains.eval()

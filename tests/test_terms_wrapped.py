@@ -149,6 +149,7 @@ def test_it_leaves_a_fully_compiled_graph_unchanged() -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("rebuild", [lightning, accelerate_and_transformers, data_parallel, fsdp1])
+@pytest.mark.slow
 def test_a_wrapper_inside_a_graph_keeps_the_weights(rebuild: Callable[..., Terms]) -> None:
     module, x = TwoTerms(), torch.randn(4, 3)
 

@@ -75,6 +75,7 @@ def test_a_graph_break_before_the_layer_is_no_obstacle() -> None:
         torch.testing.assert_close(taps["norm"], output)
 
 
+@pytest.mark.slow
 def test_validation_between_training_steps_of_any_batch_size() -> None:
     backend = CountingBackend()
     run = torch.compile(Residual(), backend=backend, fullgraph=True, dynamic=True)
@@ -131,6 +132,7 @@ def test_with_taps_without_and_with_again(case: str, called_before: bool) -> Non
     assert not any("forward" in module.__dict__ for module in run.modules() if not hasattr(module, "_orig_mod"))
 
 
+@pytest.mark.slow
 def test_code_without_taps_is_kept_and_is_as_if_there_were_none() -> None:
     untapped, backend = CountingBackend(), CountingBackend()
     images = torch.randn(IMAGES)

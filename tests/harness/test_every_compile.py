@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from harness.case import Case, Sizes, assert_same
-from harness.cases import CASES, over
+from harness.cases import BLOCKS, CASES, over
 
-from mmdistill import ABF, ABFChain, CMDLoss, SCFDLoss, ShapeError
-from mmdistill.losses.review_kd import ReviewKDLoss
+from mmdistill import MPSDFusion, ShapeError
 
 # PyTorch's own deprecations while it traces are not ours to answer for.
 pytestmark = [pytest.mark.usefixtures("fresh_compiler"), pytest.mark.filterwarnings("ignore")]
@@ -18,16 +17,15 @@ FIRST = Sizes(batch=5, height=14, width=22, student=4, teacher=6)
 SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
 
 
-# SCFD's chains compile what ABF and ABFChain do alone.
-@over(CASES, ABF, ABFChain)
+# Quick for the losses and one block; the losses compile the other blocks too.
+@over(CASES, *({case.subject for case in BLOCKS} - {MPSDFusion}))
 def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
     module = case.module(FIRST)
     compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")
     _assert_as_eager(case, module, compiled, FIRST)
 
 
-# Where sizes vary, a chain of ABFs takes the compiler a quarter of a minute.
-@over(CASES, ABF, ABFChain, CMDLoss, ReviewKDLoss, SCFDLoss)
+@over(CASES)
 @pytest.mark.slow
 def test_one_graph_serves_every_size(case: Case) -> None:
     case.applies("every size")

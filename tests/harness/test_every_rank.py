@@ -55,6 +55,7 @@ def test_two_processes_agree_with_one(case: Case, search: bool, ranks: list[Resu
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS, ids=[wrapping.name for wrapping in WRAPPINGS])
+@pytest.mark.slow
 def test_a_tracker_with_taps_learns_the_same_in_every_wrapping(wrapping: Wrapping, ranks: list[Result]) -> None:
     """The neck, which only a tap reaches, too; in the third step."""
     expected, gradients = alone(wrapping.parts)
@@ -70,6 +71,7 @@ def test_a_tracker_with_taps_learns_the_same_in_every_wrapping(wrapping: Wrappin
     assert bool(gradients["student.neck.weight"].any()) == ("scfd" in wrapping.parts)
 
 
+@pytest.mark.slow
 def test_what_only_a_tap_reaches_is_refused_by_the_search_for_unused_parameters(ranks: list[Result]) -> None:
     """So docs/losses.md says what to set instead; a PyTorch that takes it gives another text here."""
     results = [result[FIND_UNUSED.name] for result in ranks]
@@ -77,6 +79,7 @@ def test_what_only_a_tap_reaches_is_refused_by_the_search_for_unused_parameters(
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
+@pytest.mark.slow
 def test_a_wrapped_loss_that_nobody_trains_is_warned_of(wrapper: str, ranks: list[Result]) -> None:
     for result in ranks:
         for trained, number in ((True, 0), (False, 1)):

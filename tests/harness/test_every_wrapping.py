@@ -85,6 +85,7 @@ COMPILED = [
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("backend", "which"), COMPILED)
+@pytest.mark.slow
 def test_compiled_student_and_loss(backend: str, which: str) -> None:
     if backend == "inductor" and shutil.which("g++") is None:
         pytest.skip("the default backend needs a C++ compiler")

@@ -173,6 +173,7 @@ def scene(height: int, width: int, box: Tensor, bright: float, channels: int, no
     st.sampled_from([1, 3]),
     st.integers(0, 1000),
 )
+@pytest.mark.slow
 def test_a_blob_on_a_noisy_ground_is_found(
     height: int, width: int, size: float, aspect: float, bright: float, channels: int, seed: int
 ) -> None:

@@ -58,6 +58,7 @@ def test_names_that_are_times_are_ordered_by_value(times: list[Decimal], point: 
 
 @given(numbers=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1200)), min_size=2, unique=True))
 @pytest.mark.parametrize("form", ["shot{}.{}.png", "v{}.{}", "frame_{}.{:02d}.jpg", "{}.1.{}"])
+@pytest.mark.slow
 def test_counters_after_a_point_stay_whole_numbers(numbers: list[tuple[int, int]], form: str) -> None:
     names = [form.format(*each) for each in numbers]
     ordered = [form.format(*each) for each in sorted(numbers)]

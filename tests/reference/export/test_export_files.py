@@ -217,6 +217,7 @@ def test_atom_has_no_files_for_its_filter() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())  # left as it was
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(
     network: TrackerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_int8_is_near_and_small(quantized: tuple[TrackerNetwork, files.ExportedF
     assert max(np.prod(held.dims) for held in floats) <= 32  # scales, one per channel
 
 
+@pytest.mark.slow
 def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     network, written, model = quantized
     metadata = OnnxGraph(written.path).metadata
@@ -146,6 +147,7 @@ def test_both_errors_are_measured_and_kept(quantized: tuple[TrackerNetwork, file
     assert any(dims == [8, 3, 7, 7] for dims in sizes.values())  # an odd number of products
 
 
+@pytest.mark.slow
 def test_sessions_use_the_saturation_option(quantized: tuple[TrackerNetwork, files.ExportedFile, Any]) -> None:
     options = OnnxGraph(quantized[1].path)._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == "1"

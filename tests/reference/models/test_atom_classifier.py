@@ -170,6 +170,7 @@ def test_a_box_without_area_gives_finite_filters() -> None:
     assert OnlineClassifier(SMALL).learn(features, boxes, 6).filters.isfinite().all()
 
 
+@pytest.mark.slow
 def test_fully_solved_steps_keep_the_target() -> None:
     # While the filter is zero only its regularisation is known of the projection: its whole step would be to zero.
     features, boxes = samples()

@@ -24,7 +24,7 @@ def by_sampling(features: np.ndarray, box: np.ndarray, size: int, samples: int =
 
 
 @pytest.mark.parametrize("size", [1, 3, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stride", [1.0, 8.0])
+@pytest.mark.parametrize("stride", [pytest.param(1.0, marks=pytest.mark.slow), 8.0])
 def test_pooling_is_the_integral_of_the_interpolated_map(size: int, stride: float) -> None:
     generator = np.random.default_rng(size)
     features = generator.normal(size=(2, 3, 9, 12))

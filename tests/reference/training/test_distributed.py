@@ -62,6 +62,7 @@ def test_two_processes_learn_as_one(name: str, passes: int, runs: Path, whole: P
 
 
 @pytest.mark.parametrize("name", STAGES)
+@pytest.mark.slow
 def test_one_process_learns_in_two_passes_as_in_one(name: str, whole: Path, tmp_path: Path) -> None:
     train(stage(name), sampler(), replace(WHOLE, grad_accumulation=2), tmp_path)
     assert_same_run(tmp_path, whole / name)
@@ -87,6 +88,7 @@ def progress(runs: Path, name: str) -> Progress:
     return first
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_path: Path) -> None:
     stopped = [torch.load(runs / f"{rank}.pt", weights_only=False)["stopped"] for rank in range(PROCESSES)]
     assert stopped == [signal.SIGTERM] * PROCESSES
@@ -100,6 +102,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_p
     assert_same_run(runs / "handed on", tmp_path)
 
 
+@pytest.mark.slow
 def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Path) -> None:
     assert progress(runs, "disturbed").incidents == {"samples replaced": 1, "steps skipped": 1}
     alone = train(stage("alone"), Disturbed(unreadable=3, broken=7), LONG, tmp_path)  # type: ignore[arg-type]
@@ -110,6 +113,7 @@ def test_troubles_of_one_process_are_dealt_with_by_all(runs: Path, tmp_path: Pat
     assert lines[-1] == pytest.approx(others[-1], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_what_one_process_refuses_ends_all(runs: Path) -> None:
     first, second = (torch.load(runs / f"{rank}.pt", weights_only=False)["refused"] for rank in range(PROCESSES))
     assert all("more samples had to be replaced than training.max_replaced, 0" in each for each in (first, second))

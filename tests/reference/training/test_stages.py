@@ -169,6 +169,7 @@ def test_networks_that_do_not_fit_are_refused(student: TrackerNetwork, teacher: 
 
 
 @pytest.mark.parametrize("fusion", ["concat", "spatial", "channel", "mdc-frs"])
+@pytest.mark.slow
 def test_every_fusion_of_table_three_can_be_distilled(fusion: Fusion, batch: Batch, teacher: TrackerNetwork) -> None:
     student = TrackerNetwork(NetworkSettings(fusion=fusion, width=4, crop_size=96))
     stage = DistilledStage(student, teacher)

@@ -119,6 +119,7 @@ class FullDisk:
         self.sync(file)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_checkpoint_and_no_step(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_full_disk_costs_a_checkpoint_and_no_step(
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_and_leaves_the_last_good_checkpoint(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +187,7 @@ def on_disk(folder: Path) -> Sampler:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_replaced_and_counted(
     workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

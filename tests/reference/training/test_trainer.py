@@ -223,6 +223,7 @@ def test_every_setting_is_the_runs_identity_or_is_not() -> None:
     assert set(TrainingSettings().identity()) == IDENTITY_FIELDS
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_workers_and_limits_to_the_same_bits(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, SETTINGS, tmp_path / "whole")
     with pytest.raises(KilledError):

@@ -67,6 +67,7 @@ def test_the_legend_has_the_best_first_with_its_figure(tmp_path: Path, monkeypat
     assert normalized == [f"[{each.NPR:.1f}] {name}" for name, each in ranked.items()]
 
 
+@pytest.mark.slow
 def test_many_trackers_get_a_legend_beside_the_plot(tmp_path: Path) -> None:
     few = plot_curves({str(k): scores(k) for k in range(1, 7)}, tmp_path / "few")
     many = plot_curves({str(k): scores(k) for k in range(1, 31)}, tmp_path / "many")

@@ -86,6 +86,7 @@ def test_statistics_can_be_kept(sampler: Sampler, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["B1", "B2", "D1", "D3"])
+@pytest.mark.slow
 def test_an_atom_learns_box_estimation_alone(name: str, sampler: Sampler, tmp_path: Path) -> None:
     done = train(stage(name, classifier="atom"), sampler, FAST, tmp_path)
     assert set(done.last) == {"box", "regularisation", "total"}

@@ -153,6 +153,7 @@ def test_what_is_there_must_be_of_the_same_start_and_schedule(noisy_pairs: Path,
         longer.network("B1")
 
 
+@pytest.mark.slow
 def test_an_atom_has_no_c1_and_d_starts_from_b3_alone(noisy_pairs: Path, tmp_path: Path) -> None:
     samples = Recorded(noisy_pairs)
     made = runs(tmp_path, samples, start("atom"))
