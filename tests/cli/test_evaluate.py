@@ -124,7 +124,7 @@ def test_a_name_that_can_not_be_exported_is_refused_before_anything_is_run(
     assert run(*command, "--export", tmp_path / "exported", "--tracker", "a/b") == 1
     assert "--tracker: expected a valid folder name, got 'a/b'" in capsys.readouterr().err
     assert run(*command, "--export", tmp_path / "file") == 1
-    assert f"{tmp_path / 'file'}: expected a folder to export to, it is a file" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'}: expected a folder to export to, got a file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

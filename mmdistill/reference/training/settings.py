@@ -273,7 +273,7 @@ class CrossModalSettings:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Number of steps and learning rates of all settings.
+    """Number of steps and learning rates of TIR-CMD's settings.
 
     Attributes:
         steps: training steps of each setting.
@@ -319,4 +319,4 @@ SCHEDULES: Mapping[str, Schedule] = {
     # A thousandth of the steps and a hundred times the rates: Adam can move parameters a tenth as far.
     "short": Schedule(steps=260, rate_factor=100.0, checkpoint_every=50),
 }
-"""The schedules by name."""
+"""TIR-CMD's schedules by name."""
