@@ -23,7 +23,8 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import scene_sequences
 from mmdistill.reference.training.data_loader import BatchLoader, BatchShard
 from mmdistill.reference.training.data_sources import composed_sequences
-from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import ProposalSettings, SampleSettings
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.sequence import TrackingSequence
 

@@ -19,7 +19,7 @@ from parts.machine import machine
 from parts.spread import mean_and_deviation, with_spread
 
 from mmdistill.reference.demo.experiment import DemoSettings, Experiment
-from mmdistill.reference.training.distillation import DistillationSettings
+from mmdistill.reference.training.settings import DistillationSettings
 from mmdistill.toolkit.io import write_text
 
 VARIANTS: dict[str, DistillationSettings | None] = {

@@ -23,6 +23,9 @@ MAY_IMPORT = {
 TOOLKIT_MAY_IMPORT = {"mmdistill", "mmdistill.pair"}
 """What the toolkit may import from the library: only what needs no PyTorch."""
 
+SETTINGS_OF_COMMANDS = ("mmdistill.reference.models.config", "mmdistill.reference.training.settings")
+"""What the command line imports for its options, before it runs anything."""
+
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -103,6 +106,11 @@ def test_every_module_of_the_toolkit_can_be_imported_without_pytorch() -> None:
     assert probe(f"import importlib\nprint(len([importlib.import_module(name) for name in {modules}]))") == (
         f"{len(modules)}\n"
     )
+
+
+@pytest.mark.parametrize("module", SETTINGS_OF_COMMANDS)
+def test_settings_of_commands_can_be_imported_without_pytorch(module: str) -> None:
+    assert probe(f"import {module}\nprint({module}.__name__)") == f"{module}\n"
 
 
 @pytest.mark.parametrize("package", [mmdistill, mmdistill.reference])

@@ -6,18 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from mmdistill.cli.arguments import ArgumentError, check_pair_folders
 from mmdistill.cli.benchmark_options import warn_of_data_issues
-from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
-from mmdistill.reference.models.weights import load_network, save_network
-from mmdistill.reference.tracking.tracker import score_network
-from mmdistill.reference.training.distributed import DistributedContext, join, leave
-from mmdistill.reference.training.tir_cmd.runs import SCHEDULES, RateFactor, SettingRuns
-from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples
-from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings
-from mmdistill.tir_cmd import SETTINGS
+from mmdistill.reference.training.settings import SCHEDULES, CrossModalSettings, RateFactor
 from mmdistill.toolkit.data_issues import DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
@@ -26,6 +19,9 @@ from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed
 from mmdistill.toolkit.sequence import TrackingSequence
+
+if TYPE_CHECKING:
+    from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 
 def adapt_tir(
@@ -97,11 +93,20 @@ def adapt_tir(
         quiet: Show no progress.
         loss: Weights and options of the loss.
     """
+    from mmdistill.tir_cmd import SETTINGS
+
     if setting not in SETTINGS:
         raise ArgumentError(f"--setting: expected one of {', '.join(SETTINGS)} (see --help); got {setting!r}")
     if boxes is not None and SETTINGS[setting].patches != "detection":
         raise ArgumentError(f"--boxes: is for settings with a detector (D5), not for {setting}; leave it out")
     check_pair_folders("--pairs", pairs, rgb, tir)
+
+    from mmdistill.reference.models.tracker_network import to_tir_network
+    from mmdistill.reference.models.weights import load_network, save_network
+    from mmdistill.reference.training.distributed import DistributedContext, join, leave
+    from mmdistill.reference.training.tir_cmd.runs import SettingRuns
+    from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples
+
     chosen = join(device)
     network = load_network(weights)
     data_issues = DataIssues()
@@ -149,6 +154,8 @@ def _compare(
     networks: Mapping[str, TrackerNetwork], sequences: Sequence[TrackingSequence], out: Path, *, progress: bool
 ) -> str:
     """Track with each network, write the scores to ``evaluation.json``, and return a table."""
+    from mmdistill.reference.tracking.tracker import score_network
+
     scores = {
         name: score_network(network, sequences, PROTOCOLS["vot"], title=f"tracking, {name}", progress=progress)
         for name, network in networks.items()

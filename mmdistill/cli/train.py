@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import tyro
 
 from mmdistill.cli.arguments import ArgumentError
 from mmdistill.cli.benchmark_options import warn_of_data_issues
-from mmdistill.reference.importing.published import load_trunks
 from mmdistill.reference.models.config import (
     Classifier,
     CropSize,
+    Depth,
     Fusion,
     NetworkSettings,
     Width,
@@ -23,18 +22,12 @@ from mmdistill.reference.models.config import (
     student_settings,
     teacher_settings,
 )
-from mmdistill.reference.models.resnet import Depth
-from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.training.data_sources import training_sequences
-from mmdistill.reference.training.distillation import DistillationSettings
-from mmdistill.reference.training.distributed import DistributedContext, join, leave
-from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, TrackingLossSettings
-from mmdistill.reference.training.trainer import train as run
+from mmdistill.reference.training.settings import DistillationSettings, TrackingLossSettings, TrainingSettings
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.ranges import NonNegativeInt, Range
+
+if TYPE_CHECKING:
+    from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 Stage = Literal["teacher", "student", "rgb", "tir"]
 
@@ -123,6 +116,18 @@ def train(
         for option, value in (("teacher", teacher), ("fusion", fusion), ("streams", streams)):
             if value is not None:
                 raise ArgumentError(f"--{option}: is for a student, not for {stage!r}; leave it out")
+
+    import torch
+
+    from mmdistill.reference.importing.published import load_trunks
+    from mmdistill.reference.models.tracker_network import TrackerNetwork
+    from mmdistill.reference.models.weights import load_network
+    from mmdistill.reference.training.data_sources import training_sequences
+    from mmdistill.reference.training.distributed import DistributedContext, join, leave
+    from mmdistill.reference.training.sampler import Sampler
+    from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
+    from mmdistill.reference.training.trainer import train as run
+
     chosen = join(device)
     teacher_network = load_network(teacher) if teacher is not None else None
     settings = network_settings(stage, teacher_network, depth, width, crop_size, fusion, streams, classifier)
@@ -166,6 +171,8 @@ def train(
 
 def _load_initial(path: Path, settings: NetworkSettings) -> TrackerNetwork:
     """Return a trained network; raise DataError if its settings differ from those of the options."""
+    from mmdistill.reference.models.weights import load_network
+
     network = load_network(path)
     for name, expected in dataclasses.asdict(settings).items():
         value = getattr(network.settings, name)

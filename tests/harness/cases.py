@@ -7,10 +7,10 @@ from harness.baseline_cases import BASELINES
 from harness.block_cases import FUNCTIONS, MODULES
 from harness.case import Case
 from harness.cmd_cases import CMD
-from harness.unsupervised_cases import UNSUPERVISED
+from harness.tir_cmd_cases import TIR_CMD
 
 BLOCKS = [*MODULES, *FUNCTIONS]
-LOSSES = [*CMD, *BASELINES, *UNSUPERVISED]
+LOSSES = [*CMD, *BASELINES, *TIR_CMD]
 CASES = [*BLOCKS, *LOSSES]
 
 

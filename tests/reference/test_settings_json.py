@@ -5,8 +5,7 @@ import pytest
 
 from mmdistill.reference.models.config import NetworkSettings, teacher_settings
 from mmdistill.reference.settings_json import from_json, to_json
-from mmdistill.reference.training.distillation import DistillationSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, LearningRates, TrainingSettings
 
 
 @pytest.mark.parametrize(

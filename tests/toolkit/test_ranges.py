@@ -17,9 +17,7 @@ import mmdistill.reference
 from mmdistill.cli.main import COMMANDS, load_command, main
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.settings_json import from_json, to_json
-from mmdistill.reference.training.distillation import DistillationSettings
-from mmdistill.reference.training.sampler import Jitter, SampleSettings
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, Jitter, SampleSettings, TrainingSettings
 from mmdistill.toolkit.ranges import Range, RangeError, check_options, unchecked
 
 NASTY: tuple[Any, ...] = (

@@ -10,7 +10,7 @@ from parts.claims import Claim
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.config import Fusion
-from mmdistill.reference.training.distillation import Baseline, DistillationSettings, Part
+from mmdistill.reference.training.settings import Baseline, DistillationSettings, Part
 
 TEACHER = "teacher"
 STUDENT = "student"

@@ -27,9 +27,8 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.tracker import track_as_completed
-from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError

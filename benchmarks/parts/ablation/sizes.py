@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 from parts.ablation.rows import Row
 
-from mmdistill.reference.models.config import NetworkSettings, teacher_settings
-from mmdistill.reference.models.resnet import Depth
+from mmdistill.reference.models.config import Depth, NetworkSettings, teacher_settings
 from mmdistill.reference.synthetic import SyntheticSettings
 from mmdistill.reference.training.data_sources import COMPOSED
-from mmdistill.reference.training.sampler import ProposalSettings, SampleSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import LearningRates, ProposalSettings, SampleSettings, TrainingSettings
 
 
 class Factors(NamedTuple):

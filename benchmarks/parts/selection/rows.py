@@ -11,7 +11,7 @@ from parts.ablation.runs import Run
 from parts.ablation.sizes import Chosen, Size
 
 from mmdistill.reference.models.config import Fusion
-from mmdistill.reference.training.distillation import Part
+from mmdistill.reference.training.settings import Part
 
 Start = Literal["random", "imagenet"]
 

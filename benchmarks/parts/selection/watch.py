@@ -18,7 +18,8 @@ from mmdistill.fusion.mpsd import path_rms
 from mmdistill.reference.models.tracker_network import TrackerNetwork, flatten_frames
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_loader import collate
-from mmdistill.reference.training.sampler import Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import SampleSettings
 from mmdistill.toolkit.sequence import TrackingSequence
 
 LEVELS = ("level 3", "level 4")

@@ -21,9 +21,14 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.distillation import DistillationSettings
-from mmdistill.reference.training.sampler import ProposalSettings, Sampler, SampleSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import (
+    DistillationSettings,
+    LearningRates,
+    ProposalSettings,
+    SampleSettings,
+    TrainingSettings,
+)
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from mmdistill.reference.importing.weights_file import WeightsFile, read_weights_file
-from mmdistill.reference.models.config import Classifier, single_settings
-from mmdistill.reference.models.resnet import Depth, ResNetTrunk
+from mmdistill.reference.models.config import Classifier, Depth, single_settings
+from mmdistill.reference.models.resnet import ResNetTrunk
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import FORMAT_PREFIX, check_fit, load_state, write_tensors
 from mmdistill.toolkit.data_issues import DataError

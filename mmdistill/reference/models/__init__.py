@@ -7,17 +7,3 @@
 - ``iou_net``, ``prroi_pool``: the predicted IoU of boxes. ``iou_gradient``, ``bin_windows``: its gradient for tracking.
 - ``weights``: weights files. ``folding``: batch norm for inference. ``cost``: parameters and multiply-adds.
 """
-
-from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
-from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.models.weights import load_network, save_network
-
-__all__ = [
-    "NetworkSettings",
-    "TrackerNetwork",
-    "load_network",
-    "save_network",
-    "single_settings",
-    "student_settings",
-    "teacher_settings",
-]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from mmdistill.reference.models.resnet import Depth
 from mmdistill.toolkit.ranges import Range, RangeError, check_fields
 
+Depth = Literal[18, 50]
 Modality = Literal["rgbt", "rgb", "tir"]
 Fusion = Literal["mpsd", "mpsd-paths", "mpsd-layer-norm", "concat", "spatial", "channel", "mdc-frs", "none"]
 Classifier = Literal["dimp", "atom"]

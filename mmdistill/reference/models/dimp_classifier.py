@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mmdistill._numerics import to_float32, without_autocast
 from mmdistill.correlation import correlate, correlate_transposed, score_size
+from mmdistill.reference.models.config import Depth
 from mmdistill.reference.models.prroi_pool import precise_roi_pool
-from mmdistill.reference.models.resnet import BasicBlock, Depth
+from mmdistill.reference.models.resnet import BasicBlock
 
 
 def distance_to_center(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:

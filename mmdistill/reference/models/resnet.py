@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Depth = Literal[18, 50]
+from mmdistill.reference.models.config import Depth
 
 
 class Level(NamedTuple):

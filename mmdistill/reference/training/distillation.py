@@ -8,27 +8,19 @@ Distillation compares the fused levels, by its own definition. Knowledge distill
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
 from mmdistill._numerics import sum_scalars
-from mmdistill.interaction import Interaction
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, flatten_frames
 from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.settings import Baseline, DistillationSettings, Part
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.ranges import NON_EMPTY, Weight, check_fields
-
-Part = Literal["scfd", "mpsd", "hfrd"]
-"""Parts of CMD."""
-
-Baseline = Literal["kd", "fitnets", "review", "md"]
-"""Baselines: knowledge distillation, FitNets, Knowledge Review, Modality Distillation."""
 
 PARTS_ON_LEVELS = frozenset({"scfd", "fitnets", "review"})
 """Parts and baselines that compare the levels of each modality."""
@@ -45,35 +37,6 @@ FEATURE_BASELINES: Mapping[Baseline, Callable[[Sequence[int], Sequence[int]], nn
     "md": ModalityDistillationLoss,
 }
 """The losses of the baselines that compare features."""
-
-
-@dataclass(frozen=True)
-class DistillationSettings:
-    """Losses and weights of distillation; the defaults are the paper's except alpha.
-
-    The paper's alpha is 0.001. The losses are means, so that alpha makes them a hundredth of the tracking loss or less,
-    without effect (docs/losses.md, "Which alpha and beta").
-
-    Attributes:
-        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"`` (CMD) and ``"kd"``, ``"fitnets"``, ``"review"``, ``"md"``
-            (baselines).
-        alpha: weight of the losses on features: SCFD, MPSD and all baselines except KD.
-        beta: weight of the losses on score maps: HFRD and KD.
-        interaction: SCFD's interaction at each level, shallow to deep. CMD's Table 2 has one for all levels in AFD, SED
-            and CED.
-        shared_chain: use one ABF chain for both modalities.
-        residual: HFRD's residual.
-    """
-
-    parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
-    alpha: Weight = 100.0
-    beta: Weight = 100.0
-    interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
-    shared_chain: bool = False
-    residual: Literal["mse", "hinge"] = "mse"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class DistillationFeatures(NamedTuple):

@@ -6,8 +6,7 @@ A sample depends on the seed and its number only, so that a resumed run sees the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -15,29 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import crop_geometry, cut
+from mmdistill.reference.training.settings import Jitter, ProposalSettings, SampleSettings
 from mmdistill.toolkit.boxes import centers, from_center, intersection_over_union, is_valid
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.ranges import NON_EMPTY, Probability, Range, check_fields
 from mmdistill.toolkit.sequence import FramePair, Image, TrackingSequence, fill_missing_modality
-
-
-@dataclass(frozen=True)
-class ProposalSettings:
-    """Settings of the box proposals that train the IoU-Net.
-
-    Attributes:
-        count: proposals per frame.
-        deviations: standard deviations of the Gaussian noise on center and log size, relative to the box; each
-            proposal draws one of them.
-        minimum_iou: a proposal with a smaller IoU is drawn again, with a smaller deviation.
-    """
-
-    count: Annotated[int, Range(1, 10_000)] = 8
-    deviations: Annotated[tuple[Annotated[float, Range(0, 10)], ...], NON_EMPTY] = (0.01, 0.05, 0.1, 0.2, 0.3)
-    minimum_iou: Annotated[float, Range(0, 0.9)] = 0.1
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def propose(
@@ -56,55 +36,6 @@ def propose(
         rejected = overlap < settings.minimum_iou
         deviation *= 0.9  # so that the loop ends for any box
     return proposals, overlap
-
-
-@dataclass(frozen=True)
-class Jitter:
-    """Random offset and scale of a crop relative to its target.
-
-    Attributes:
-        center: the offset per axis is uniform within +- half of this times the square root of the target's area.
-        scale: standard deviation of the logarithm of the factor on the target's size.
-    """
-
-    center: Annotated[float, Range(0, 100)]
-    scale: Annotated[float, Range(0, 2)]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """Settings of the samples; the defaults are DiMP's.
-
-    Attributes:
-        train_frames: reference frames per sample.
-        test_frames: test frames per sample.
-        gap: maximum distance of a sample's frames from its middle frame, in frames.
-        train_jitter: jitter of the reference crops.
-        test_jitter: jitter of the test crops.
-        gray: probability that all RGB crops of a sample are converted to gray.
-        brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
-        contrast: standard deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
-        swap: probability that a sample's modalities are swapped, so that a tracker of one modality learns from both;
-            DiMP has one modality.
-        proposals: settings of the IoU-Net's box proposals.
-    """
-
-    train_frames: Annotated[int, Range(1, 1000)] = 3
-    test_frames: Annotated[int, Range(1, 1000)] = 3
-    gap: Annotated[int, Range(0, 10**6)] = 30
-    train_jitter: Jitter = Jitter(center=3.0, scale=0.25)
-    test_jitter: Jitter = Jitter(center=4.5, scale=0.5)
-    gray: Probability = 0.05
-    brightness: Annotated[float, Range(0, 1)] = 0.2
-    contrast: Annotated[float, Range(0, 5)] = 0.0
-    swap: Probability = 0.0
-    proposals: ProposalSettings = field(default_factory=ProposalSettings)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class Crops(NamedTuple):

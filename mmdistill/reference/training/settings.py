@@ -1,14 +1,39 @@
-"""Settings of a training run, saved with its checkpoint."""
+"""The settings of training, saved with checkpoints: samples, runs, losses, and TIR-CMD's schedules.
+
+The module imports no PyTorch, so that the command line can show its options fast.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from mmdistill.reference.training.sampler import SampleSettings
-from mmdistill.toolkit.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_fields
+from mmdistill.toolkit.ranges import (
+    NON_EMPTY,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Range,
+    Seed,
+    Weight,
+    check_fields,
+)
+
+if TYPE_CHECKING:
+    from mmdistill.tir_cmd import BranchSetting
 
 Rate = Annotated[float, Range(0, 100)]
+RateFactor = Annotated[float, Range(0, 10**9)]
+
+Part = Literal["scfd", "mpsd", "hfrd"]
+"""Parts of CMD."""
+
+Baseline = Literal["kd", "fitnets", "review", "md"]
+"""Baselines: knowledge distillation, FitNets, Knowledge Review, Modality Distillation."""
+
+Interaction = Literal["sem", "cem", "add"]
+"""The same as ``mmdistill.interaction.Interaction``, whose module needs PyTorch; a test compares the two."""
 
 IDENTITY_FIELDS = frozenset(
     {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
@@ -16,6 +41,74 @@ IDENTITY_FIELDS = frozenset(
     | {"freeze_bn_after", "precision", "seed", "samples"}
 )
 """Fields of ``TrainingSettings`` that change the result: a run resumes only with the same values."""
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """Settings of the box proposals that train the IoU-Net.
+
+    Attributes:
+        count: proposals per frame.
+        deviations: standard deviations of the Gaussian noise on center and log size, relative to the box; each
+            proposal draws one of them.
+        minimum_iou: a proposal with a smaller IoU is drawn again, with a smaller deviation.
+    """
+
+    count: Annotated[int, Range(1, 10_000)] = 8
+    deviations: Annotated[tuple[Annotated[float, Range(0, 10)], ...], NON_EMPTY] = (0.01, 0.05, 0.1, 0.2, 0.3)
+    minimum_iou: Annotated[float, Range(0, 0.9)] = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Random offset and scale of a crop relative to its target.
+
+    Attributes:
+        center: the offset per axis is uniform within +- half of this times the square root of the target's area.
+        scale: standard deviation of the logarithm of the factor on the target's size.
+    """
+
+    center: Annotated[float, Range(0, 100)]
+    scale: Annotated[float, Range(0, 2)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Settings of the samples; the defaults are DiMP's.
+
+    Attributes:
+        train_frames: reference frames per sample.
+        test_frames: test frames per sample.
+        gap: maximum distance of a sample's frames from its middle frame, in frames.
+        train_jitter: jitter of the reference crops.
+        test_jitter: jitter of the test crops.
+        gray: probability that all RGB crops of a sample are converted to gray.
+        brightness: each crop's brightness is multiplied by a factor uniform within 1 +- this.
+        contrast: standard deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
+        swap: probability that a sample's modalities are swapped, so that a tracker of one modality learns from both;
+            DiMP has one modality.
+        proposals: settings of the IoU-Net's box proposals.
+    """
+
+    train_frames: Annotated[int, Range(1, 1000)] = 3
+    test_frames: Annotated[int, Range(1, 1000)] = 3
+    gap: Annotated[int, Range(0, 10**6)] = 30
+    train_jitter: Jitter = Jitter(center=3.0, scale=0.25)
+    test_jitter: Jitter = Jitter(center=4.5, scale=0.5)
+    gray: Probability = 0.05
+    brightness: Annotated[float, Range(0, 1)] = 0.2
+    contrast: Annotated[float, Range(0, 5)] = 0.0
+    swap: Probability = 0.0
+    proposals: ProposalSettings = field(default_factory=ProposalSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -101,3 +194,129 @@ class TrainingSettings:
     def identity(self) -> dict[str, object]:
         """Return the settings that change the result, by name."""
         return {name: value for name, value in asdict(self).items() if name in IDENTITY_FIELDS}
+
+
+@dataclass(frozen=True)
+class TrackingLossSettings:
+    """Weights of the tracking loss; the defaults are DiMP's.
+
+    Attributes:
+        box: weight of the squared error of the predicted IoU, which is on the scale -1 to 1.
+        last: weight of the last filter iterate's scores.
+        first: weight of the initial filter's scores.
+        middle: weight of the iterates in between, as a mean over them.
+        threshold: labels below it are background: only positive scores are errors there.
+    """
+
+    box: Weight = 1.0
+    last: Weight = 100.0
+    first: Weight = 100.0
+    middle: Weight = 400.0
+    threshold: Annotated[float, Range(0, 1)] = 0.05
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Losses and weights of distillation; the defaults are the paper's except alpha.
+
+    The paper's alpha is 0.001. The losses are means, so that alpha makes them a hundredth of the tracking loss or less,
+    without effect (docs/losses.md, "Which alpha and beta").
+
+    Attributes:
+        parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"`` (CMD) and ``"kd"``, ``"fitnets"``, ``"review"``, ``"md"``
+            (baselines).
+        alpha: weight of the losses on features: SCFD, MPSD and all baselines except KD.
+        beta: weight of the losses on score maps: HFRD and KD.
+        interaction: SCFD's interaction at each level, shallow to deep. CMD's Table 2 has one for all levels in AFD, SED
+            and CED.
+        shared_chain: use one ABF chain for both modalities.
+        residual: HFRD's residual.
+    """
+
+    parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
+    alpha: Weight = 100.0
+    beta: Weight = 100.0
+    interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
+    shared_chain: bool = False
+    residual: Literal["mse", "hinge"] = "mse"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class CrossModalSettings:
+    """Weights and options of TIR-CMD's loss (eq. 1 to 3).
+
+    Attributes:
+        box: lambda, the weight of BBE relative to TCL. Both tune different parameters, and Adam ignores the scale of
+            gradients, so their learning rates matter instead.
+        mu: weight of the filter's squared norm.
+        nu: weight of the modulation's squared norm.
+        residual: TCL's residual: ``"hinge"``, DiMP's own, or ``"squared"``, the paper's. The squared one moves DiMP's
+            negative background scores to 0 and lowers the peaks (docs/tir.md has figures).
+        layout: how settings with both modalities mix them: in halves of the batch, or side by side in one image.
+    """
+
+    box: Weight = 1.0
+    mu: Weight = 1e-4
+    nu: Weight = 1e-5
+    residual: Literal["squared", "hinge"] = "hinge"
+    layout: Literal["halves", "side-by-side"] = "halves"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Number of steps and learning rates of TIR-CMD's settings.
+
+    Attributes:
+        steps: training steps of each setting.
+        rate_factor: factor on the setting's learning rates.
+        halvings: number of periods after which the learning rates are halved; the last period may be incomplete.
+        batch_size: patches per batch.
+        checkpoint_every: steps between checkpoints.
+        freeze_bn: keep the start's batch-norm statistics. The paper updates them; but in batches of five pairs, the
+            trained network then differs from the one that tracks (docs/tir.md has figures).
+    """
+
+    steps: PositiveInt
+    rate_factor: RateFactor = 1.0
+    halvings: Annotated[float, Range(0, 1000, above=True)] = 50 / 15
+    batch_size: Annotated[int, Range(1, 10**6)] = 5
+    checkpoint_every: PositiveInt = 500
+    freeze_bn: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
+        """Return a setting's training settings; ``options`` are further fields of ``TrainingSettings``."""
+        rates = setting.learning_rates
+        box, classification = ((rate or 0.0) * self.rate_factor for rate in (rates.bbe, rates.tcl))
+        return TrainingSettings(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
+            decay_every=max(round(self.steps / self.halvings), 1),
+            decay_factor=0.5,
+            freeze_trunk=True,
+            freeze_bn_after=0 if self.freeze_bn else None,
+            checkpoint_every=self.checkpoint_every,
+            samples=SampleSettings(train_frames=1, test_frames=1),
+            **options,  # type: ignore[arg-type]
+        )
+
+
+SCHEDULES: Mapping[str, Schedule] = {
+    # 50 epochs of 26,000 samples, 5 a batch; halved every 15 epochs.
+    "paper": Schedule(steps=50 * 26_000 // 5),
+    # A thousandth of the steps and a hundred times the rates: Adam can move parameters a tenth as far.
+    "short": Schedule(steps=260, rate_factor=100.0, checkpoint_every=50),
+}
+"""TIR-CMD's schedules by name."""

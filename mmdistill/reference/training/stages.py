@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from dataclasses import asdict
 
 from torch import Tensor, nn
 
@@ -16,36 +15,12 @@ from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distillation import (
     DistillationFeatures,
-    DistillationSettings,
     Teacher,
     baseline_losses,
     check_networks,
     cmd_loss,
 )
-from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.toolkit.ranges import Range, Weight, check_fields
-
-
-@dataclass(frozen=True)
-class TrackingLossSettings:
-    """Weights of the tracking loss; the defaults are DiMP's.
-
-    Attributes:
-        box: weight of the squared error of the predicted IoU, which is on the scale -1 to 1.
-        last: weight of the last filter iterate's scores.
-        first: weight of the initial filter's scores.
-        middle: weight of the iterates in between, as a mean over them.
-        threshold: labels below it are background: only positive scores are errors there.
-    """
-
-    box: Weight = 1.0
-    last: Weight = 100.0
-    first: Weight = 100.0
-    middle: Weight = 400.0
-    threshold: Annotated[float, Range(0, 1)] = 0.05
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+from mmdistill.reference.training.settings import DistillationSettings, TrackingLossSettings, TrainingSettings
 
 
 def score_labels(boxes: Tensor, settings: NetworkSettings) -> Tensor:

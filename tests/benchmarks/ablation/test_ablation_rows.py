@@ -63,7 +63,7 @@ def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monk
     teacher = tmp_path / "teacher.safetensors"
     save_network(teacher, TrackerNetwork(size.teacher_network()))
     found = []
-    monkeypatch.setattr("mmdistill.cli.train.run", lambda stage, *_, **__: found.append(stage))
+    monkeypatch.setattr("mmdistill.reference.training.trainer.train", lambda stage, *_, **__: found.append(stage))
     options = importlib.import_module("paper_hours").options(row).split()
     options += ["--teacher", str(teacher)] if row.parts else ["--crop-size", "64"]
     command = "mmdistill train student --data synthetic --videos 1 --width 4 --device cpu --out"

@@ -11,7 +11,8 @@ from mmdistill.reference.models.config import student_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.sampler import Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import SampleSettings
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import leave
-from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.sampler import Sample, Sampler
+from mmdistill.reference.training.settings import LearningRates, SampleSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.train_step import freeze_batch_norm

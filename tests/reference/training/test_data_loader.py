@@ -14,7 +14,8 @@ from training_helpers import load_batches
 from mmdistill.reference.crops import to_tensor
 from mmdistill.reference.training.data_loader import REPLACEMENT_OFFSET, BatchLoader, BatchShard, collate
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sample, Sampler
+from mmdistill.reference.training.settings import SampleSettings
 from mmdistill.toolkit.data_issues import DataError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import torch
@@ -10,21 +10,19 @@ from torch.utils._pytree import tree_leaves
 from training_helpers import reached
 
 from mmdistill import Pair
-from mmdistill.reference.models.config import (
-    NetworkSettings,
-    student_settings,
-)
+from mmdistill.interaction import Interaction
+from mmdistill.reference.models.config import NetworkSettings, student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.training import settings
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distillation import (
     PARTS_ON_FUSED,
     PARTS_ON_LEVELS,
     PARTS_ON_RESPONSE,
     DistillationFeatures,
-    DistillationSettings,
     Teacher,
 )
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, prepare_network
 from mmdistill.reference.training.train_step import parameter_group
 
@@ -40,6 +38,10 @@ def _learned_statistics(batch: Batch, teacher: TrackerNetwork) -> None:
         for _ in range(3):
             teacher(batch.train, batch.train_boxes, batch.test, batch.proposals)
     teacher.eval()
+
+
+def test_the_interactions_of_the_settings_are_those_of_the_library() -> None:
+    assert get_args(settings.Interaction) == get_args(Interaction)
 
 
 def whole(network: TrackerNetwork, batch: Batch) -> DistillationFeatures:

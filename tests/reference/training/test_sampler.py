@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mmdistill import Pair
 from mmdistill.reference.crops import IMAGENET_MEAN, IMAGENET_STD, to_tensor
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.training.sampler import Jitter, ProposalSettings, Sampler, SampleSettings, _contrasted, propose
+from mmdistill.reference.training.sampler import Sampler, _contrasted, propose
+from mmdistill.reference.training.settings import Jitter, ProposalSettings, SampleSettings
 from mmdistill.toolkit.boxes import centers, intersection_over_union
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import CachedSequence, FramePair

@@ -15,13 +15,11 @@ from training_helpers import load_batches, reached
 from mmdistill.reference.models.config import Fusion, NetworkSettings, single_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import Predictions, TrackerNetwork
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, TrackingLossSettings, TrainingSettings
 from mmdistill.reference.training.stages import (
     DistilledStage,
     SupervisedStage,
-    TrackingLossSettings,
     prepare_network,
     score_labels,
     tracking_loss,

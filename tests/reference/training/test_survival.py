@@ -24,7 +24,8 @@ from mmdistill.reference.models.weights import read_tensors, write_tensors
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress, StepLog, save_checkpoint
 from mmdistill.reference.training.data_loader import MAX_WORKER_DEATHS
-from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sample, Sampler
+from mmdistill.reference.training.settings import SampleSettings
 from mmdistill.reference.training.train_step import build_optimizer
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.data_issues import DataError

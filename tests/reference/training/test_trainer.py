@@ -21,9 +21,14 @@ from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, read_tensors
 from mmdistill.reference.training.checkpoint import Progress
-from mmdistill.reference.training.distillation import DistillationSettings
-from mmdistill.reference.training.sampler import Sample, Sampler, SampleSettings
-from mmdistill.reference.training.settings import IDENTITY_FIELDS, LearningRates, TrainingSettings
+from mmdistill.reference.training.sampler import Sample, Sampler
+from mmdistill.reference.training.settings import (
+    IDENTITY_FIELDS,
+    DistillationSettings,
+    LearningRates,
+    SampleSettings,
+    TrainingSettings,
+)
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.train_step import freeze_batch_norm
 from mmdistill.reference.training.trainer import DataWait, train

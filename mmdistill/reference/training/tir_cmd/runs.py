@@ -1,24 +1,20 @@
-"""Training runs and schedules of TIR-CMD's settings; a setting first trains the settings it starts from."""
+"""Training runs of TIR-CMD's settings; a setting first trains the settings it starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import torch
 
 from mmdistill.reference.models.tracker_network import PARTS, Role, TrackerNetwork, combine_networks, to_tir_network
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.sampler import SampleSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import CrossModalSettings, TrainingSettings
 from mmdistill.reference.training.tir_cmd.samples import SettingSamples
-from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings, CrossModalStage, updated_modules
+from mmdistill.reference.training.tir_cmd.stage import CrossModalStage, updated_modules
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS, BranchSetting
-from mmdistill.toolkit.ranges import PositiveInt, Range, check_fields
 
 START_SETTING = "A1"
 """The setting without training: the start tracker itself."""
@@ -104,57 +100,3 @@ class SettingRuns:
                 continue
             donors[role] = self.network(name)
         return combine_networks(self.start, donors)
-
-
-RateFactor = Annotated[float, Range(0, 10**9)]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Number of steps and learning rates of all settings.
-
-    Attributes:
-        steps: training steps of each setting.
-        rate_factor: factor on the setting's learning rates.
-        halvings: number of periods after which the learning rates are halved; the last period may be incomplete.
-        batch_size: patches per batch.
-        checkpoint_every: steps between checkpoints.
-        freeze_bn: keep the start's batch-norm statistics. The paper updates them; but in batches of five pairs, the
-            trained network then differs from the one that tracks (docs/tir.md has figures).
-    """
-
-    steps: PositiveInt
-    rate_factor: RateFactor = 1.0
-    halvings: Annotated[float, Range(0, 1000, above=True)] = 50 / 15
-    batch_size: Annotated[int, Range(1, 10**6)] = 5
-    checkpoint_every: PositiveInt = 500
-    freeze_bn: bool = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def training(self, setting: BranchSetting, **options: object) -> TrainingSettings:
-        """Return a setting's training settings; ``options`` are further fields of ``TrainingSettings``."""
-        rates = setting.learning_rates
-        box, classification = ((rate or 0.0) * self.rate_factor for rate in (rates.bbe, rates.tcl))
-        return TrainingSettings(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
-            decay_every=max(round(self.steps / self.halvings), 1),
-            decay_factor=0.5,
-            freeze_trunk=True,
-            freeze_bn_after=0 if self.freeze_bn else None,
-            checkpoint_every=self.checkpoint_every,
-            samples=SampleSettings(train_frames=1, test_frames=1),
-            **options,  # type: ignore[arg-type]
-        )
-
-
-SCHEDULES: Mapping[str, Schedule] = {
-    # 50 epochs of 26,000 samples, 5 a batch; halved every 15 epochs.
-    "paper": Schedule(steps=50 * 26_000 // 5),
-    # A thousandth of the steps and a hundred times the rates: Adam can move parameters a tenth as far.
-    "short": Schedule(steps=260, rate_factor=100.0, checkpoint_every=50),
-}
-"""The schedules by name."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -15,36 +15,11 @@ from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, R
 from mmdistill.reference.models.weights import network_digest
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import CrossModalSettings, TrainingSettings
 from mmdistill.reference.training.stages import Stage, score_labels
 from mmdistill.tir_cmd import BranchSetting, mix
 from mmdistill.tir_cmd.settings import Branch, Module
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.ranges import Weight, check_fields
-
-
-@dataclass(frozen=True)
-class CrossModalSettings:
-    """Weights and options of TIR-CMD's loss (eq. 1 to 3).
-
-    Attributes:
-        box: lambda, the weight of BBE relative to TCL. Both tune different parameters, and Adam ignores the scale of
-            gradients, so their learning rates matter instead.
-        mu: weight of the filter's squared norm.
-        nu: weight of the modulation's squared norm.
-        residual: TCL's residual: ``"hinge"``, DiMP's own, or ``"squared"``, the paper's. The squared one moves DiMP's
-            negative background scores to 0 and lowers the peaks (docs/tir.md has figures).
-        layout: how settings with both modalities mix them: in halves of the batch, or side by side in one image.
-    """
-
-    box: Weight = 1.0
-    mu: Weight = 1e-4
-    nu: Weight = 1e-5
-    residual: Literal["squared", "hinge"] = "hinge"
-    layout: Literal["halves", "side-by-side"] = "halves"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class _BranchFeatures(NamedTuple):

@@ -18,10 +18,10 @@ from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork, to
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.sampler import Sampler, SampleSettings
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import CrossModalSettings, LearningRates, SampleSettings, TrainingSettings
 from mmdistill.reference.training.stages import score_labels
-from mmdistill.reference.training.tir_cmd.stage import CrossModalSettings, CrossModalStage
+from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError

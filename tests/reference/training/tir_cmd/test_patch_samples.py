@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mmdistill import Pair
-from mmdistill.reference.training.sampler import Jitter, Sampler, SampleSettings
+from mmdistill.reference.training.sampler import Sampler
+from mmdistill.reference.training.settings import Jitter, SampleSettings
 from mmdistill.reference.training.tir_cmd.samples import BoxFiles, patch_sequences
 from mmdistill.tir_cmd import CenterArea, RandomSampling
 from mmdistill.toolkit.data_issues import DataError

@@ -46,7 +46,7 @@ def call_bbe(loss: Any, x: Tensors) -> object:
     return loss(modulation, features, x.get("proposals"), x["target"])
 
 
-UNSUPERVISED = [
+TIR_CMD = [
     Case(
         TCLDistiller,
         lambda _: TCLDistiller(),
