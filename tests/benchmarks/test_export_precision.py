@@ -75,7 +75,7 @@ def test_tracking_on_a_networks_features_is_tracking_with_it(
     for name in ("trunks", "fusions"):
         getattr(stranger, name).load_state_dict(getattr(other, name).state_dict())
     stranger.classifier.extractor.load_state_dict(other.classifier.extractor.state_dict())
-    stand_in = export_backends.FeaturesBy(stranger, export_backends.by_pytorch(network))
+    stand_in = export_backends.BackendNetwork(stranger, export_backends.by_pytorch(network))
     expected, got, without = (track_batch(each, videos()) for each in (network, stand_in, stranger))
     for mine, theirs, others in zip(got, expected, without, strict=True):
         np.testing.assert_array_equal(mine.boxes, theirs.boxes)
@@ -85,7 +85,7 @@ def test_tracking_on_a_networks_features_is_tracking_with_it(
 
 def test_classification_features_go_to_the_images_they_are_of(export_backends: ModuleType) -> None:
     network = untrained(NETWORKS["rgbt"])
-    stand_in = export_backends.FeaturesBy(network, export_backends.by_pytorch(network))
+    stand_in = export_backends.BackendNetwork(network, export_backends.by_pytorch(network))
     stand_in.extract(images(0))
     level4 = stand_in.extract(images(1)).fused[1]
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_each_contestant_is_tracked_with_every_seed(export_backends: ModuleType,
     network = untrained(NETWORKS["rgb"])
     right = export_backends.by_pytorch(network)
     contestants = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)]}
-    runs = export_tracking.track_by_each(network, contestants, videos(), seeds=2)
+    runs = export_tracking.track_with_each(network, contestants, videos(), seeds=2)
     for seed in range(2):
         tracked = track_batch(network, videos(), seed=seed)
         boxes = {video.name: track.boxes for video, track in zip(videos(), tracked, strict=True)}
@@ -126,7 +126,7 @@ def test_a_started_tracker_takes_the_frames_that_follow(
     export_backends: ModuleType, export_tracking: ModuleType
 ) -> None:
     network, video = untrained(NETWORKS["tir"]), videos()[0]
-    (update,) = export_tracking.started(network, {"one": export_backends.by_pytorch(network)}, video).values()
+    (update,) = export_tracking.start_trackers(network, {"one": export_backends.by_pytorch(network)}, video).values()
     (expected,) = track_batch(network, [video])
     for number in range(1, len(video)):
         np.testing.assert_array_equal(update(video.frame(number))[0], expected.boxes[number])

@@ -18,7 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = "--device cpu --width 4 --crop 64 --teacher-depth 50 --videos 1 2 --frames 2 --warmup 1 --rounds 1 --seconds 0"
-SMALL += " --frame-width 96 --frame-height 80 --sequences 2 --shots 1 --matmul 16 --copied 1 --threads 1"
+SMALL += (
+    " --frame-width 96 --frame-height 80 --batch-size 2 --frames-per-sample 1 --matmul-size 16 --copy-mib 1 --threads 1"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def profile(_here: None) -> ModuleType:
 
 def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> Any:
     out = folder / "report.json"
-    command = ["gpu_speed.py", *SMALL.split(), "--runs", str(folder / "runs"), "--out", str(out), *more]
+    command = ["gpu_speed.py", *SMALL.split(), "--work-dir", str(folder / "runs"), "--out", str(out), *more]
     monkeypatch.setattr(sys, "argv", command)
     gpu_speed.main()
     return json.loads(out.read_text())
@@ -51,15 +53,15 @@ def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *m
 
 ROWS = {
     "tracking/student, bfloat16": ["1", "2"],
-    "training/alone, float32": [],
+    "training/student alone, float32": [],
     "training/SCFD, float32": [],
     "training/SCFD sampled, float32": [],
     "training/MPSD, float32": [],
     "training/all, float32": [],
-    "training/all, teacher asked, float32": [],
+    "training/all, with the teacher, float32": [],
     "network/teacher, float32": ["1", "2"],
     "profile/tracking student, bfloat16": ["1"],
-    "profile/training alone, bfloat16": [],
+    "profile/training student alone, bfloat16": [],
     "experiments/channels last": ["1", "2"],
     "experiments/weights in bfloat16": ["1", "2"],
 }
@@ -84,8 +86,8 @@ def test_rows_of_every_kind_are_measured_small(
     assert work["alone"] < work["MPSD"] < work["all"]
     assert work["all"] - work["alone"] == work["SCFD"] + work["MPSD"] - 2 * work["alone"]
     assert rows["training/SCFD sampled, float32"]["multiply-adds"] < work["SCFD"]
-    assert rows["training/all, teacher asked, float32"]["multiply-adds"] > work["all"]
-    added = report["cpu"]["what losses add, in the student's own steps"]
+    assert rows["training/all, with the teacher, float32"]["multiply-adds"] > work["all"]
+    added = report["cpu"]["relative cost of the losses"]
     assert list(added["float32"]) == ["SCFD", "SCFD sampled", "MPSD", "all"]
     printed = capfd.readouterr().out
     assert re.search(r"\| student, bfloat16, 1 \| [\d.,]+ \| [\d.]+ % \| [\d.,]+ \|( not measured \|){3}", printed)
@@ -111,31 +113,33 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
     first = run(gpu_speed, monkeypatch, tmp_path, "--only", "network/student, float32")
     assert list(first["cpu"]["rows"]) == ["ceilings", "network/student, float32, 1", "network/student, float32, 2"]
     assert "| x | not measured | not measured | 2 | 50.0 % |" in capsys.readouterr().out
-    again = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")
+    again = run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")
     assert again["cpu"]["rows"] == first["cpu"]["rows"]
     assert again["cuda"] == first["cuda"]
     assert re.search(r"\d+ rows are left, tracking/student, float32, 1 first", capsys.readouterr().out)
     shutil.rmtree(tmp_path / "runs")  # the report alone was brought along
-    assert run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")["cpu"]["rows"] == first["cpu"]["rows"]
-    other = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0", "--width", "6")  # what was kept is not of this one
+    assert run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")["cpu"]["rows"] == first["cpu"]["rows"]
+    other = run(
+        gpu_speed, monkeypatch, tmp_path, "--time-limit", "0", "--width", "6"
+    )  # what was kept is not of this one
     assert other["cpu"]["rows"] == {}
 
 
 def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
-    kept_rows = importlib.import_module("parts.gpu.kept_rows")
+    kept_rows = importlib.import_module("parts.gpu.rows")
     asked = []
 
     def fails() -> dict[str, Any]:
         asked.append(1)
         raise RuntimeError("CUDA out of memory\nand more")
 
-    kept = kept_rows.Kept(tmp_path, {"experiment": 1})
+    kept = kept_rows.RowStore(tmp_path, {"experiment": 1})
     for _ in range(2):
         found, left = kept_rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
         assert found == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
         assert left == []
     assert len(asked) == 2
-    assert kept_rows.Kept(tmp_path, {"experiment": 2}).read("good") is None
+    assert kept_rows.RowStore(tmp_path, {"experiment": 2}).read("good") is None
 
 
 def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
@@ -145,7 +149,7 @@ def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
 
 
 def test_targets_are_held_against_the_gpu_alone() -> None:
-    table = importlib.import_module("parts.gpu.targets").targets_table
+    table = importlib.import_module("parts.gpu.tables").targets_table
     tracking = {
         f"tracking/student, bfloat16, {count}": {"frames a second": rate} for count, rate in ((1, 299), (32, 4e3))
     }
@@ -157,7 +161,7 @@ def test_targets_are_held_against_the_gpu_alone() -> None:
 
 def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
     layer, images = nn.Conv2d(3, 4, 3, bias=False), torch.randn(2, 3, 6, 7, requires_grad=True)
-    (forward,) = roofline.counted(lambda: layer(images))
+    (forward,) = roofline.count_operations(lambda: layer(images))
     out = 2 * 4 * 4 * 5
     assert forward == roofline.Operation(out * 27, 4 * (2 * 3 * 6 * 7 + 4 * 27 + out), "float32")
 
@@ -168,16 +172,16 @@ def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: Mod
 
     with FlopCounterMode(display=False) as counter:
         step()
-    assert sum(each.multiply_adds for each in roofline.counted(step)) * 2 == counter.get_total_flops()
+    assert sum(each.multiply_adds for each in roofline.count_operations(step)) * 2 == counter.get_total_flops()
     with torch.autocast("cpu", torch.bfloat16):
-        (half,) = roofline.counted(lambda: layer(images))
+        (half,) = roofline.count_operations(lambda: layer(images))
     assert (half.precision, half.bytes) == ("bfloat16", forward.bytes // 2)
 
 
 def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
     # The first takes 2 s to compute and 1 s to move, the second 1 s and 4 s.
     operations = [roofline.Operation(200, 50, "bfloat16"), roofline.Operation(10, 200, "float32")]
-    shares = roofline.of_ceilings(operations, 12.0, {"bfloat16": 100, "float32": 10, "bytes": 50})
+    shares = roofline.shares_of_ceilings(operations, 12.0, {"bfloat16": 100, "float32": 10, "bytes": 50})
     assert shares["of the arithmetic"] == pytest.approx(3 / 12)
     assert shares["of the bandwidth"] == pytest.approx(5 / 12)
     assert shares["of the roofline"] == pytest.approx(6 / 12)
@@ -185,7 +189,7 @@ def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
 
 
 def test_ceilings_are_of_the_sizes_asked_for(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "seconds_of", lambda call, *_, **__: call() is None or 0.5)
+    monkeypatch.setattr(roofline, "time_call", lambda call, *_, **__: call() is None or 0.5)
     assert roofline.ceilings(CPU, size=10, copied=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
 
 
@@ -198,7 +202,7 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         calls.append(1)
         clock[0] += 0.1
 
-    assert roofline.seconds_of(call, CPU, rounds=3, seconds=0.5) == pytest.approx(0.1)
+    assert roofline.time_call(call, CPU, rounds=3, seconds=0.5) == pytest.approx(0.1)
     assert len(calls) == 3 + 3 * 5
 
 
@@ -210,11 +214,14 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         ("void cudnn::bn_fw_tr_1C11_singleread<float, 512, true>", "batch norm"),
         ("void cudnn::ops::nchwToNhwcKernel<__nv_bfloat16, float>", "copies"),
         ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>", "copies"),
-        ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>", "element by element"),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>",
+            "element-wise operations",
+        ),
         ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float>>", "sums"),
         ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimizer"),
-        ("Memcpy HtoD (Pageable -> Device)", "to and from the host"),
-        ("something_new", "the rest"),
+        ("Memcpy HtoD (Pageable -> Device)", "host transfers"),
+        ("something_new", "other"),
     ],
 )
 def test_kernels_have_plain_names(name: str, kind: str, profile: ModuleType) -> None:
@@ -222,7 +229,7 @@ def test_kernels_have_plain_names(name: str, kind: str, profile: ModuleType) -> 
 
 
 def test_time_of_several_streams_is_counted_once(profile: ModuleType) -> None:
-    assert profile.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
+    assert profile.covered_time([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
 
 
 def test_shares_of_a_call_add_up(profile: ModuleType) -> None:
@@ -240,4 +247,4 @@ def test_what_is_missing_is_said() -> None:
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert found.returncode == 1
-    assert found.stderr.startswith("gpu_speed: cv2 is not here; it needs torch, einops, numpy, OpenCV")
+    assert found.stderr.startswith("gpu_speed: cv2 is not installed; needs torch, einops, numpy, OpenCV")

@@ -29,23 +29,23 @@ def test_it_measures_part_by_part(benchmark: ModuleType, tmp_path: Path, monkeyp
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
     (tmp_path / "work").mkdir()
     out = tmp_path / "report.json"
-    benchmark.main([*SMALL.split(), "--json", str(out)])
+    benchmark.main([*SMALL.split(), "--out", str(out)])
     report = json.loads(out.read_text())
     assert list(report) == ["speed", "steps", "opening"]
     [found] = report["speed"]["sizes"].values()
     times = found["milliseconds a sample"]
     in_workers = sum(times[part] for part in ("decode", "crop", "jitter", "batch"))
-    assert times["together"] == pytest.approx(in_workers, abs=0.03)
+    assert times["total"] == pytest.approx(in_workers, abs=0.03)
     assert min(times.values()) > 0
     assert [each["workers"] for each in found["loading"]] == [0, 1]
-    assert all(0 <= run["waited"] < 1 for run in report["steps"]["cpu"]["runs"])
+    assert all(0 <= run["data_wait"] < 1 for run in report["steps"]["cpu"]["runs"])
     assert (report["opening"]["folders"], report["opening"]["frame pairs"]) == (3, 10)
     assert list((tmp_path / "work").glob("input_speed_*")) == []
-    by_workers = found["loading"][1]["a core"]
+    by_workers = found["loading"][1]["per core"]
     assert benchmark.table(report)[2].endswith(f"| {by_workers:.0f} | {16 * by_workers:.0f} |")
     assert len(benchmark.steps_table(report)) == 2 + 2 + 1
 
-    benchmark.main([*SMALL.split(), "--json", str(out), "--parts", "opening", "--frames", "7"])
+    benchmark.main([*SMALL.split(), "--out", str(out), "--parts", "opening", "--frames", "7"])
     again = json.loads(out.read_text())
     assert again["opening"]["frame pairs"] == 7
     assert {part: again[part] for part in ("speed", "steps")} == {part: report[part] for part in ("speed", "steps")}

@@ -35,8 +35,18 @@ def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, mon
     start = tmp_path / "rgb.safetensors"
     save_network(start, TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
     out = tmp_path / "report.json"
-    command = ["tir_settings.py", "--from", start, "--pairs", tmp_path / "pairs", "--hold-out", 2, "--out", out]
-    command += ["--runs", tmp_path / "runs", "--videos", 2, "--length", 3, "--steps", 2, "--seeds", 0]
+    command = [
+        "tir_settings.py",
+        "--init-from",
+        start,
+        "--pairs",
+        tmp_path / "pairs",
+        "--num-test-pairs",
+        2,
+        "--out",
+        out,
+    ]
+    command += ["--work-dir", tmp_path / "runs", "--videos", 2, "--length", 3, "--steps", 2, "--seeds", 0]
 
     def run(*more: object) -> dict[str, object]:
         monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, *more]])
@@ -92,7 +102,7 @@ def test_what_the_paper_says_is_held_against_the_composed_sequences(report: Modu
         0: {"A1": figures(10), "B1": figures(11), "D3": figures(13)},
         1: {"A1": figures(20), "B1": figures(21), "D3": figures(19)},
     }
-    claims = report.judged(by_seed)
+    claims = report.evaluate_claims(by_seed)
     assert list(claims) == ["BBE: learning on the reference branch helps", "Joint learning on both helps"]
     assert [each["SR"]["beyond the spread"] for each in claims.values()] == ["yes", "within the spread"]
 
@@ -101,14 +111,14 @@ def test_a_claim_has_to_be_beyond_the_error_over_sequences_too(report: ModuleTyp
     by_seed = {seed: {"A1": figures(start), "B1": figures(start + 1)} for seed, start in enumerate((10, 20))}
     for found in by_seed.values():
         found["B1"]["composed"]["sequences"]["other"] = found["A1"]["composed"]["sequences"]["other"]
-    found = report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]
+    found = report.evaluate_claims(by_seed)["BBE: learning on the reference branch helps"]["SR"]
     assert found["error over sequences"] == 0.5  # of 1 and 0
     assert found["beyond the spread"] == "yes"
     for found in by_seed.values():
         found["B1"]["composed"]["sequences"]["other"] = {"SR": 0, "PR": 0, "NPR": 0}
-    assert report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]["beyond the spread"] == (
-        "within the spread"
-    )
+    assert report.evaluate_claims(by_seed)["BBE: learning on the reference branch helps"]["SR"][
+        "beyond the spread"
+    ] == ("within the spread")
 
 
 def test_the_papers_figures_and_claims_agree(report: ModuleType) -> None:

@@ -52,7 +52,19 @@ def test_a_report_of_networks_by_name(
 ) -> None:
     start, out = tmp_path / "rgb.safetensors", tmp_path / "report.json"
     save_network(start, network())
-    command = ["tir_transfer.py", "--from", start, "--pairs", pairs, "--hold-out", 2, "--batches", 1, "--out", out]
+    command = [
+        "tir_transfer.py",
+        "--init-from",
+        start,
+        "--pairs",
+        pairs,
+        "--num-test-pairs",
+        2,
+        "--batches",
+        1,
+        "--out",
+        out,
+    ]
     monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, f"B3={start}", f"B3={start}"]])
     benchmark.main()
     report = json.loads(out.read_text())

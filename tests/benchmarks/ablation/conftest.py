@@ -34,7 +34,7 @@ def run(ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "report.json"
 
     def call(*more: object) -> dict[str, Any]:
-        command = ["ablation.py", "--pairs", pairs, "--runs", tmp_path / "runs", "--out", out, "--device", "cpu"]
+        command = ["ablation.py", "--pairs", pairs, "--work-dir", tmp_path / "runs", "--out", out, "--device", "cpu"]
         monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, *more]])
         ablation.main()
         report: dict[str, Any] = json.loads(out.read_text())

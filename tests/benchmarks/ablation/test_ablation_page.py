@@ -11,9 +11,11 @@ PAGE = "docs/how_far_from_the_paper.md"
 METRICS = ("PR", "SR")
 
 
-def claims_table(claims: Any) -> list[str]:
-    """The lines of a table of verdicts, as the page shows them."""
-    lines: list[str] = importlib.import_module("parts.claims").claims_table(claims, METRICS)
+def claims_table(report: Any, only: str = "") -> list[str]:
+    """The lines of a table of the paper's claims, as the page shows them."""
+    claims = [claim for claim in part("rows").CLAIMS if claim[0].endswith(only)]
+    statistics = importlib.import_module("parts.seed_statistics")
+    lines: list[str] = statistics.claim_intervals_table(claims, report, METRICS)
     return lines
 
 
@@ -25,22 +27,29 @@ def test_the_ablation_is_what_was_measured() -> None:
     assert figures(PAGE, "ablation choice") == part("report").choice_table(single)
     for same in ("experiment", "choice"):
         assert report[same] == single[same]
-    assert report["left"] == []
+    assert report["unfinished"] == []
     assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2")}
-    assert figures(PAGE, "ablation claims") == claims_table(report["claims"])
+    assert figures(PAGE, "ablation claims") == claims_table(report)
     assert figures(PAGE, "ablation_sizes") == part("sizes").table()
     causes, tried = importlib.import_module("ablation_causes"), measured("ablation_causes")
     assert figures(PAGE, "ablation_causes") == causes.table(tried)
     assert figures(PAGE, "ablation_causes scores") == causes.confidence_table(tried)
     assert tried["teacher"] == report["teacher"]
-    assert tried["left"] == []
+    assert tried["unfinished"] == []
 
 
 def test_what_each_part_does_alone_is_what_was_measured() -> None:
     single = measured("ablation_single")
-    assert single["left"] == []
-    alone = {claim: each for claim, each in single["claims"].items() if claim.endswith("alone")}
-    assert figures(PAGE, "ablation single claims") == claims_table(alone)
+    assert single["unfinished"] == []
+    assert figures(PAGE, "ablation single claims") == claims_table(single, "alone")
+    parts = [("scfd", "student"), ("scfd_mpsd", "scfd_blocks"), ("mpsd", "blocks"), ("scfd_blocks", "scfd")]
+    assert figures(PAGE, "ablation single parts") == part("report").intervals_table(single["by seed"], parts)
+
+
+def test_the_committed_settings_are_the_presets() -> None:
+    experiment = measured("ablation")["experiment"]
+    size = part("sizes").SIZES["cpu"]
+    assert part("runs").Experiment(size, experiment["pairs"], experiment["trunk"]).describe() == experiment
 
 
 def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
@@ -50,7 +59,7 @@ def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
     compared = [("cmd", "student"), ("scfd", "student"), ("cmd", "scfd")]
     lines = part("report").intervals_table(report["by seed"], compared)
     assert figures(PAGE, "ablation gpu intervals") == lines
-    assert report["left"] == []
+    assert report["unfinished"] == []
     assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2", "3", "4")}
 
 
