@@ -183,7 +183,7 @@ def score_agreement(
 def table(report: dict[str, Any]) -> list[str]:
     """Return the lines of a Markdown table of time and features."""
     lines = [
-        "| Backend | ms per frame | Ratio | Error level 3 | Error level 4 | Error classification | Correlation of scores "
+        "| Backend | ms per frame | Ratio | Error level 3 | Error level 4 | Error classification | Score correlation "
         "| Same peak |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -192,7 +192,7 @@ def table(report: dict[str, Any]) -> list[str]:
         scores = report["scores"][name]
         lines.append(
             f"| {name} | {cost['milliseconds']:.0f} | {cost['ratio']:.2f} | {errors} "
-            f"| {scores['correlation']:.3f} | {100 * scores['same place']:.0f} % |"
+            f"| {scores['correlation']:.3f} | {100 * scores['same peak']:.0f} % |"
         )
     return lines
 

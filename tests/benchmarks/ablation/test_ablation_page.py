@@ -10,6 +10,18 @@ from written_figures import figures, measured
 PAGE = "docs/how_far_from_the_paper.md"
 METRICS = ("PR", "SR")
 
+FUSIONS = [(row, "scfd") for row in ("saf", "caf", "tf", "scfd_mpsd")]
+"""Table 3's rows, and the row that they are compared with."""
+
+CONTROLS = {
+    "pretrained": [],
+    "slower": [("cmd", "student"), ("cmd", "scfd")],
+    "longer": [("cmd", "student")],
+    "beta": [("cmd", "student"), ("cmd", "scfd_mpsd"), ("hfrd", "student")],
+    "nightly": [("cmd", "student"), ("scfd_mpsd", "student"), ("cmd", "scfd_mpsd")],
+}
+"""The controls' comparisons on the page."""
+
 
 def claims_table(report: Any, only: str = "") -> list[str]:
     """The lines of a table of the paper's claims, as the page shows them."""
@@ -23,6 +35,7 @@ def test_the_ablation_is_what_was_measured() -> None:
     report, single = measured("ablation"), measured("ablation_single")
     for name in ("1", "2", "3", "4"):
         assert figures(PAGE, f"ablation {name}") == part("report").table(report, name)
+    assert figures(PAGE, "ablation 3 intervals") == part("report").intervals_table(report["by seed"], FUSIONS)
     assert figures(PAGE, "ablation single") == part("report").table(single, "single")
     assert figures(PAGE, "ablation choice") == part("report").choice_table(single)
     for same in ("experiment", "choice"):
@@ -63,11 +76,14 @@ def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
     assert {tuple(row["seeds"]) for row in report["rows"].values()} == {("0", "1", "2", "3", "4")}
 
 
-@pytest.mark.parametrize("name", ["pretrained", "slower", "longer", "beta", "nightly"])
-def test_the_ablations_controls_are_what_was_measured(name: str) -> None:
+@pytest.mark.parametrize(("name", "compared"), CONTROLS.items())
+def test_the_ablations_controls_are_what_was_measured(name: str, compared: list[tuple[str, str]]) -> None:
     report = measured(f"ablation_{name}")
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(PAGE, f"ablation {name}") == part("report").rows_table(report, rows)
+    if compared:
+        lines = part("report").intervals_table(report["by seed"], compared)
+        assert figures(PAGE, f"ablation {name} intervals") == lines
     assert report["rows"]["student"]["seeds"] == (["0", "1"] if name == "nightly" else ["0", "1", "2"])
 
 
