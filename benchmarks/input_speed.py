@@ -162,7 +162,7 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             {
                 "workers": workers,
                 "data_wait": round(data_wait.share, 4),
-                "steps a second": round(options.steps / seconds, 3),
+                "steps per second": round(options.steps / seconds, 3),
             }
         )
         print(found[-1])
@@ -244,7 +244,7 @@ def steps_table(report: dict[str, Any]) -> list[str]:
     ]
     for found in report["steps"].values():
         for run in found["runs"]:
-            cells = [found["device"], found["batch_size"], run["workers"], f"{run['steps a second']:.2g}"]
+            cells = [found["device"], found["batch_size"], run["workers"], f"{run['steps per second']:.2g}"]
             lines.append(f"| {' | '.join(map(str, cells))} | {100 * run['data_wait']:.1f} % |")
     if "cuda" not in report["steps"]:
         lines.append(f"| H200 | {DEFAULT_BATCH_SIZE} | | not measured | not measured |")

@@ -1,4 +1,4 @@
-"""The benchmark of speed on a GPU, small and on a processor: what it counts, shares out, keeps and shows."""
+"""gpu_speed.py at toy size on a CPU: counts, shares, stored rows and tables."""
 
 import importlib
 import json
@@ -79,12 +79,14 @@ def test_rows_of_every_kind_are_measured_small(
     assert [name for name, row in rows.items() if "failed" in row] == []
     for count in (1, 2):
         row = rows[f"tracking/student, bfloat16, {count}"]
-        assert row["frames a second"] > 0
+        assert row["frames per second"] > 0
         assert 0 < row["share of crops on the host"] < 1
-    # A loss can only add to what the student computes, and a teacher that is asked to that.
-    work = {name: rows[f"training/{name}, float32"]["multiply-adds"] for name in ("alone", "SCFD", "MPSD", "all")}
-    assert work["alone"] < work["MPSD"] < work["all"]
-    assert work["all"] - work["alone"] == work["SCFD"] + work["MPSD"] - 2 * work["alone"]
+    # A loss adds to the student's work, and the teacher adds to the losses' work.
+    work = {
+        name: rows[f"training/{name}, float32"]["multiply-adds"] for name in ("student alone", "SCFD", "MPSD", "all")
+    }
+    assert work["student alone"] < work["MPSD"] < work["all"]
+    assert work["all"] - work["student alone"] == work["SCFD"] + work["MPSD"] - 2 * work["student alone"]
     assert rows["training/SCFD sampled, float32"]["multiply-adds"] < work["SCFD"]
     assert rows["training/all, with the teacher, float32"]["multiply-adds"] > work["all"]
     added = report["cpu"]["relative cost of the losses"]
@@ -94,17 +96,17 @@ def test_rows_of_every_kind_are_measured_small(
     assert str(tmp_path) not in json.dumps(report)
 
 
-def test_all_that_is_asked_for_is_a_row() -> None:
+def test_every_required_row_exists() -> None:
     experiment, rows = (importlib.import_module(f"parts.gpu.{name}") for name in ("experiment", "rows"))
     names = list(rows.rows(experiment.Experiment(device="cuda"), dict))
     for who in ("student", "teacher"):
         assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
-    for part in ("alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
+    for part in ("student alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
         assert {f"training/{part}, float32", f"training/{part}, bfloat16"} <= set(names)
     assert "experiments/CUDA graph, 1" in names
 
 
-def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
+def test_it_resumes_and_keeps_other_devices(
     gpu_speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "report.json").write_text(
@@ -116,44 +118,46 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
     again = run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")
     assert again["cpu"]["rows"] == first["cpu"]["rows"]
     assert again["cuda"] == first["cuda"]
-    assert re.search(r"\d+ rows are left, tracking/student, float32, 1 first", capsys.readouterr().out)
-    shutil.rmtree(tmp_path / "runs")  # the report alone was brought along
+    assert re.search(r"unfinished rows: \d+, next tracking/student, float32, 1", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "runs")  # only the report is left
     assert run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")["cpu"]["rows"] == first["cpu"]["rows"]
-    other = run(
-        gpu_speed, monkeypatch, tmp_path, "--time-limit", "0", "--width", "6"
-    )  # what was kept is not of this one
+    other = run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0", "--width", "6")  # another experiment
     assert other["cpu"]["rows"] == {}
 
 
-def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
-    kept_rows = importlib.import_module("parts.gpu.rows")
+def test_a_failed_row_is_reported_and_measured_again(tmp_path: Path) -> None:
+    rows = importlib.import_module("parts.gpu.rows")
     asked = []
 
     def fails() -> dict[str, Any]:
         asked.append(1)
         raise RuntimeError("CUDA out of memory\nand more")
 
-    kept = kept_rows.RowStore(tmp_path, {"experiment": 1})
+    store = rows.RowStore(tmp_path, {"experiment": 1})
     for _ in range(2):
-        found, left = kept_rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
-        assert found == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
-        assert left == []
+        measured, unfinished = rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, store, 1)
+        assert measured == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
+        assert unfinished == []
     assert len(asked) == 2
-    assert kept_rows.RowStore(tmp_path, {"experiment": 2}).read("good") is None
+    assert rows.RowStore(tmp_path, {"experiment": 2}).read("good") is None
 
 
-def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
+def test_cost_of_losses_is_relative_to_the_students_step() -> None:
     costs = importlib.import_module("parts.gpu.tables").costs
-    rows = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("SCFD", 35))}
+    rows = {
+        f"training/{name}, bfloat16": {"milliseconds": time} for name, time in (("student alone", 20), ("SCFD", 35))
+    }
     assert costs(rows) == {"bfloat16": {"SCFD": 0.75}}
 
 
-def test_targets_are_held_against_the_gpu_alone() -> None:
+def test_targets_are_compared_with_the_gpu_only() -> None:
     table = importlib.import_module("parts.gpu.tables").targets_table
     tracking = {
-        f"tracking/student, bfloat16, {count}": {"frames a second": rate} for count, rate in ((1, 299), (32, 4e3))
+        f"tracking/student, bfloat16, {count}": {"frames per second": rate} for count, rate in ((1, 299), (32, 4e3))
     }
-    training = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("all", 40))}
+    training = {
+        f"training/{name}, bfloat16": {"milliseconds": time} for name, time in (("student alone", 20), ("all", 40))
+    }
     lines = table({"cuda": {"rows": tracking | training}})
     assert [line.split(" | ")[-1] for line in lines[2:]] == ["299: missed |", "4,000: reached |", "1.00: reached |"]
     assert all(line.endswith("| not measured |") for line in table({"cpu": {"rows": tracking | training}})[2:])
@@ -190,7 +194,7 @@ def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
 
 def test_ceilings_are_of_the_sizes_asked_for(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "time_call", lambda call, *_, **__: call() is None or 0.5)
-    assert roofline.ceilings(CPU, size=10, copied=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
+    assert roofline.ceilings(CPU, size=10, copy_bytes=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
 
 
 def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def count_attributes(sequences: Sequence[TrackingSequence]) -> dict[str, int]:
     """
     counts = {name: sum(bool(np.any(each.attributes[name])) for each in sequences) for name in ATTRIBUTES}
     if missing := [name for name, count in counts.items() if not count]:
-        raise DataError(f"test sequences: expected sequences with every attribute, got none with {', '.join(missing)}")
+        raise DataError(f"test sequences: expected every attribute in some, got none with {', '.join(missing)}")
     return counts
 
 

@@ -53,7 +53,7 @@ class NetworkSpeed:
                 call = lambda: compiled(*images)  # noqa: E731
             seconds = self.experiment.timed(call)
         shares = shares_of_ceilings(operations, seconds, self.ceiling())
-        return {"milliseconds": 1000 * seconds, "frames a second": count / seconds, **shares}
+        return {"milliseconds": 1000 * seconds, "frames per second": count / seconds, **shares}
 
 
 def capture_cuda_graph(call: Callable[[], object]) -> Callable[[], object]:

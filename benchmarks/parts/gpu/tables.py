@@ -40,7 +40,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, list[str]]:
             "tracking",
             "Network, precision, videos",
             {
-                "frames per second": _number("frames a second"),
+                "frames per second": _number("frames per second"),
                 "time for crops": _share("share of crops on the host"),
                 "first frame, ms": _number("milliseconds of the first frame"),
             },
@@ -48,7 +48,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, list[str]]:
         "training": section(
             "training",
             "Losses, precision",
-            {"steps per second": _number("steps a second"), "of the roofline": roofline["of the roofline"]},
+            {"steps per second": _number("steps per second"), "of the roofline": roofline["of the roofline"]},
         ),
         "network": section("network", "Network, precision, videos", roofline),
         "experiments": section("experiments", "Student in bfloat16, videos", roofline),
@@ -105,7 +105,7 @@ def targets_table(report: Mapping[str, Any]) -> list[str]:
     rows = report.get("cuda", {}).get("rows", {})
     lines = ["| One GPU, bfloat16 | Target | Measured |", "| --- | ---: | ---: |"]
     for count, minimum in MIN_FRAMES_PER_SECOND.items():
-        found = rows.get(f"tracking/student, {TARGET_PRECISION}, {count}", {}).get("frames a second")
+        found = rows.get(f"tracking/student, {TARGET_PRECISION}, {count}", {}).get("frames per second")
         cell = NOT_MEASURED if found is None else f"{found:,.0f}: {_reached(found >= minimum)}"
         videos = "one video" if count == 1 else f"{count} videos"
         lines.append(f"| student, {videos}, frames per second | at least {minimum:,} | {cell} |")

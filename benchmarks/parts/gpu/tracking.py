@@ -61,7 +61,7 @@ class TrackingSpeed:
             crops.append(sum(seconds for start, seconds in crop_calls if start >= begin) / (end - begin))
             starts.append(statistics.median(float(each.seconds[0]) for each in tracked))
         return {
-            "frames a second": statistics.median(rates),
+            "frames per second": statistics.median(rates),
             "slowest and fastest": [min(rates), max(rates)],
             "share of crops on the host": statistics.median(crops),
             "milliseconds of the first frame": 1000 * statistics.median(starts),

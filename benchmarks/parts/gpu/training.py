@@ -65,7 +65,7 @@ class TrainingSpeed:
         seconds = self.experiment.timed(step)
         shares = shares_of_ceilings(count_operations(step), seconds, self.ceiling())
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.experiment.device == "cuda" else None
-        return {"steps a second": 1 / seconds, "milliseconds": 1000 * seconds, "peak GiB": peak, **shares}
+        return {"steps per second": 1 / seconds, "milliseconds": 1000 * seconds, "peak GiB": peak, **shares}
 
     def step(self, part: str, precision: str) -> Callable[[], None]:
         """Return a training step with learning rates of zero, so that all steps are alike."""

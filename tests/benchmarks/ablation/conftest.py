@@ -30,7 +30,7 @@ def pairs(tmp_path: Path) -> Path:
 def run(ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the benchmark at toy size and return its report; a toy has too little video for every attribute."""
     monkeypatch.setitem(ablation.SIZES, "cpu", toy(part("sizes")))
-    monkeypatch.setattr(ablation, "described", lambda videos: {"test sequences": len(videos.test())})
+    monkeypatch.setattr(ablation, "describe", lambda videos: {"test sequences": len(videos.test())})
     out = tmp_path / "report.json"
 
     def call(*more: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was suspected is tried beside what was chosen, with one thing changed, and is kept for the next machine."""
+"""Variants change one setting of the chosen training, use the ablation's teacher, and are kept in the report."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ def causes() -> ModuleType:
     return importlib.import_module("ablation_causes")
 
 
-def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> None:
+def test_a_variant_changes_one_setting(causes: ModuleType) -> None:
     size, sizes, runs = toy(part("sizes")), part("sizes"), part("runs")
     size = replace(size, student=replace(size.student, warmup_steps=4))
     chosen = sizes.Hyperparameters(sizes.RateFactors(2.0, 0.5), 0.1, 10.0)
@@ -59,7 +59,7 @@ def test_a_try_differs_in_one_thing_from_what_was_chosen(causes: ModuleType) -> 
     assert len({each.run(name, size, chosen).folder for name, each in causes.VARIANTS.items()}) == len(causes.VARIANTS)
 
 
-def test_causes_are_tried_with_the_ablations_teacher_and_kept(
+def test_variants_use_the_ablations_teacher_and_are_kept(
     run: Command, pairs: Path, causes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("--seeds", 0, "--only-choose")
@@ -96,7 +96,7 @@ def test_causes_are_tried_with_the_ablations_teacher_and_kept(
         call("--trunk", "other.npz")
 
 
-def test_adaptors_keep_their_statistics_when_the_network_does() -> None:
+def test_adaptors_are_frozen_with_the_network() -> None:
     size, row = toy(part("sizes")), part("rows").ROWS["cmd"]
     networks = [TrackerNetwork(settings) for settings in (size.student_network(row), size.teacher_network())]
     stage = part("execution").FrozenAdaptorStage(*networks, distillation=row.distillation(1.0, 1.0))
@@ -120,7 +120,7 @@ def test_adaptors_keep_their_statistics_when_the_network_does() -> None:
     assert not moved()
 
 
-def test_a_tracker_is_sure_on_the_target_and_off_it() -> None:
+def test_confidence_on_and_off_the_target() -> None:
     """Of five frames the first is given and one has no label."""
     target = np.array([10.0, 10.0, 20.0, 20.0])
     truth = np.array([target, target, target, np.full(4, np.nan), target])

@@ -125,9 +125,9 @@ def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) 
     student = runs.row_run(long, "student", 0, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0))
     steps = []
     for _ in range(2):
-        place = part("execution").RunContext(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
-        assert part("execution").execute_run(student, place) == "stopped"
-        assert time.time() < place.end + 2
+        context = part("execution").RunContext(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
+        assert part("execution").execute_run(student, context) == "stopped"
+        assert time.time() < context.end + 2
         steps.append(len((tmp_path / student.folder / "log.jsonl").read_text().splitlines()))
     assert 0 < steps[0] < steps[1]
     assert runs.describe_progress(student, tmp_path) == f"seed_0/student: step {steps[1]} of 100000"
@@ -139,14 +139,14 @@ def test_whoever_is_stopped_before_the_time_stops_all(tmp_path: Path, monkeypatc
     size = toy(part("sizes"))
     begun = []
 
-    def stopped(each: Any, place: Any) -> str:  # noqa: ARG001
+    def stopped(each: Any, context: Any) -> str:  # noqa: ARG001
         begun.append(each.folder)
         return "stopped"
 
     monkeypatch.setattr(stage, "execute_run", stopped)
-    place = part("execution").RunContext(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
+    context = part("execution").RunContext(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
     with pytest.raises(KeyboardInterrupt):
-        stage.Stage(place, 1).execute([runs.teacher_run(size), runs.teacher_tracking_run(0)], map)
+        stage.Stage(context, 1).execute([runs.teacher_run(size), runs.teacher_tracking_run(0)], map)
     assert begun == ["teacher"]
 
 
@@ -155,7 +155,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
     long = replace(size, student=sizes.with_steps(size.student, 100_000))
-    place = part("execution").RunContext(
+    context = part("execution").RunContext(
         runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False
     )
     asked = [
@@ -172,7 +172,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
 
     Thread(target=stop, daemon=True).start()
     with pytest.raises(KeyboardInterrupt), part("execution").pool(2) as each:
-        list(each(partial(part("execution").execute_run, place=place), asked))
+        list(each(partial(part("execution").execute_run, context=context), asked))
     for child in active_children():
         child.join(timeout=30)
         if child.is_alive():
