@@ -138,9 +138,9 @@ def make_steps(inputs: Inputs, crop: int) -> dict[str, Callable[[], Tensor]]:
 
     steps: dict[str, Callable[[], Tensor]] = {
         "plain": lambda: call_plain(plain, inputs),
-        "ours": lambda: call_library(exact, inputs),
-        "ours, checkpointed": lambda: call_checkpointed(exact, inputs),
-        "ours, sampling=0.25": lambda: call_library(sampled, inputs),
+        "library": lambda: call_library(exact, inputs),
+        "library, checkpointed": lambda: call_checkpointed(exact, inputs),
+        "library, sampling=0.25": lambda: call_library(sampled, inputs),
         "student": student,
     }
     return steps | {f"{name}, bfloat16": in_bfloat16(step) for name, step in steps.items() if "check" not in name}
