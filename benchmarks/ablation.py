@@ -85,13 +85,13 @@ def _reported(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_stage(
-    stage: Stage, rows: Sequence[tuple[str, int]], given: Hyperparameters | None, only_choose: bool
+    stage: Stage, rows: Sequence[tuple[str, int]], fixed: Hyperparameters | None, only_choose: bool
 ) -> dict[str, Any] | None:
     """Execute unfinished runs until the time limit; return the choice of hyperparameters, None if not yet made."""
     size, root = stage.context.experiment.size, stage.context.root
     seeds = list(dict.fromkeys(seed for _, seed in rows))
     tracking = [teacher_tracking_run(seed) for seed in seeds]
-    choice = _read_choice(root, given)
+    choice = _read_choice(root, fixed)
     trials = trial_runs(size) if choice is None else []
     rates_known = len(size.factors) == 1 and not only_choose
     alone = [(name, seed) for name, seed in rows if rates_known and not ROWS[name].parts]
@@ -117,10 +117,10 @@ def run_stage(
     return choice
 
 
-def _read_choice(root: Path, given: Hyperparameters | None) -> dict[str, Any] | None:
+def _read_choice(root: Path, fixed: Hyperparameters | None) -> dict[str, Any] | None:
     """Return the hyperparameters of the command line or of an earlier choice; None if they are not chosen yet."""
-    if given is not None:
-        return asdict(given) | {"chosen on": "nothing: given", "trials": []}
+    if fixed is not None:
+        return asdict(fixed) | {"chosen on": "nothing: given", "trials": []}
     file = root / CHOICE
     choice: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
     return choice
@@ -202,11 +202,11 @@ def main() -> None:
     context = RunContext(experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(context, arguments.jobs)
     rows = plan_rows(arguments.tables, arguments.only, arguments.seeds)
-    given = None
+    fixed = None
     if arguments.alpha is not None:
-        given = Hyperparameters(size.factors[0], arguments.alpha, arguments.beta)
+        fixed = Hyperparameters(size.factors[0], arguments.alpha, arguments.beta)
     try:
-        choice = run_stage(stage, rows, given, arguments.only_choose)
+        choice = run_stage(stage, rows, fixed, arguments.only_choose)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
     report = {

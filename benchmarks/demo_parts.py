@@ -39,11 +39,11 @@ def run_seed(
     """Return PR, NPR and SR of the teacher and each variant."""
     experiment = Experiment(out / f"seed_{seed}", seed, settings)
     teacher = experiment.teacher()
-    found = [teacher]
+    contenders = [teacher]
     for name, distillation in variants.items():
         guide = teacher.network if distillation else None
-        found.append(experiment.student(name, guide, distillation))
-    return {contender.name: contender.scores.overall.rates() for contender in found}
+        contenders.append(experiment.student(name, guide, distillation))
+    return {contender.name: contender.scores.overall.rates() for contender in contenders}
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -52,7 +52,7 @@ def table(report: dict[str, Any]) -> list[str]:
     by_seed = list(report["seeds"].values())
     for name in by_seed[0]:
         title = {"teacher": "teacher", "student": "student alone"}.get(name, f"student {name}")
-        cells = [format_mean(mean_and_deviation([found[name][figure] for found in by_seed])) for figure in ("PR", "SR")]
+        cells = [format_mean(mean_and_deviation([rates[name][figure] for rates in by_seed])) for figure in ("PR", "SR")]
         lines.append(f"| {' | '.join([title, *cells])} |")
     return lines
 

@@ -147,8 +147,10 @@ def feature_errors(by_name: dict[str, Backend], samples: Iterable[Sample]) -> di
             pairs = zip(expected, backend(images), strict=True)
             errors[name].append([float((mine - theirs).norm() / mine.norm()) for mine, theirs in pairs])
     return {
-        name: {output: float(f"{value:.2g}") for output, value in zip(OUTPUTS, np.median(found, axis=0), strict=True)}
-        for name, found in errors.items()
+        name: {
+            output: float(f"{value:.2g}") for output, value in zip(OUTPUTS, np.median(by_sample, axis=0), strict=True)
+        }
+        for name, by_sample in errors.items()
     }
 
 
@@ -159,7 +161,7 @@ def score_agreement(
     """Return the score maps' correlation with the base, the share of equal peaks, and of peaks on the target."""
     classifier = network.classifier
     assert classifier is not None
-    found: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in by_name}
+    results: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in by_name}
     for sample in samples:
         base = score_maps(classifier, by_name[BASE], sample)
         true = centers(sample.test.boxes) / classifier.STRIDE
@@ -169,14 +171,14 @@ def score_agreement(
             same = np.abs(peaks(scores) - peaks(base)).max(axis=1) <= 1
             for mine, theirs, near, far in zip(base, scores, same, distance, strict=True):
                 correlation = torch.corrcoef(torch.stack([mine.flatten(), theirs.flatten()]))[0, 1]
-                found[name].append((float(correlation), bool(near), float(far)))
+                results[name].append((float(correlation), bool(near), float(far)))
     return {
         name: {
             "correlation": round(float(np.median([each[0] for each in maps])), 4),
             "same peak": round(float(np.mean([each[1] for each in maps])), 3),
             "on target": round(float(np.mean([each[2] <= 1.5 for each in maps])), 3),
         }
-        for name, maps in found.items()
+        for name, maps in results.items()
     }
 
 

@@ -114,24 +114,24 @@ def loading(sampler: Sampler, sequences: int, batches: int, workers: int) -> dic
 
 def _processor_seconds() -> float:
     """Return the processor time of this process and its finished children."""
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    usage = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
 def speed(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Return the speed for each video size."""
-    found: dict[str, object] = {}
+    by_size: dict[str, object] = {}
     for size in options.sizes:
         videos = write_videos(folder, size, options.pairs, options.videos, options.length)
         files = [path.stat().st_size for path in videos.glob("*/*/*.jpg")]
         sampler = sampler_of(videos, options.crop_size)
-        found[size] = {
+        by_size[size] = {
             "kilobytes an image": round(sum(files) / len(files) / 1000, 1),
             "milliseconds a sample": part_times(sampler, options.samples, options.repeats),
             "loading": [loading(sampler, options.batch, options.batches, workers) for workers in options.workers],
         }
-        print(size, found[size])
-    return found
+        print(size, by_size[size])
+    return by_size
 
 
 def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
@@ -140,7 +140,7 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         write_videos(folder / "steps", options.sizes[0], options.pairs, options.videos, options.length),
         options.crop_size,
     )
-    found: list[dict[str, float]] = []
+    runs: list[dict[str, float]] = []
     for workers in options.workers:
         settings = TrainingSettings(steps=options.steps, batch_size=options.batch_size, workers=workers)
         torch.manual_seed(0)
@@ -158,16 +158,16 @@ def steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             start = start or time.perf_counter()
             train_step.run(number, [loaded.batch])
         seconds = time.perf_counter() - start
-        found.append(
+        runs.append(
             {
                 "workers": workers,
                 "data_wait": round(data_wait.share, 4),
                 "steps per second": round(options.steps / seconds, 3),
             }
         )
-        print(found[-1])
+        print(runs[-1])
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    return {"device": name, "batch_size": options.batch_size, "size": options.sizes[0], "runs": found}
+    return {"device": name, "batch_size": options.batch_size, "size": options.sizes[0], "runs": runs}
 
 
 def write_lasher(root: Path, folders: int, frames: int) -> str:
@@ -209,15 +209,15 @@ def opening(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         sequences = training_sequences(data, count=1, seed=0)
         Sampler(sequences, options.crop_size, SEARCH_AREA)
         times.append((time.process_time() - start, time.perf_counter() - wall))
-    found: dict[str, object] = {
+    result: dict[str, object] = {
         "folders": len(sequences),
         "frame pairs": sum(map(len, sequences)),
         "processor seconds": round(min(used for used, _ in times), 2),
         "seconds": round(min(wall for _, wall in times), 2),
         "budget": BUDGET,
     }
-    print(found)
-    return found
+    print(result)
+    return result
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -227,12 +227,12 @@ def table(report: dict[str, Any]) -> list[str]:
         f"{CORES} cores (extrapolated) |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for size, found in report["speed"]["sizes"].items():
-        times = found["milliseconds a sample"]
-        by_workers = next(each["per core"] for each in reversed(found["loading"]) if each["workers"])
+    for size, result in report["speed"]["sizes"].items():
+        times = result["milliseconds a sample"]
+        by_workers = next(each["per core"] for each in reversed(result["loading"]) if each["workers"])
         cells = [f"{times[part]:.1f} ms" for part in ("decode", "crop", "jitter", "batch")]
         cells += [f"{1000 / times['total']:.0f}", f"{by_workers:.0f}", f"{CORES * by_workers:.0f}"]
-        lines.append(f"| {size.replace('x', ' x ')}, {found['kilobytes an image']:.0f} KB | {' | '.join(cells)} |")
+        lines.append(f"| {size.replace('x', ' x ')}, {result['kilobytes an image']:.0f} KB | {' | '.join(cells)} |")
     return lines
 
 
@@ -242,9 +242,9 @@ def steps_table(report: dict[str, Any]) -> list[str]:
         "| Device | Batch size | Workers | Steps per second | Time waiting for data |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for found in report["steps"].values():
-        for run in found["runs"]:
-            cells = [found["device"], found["batch_size"], run["workers"], f"{run['steps per second']:.2g}"]
+    for result in report["steps"].values():
+        for run in result["runs"]:
+            cells = [result["device"], result["batch_size"], run["workers"], f"{run['steps per second']:.2g}"]
             lines.append(f"| {' | '.join(map(str, cells))} | {100 * run['data_wait']:.1f} % |")
     if "cuda" not in report["steps"]:
         lines.append(f"| H200 | {DEFAULT_BATCH_SIZE} | | not measured | not measured |")

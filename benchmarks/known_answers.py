@@ -43,9 +43,9 @@ def _figures(folder: Path, name: BenchmarkName, sequences: list[LabeledSequence]
     boxes = read_benchmark_results(folder, {each.name: ground_truth_of(each) for each in sequences})
     exact = score_sequences(boxes, sequences, PROTOCOLS[name])
     whole = score_sequences(boxes, sequences, replace(PROTOCOLS[name], round_predictions=True))
-    found = {"benchmark": name, "tracker": folder.name, **_printed(exact), "whole_pixels": _printed(whole)}
+    row = {"benchmark": name, "tracker": folder.name, **_printed(exact), "whole_pixels": _printed(whole)}
     published = PUBLISHED_WITH_ONE_ZERO.get((name, folder.name))
-    return found if published is None else {**found, "published": published, "without": _lost(exact, published)}
+    return row if published is None else {**row, "published": published, "without": _lost(exact, published)}
 
 
 def _printed(scores: BenchmarkScores) -> dict[str, float]:
@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="folder of the benchmarks")
     parser.add_argument("--out", type=Path, help="JSON report")
     arguments = parser.parse_args()
-    found = [each for name in FOLDERS for each in measure(arguments.metrics, name)]
-    report = {"machine": machine(), "trackers": found}
+    trackers = [each for name in FOLDERS for each in measure(arguments.metrics, name)]
+    report = {"machine": machine(), "trackers": trackers}
     print("\n".join(table(report)))
     if arguments.out:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")

@@ -202,8 +202,8 @@ def table(report: dict[str, Any]) -> list[str]:
     head = ["Step", *(f"{name}: ratio (seconds)" for name in report["time"]), "Peak MiB"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, peak in report["peak MiB"].items():
-        found = [times[name] for times in report["time"].values()]
-        lines.append([name, *(f"{x['ratio']:.2f} ({x['seconds']:.1f})" for x in found), f"{peak:,}"])
+        results = [times[name] for times in report["time"].values()]
+        lines.append([name, *(f"{x['ratio']:.2f} ({x['seconds']:.1f})" for x in results), f"{peak:,}"])
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 

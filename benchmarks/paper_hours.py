@@ -137,16 +137,16 @@ def count(schedule: Schedule = SCHEDULE) -> dict[str, dict[str, float]]:
 def table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = ["| Row | Options | 10^12 operations per step | Hours, estimated |", "| --- | --- | ---: | ---: |"]
-    for name, found in report["rows"].items():
+    for name, row in report["rows"].items():
         title = "Teacher" if name == TEACHER else ROWS[name].title
         if name == TEACHER:
             texts = "`train teacher`, as above"
         else:
-            given = options(ROWS[name])
+            arguments = options(ROWS[name])
             texts = " ".join(
-                filter(None, ("" if ROWS[name].parts else "no `--teacher`", f"`{given}`" if given else ""))
+                filter(None, ("" if ROWS[name].parts else "no `--teacher`", f"`{arguments}`" if arguments else ""))
             )
-        lines.append(f"| {title} | {texts or 'none'} | {found['10^12 operations a step']:.1f} | {found['hours']:.1f} |")
+        lines.append(f"| {title} | {texts or 'none'} | {row['10^12 operations a step']:.1f} | {row['hours']:.1f} |")
     return lines
 
 

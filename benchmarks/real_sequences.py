@@ -52,11 +52,11 @@ def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seed
             boxes = {sequence.name: track.boxes for sequence, track in zip(sequences, tracked, strict=True)}
             runs.append(score_sequences(boxes, sequences, PROTOCOLS["vot"]))
             rates.append(sum(map(len, sequences)) / sum(float(track.seconds.sum()) for track in tracked))
-    found = {}
+    by_sequence = {}
     for name in runs[0].sequences:
         figures = [run.sequences[name].rates() for run in runs]
-        found[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
-    return {"sequences": found, "frames per second": round(statistics.median(rates), 1)}
+        by_sequence[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
+    return {"sequences": by_sequence, "frames per second": round(statistics.median(rates), 1)}
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -106,7 +106,7 @@ def measure(settings: Experiment) -> dict[str, object]:
     exact = torch.stack([distillation.gradient(images) for images in measured])
     gradient = exact.mean(dim=0).square().sum().item()
     of_batch = exact.var(dim=0).sum().item()
-    found: dict[str, object] = {"batch": {"of the gradient": round(of_batch / gradient, 3)}}
+    variances: dict[str, object] = {"batch": {"of the gradient": round(of_batch / gradient, 3)}}
     for share in settings.shares:
         distances = [
             (distillation.gradient(images, share) - whole).square().sum().item()
@@ -114,11 +114,11 @@ def measure(settings: Experiment) -> dict[str, object]:
             for _ in range(settings.draws)
         ]
         added = sum(distances) / len(distances)
-        found[f"1/{share}"] = {
+        variances[f"1/{share}"] = {
             "of the gradient": round(added / gradient, 3),
             "of the batch": round(added / of_batch, 3),
         }
-    return found
+    return variances
 
 
 def main() -> None:

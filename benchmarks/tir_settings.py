@@ -93,7 +93,7 @@ class SingleModality:
         return Pair(pair.rgb, None) if self._modality == "rgb" else Pair(None, pair.tir)
 
 
-def test_sequences(experiment: Experiment) -> dict[str, dict[str, Sequence[TrackingSequence]]]:
+def read_test_sequences(experiment: Experiment) -> dict[str, dict[str, Sequence[TrackingSequence]]]:
     """Return the sequences by modality and kind: composed and real for TIR, composed for RGB."""
     composed = composed_sequences(
         experiment.pairs,
@@ -102,27 +102,27 @@ def test_sequences(experiment: Experiment) -> dict[str, dict[str, Sequence[Track
         seed=TEST_VIDEO_SEED,
         length=experiment.length,
     )
-    found: dict[str, dict[str, Sequence[TrackingSequence]]] = {
+    by_modality: dict[str, dict[str, Sequence[TrackingSequence]]] = {
         modality: {"composed": [SingleModality(each, modality) for each in composed]}  # type: ignore[misc]
         for modality in ("tir", "rgb")
     }
     if experiment.real:
-        found["tir"]["real"] = read_sequences(experiment.real, modality="tir")
-    return found
+        by_modality["tir"]["real"] = read_sequences(experiment.real, modality="tir")
+    return by_modality
 
 
 def measure(
     network: TrackerNetwork, sequences: Mapping[str, Sequence[TrackingSequence]], seed: int, title: str
 ) -> dict[str, Any]:
     """Return PR, NPR and SR by kind, over all sequences and for each."""
-    found = {}
+    results = {}
     for kind, videos in sequences.items():
         scores = score_network(network, videos, PROTOCOLS["vot"], seed=seed, title=f"{title}, {kind}")
-        found[kind] = {
+        results[kind] = {
             "overall": scores.overall.rates(),
             "sequences": {name: each.rates() for name, each in scores.sequences.items()},
         }
-    return found
+    return results
 
 
 def run_seed(
@@ -162,8 +162,8 @@ def read_scores(file: Path, experiment: Experiment) -> dict[str, Any] | None:
     """Return the scores from a file of this experiment; None otherwise."""
     if not file.exists():
         return None
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found if found["experiment"] == asdict(experiment) else None
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content if content["experiment"] == asdict(experiment) else None
 
 
 def collect_results(experiment: Experiment, folder: Path) -> dict[str, Any]:
@@ -172,16 +172,16 @@ def collect_results(experiment: Experiment, folder: Path) -> dict[str, Any]:
     losses_by_seed: dict[str, dict[str, Any]] = {}
     for seed_folder in sorted(folder.glob("seed_*"), key=lambda path: int(path.name.removeprefix("seed_"))):
         seed = int(seed_folder.name.removeprefix("seed_"))
-        found = {name: read_scores(seed_folder / f"scores_{name}.json", experiment) for name in ROWS}
-        there = {name: each for name, each in found.items() if each is not None}
-        if there:
-            by_seed[seed] = {name: each["scores"] for name, each in there.items()}
-            losses_by_seed[str(seed)] = {name: each["loss"] for name, each in there.items() if each["loss"]}
+        contents = {name: read_scores(seed_folder / f"scores_{name}.json", experiment) for name in ROWS}
+        finished = {name: each for name, each in contents.items() if each is not None}
+        if finished:
+            by_seed[seed] = {name: each["scores"] for name, each in finished.items()}
+            losses_by_seed[str(seed)] = {name: each["loss"] for name, each in finished.items() if each["loss"]}
     return {
         "settings": summary(by_seed),
         "claims": evaluate_claims(by_seed),
         "loss, first and last steps": losses_by_seed,
-        "by seed": {str(seed): found for seed, found in by_seed.items()},
+        "by seed": {str(seed): results for seed, results in by_seed.items()},
     }
 
 
@@ -216,12 +216,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     schedule = SCHEDULES[arguments.schedule]
-    given = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
-    schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
+    values = {name: getattr(arguments, name) for name in ("steps", "rate_factor")}
+    schedule = replace(schedule, **{name: value for name, value in values.items() if value is not None})
     fields_given = ("init_from", "pairs", "num_test_pairs", "real", "precision", "residual", "videos", "length")
     schedule = replace(schedule, freeze_bn=not arguments.train_bn)
     experiment = Experiment(schedule=schedule, **{name: getattr(arguments, name) for name in fields_given})
-    sequences = test_sequences(experiment)
+    sequences = read_test_sequences(experiment)
     device = choose_device(arguments.device)
     for seed in arguments.seeds:
         run_seed(experiment, sequences, seed, arguments.only, arguments.work_dir / f"seed_{seed}", device)

@@ -46,7 +46,7 @@ BACKGROUND_LABEL = 0.05
 """Cells with a smaller label are background, as in DiMP's loss."""
 
 
-def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> list[Batch]:
+def make_test_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> list[Batch]:
     """Return batches of central patches."""
     center = SETTINGS["C1"]
     training = SCHEDULES["short"].training(center, seed=1)
@@ -56,30 +56,34 @@ def held_out_batches(pairs: Pairs, settings: NetworkSettings, count: int) -> lis
 
 
 @torch.no_grad()
-def errors(network: TrackerNetwork, found: Sequence[Batch], modalities: tuple[Seen, Seen]) -> dict[str, float]:
+def mean_errors(network: TrackerNetwork, batches: Sequence[Batch], modalities: tuple[Seen, Seen]) -> dict[str, float]:
     """Return a network's mean errors over batches, with one modality per branch."""
-    one = TrackerNetwork(replace(network.settings, modality="rgb"))
-    one.load_state_dict(network.state_dict())
-    one.eval()
+    copy = TrackerNetwork(replace(network.settings, modality="rgb"))
+    copy.load_state_dict(network.state_dict())
+    copy.eval()
     values: dict[str, list[float]] = {figure: [] for figure in FIGURES}
-    for batch in found:
-        known, seen = (mix(part, side, dim=1) for part, side in zip((batch.train, batch.test), modalities, strict=True))
-        predictions = one(Pair(known, known), batch.train_boxes, Pair(seen, seen), batch.proposals)
+    for batch in batches:
+        reference, test = (
+            mix(part, side, dim=1) for part, side in zip((batch.train, batch.test), modalities, strict=True)
+        )
+        predictions = copy(Pair(reference, reference), batch.train_boxes, Pair(test, test), batch.proposals)
         values["box"].append(float((predictions.iou - (2 * batch.overlaps - 1)).square().mean()))
         if predictions.scores is None:
             continue
-        scores, label = predictions.scores[-1], score_labels(batch.test_boxes, one.settings)
+        scores, label = predictions.scores[-1], score_labels(batch.test_boxes, copy.settings)
         values["location"].append(float(hinge_residual(scores, label, BACKGROUND_LABEL).square().mean()))
         values["peak"].append(float(scores.amax(dim=(-2, -1)).mean()))
     return {figure: statistics.mean(each) for figure, each in values.items() if each}
 
 
-def measured(networks: Sequence[TrackerNetwork], found: Sequence[Batch]) -> dict[str, Any]:
+def measure(networks: Sequence[TrackerNetwork], batches: Sequence[Batch]) -> dict[str, Any]:
     """Return each figure's mean over the networks of a name, by the branches' modalities."""
     rows = {}
-    for way in BRANCH_MODALITIES:
-        each = [errors(network, found, way) for network in networks]
-        rows["-".join(way)] = {figure: round(statistics.mean(one[figure] for one in each), 4) for figure in each[0]}
+    for modalities in BRANCH_MODALITIES:
+        each = [mean_errors(network, batches, modalities) for network in networks]
+        rows["-".join(modalities)] = {
+            figure: round(statistics.mean(errors[figure] for errors in each), 4) for figure in each[0]
+        }
     return {"networks": len(networks), **rows}
 
 
@@ -90,9 +94,9 @@ def table(report: dict[str, Any]) -> list[str]:
     columns = [f"{title}, {way}" for title in titles.values() for way in ways.values()]
     lines = ["| Network | " + " | ".join(columns) + " |", "| --- " + "| ---: " * len(columns) + "|"]
     digits = {"location": 4, "peak": 2, "box": 3}
-    for name, found in report["networks"].items():
+    for name, errors_by_branch in report["networks"].items():
         cells = [
-            f"{found[way][figure]:.{digits[figure]}f}" if figure in found[way] else ""
+            f"{errors_by_branch[way][figure]:.{digits[figure]}f}" if figure in errors_by_branch[way] else ""
             for figure in titles
             for way in ways
         ]
@@ -117,12 +121,12 @@ def main() -> None:
         name, _, weights = named.partition("=")
         networks.setdefault(name, []).append(load_network(weights))
     pairs = open_pairs(arguments.pairs, on_broken="skip")[-arguments.num_test_pairs :]
-    found = held_out_batches(pairs, networks[START][0].settings, arguments.batches)
+    batches = make_test_batches(pairs, networks[START][0].settings, arguments.batches)
     report: dict[str, Any] = {
         "machine": machine(),
         "pairs": len(pairs),
-        "batches": len(found),
-        "networks": {name: measured(each, found) for name, each in networks.items()},
+        "batches": len(batches),
+        "networks": {name: measure(each, batches) for name, each in networks.items()},
     }
     print("\n".join(table(report)))
     if arguments.out is not None:

@@ -86,8 +86,8 @@ class Tracker(nn.Module):
                 attended = attention[:, :start, start:].mean(dim=1)
                 chosen = attended.topk(math.ceil(self.keep * kept.shape[1]), dim=1).indices
                 kept = kept.gather(1, chosen)
-                left = tokens[:, start:].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
-                tokens = torch.cat([tokens[:, :start], left], dim=1)
+                kept_tokens = tokens[:, start:].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
+                tokens = torch.cat([tokens[:, :start], kept_tokens], dim=1)
                 eliminations.append(kept)
         features, _ = self.layout.map(tokens, "search", kept=kept)
         return self.score(features.movedim(1, 3)).squeeze(3), eliminations
@@ -152,14 +152,14 @@ def measure(experiment: Experiment) -> list[dict[str, Any]]:
         by_seed.append(overlaps(*networks, experiment))
     total = count = experiment.search**2
     rows = []
-    for found in zip(*by_seed, strict=True):
+    for shares in zip(*by_seed, strict=True):
         count = math.ceil(experiment.keep * count)
         rows.append(
             {
                 "tokens in the sequence": experiment.template**2 + count,
                 "kept by each": round(count / total, 3),
-                "kept by both": round(statistics.mean(found), 3),
-                "by seed": [round(share, 3) for share in found],
+                "kept by both": round(statistics.mean(shares), 3),
+                "by seed": [round(share, 3) for share in shares],
                 "if chosen independently": round((count / total) ** 2, 3),
             }
         )

@@ -72,10 +72,10 @@ def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     Args:
         by_seed: results of ``measure`` by seed, setting and kind; seeds without A1 do not count for differences.
     """
-    names = [name for name in ROWS if any(name in found for found in by_seed.values())]
+    names = [name for name in ROWS if any(name in settings for settings in by_seed.values())]
     rows: dict[str, Any] = {}
     for name in names:
-        seeds = [seed for seed, found in by_seed.items() if name in found]
+        seeds = [seed for seed, settings in by_seed.items() if name in settings]
         rows[name] = {"seeds": seeds}
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
@@ -94,9 +94,9 @@ def _figures(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) 
     """Return the figures of a kind by seed and setting, overall and by sequence."""
     return {
         str(seed): {
-            name: found[kind]["overall"] | {"sequences": found[kind]["sequences"]}
-            for name, found in rows.items()
-            if kind in found
+            name: by_kind[kind]["overall"] | {"sequences": by_kind[kind]["sequences"]}
+            for name, by_kind in rows.items()
+            if kind in by_kind
         }
         for seed, rows in by_seed.items()
     }
@@ -118,16 +118,16 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
         f"| Setting | Updated | Reference branch | Test branch | {' | '.join(columns)} |",
         "| --- " * 4 + "| ---: " * len(columns) + "|",
     ]
-    for name, found in report["settings"].items():
-        if kind not in found:
+    for name, row in report["settings"].items():
+        if kind not in row:
             continue
         cells = row_cells(name)
         for figure in FIGURES:
-            gain = found[kind][f"{figure} to A1"]
+            gain = row[kind][f"{figure} to A1"]
             difference = "" if gain is None or name == START_SETTING else f" ({format_mean(gain, '+')})"
-            cells.append(format_mean(found[kind][figure]) + difference)
+            cells.append(format_mean(row[kind][figure]) + difference)
         if many:
-            error = found[kind]["SR to A1, error over sequences"]
+            error = row[kind]["SR to A1, error over sequences"]
             cells.append("" if error is None or name == START_SETTING else f"{error:.1f}")
             cells.append("/".join(map(str, PAPER.get(name, ()))))
         lines.append(f"| {' | '.join(cells)} |")
@@ -159,7 +159,7 @@ def row_cells(name: str) -> list[str]:
         return ["A1 on the RGB sides", "none", "RGB", "RGB"]
     row = SETTINGS[name]
     sides = [
-        seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
-        for branch, seen in (("reference", row.reference), ("test", row.test))
+        modality.upper() + (" (ft)" if branch in row.fine_tuned else "")
+        for branch, modality in (("reference", row.reference), ("test", row.test))
     ]
     return [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]

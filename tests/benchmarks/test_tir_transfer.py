@@ -39,12 +39,12 @@ def network() -> TrackerNetwork:
 @pytest.mark.parametrize("way", [("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir")])
 def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
     made = to_tir_network(network())
-    found = benchmark.held_out_batches(open_pairs(pairs), made.settings, 2)
+    found = benchmark.make_test_batches(open_pairs(pairs), made.settings, 2)
     stage = CrossModalStage(made, BranchSetting("", "", ("bbe",), *way, ("reference", "test")))  # type: ignore[arg-type]
     stage.network.eval()
     with torch.no_grad():
         expected = sum(float(stage(batch)["box"]) for batch in found) / 2
-    assert benchmark.errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
+    assert benchmark.mean_errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_report_of_networks_by_name(

@@ -31,7 +31,7 @@ def summary(by_seed: BySeed) -> dict[str, Any]:
     """
     rows: dict[str, Any] = {}
     for name in (TEACHER, *ROWS):
-        seeds = [seed for seed, found in by_seed.items() if name in found]
+        seeds = [seed for seed, rows_of_seed in by_seed.items() if name in rows_of_seed]
         if not seeds:
             continue
         rows[name] = {"seeds": seeds}

@@ -62,7 +62,7 @@ def summaries(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
     """
     first, *_ = runs
     same, next_seed = runs[first], [*runs[first][1:], runs[first][0]]
-    return {name: summary(found, next_seed if name == first else same) for name, found in runs.items()}
+    return {name: summary(by_seed, next_seed if name == first else same) for name, by_seed in runs.items()}
 
 
 def summary(runs: Sequence[Run], others: Sequence[Run]) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def summary(runs: Sequence[Run], others: Sequence[Run]) -> dict[str, Any]:
     }
     return {
         **{name: mean_and_deviation([figures[name] for figures in overall]) for name in FIGURES},
-        "IoU": _mean([overlap for found in overlaps.values() for overlap in found], digits=3),
+        "IoU": _mean([overlap for by_seed in overlaps.values() for overlap in by_seed], digits=3),
         "videos": {
             video: {
                 **{name: _mean([run.scores.sequences[video].rates()[name] for run in runs]) for name in FIGURES},
-                "IoU": _mean(found, digits=3),
+                "IoU": _mean(by_seed, digits=3),
             }
-            for video, found in overlaps.items()
+            for video, by_seed in overlaps.items()
         },
     }
 
@@ -95,9 +95,9 @@ def tracking_table(report: Mapping[str, Any]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "| --- | ---: | ---: |" + " ---: | ---: | ---: |" * len(kinds)]
     for name, cost in report["time of tracking"].items():
         cells = [name, f"{cost['milliseconds']:.0f}", f"{cost['ratio']:.2f}"]
-        for found in (by_backend[name] for by_backend in kinds.values()):
-            cells += [f"{found[figure][0]:.1f} ± {found[figure][1]:.1f}" for figure in FIGURES]
-            cells.append(f"{found['IoU']:.2f}")
+        for figures in (by_backend[name] for by_backend in kinds.values()):
+            cells += [f"{figures[figure][0]:.1f} ± {figures[figure][1]:.1f}" for figure in FIGURES]
+            cells.append(f"{figures['IoU']:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

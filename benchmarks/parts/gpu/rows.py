@@ -108,29 +108,29 @@ def rows(experiment: Experiment, ceiling: Callable[[], Mapping[str, float]]) -> 
         TrainingSpeed(experiment, ceiling),
     )
     counts = experiment.videos
-    found: dict[str, Row] = {"ceilings": partial(_ceilings, experiment)}
+    functions: dict[str, Row] = {"ceilings": partial(_ceilings, experiment)}
     for name in ("student", "teacher"):
         for precision in PRECISIONS:
             for count in counts:
-                found[f"tracking/{name}, {precision}, {count}"] = partial(tracking.rate, name, precision, count)
+                functions[f"tracking/{name}, {precision}, {count}"] = partial(tracking.rate, name, precision, count)
     for part in (STUDENT_ALONE, *PARTS, WITH_TEACHER, FROM_HOST, TEACHER):
         for precision in PRECISIONS:
-            found[f"training/{part}, {precision}"] = partial(training.rate, part, precision)
+            functions[f"training/{part}, {precision}"] = partial(training.rate, part, precision)
     for name in ("student", "teacher"):
         for precision in PRECISIONS:
             for count in counts:
-                found[f"network/{name}, {precision}, {count}"] = partial(network.rate, name, precision, count)
+                functions[f"network/{name}, {precision}, {count}"] = partial(network.rate, name, precision, count)
     for count in counts[:3:2]:
-        found[f"profile/tracking student, bfloat16, {count}"] = partial(tracking.profile, count)
+        functions[f"profile/tracking student, bfloat16, {count}"] = partial(tracking.profile, count)
     for part in (STUDENT_ALONE, "all", WITH_TEACHER):
-        found[f"profile/training {part}, bfloat16"] = partial(training.profile, part)
+        functions[f"profile/training {part}, bfloat16"] = partial(training.profile, part)
     changes = ["channels last", "weights in bfloat16"]
     if experiment.device == "cuda":
         changes += ["CUDA graph", "compiled", "all three"]
     for change in changes:
         for count in counts[:3]:
-            found[f"experiments/{change}, {count}"] = partial(network.rate, "student", "bfloat16", count, change)
-    return found
+            functions[f"experiments/{change}, {count}"] = partial(network.rate, "student", "bfloat16", count, change)
+    return functions
 
 
 def _ceilings(experiment: Experiment) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def targets_table(report: Mapping[str, Any]) -> list[str]:
     rows = report.get("cuda", {}).get("rows", {})
     lines = ["| One GPU, bfloat16 | Target | Measured |", "| --- | ---: | ---: |"]
     for count, minimum in MIN_FRAMES_PER_SECOND.items():
-        found = rows.get(f"tracking/student, {TARGET_PRECISION}, {count}", {}).get("frames per second")
-        cell = NOT_MEASURED if found is None else f"{found:,.0f}: {_reached(found >= minimum)}"
+        rate = rows.get(f"tracking/student, {TARGET_PRECISION}, {count}", {}).get("frames per second")
+        cell = NOT_MEASURED if rate is None else f"{rate:,.0f}: {_reached(rate >= minimum)}"
         videos = "one video" if count == 1 else f"{count} videos"
         lines.append(f"| student, {videos}, frames per second | at least {minimum:,} | {cell} |")
     cost = costs(rows).get(TARGET_PRECISION, {}).get("all")

@@ -31,15 +31,15 @@ def summary(runs: Mapping[str, Mapping[str, BySeed]]) -> dict[str, dict[str, dic
 def _row(by_seed: BySeed, base: BySeed) -> dict[str, Any]:
     row: dict[str, Any] = {"seeds": list(by_seed)}
     for level in LEVELS:
-        found = [run["held out"][level] for run in by_seed.values()]
+        selections = [run["held out"][level] for run in by_seed.values()]
         row[level] = {
-            "collapsed": sum(each["collapsed"] is not None for each in found),
-            "low entropy": sum(each["entropy"] < LOW_ENTROPY for each in found),
-            "entropy": _spread([each["entropy"] for each in found]),
-            "entropy of mean": _spread([each["entropy_of_mean"] for each in found]),
-            "mean weights": _means([each["mean_weights"] for each in found]),
-            "preferred": _means([each["preferred"] for each in found]),
-            "path rms": _means([each["path rms"] for each in found]),
+            "collapsed": sum(each["collapsed"] is not None for each in selections),
+            "low entropy": sum(each["entropy"] < LOW_ENTROPY for each in selections),
+            "entropy": _spread([each["entropy"] for each in selections]),
+            "entropy of mean": _spread([each["entropy_of_mean"] for each in selections]),
+            "mean weights": _means([each["mean_weights"] for each in selections]),
+            "preferred": _means([each["preferred"] for each in selections]),
+            "path rms": _means([each["path rms"] for each in selections]),
         }
     shared = [seed for seed in by_seed if seed in base]
     for figure in METRICS:
@@ -66,12 +66,12 @@ def selection_table(report: Mapping[str, Any]) -> list[str]:
     ]
     for group, variant, row in _rows(report):
         for level in LEVELS:
-            found = row[level]
-            entropies = (found["entropy"], found["entropy of mean"])
+            figures = row[level]
+            entropies = (figures["entropy"], figures["entropy of mean"])
             spread = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in entropies]
             of = len(row["seeds"])
-            counts = [f"{found[name]} of {of}" for name in ("collapsed", "low entropy")]
-            cells = [group, variant, level[-1], *counts, *spread, _shares(found["mean weights"])]
+            counts = [f"{figures[name]} of {of}" for name in ("collapsed", "low entropy")]
+            cells = [group, variant, level[-1], *counts, *spread, _shares(figures["mean weights"])]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 

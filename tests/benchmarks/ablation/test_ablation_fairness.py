@@ -47,7 +47,7 @@ def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
     def refuse(*_: object) -> None:
         raise AssertionError("test video")
 
-    monkeypatch.setattr(ablation, "described", lambda _: {})
+    monkeypatch.setattr(ablation, "describe", lambda _: {})
     monkeypatch.setattr(part("video").Videos, "test", refuse)
     parts = part("video").split
     monkeypatch.setattr(part("video"), "split", lambda *given: Without(parts(*given)))
