@@ -28,7 +28,15 @@ from parts.ablation.execution import RunContext, Stage, pool
 from parts.ablation.report import METRICS, choice_table, plot, summary, table
 from parts.ablation.report_import import check_teacher, import_report, teacher_digest
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
-from parts.ablation.runs import Experiment, finished, read_scores, row_run, teacher_run, teacher_tracking_run
+from parts.ablation.runs import (
+    Experiment,
+    finished,
+    mark_folder,
+    read_scores,
+    row_run,
+    teacher_run,
+    teacher_tracking_run,
+)
 from parts.ablation.sizes import SIZES, Hyperparameters, RateFactors, Size, with_steps
 from parts.ablation.video import describe
 from parts.report_fields import machine
@@ -36,22 +44,7 @@ from parts.seed_statistics import claim_intervals_table, verdicts
 
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
-
-
-def mark_folder(root: Path, experiment: Experiment) -> None:
-    """Write the experiment's settings into its folder.
-
-    Raises:
-        DataError: the folder holds an experiment with other settings.
-    """
-    file = root / "experiment.json"
-    settings = experiment.describe()
-    if not file.exists():
-        write_text(file, json.dumps(settings, indent=2) + "\n")
-    elif json.loads(file.read_text()) != settings:
-        raise DataError(f"{root}: holds an experiment with other settings; use another --work-dir, or remove it")
 
 
 def plan_rows(tables: Sequence[str], only: Sequence[str] | None, seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -195,7 +188,7 @@ def main() -> None:
     experiment = Experiment(size, arguments.pairs, arguments.trunk, arguments.teacher_trunk)
     end = start + 60 * arguments.time_limit if arguments.time_limit is not None else float("inf")
     device = choose_device(arguments.device).type
-    mark_folder(arguments.work_dir, experiment)
+    mark_folder(arguments.work_dir, experiment.describe())
     if arguments.import_report is not None:
         import_report(arguments.import_report, arguments.work_dir, experiment)
     data = describe(experiment.videos)

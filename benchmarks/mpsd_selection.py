@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.execution import RunContext
-from parts.ablation.runs import Experiment, teacher_run
+from parts.ablation.runs import Experiment, mark_folder, teacher_run
 from parts.ablation.sizes import SIZES, Hyperparameters, Size, with_steps
 from parts.report_fields import machine
 from parts.selection.report import rms_table, scores_table, selection_table, summary
@@ -30,7 +30,6 @@ from parts.selection.rows import GROUPS, SIZE_OF, VARIANTS, Group, all_runs, stu
 from parts.selection.scheduling import execute_all, read_measurement
 
 from mmdistill.reference.device import choose_device
-from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 
 TEACHER = "teacher"
@@ -45,19 +44,6 @@ def override_size(size: Size, arguments: argparse.Namespace) -> Size:
         student, teacher = (replace(training, precision=arguments.precision) for training in (student, teacher))
     videos = size.validation if arguments.videos is None else (arguments.videos, arguments.videos // 3)
     return replace(size, student=student, teacher=teacher, validation=videos, batch_size=arguments.batch_size)
-
-
-def mark_folder(root: Path, experiments: dict[str, Any]) -> None:
-    """Write the comparison's settings into its folder.
-
-    Raises:
-        DataError: the folder holds a comparison with other settings.
-    """
-    file = root / "experiment.json"
-    if not file.exists():
-        write_text(file, json.dumps(experiments, indent=2) + "\n")
-    elif json.loads(file.read_text()) != experiments:
-        raise DataError(f"{root}: holds a comparison with other settings; use another --work-dir, or remove it")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -95,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
 def collect_results(
     groups: Sequence[Group], arguments: argparse.Namespace, contexts: dict[str, RunContext]
 ) -> dict[str, Any]:
-    """Return what finished runs measured, by group, variant and seed."""
+    """Return the results of finished runs by group, variant and seed."""
     results: dict[str, Any] = {group.title: {variant: {} for variant in VARIANTS} for group in groups}
     for group, variant, seed in all_runs(groups, arguments.seeds):
         context = contexts[group.start]

@@ -163,7 +163,7 @@ def test_targets_are_compared_with_the_gpu_only() -> None:
     assert all(line.endswith("| not measured |") for line in table({"cpu": {"rows": tracking | training}})[2:])
 
 
-def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
+def test_counted_operations_by_hand_and_by_pytorch(roofline: ModuleType) -> None:
     layer, images = nn.Conv2d(3, 4, 3, bias=False), torch.randn(2, 3, 6, 7, requires_grad=True)
     (forward,) = roofline.count_operations(lambda: layer(images))
     out = 2 * 4 * 4 * 5
@@ -192,7 +192,7 @@ def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
     assert (shares["multiply-adds"], shares["bytes"]) == (210, 250)
 
 
-def test_ceilings_are_of_the_sizes_asked_for(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ceilings_have_the_requested_sizes(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "time_call", lambda call, *_, **__: call() is None or 0.5)
     assert roofline.ceilings(CPU, size=10, copy_bytes=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
 
@@ -228,11 +228,11 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         ("something_new", "other"),
     ],
 )
-def test_kernels_have_plain_names(name: str, kind: str, profile: ModuleType) -> None:
+def test_category_of_a_kernel(name: str, kind: str, profile: ModuleType) -> None:
     assert profile.category(name).startswith(kind)
 
 
-def test_time_of_several_streams_is_counted_once(profile: ModuleType) -> None:
+def test_overlapping_spans_count_once(profile: ModuleType) -> None:
     assert profile.covered_time([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
 
 
@@ -244,7 +244,7 @@ def test_shares_of_a_call_add_up(profile: ModuleType) -> None:
     assert found["idle"] is None
 
 
-def test_what_is_missing_is_said() -> None:
+def test_a_missing_package_is_named() -> None:
     code = "import sys; sys.modules['cv2'] = None; sys.argv = ['gpu_speed.py']; import gpu_speed"
     path = f"{ROOT}:{ROOT / 'benchmarks'}"
     found = subprocess.run(

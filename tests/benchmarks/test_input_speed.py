@@ -1,4 +1,4 @@
-"""The benchmark of the input, small: its parts add up, are measured one by one, and leave nothing behind."""
+"""input_speed.py at toy size: its parts add up, are measured separately, and leave no files."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     cv2.setNumThreads(threads[1])
 
 
-def test_it_measures_part_by_part(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_measured_separately(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
     (tmp_path / "work").mkdir()
     out = tmp_path / "report.json"

@@ -1,4 +1,4 @@
-"""The comparison of MPSD blocks: what is trained in which order, what is recorded, and what its tables say."""
+"""mpsd_selection.py: order of the runs, records, and tables."""
 
 import importlib
 import json
@@ -34,12 +34,12 @@ def part(name: str) -> ModuleType:
 @pytest.mark.parametrize(
     ("mark", "table"), [("", "selection_table"), (" scores", "scores_table"), (" rms", "rms_table")]
 )
-def test_the_documents_tables_are_what_was_measured(mark: str, table: str) -> None:
+def test_the_pages_tables_match_the_report(mark: str, table: str) -> None:
     report = measured("mpsd_selection")
     assert figures("docs/fusion.md", f"mpsd_selection{mark}") == getattr(part("report"), table)(report)
 
 
-def test_the_reports_rows_are_those_of_its_runs() -> None:
+def test_the_reports_rows_match_its_runs() -> None:
     report = measured("mpsd_selection")
     assert json.loads(json.dumps(part("report").summary(report["runs"]))) == report["rows"]
     level = report["rows"]["ImageNet trunk, own loss alone"]["none"]["level 4"]
@@ -47,7 +47,7 @@ def test_the_reports_rows_are_those_of_its_runs() -> None:
     assert level["low entropy"] == sum(run["held out"]["level 4"]["entropy"] < 0.1 for run in runs)
 
 
-def test_a_difference_is_taken_seed_by_seed() -> None:
+def test_differences_are_paired_by_seed() -> None:
     level = {
         "collapsed": None,
         "entropy": 0.5,
@@ -70,7 +70,7 @@ def test_a_difference_is_taken_seed_by_seed() -> None:
     assert found["level 3"]["collapsed"] == 0
 
 
-def test_what_is_recorded_is_every_fiftieth_steps_selection(tmp_path: Path) -> None:
+def test_selection_is_recorded_every_fifty_steps(tmp_path: Path) -> None:
     watch = part("recording")
     shallow, deep = MPSDFusion(4), MPSDFusion(6)
     with watch.recording(tmp_path):
@@ -86,7 +86,7 @@ def test_what_is_recorded_is_every_fiftieth_steps_selection(tmp_path: Path) -> N
     assert all(0 < line["entropy"] <= 1 for level in found.values() for line in level)
 
 
-def test_a_networks_selection_is_measured_by_level(tmp_path: Path) -> None:
+def test_selection_is_measured_by_level(tmp_path: Path) -> None:
     watch, video = part("recording"), importlib.import_module("mmdistill.reference.synthetic")
     network = TrackerNetwork(NetworkSettings(width=4, crop_size=96))
     network.fusions[1].path_weights[2].weight.data.zero_()

@@ -1,4 +1,4 @@
-"""The benchmark of TIR-CMD's settings, small: it trains, tracks, goes on, and pairs differences by seed."""
+"""tir_settings.py at toy size: trains, tracks, resumes, and pairs differences by seed."""
 
 import importlib
 import json
@@ -29,7 +29,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("parts.tir_settings_report")
 
 
-def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_tracks_and_resumes(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pairs(tmp_path / "pairs", 5)
     torch.manual_seed(0)
     start = tmp_path / "rgb.safetensors"
@@ -76,7 +76,7 @@ def figures(value: float) -> dict[str, object]:
     return {"composed": {"overall": each, "sequences": {"one": each, "other": other}}}
 
 
-def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
+def test_differences_are_paired_by_seed(report: ModuleType) -> None:
     by_seed = {
         0: {"A1": figures(10), "D3": figures(12), "on RGB": figures(18)},
         1: {"A1": figures(20), "D3": figures(23)},
@@ -97,7 +97,7 @@ def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
     assert lines[4].startswith("| A1 on the RGB sides | none | RGB | RGB | 18.0 ± 0.0 (+8.0 ± 0.0)")
 
 
-def test_what_the_paper_says_is_held_against_the_composed_sequences(report: ModuleType) -> None:
+def test_claims_use_the_composed_sequences(report: ModuleType) -> None:
     by_seed = {
         0: {"A1": figures(10), "B1": figures(11), "D3": figures(13)},
         1: {"A1": figures(20), "B1": figures(21), "D3": figures(19)},
@@ -107,7 +107,7 @@ def test_what_the_paper_says_is_held_against_the_composed_sequences(report: Modu
     assert [each["SR"]["beyond the spread"] for each in claims.values()] == ["yes", "within the spread"]
 
 
-def test_a_claim_has_to_be_beyond_the_error_over_sequences_too(report: ModuleType) -> None:
+def test_a_claim_must_exceed_the_error_over_sequences(report: ModuleType) -> None:
     by_seed = {seed: {"A1": figures(start), "B1": figures(start + 1)} for seed, start in enumerate((10, 20))}
     for found in by_seed.values():
         found["B1"]["composed"]["sequences"]["other"] = found["A1"]["composed"]["sequences"]["other"]

@@ -1,4 +1,4 @@
-"""The benchmark of what TIR-CMD teaches: small, and its figures are those of the stage that trains."""
+"""tir_transfer.py at toy size: its errors equal those of the training stage."""
 
 import importlib
 import json
@@ -37,7 +37,7 @@ def network() -> TrackerNetwork:
 
 
 @pytest.mark.parametrize("way", [("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir")])
-def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
+def test_the_box_error_equals_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
     made = to_tir_network(network())
     found = benchmark.make_test_batches(open_pairs(pairs), made.settings, 2)
     stage = CrossModalStage(made, BranchSetting("", "", ("bbe",), *way, ("reference", "test")))  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType
     assert benchmark.mean_errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_report_of_networks_by_name(
+def test_networks_are_reported_by_name(
     benchmark: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, out = tmp_path / "rgb.safetensors", tmp_path / "report.json"

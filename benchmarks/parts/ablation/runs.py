@@ -15,6 +15,7 @@ from parts.ablation.video import Videos
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.training.distillation import DistillationSettings
 from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 
 NETWORK = "network.safetensors"
@@ -81,6 +82,19 @@ class Run:
     seed: int = 0
     teacher: str = TEACHER_RUN
     freeze_adaptor_bn: bool = False
+
+
+def mark_folder(root: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of all runs into their folder.
+
+    Raises:
+        DataError: the folder holds runs with other settings.
+    """
+    file = root / "experiment.json"
+    if not file.exists():
+        write_text(file, json.dumps(settings, indent=2) + "\n")
+    elif json.loads(file.read_text()) != settings:
+        raise DataError(f"{root}: holds runs with other settings; use another --work-dir, or remove it")
 
 
 def teacher_run(size: Size) -> Run:

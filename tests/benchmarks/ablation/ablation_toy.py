@@ -1,4 +1,4 @@
-"""The ablation so small that a test can carry it out."""
+"""The ablation at toy size."""
 
 import importlib
 from collections.abc import Callable

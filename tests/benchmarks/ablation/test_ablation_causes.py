@@ -121,7 +121,7 @@ def test_adaptors_are_frozen_with_the_network() -> None:
 
 
 def test_confidence_on_and_off_the_target() -> None:
-    """Of five frames the first is given and one has no label."""
+    """Five frames; the first does not count and one has no label."""
     target = np.array([10.0, 10.0, 20.0, 20.0])
     truth = np.array([target, target, target, np.full(4, np.nan), target])
     near, far = np.array([5.0, 0, 0, 0]), np.array([90.0, 0, 0, 0])

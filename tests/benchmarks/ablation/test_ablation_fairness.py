@@ -1,4 +1,4 @@
-"""Nothing of the ablation is shared or chosen where it must not be, and all rows are given the same."""
+"""The ablation's parts share no pair, nothing is chosen on the test video, and all rows have the same settings."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 
 
-def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
+def test_students_of_a_seed_have_the_same_video_and_samples() -> None:
     size, sizes, choice = toy(part("sizes")), part("sizes"), part("choice")
     rows = part("rows").ROWS
     runs = [
@@ -33,7 +33,7 @@ def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
     assert size.teacher.seed not in (0, 1, 2)
 
 
-def test_factors_are_on_what_takes_the_teachers_features_over_and_on_the_fusion() -> None:
+def test_rate_factors_apply_to_trunk_adaptors_and_fusion() -> None:
     size, sizes = part("sizes").SIZES["cpu"], part("sizes")
     training = size.student_training(3, sizes.RateFactors(trunk=2.5, fusion=0.1))
     rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005, fusion=0.0002)
@@ -41,7 +41,7 @@ def test_factors_are_on_what_takes_the_teachers_features_over_and_on_the_fusion(
     assert size.student_training(3, sizes.RateFactors()) == replace(size.student, seed=3)
 
 
-def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
+def test_the_choice_does_not_use_the_test_video(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -57,7 +57,7 @@ def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
 
 
 class Without(dict[str, Any]):
-    """The parts of the pairs, of which the test's can't be had."""
+    """Parts of the pairs that refuse access to the test part."""
 
     def __getitem__(self, name: str) -> Any:
         assert name != "test"
@@ -65,7 +65,7 @@ class Without(dict[str, Any]):
 
 
 def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
-    """Let runs have these PR and SR."""
+    """Write these values as the runs' PR and SR."""
     for each, value in zip(runs, values, strict=True):
         part("runs").write_scores(each, root, {"PR": value, "SR": value, "NPR": 0})
 
@@ -89,7 +89,7 @@ def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
     assert choice.read_hyperparameters(None, size) == part("sizes").Hyperparameters(three, 0.0, 0.0)
 
 
-def test_the_learning_rate_is_best_for_both_alone_and_distilled(tmp_path: Path) -> None:
+def test_the_learning_rate_is_the_best_sum_of_student_and_cmd(tmp_path: Path) -> None:
     choice, report, two = part("choice"), part("report"), part("sizes").RateFactors
     size = replace(toy(part("sizes")), factors=(two(1.0), two(2.0), two(2.0, 0.5)), alphas=(0.1, 1.0))
     alone, distilled = (30, 29, 5), (40, 41, 59, 60, 62, 70)
@@ -118,7 +118,7 @@ def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:
         video.split(open_pairs(pairs), replace(size, test_pairs=8))
 
 
-def test_video_is_composed_of_its_parts_pairs_alone(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_uses_only_the_pairs_of_its_part(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     pairs_class = importlib.import_module("mmdistill.toolkit.datasets.image_pairs.pairs").Pairs
     pair = pairs_class.pair
@@ -164,7 +164,7 @@ def test_every_size_tests_enough_sequences_with_every_attribute(ablation: Module
         part("video").count_attributes(calm)
 
 
-def test_a_size_with_too_little_video_ends_before_anything_is_trained(
+def test_missing_attributes_are_refused_before_training(
     ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ablation.SIZES, "cpu", toy(part("sizes")))

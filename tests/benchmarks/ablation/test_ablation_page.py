@@ -1,4 +1,4 @@
-"""What the page about CMD's tables says was measured is what the ablation's committed output holds."""
+"""The page's tables match the ablation's committed reports."""
 
 import importlib
 from typing import Any
@@ -31,7 +31,7 @@ def claims_table(report: Any, only: str = "") -> list[str]:
     return lines
 
 
-def test_the_ablation_is_what_was_measured() -> None:
+def test_the_tables_match_the_report() -> None:
     report, single = measured("ablation"), measured("ablation_single")
     for name in ("1", "2", "3", "4"):
         assert figures(PAGE, f"ablation {name}") == part("report").table(report, name)
@@ -51,7 +51,7 @@ def test_the_ablation_is_what_was_measured() -> None:
     assert tried["unfinished"] == []
 
 
-def test_what_each_part_does_alone_is_what_was_measured() -> None:
+def test_the_single_parts_match_the_report() -> None:
     single = measured("ablation_single")
     assert single["unfinished"] == []
     assert figures(PAGE, "ablation single claims") == claims_table(single, "alone")
@@ -65,7 +65,7 @@ def test_the_committed_settings_are_the_presets() -> None:
     assert part("runs").Experiment(size, experiment["pairs"], experiment["trunk"]).describe() == experiment
 
 
-def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
+def test_the_gpu_tables_match_the_report() -> None:
     report = measured("ablation_gpu")
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(PAGE, "ablation gpu") == part("report").rows_table(report, rows)
@@ -77,7 +77,7 @@ def test_what_cmd_gains_on_a_gpu_is_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize(("name", "compared"), CONTROLS.items())
-def test_the_ablations_controls_are_what_was_measured(name: str, compared: list[tuple[str, str]]) -> None:
+def test_the_controls_match_the_reports(name: str, compared: list[tuple[str, str]]) -> None:
     report = measured(f"ablation_{name}")
     rows = [row for row in report["rows"] if row != "teacher"]
     assert figures(PAGE, f"ablation {name}") == part("report").rows_table(report, rows)
@@ -87,12 +87,12 @@ def test_the_ablations_controls_are_what_was_measured(name: str, compared: list[
     assert report["rows"]["student"]["seeds"] == (["0", "1"] if name == "nightly" else ["0", "1", "2"])
 
 
-def test_the_control_of_beta_trains_the_other_rows_as_they_were() -> None:
+def test_the_beta_control_does_not_change_rows_without_beta() -> None:
     usual = measured("ablation_single")["by seed"]
     for seed, rows in measured("ablation_beta")["by seed"].items():
         for row in ("student", "scfd_mpsd"):
             assert [rows[row][figure] for figure in METRICS] == [usual[seed][row][figure] for figure in METRICS]
 
 
-def test_the_longer_control_has_the_usual_teacher() -> None:
+def test_the_longer_control_has_the_same_teacher() -> None:
     assert measured("ablation_longer")["teacher"] == measured("ablation")["teacher"]

@@ -1,4 +1,4 @@
-"""The ablation's rows are the papers' networks and losses, and those of the page's commands."""
+"""The ablation's rows are the paper's networks and losses, and match the page's commands."""
 
 import importlib
 import sys
@@ -42,7 +42,7 @@ def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
         assert claim in unpublished or rows[name].paper[0] > rows[base].paper[0]
 
 
-def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) -> None:
+def test_initial_trunk_weights_by_size(ablation: ModuleType) -> None:
     runs = part("runs")
 
     def start_trackers(name: str, *trunks: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The ablation, small: it chooses, trains, tracks, is stopped and goes on."""
+"""The ablation at toy size: chooses, trains, tracks, stops and resumes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_chooses_trains_tracks_and_resumes(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = run("--seeds", 0, "--tables", 1, "--time-limit", 0)
     assert nothing["rows"] == {}
     assert nothing["unfinished"] == [
@@ -84,7 +84,7 @@ def test_the_learning_rate_is_chosen_with_the_weights(
     assert done["unfinished"] == []
 
 
-def test_another_machine_goes_on_from_a_report(run: Command, tmp_path: Path) -> None:
+def test_a_report_is_imported_on_another_machine(run: Command, tmp_path: Path) -> None:
     report, other = tmp_path / "report.json", tmp_path / "other"
     run("--seeds", 0, "--tables", 1, "--only", "student", "scfd")
     kept = report.rename(tmp_path / "kept.json")
@@ -106,9 +106,9 @@ def test_another_machine_goes_on_from_a_report(run: Command, tmp_path: Path) -> 
         run("--steps", 3, "--work-dir", tmp_path / "fourth", "--import-report", kept)
 
 
-def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
+def test_other_settings_are_refused(run: Command, tmp_path: Path) -> None:
     run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
-    with pytest.raises(DataError, match="holds an experiment with other settings"):
+    with pytest.raises(DataError, match="holds runs with other settings"):
         run("--steps", 3)
     with pytest.raises(SystemExit):
         run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.2, "--beta", 10)
@@ -117,7 +117,7 @@ def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
     assert "scfd" not in report["rows"]
 
 
-def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) -> None:
+def test_a_stage_ends_in_time_and_the_next_resumes(pairs: Path, tmp_path: Path) -> None:
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
     long = replace(size, student=sizes.with_steps(size.student, 100_000))
@@ -134,7 +134,7 @@ def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) 
     assert not runs.finished(student, tmp_path)
 
 
-def test_whoever_is_stopped_before_the_time_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_before_the_time_limit_stops_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, stage = part("runs"), part("execution")
     size = toy(part("sizes"))
     begun = []
@@ -151,7 +151,7 @@ def test_whoever_is_stopped_before_the_time_stops_all(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path) -> None:
+def test_after_a_signal_no_process_starts_another_run(pairs: Path, tmp_path: Path) -> None:
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
     long = replace(size, student=sizes.with_steps(size.student, 100_000))
@@ -181,7 +181,7 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_several_runs_at_once_measure_the_same(run: Command, tmp_path: Path) -> None:
+def test_parallel_runs_give_the_same_figures(run: Command, tmp_path: Path) -> None:
     given = ("--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
     alone = run(*given)
     together = run(*given, "--jobs", 2, "--work-dir", tmp_path / "others")

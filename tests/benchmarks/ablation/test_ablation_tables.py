@@ -1,4 +1,4 @@
-"""The ablation's tables and claims say what was measured."""
+"""The ablation's tables, claims and intervals."""
 
 import importlib
 import math
@@ -19,7 +19,7 @@ def verdicts(by_seed: dict[str, dict[str, dict[str, float]]]) -> Any:
     )
 
 
-def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
+def test_gains_and_gaps_are_paired_by_seed() -> None:
     report = part("report")
     by_seed = {
         "0": {"teacher": figures(60), "student": figures(40), "scfd": figures(50), "cmd": figures(56)},
@@ -51,14 +51,14 @@ def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
 @pytest.mark.parametrize(
     ("ahead", "says"), [((1.0, 2.0), "yes"), ((-1.0, -2.0), "the reverse"), ((-1.0, 2.0), "within the spread")]
 )
-def test_a_claim_needs_more_than_the_spread(ahead: tuple[float, float], says: str) -> None:
+def test_a_claim_must_exceed_the_spread(ahead: tuple[float, float], says: str) -> None:
     by_seed = {str(seed): {"scfd": figures(50 + value), "sed": figures(50)} for seed, value in enumerate(ahead)}
     found = verdicts(by_seed)["SCFD beats SED"]
     assert found["PR"]["beyond the spread"] == says
 
 
 @pytest.mark.parametrize(("sequences", "says"), [((1.0, 1.2, 1.1), "yes"), ((9.0, -7.0, 1.3), "within the spread")])
-def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float, ...], says: str) -> None:
+def test_a_claim_must_exceed_the_error_over_sequences(sequences: tuple[float, ...], says: str) -> None:
     def row(ahead: float, scale: float) -> dict[str, Any]:
         each = {f"s{i}": figures(50 + scale * value) for i, value in enumerate(sequences)}
         return figures(50 + ahead) | {"sequences": each}
@@ -77,7 +77,7 @@ def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float
 
 
 @pytest.mark.parametrize("degrees", range(1, 10))
-def test_the_quantiles_are_those_of_students_t(degrees: int) -> None:
+def test_quantiles_of_students_t(degrees: int) -> None:
     quantile = importlib.import_module("parts.seed_statistics").STUDENT_T[degrees - 1]
     ends = np.linspace(-quantile, quantile, 40_001)
     scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2) / math.sqrt(degrees * math.pi)
@@ -86,7 +86,7 @@ def test_the_quantiles_are_those_of_students_t(degrees: int) -> None:
     assert inside == pytest.approx(0.95, abs=1e-4)
 
 
-def test_an_interval_over_seeds_says_whether_it_excludes_nothing_gained() -> None:
+def test_an_interval_includes_or_excludes_zero() -> None:
     gains = (1.0, 2.0, 3.0)  # the mean's standard error is 1 / 3**0.5
     by_seed = {str(seed): {"scfd": figures(50 + 2 * gain), "sed": figures(50)} for seed, gain in enumerate(gains)}
     low, high = (round(2 + sign * 4.303 / 3**0.5, 1) for sign in (-1, 1))
