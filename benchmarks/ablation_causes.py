@@ -1,11 +1,12 @@
-"""Why CMD closes no more of the gap, and why a part does not help: what was suspected, tried on the validation video.
+"""Measures on validation video why CMD closes no more of the gap and why a part does not help.
 
-    python benchmarks/ablation_causes.py --pairs PAIRS --trunk resnet18.npz --runs runs/ablation \
+Each variant changes one setting of what the ablation chose, with the ablation's teacher from --work-dir. One seed, so
+the results are hints only. Results that --out already has from the same experiment are kept. Takes ten minutes per
+variant on one core, half an hour for those with three times the steps.
+
+Example:
+    python benchmarks/ablation_causes.py --pairs PAIRS --trunk resnet18.npz --work-dir runs/ablation \
         --ablation benchmarks/results/ablation.json --out benchmarks/results/ablation_causes.json
-
-Each try differs in one thing from what the ablation chose, and the ablation's teacher, which ``--runs`` holds, teaches
-it. One seed, that of the choice: a hint, where the tables are the evidence. What ``--out`` has already of the same
-experiment is kept.
 """
 
 from __future__ import annotations
@@ -19,120 +20,122 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.causes import TRIES, half_trained_teacher_run
-from parts.ablation.choice import chosen_of
-from parts.ablation.confidence import CONFIDENCE, NAMES
-from parts.ablation.earlier_report import teacher_digest
-from parts.ablation.pool import pool
+from parts.ablation.causes import VARIANTS, half_trained_teacher_run
+from parts.ablation.choice import read_hyperparameters
+from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage, pool
 from parts.ablation.report import FIGURES
-from parts.ablation.runs import TEACHER_RUN, Experiment, Place, Run, finished, read_scores
+from parts.ablation.report_import import teacher_digest
+from parts.ablation.runs import TEACHER_RUN, Experiment, Run, finished, read_scores
 from parts.ablation.sizes import SIZES
-from parts.ablation.stage import Stage
-from parts.machine import machine
+from parts.report_fields import machine
 
 from mmdistill.reference.device import choose_device
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 
-KEPT = (*FIGURES, CONFIDENCE)
-"""What is kept of each try."""
+REPORTED = (*FIGURES, CONFIDENCE)
+"""Scores of each variant in the report."""
 
 
 def table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of what was tried, as far as it is measured."""
-    lines = ["| Tried on validation video, one seed | PR | NPR | SR |", "| --- | ---: | ---: | ---: |"]
-    for name, each in TRIES.items():
-        found = report["tries"].get(name)
-        cells = ["not measured"] * 3 if found is None else [f"{found[figure]:.1f}" for figure in FIGURES]
-        lines.append(f"| {each.title} | {' | '.join(cells)} |")
+    """Return the lines of a Markdown table of each variant's figures."""
+    lines = ["| Variant, validation video, one seed | PR | NPR | SR |", "| --- | ---: | ---: | ---: |"]
+    for name, variant in VARIANTS.items():
+        scores = report["variants"].get(name)
+        cells = ["not measured"] * 3 if scores is None else [f"{scores[figure]:.1f}" for figure in FIGURES]
+        lines.append(f"| {variant.title} | {' | '.join(cells)} |")
     return lines
 
 
 def confidence_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of how sure the tried trackers are, as far as it is measured."""
+    """Return the lines of a Markdown table of each measured variant's confidence."""
     lines = [
-        "| Tried on validation video, one seed | Score on the target | Score off it | Below the threshold |",
+        "| Variant, validation video, one seed | Score on the target | Score off the target | Frames below 0.25 |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for name, each in TRIES.items():
-        found = report["tries"].get(name, {}).get(CONFIDENCE)
-        if found is not None:
-            on, off, lost = (found[part] for part in NAMES)
+    for name, variant in VARIANTS.items():
+        confidence = report["variants"].get(name, {}).get(CONFIDENCE)
+        if confidence is not None:
+            on, off, not_found = (confidence[part] for part in CONFIDENCE_PARTS)
             scores = ["none" if score is None else f"{score:.2f}" for score in (on, off)]
-            lines.append(f"| {each.title} | {' | '.join(scores)} | {lost:.0f} % |")
+            lines.append(f"| {variant.title} | {' | '.join(scores)} | {not_found:.0f} % |")
     return lines
 
 
-def kept(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a report has measured already, if it is about the same."""
+def read_earlier(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variants of an earlier report of the same experiment; empty otherwise."""
     if not file.exists():
         return {}
-    before = json.loads(file.read_text())
-    same = all(before[name] == value for name, value in about.items())
-    tries: dict[str, Any] = before["tries"] if same else {}
-    return tries
+    report = json.loads(file.read_text())
+    variants: dict[str, Any] = report["variants"]
+    return variants if all(report[name] == value for name, value in identity.items()) else {}
 
 
-def carry_on(place: Place, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str, Any], Sequence[str]]:
-    """Carry out runs; return what those that are finished measured, and what is left."""
-    stage = Stage(place, jobs)
-    half_trained = half_trained_teacher_run(place.experiment.size)
-    waiting = [run for run in runs.values() if run.teacher == half_trained.folder]
-    others = [run for run in runs.values() if run not in waiting]
-    teachers = [half_trained] if waiting else []
-    with pool(jobs) as each:
-        stage.do([*teachers, *others], each)
-        if all(finished(run, place.root) for run in teachers):
-            stage.do(waiting, each)
+def run_variants(context: RunContext, runs: Mapping[str, Run], jobs: int) -> tuple[dict[str, Any], Sequence[str]]:
+    """Execute runs; return the scores of the finished ones, and the unfinished ones as text."""
+    stage = Stage(context, jobs)
+    half_trained = half_trained_teacher_run(context.experiment.size)
+    dependent = [run for run in runs.values() if run.teacher == half_trained.folder]
+    others = [run for run in runs.values() if run not in dependent]
+    teachers = [half_trained] if dependent else []
+    with pool(jobs) as map_runs:
+        stage.execute([*teachers, *others], map_runs)
+        if all(finished(run, context.root) for run in teachers):
+            stage.execute(dependent, map_runs)
         else:
-            stage.left.append(f"all that {half_trained.folder} is needed for")
+            stage.unfinished.append(f"all runs that need {half_trained.folder}")
     if stage.failed:
-        raise DataError("; ".join(stage.left))
-    found = {name: scores for name, run in runs.items() if (scores := read_scores(run, place.root))}
-    return {name: {part: scores[part] for part in KEPT} for name, scores in found.items()}, stage.left
+        raise DataError("; ".join(stage.unfinished))
+    by_name = {name: scores for name, run in runs.items() if (scores := read_scores(run, context.root))}
+    return {name: {part: scores[part] for part in REPORTED} for name, scores in by_name.items()}, stage.unfinished
 
 
-def parse() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ablation", type=Path, required=True, help="the ablation's report, whose choice is taken")
-    parser.add_argument("--pairs", default="", help="as in the ablation")
-    parser.add_argument("--trunk", default="", help="as in the ablation")
-    parser.add_argument("--runs", type=Path, required=True, help="the ablation's folder, with its teacher")
-    parser.add_argument("--only", nargs="+", choices=TRIES, default=list(TRIES), metavar="TRY", help=", ".join(TRIES))
-    parser.add_argument("--out", type=Path, required=True, help="file for the report")
-    parser.add_argument("--stage-minutes", type=float, default=float("inf"), help="stop in good order after so long")
-    parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
-    parser.add_argument("--threads", type=int, default=1, help="of each")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--ablation", type=Path, required=True, help="the ablation's JSON report")
+    parser.add_argument("--pairs", default="", help="folder of pairs, as in the ablation")
+    parser.add_argument("--trunk", default="", help="trunk weights, as in the ablation")
+    parser.add_argument("--work-dir", type=Path, required=True, help="the ablation's folder, with its teacher")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="VARIANT",
+        help=f"only these variants: {', '.join(VARIANTS)}",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON report")
+    parser.add_argument("--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
+    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
     return parser.parse_args()
 
 
 def main() -> None:
-    arguments = parse()
+    arguments = parse_arguments()
     ablation = json.loads(arguments.ablation.read_text())
     size = SIZES[ablation["experiment"]["size"]["name"]]
     experiment = Experiment(size, arguments.pairs, arguments.trunk)
-    if experiment.described() != ablation["experiment"]:
-        sys.exit(f"{arguments.ablation}: was measured with other settings, pairs or trunk")
-    if teacher_digest(arguments.runs) != ablation["teacher"]:
-        sys.exit(
-            f"{arguments.runs / TEACHER_RUN}: expected the teacher of {arguments.ablation}; train it with ablation.py"
-        )
-    chosen = chosen_of(ablation["choice"], size)
-    about = {"teacher": ablation["teacher"], "chosen": json.loads(json.dumps(asdict(chosen)))}
-    known = kept(arguments.out, about)
-    wanted = {name: TRIES[name].run(name, size, chosen) for name in arguments.only if name not in known}
+    if experiment.describe() != ablation["experiment"]:
+        sys.exit(f"{arguments.ablation}: measured with other settings, pairs or trunk")
+    if teacher_digest(arguments.work_dir) != ablation["teacher"]:
+        folder = arguments.work_dir / TEACHER_RUN
+        sys.exit(f"{folder}: expected the teacher of {arguments.ablation}; train it with ablation.py")
+    chosen = read_hyperparameters(ablation["choice"], size)
+    identity = {"teacher": ablation["teacher"], "chosen": json.loads(json.dumps(asdict(chosen)))}
+    earlier = read_earlier(arguments.out, identity)
+    runs = {name: VARIANTS[name].run(name, size, chosen) for name in arguments.only if name not in earlier}
     device = choose_device(arguments.device).type
-    end = time.time() + 60 * arguments.stage_minutes
-    place = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
+    end = time.time() + 60 * arguments.time_limit
+    context = RunContext(experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1)
     try:
-        found, left = carry_on(place, wanted, arguments.jobs)
+        measured, unfinished = run_variants(context, runs, arguments.jobs)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
-    report = {"machine": machine(), **about, "tries": known | found, "left": left}
+        sys.exit("interrupted; the same command resumes")
+    report = {"machine": machine(), **identity, "variants": earlier | measured, "unfinished": unfinished}
     write_text(arguments.out, json.dumps(report, indent=2) + "\n")
-    ending = ["left:", *left] if left else ["nothing is left"]
-    print("\n".join([*table(report), "", *confidence_table(report), "", *ending]))
+    print("\n".join([*table(report), "", *confidence_table(report), "", f"unfinished: {len(unfinished)}", *unfinished]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Box estimation by the statistics of the batch and by the running ones, on pairs that training has not seen.
+"""Measures the error of box estimation with batch statistics and with running statistics, on unseen pairs.
 
-    python benchmarks/batch_statistics.py --pairs PAIRS --hold-out 30 before=W1 after=W2 --out FILE.json
+A network trained with few samples per batch can be good with batch statistics (training) and bad with running
+statistics (tracking). The error is the mean squared error of the predicted IoU on the scale -1 to 1, next to that of a
+constant. Takes a minute per network on one core.
 
-A network that was trained in batches of a few sequences may do well by its batches' statistics, as in training, and
-badly by its running ones, as in tracking. The figure is the mean squared error of the predicted IoU on the scale -1 to
-1; what a constant would score stands beside it.
+Example:
+    python benchmarks/batch_statistics.py --pairs PAIRS --num-test-pairs 30 before=W1 after=W2 --out FILE.json
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parts.machine import machine
+from parts.report_fields import machine
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -33,7 +34,7 @@ SAMPLES = SampleSettings(train_frames=2, test_frames=2, proposals=ProposalSettin
 
 @torch.no_grad()
 def box_error(network: TrackerNetwork, sequences: Sequence[TrackingSequence], steps: int) -> dict[str, float]:
-    """Return the error by batch statistics, by running ones, and of a constant."""
+    """Return the error with batch statistics, with running statistics, and of a constant."""
     settings = network.settings
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, SAMPLES, seed=1)
     errors: dict[str, list[float]] = {"batch": [], "running": [], "constant": []}
@@ -46,7 +47,7 @@ def box_error(network: TrackerNetwork, sequences: Sequence[TrackingSequence], st
             network.iou_net.train(kind == "batch")
             predicted = network(batch.train, batch.train_boxes, batch.test, batch.proposals).iou
             errors[kind].append(float((predicted - target).square().mean()))
-            network.load_state_dict(state)  # batch norm has counted the batch
+            network.load_state_dict(state)  # undoes the update of batch norm
         errors["constant"].append(float(target.var(correction=0)))
     return {kind: round(sum(values) / len(values), 4) for kind, values in errors.items()}
 
@@ -65,17 +66,19 @@ def table(report: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="+", help="NAME=WEIGHTS")
+    parser.add_argument("networks", nargs="+", metavar="NAME=WEIGHTS", help="networks to measure")
     parser.add_argument("--pairs", type=Path, required=True, help="folder of aligned pairs")
-    parser.add_argument("--hold-out", type=int, default=30, help="how many pairs, the last by name, to measure on")
-    parser.add_argument("--steps", type=int, default=20, help="batches of two sequences")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--num-test-pairs", type=int, default=30, help="pairs to measure on, the last by name; default 30"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="batches of two samples; default 20")
+    parser.add_argument("--out", type=Path, help="JSON report")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    held = slice(-arguments.hold_out, None)
+    test_pairs = slice(-arguments.num_test_pairs, None)
     videos = {
-        "composed": composed_sequences(arguments.pairs, held, count=40, seed=5),
-        "scenes": scene_sequences(open_pairs(arguments.pairs)[held], 40, seed=5),
+        "composed": composed_sequences(arguments.pairs, test_pairs, count=40, seed=5),
+        "scenes": scene_sequences(open_pairs(arguments.pairs)[test_pairs], 40, seed=5),
     }
     report: dict[str, Any] = {"machine": machine(), "batches": arguments.steps, "networks": {}}
     for named in arguments.networks:

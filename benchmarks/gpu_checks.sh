@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# All that only a GPU can show, in one command to be started again until it says that nothing is left: the tests that
-# skip without one, then gpu_speed.py. Needs python3 with torch, einops, numpy, OpenCV, safetensors, tqdm, pytest and
+# Runs the tests that need a GPU, then gpu_speed.py. Repeat it until it prints "unfinished rows: 0". Needs python3 with torch, einops, numpy, OpenCV, safetensors, tqdm, pytest and
 # hypothesis; no network.
 #     benchmarks/gpu_checks.sh OUTPUT_FOLDER [MINUTES]
-# Takes MINUTES (8) and what is then under way. The tests run once, for 5 minutes at most; the figures go on where they
-# were, also where of OUTPUT_FOLDER only gpu_speed.json and tests.txt are left.
+# Takes MINUTES (default 8) and the rest of the current row. The tests run once, at most 5 minutes. The measurement
+# resumes, also if only gpu_speed.json and tests.txt are left in OUTPUT_FOLDER.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -18,5 +17,5 @@ if [ ! -e "$out/tests.txt" ]; then
     mv "$out/tests.part" "$out/tests.txt"
     tail -n 30 "$out/tests.txt"
 fi
-left=$(python3 -c "print(max(0, $minutes - ($SECONDS - $start) / 60))")
-python3 benchmarks/gpu_speed.py --device cuda --minutes "$left" --runs "$out/rows" --out "$out/gpu_speed.json"
+remaining=$(python3 -c "print(max(0, $minutes - ($SECONDS - $start) / 60))")
+python3 benchmarks/gpu_speed.py --device cuda --time-limit "$remaining" --work-dir "$out/rows" --out "$out/gpu_speed.json"

@@ -1,22 +1,22 @@
-"""How fast a GPU tracks and trains, how far that is from what it could do, and what takes the rest.
+"""Measures frames per second and training steps per second on a GPU, shares of the roofline, and a profile.
 
+Needs torch, einops, numpy, OpenCV and tqdm; no network, weights or data. Each row is stored in --work-dir. After
+--time-limit minutes no further row starts; the same command resumes, also from --out alone. With --device cpu it
+measures a CPU. --out keeps the figures of both devices. Takes about 8 minutes per command; one GPU needs about two
+commands, an estimate.
+
+Tracking: ``track_batch`` over decoded frames in memory, after the warm-up. Includes crops on the host, upload, network,
+localization, refinement and filter updates. The network is random and the tracker rejects no frame. The student is
+pruned, without layer4 and fc, with folded batch norm; bfloat16 is autocast.
+
+Network: the convolutions and matrix products of a frame, with crops on the device, and optimizations that the tracker
+does not use.
+
+Training: a whole step on a batch on the device: forward, backward, checks, clipping, Adam. The teacher's features are
+precomputed, except in "all, with the teacher".
+
+Example:
     PYTHONPATH=. python benchmarks/gpu_speed.py --out benchmarks/results/gpu_speed.json
-
-Needs torch, einops, numpy, OpenCV and tqdm, no network, no weights, no data. It measures row by row and keeps each row
-in ``--runs``; after ``--minutes`` it begins no other, and the same command goes on from there, or from ``--out`` alone.
-With ``--device cpu`` it does the same on a processor, with sizes that suit one; ``--out`` keeps both devices' figures
-side by side.
-
-Tracking: ``track_batch`` over frames that are decoded and in memory, from the end of the warm-up to the end of the
-videos. In it is all that a frame takes: crops on the host, upload, network, localization, refinement, learning. The
-network is random, so the tracker believes every frame, and does a trained one's work. The student is the one that is
-shipped, without the paper's unused layer4 and fc, and with batch norm folded; bfloat16 is autocast.
-
-Network: what of a frame is convolutions and matrix products, on crops that are on the device; beside it the roofline,
-and ways to make it faster that are not in the tracker.
-
-Training: a whole training step on a batch that is on the device: forward, backward, checks, clipping, Adam. With the
-losses the teacher's features are given, but where it says that the teacher is asked.
 """
 
 from __future__ import annotations
@@ -29,19 +29,39 @@ from pathlib import Path
 try:
     import torch
     from parts.gpu.experiment import Experiment
-    from parts.gpu.kept_rows import Kept, measure
-    from parts.gpu.rows import rows
-    from parts.gpu.tables import costs, tables
-    from parts.gpu.targets import targets_table
-    from parts.machine import machine
+    from parts.gpu.rows import RowStore, measure, rows
+    from parts.gpu.tables import costs, tables, targets_table
+    from parts.report_fields import machine
 
     from mmdistill.reference.device import choose_device
     from mmdistill.toolkit.io import write_text
 except ModuleNotFoundError as error:
     raise SystemExit(
-        f"gpu_speed: {error.name} is not here; it needs torch, einops, numpy, OpenCV (cv2), tqdm, and the checkout on "
-        "PYTHONPATH"
+        f"gpu_speed: {error.name} is not installed; needs torch, einops, numpy, OpenCV (cv2), tqdm, and the checkout "
+        "on PYTHONPATH"
     ) from error
+
+
+HELP = {
+    "device": "auto, cpu or cuda",
+    "threads": "CPU threads, 0 for PyTorch's default",
+    "width": "width of the trunks",
+    "crop": "crop size, pixels",
+    "teacher_depth": "ResNet depth of the teacher",
+    "videos": "numbers of videos per batch",
+    "frames": "timed frames per video",
+    "warmup": "frames before the timed ones",
+    "rounds": "measurements per row",
+    "seconds": "seconds per round",
+    "frame_width": "pixels",
+    "frame_height": "pixels",
+    "batch_size": "samples per training batch",
+    "frames_per_sample": "train frames, and test frames, per sample",
+    "sampling": "share of positions of sampled SCFD",
+    "matmul_size": "matrix size of the arithmetic ceiling",
+    "copy_mib": "MiB of the bandwidth ceiling's copy",
+}
+"""Help text of each setting."""
 
 
 def main() -> None:
@@ -53,41 +73,42 @@ def main() -> None:
             type=int if many else type(each.default),
             nargs="+" if many else None,
             default=each.default,
+            help=f"{HELP[each.name]}; default %(default)s",
         )
-    parser.add_argument("--runs", type=Path, default=Path("runs/gpu_speed"), help="where rows are kept")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after these no other row is begun")
-    parser.add_argument("--only", nargs="+", default=[""], help="rows whose names begin with any of these")
-    parser.add_argument("--out", type=Path, help="file for the report of all devices")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/gpu_speed"), help="folder of the stored rows")
+    parser.add_argument("--time-limit", type=float, default=8.0, help="start no row after this many minutes; default 8")
+    parser.add_argument("--only", nargs="+", default=[""], help="only rows whose names start with these")
+    parser.add_argument("--out", type=Path, help="JSON report of all devices")
     arguments = vars(parser.parse_args())
-    given = {each.name: arguments[each.name] for each in fields(Experiment)}
-    device = choose_device(given["device"])
-    experiment = Experiment(**{**given, "device": device.type, "videos": tuple(given["videos"])})
+    values = {each.name: arguments[each.name] for each in fields(Experiment)}
+    device = choose_device(values["device"])
+    experiment = Experiment(**{**values, "device": device.type, "videos": tuple(values["videos"])})
     if experiment.threads:
         torch.set_num_threads(experiment.threads)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "none"
-    where = machine() | {"GPU": name, "threads": torch.get_num_threads()}
-    about = {"experiment": asdict(experiment), "machine": {key: value for key, value in where.items() if key != "date"}}
-    kept = Kept(arguments["runs"], about)
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else "none"
+    machine_fields = machine() | {"GPU": gpu, "threads": torch.get_num_threads()}
+    undated = {key: value for key, value in machine_fields.items() if key != "date"}
+    store = RowStore(arguments["work_dir"], {"experiment": asdict(experiment), "machine": undated})
     out = arguments["out"]
     report = json.loads(out.read_text()) if out is not None and out.exists() else {}
-    kept.take(report.get(device.type, {}))
-    possible = rows(experiment, lambda: kept.read("ceilings") or {})
-    asked = {key: row for key, row in possible.items() if key == "ceilings" or key.startswith(tuple(arguments["only"]))}
-    found, left = measure(asked, kept, arguments["minutes"])
-    found = {key: row for key in possible if (row := found.get(key) or kept.read(key))}
+    store.import_report(report.get(device.type, {}))
+    possible = rows(experiment, lambda: store.read("ceilings") or {})
+    prefixes = tuple(arguments["only"])
+    selected = {key: row for key, row in possible.items() if key == "ceilings" or key.startswith(prefixes)}
+    measured, unfinished = measure(selected, store, arguments["time_limit"])
+    measured = {key: row for key in possible if (row := measured.get(key) or store.read(key))}
     report[device.type] = {
-        "machine": where,
+        "machine": machine_fields,
         "experiment": asdict(experiment),
-        "rows": found,
-        "what losses add, in the student's own steps": costs(found),
+        "rows": measured,
+        "relative cost of the losses": costs(measured),
     }
     for title, lines in ({"targets": targets_table(report)} | tables(report)).items():
         print(f"\n{title}\n\n" + "\n".join(lines))
-    print(f"\nwhat losses add, in the student's own steps: {costs(found)}")
+    print(f"\nrelative cost of the losses: {costs(measured)}")
     if out is not None:
         write_text(out, json.dumps(report, indent=2) + "\n")
-    if left:
-        print(f"\n{len(left)} rows are left, {left[0]} first; the same command goes on from here")
+    print(f"\nunfinished rows: {len(unfinished)}" + (f", next {unfinished[0]}" if unfinished else ""))
 
 
 if __name__ == "__main__":

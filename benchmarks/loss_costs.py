@@ -1,10 +1,10 @@
-"""What the losses and the fusions cost: own parameters, and multiply-adds of the forward pass, level by level.
+"""Counts parameters and multiply-adds of every loss and fusion by level, for one image pair at the reference sizes.
 
+Counts the forward pass of convolutions and matrix products with PyTorch's flop counter. Element-wise operations are not
+counted. Runs on the meta device, so the result does not depend on the machine. Takes 3 seconds.
+
+Example:
     python benchmarks/loss_costs.py --out benchmarks/results/loss_costs.json
-
-One pair of images at the reference sizes. Multiply-adds are those of convolutions and matrix products, as PyTorch's
-flop counter sees them pass (half of its figure); what works element by element is not counted. Everything is on the
-meta device, so nothing is computed and the figures are the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from parts.machine import machine
+from parts.report_fields import machine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,11 +35,11 @@ FUSED_LEVELS = (3, 4)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one thing costs.
+    """Cost of a module.
 
     Attributes:
-        parameters: its own.
-        multiply_adds: per level, by the level's number.
+        parameters: number of its parameters.
+        multiply_adds: multiply-adds by level number.
     """
 
     parameters: int
@@ -52,13 +52,13 @@ class Cost:
 
 
 def level_map(channels: Sequence[int], level: int, batch: int = 1) -> Tensor:
-    """Return a map of a level, numbered from 1, without values."""
+    """Return an empty feature map of a level, numbered from 1, on the meta device."""
     side = SIDES[level - 1]
     return torch.empty(batch, channels[level - 1], side, side, device="meta")
 
 
 def parameters(module: nn.Module) -> int:
-    """Return how many parameters a module has."""
+    """Return the number of a module's parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -70,7 +70,7 @@ def multiply_adds(call: Callable[..., object], *arguments: object) -> int:
 
 
 def chain_cost(loss: nn.Module, chain: nn.Module, share: float = 1.0) -> Cost:
-    """Return the cost of a loss whose chain, or chains of one kind, both modalities pass."""
+    """Return the cost of a loss with an ABF chain for both modalities."""
     levels = cast(ABFChain, chain).levels
     by_level = {n: 2 * multiply_adds(pass_level, abf, n, share) for n, abf in enumerate(levels, start=1)}
     return Cost(parameters(loss), by_level)
@@ -92,21 +92,21 @@ def pass_level(abf: ABF, level: int, share: float) -> None:
 def sampled_positions(level: int, share: float) -> Positions:
     """Return positions as ``SCFDLoss`` draws them: a tile of the shallowest level, grids of the others.
 
-    At shares of 1/2 and 1/4 every draw costs the same.
+    At shares of 1/2 and 1/4 every draw has the same cost.
     """
     size = (SIDES[level - 1],) * 2
     return draw_tile(size, (SIDES[1],) * 2, grid_strides(share)) if level == 1 else draw_grid(size, grid_strides(share))
 
 
 def adaptors_cost(loss: nn.Module, adaptors: nn.ModuleList, maps: int) -> Cost:
-    """Return the cost of a loss with one convolution a level, the deepest last, passed by so many maps."""
+    """Return the cost of a loss with one convolution per level, deepest last, applied to this many maps."""
     levels = range(len(STUDENT) - len(adaptors) + 1, len(STUDENT) + 1)
     by_level = {n: multiply_adds(adapt, level_map(STUDENT, n, maps)) for n, adapt in zip(levels, adaptors, strict=True)}
     return Cost(parameters(loss), by_level)
 
 
 def losses() -> dict[str, Cost]:
-    """Return every loss's cost: of both modalities' levels, or of the fused maps of levels 3 and 4."""
+    """Return the cost of every loss, on both modalities' levels or on the fused maps of levels 3 and 4."""
     fused = STUDENT[2:], TEACHER[2:]
     with torch.device("meta"):
         scfd, shared = SCFDLoss(STUDENT, TEACHER), SCFDLoss(STUDENT, TEACHER, shared=True)
@@ -152,7 +152,7 @@ def fusion_cost(make: Callable[[int], nn.Module]) -> Cost:
 
 
 def trunk() -> dict[str, Cost]:
-    """Return, for comparison, the cost of the student's trunk, which both modalities pass."""
+    """Return the cost of the student's trunk on both modalities, for comparison."""
     with torch.device("meta"):
         network = ResNetTrunk(18)
     images = torch.empty(2, 3, CROP, CROP, device="meta")
@@ -160,7 +160,7 @@ def trunk() -> dict[str, Cost]:
 
 
 def table(costs: Mapping[str, Cost], levels: Sequence[int]) -> list[str]:
-    """Return the lines of a Markdown table, multiply-adds in millions."""
+    """Return the lines of a Markdown table, with multiply-adds in millions."""
     head = ["", "Parameters", *(f"Level {level}" for level in levels), "All levels"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, cost in costs.items():
@@ -170,12 +170,12 @@ def table(costs: Mapping[str, Cost], levels: Sequence[int]) -> list[str]:
 
 
 def millions(count: int) -> str:
-    """Return a count in millions, to a tenth below 100."""
+    """Return a count in millions, with one decimal below 100."""
     return f"{count / 1e6:,.0f}" if count >= 1e8 or not count else f"{count / 1e6:.1f}"
 
 
 def as_json(costs: Mapping[str, Cost]) -> dict[str, object]:
-    """Return the costs by name."""
+    """Return the costs as JSON."""
     return {
         name: {"parameters": cost.parameters, "multiply-adds": {str(n): x for n, x in cost.multiply_adds.items()}}
         for name, cost in costs.items()
@@ -184,15 +184,15 @@ def as_json(costs: Mapping[str, Cost]) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON report")
     out = parser.parse_args().out
-    found = {"losses": losses(), "fusions": fusions(), "for comparison": trunk()}
+    costs_by_part = {"losses": losses(), "fusions": fusions(), "for comparison": trunk()}
     levels = {"losses": (1, 2, 3, 4), "fusions": FUSED_LEVELS, "for comparison": ()}
-    for part, costs in found.items():
+    for part, costs in costs_by_part.items():
         print(f"{part}, multiply-adds in millions\n", *table(costs, levels[part]), "", sep="\n")
     if out is not None:
         sizes = {"student": STUDENT, "teacher": TEACHER, "mid": MID, "crop": CROP, "levels": SIDES}
-        parts = {part: as_json(costs) for part, costs in found.items()}
+        parts = {part: as_json(costs) for part, costs in costs_by_part.items()}
         out.write_text(json.dumps({"machine": machine(), "sizes": sizes, **parts}, indent=2) + "\n")
 
 

@@ -1,12 +1,14 @@
-"""Whether MPSD blocks select among their paths, with and without normalized maxima, and what it does to tracking.
+"""Measures whether MPSD blocks select among their paths, with and without normalized maxima, and how they track.
 
-    python benchmarks/mpsd_selection.py --pairs PAIRS --trunk resnet18.npz --jobs 12 --stage-minutes 8 \
-        --runs runs/selection --out benchmarks/results/mpsd_selection.json
+Trains students with each ``MPSDFusion(normalize=...)``: from a random trunk (the ablation's preset "cpu") and from an
+ImageNet trunk ("pretrained"), with the tracker's own loss alone and with distillation. Records the path weights every
+50 steps. Each student then tracks the validation video, and its path weights are measured on samples of it. The test
+video is not used. The same command resumes; the report is written after each run. Took 6 minutes on one GPU with 16
+cores.
 
-Trains students with each ``MPSDFusion(normalize=...)``: from a random trunk (the ablation's size "cpu") and from an
-ImageNet trunk ("pretrained"), by the tracker's own loss alone and with distillation. Records the path weights every 50
-steps. Afterwards each student tracks the validation video, on whose samples its path weights are measured. The test
-video is not used. The same command again goes on where it stopped; the report is written after each run.
+Example:
+    python benchmarks/mpsd_selection.py --pairs PAIRS --trunk resnet18.npz --jobs 12 --time-limit 8 \
+        --work-dir runs/selection --out benchmarks/results/mpsd_selection.json
 """
 
 from __future__ import annotations
@@ -19,120 +21,127 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.runs import Experiment, Place, teacher_run
-from parts.ablation.sizes import SIZES, Chosen, Size, lasting
-from parts.machine import machine
-from parts.selection.pool import carry_out_all, measured
+from parts.ablation.execution import RunContext
+from parts.ablation.runs import Experiment, mark_folder, teacher_run
+from parts.ablation.sizes import SIZES, Hyperparameters, Size, with_steps
+from parts.report_fields import machine
 from parts.selection.report import rms_table, scores_table, selection_table, summary
-from parts.selection.rows import BLOCKS, SIZE_OF, VARIANTS, Block, in_order, run_of
+from parts.selection.rows import GROUPS, SIZE_OF, VARIANTS, Group, all_runs, student_run
+from parts.selection.scheduling import execute_all, read_measurement
 
 from mmdistill.reference.device import choose_device
-from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import write_text
 
 TEACHER = "teacher"
 
 
-def changed(size: Size, arguments: argparse.Namespace) -> Size:
-    """Return a preset with what the command line has in place of its own."""
-    student = size.student if arguments.steps is None else lasting(size.student, arguments.steps)
-    teacher = size.teacher if arguments.teacher_steps is None else lasting(size.teacher, arguments.teacher_steps)
+def override_size(size: Size, arguments: argparse.Namespace) -> Size:
+    """Return the preset with the command line's values."""
+    student = size.student if arguments.steps is None else with_steps(size.student, arguments.steps)
+    teacher = size.teacher if arguments.teacher_steps is None else with_steps(size.teacher, arguments.teacher_steps)
     student, teacher = (replace(training, workers=arguments.workers) for training in (student, teacher))
     if arguments.precision is not None:
         student, teacher = (replace(training, precision=arguments.precision) for training in (student, teacher))
     videos = size.validation if arguments.videos is None else (arguments.videos, arguments.videos // 3)
-    return replace(size, student=student, teacher=teacher, validation=videos, together=arguments.batch_size)
+    return replace(size, student=student, teacher=teacher, validation=videos, batch_size=arguments.batch_size)
 
 
-def claim(root: Path, about: dict[str, Any]) -> None:
-    """Mark a folder as this comparison's.
-
-    Raises:
-        DataError: it is another's.
-    """
-    mark = root / "experiment.json"
-    if not mark.exists():
-        write_text(mark, json.dumps(about, indent=2) + "\n")
-    elif json.loads(mark.read_text()) != about:
-        raise DataError(f"{root}: holds a comparison with other settings; give another --runs, or remove it")
-
-
-def parse() -> argparse.Namespace:
-    names = [f"{block.start}-{block.taught_by}" for block in BLOCKS]
+def parse_arguments() -> argparse.Namespace:
+    names = [f"{group.start}-{group.distilled_with}" for group in GROUPS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", default="", help="folder of aligned pairs; without it all video is procedural")
-    parser.add_argument("--trunk", default="", help="ImageNet weights of the trunk, of the teacher too")
-    parser.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder of the runs")
-    parser.add_argument("--out", type=Path, required=True, help="file for the report")
-    parser.add_argument("--only", nargs="+", choices=names, default=names[:4], help="these students, in this order")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and tracking, 2 to 10")
-    parser.add_argument("--alpha", type=float, default=1000.0, help="weight of SCFD and MPSD, as the ablation chose it")
-    parser.add_argument("--beta", type=float, default=100.0, help="weight of HFRD, as the ablation chose it")
-    parser.add_argument("--steps", type=int, help="training steps of a student, in place of the size's")
-    parser.add_argument("--teacher-steps", type=int, help="training steps of the teacher, in place of the size's")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of training, in place of the size's")
+    parser.add_argument("--trunk", default="", help="ImageNet weights of the students' and the teacher's trunks")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/selection"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, required=True, help="JSON report")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names[:4], help="only these students, in this order"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="2 to 10 seeds; default 0 1 2")
+    parser.add_argument(
+        "--alpha", type=float, default=1000.0, help="weight of SCFD and MPSD, default as chosen by the ablation"
+    )
+    parser.add_argument("--beta", type=float, default=100.0, help="weight of HFRD, default as chosen by the ablation")
+    parser.add_argument("--steps", type=int, help="training steps of a student; replaces the preset's")
+    parser.add_argument("--teacher-steps", type=int, help="training steps of the teacher; replaces the preset's")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="training precision; replaces the preset's"
+    )
     parser.add_argument("--videos", type=int, help="composed validation videos; a third as many procedural ones")
-    parser.add_argument("--batch-size", type=int, default=16, help="videos tracked at once; does not change results")
-    parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches, of each run")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each run")
-    parser.add_argument("--stage-minutes", type=float, default=float("inf"), help="stop in good order after so long")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="videos per batch in tracking; does not change results"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches, per run")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
+    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
+    parser.add_argument("--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
     return parser.parse_args()
 
 
-def collected(blocks: Sequence[Block], arguments: argparse.Namespace, places: dict[str, Place]) -> dict[str, Any]:
-    """Return what finished runs measured, by block, variant and seed."""
-    found: dict[str, Any] = {block.title: {variant: {} for variant in VARIANTS} for block in blocks}
-    for block, variant, seed in in_order(blocks, arguments.seeds):
-        place = places[block.start]
-        run = run_of(block, variant, seed, place.experiment.size, chosen_of(arguments, SIZE_OF[block.start]))
-        if (each := measured(run, place)) is not None:
-            found[block.title][variant][str(seed)] = each
-    return {"rows": summary(found), "runs": found}
+def collect_results(
+    groups: Sequence[Group], arguments: argparse.Namespace, contexts: dict[str, RunContext]
+) -> dict[str, Any]:
+    """Return the results of finished runs by group, variant and seed."""
+    results: dict[str, Any] = {group.title: {variant: {} for variant in VARIANTS} for group in groups}
+    for group, variant, seed in all_runs(groups, arguments.seeds):
+        context = contexts[group.start]
+        run = student_run(
+            group, variant, seed, context.experiment.size, hyperparameters(arguments, SIZE_OF[group.start])
+        )
+        if (each := read_measurement(run, context)) is not None:
+            results[group.title][variant][str(seed)] = each
+    return {"rows": summary(results), "runs": results}
 
 
-def chosen_of(arguments: argparse.Namespace, size: str) -> Chosen:
-    """Return learning rates' factors of a size and the weights of the distillation."""
-    return Chosen(SIZES[size].factors[0], arguments.alpha, arguments.beta)
+def hyperparameters(arguments: argparse.Namespace, size: str) -> Hyperparameters:
+    """Return the preset's learning rate factors and the distillation's weights."""
+    return Hyperparameters(SIZES[size].factors[0], arguments.alpha, arguments.beta)
 
 
 def main() -> None:
-    arguments = parse()
+    arguments = parse_arguments()
     start = time.time()
-    blocks = [block for name in arguments.only for block in BLOCKS if f"{block.start}-{block.taught_by}" == name]
+    groups = [group for name in arguments.only for group in GROUPS if f"{group.start}-{group.distilled_with}" == name]
     device = choose_device(arguments.device).type
-    end = start + 60 * arguments.stage_minutes
-    places: dict[str, Place] = {}
+    end = start + 60 * arguments.time_limit
+    contexts: dict[str, RunContext] = {}
     for name, preset in SIZE_OF.items():
-        experiment = Experiment(changed(SIZES[preset], arguments), arguments.pairs, arguments.trunk)
-        places[name] = Place(experiment, arguments.runs, device, arguments.threads, end, progress=arguments.jobs == 1)
-    places[TEACHER] = places["random"]
-    about: dict[str, Any] = {name: places[name].experiment.described() for name in SIZE_OF}
-    claim(arguments.runs, about)
+        experiment = Experiment(override_size(SIZES[preset], arguments), arguments.pairs, arguments.trunk)
+        contexts[name] = RunContext(
+            experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1
+        )
+    contexts[TEACHER] = contexts["random"]
+    experiments: dict[str, Any] = {name: contexts[name].experiment.describe() for name in SIZE_OF}
+    mark_folder(arguments.work_dir, experiments)
     runs = [
-        run_of(block, variant, seed, places[block.start].experiment.size, chosen_of(arguments, SIZE_OF[block.start]))
-        for block, variant, seed in in_order(blocks, arguments.seeds)
+        student_run(
+            group,
+            variant,
+            seed,
+            contexts[group.start].experiment.size,
+            hyperparameters(arguments, SIZE_OF[group.start]),
+        )
+        for group, variant, seed in all_runs(groups, arguments.seeds)
     ]
     if any(run.distillation is not None for run in runs):
-        runs.insert(0, teacher_run(places[TEACHER].experiment.size))
+        runs.insert(0, teacher_run(contexts[TEACHER].experiment.size))
 
-    def write(left: Sequence[str] = ("the runs that are not listed",)) -> dict[str, Any]:
+    def write(unfinished: Sequence[str] = ("the runs that are not listed",)) -> dict[str, Any]:
         report = {
             "machine": machine() | {"device": device, "jobs": arguments.jobs, "threads": arguments.threads},
-            "experiments": about,
+            "experiments": experiments,
             "weights": {"alpha": arguments.alpha, "beta": arguments.beta},
-            **collected(blocks, arguments, places),
+            **collect_results(groups, arguments, contexts),
             "minutes": round((time.time() - start) / 60, 1),
-            "left": list(left),
+            "unfinished": list(unfinished),
         }
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
         return report
 
-    left = carry_out_all(runs, places, arguments.jobs, write)
-    report = write(left)
+    unfinished = execute_all(runs, contexts, arguments.jobs, write)
+    report = write(unfinished)
     print("\n".join(["", *selection_table(report), "", *scores_table(report), "", *rms_table(report), ""]))
-    print("\n".join([f"{report['minutes']} minutes; " + ("left:" if left else "nothing is left"), *left]))
+    print("\n".join([f"{report['minutes']} minutes; unfinished: {len(unfinished)}", *unfinished]))
 
 
 if __name__ == "__main__":

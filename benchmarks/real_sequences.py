@@ -1,11 +1,11 @@
-"""Precision and success on real sequences of one modality, DiMP and ATOM with the same trunk and IoU-Net.
+"""Measures PR and SR on real sequences of one modality, with DiMP and ATOM on the same trunk and IoU-Net.
 
+DATA/rgb and DATA/tir hold VOT- or OTB-style sequences. The weights come from `mmdistill train rgb` and `mmdistill train
+tir`. ATOM is the same network without the trained classifier. Every sequence is tracked with several seeds, which set
+the first frame's augmentation and the start boxes of refinement. Takes 5 minutes on one core, without the training.
+
+Example:
     python benchmarks/real_sequences.py --root DATA --rgb rgb.safetensors --tir tir.safetensors --out FILE.json
-
-DATA/rgb and DATA/tir hold VOT- or OTB-style sequences. Weights are of `mmdistill train rgb` and `mmdistill train tir`.
-ATOM is the same network without the trained classifier: it learns its own online. Every sequence is tracked with
-several seeds, which decide the first frame's augmentation and the boxes that are refined; means and deviations are over
-them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from parts.machine import machine
-from parts.spread import mean_and_deviation
+from parts.report_fields import machine
+from parts.seed_statistics import mean_and_deviation
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -34,8 +34,8 @@ from mmdistill.toolkit.sequence import TrackingSequence
 MODALITIES: tuple[Literal["rgb", "tir"], ...] = ("rgb", "tir")
 
 
-def as_atom(network: TrackerNetwork) -> TrackerNetwork:
-    """Return the network without its trained classifier."""
+def to_atom(network: TrackerNetwork) -> TrackerNetwork:
+    """Return the network with ATOM's classifier in place of the trained one."""
     atom = TrackerNetwork(replace(network.settings, classifier="atom"))
     atom.load_state_dict(
         {name: value for name, value in network.state_dict().items() if not name.startswith("classifier.")}
@@ -44,7 +44,7 @@ def as_atom(network: TrackerNetwork) -> TrackerNetwork:
 
 
 def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seeds: int) -> dict[str, Any]:
-    """Return each sequence's PR, NPR and SR, mean and deviation over the seeds, and frames per second."""
+    """Return mean and deviation of each sequence's PR, NPR and SR over seeds, and frames per second."""
     runs, rates = [], []
     with progress_bar(seeds * sum(map(len, sequences)), "tracking", "frame") as bar:
         for seed in range(seeds):
@@ -52,11 +52,11 @@ def measure(network: TrackerNetwork, sequences: Sequence[TrackingSequence], seed
             boxes = {sequence.name: track.boxes for sequence, track in zip(sequences, tracked, strict=True)}
             runs.append(score_sequences(boxes, sequences, PROTOCOLS["vot"]))
             rates.append(sum(map(len, sequences)) / sum(float(track.seconds.sum()) for track in tracked))
-    found = {}
+    by_sequence = {}
     for name in runs[0].sequences:
         figures = [run.sequences[name].rates() for run in runs]
-        found[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
-    return {"sequences": found, "frames per second": round(statistics.median(rates), 1)}
+        by_sequence[name] = {figure: mean_and_deviation([each[figure] for each in figures]) for figure in figures[0]}
+    return {"sequences": by_sequence, "frames per second": round(statistics.median(rates), 1)}
 
 
 def table(report: dict[str, Any]) -> list[str]:
@@ -75,18 +75,18 @@ def table(report: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="folder with rgb/ and tir/, each of sequences")
-    parser.add_argument("--rgb", type=Path, required=True, help="weights")
-    parser.add_argument("--tir", type=Path, required=True, help="weights")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--root", type=Path, required=True, help="folder with the sequences in rgb/ and tir/")
+    parser.add_argument("--rgb", type=Path, required=True, help="weights of the RGB tracker")
+    parser.add_argument("--tir", type=Path, required=True, help="weights of the TIR tracker")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds; default 3")
+    parser.add_argument("--out", type=Path, help="JSON report")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     trackers: dict[str, dict[str, Any]] = {"DiMP": {"sequences": {}}, "ATOM": {"sequences": {}}}
     for modality in MODALITIES:
         network = load_network(getattr(arguments, modality))
         sequences = read_sequences(arguments.root / modality, modality=modality)
-        for name, tracked in (("DiMP", network), ("ATOM", as_atom(network))):
+        for name, tracked in (("DiMP", network), ("ATOM", to_atom(network))):
             measured = measure(tracked, sequences, arguments.seeds)
             trackers[name]["sequences"] |= measured["sequences"]
             trackers[name][f"frames per second, {modality}"] = measured["frames per second"]

@@ -1,11 +1,12 @@
-"""How much variance SCFDLoss's sampling adds to the student's gradient, beside that which drawing the batch has anyway.
+"""Measures the gradient variance that ``SCFDLoss(sampling=...)`` adds, relative to the variance of the batch.
 
+Uses a narrow student and two random ResNet-18 trunks as teacher, on synthetic video at full resolution, after some
+exact steps. The gradient is that of the student's trunk. For each share it reports the mean squared distance of a
+sampled gradient from the same batch's exact one: relative to the trace of the exact gradient's covariance over batches
+(``of the batch``), and to the squared norm of their mean (``of the gradient``). Takes 2.5 minutes on one core.
+
+Example:
     python benchmarks/sampling_variance.py --out benchmarks/results/sampling_variance.json
-
-A narrow student and two random ResNet-18 trunks as teacher, on synthetic video at full resolution, after some exact
-steps. The gradient is that of the student's trunk, all in training mode. Per share: the mean squared distance of a
-sampled gradient from the same batch's exact one, relative to the trace of the exact gradient's covariance over batches
-(``of the batch``), and to the squared norm of their mean (``of the gradient``). Takes about two minutes on one core.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from parts.machine import machine
+from parts.report_fields import machine
 from torch import Tensor
 
 from mmdistill import Pair, SCFDLoss, Terms
@@ -30,17 +31,17 @@ from mmdistill.toolkit.sequence import Image
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is measured.
+    """Settings.
 
     Attributes:
-        student_width: of the student's trunk.
-        teacher_width: of the teacher's trunks.
-        crop: pixels.
-        batch: pairs.
-        batches: over how many the batch's variance is taken.
-        draws: of positions, for each batch and share.
-        warmup: exact steps before.
-        shares: one over each is sampled.
+        student_width: width of the student's trunk.
+        teacher_width: width of the teacher's trunks.
+        crop: crop size, pixels.
+        batch: image pairs per batch.
+        batches: number of batches for the batch variance.
+        draws: draws of positions per batch and share.
+        warmup: exact steps before the measurement.
+        shares: sampled shares, as 1 over each number.
     """
 
     student_width: int = 16
@@ -76,7 +77,7 @@ class Distillation:
 
 
 def batches(settings: Experiment, count: int) -> list[Pair[Tensor]]:
-    """Return batches of frames, each of a video of its own."""
+    """Return batches of frames from different videos."""
     videos = synthetic_sequences(
         count * settings.batch, seed=0, settings=SyntheticSettings(size=(settings.crop, settings.crop), length=1)
     )
@@ -85,11 +86,11 @@ def batches(settings: Experiment, count: int) -> list[Pair[Tensor]]:
     return [Pair(*(to_tensor([cast(Image, frame[side]) for frame in part]) for side in (0, 1))) for part in pairs]
 
 
-def learn(distillation: Distillation, given: list[Pair[Tensor]]) -> None:
-    """Take one exact step on each batch, so that what is measured is not the random student's gradient."""
+def learn(distillation: Distillation, training_batches: list[Pair[Tensor]]) -> None:
+    """Take one exact step on each batch, so that the student is not random."""
     parameters = [*distillation.student.parameters(), *distillation.loss.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3)
-    for images in given:
+    for images in training_batches:
         optimizer.zero_grad()
         distillation.total(images).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -99,13 +100,13 @@ def measure(settings: Experiment) -> dict[str, object]:
     """Return the variance of each share."""
     torch.manual_seed(0)
     distillation = Distillation(settings)
-    given = batches(settings, settings.warmup + settings.batches)
-    learn(distillation, given[: settings.warmup])
-    measured = given[settings.warmup :]
+    all_batches = batches(settings, settings.warmup + settings.batches)
+    learn(distillation, all_batches[: settings.warmup])
+    measured = all_batches[settings.warmup :]
     exact = torch.stack([distillation.gradient(images) for images in measured])
     gradient = exact.mean(dim=0).square().sum().item()
     of_batch = exact.var(dim=0).sum().item()
-    found: dict[str, object] = {"batch": {"of the gradient": round(of_batch / gradient, 3)}}
+    variances: dict[str, object] = {"batch": {"of the gradient": round(of_batch / gradient, 3)}}
     for share in settings.shares:
         distances = [
             (distillation.gradient(images, share) - whole).square().sum().item()
@@ -113,16 +114,16 @@ def measure(settings: Experiment) -> dict[str, object]:
             for _ in range(settings.draws)
         ]
         added = sum(distances) / len(distances)
-        found[f"1/{share}"] = {
+        variances[f"1/{share}"] = {
             "of the gradient": round(added / gradient, 3),
             "of the batch": round(added / of_batch, 3),
         }
-    return found
+    return variances
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON report")
     out = parser.parse_args().out
     torch.set_num_threads(1)
     settings = Experiment()

@@ -1,10 +1,11 @@
-"""How many search positions a student and its teacher both keep where both drop tokens (candidate elimination).
+"""Measures how many search positions student and teacher both keep when both drop tokens (candidate elimination).
 
-Two one-stream ViTs learn to find a target in synthetic RGB-T crops: 64 template and 256 search tokens, of which three
-times the 70 % are kept to which the template attends most, as OSTrack and ViPT do (320 tokens become 244, 190, 153).
-Then the positions that both keep are counted on crops that neither was trained on.
+Trains two one-stream ViTs to find a target in synthetic RGB-T crops with 64 template and 256 search tokens. Each keeps
+three times the 70 % of search tokens with the highest attention of the template, like OSTrack and ViPT: 320 tokens
+become 244, 190 and 153. Counts the positions that both keep on unseen crops. Takes 2 minutes on one core.
 
-    python benchmarks/token_overlap.py [--out benchmarks/results/token_overlap.json]
+Example:
+    python benchmarks/token_overlap.py --out benchmarks/results/token_overlap.json
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from parts.machine import machine
+from parts.report_fields import machine
 from torch import Tensor, nn
 
 from mmdistill import TokenLayout
@@ -27,7 +28,7 @@ from mmdistill import TokenLayout
 
 @dataclass(frozen=True)
 class Experiment:
-    """What was run; a network is its width and depth, with one elimination after each third of its blocks."""
+    """Settings; a network is its width and depth, with one elimination after each third of its blocks."""
 
     teacher: tuple[int, int] = (48, 6)
     student: tuple[int, int] = (24, 3)
@@ -51,7 +52,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens and which attends to which, ``(B, N, N)``."""
+        """Return the tokens and the attention ``(B, N, N)``."""
         x = self.norm1(tokens)
         mixed, attention = self.attention(x, x, x)
         tokens = tokens + mixed
@@ -59,49 +60,49 @@ class Block(nn.Module):
 
 
 class Tracker(nn.Module):
-    """RGB and TIR stacked at the input; template and search region in one sequence."""
+    """A one-stream ViT: RGB and TIR stacked at the input, template and search region in one token sequence."""
 
     def __init__(self, size: tuple[int, int], experiment: Experiment) -> None:
         super().__init__()
         width, depth = size
         sides = experiment.template, experiment.search
-        self.import_reportout = TokenLayout(template=(sides[0],) * 2, search=(sides[1],) * 2, may_drop=("search",))
+        self.layout = TokenLayout(template=(sides[0],) * 2, search=(sides[1],) * 2, may_drop=("search",))
         self.patches = nn.Conv2d(6, width, experiment.patch, stride=experiment.patch)
-        self.position = nn.Parameter(0.02 * torch.randn(1, self.import_reportout.count, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, self.layout.count, width))
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
-        self.keep, self.thirds = experiment.keep, {(n + 1) * depth // 3 for n in range(3)}
+        self.keep, self.elimination_blocks = experiment.keep, {(n + 1) * depth // 3 for n in range(3)}
 
     def forward(self, template: Tensor, search: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the score map and, after each elimination, the index of the search tokens left."""
+        """Return the score map and, after each elimination, the indices of the kept search tokens."""
         tokens = torch.cat([self.patches(image).flatten(2).transpose(1, 2) for image in (template, search)], dim=1)
         tokens = tokens + self.position
-        start = tokens.shape[1] - self.import_reportout.split(tokens, kept=None)["search"].shape[1]
+        start = tokens.shape[1] - self.layout.split(tokens, kept=None)["search"].shape[1]
         kept = torch.arange(tokens.shape[1] - start, device=tokens.device).expand(len(tokens), -1)
         eliminations = []
         for number, block in enumerate(self.blocks, start=1):
             tokens, attention = block(tokens)
-            if number in self.thirds:
+            if number in self.elimination_blocks:
                 attended = attention[:, :start, start:].mean(dim=1)
                 chosen = attended.topk(math.ceil(self.keep * kept.shape[1]), dim=1).indices
                 kept = kept.gather(1, chosen)
-                left = tokens[:, start:].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
-                tokens = torch.cat([tokens[:, :start], left], dim=1)
+                kept_tokens = tokens[:, start:].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
+                tokens = torch.cat([tokens[:, :start], kept_tokens], dim=1)
                 eliminations.append(kept)
-        features, _ = self.import_reportout.map(tokens, "search", kept=kept)
+        features, _ = self.layout.map(tokens, "search", kept=kept)
         return self.score(features.movedim(1, 3)).squeeze(3), eliminations
 
 
 def crops(count: int, experiment: Experiment, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return template, search region and label: a warm target that moves, and a cold decoy that looks the same."""
+    """Return template, search region and label, with a warm target and a cold distractor of the same RGB appearance."""
     patch = experiment.patch
     sides = experiment.template * patch, experiment.search * patch
-    center, decoy = (sides[1] * (0.2 + 0.6 * torch.rand(count, 2, generator=generator)) for _ in range(2))
+    center, distractor = (sides[1] * (0.2 + 0.6 * torch.rand(count, 2, generator=generator)) for _ in range(2))
     radius = 3 + 3 * torch.rand(count, generator=generator)
     middle, nowhere = torch.full((count, 2), sides[0] / 2), torch.full((count, 2), -100.0)
     images = []
-    for side, places in ((sides[0], (middle, nowhere)), (sides[1], (center, decoy))):
-        warm, cold = (blob(place, radius, side)[:, None] for place in places)
+    for side, positions in ((sides[0], (middle, nowhere)), (sides[1], (center, distractor))):
+        warm, cold = (blob(position, radius, side)[:, None] for position in positions)
         noise = 0.1 * torch.randn(count, 6, side, side, generator=generator)
         images.append(noise + torch.cat([(warm + cold).expand(-1, 3, -1, -1), warm.expand(-1, 3, -1, -1)], dim=1))
     label = blob((center - (patch - 1) / 2) / patch, torch.ones(count), experiment.search)
@@ -113,7 +114,7 @@ def blob(center: Tensor, radius: Tensor, side: int) -> Tensor:
     return torch.exp(-(rows[:, :, None] + columns[:, None, :]) / (2 * radius[:, None, None] ** 2))
 
 
-def trained(size: tuple[int, int], experiment: Experiment, seed: int) -> Tracker:
+def train(size: tuple[int, int], experiment: Experiment, seed: int) -> Tracker:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     tracker = Tracker(size, experiment)
@@ -129,7 +130,7 @@ def trained(size: tuple[int, int], experiment: Experiment, seed: int) -> Tracker
 
 @torch.no_grad()
 def overlaps(student: Tracker, teacher: Tracker, experiment: Experiment) -> list[float]:
-    """Return, after each elimination, the share of the search positions that both keep."""
+    """Return the share of search positions that both keep, after each elimination."""
     template, search, _ = crops(experiment.crops, experiment, torch.Generator().manual_seed(10**6))
     tokens = torch.zeros(experiment.crops, experiment.search**2, 1)
     layout = TokenLayout(search=(experiment.search,) * 2)
@@ -145,20 +146,20 @@ def measure(experiment: Experiment) -> list[dict[str, Any]]:
     by_seed = []
     for seed in experiment.seeds:
         networks = (
-            trained(experiment.student, experiment, 2 * seed),
-            trained(experiment.teacher, experiment, 2 * seed + 1),
+            train(experiment.student, experiment, 2 * seed),
+            train(experiment.teacher, experiment, 2 * seed + 1),
         )
         by_seed.append(overlaps(*networks, experiment))
     total = count = experiment.search**2
     rows = []
-    for found in zip(*by_seed, strict=True):
+    for shares in zip(*by_seed, strict=True):
         count = math.ceil(experiment.keep * count)
         rows.append(
             {
                 "tokens in the sequence": experiment.template**2 + count,
                 "kept by each": round(count / total, 3),
-                "kept by both": round(statistics.mean(found), 3),
-                "by seed": [round(share, 3) for share in found],
+                "kept by both": round(statistics.mean(shares), 3),
+                "by seed": [round(share, 3) for share in shares],
                 "if chosen independently": round((count / total) ** 2, 3),
             }
         )
@@ -166,7 +167,7 @@ def measure(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def table(report: Any) -> list[str]:
-    """Return the table of the documents."""
+    """Return the lines of a Markdown table."""
     lines = [
         "| After elimination | Tokens left of 320 | Search positions kept by each | By both "
         "| By both, if chosen independently |",
@@ -182,7 +183,7 @@ def table(report: Any) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON report")
     out = parser.parse_args().out
     torch.set_num_threads(1)
     experiment = Experiment()

@@ -1,10 +1,11 @@
-"""Whether a tracker's memory grows, or its frames become slower, over a long video.
+"""Measures whether a tracker's memory or time per frame grows over a long video.
 
+A student with random weights tracks a synthetic video of 10,000 frames. It rejects no frame, so that its sample memory
+fills and its filter is updated regularly. Records the resident memory and the median time per frame every 1,000 frames.
+Takes about ten minutes on one core.
+
+Example:
     python benchmarks/tracker_memory.py --out benchmarks/results/tracker_memory.json
-
-A student with random weights follows a target through one synthetic video of 10,000 frames, every one of which it
-believes, so that its memory of samples fills and its filter learns as often as ever. Every thousandth frame the
-process's resident size is noted, and the median time of a frame since. Takes about ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parts.machine import machine
+from parts.report_fields import machine
 
 from mmdistill.reference.models.config import student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -31,14 +32,14 @@ from mmdistill.toolkit.progress import progress_bar
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is measured.
+    """Settings.
 
     Attributes:
-        frames: of the video.
-        every: frames between two notes.
-        width: of the student's trunk.
-        crop: pixels.
-        threads: of the processor.
+        frames: frames of the video.
+        every: frames between records.
+        width: width of the student's trunk.
+        crop: crop size, pixels.
+        threads: CPU threads.
     """
 
     frames: int = 10_000
@@ -48,14 +49,14 @@ class Experiment:
     threads: int = 1
 
 
-def resident_megabytes() -> float:
-    """Return the process's resident size."""
+def resident_mebibytes() -> float:
+    """Return the resident memory of the process, MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure(settings: Experiment) -> list[dict[str, float]]:
-    """Return a row for each note: the frame, resident size and median time of a frame since the note before."""
+    """Return a row for each record: frame, resident memory, and median time per frame since the last record."""
     torch.manual_seed(0)
     torch.set_num_threads(settings.threads)
     network = TrackerNetwork(student_settings(settings.width, settings.crop))
@@ -75,7 +76,7 @@ def measure(settings: Experiment) -> list[dict[str, float]]:
                 rows.append(
                     {
                         "frame": index + 1,
-                        "resident megabytes": round(resident_megabytes(), 1),
+                        "resident megabytes": round(resident_mebibytes(), 1),
                         "milliseconds": round(1000 * statistics.median(seconds), 2),
                     }
                 )
@@ -88,13 +89,13 @@ def table(report: dict[str, Any]) -> list[str]:
     rows = [
         f"| {row['frame']:,} | {row['resident megabytes']:.0f} | {row['milliseconds']:.1f} |" for row in report["rows"]
     ]
-    return ["| Frame | resident size, MiB | ms a frame |", "| ---: | ---: | ---: |", *rows]
+    return ["| Frame | Resident memory, MiB | ms per frame |", "| ---: | ---: | ---: |", *rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
-    parser.add_argument("--frames", type=int, default=Experiment.frames, help="of the video")
+    parser.add_argument("--out", type=Path, required=True, help="JSON report")
+    parser.add_argument("--frames", type=int, default=Experiment.frames, help="frames of the video; default 10,000")
     arguments = parser.parse_args()
     settings = Experiment(frames=arguments.frames, every=max(1, arguments.frames // 10))
     result = {"machine": machine(), "experiment": asdict(settings), "rows": measure(settings)}

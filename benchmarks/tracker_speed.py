@@ -1,12 +1,12 @@
-"""Where a frame's time goes in the reference tracker, as ratios to the trunk's own time on the same crop.
+"""Measures the time of each part of a tracked frame, relative to the trunk's time on the same crop.
 
+DiMP-18 on one modality and the RGB-T student, crops of 288 pixels, one thread, folded batch norm. On every frame of a
+synthetic video it times the trunk alone, the tracked frame with its parts, and a filter update on a full sample memory;
+on some frames also the first frame of a video. Reports medians over the frames. Without --weights the network is random
+and the tracker rejects no frame. Takes about two minutes on one core.
+
+Example:
     python benchmarks/tracker_speed.py --out benchmarks/results/tracker_speed.json
-
-DiMP-18 on one modality and the RGB-T student, crops of 288 pixels, one thread, batch norm folded. Every frame of a
-synthetic video is tracked with a stopwatch on each part; before it the trunk alone passes as many crops, after it the
-filter is improved on a full memory, and now and then a video is started anew, so that all parts are measured side by
-side. Medians over the frames. Without --weights the network is random and every frame is believed. Takes about two
-minutes on one core.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from parts.machine import machine
-from parts.no_rejection import no_rejection
+from parts.report_fields import machine
+from parts.timing import Stopwatch, no_rejection
 from torch import Tensor
 
 from mmdistill.reference.models import iou_gradient
@@ -48,19 +45,19 @@ BUDGETS = {
     "not a network": 0.1,
     FIRST: 25.0,
 }
-"""What the project allows itself, in trunks."""
+"""Limits, in multiples of the trunk's time."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is measured.
+    """Settings.
 
     Attributes:
-        frames: over how many the medians are.
-        warmup: frames before.
-        starts: how often a video is started.
-        size: of the video, pixels.
-        threads: of the processor.
+        frames: number of timed frames.
+        warmup: frames before the timed ones.
+        starts: number of timed first frames.
+        size: width and height of the video, pixels.
+        threads: CPU threads.
     """
 
     frames: int = 60
@@ -70,55 +67,23 @@ class Experiment:
     threads: int = 1
 
 
-class Stopwatch:
-    """Adds up the seconds of functions by part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def on(self, owner: Any, name: str, part: str) -> None:
-        """Time a function from here on, wherever its owner is asked for it."""
-        function: Callable[..., Any] = getattr(owner, name)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            with self.part(part):
-                return function(*arguments, **options)
-
-        setattr(owner, name, timed)
-
-    def part(self, name: str) -> _Lap:
-        """Return a context whose seconds belong to a part."""
-        return _Lap(self.seconds, name)
-
-
-class _Lap:
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] += time.perf_counter() - self._start
-
-
 def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Experiment) -> dict[str, object]:
-    """Return each part's median milliseconds and its ratio to the trunk's."""
+    """Return each part's median milliseconds, and its ratio to the trunk's time."""
     tracker = BatchTracker(network, tracking)
     video = synthetic_sequences(1, seed=0, settings=SyntheticSettings(settings.size, length=settings.frames + 10))[0]
     watch = Stopwatch()
     model, memory, crop = tracker._model, tracking.learning.memory, network.settings.crop_size
-    watch.on(tracker.network, "extract", "trunk and fusion")
-    watch.on(model, "features", "classification features")
-    watch.on(model, "score", "score map")
-    watch.on(batch_tracker, "refine", "refine")
-    watch.on(iou_gradient, "window_features", "IoU features")
-    watch.on(tracker.network.iou_net, "features", "IoU features")
-    watch.on(tracker, "_learn", "learn")
+    watch.patch(tracker.network, "extract", "trunk and fusion")
+    watch.patch(model, "features", "classification features")
+    watch.patch(model, "score", "score map")
+    watch.patch(batch_tracker, "refine", "refine")
+    watch.patch(iou_gradient, "window_features", "IoU features")
+    watch.patch(tracker.network.iou_net, "features", "IoU features")
+    watch.patch(tracker, "_learn", "learn")
 
     trunk = next(iter(tracker.network.trunks.values()))
-    seen = 2 if network.settings.modality == "rgbt" else 1
-    images = torch.randn(seen, 3, crop, crop).contiguous(memory_format=torch.channels_last)
+    num_images = 2 if network.settings.modality == "rgbt" else 1
+    images = torch.randn(num_images, 3, crop, crop).contiguous(memory_format=torch.channels_last)
     first, samples = _full_memory(tracker, video, memory)
     rows: list[dict[str, float]] = []
     starts: list[dict[str, float]] = []
@@ -156,19 +121,19 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
 
 
 def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
-    """Start the video, fill the memory and return the target model's state and all samples."""
+    """Initialize on the video, fill the sample memory; return the target model's state and all samples."""
     tracker.start(0, video.frame(0), video.boxes[0])
     slots = np.array([0])
     features, boxes, _ = tracker._memory.samples(slots)
     for _ in range(size - len(features)):
         tracker._memory.add(slots, features[0], boxes[0], np.array([0.01]))
-    known, targets, weights = tracker._memory.samples(slots)
+    all_features, targets, weights = tracker._memory.samples(slots)
     state = tuple(tensor.clone() for tensor in tracker._state[slots])
-    return state, (known.clone(), targets.clone(), tracker._upload(weights))
+    return state, (all_features.clone(), targets.clone(), tracker._upload(weights))
 
 
 def _split(seconds: dict[str, float]) -> dict[str, float]:
-    """Return the parts without what is inside them, and what is left."""
+    """Return the exclusive time of each part, and the remaining time."""
     network = ("trunk and fusion", "classification features", "score map", "refine")
     parts = {name: seconds[name] for name in ("trunk", "frame", *network[:-1], "IoU features")}
     parts[REFINEMENT] = seconds["refine"] - seconds["IoU features"]
@@ -178,10 +143,10 @@ def _split(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """Return the lines of a Markdown table: each part's milliseconds and trunks, network by network."""
+    """Return the lines of a Markdown table of each part's milliseconds and ratio to the trunk, by network."""
     networks, budgets = report["networks"], report["budgets"]
     lines = [
-        "| Part | " + " | ".join(f"{name}: ms | trunks" for name in networks) + " | at most |",
+        "| Part | " + " | ".join(f"{name}: ms | ratio to the trunk" for name in networks) + " | Limit |",
         "| --- |" + " ---: | ---: |" * len(networks) + " ---: |",
     ]
     for part in next(iter(networks.values()))["trunks"]:
@@ -196,8 +161,8 @@ def table(report: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    parser.add_argument("--weights", type=Path, help="a trained DiMP-18 of one modality")
+    parser.add_argument("--out", type=Path, help="JSON report")
+    parser.add_argument("--weights", type=Path, help="weights of a DiMP-18 of one modality; default random weights")
     arguments = parser.parse_args()
     settings = Experiment()
     torch.set_num_threads(settings.threads)

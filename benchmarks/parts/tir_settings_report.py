@@ -1,4 +1,4 @@
-"""What came out of TIR-CMD's settings: figures over seeds, the paper's table and what it concludes from it."""
+"""Tables of TIR-CMD's settings over seeds, and the paper's claims."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parts.claims import BySeed, Claim, differences, kept_sequences, verdicts
-from parts.spread import error_over_sequences, mean_and_deviation, with_spread
+from parts.seed_statistics import (
+    BySeed,
+    Claim,
+    differences,
+    format_mean,
+    mean_and_deviation,
+    paired_sequences,
+    sequence_standard_error,
+    verdicts,
+)
 
 from mmdistill.reference.training.tir_cmd.runs import START_SETTING
 from mmdistill.tir_cmd import SETTINGS
@@ -15,7 +23,7 @@ from mmdistill.tir_cmd import SETTINGS
 FIGURES = ("SR", "PR", "NPR")
 
 ON_RGB = "on RGB"
-"""Names the start on the RGB sides beside the settings."""
+"""Row of the initial network on the RGB sides."""
 
 ROWS = (*SETTINGS, ON_RGB)
 
@@ -53,57 +61,56 @@ CLAIMS: tuple[Claim, ...] = (
     ("Central patches beat detected ones", "D3", "D5"),
     ("Detected patches beat random ones", "D5", "D4"),
 )
-"""What the paper says of its table."""
+"""Claims of the paper about its Table 1."""
 
 
 def summary(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return by setting and kind each figure's mean and deviation over seeds, and those of its difference to A1.
+    """Return mean and deviation over seeds of each figure and of its difference to A1, by setting and kind.
 
-    Of the difference there is also the standard error over sequences, each one's being its mean over seeds: what other
-    videos would make of it.
+    A difference also has its standard error over sequences, with each sequence's mean over seeds.
 
     Args:
-        by_seed: by seed and setting, by kind, what ``measure`` returned; seeds without A1 don't count for differences.
+        by_seed: results of ``measure`` by seed, setting and kind; seeds without A1 do not count for differences.
     """
-    names = [name for name in ROWS if any(name in found for found in by_seed.values())]
+    names = [name for name in ROWS if any(name in settings for settings in by_seed.values())]
     rows: dict[str, Any] = {}
     for name in names:
-        seeds = [seed for seed, found in by_seed.items() if name in found]
+        seeds = [seed for seed, settings in by_seed.items() if name in settings]
         rows[name] = {"seeds": seeds}
         for kind in by_seed[seeds[0]][name]:
             rows[name][kind] = {}
             figures = _figures(by_seed, kind)
-            sequences = kept_sequences(figures, name, START_SETTING)
+            sequences = paired_sequences(figures, name, START_SETTING)
             for figure in FIGURES:
                 gains = differences(figures, name, START_SETTING, figure)
                 rows[name][kind][figure] = mean_and_deviation([figures[str(seed)][name][figure] for seed in seeds])
                 rows[name][kind][f"{figure} to A1"] = mean_and_deviation(gains) if gains else None
-                error = error_over_sequences(sequences, figure)
+                error = sequence_standard_error(sequences, figure)
                 rows[name][kind][f"{figure} to A1, error over sequences"] = error
     return rows
 
 
 def _figures(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]], kind: str) -> BySeed:
-    """Return by seed and setting the figures of a kind, overall and by sequence, of those that tracked it."""
+    """Return the figures of a kind by seed and setting, overall and by sequence."""
     return {
         str(seed): {
-            name: found[kind]["overall"] | {"sequences": found[kind]["sequences"]}
-            for name, found in rows.items()
-            if kind in found
+            name: by_kind[kind]["overall"] | {"sequences": by_kind[kind]["sequences"]}
+            for name, by_kind in rows.items()
+            if kind in by_kind
         }
         for seed, rows in by_seed.items()
     }
 
 
-def judged(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return what the paper says, held against the composed sequences; the real ones are two."""
+def evaluate_claims(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the verdicts on the paper's claims, on the composed sequences only; the real ones are too few."""
     return verdicts(CLAIMS, _figures(by_seed, "composed"), FIGURES)
 
 
 def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
-    """Return the lines of a Markdown table like the paper's Table 1: figures, in brackets the difference to A1.
+    """Return the lines of a Markdown table like the paper's Table 1, with the difference to A1 in brackets.
 
-    Composed sequences are enough for an error over sequences and to stand beside the paper's figures; the real are not.
+    Only composed sequences have an error over sequences and the paper's figures; the real ones are too few.
     """
     many = kind == "composed"
     columns = [*(f"{figure} (to A1)" for figure in FIGURES), *(("SR to A1, error", "paper, SR/PR/NPR") if many else ())]
@@ -111,16 +118,16 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
         f"| Setting | Updated | Reference branch | Test branch | {' | '.join(columns)} |",
         "| --- " * 4 + "| ---: " * len(columns) + "|",
     ]
-    for name, found in report["settings"].items():
-        if kind not in found:
+    for name, row in report["settings"].items():
+        if kind not in row:
             continue
-        cells = described(name)
+        cells = row_cells(name)
         for figure in FIGURES:
-            gain = found[kind][f"{figure} to A1"]
-            difference = "" if gain is None or name == START_SETTING else f" ({with_spread(gain, '+')})"
-            cells.append(with_spread(found[kind][figure]) + difference)
+            gain = row[kind][f"{figure} to A1"]
+            difference = "" if gain is None or name == START_SETTING else f" ({format_mean(gain, '+')})"
+            cells.append(format_mean(row[kind][figure]) + difference)
         if many:
-            error = found[kind]["SR to A1, error over sequences"]
+            error = row[kind]["SR to A1, error over sequences"]
             cells.append("" if error is None or name == START_SETTING else f"{error:.1f}")
             cells.append("/".join(map(str, PAPER.get(name, ()))))
         lines.append(f"| {' | '.join(cells)} |")
@@ -128,7 +135,7 @@ def table(report: Mapping[str, Any], kind: str = "composed") -> list[str]:
 
 
 def losses_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a Markdown table of how each setting's terms begin and end, means over seeds."""
+    """Return the lines of a Markdown table of each setting's losses in the first and last steps, means over seeds."""
     seeds = report["loss, first and last steps"].values()
     lines = ["| Setting | box, first and last steps | classification, first and last steps |", "| --- | ---: | ---: |"]
     for name in SETTINGS:
@@ -146,13 +153,13 @@ def _first_and_last(ends: Sequence[Sequence[float]]) -> str:
     return ", ".join(f"{statistics.mean(each):.3g}" for each in zip(*ends, strict=True))
 
 
-def described(name: str) -> list[str]:
-    """Return a row's first cells: its title, what is updated, and what the branches see."""
+def row_cells(name: str) -> list[str]:
+    """Return a row's title, updated parts, and the branches' modalities."""
     if name == ON_RGB:
         return ["A1 on the RGB sides", "none", "RGB", "RGB"]
     row = SETTINGS[name]
     sides = [
-        seen.upper() + (" (ft)" if branch in row.fine_tuned else "")
-        for branch, seen in (("reference", row.reference), ("test", row.test))
+        modality.upper() + (" (ft)" if branch in row.fine_tuned else "")
+        for branch, modality in (("reference", row.reference), ("test", row.test))
     ]
     return [f"{name} {row.title}", " and ".join(row.updated).upper().replace("AND", "and") or "none", *sides]

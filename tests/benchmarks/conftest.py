@@ -1,4 +1,4 @@
-"""The benchmarks' tests run every night, not with every change."""
+"""Marks the benchmarks' tests as nightly and slow."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The benchmark of exported networks tracks on the features that it says it tracks on."""
+"""export_precision.py tracks on each backend's features."""
 
 from __future__ import annotations
 
@@ -66,37 +66,37 @@ def videos(length: int = 8) -> Any:
 
 
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
-def test_tracking_on_a_networks_features_is_tracking_with_it(
+def test_tracking_on_a_networks_own_features_gives_its_boxes(
     settings: NetworkSettings, export_backends: ModuleType
 ) -> None:
-    """And nothing else is: the stand-in's own trunk and classification features are another network's."""
+    """The backend network's own trunk and classification features are not used."""
     network, other = untrained(settings), untrained(settings, seed=1)
     stranger = copy.deepcopy(network)
     for name in ("trunks", "fusions"):
         getattr(stranger, name).load_state_dict(getattr(other, name).state_dict())
     stranger.classifier.extractor.load_state_dict(other.classifier.extractor.state_dict())
-    stand_in = export_backends.FeaturesBy(stranger, export_backends.by_pytorch(network))
-    expected, got, without = (track_batch(each, videos()) for each in (network, stand_in, stranger))
+    backend_network = export_backends.BackendNetwork(stranger, export_backends.by_pytorch(network))
+    expected, got, without = (track_batch(each, videos()) for each in (network, backend_network, stranger))
     for mine, theirs, others in zip(got, expected, without, strict=True):
         np.testing.assert_array_equal(mine.boxes, theirs.boxes)
         np.testing.assert_array_equal(mine.scores, theirs.scores)
         assert not np.allclose(mine.scores, others.scores)
 
 
-def test_classification_features_go_to_the_images_they_are_of(export_backends: ModuleType) -> None:
+def test_classification_features_belong_to_the_last_images(export_backends: ModuleType) -> None:
     network = untrained(NETWORKS["rgbt"])
-    stand_in = export_backends.FeaturesBy(network, export_backends.by_pytorch(network))
-    stand_in.extract(images(0))
-    level4 = stand_in.extract(images(1)).fused[1]
+    backend_network = export_backends.BackendNetwork(network, export_backends.by_pytorch(network))
+    backend_network.extract(images(0))
+    level4 = backend_network.extract(images(1)).fused[1]
     with torch.no_grad():
         expected = network.classifier.features(network.extract(images(1)).fused[1][:, None])
-    torch.testing.assert_close(stand_in.classifier.features(level4[:, None]), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(backend_network.classifier.features(level4[:, None]), expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(RuntimeError, match="the 3 images last extracted, got 2"):
-        stand_in.classifier.features(level4[None, :2])
+        backend_network.classifier.features(level4[None, :2])
 
 
 @pytest.mark.parametrize("modality", ["rgb", "tir"])
-def test_one_modality_alone_is_seen(modality: str, export_backends: ModuleType) -> None:
+def test_only_the_networks_modality_is_used(modality: str, export_backends: ModuleType) -> None:
     network = untrained(NETWORKS[modality])
     backend, pair, other = export_backends.by_pytorch(network), images(0), images(1)
     same = other._replace(**{modality: getattr(pair, modality)})
@@ -104,11 +104,11 @@ def test_one_modality_alone_is_seen(modality: str, export_backends: ModuleType) 
     assert not any(map(torch.equal, backend(pair), backend(other)))
 
 
-def test_each_contestant_is_tracked_with_every_seed(export_backends: ModuleType, export_tracking: ModuleType) -> None:
+def test_every_backend_is_tracked_with_every_seed(export_backends: ModuleType, export_tracking: ModuleType) -> None:
     network = untrained(NETWORKS["rgb"])
     right = export_backends.by_pytorch(network)
-    contestants = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)]}
-    runs = export_tracking.track_by_each(network, contestants, videos(), seeds=2)
+    by_backend = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)]}
+    runs = export_tracking.track_with_each(network, by_backend, videos(), seeds=2)
     for seed in range(2):
         tracked = track_batch(network, videos(), seed=seed)
         boxes = {video.name: track.boxes for video, track in zip(videos(), tracked, strict=True)}
@@ -122,11 +122,11 @@ def scored(boxes: dict[str, Any]) -> BenchmarkScores:
     return score_sequences(boxes, videos(), PROTOCOLS["vot"])
 
 
-def test_a_started_tracker_takes_the_frames_that_follow(
+def test_an_initialized_tracker_tracks_the_following_frames(
     export_backends: ModuleType, export_tracking: ModuleType
 ) -> None:
     network, video = untrained(NETWORKS["tir"]), videos()[0]
-    (update,) = export_tracking.started(network, {"one": export_backends.by_pytorch(network)}, video).values()
+    (update,) = export_tracking.start_trackers(network, {"one": export_backends.by_pytorch(network)}, video).values()
     (expected,) = track_batch(network, [video])
     for number in range(1, len(video)):
         np.testing.assert_array_equal(update(video.frame(number))[0], expected.boxes[number])
@@ -136,13 +136,13 @@ TRUTH = np.tile([10.0, 10.0, 20.0, 20.0], (4, 1))
 
 
 def run(module: ModuleType, misses: int) -> Any:
-    """Of two videos of four frames: the last ones of the first are missed."""
+    """Two videos of four frames; the last frames of the first are missed."""
     boxes = {"a": TRUTH.copy(), "b": TRUTH}
     boxes["a"][4 - misses :, 0] += 100
     return module.Run(boxes, score_benchmark(boxes, dict.fromkeys(boxes, (TRUTH,)), PROTOCOLS["vot"]))
 
 
-def test_the_summary_is_that_by_hand(export_tracking: ModuleType) -> None:
+def test_summary_by_hand(export_tracking: ModuleType) -> None:
     runs = [run(export_tracking, misses) for misses in (1, 3)]
     # PR of a is 75 and 25, of b 100, so 87.5 and 62.5 over both; a perfect SR is 20 thresholds of 21.
     perfect = 2000 / 21
@@ -157,7 +157,7 @@ def test_the_summary_is_that_by_hand(export_tracking: ModuleType) -> None:
     assert export_tracking.tracking_table(report)[-1] == "| one | 40 | 0.50 | 75.0 ± 17.7 | 71.4 ± 16.8 | 0.75 |"
 
 
-def test_the_first_is_compared_with_its_next_seed_and_the_others_with_the_first(export_tracking: ModuleType) -> None:
+def test_the_first_backend_is_compared_with_its_next_seed(export_tracking: ModuleType) -> None:
     first, other = ([run(export_tracking, misses) for misses in each] for each in ((0, 2), (0, 1)))
     found = export_tracking.summaries({"first": first, "other": other})
     # Frames of video a that agree: 2 and 2 of 4; 4 and 3 of 4.
@@ -166,23 +166,21 @@ def test_the_first_is_compared_with_its_next_seed_and_the_others_with_the_first(
     assert export_tracking.summaries({"first": first[1:]})["first"]["IoU"] == 1
 
 
-def test_turns_are_timed_and_compared_with_the_base(
-    export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_are_compared_with_the_base(export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(export_precision.time, "perf_counter", lambda: clock[0])
 
     def takes(share: float) -> Any:
         return lambda seconds: clock.__setitem__(0, clock[0] + share * seconds)
 
-    contestants = {"PyTorch float32": takes(1.0), "other": takes(0.25)}
-    found = export_precision.time_in_turns(contestants, [9.0, 9.0, 0.1, 0.2, 0.4])
+    by_backend = {"PyTorch float32": takes(1.0), "other": takes(0.25)}
+    found = export_precision.time_in_turns(by_backend, [9.0, 9.0, 0.1, 0.2, 0.4])
     assert found["PyTorch float32"] == {"milliseconds": 200.0, "ratio": 1.0}
     assert found["other"] == {"milliseconds": 50.0, "ratio": 0.25}
 
 
 @pytest.mark.slow
-def test_all_is_measured_of_one_modality(export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_measured_for_one_modality(export_precision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
@@ -197,6 +195,6 @@ def test_all_is_measured_of_one_modality(export_precision: ModuleType, monkeypat
     assert 1e-3 < errors["onnxruntime int8"] < 0.5
     assert set(report["tracking"]) == {"synthetic", "real"}
     assert report["time of tracking"]["PyTorch float32"]["ratio"] == 1
-    for contestants in report["tracking"].values():
-        assert contestants["onnxruntime float32"]["IoU"] > 0.99
-        assert list(contestants) == list(report["features"])
+    for by_backend in report["tracking"].values():
+        assert by_backend["onnxruntime float32"]["IoU"] > 0.99
+        assert list(by_backend) == list(report["features"])

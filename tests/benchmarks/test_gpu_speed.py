@@ -1,4 +1,4 @@
-"""The benchmark of speed on a GPU, small and on a processor: what it counts, shares out, keeps and shows."""
+"""gpu_speed.py at toy size on a CPU: counts, shares, stored rows and tables."""
 
 import importlib
 import json
@@ -18,7 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = "--device cpu --width 4 --crop 64 --teacher-depth 50 --videos 1 2 --frames 2 --warmup 1 --rounds 1 --seconds 0"
-SMALL += " --frame-width 96 --frame-height 80 --sequences 2 --shots 1 --matmul 16 --copied 1 --threads 1"
+SMALL += (
+    " --frame-width 96 --frame-height 80 --batch-size 2 --frames-per-sample 1 --matmul-size 16 --copy-mib 1 --threads 1"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def profile(_here: None) -> ModuleType:
 
 def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> Any:
     out = folder / "report.json"
-    command = ["gpu_speed.py", *SMALL.split(), "--runs", str(folder / "runs"), "--out", str(out), *more]
+    command = ["gpu_speed.py", *SMALL.split(), "--work-dir", str(folder / "runs"), "--out", str(out), *more]
     monkeypatch.setattr(sys, "argv", command)
     gpu_speed.main()
     return json.loads(out.read_text())
@@ -51,15 +53,15 @@ def run(gpu_speed: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *m
 
 ROWS = {
     "tracking/student, bfloat16": ["1", "2"],
-    "training/alone, float32": [],
+    "training/student alone, float32": [],
     "training/SCFD, float32": [],
     "training/SCFD sampled, float32": [],
     "training/MPSD, float32": [],
     "training/all, float32": [],
-    "training/all, teacher asked, float32": [],
+    "training/all, with the teacher, float32": [],
     "network/teacher, float32": ["1", "2"],
     "profile/tracking student, bfloat16": ["1"],
-    "profile/training alone, bfloat16": [],
+    "profile/training student alone, bfloat16": [],
     "experiments/channels last": ["1", "2"],
     "experiments/weights in bfloat16": ["1", "2"],
 }
@@ -77,32 +79,34 @@ def test_rows_of_every_kind_are_measured_small(
     assert [name for name, row in rows.items() if "failed" in row] == []
     for count in (1, 2):
         row = rows[f"tracking/student, bfloat16, {count}"]
-        assert row["frames a second"] > 0
+        assert row["frames per second"] > 0
         assert 0 < row["share of crops on the host"] < 1
-    # A loss can only add to what the student computes, and a teacher that is asked to that.
-    work = {name: rows[f"training/{name}, float32"]["multiply-adds"] for name in ("alone", "SCFD", "MPSD", "all")}
-    assert work["alone"] < work["MPSD"] < work["all"]
-    assert work["all"] - work["alone"] == work["SCFD"] + work["MPSD"] - 2 * work["alone"]
+    # A loss adds to the student's work, and the teacher adds to the losses' work.
+    work = {
+        name: rows[f"training/{name}, float32"]["multiply-adds"] for name in ("student alone", "SCFD", "MPSD", "all")
+    }
+    assert work["student alone"] < work["MPSD"] < work["all"]
+    assert work["all"] - work["student alone"] == work["SCFD"] + work["MPSD"] - 2 * work["student alone"]
     assert rows["training/SCFD sampled, float32"]["multiply-adds"] < work["SCFD"]
-    assert rows["training/all, teacher asked, float32"]["multiply-adds"] > work["all"]
-    added = report["cpu"]["what losses add, in the student's own steps"]
+    assert rows["training/all, with the teacher, float32"]["multiply-adds"] > work["all"]
+    added = report["cpu"]["relative cost of the losses"]
     assert list(added["float32"]) == ["SCFD", "SCFD sampled", "MPSD", "all"]
     printed = capfd.readouterr().out
     assert re.search(r"\| student, bfloat16, 1 \| [\d.,]+ \| [\d.]+ % \| [\d.,]+ \|( not measured \|){3}", printed)
     assert str(tmp_path) not in json.dumps(report)
 
 
-def test_all_that_is_asked_for_is_a_row() -> None:
+def test_every_required_row_exists() -> None:
     experiment, rows = (importlib.import_module(f"parts.gpu.{name}") for name in ("experiment", "rows"))
     names = list(rows.rows(experiment.Experiment(device="cuda"), dict))
     for who in ("student", "teacher"):
         assert {f"tracking/{who}, bfloat16, {count}" for count in (1, 8, 32, 128)} <= set(names)
-    for part in ("alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
+    for part in ("student alone", "SCFD", "SCFD sampled", "MPSD", "HFRD", "all"):
         assert {f"training/{part}, float32", f"training/{part}, bfloat16"} <= set(names)
     assert "experiments/CUDA graph, 1" in names
 
 
-def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
+def test_it_resumes_and_keeps_other_devices(
     gpu_speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "report.json").write_text(
@@ -111,53 +115,57 @@ def test_it_goes_on_where_it_stopped_and_keeps_other_devices(
     first = run(gpu_speed, monkeypatch, tmp_path, "--only", "network/student, float32")
     assert list(first["cpu"]["rows"]) == ["ceilings", "network/student, float32, 1", "network/student, float32, 2"]
     assert "| x | not measured | not measured | 2 | 50.0 % |" in capsys.readouterr().out
-    again = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")
+    again = run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")
     assert again["cpu"]["rows"] == first["cpu"]["rows"]
     assert again["cuda"] == first["cuda"]
-    assert re.search(r"\d+ rows are left, tracking/student, float32, 1 first", capsys.readouterr().out)
-    shutil.rmtree(tmp_path / "runs")  # the report alone was brought along
-    assert run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0")["cpu"]["rows"] == first["cpu"]["rows"]
-    other = run(gpu_speed, monkeypatch, tmp_path, "--minutes", "0", "--width", "6")  # what was kept is not of this one
+    assert re.search(r"unfinished rows: \d+, next tracking/student, float32, 1", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "runs")  # only the report is left
+    assert run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0")["cpu"]["rows"] == first["cpu"]["rows"]
+    other = run(gpu_speed, monkeypatch, tmp_path, "--time-limit", "0", "--width", "6")  # another experiment
     assert other["cpu"]["rows"] == {}
 
 
-def test_a_row_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
-    kept_rows = importlib.import_module("parts.gpu.kept_rows")
+def test_a_failed_row_is_reported_and_measured_again(tmp_path: Path) -> None:
+    rows = importlib.import_module("parts.gpu.rows")
     asked = []
 
     def fails() -> dict[str, Any]:
         asked.append(1)
         raise RuntimeError("CUDA out of memory\nand more")
 
-    kept = kept_rows.Kept(tmp_path, {"experiment": 1})
+    store = rows.RowStore(tmp_path, {"experiment": 1})
     for _ in range(2):
-        found, left = kept_rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, kept, 1)
-        assert found == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
-        assert left == []
+        measured, unfinished = rows.measure({"bad": fails, "good": lambda: {"milliseconds": 3}}, store, 1)
+        assert measured == {"bad": {"failed": "RuntimeError: CUDA out of memory"}, "good": {"milliseconds": 3}}
+        assert unfinished == []
     assert len(asked) == 2
-    assert kept_rows.Kept(tmp_path, {"experiment": 2}).read("good") is None
+    assert rows.RowStore(tmp_path, {"experiment": 2}).read("good") is None
 
 
-def test_what_losses_add_is_relative_to_the_students_own_step() -> None:
+def test_cost_of_losses_is_relative_to_the_students_step() -> None:
     costs = importlib.import_module("parts.gpu.tables").costs
-    rows = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("SCFD", 35))}
+    rows = {
+        f"training/{name}, bfloat16": {"milliseconds": time} for name, time in (("student alone", 20), ("SCFD", 35))
+    }
     assert costs(rows) == {"bfloat16": {"SCFD": 0.75}}
 
 
-def test_targets_are_held_against_the_gpu_alone() -> None:
-    table = importlib.import_module("parts.gpu.targets").targets_table
+def test_targets_are_compared_with_the_gpu_only() -> None:
+    table = importlib.import_module("parts.gpu.tables").targets_table
     tracking = {
-        f"tracking/student, bfloat16, {count}": {"frames a second": rate} for count, rate in ((1, 299), (32, 4e3))
+        f"tracking/student, bfloat16, {count}": {"frames per second": rate} for count, rate in ((1, 299), (32, 4e3))
     }
-    training = {f"training/{name}, bfloat16": {"milliseconds": took} for name, took in (("alone", 20), ("all", 40))}
+    training = {
+        f"training/{name}, bfloat16": {"milliseconds": time} for name, time in (("student alone", 20), ("all", 40))
+    }
     lines = table({"cuda": {"rows": tracking | training}})
     assert [line.split(" | ")[-1] for line in lines[2:]] == ["299: missed |", "4,000: reached |", "1.00: reached |"]
     assert all(line.endswith("| not measured |") for line in table({"cpu": {"rows": tracking | training}})[2:])
 
 
-def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: ModuleType) -> None:
+def test_counted_operations_by_hand_and_by_pytorch(roofline: ModuleType) -> None:
     layer, images = nn.Conv2d(3, 4, 3, bias=False), torch.randn(2, 3, 6, 7, requires_grad=True)
-    (forward,) = roofline.counted(lambda: layer(images))
+    (forward,) = roofline.count_operations(lambda: layer(images))
     out = 2 * 4 * 4 * 5
     assert forward == roofline.Operation(out * 27, 4 * (2 * 3 * 6 * 7 + 4 * 27 + out), "float32")
 
@@ -168,25 +176,25 @@ def test_operations_are_counted_by_hand_and_as_pytorch_counts_them(roofline: Mod
 
     with FlopCounterMode(display=False) as counter:
         step()
-    assert sum(each.multiply_adds for each in roofline.counted(step)) * 2 == counter.get_total_flops()
+    assert sum(each.multiply_adds for each in roofline.count_operations(step)) * 2 == counter.get_total_flops()
     with torch.autocast("cpu", torch.bfloat16):
-        (half,) = roofline.counted(lambda: layer(images))
+        (half,) = roofline.count_operations(lambda: layer(images))
     assert (half.precision, half.bytes) == ("bfloat16", forward.bytes // 2)
 
 
 def test_shares_of_the_ceilings_by_hand(roofline: ModuleType) -> None:
     # The first takes 2 s to compute and 1 s to move, the second 1 s and 4 s.
     operations = [roofline.Operation(200, 50, "bfloat16"), roofline.Operation(10, 200, "float32")]
-    shares = roofline.of_ceilings(operations, 12.0, {"bfloat16": 100, "float32": 10, "bytes": 50})
+    shares = roofline.shares_of_ceilings(operations, 12.0, {"bfloat16": 100, "float32": 10, "bytes": 50})
     assert shares["of the arithmetic"] == pytest.approx(3 / 12)
     assert shares["of the bandwidth"] == pytest.approx(5 / 12)
     assert shares["of the roofline"] == pytest.approx(6 / 12)
     assert (shares["multiply-adds"], shares["bytes"]) == (210, 250)
 
 
-def test_ceilings_are_of_the_sizes_asked_for(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "seconds_of", lambda call, *_, **__: call() is None or 0.5)
-    assert roofline.ceilings(CPU, size=10, copied=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
+def test_ceilings_have_the_requested_sizes(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "time_call", lambda call, *_, **__: call() is None or 0.5)
+    assert roofline.ceilings(CPU, size=10, copy_bytes=100) == {"float32": 2000, "bfloat16": 2000, "bytes": 400}
 
 
 def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +206,7 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         calls.append(1)
         clock[0] += 0.1
 
-    assert roofline.seconds_of(call, CPU, rounds=3, seconds=0.5) == pytest.approx(0.1)
+    assert roofline.time_call(call, CPU, rounds=3, seconds=0.5) == pytest.approx(0.1)
     assert len(calls) == 3 + 3 * 5
 
 
@@ -210,19 +218,22 @@ def test_a_round_takes_its_seconds(roofline: ModuleType, monkeypatch: pytest.Mon
         ("void cudnn::bn_fw_tr_1C11_singleread<float, 512, true>", "batch norm"),
         ("void cudnn::ops::nchwToNhwcKernel<__nv_bfloat16, float>", "copies"),
         ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda>", "copies"),
-        ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>", "element by element"),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>",
+            "element-wise operations",
+        ),
         ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float>>", "sums"),
         ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimizer"),
-        ("Memcpy HtoD (Pageable -> Device)", "to and from the host"),
-        ("something_new", "the rest"),
+        ("Memcpy HtoD (Pageable -> Device)", "host transfers"),
+        ("something_new", "other"),
     ],
 )
-def test_kernels_have_plain_names(name: str, kind: str, profile: ModuleType) -> None:
+def test_category_of_a_kernel(name: str, kind: str, profile: ModuleType) -> None:
     assert profile.category(name).startswith(kind)
 
 
-def test_time_of_several_streams_is_counted_once(profile: ModuleType) -> None:
-    assert profile.union([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
+def test_overlapping_spans_count_once(profile: ModuleType) -> None:
+    assert profile.covered_time([(5, 6), (0, 2), (1, 3), (1.5, 2)]) == 4
 
 
 def test_shares_of_a_call_add_up(profile: ModuleType) -> None:
@@ -233,11 +244,11 @@ def test_shares_of_a_call_add_up(profile: ModuleType) -> None:
     assert found["idle"] is None
 
 
-def test_what_is_missing_is_said() -> None:
+def test_a_missing_package_is_named() -> None:
     code = "import sys; sys.modules['cv2'] = None; sys.argv = ['gpu_speed.py']; import gpu_speed"
     path = f"{ROOT}:{ROOT / 'benchmarks'}"
     found = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert found.returncode == 1
-    assert found.stderr.startswith("gpu_speed: cv2 is not here; it needs torch, einops, numpy, OpenCV")
+    assert found.stderr.startswith("gpu_speed: cv2 is not installed; needs torch, einops, numpy, OpenCV")

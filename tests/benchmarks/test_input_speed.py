@@ -1,4 +1,4 @@
-"""The benchmark of the input, small: its parts add up, are measured one by one, and leave nothing behind."""
+"""input_speed.py at toy size: its parts add up, are measured separately, and leave no files."""
 
 import importlib
 import json
@@ -25,27 +25,27 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     cv2.setNumThreads(threads[1])
 
 
-def test_it_measures_part_by_part(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_measured_separately(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
     (tmp_path / "work").mkdir()
     out = tmp_path / "report.json"
-    benchmark.main([*SMALL.split(), "--json", str(out)])
+    benchmark.main([*SMALL.split(), "--out", str(out)])
     report = json.loads(out.read_text())
     assert list(report) == ["speed", "steps", "opening"]
     [found] = report["speed"]["sizes"].values()
     times = found["milliseconds a sample"]
     in_workers = sum(times[part] for part in ("decode", "crop", "jitter", "batch"))
-    assert times["together"] == pytest.approx(in_workers, abs=0.03)
+    assert times["total"] == pytest.approx(in_workers, abs=0.03)
     assert min(times.values()) > 0
     assert [each["workers"] for each in found["loading"]] == [0, 1]
-    assert all(0 <= run["waited"] < 1 for run in report["steps"]["cpu"]["runs"])
+    assert all(0 <= run["data_wait"] < 1 for run in report["steps"]["cpu"]["runs"])
     assert (report["opening"]["folders"], report["opening"]["frame pairs"]) == (3, 10)
     assert list((tmp_path / "work").glob("input_speed_*")) == []
-    by_workers = found["loading"][1]["a core"]
+    by_workers = found["loading"][1]["per core"]
     assert benchmark.table(report)[2].endswith(f"| {by_workers:.0f} | {16 * by_workers:.0f} |")
     assert len(benchmark.steps_table(report)) == 2 + 2 + 1
 
-    benchmark.main([*SMALL.split(), "--json", str(out), "--parts", "opening", "--frames", "7"])
+    benchmark.main([*SMALL.split(), "--out", str(out), "--parts", "opening", "--frames", "7"])
     again = json.loads(out.read_text())
     assert again["opening"]["frame pairs"] == 7
     assert {part: again[part] for part in ("speed", "steps")} == {part: report[part] for part in ("speed", "steps")}

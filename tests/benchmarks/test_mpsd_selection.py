@@ -1,4 +1,4 @@
-"""The comparison of MPSD blocks: what is trained in which order, what is recorded, and what its tables say."""
+"""mpsd_selection.py: order of the runs, records, and tables."""
 
 import importlib
 import json
@@ -34,12 +34,12 @@ def part(name: str) -> ModuleType:
 @pytest.mark.parametrize(
     ("mark", "table"), [("", "selection_table"), (" scores", "scores_table"), (" rms", "rms_table")]
 )
-def test_the_documents_tables_are_what_was_measured(mark: str, table: str) -> None:
+def test_the_pages_tables_match_the_report(mark: str, table: str) -> None:
     report = measured("mpsd_selection")
     assert figures("docs/fusion.md", f"mpsd_selection{mark}") == getattr(part("report"), table)(report)
 
 
-def test_the_reports_rows_are_those_of_its_runs() -> None:
+def test_the_reports_rows_match_its_runs() -> None:
     report = measured("mpsd_selection")
     assert json.loads(json.dumps(part("report").summary(report["runs"]))) == report["rows"]
     level = report["rows"]["ImageNet trunk, own loss alone"]["none"]["level 4"]
@@ -47,7 +47,7 @@ def test_the_reports_rows_are_those_of_its_runs() -> None:
     assert level["low entropy"] == sum(run["held out"]["level 4"]["entropy"] < 0.1 for run in runs)
 
 
-def test_a_difference_is_taken_seed_by_seed() -> None:
+def test_differences_are_paired_by_seed() -> None:
     level = {
         "collapsed": None,
         "entropy": 0.5,
@@ -70,13 +70,13 @@ def test_a_difference_is_taken_seed_by_seed() -> None:
     assert found["level 3"]["collapsed"] == 0
 
 
-def test_what_is_recorded_is_every_fiftieth_steps_selection(tmp_path: Path) -> None:
-    watch = part("watch")
+def test_selection_is_recorded_every_fifty_steps(tmp_path: Path) -> None:
+    watch = part("recording")
     shallow, deep = MPSDFusion(4), MPSDFusion(6)
     with watch.recording(tmp_path):
         for step in range(51):
             (tmp_path / "log.jsonl").write_text("{}\n" * step)
-            for _ in range(watch.CALLS):
+            for _ in range(watch.CALLS_PER_STEP):
                 for block, channels in ((shallow, 4), (deep, 6)):
                     block(Pair(*torch.randn(2, 2, channels, 3, 3).unbind()))
         shallow.eval()(Pair(*torch.randn(2, 2, 4, 3, 3).unbind()))
@@ -86,8 +86,8 @@ def test_what_is_recorded_is_every_fiftieth_steps_selection(tmp_path: Path) -> N
     assert all(0 < line["entropy"] <= 1 for level in found.values() for line in level)
 
 
-def test_a_networks_selection_is_measured_by_level(tmp_path: Path) -> None:
-    watch, video = part("watch"), importlib.import_module("mmdistill.reference.synthetic")
+def test_selection_is_measured_by_level(tmp_path: Path) -> None:
+    watch, video = part("recording"), importlib.import_module("mmdistill.reference.synthetic")
     network = TrackerNetwork(NetworkSettings(width=4, crop_size=96))
     network.fusions[1].path_weights[2].weight.data.zero_()
     network.fusions[1].path_weights[2].bias.data = torch.tensor([0.0, 0.0, 9.0])
@@ -104,51 +104,54 @@ def test_a_networks_selection_is_measured_by_level(tmp_path: Path) -> None:
 def test_distilled_students_wait_for_the_teacher_and_a_failure_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool, rows = part("pool"), part("rows")
+    scheduling, rows = part("scheduling"), part("rows")
     runs, sizes = map(importlib.import_module, ("parts.ablation.runs", "parts.ablation.sizes"))
     size = sizes.SIZES["cpu"]
-    chosen = sizes.Chosen(sizes.Factors(), 1.0, 1.0)
-    block, taught = rows.Block("random", "alone"), rows.Block("random", "mpsd")
+    chosen = sizes.Hyperparameters(sizes.RateFactors(), 1.0, 1.0)
+    group, taught = rows.Group("random", "alone"), rows.Group("random", "mpsd")
     asked = [
-        rows.run_of(taught, "none", 0, size, chosen),
-        *(rows.run_of(block, variant, 0, size, chosen) for variant in ("none", "paths")),
+        rows.student_run(taught, "none", 0, size, chosen),
+        *(rows.student_run(group, variant, 0, size, chosen) for variant in ("none", "paths")),
         runs.teacher_run(size),
     ]
-    carried_out: list[str] = []
+    executed: list[str] = []
 
-    def watched(run: Any, place: Any) -> str:
-        carried_out.append(run.folder)
+    def execute_and_measure(run: Any, context: Any) -> str:
+        executed.append(run.folder)
         if run.folder.endswith("paths/seed_0"):
             raise RuntimeError("broken")
-        folder = place.root / run.folder
+        folder = context.root / run.folder
         folder.mkdir(parents=True)
         (folder / runs.NETWORK).touch()
         return ""
 
-    monkeypatch.setattr(pool, "watched", watched)
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda jobs, _context: ThreadPoolExecutor(jobs))
-    place = runs.Place(runs.Experiment(size), tmp_path, "cpu", 1, time.time() + 60, progress=False)
-    told: list[int] = []
-    missed = pool.carry_out_all(asked, dict.fromkeys(("random", "teacher"), place), 1, lambda: told.append(1))
-    assert carried_out == [asked[1].folder, asked[2].folder, "teacher", asked[0].folder]
-    assert len(told) == 4
-    [failed] = missed
+    monkeypatch.setattr(scheduling, "execute_and_measure", execute_and_measure)
+    monkeypatch.setattr(scheduling, "ProcessPoolExecutor", lambda jobs, _context: ThreadPoolExecutor(jobs))
+    execution = importlib.import_module("parts.ablation.execution")
+    context = execution.RunContext(runs.Experiment(size), tmp_path, "cpu", 1, time.time() + 60, progress=False)
+    calls: list[int] = []
+    unfinished = scheduling.execute_all(
+        asked, dict.fromkeys(("random", "teacher"), context), 1, lambda: calls.append(1)
+    )
+    assert executed == [asked[1].folder, asked[2].folder, "teacher", asked[0].folder]
+    assert len(calls) == 4
+    [failed] = unfinished
     assert "random/alone/paths/seed_0" in failed
     assert "RuntimeError: broken" in failed
 
 
 def test_another_comparisons_folder_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
-    benchmark.claim(tmp_path, {"steps": 1})
-    benchmark.claim(tmp_path, {"steps": 1})
+    benchmark.mark_folder(tmp_path, {"steps": 1})
+    benchmark.mark_folder(tmp_path, {"steps": 1})
     with pytest.raises(DataError, match="other settings"):
-        benchmark.claim(tmp_path, {"steps": 2})
+        benchmark.mark_folder(tmp_path, {"steps": 2})
 
 
 def test_the_command_line_changes_the_presets(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["mpsd_selection.py", "--out", "report.json", "--steps", "40", "--teacher-steps", "60", "--videos", "6"]
     monkeypatch.setattr(sys, "argv", command)
     cpu = benchmark.SIZES["cpu"]
-    size = benchmark.changed(cpu, benchmark.parse())
+    size = benchmark.override_size(cpu, benchmark.parse_arguments())
     assert (size.student.steps, size.student.freeze_bn_after, size.teacher.steps) == (40, 20, 60)
     assert size.validation == (6, 2)
-    assert replace(size, student=cpu.student, teacher=cpu.teacher, validation=cpu.validation, together=4) == cpu
+    assert replace(size, student=cpu.student, teacher=cpu.teacher, validation=cpu.validation, batch_size=4) == cpu

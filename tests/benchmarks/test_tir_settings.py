@@ -1,4 +1,4 @@
-"""The benchmark of TIR-CMD's settings, small: it trains, tracks, goes on, and pairs differences by seed."""
+"""tir_settings.py at toy size: trains, tracks, resumes, and pairs differences by seed."""
 
 import importlib
 import json
@@ -29,14 +29,24 @@ def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("parts.tir_settings_report")
 
 
-def test_it_trains_tracks_and_goes_on(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_tracks_and_resumes(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pairs(tmp_path / "pairs", 5)
     torch.manual_seed(0)
     start = tmp_path / "rgb.safetensors"
     save_network(start, TrackerNetwork(single_settings("rgb", width=4, crop_size=96)))
     out = tmp_path / "report.json"
-    command = ["tir_settings.py", "--from", start, "--pairs", tmp_path / "pairs", "--hold-out", 2, "--out", out]
-    command += ["--runs", tmp_path / "runs", "--videos", 2, "--length", 3, "--steps", 2, "--seeds", 0]
+    command = [
+        "tir_settings.py",
+        "--init-from",
+        start,
+        "--pairs",
+        tmp_path / "pairs",
+        "--num-test-pairs",
+        2,
+        "--out",
+        out,
+    ]
+    command += ["--work-dir", tmp_path / "runs", "--videos", 2, "--length", 3, "--steps", 2, "--seeds", 0]
 
     def run(*more: object) -> dict[str, object]:
         monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, *more]])
@@ -66,7 +76,7 @@ def figures(value: float) -> dict[str, object]:
     return {"composed": {"overall": each, "sequences": {"one": each, "other": other}}}
 
 
-def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
+def test_differences_are_paired_by_seed(report: ModuleType) -> None:
     by_seed = {
         0: {"A1": figures(10), "D3": figures(12), "on RGB": figures(18)},
         1: {"A1": figures(20), "D3": figures(23)},
@@ -87,28 +97,28 @@ def test_differences_are_taken_seed_by_seed(report: ModuleType) -> None:
     assert lines[4].startswith("| A1 on the RGB sides | none | RGB | RGB | 18.0 ± 0.0 (+8.0 ± 0.0)")
 
 
-def test_what_the_paper_says_is_held_against_the_composed_sequences(report: ModuleType) -> None:
+def test_claims_use_the_composed_sequences(report: ModuleType) -> None:
     by_seed = {
         0: {"A1": figures(10), "B1": figures(11), "D3": figures(13)},
         1: {"A1": figures(20), "B1": figures(21), "D3": figures(19)},
     }
-    claims = report.judged(by_seed)
+    claims = report.evaluate_claims(by_seed)
     assert list(claims) == ["BBE: learning on the reference branch helps", "Joint learning on both helps"]
     assert [each["SR"]["beyond the spread"] for each in claims.values()] == ["yes", "within the spread"]
 
 
-def test_a_claim_has_to_be_beyond_the_error_over_sequences_too(report: ModuleType) -> None:
+def test_a_claim_must_exceed_the_error_over_sequences(report: ModuleType) -> None:
     by_seed = {seed: {"A1": figures(start), "B1": figures(start + 1)} for seed, start in enumerate((10, 20))}
     for found in by_seed.values():
         found["B1"]["composed"]["sequences"]["other"] = found["A1"]["composed"]["sequences"]["other"]
-    found = report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]
+    found = report.evaluate_claims(by_seed)["BBE: learning on the reference branch helps"]["SR"]
     assert found["error over sequences"] == 0.5  # of 1 and 0
     assert found["beyond the spread"] == "yes"
     for found in by_seed.values():
         found["B1"]["composed"]["sequences"]["other"] = {"SR": 0, "PR": 0, "NPR": 0}
-    assert report.judged(by_seed)["BBE: learning on the reference branch helps"]["SR"]["beyond the spread"] == (
-        "within the spread"
-    )
+    assert report.evaluate_claims(by_seed)["BBE: learning on the reference branch helps"]["SR"][
+        "beyond the spread"
+    ] == ("within the spread")
 
 
 def test_the_papers_figures_and_claims_agree(report: ModuleType) -> None:

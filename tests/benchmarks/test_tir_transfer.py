@@ -1,4 +1,4 @@
-"""The benchmark of what TIR-CMD teaches: small, and its figures are those of the stage that trains."""
+"""tir_transfer.py at toy size: its errors equal those of the training stage."""
 
 import importlib
 import json
@@ -37,22 +37,34 @@ def network() -> TrackerNetwork:
 
 
 @pytest.mark.parametrize("way", [("rgb", "rgb"), ("tir", "rgb"), ("tir", "tir")])
-def test_the_box_error_is_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
+def test_the_box_error_equals_the_stages(way: tuple[str, str], benchmark: ModuleType, pairs: Path) -> None:
     made = to_tir_network(network())
-    found = benchmark.held_out_batches(open_pairs(pairs), made.settings, 2)
+    found = benchmark.make_test_batches(open_pairs(pairs), made.settings, 2)
     stage = CrossModalStage(made, BranchSetting("", "", ("bbe",), *way, ("reference", "test")))  # type: ignore[arg-type]
     stage.network.eval()
     with torch.no_grad():
         expected = sum(float(stage(batch)["box"]) for batch in found) / 2
-    assert benchmark.errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
+    assert benchmark.mean_errors(made, found, way)["box"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_report_of_networks_by_name(
+def test_networks_are_reported_by_name(
     benchmark: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, out = tmp_path / "rgb.safetensors", tmp_path / "report.json"
     save_network(start, network())
-    command = ["tir_transfer.py", "--from", start, "--pairs", pairs, "--hold-out", 2, "--batches", 1, "--out", out]
+    command = [
+        "tir_transfer.py",
+        "--init-from",
+        start,
+        "--pairs",
+        pairs,
+        "--num-test-pairs",
+        2,
+        "--batches",
+        1,
+        "--out",
+        out,
+    ]
     monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, f"B3={start}", f"B3={start}"]])
     benchmark.main()
     report = json.loads(out.read_text())

@@ -1,38 +1,39 @@
-"""What was suspected of holding CMD back: students, and a teacher, that differ in one thing from what was chosen."""
+"""Variants of the chosen training that may explain why CMD closes no more of the gap; each changes one setting."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from parts.ablation.rows import CHOOSER, STUDENT, TEACHER
+from parts.ablation.rows import CMD, STUDENT, TEACHER
 from parts.ablation.runs import TEACHER_RUN, Run, choice_run
-from parts.ablation.sizes import Chosen, Size, lasting
+from parts.ablation.sizes import Hyperparameters, Size, with_steps
 
 HALF_TRAINED_TEACHER = "causes/half_trained_teacher"
-"""The folder of the training of a teacher that was trained half as long."""
+"""Folder of the training of a teacher with half the steps."""
 
 
 def half_trained_teacher_run(size: Size) -> Run:
-    """Return that teacher's training."""
-    return Run(HALF_TRAINED_TEACHER, size.teacher_network(), lasting(size.teacher, size.teacher.steps // 2), None, None)
+    """Return the training of a teacher with half the steps."""
+    training = with_steps(size.teacher, size.teacher.steps // 2)
+    return Run(HALF_TRAINED_TEACHER, size.teacher_network(), training, None, None)
 
 
 @dataclass(frozen=True)
-class Try:
-    """What differs from what was chosen; all numbers are factors on that.
+class Variant:
+    """A change to the chosen training; all numbers are factors.
 
     Attributes:
-        title: what the table calls it.
-        row: of the ablation.
-        steps: how long it is trained.
-        fusion: on the fusion's learning rate.
-        adaptors: on the learning rate of what only distillation trains.
-        warmup: on the steps over which the learning rates rise.
-        beta: on HFRD's weight.
+        title: title in the table.
+        row: the ablation's row.
+        steps: factor on the training steps.
+        fusion: factor on the fusion's learning rate.
+        adaptors: factor on the learning rate of the distillation's own modules.
+        warmup: factor on the warm-up steps.
+        beta: factor on HFRD's weight.
         clipped: whether the gradient's norm is limited.
-        kept_adaptors: whether what only distillation trains keeps batch norm's statistics when the network does.
-        teacher: the folder of its training.
+        freeze_adaptor_bn: freeze the adaptors' batch norm together with the network's.
+        teacher: folder of the teacher's training.
     """
 
     title: str
@@ -43,18 +44,18 @@ class Try:
     warmup: int = 1
     beta: float = 1.0
     clipped: bool = True
-    kept_adaptors: bool = False
+    freeze_adaptor_bn: bool = False
     teacher: str = TEACHER_RUN
 
-    def run(self, name: str, size: Size, chosen: Chosen) -> Run:
-        """Return it as a run of the ablation's folder, of one seed and on the validation sequences."""
+    def run(self, name: str, size: Size, chosen: Hyperparameters) -> Run:
+        """Return the variant's run, with one seed and on the validation sequences."""
         folder, [seed] = f"causes/{name}", size.choice_seeds
         if self.row == TEACHER:
             return Run(folder, None, None, None, "validation", seed, self.teacher)
         factors = chosen.factors._replace(fusion=chosen.factors.fusion * self.fusion)
-        run = choice_run(size, self.row, seed, Chosen(factors, chosen.alpha, chosen.beta * self.beta))
+        run = choice_run(size, self.row, seed, Hyperparameters(factors, chosen.alpha, chosen.beta * self.beta))
         assert run.training is not None
-        training = lasting(run.training, run.training.steps * self.steps)
+        training = with_steps(run.training, run.training.steps * self.steps)
         rates = training.learning_rates
         training = replace(
             training,
@@ -62,27 +63,32 @@ class Try:
             learning_rates=replace(rates, distillation=rates.distillation * self.adaptors),
             clip_grad_norm=training.clip_grad_norm if self.clipped else 0.0,
         )
-        return replace(run, folder=folder, training=training, kept_adaptors=self.kept_adaptors, teacher=self.teacher)
+        return replace(
+            run,
+            folder=folder,
+            training=training,
+            freeze_adaptor_bn=self.freeze_adaptor_bn,
+            teacher=self.teacher,
+        )
 
 
-TRIES: Mapping[str, Try] = {
-    "teacher": Try("Teacher", TEACHER),
-    "student": Try("Student", STUDENT),
-    "cmd": Try("CMD", CHOOSER),
-    "student_long": Try("Student, three times as long", STUDENT, steps=3),
-    "cmd_long": Try("CMD, three times as long", CHOOSER, steps=3),
-    "teacher_half": Try("Teacher, trained half as long", TEACHER, teacher=HALF_TRAINED_TEACHER),
-    "cmd_half": Try("CMD, by the teacher trained half as long", CHOOSER, teacher=HALF_TRAINED_TEACHER),
-    "cmd_warm": Try("CMD, learning rates rise five times as long", CHOOSER, warmup=5),
-    "cmd_adaptors": Try("CMD, adaptors learn three times as fast", CHOOSER, adaptors=3.0),
-    "cmd_kept": Try("CMD, adaptors' batch norm kept from half on", CHOOSER, kept_adaptors=True),
-    "cmd_beta": Try("CMD, ten times the beta", CHOOSER, beta=10.0),
-    "cmd_unclipped": Try("CMD, gradients of any norm", CHOOSER, clipped=False),
-    "scfd": Try("+ SCFD", "scfd"),
-    "scfd_mpsd": Try("+ SCFD + MPSD", "scfd_mpsd"),
-    "scfd_loss": Try("+ SCFD + MPSD's loss, by concatenation", "scfd_loss"),
-    "blocks": Try("Student with MPSD blocks, alone", "blocks"),
-    "blocks_slow": Try("the same, whose fusion learns at a tenth of the rate", "blocks", fusion=0.1),
-    "blocks_slower": Try("the same, at a hundredth of the rate", "blocks", fusion=0.01),
+VARIANTS: Mapping[str, Variant] = {
+    "teacher": Variant("Teacher", TEACHER),
+    "student": Variant("Student", STUDENT),
+    "cmd": Variant("CMD", CMD),
+    "student_long": Variant("Student, three times the steps", STUDENT, steps=3),
+    "cmd_long": Variant("CMD, three times the steps", CMD, steps=3),
+    "teacher_half": Variant("Teacher, half the steps", TEACHER, teacher=HALF_TRAINED_TEACHER),
+    "cmd_half": Variant("CMD, teacher with half the steps", CMD, teacher=HALF_TRAINED_TEACHER),
+    "cmd_warm": Variant("CMD, five times the warm-up", CMD, warmup=5),
+    "cmd_adaptors": Variant("CMD, adaptors' learning rate times three", CMD, adaptors=3.0),
+    "cmd_kept": Variant("CMD, adaptors' batch norm frozen from half on", CMD, freeze_adaptor_bn=True),
+    "cmd_beta": Variant("CMD, ten times the beta", CMD, beta=10.0),
+    "cmd_unclipped": Variant("CMD, no limit on the gradient's norm", CMD, clipped=False),
+    "scfd": Variant("+ SCFD", "scfd"),
+    "scfd_mpsd": Variant("+ SCFD + MPSD", "scfd_mpsd"),
+    "scfd_loss": Variant("+ SCFD + MPSD's loss, concatenation", "scfd_loss"),
+    "blocks": Variant("Student with MPSD blocks", "blocks"),
+    "blocks_slow": Variant("Student with MPSD blocks, fusion's learning rate / 10", "blocks", fusion=0.1),
+    "blocks_slower": Variant("Student with MPSD blocks, fusion's learning rate / 100", "blocks", fusion=0.01),
 }
-"""By name."""

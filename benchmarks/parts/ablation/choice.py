@@ -1,7 +1,7 @@
-"""What is chosen on the validation sequences: how fast trunk and fusion learn, alpha and beta.
+"""Choice of learning rates, alpha and beta on the validation sequences; all rows share the result.
 
-All rows take the same. Every combination is tried with CMD, and learning rates with a student alone too: what is best
-for both together is taken, so that neither is chosen at the other's cost.
+Every combination is tried with CMD, and every pair of learning rates also with a student alone. The best sum over both
+is taken, so that the choice favors neither.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.report import FIGURES, METRICS
-from parts.ablation.rows import CHOOSER, STUDENT
+from parts.ablation.rows import CMD, STUDENT
 from parts.ablation.runs import Run, choice_run, read_scores
-from parts.ablation.sizes import Chosen, Factors, Size
+from parts.ablation.sizes import Hyperparameters, RateFactors, Size
 
 CHOICE = "choice.json"
 
 
-def tries(size: Size) -> list[Run]:
-    """Return the students that are trained for the choice; none alone where there is but one learning rate."""
+def trial_runs(size: Size) -> list[Run]:
+    """Return the runs of all trials; a student alone is tried only if there are several learning rates."""
     rates = size.factors if len(size.factors) > 1 else ()
-    alone = [run for factors in rates for run in _of(size, STUDENT, Chosen(factors, 0.0, 0.0))]
-    return alone + [run for chosen in _grid(size) for run in _of(size, CHOOSER, chosen)]
+    alone = [run for factors in rates for run in _runs(size, STUDENT, Hyperparameters(factors, 0.0, 0.0))]
+    return alone + [run for trial in _grid(size) for run in _runs(size, CMD, trial)]
 
 
 def choose(size: Size, root: Path) -> dict[str, Any]:
-    """Return what was best by PR and SR of all rows that tried it, the first of equal ones, and all that was tried."""
-    tried = []
-    for chosen in _grid(size):
-        found = {CHOOSER: _scores(_of(size, CHOOSER, chosen), root)}
+    """Return the trial with the highest sum of PR and SR over its rows, the first among equals, and all trials."""
+    trials = []
+    for trial in _grid(size):
+        scores = {CMD: _mean_scores(_runs(size, CMD, trial), root)}
         if len(size.factors) > 1:
-            found[STUDENT] = _scores(_of(size, STUDENT, chosen), root)
-        own = size.student_training(0, chosen.factors).learning_rates
-        tried.append(asdict(chosen) | {"learning rates": {"trunk": own.trunk, "fusion": own.fusion}, **found})
-    best = max(tried, key=lambda each: sum(_merit(each[row]) for row in (CHOOSER, STUDENT) if row in each))
-    return {each.name: best[each.name] for each in fields(Chosen)} | {"tried": tried}
+            scores[STUDENT] = _mean_scores(_runs(size, STUDENT, trial), root)
+        rates = size.student_training(0, trial.factors).learning_rates
+        trials.append(asdict(trial) | {"learning rates": {"trunk": rates.trunk, "fusion": rates.fusion}, **scores})
+    best = max(trials, key=lambda trial: sum(_score(trial[row]) for row in (CMD, STUDENT) if row in trial))
+    return {each.name: best[each.name] for each in fields(Hyperparameters)} | {"trials": trials}
 
 
-def chosen_of(choice: Mapping[str, Any] | None, size: Size) -> Chosen:
-    """Return what was chosen; without a choice, what is right for students alone where there is one learning rate."""
+def read_hyperparameters(choice: Mapping[str, Any] | None, size: Size) -> Hyperparameters:
+    """Return the chosen hyperparameters; without a choice, the size's first learning rates and no distillation."""
     if choice is None:
-        return Chosen(size.factors[0], 0.0, 0.0)
-    return Chosen(Factors(*choice["factors"]), choice["alpha"], choice["beta"])
+        return Hyperparameters(size.factors[0], 0.0, 0.0)
+    return Hyperparameters(RateFactors(*choice["factors"]), choice["alpha"], choice["beta"])
 
 
-def _grid(size: Size) -> list[Chosen]:
-    return [Chosen(*each) for each in product(size.factors, size.alphas, size.betas)]
+def _grid(size: Size) -> list[Hyperparameters]:
+    return [Hyperparameters(*values) for values in product(size.factors, size.alphas, size.betas)]
 
 
-def _of(size: Size, row: str, chosen: Chosen) -> list[Run]:
-    return [choice_run(size, row, seed, chosen) for seed in size.choice_seeds]
+def _runs(size: Size, row: str, trial: Hyperparameters) -> list[Run]:
+    return [choice_run(size, row, seed, trial) for seed in size.choice_seeds]
 
 
-def _merit(scores: Mapping[str, float]) -> float:
+def _score(scores: Mapping[str, float]) -> float:
     return sum(scores[figure] for figure in METRICS)
 
 
-def _scores(runs: Sequence[Run], root: Path) -> dict[str, float]:
-    found = [scores for run in runs if (scores := read_scores(run, root))]
-    return {figure: round(sum(each[figure] for each in found) / len(runs), 2) for figure in FIGURES}
+def _mean_scores(runs: Sequence[Run], root: Path) -> dict[str, float]:
+    by_run = [scores for run in runs if (scores := read_scores(run, root))]
+    return {figure: round(sum(scores[figure] for scores in by_run) / len(runs), 2) for figure in FIGURES}

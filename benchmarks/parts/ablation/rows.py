@@ -1,4 +1,4 @@
-"""The rows of CMD's Tables 1 to 4 as data: what a student is built from, and what it is distilled with."""
+"""The rows of CMD's Tables 1 to 4 as data: each student's network and losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from parts.claims import Claim
+from parts.seed_statistics import Claim
 
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.config import Fusion
@@ -14,10 +14,10 @@ from mmdistill.reference.training.settings import Baseline, DistillationSettings
 
 TEACHER = "teacher"
 STUDENT = "student"
-"""Between these two lies the gap."""
+"""The gap is the difference between these two rows."""
 
-CHOOSER = "cmd"
-"""The row whose weights are chosen."""
+CMD = "cmd"
+"""The row on which hyperparameters are chosen."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Row:
     """A student.
 
     Attributes:
-        title: what the tables call it.
-        fusion: how it fuses.
-        parts: what it is distilled with; nothing: it is trained alone.
-        streams: its trunks.
-        interaction: SCFD's at each level.
-        paper: PR and SR on RGBT234 as published; None where the paper has no such row.
+        title: title in the tables.
+        fusion: the fusion's name.
+        parts: the losses; empty to train without a teacher.
+        streams: number of trunks.
+        interaction: SCFD's interaction at each level.
+        paper: published PR and SR on RGBT234; None if the paper has no such row.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Row:
     paper: tuple[float, float] | None = None
 
     def distillation(self, alpha: float, beta: float) -> DistillationSettings | None:
-        """Return how it is distilled with these weights; None where it is trained alone."""
+        """Return the distillation's settings with these weights; None for a student without a teacher."""
         if not self.parts:
             return None
         return DistillationSettings(parts=self.parts, alpha=alpha, beta=beta, interaction=self.interaction)
@@ -49,8 +49,7 @@ class Row:
 
 TEACHER_PAPER = (84.4, 60.1)
 
-# By the paper's parameter counts, its student without MPSD fuses by concatenation, and the baselines' students have
-# MPSD blocks.
+# The paper's parameter counts imply concatenation for students without MPSD, and MPSD blocks for the baselines.
 ROWS: Mapping[str, Row] = {
     STUDENT: Row("Student", "concat", paper=(78.1, 56.0)),
     "scfd": Row("+ SCFD", "concat", ("scfd",), paper=(80.3, 57.4)),
@@ -67,14 +66,14 @@ ROWS: Mapping[str, Row] = {
     "saf": Row("+ SCFD + SAF", "spatial", ("scfd", "mpsd"), paper=(81.9, 58.0)),
     "caf": Row("+ SCFD + CAF", "channel", ("scfd", "mpsd"), paper=(81.1, 57.6)),
     "tf": Row("+ SCFD + TF", "mdc-frs", ("scfd", "mpsd"), paper=(82.6, 58.6)),
-    "blocks": Row("Student with MPSD blocks, alone", "mpsd"),
-    "scfd_blocks": Row("+ SCFD, with MPSD blocks", "mpsd", ("scfd",)),
-    "scfd_loss": Row("+ SCFD + MPSD's loss, by concatenation", "concat", ("scfd", "mpsd")),
+    "blocks": Row("Student with MPSD blocks", "mpsd"),
+    "scfd_blocks": Row("+ SCFD, MPSD blocks", "mpsd", ("scfd",)),
+    "scfd_loss": Row("+ SCFD + MPSD's loss, concatenation", "concat", ("scfd", "mpsd")),
     "mpsd": Row("+ MPSD", "mpsd", ("mpsd",)),
     "hfrd": Row("+ HFRD", "concat", ("hfrd",)),
-    "two": Row("Student with MPSD blocks and 2 Res18, alone", "mpsd", streams=2),
+    "two": Row("Student with MPSD blocks, 2 Res18", "mpsd", streams=2),
 }
-"""By name; the last six are in none of the paper's tables, and tell a part from what it is built into."""
+"""Rows by name. The last six are not in the paper; they separate each loss from the fusion that it is used with."""
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "1": (STUDENT, "scfd", "scfd_mpsd", "cmd"),
@@ -83,7 +82,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "4": (STUDENT, "kd", "fitnets", "review_2", "review", "md", "cmd"),
     "single": (STUDENT, "blocks", "two", "scfd", "mpsd", "hfrd", "scfd_blocks", "scfd_loss", "scfd_mpsd"),
 }
-"""The paper's tables, and the parts one by one."""
+"""Rows of the paper's tables, and of the single parts."""
 
 CLAIMS: tuple[Claim, ...] = (
     ("SCFD helps", "scfd", STUDENT),
@@ -103,4 +102,4 @@ CLAIMS: tuple[Claim, ...] = (
     ("CMD beats ReviewKD, 1 Res18", "cmd", "review"),
     ("CMD beats MD", "cmd", "md"),
 )
-"""What the paper says; it has no rows of MPSD and HFRD alone, but says that each helps."""
+"""Claims of the paper. It says that MPSD and HFRD each help, without rows for them alone."""

@@ -1,4 +1,4 @@
-"""How large the ablation is: on a GPU, on two CPU cores, with a student that is no smaller, and for every night."""
+"""Presets of the ablation: for a GPU, for two CPU cores, with a pretrained student, and for nightly checks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmdistill.reference.training.data_sources import COMPOSED
 from mmdistill.reference.training.settings import LearningRates, ProposalSettings, SampleSettings, TrainingSettings
 
 
-class Factors(NamedTuple):
-    """On a student's learning rates; the other heads keep theirs.
+class RateFactors(NamedTuple):
+    """Factors on a student's learning rates; the other heads' rates do not change.
 
     Attributes:
-        trunk: of the trunk and of what only distillation trains.
-        fusion: of the fusion.
+        trunk: factor for the trunk and the distillation's own modules.
+        fusion: factor for the fusion.
     """
 
     trunk: float = 1.0
@@ -27,48 +27,48 @@ class Factors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What all rows take alike, chosen on validation video.
+class Hyperparameters:
+    """Hyperparameters that all rows share, chosen on validation video.
 
     Attributes:
-        factors: on learning rates.
-        alpha: weight of what compares features.
-        beta: weight of what compares scores.
+        factors: factors on learning rates.
+        alpha: weight of losses on features.
+        beta: weight of losses on scores.
     """
 
-    factors: Factors
+    factors: RateFactors
     alpha: float
     beta: float
 
 
 @dataclass(frozen=True)
 class Size:
-    """What every result depends on, but the pairs and the trunk's weights.
+    """Settings of an experiment, without the pairs and the trunk weights.
 
     Attributes:
-        name: of the preset.
-        crop_size: of all networks.
-        width: of the students' trunks.
-        pretrained_student: whether the students' trunks start from the trunk's weights, as the teacher's do.
-        teacher_width: of the teacher's.
-        teacher_depth: of the teacher's.
-        teacher: how it is trained, once for all seeds.
-        student: how every student is trained, but for the seed.
-        video: what is composed.
-        train_videos: composed from training pairs.
-        train_scenes: views of one training pair each.
-        train_procedural: made of random numbers alone, as all videos are where there are no pairs.
-        held_out: videos composed from test pairs, and as many procedural ones as the second number.
-        held_out_length: frames of each.
-        validation: as ``held_out``.
-        validation_pairs: pairs for validation.
-        test_pairs: pairs for testing, the last by name.
-        factors: that are tried on learning rates; the only ones are taken untried.
-        alphas: that are tried.
-        betas: that are tried with each.
-        choice_seeds: of the students that are trained for the choice; not among the seeds of the tables.
-        choice_steps: how long these are trained.
-        together: how many videos are tracked at once.
+        name: name of the preset.
+        crop_size: crop size of all networks, pixels.
+        width: width of the students' trunks.
+        pretrained_student: whether the students' trunks start from the same weights as the teacher's.
+        teacher_width: width of the teacher's trunks.
+        teacher_depth: depth of the teacher's trunks.
+        teacher: training of the teacher, once for all seeds.
+        student: training of every student, apart from the seed.
+        video: settings of composed video.
+        train_videos: number of videos composed from training pairs.
+        train_scenes: number of videos that view a single training pair.
+        train_procedural: number of procedural videos; without pairs all videos are procedural.
+        held_out: number of test videos composed from pairs, and number of procedural ones.
+        held_out_length: frames per test and validation video.
+        validation: like ``held_out``, for validation.
+        validation_pairs: number of pairs for validation.
+        test_pairs: number of pairs for testing, the last by name.
+        factors: candidates for the factors on learning rates; a single one is taken without trials.
+        alphas: candidates for alpha.
+        betas: candidates for beta.
+        choice_seeds: seeds of the trials; not among the seeds of the tables.
+        choice_steps: training steps of the trials.
+        batch_size: videos tracked at the same time; does not change results.
     """
 
     name: str
@@ -88,26 +88,26 @@ class Size:
     validation: tuple[int, int]
     validation_pairs: int
     test_pairs: int
-    factors: tuple[Factors, ...]
+    factors: tuple[RateFactors, ...]
     alphas: tuple[float, ...]
     betas: tuple[float, ...]
     choice_seeds: tuple[int, ...]
     choice_steps: int
-    together: int
+    batch_size: int
 
     def teacher_network(self) -> NetworkSettings:
-        """Return two trunks with MDC and FRS."""
+        """Return the teacher's settings: two trunks with MDC and FRS."""
         return self._labeled(teacher_settings(self.teacher_depth, self.teacher_width, self.crop_size))
 
     def student_network(self, row: Row) -> NetworkSettings:
-        """Return a row's network."""
+        """Return the settings of a row's network."""
         return self._labeled(
             NetworkSettings(streams=row.streams, fusion=row.fusion, width=self.width, crop_size=self.crop_size)
         )
 
-    def student_training(self, seed: int, factors: Factors, steps: int | None = None) -> TrainingSettings:
-        """Return how a student of a seed is trained; statistics are kept for the same share of fewer steps."""
-        training = self.student if steps is None else lasting(self.student, steps)
+    def student_training(self, seed: int, factors: RateFactors, steps: int | None = None) -> TrainingSettings:
+        """Return the training of a student; with fewer steps, batch norm is frozen after the same share of them."""
+        training = self.student if steps is None else with_steps(self.student, steps)
         rates = training.learning_rates
         rates = replace(
             rates,
@@ -118,19 +118,19 @@ class Size:
         return replace(training, seed=seed, learning_rates=rates)
 
     def _labeled(self, settings: NetworkSettings) -> NetworkSettings:
-        """Return settings whose labels are as many cells wide as on the published crops of 288 pixels."""
+        """Return settings with labels as many cells wide as on the published crops of 288 pixels."""
         return replace(settings, label_sigma=settings.label_sigma * 288 / self.crop_size)
 
 
-def lasting(training: TrainingSettings, steps: int) -> TrainingSettings:
-    """Return a training of so many steps; from half of them on batch norm's statistics are kept, as in tracking."""
+def with_steps(training: TrainingSettings, steps: int) -> TrainingSettings:
+    """Return a training with this number of steps; batch norm is frozen after half of them."""
     return replace(training, steps=steps, freeze_bn_after=steps // 2)
 
 
-_FRAMES = SampleSettings(train_frames=2, test_frames=2, contrast=0.4, proposals=ProposalSettings(count=32))
+_SAMPLES = SampleSettings(train_frames=2, test_frames=2, contrast=0.4, proposals=ProposalSettings(count=32))
 
-# A trunk from ImageNet that is tuned, heads from random weights. The learning rates fall along a cosine.
-_TUNED = TrainingSettings(
+# A trunk from ImageNet, heads from random weights, cosine schedule.
+_PRETRAINED_TRUNK = TrainingSettings(
     batch_size=8,
     learning_rates=LearningRates(
         trunk=5e-5, fusion=5e-4, classifier=5e-4, optimizer=1e-3, iou_net=1e-3, distillation=1e-3
@@ -140,22 +140,22 @@ _TUNED = TrainingSettings(
     clip_grad_norm=10.0,
     checkpoint_every=50,
     precision="bfloat16",
-    samples=_FRAMES,
+    samples=_SAMPLES,
 )
 
-# A compact student, all of it from random weights: one as pretrained as the teacher's trunks is too near to it.
-_COMPACT = 16
-_LEARNED = replace(_TUNED, learning_rates=LearningRates(*[2e-3] * 6))
+# A compact student from random weights. A student pretrained like the teacher leaves too small a gap.
+_COMPACT_WIDTH = 16
+_RANDOM_TRUNK = replace(_PRETRAINED_TRUNK, learning_rates=LearningRates(*[2e-3] * 6))
 
 _GPU = Size(
     name="gpu",
     crop_size=224,
-    width=_COMPACT,
+    width=_COMPACT_WIDTH,
     pretrained_student=False,
     teacher_width=64,
     teacher_depth=18,
-    teacher=lasting(replace(_TUNED, workers=8, seed=1000), 2000),
-    student=lasting(replace(_LEARNED, workers=2), 800),
+    teacher=with_steps(replace(_PRETRAINED_TRUNK, workers=8, seed=1000), 2000),
+    student=with_steps(replace(_RANDOM_TRUNK, workers=2), 800),
     video=replace(COMPOSED, length=24, speed=(1.0, 9.0)),
     train_videos=300,
     train_scenes=100,
@@ -165,27 +165,27 @@ _GPU = Size(
     validation=(36, 12),
     validation_pairs=20,
     test_pairs=30,
-    factors=(Factors(2.5, 1.0),),
+    factors=(RateFactors(2.5, 1.0),),
     alphas=(10.0, 100.0, 1000.0),
     betas=(100.0, 10.0),
     choice_seeds=(1000,),
     choice_steps=400,
-    together=32,
+    batch_size=32,
 )
 
 _CPU = replace(
     _GPU,
     name="cpu",
     crop_size=160,
-    teacher=lasting(replace(_TUNED, batch_size=4, seed=1000), 1000),
-    student=lasting(replace(_LEARNED, batch_size=4), 600),
+    teacher=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4, seed=1000), 1000),
+    student=with_steps(replace(_RANDOM_TRUNK, batch_size=4), 600),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
-    factors=(Factors(2.5, 1.0), Factors(2.5, 0.1)),
+    factors=(RateFactors(2.5, 1.0), RateFactors(2.5, 0.1)),
     alphas=(100.0, 1000.0),
     betas=(100.0,),
     choice_steps=600,
-    together=4,
+    batch_size=4,
 )
 
 _PRETRAINED = replace(
@@ -193,13 +193,13 @@ _PRETRAINED = replace(
     name="pretrained",
     width=64,
     pretrained_student=True,
-    student=lasting(replace(_TUNED, batch_size=4), 400),
-    factors=(Factors(),),
+    student=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4), 400),
+    factors=(RateFactors(),),
     alphas=_GPU.alphas,
     betas=_GPU.betas,
 )
 
-# From random weights, as small as the demonstration.
+# From random weights, as small as the demo.
 _SMALL = TrainingSettings(
     batch_size=8,
     learning_rates=LearningRates(*[2e-3] * 6),
@@ -216,8 +216,8 @@ _NIGHTLY = replace(
     crop_size=128,
     width=8,
     teacher_width=20,
-    teacher=lasting(replace(_SMALL, seed=1000), 300),
-    student=lasting(_SMALL, 220),
+    teacher=with_steps(replace(_SMALL, seed=1000), 300),
+    student=with_steps(_SMALL, 220),
     video=SyntheticSettings(length=24, speed=(1.0, 5.0)),
     train_videos=0,
     train_scenes=0,
@@ -225,51 +225,50 @@ _NIGHTLY = replace(
     held_out=(0, 60),
     held_out_length=40,
     validation=(0, 12),
-    factors=(Factors(),),
+    factors=(RateFactors(),),
     alphas=(1.0, 100.0),
     betas=(100.0,),
     choice_steps=100,
 )
 
 SIZES: Mapping[str, Size] = {size.name: size for size in (_GPU, _CPU, _PRETRAINED, _NIGHTLY)}
-"""The presets."""
 
 
 def table() -> list[str]:
-    """Return the lines of a Markdown table of the sizes beside the paper's."""
+    """Return the lines of a Markdown table of the presets and the paper's settings."""
 
     def samples(training: TrainingSettings) -> str:
         return f"{training.steps * training.batch_size:,} in batches of {training.batch_size}"
 
     rows: list[tuple[str, str, Callable[[Size], str]]] = [
-        ("teacher's trunks", "two ResNet-50", lambda size: f"two ResNet-{size.teacher_depth}"),
-        ("trunks' width, teacher and student", "64, 64", lambda size: f"{size.teacher_width}, {size.width}"),
+        ("Teacher's trunks", "two ResNet-50", lambda size: f"two ResNet-{size.teacher_depth}"),
+        ("Trunk width, teacher and student", "64, 64", lambda size: f"{size.teacher_width}, {size.width}"),
         (
-            "the student's trunk starts from",
-            "ImageNet's weights",
-            lambda size: "ImageNet's weights" if size.pretrained_student else "random ones",
+            "Student's initial trunk",
+            "ImageNet",
+            lambda size: "ImageNet" if size.pretrained_student else "random",
         ),
-        ("crops", "288 pixels", lambda size: f"{size.crop_size} pixels"),
-        ("teacher's samples", "1,300,000 in batches of 26", lambda size: samples(size.teacher)),
-        ("student's samples", "1,300,000 in batches of 26", lambda size: samples(size.student)),
+        ("Crop size", "288 pixels", lambda size: f"{size.crop_size} pixels"),
+        ("Teacher's samples", "1,300,000 in batches of 26", lambda size: samples(size.teacher)),
+        ("Student's samples", "1,300,000 in batches of 26", lambda size: samples(size.student)),
         (
-            "frames of a sample",
+            "Train and test frames per sample",
             "3 and 3",
             lambda size: f"{size.student.samples.train_frames} and {size.student.samples.test_frames}",
         ),
         (
-            "batch norm",
-            "by batches",
-            lambda size: f"kept from step {size.student.freeze_bn_after:,} of {size.student.steps:,}",
+            "Batch norm",
+            "batch statistics",
+            lambda size: f"frozen after step {size.student.freeze_bn_after:,} of {size.student.steps:,}",
         ),
-        ("precision", "not said", lambda size: size.student.precision),
-        ("test sequences", "234 (RGBT234)", lambda size: str(sum(size.held_out))),
-        ("frames of each", "about 500", lambda size: str(size.held_out_length)),
+        ("Precision", "not stated", lambda size: size.student.precision),
+        ("Test sequences", "234 (RGBT234)", lambda size: str(sum(size.held_out))),
+        ("Frames per sequence", "about 500", lambda size: str(size.held_out_length)),
     ]
     names = [f"`--size {name}`" for name in SIZES]
     lines = [f"| | The paper | {' | '.join(names)} |", "| --- | " + "--- | " * (1 + len(SIZES))]
     lines[1] = lines[1].rstrip()
     lines += [
-        f"| {what} | {paper} | {' | '.join(said(size) for size in SIZES.values())} |" for what, paper, said in rows
+        f"| {name} | {paper} | {' | '.join(text(size) for size in SIZES.values())} |" for name, paper, text in rows
     ]
     return lines

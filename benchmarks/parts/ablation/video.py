@@ -1,4 +1,4 @@
-"""The ablation's video: what is learned from, what chooses, what tests; composed so that no two share a pair."""
+"""The ablation's training, validation and test video; no two of them share a pair."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
 from mmdistill.toolkit.sequence import TrackingSequence
 
 SEEDS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
-"""Of each part's video; the first number of every video's seed, so that no two parts share one."""
+"""First number of every video's seed, by part."""
 
 ATTRIBUTES = (
     "low_illumination",
@@ -34,14 +34,14 @@ ATTRIBUTES = (
     "scale_variation",
     "fast_motion",
 )
-"""What composed video knows of; each must be there in the test sequences."""
+"""Attributes of composed video; each must occur in the test sequences."""
 
 
 def split(pairs: Pairs, size: Size) -> dict[str, Pairs]:
     """Return the pairs of each part, in the order of their names: training, validation, test.
 
     Raises:
-        DataError: a part would have fewer than the two pairs that composing takes.
+        DataError: a part has fewer than two pairs, the minimum to compose video.
     """
     test, validation = size.test_pairs, size.validation_pairs
     parts = {
@@ -56,45 +56,45 @@ def split(pairs: Pairs, size: Size) -> dict[str, Pairs]:
 
 
 def check_disjoint(parts: Mapping[str, Pairs]) -> None:
-    """Refuse parts that share a pair, by name or by what is in either of its images.
+    """Check that no two parts share a pair, by name or by the pixels of an image.
 
     Raises:
-        DataError: they do.
+        DataError: two parts share a pair.
     """
-    seen = {name: _contents(pairs) for name, pairs in parts.items()}
-    for one, other in combinations(parts, 2):
-        if shared := sorted(seen[one].keys() & seen[other].keys()):
-            first = shared[0]
-            raise DataError(f"{one} and {other} share {len(shared)} images, {seen[one][first]}, {seen[other][first]}")
+    contents = {name: _contents(pairs) for name, pairs in parts.items()}
+    for first, second in combinations(parts, 2):
+        if shared := sorted(contents[first].keys() & contents[second].keys()):
+            names = f"{contents[first][shared[0]]}, {contents[second][shared[0]]}"
+            raise DataError(f"{first} and {second} share {len(shared)} images, {names}")
 
 
 def _contents(pairs: Pairs) -> dict[str, str]:
-    """Return for every name, and for every image by a digest of its pixels, where it is from."""
-    found = {f"name {name}": name for name in pairs.names}
+    """Return the pair's name by name and by the digest of each image's pixels."""
+    sources = {f"name {name}": name for name in pairs.names}
     for index, name in enumerate(pairs.names):
         for image in pairs.pair(index):
-            found[hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()] = name
-    return found
+            sources[hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()] = name
+    return sources
 
 
 @dataclass(frozen=True)
 class Videos:
-    """The ablation's video, made when it is asked for.
+    """The ablation's video, made on demand.
 
     Attributes:
-        size: how much.
-        pairs: folder of pairs; empty: all video is procedural.
+        size: the preset.
+        pairs: folder of pairs; empty for procedural video only.
     """
 
     size: Size
     pairs: str
 
     def parts(self) -> dict[str, Pairs] | None:
-        """Return the pairs of each part; None where there are none."""
+        """Return the pairs of each part; None without pairs."""
         return split(open_pairs(self.pairs), self.size) if self.pairs else None
 
     def training(self) -> list[TrackingSequence]:
-        """Return what is learned from."""
+        """Return the training video."""
         size, parts = self.size, self.parts()
         seed = SEEDS["training"]
         if parts is None:
@@ -107,11 +107,11 @@ class Videos:
         ]
 
     def validation(self) -> list[TrackingSequence]:
-        """Return what hyper-parameters are chosen on."""
+        """Return the validation video, on which hyperparameters are chosen."""
         return self._held_out("validation", self.size.validation)
 
     def test(self) -> list[TrackingSequence]:
-        """Return what the tables are measured on."""
+        """Return the test video of the tables."""
         return self._held_out("test", self.size.held_out)
 
     def _held_out(self, part: str, counts: tuple[int, int]) -> list[TrackingSequence]:
@@ -134,11 +134,11 @@ def _videos(
     ]
 
 
-def present(sequences: Sequence[TrackingSequence]) -> dict[str, int]:
-    """Return in how many sequences each attribute is present.
+def count_attributes(sequences: Sequence[TrackingSequence]) -> dict[str, int]:
+    """Return the number of sequences with each attribute.
 
     Raises:
-        DataError: one is in none.
+        DataError: no sequence has an attribute.
     """
     counts = {name: sum(bool(np.any(each.attributes[name])) for each in sequences) for name in ATTRIBUTES}
     if missing := [name for name, count in counts.items() if not count]:
@@ -146,8 +146,8 @@ def present(sequences: Sequence[TrackingSequence]) -> dict[str, int]:
     return counts
 
 
-def described(videos: Videos) -> dict[str, object]:
-    """Return what the parts are made of, after checking that they are disjoint and complete.
+def describe(videos: Videos) -> dict[str, object]:
+    """Return the parts' contents, after checking that they are disjoint and complete.
 
     Raises:
         DataError: they are not.
@@ -160,5 +160,5 @@ def described(videos: Videos) -> dict[str, object]:
         "pairs of each part": {name: len(part) for name, part in parts.items()} if parts is not None else None,
         "test sequences": len(test),
         "test frames": sum(map(len, test)),
-        "test sequences with": present(test),
+        "test sequences with": count_attributes(test),
     }

@@ -1,4 +1,4 @@
-"""What computes a tracker's features: PyTorch or onnxruntime, in several precisions, and a network that lets them."""
+"""Feature backends of a tracker: PyTorch or onnxruntime in several precisions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import ExtractedFeatures, TrackerNetwork
 
 Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
-"""From normalized images to fused levels 3 and 4 and classification features; a single modality's other is not read."""
+"""Maps normalized images to fused levels 3 and 4 and classification features; unused modalities are ignored."""
 
 BASE = "PyTorch float32"
 
 
 def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str, Backend]:
-    """Return each contestant by name.
+    """Return the backends by name.
 
     Args:
-        network: of any modality, with DiMP's classifier; it is left as it is.
-        crops: what int8 is calibrated on, normalized pairs ``(1, 3, crop_size, crop_size)``.
+        network: a network of any modality with DiMP's classifier; it is not changed.
+        crops: calibration crops for int8, normalized pairs ``(1, 3, crop_size, crop_size)``.
     """
     return {
         BASE: by_pytorch(network),
@@ -40,35 +40,35 @@ def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str
 
 
 def by_pytorch(network: TrackerNetwork, autocast: torch.dtype | None = None) -> Backend:
-    """Return features by PyTorch, batch norm folded; as float32 again where autocast made them shorter."""
+    """Return a PyTorch backend with folded batch norm; its outputs are float32."""
     graph = features_graph(fold_batch_norms(network))
 
     def run(images: Pair[Tensor]) -> Sequence[Tensor]:
         with torch.autocast("cpu", autocast, enabled=autocast is not None):
-            return [features.float() for features in graph.run(*_seen(network, images))]
+            return [features.float() for features in graph.run(*_select_images(network, images))]
 
     return run
 
 
 def by_onnxruntime(network: TrackerNetwork, precision: Precision, crops: Sequence[Pair[Tensor]] = ()) -> Backend:
-    """Return features by onnxruntime, one thread; int8 is calibrated on the crops."""
+    """Return an onnxruntime backend with one thread; int8 is calibrated on the crops."""
     with tempfile.TemporaryDirectory() as folder:
-        written = write_files(network, Path(folder) / "model.onnx", precision, crops)
-        session = OnnxGraph(written[0].path, threads=1)
-    return lambda images: session(*_seen(network, images))
+        files = write_files(network, Path(folder) / "model.onnx", precision, crops)
+        session = OnnxGraph(files[0].path, threads=1)
+    return lambda images: session(*_select_images(network, images))
 
 
-def _seen(network: TrackerNetwork, images: Pair[Tensor]) -> Sequence[Tensor]:
+def _select_images(network: TrackerNetwork, images: Pair[Tensor]) -> Sequence[Tensor]:
     modality = network.settings.modality
     return images if modality == "rgbt" else [getattr(images, modality)]
 
 
-class FeaturesBy(TrackerNetwork):
-    """A network whose features a backend computes; what learns, scores and refines is the network's own.
+class BackendNetwork(TrackerNetwork):
+    """A copy of a network whose features come from a backend.
 
     Args:
-        network: with DiMP's classifier; this is a copy.
-        backend: of that network.
+        network: a network with DiMP's classifier.
+        backend: a backend of that network.
     """
 
     classifier: TargetClassifier
@@ -78,18 +78,18 @@ class FeaturesBy(TrackerNetwork):
         self.load_state_dict(network.state_dict())
         self.eval()
         self.backend = backend
-        self.classifier.extractor = nn.Sequential(_Handover())
+        self.classifier.extractor = nn.Sequential(_StoredFeatures())
 
     def extract(self, images: Pair[Tensor]) -> ExtractedFeatures:
-        """Return the backend's fused levels; its classification features wait for the classifier to ask for them."""
+        """Return the backend's fused levels, and store its classification features for the classifier."""
         level3, level4, classification = self.backend(images)
-        (handover,) = self.classifier.extractor
-        handover.classification = classification
+        (stored,) = self.classifier.extractor
+        stored.classification = classification
         return ExtractedFeatures(Pair([], []), [level3, level4], [one_path(level3), one_path(level4)])
 
 
-class _Handover(nn.Module):
-    """In the place of the convolutions from level 4 to classification features: those the backend has computed."""
+class _StoredFeatures(nn.Module):
+    """Replaces the classification convolutions by the backend's stored features."""
 
     classification: Tensor
 

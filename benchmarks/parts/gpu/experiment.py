@@ -1,4 +1,4 @@
-"""A part of gpu_speed.py: what every row depends on, and what all of them need."""
+"""Settings of gpu_speed.py, and networks and timing that all rows share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from parts.gpu.roofline import seconds_of
+from parts.gpu.roofline import time_call
 
 from mmdistill.reference.models.config import student_settings, teacher_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -16,26 +16,26 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What every row depends on.
+    """Settings of all rows.
 
     Attributes:
-        device: where.
-        threads: of the processor; 0 for PyTorch's own choice.
-        width: of the trunks.
-        crop: pixels along a search area.
-        teacher_depth: of the teacher's trunks.
-        videos: numbers of videos tracked together.
-        frames: of each, that are timed; the filter learns in every twentieth.
-        warmup: frames before.
-        rounds: how often each is timed; the median counts.
-        seconds: of a round, but for trackings; at least one call.
-        frame_width: pixels.
-        frame_height: pixels.
-        sequences: in a training batch.
-        shots: training and test frames of each.
-        sampling: the share of positions where SCFD is sampled.
-        matmul: rows and columns of the matrices of the ceiling.
-        copied: MiB of the copy of the ceiling.
+        device: auto, cpu or cuda.
+        threads: CPU threads; 0 for PyTorch's default.
+        width: width of the trunks.
+        crop: side of the crops, pixels.
+        teacher_depth: ResNet depth of the teacher's trunks.
+        videos: numbers of videos per batch.
+        frames: timed frames per video; the filter is updated every 20 frames.
+        warmup: frames before the timed ones.
+        rounds: measurements per row; the median is reported.
+        seconds: seconds per round, at least one call; not for tracking.
+        frame_width: width of the frames, pixels.
+        frame_height: height of the frames, pixels.
+        batch_size: samples per training batch.
+        frames_per_sample: train frames, and test frames, per sample.
+        sampling: share of positions of sampled SCFD.
+        matmul_size: rows and columns of the matrices that measure the arithmetic ceiling.
+        copy_mib: MiB of the copy that measures the bandwidth ceiling.
     """
 
     device: str = "auto"
@@ -50,29 +50,29 @@ class Experiment:
     seconds: float = 0.3
     frame_width: int = 640
     frame_height: int = 480
-    sequences: int = 26
-    shots: int = 3
+    batch_size: int = 26
+    frames_per_sample: int = 3
     sampling: float = 0.25
-    matmul: int = 8192
-    copied: int = 2048
+    matmul_size: int = 8192
+    copy_mib: int = 2048
 
     @property
-    def place(self) -> torch.device:
+    def torch_device(self) -> torch.device:
         """The device."""
         return torch.device(self.device)
 
-    def network(self, who: str) -> TrackerNetwork:
-        """Return a random network."""
+    def network(self, name: str) -> TrackerNetwork:
+        """Return the student or the teacher with random weights."""
         torch.manual_seed(0)
         settings = student_settings(self.width, self.crop)
-        if who == "teacher":
+        if name == "teacher":
             settings = teacher_settings(self.teacher_depth, self.width, self.crop)  # type: ignore[arg-type]
-        return TrackerNetwork(settings).eval().to(self.place)
+        return TrackerNetwork(settings).eval().to(self.torch_device)
 
     def autocast(self, precision: str) -> torch.autocast:
-        """Return the context of a precision."""
+        """Return the autocast context of a precision."""
         return torch.autocast(self.device, torch.bfloat16, enabled=precision == "bfloat16")
 
     def timed(self, call: Callable[[], object]) -> float:
-        """Return how many seconds a call takes."""
-        return seconds_of(call, self.place, rounds=self.rounds, seconds=self.seconds)
+        """Return the seconds per call."""
+        return time_call(call, self.torch_device, rounds=self.rounds, seconds=self.seconds)

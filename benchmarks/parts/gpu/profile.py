@@ -1,4 +1,4 @@
-"""Where a device's time goes: how long it has nothing to do, and what it does in the rest."""
+"""Profile of a call: the GPU's idle share, and the time by kind of operation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from parts.gpu.roofline import seconds_of, synchronize
+from parts.gpu.roofline import synchronize, time_call
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("to and from the host", ("htod", "dtoh", "_local_scalar_dense")),
+    ("host transfers", ("htod", "dtoh", "_local_scalar_dense")),
     ("optimizer", ("adam", "multi_tensor_apply", "foreach")),
     ("batch norm", ("batch_norm", "batchnorm", "bn_fw", "bn_bw")),
     (
@@ -23,55 +23,57 @@ CATEGORIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("convolutions and matrix products", ("conv", "gemm", "xmma", "cutlass", "cudnn", "wgrad", "dgrad", "nvjet", "mm")),
     ("indexing and sorting", ("index", "gather", "scatter", "sort", "topk", "embedding")),
     ("sums and norms", ("reduce", "softmax", "sum", "norm", "mean", "max", "min", "all")),
-    ("element by element", ("elementwise", "relu", "add", "mul", "div", "sub", "sigmoid", "pow", "exp", "triton")),
+    ("element-wise operations", ("elementwise", "relu", "add", "mul", "div", "sub", "sigmoid", "pow", "exp", "triton")),
 )
-"""By parts of a kernel's name, in lower case; the first that fits."""
+"""Category to parts of a kernel's name in lower case; the first match counts."""
 
 MAX_KERNELS = 5
-"""How many kernels are named."""
+"""Number of kernels listed by name."""
 
 
 def category(name: str) -> str:
-    """Return what a kernel, or on a CPU an operation, does."""
+    """Return the category of a kernel, or of an operation on a CPU."""
     lower = name.lower()
-    return next((kind for kind, parts in CATEGORIES if any(part in lower for part in parts)), "the rest")
+    return next((kind for kind, parts in CATEGORIES if any(part in lower for part in parts)), "other")
 
 
 def device_profile(
     call: Callable[[], object], device: torch.device, *, calls: int = 3, seconds: float = 0.2
 ) -> dict[str, Any]:
-    """Return the seconds of a call, the share of them in which the device has nothing to do, and what it does.
+    """Return the seconds per call, the GPU's idle share, and the time by kind of operation.
 
-    The seconds are taken without the profiler, which slows the host; kernels are as long with it. On a CPU there is no
-    idle share, and operations stand for kernels.
+    The seconds are measured without the profiler, because it slows the host. On a CPU the idle share is None, and the
+    profile is of operations instead of kernels.
 
     Args:
-        call: what is looked at.
-        device: where it runs.
-        calls: how many are looked at.
-        seconds: of a round of measuring.
+        call: the call.
+        device: the call's device.
+        calls: number of profiled calls.
+        seconds: seconds per round of the timing.
     """
-    took = seconds_of(call, device, seconds=seconds)
+    elapsed = time_call(call, device, seconds=seconds)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with profile(activities=activities) as found:
+    with profile(activities=activities) as profiler:
         for _ in range(calls):
             call()
         synchronize(device)
     spans: dict[str, float] = defaultdict(float)
     if device.type == "cuda":
-        kernels = [event for event in found.events() if event.device_type == DeviceType.CUDA and not _is_note(event)]
+        kernels = [
+            event for event in profiler.events() if event.device_type == DeviceType.CUDA and not _is_annotation(event)
+        ]
         for event in kernels:
             spans[event.name] += event.time_range.elapsed_us() / 1e6 / calls
-        busy = union((event.time_range.start, event.time_range.end) for event in kernels) / 1e6 / calls
+        busy = covered_time((event.time_range.start, event.time_range.end) for event in kernels) / 1e6 / calls
     else:
-        for row in found.key_averages():
+        for row in profiler.key_averages():
             spans[row.key] += row.self_cpu_time_total / 1e6 / calls
         busy = None
-    return {"seconds": took, "idle": None if busy is None else max(0.0, 1 - busy / took), **summary(spans)}
+    return {"seconds": elapsed, "idle": None if busy is None else max(0.0, 1 - busy / elapsed), **summary(spans)}
 
 
 def summary(spans: dict[str, float]) -> dict[str, Any]:
-    """Return the shares of each category, and of the kernels that take longest."""
+    """Return the share of each category, and of the longest kernels."""
     total = sum(spans.values()) or 1.0
     kinds: dict[str, float] = defaultdict(float)
     for name, seconds in spans.items():
@@ -84,15 +86,15 @@ def summary(spans: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def union(spans: Iterable[tuple[float, float]]) -> float:
-    """Return the length that spans cover, those of several streams at once counted once."""
-    covered, reached = 0.0, float("-inf")
+def covered_time(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the time covered by the spans; overlaps count once."""
+    total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
-        covered += max(0.0, end - max(start, reached))
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return covered
+    return total
 
 
-def _is_note(event: Any) -> bool:
-    """Whether it is a label that PyTorch or a program put over a span of kernels."""
+def _is_annotation(event: Any) -> bool:
+    """Return whether the event is an annotation instead of a kernel."""
     return bool(getattr(event, "is_user_annotation", False)) or event.name.startswith(("Optimizer.", "ProfilerStep"))

@@ -1,9 +1,8 @@
-"""How fast a device could be at best, and how close to that something comes.
+"""Roofline of a device: measured ceilings of arithmetic and bandwidth, and the share that a call reaches.
 
-Counted are convolutions and matrix products as PyTorch dispatches them, forward and backward: multiply-adds, and bytes
-as if each operand were read once and each result written once. Between them a device has only to move what they leave,
-so all else that takes time is a choice. The ceilings are measured: a large matrix product in each precision, and a
-large copy.
+Counts the multiply-adds of convolutions and matrix products, forward and backward, and their bytes as if each operand
+were read once and each result written once. The ceilings are measured with a large matrix product in each precision and
+a large copy.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from torch.utils.flop_counter import flop_registry
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for all that was queued."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def seconds_of(call: Callable[[], object], device: torch.device, *, rounds: int = 5, seconds: float = 0.2) -> float:
-    """Return the median over some rounds of a call's mean time; each round takes so many seconds or one call.
+def time_call(call: Callable[[], object], device: torch.device, *, rounds: int = 5, seconds: float = 0.2) -> float:
+    """Return the median over rounds of the mean seconds per call.
 
-    The host waits for the device before and after a round, not between calls.
+    A round takes ``seconds``, at least one call. The host synchronizes before and after a round, not between calls.
     """
     for _ in range(2):
         call()
@@ -54,8 +53,8 @@ class Operation:
     """A convolution or matrix product.
 
     Attributes:
-        multiply_adds: what it computes.
-        bytes: of operands and results.
+        multiply_adds: number of multiply-adds.
+        bytes: size of operands and results.
         precision: ``"float32"``, ``"tf32"``, ``"bfloat16"`` or another type's name.
     """
 
@@ -65,7 +64,7 @@ class Operation:
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every operation while it is entered, also those of the backward pass."""
+    """Records every operation, also those of the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -74,7 +73,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call, and note what was called."""
+        """Call the operation and record it."""
         del types
         out = func(*args, **(kwargs or {}))
         flops = flop_registry.get(func._overloadpacket)
@@ -89,28 +88,28 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _precision(tensor: Tensor, convolution: bool) -> str:
     name = str(tensor.dtype).removeprefix("torch.")
     if name == "float32" and tensor.is_cuda and convolution and torch.backends.cudnn.allow_tf32:
-        return "tf32"  # PyTorch's default for convolutions, and not for matrix products
+        return "tf32"  # PyTorch's default for convolutions, not for matrix products
     return name
 
 
-def counted(call: Callable[[], object]) -> list[Operation]:
-    """Return the operations of a call."""
+def count_operations(call: Callable[[], object]) -> list[Operation]:
+    """Return the recorded operations of a call."""
     counting = Counting()
     with counting:
         call()
     return counting.operations
 
 
-def ceilings(device: torch.device, *, size: int, copied: int, seconds: float = 0.2) -> dict[str, float]:
-    """Return multiply-adds a second of a matrix product by precision, and ``"bytes"`` a second of a copy.
+def ceilings(device: torch.device, *, size: int, copy_bytes: int, seconds: float = 0.2) -> dict[str, float]:
+    """Return multiply-adds per second by precision, and ``"bytes"`` per second of a copy.
 
     Args:
-        device: which.
+        device: the device.
         size: rows and columns of the matrices.
-        copied: bytes of the copy, read once and written once.
-        seconds: of a round of measuring.
+        copy_bytes: size of the copy; it is read once and written once.
+        seconds: seconds per round of the timing.
     """
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     kinds = [("float32", torch.float32, "highest"), ("bfloat16", torch.bfloat16, "highest")]
     if device.type == "cuda":
         kinds.insert(1, ("tf32", torch.float32, "high"))
@@ -120,25 +119,25 @@ def ceilings(device: torch.device, *, size: int, copied: int, seconds: float = 0
             torch.set_float32_matmul_precision(precision)
             left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
             out = torch.empty_like(left)
-            took = seconds_of(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), device, seconds=seconds)  # type: ignore[misc]
-            found[name] = size**3 / took
+            elapsed = time_call(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), device, seconds=seconds)  # type: ignore[misc]
+            result[name] = size**3 / elapsed
     finally:
         torch.set_float32_matmul_precision(before)
-    source = torch.zeros(copied, dtype=torch.uint8, device=device)
+    source = torch.zeros(copy_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    found["bytes"] = 2 * copied / seconds_of(lambda: target.copy_(source), device, seconds=seconds)
-    return found
+    result["bytes"] = 2 * copy_bytes / time_call(lambda: target.copy_(source), device, seconds=seconds)
+    return result
 
 
-def of_ceilings(operations: list[Operation], seconds: float, found: Mapping[str, float]) -> dict[str, float]:
-    """Return what was counted, and which shares of the ceilings it reaches in so many seconds.
+def shares_of_ceilings(operations: list[Operation], seconds: float, ceiling: Mapping[str, float]) -> dict[str, float]:
+    """Return multiply-adds, bytes, and the shares of the ceilings reached in this time.
 
-    ``"of the roofline"`` is the time that each operation must take, by what it computes or by what it moves, whichever
-    is longer, relative to the time taken.
+    ``"of the roofline"`` is the minimum time relative to the time taken. An operation's minimum is the longer of its
+    arithmetic and its memory traffic at the ceilings.
     """
-    computing = sum(each.multiply_adds / found[each.precision] for each in operations)
-    moving = sum(each.bytes for each in operations) / found["bytes"]
-    least = sum(max(each.multiply_adds / found[each.precision], each.bytes / found["bytes"]) for each in operations)
+    computing = sum(each.multiply_adds / ceiling[each.precision] for each in operations)
+    moving = sum(each.bytes for each in operations) / ceiling["bytes"]
+    least = sum(max(each.multiply_adds / ceiling[each.precision], each.bytes / ceiling["bytes"]) for each in operations)
     return {
         "multiply-adds": sum(each.multiply_adds for each in operations),
         "bytes": sum(each.bytes for each in operations),

@@ -1,17 +1,15 @@
-"""A part of gpu_speed.py: frames a second of whole tracking, and where their time goes."""
+"""Speed of the whole tracker, and the profile of a tracked frame."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from parts.gpu.experiment import Experiment
 from parts.gpu.profile import device_profile
 from parts.gpu.roofline import synchronize
-from parts.no_rejection import no_rejection
+from parts.timing import no_rejection, record_calls
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.tracking import batch_tracker
@@ -19,36 +17,36 @@ from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.sequence import CachedSequence
 
-DISTINCT = 4
-"""How many videos are made; more are the same again, which costs memory once."""
+NUM_VIDEOS = 4
+"""Number of different videos; larger batches repeat them, which saves memory."""
 
 
-class Tracking:
-    """Tracks videos that are made once, when they are first asked for."""
+class TrackingSpeed:
+    """Measures tracking on synthetic videos that are made once."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self._videos: list[CachedSequence] = []
 
     def videos(self, count: int) -> list[CachedSequence]:
-        """Return videos whose frames are all in memory."""
+        """Return videos with all frames in memory."""
         experiment = self.experiment
         if not self._videos:
             size = (experiment.frame_width, experiment.frame_height)
-            made = SyntheticSettings(size, length=1 + experiment.warmup + experiment.frames)
-            self._videos = [CachedSequence(each) for each in synthetic_sequences(DISTINCT, seed=0, settings=made)]
+            settings = SyntheticSettings(size, length=1 + experiment.warmup + experiment.frames)
+            self._videos = [CachedSequence(each) for each in synthetic_sequences(NUM_VIDEOS, seed=0, settings=settings)]
             for video in self._videos:
                 for index in range(len(video)):
                     video.frame(index)
-        return [self._videos[number % DISTINCT] for number in range(count)]
+        return [self._videos[number % NUM_VIDEOS] for number in range(count)]
 
-    def rate(self, who: str, precision: str, count: int) -> dict[str, Any]:
-        """Return frames a second, the median over the rounds, and what the crops take of it."""
-        network, videos = self.experiment.network(who), self.videos(count)
+    def rate(self, name: str, precision: str, count: int) -> dict[str, Any]:
+        """Return frames per second, the time share of crops, and the milliseconds of the first frame."""
+        network, videos = self.experiment.network(name), self.videos(count)
         rates, crops, starts = [], [], []
         for _ in range(self.experiment.rounds):
             stamps: list[float] = []
-            with self.experiment.autocast(precision), stopwatch(batch_tracker, "cut_pair", "stack") as cutting:
+            with self.experiment.autocast(precision), record_calls(batch_tracker, "cut_pair", "stack") as crop_calls:
                 tracked = track_batch(
                     network,
                     videos,
@@ -56,21 +54,21 @@ class Tracking:
                     batch_size=count,
                     after_frame=lambda stamps=stamps: stamps.append(time.perf_counter()),  # type: ignore[misc]
                 )
-                synchronize(self.experiment.place)
+                synchronize(self.experiment.torch_device)
                 end = time.perf_counter()
             begin = stamps[count * (1 + self.experiment.warmup) - 1]
             rates.append(count * self.experiment.frames / (end - begin))
-            crops.append(sum(took for when, took in cutting if when >= begin) / (end - begin))
+            crops.append(sum(seconds for start, seconds in crop_calls if start >= begin) / (end - begin))
             starts.append(statistics.median(float(each.seconds[0]) for each in tracked))
         return {
-            "frames a second": statistics.median(rates),
+            "frames per second": statistics.median(rates),
             "slowest and fastest": [min(rates), max(rates)],
             "share of crops on the host": statistics.median(crops),
-            "milliseconds of a start": 1000 * statistics.median(starts),
+            "milliseconds of the first frame": 1000 * statistics.median(starts),
         }
 
     def profile(self, count: int) -> dict[str, Any]:
-        """Return where the time of a tracked frame goes."""
+        """Return the profile of a tracked frame."""
         videos = self.videos(count)
         tracker = BatchTracker(self.experiment.network("student"), no_rejection(), slots=count)
         slots, numbers = list(range(count)), iter(range(10**9))
@@ -83,29 +81,8 @@ class Tracking:
             for slot, video in enumerate(videos):
                 tracker.start(slot, video.frame(0), video.boxes[0])
             return device_profile(
-                step, self.experiment.place, calls=min(20, self.experiment.frames), seconds=self.experiment.seconds
+                step,
+                self.experiment.torch_device,
+                calls=min(20, self.experiment.frames),
+                seconds=self.experiment.seconds,
             )
-
-
-@contextmanager
-def stopwatch(owner: Any, *names: str) -> Iterator[list[tuple[float, float]]]:
-    """Note when each call of some functions of a module began, and the seconds it took."""
-    noted: list[tuple[float, float]] = []
-    originals = {name: getattr(owner, name) for name in names}
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            start = time.perf_counter()
-            result = function(*arguments, **options)
-            noted.append((start, time.perf_counter() - start))
-            return result
-
-        return call
-
-    for name, function in originals.items():
-        setattr(owner, name, timed(function))
-    try:
-        yield noted
-    finally:
-        for name, function in originals.items():
-            setattr(owner, name, function)

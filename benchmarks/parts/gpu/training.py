@@ -1,4 +1,4 @@
-"""A part of gpu_speed.py: training steps a second with and without each loss, and where their time goes."""
+"""Speed of training steps with and without each loss, and their profile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from parts.gpu.experiment import Experiment
 from parts.gpu.profile import device_profile
-from parts.gpu.roofline import counted, of_ceilings
+from parts.gpu.roofline import count_operations, shares_of_ceilings
 from torch import Tensor
 
 from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
@@ -20,6 +20,14 @@ from mmdistill.reference.training.settings import LearningRates, TrainingSetting
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
 
+STUDENT_ALONE, FROM_HOST, WITH_TEACHER, TEACHER = (
+    "student alone",
+    "student alone, batch from the host",
+    "all, with the teacher",
+    "teacher",
+)
+"""Trainings besides ``PARTS``."""
+
 PARTS: dict[str, tuple[str, ...]] = {
     "SCFD": ("scfd",),
     "SCFD sampled": ("scfd sampled",),
@@ -28,11 +36,11 @@ PARTS: dict[str, tuple[str, ...]] = {
     "all": ("scfd", "mpsd", "hfrd"),
     "all, SCFD sampled": ("scfd sampled", "mpsd", "hfrd"),
 }
-"""What a student is trained with beside its own loss."""
+"""Losses in addition to the student's own, by name; the teacher's features are computed once."""
 
 
-class TaughtOnceStage(DistilledStage):
-    """Asks the teacher once, so that later steps cost what the losses cost, without the teacher."""
+class CachedTeacherStage(DistilledStage):
+    """Computes the teacher's features once, so that later steps measure the losses without the teacher."""
 
     first: DistillationFeatures | None = None
 
@@ -43,40 +51,40 @@ class TaughtOnceStage(DistilledStage):
         return self.first
 
 
-class Training:
-    """Takes steps on a batch of noise."""
+class TrainingSpeed:
+    """Measures training steps on a batch of noise."""
 
     def __init__(self, experiment: Experiment, ceiling: Callable[[], Mapping[str, float]]) -> None:
         self.experiment, self.ceiling = experiment, ceiling
 
     def rate(self, part: str, precision: str) -> dict[str, Any]:
-        """Return the steps a second of a training, its peak memory, and which shares of the ceilings it reaches."""
+        """Return steps per second, peak memory, and shares of the ceilings."""
         step = self.step(part, precision)
         if self.experiment.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = self.experiment.timed(step)
-        shares = of_ceilings(counted(step), seconds, self.ceiling())
+        shares = shares_of_ceilings(count_operations(step), seconds, self.ceiling())
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.experiment.device == "cuda" else None
-        return {"steps a second": 1 / seconds, "milliseconds": 1000 * seconds, "peak GiB": peak, **shares}
+        return {"steps per second": 1 / seconds, "milliseconds": 1000 * seconds, "peak GiB": peak, **shares}
 
     def step(self, part: str, precision: str) -> Callable[[], None]:
-        """Return a training's step, which learns at a rate of zero, so that each is like the other."""
+        """Return a training step with learning rates of zero, so that all steps are alike."""
         batch = self.batch()
-        if part != "alone, batch from the host":
-            batch = batch.to(self.experiment.place)
-        if part in ("alone", "alone, batch from the host", "the teacher's own"):
-            who = "teacher" if "teacher" in part else "student"
-            stage: SupervisedStage | DistilledStage = SupervisedStage(self.experiment.network(who))
+        if part != FROM_HOST:
+            batch = batch.to(self.experiment.torch_device)
+        if part in (STUDENT_ALONE, FROM_HOST, TEACHER):
+            name = "teacher" if part == TEACHER else "student"
+            stage: SupervisedStage | DistilledStage = SupervisedStage(self.experiment.network(name))
         else:
-            parts = PARTS["all" if part == "all, teacher asked" else part]
-            kind = DistilledStage if part == "all, teacher asked" else TaughtOnceStage
+            parts = PARTS["all" if part == WITH_TEACHER else part]
+            kind = DistilledStage if part == WITH_TEACHER else CachedTeacherStage
             stage = kind(self.experiment.network("student"), self.experiment.network("teacher"))
-            stage.distillation = self.losses(stage, parts).to(self.experiment.place)
+            stage.distillation = self.losses(stage, parts).to(self.experiment.torch_device)
             with self.experiment.autocast(precision):
                 stage.teacher_features(batch)
         rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
-        settings = TrainingSettings(batch_size=self.experiment.sequences, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
-        train_step = TrainStep(stage, settings, self.experiment.place, DistributedContext())
+        settings = TrainingSettings(batch_size=self.experiment.batch_size, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
+        train_step = TrainStep(stage, settings, self.experiment.torch_device, DistributedContext())
 
         def step() -> None:
             result = train_step.run(0, [batch])
@@ -85,7 +93,7 @@ class Training:
         return step
 
     def losses(self, stage: DistilledStage, parts: Sequence[str]) -> CMDLoss:
-        """Return the losses of some parts for a stage's networks."""
+        """Return the losses for a stage's networks."""
         student, teacher = stage.network.channels, stage.teacher.channels
         sampling = self.experiment.sampling if "scfd sampled" in parts else 1.0
         return CMDLoss(
@@ -95,23 +103,24 @@ class Training:
         )
 
     def batch(self) -> Batch:
-        """Return a batch of noise, with a target in the middle of each crop."""
+        """Return a batch of noise with a target in the middle of each crop."""
         generator = torch.Generator().manual_seed(0)
-        shots, sequences, crop = self.experiment.shots, self.experiment.sequences, self.experiment.crop
+        frames, samples = self.experiment.frames_per_sample, self.experiment.batch_size
+        crop = self.experiment.crop
 
-        def images() -> Pair[Tensor]:  # of 8 bits, as the loader gives them
-            shape = (shots, sequences, crop, crop, 3)
+        def images() -> Pair[Tensor]:  # of 8 bits, as the loader returns them
+            shape = (frames, samples, crop, crop, 3)
             pixels = [torch.randint(256, shape, dtype=torch.uint8, generator=generator) for _ in range(2)]
             return Pair(*(each.movedim(-1, 2) for each in pixels))
 
         target = torch.tensor([0.4, 0.4, 0.2, 0.2]) * crop
-        boxes = target.expand(shots, sequences, 4).contiguous()
-        noise = torch.randn(shots, sequences, 8, 4, generator=generator) * 0.02 * crop
-        overlaps = torch.rand(shots, sequences, 8, generator=generator)
+        boxes = target.expand(frames, samples, 4).contiguous()
+        noise = torch.randn(frames, samples, 8, 4, generator=generator) * 0.02 * crop
+        overlaps = torch.rand(frames, samples, 8, generator=generator)
         return Batch(images(), boxes, images(), boxes, target + noise, overlaps)
 
     def profile(self, part: str) -> dict[str, Any]:
-        """Return where the time of a training step goes."""
+        """Return the profile of a training step."""
         return device_profile(
-            self.step(part, "bfloat16"), self.experiment.place, calls=2, seconds=self.experiment.seconds
+            self.step(part, "bfloat16"), self.experiment.torch_device, calls=2, seconds=self.experiment.seconds
         )

@@ -1,4 +1,4 @@
-"""The students whose MPSD blocks are compared: how they start, what teaches them, how the maxima are normalized."""
+"""Students whose MPSD blocks are compared: initial trunk, losses, and normalization of the maxima."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from parts.ablation.rows import Row
 from parts.ablation.runs import Run
-from parts.ablation.sizes import Chosen, Size
+from parts.ablation.sizes import Hyperparameters, Size
 
 from mmdistill.reference.models.config import Fusion
 from mmdistill.reference.training.settings import Part
@@ -16,49 +16,49 @@ from mmdistill.reference.training.settings import Part
 Start = Literal["random", "imagenet"]
 
 VARIANTS: Mapping[str, Fusion] = {"none": "mpsd", "paths": "mpsd-paths", "layer_norm": "mpsd-layer-norm"}
-"""``MPSDFusion``'s ``normalize``, and the tracker's name for it."""
+"""``MPSDFusion``'s ``normalize`` to the tracker's fusion name."""
 
-TAUGHT_BY: Mapping[str, tuple[Part, ...]] = {"alone": (), "mpsd": ("mpsd",), "cmd": ("scfd", "mpsd", "hfrd")}
-"""Parts of the distillation by name; alone: the tracker's own loss."""
+DISTILLATIONS: Mapping[str, tuple[Part, ...]] = {"alone": (), "mpsd": ("mpsd",), "cmd": ("scfd", "mpsd", "hfrd")}
+"""Distillation losses by name; none for ``"alone"``."""
 
 SIZE_OF: Mapping[Start, str] = {"random": "cpu", "imagenet": "pretrained"}
-"""The ablation's size whose students start so."""
+"""Initial trunk to the ablation's preset."""
 
 
 @dataclass(frozen=True)
-class Block:
-    """Runs that are compared with each other.
+class Group:
+    """Students that are compared with each other.
 
     Attributes:
-        start: what the trunk starts from.
-        taught_by: key of ``TAUGHT_BY``.
+        start: initial weights of the trunk.
+        distilled_with: key of ``DISTILLATIONS``.
     """
 
     start: Start
-    taught_by: str
+    distilled_with: str
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Title in the tables."""
         trunk = {"random": "random trunk", "imagenet": "ImageNet trunk"}[self.start]
-        return f"{trunk}, {'own loss alone' if self.taught_by == 'alone' else self.taught_by.upper()}"
+        return f"{trunk}, {'own loss alone' if self.distilled_with == 'alone' else self.distilled_with.upper()}"
 
 
-BLOCKS = (
-    Block("random", "alone"),
-    Block("imagenet", "alone"),
-    Block("random", "mpsd"),
-    Block("imagenet", "mpsd"),
-    Block("random", "cmd"),
+GROUPS = (
+    Group("random", "alone"),
+    Group("imagenet", "alone"),
+    Group("random", "mpsd"),
+    Group("imagenet", "mpsd"),
+    Group("random", "cmd"),
 )
-"""In the order in which they are trained."""
+"""Groups in the order of training."""
 
 
-def run_of(block: Block, variant: str, seed: int, size: Size, chosen: Chosen) -> Run:
-    """Return a student's run, which tracks the validation sequences."""
-    row = Row(variant, VARIANTS[variant], TAUGHT_BY[block.taught_by])
+def student_run(group: Group, variant: str, seed: int, size: Size, chosen: Hyperparameters) -> Run:
+    """Return a student's run; it tracks the validation sequences."""
+    row = Row(variant, VARIANTS[variant], DISTILLATIONS[group.distilled_with])
     return Run(
-        f"{block.start}/{block.taught_by}/{variant}/seed_{seed}",
+        f"{group.start}/{group.distilled_with}/{variant}/seed_{seed}",
         size.student_network(row),
         size.student_training(seed, chosen.factors),
         row.distillation(chosen.alpha, chosen.beta),
@@ -67,6 +67,6 @@ def run_of(block: Block, variant: str, seed: int, size: Size, chosen: Chosen) ->
     )
 
 
-def in_order(blocks: Sequence[Block], seeds: Sequence[int]) -> Iterator[tuple[Block, str, int]]:
-    """Yield block, variant and seed of every run: block by block, in each seed by seed."""
-    yield from ((block, variant, seed) for block in blocks for seed in seeds for variant in VARIANTS)
+def all_runs(groups: Sequence[Group], seeds: Sequence[int]) -> Iterator[tuple[Group, str, int]]:
+    """Yield group, variant and seed of every run: group by group, and seed by seed in each."""
+    yield from ((group, variant, seed) for group in groups for seed in seeds for variant in VARIANTS)

@@ -1,4 +1,4 @@
-"""The ablation so small that a test can carry it out."""
+"""The ablation at toy size."""
 
 import importlib
 from collections.abc import Callable
@@ -24,8 +24,8 @@ def toy(sizes: Any) -> Any:
         crop_size=64,
         width=4,
         teacher_width=4,
-        teacher=sizes.lasting(replace(student, seed=1000), 2),
-        student=sizes.lasting(student, 2),
+        teacher=sizes.with_steps(replace(student, seed=1000), 2),
+        student=sizes.with_steps(student, 2),
         video=SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=4),
         train_videos=2,
         train_scenes=1,
@@ -35,7 +35,7 @@ def toy(sizes: Any) -> Any:
         validation=(1, 1),
         validation_pairs=3,
         test_pairs=3,
-        factors=(sizes.Factors(),),
+        factors=(sizes.RateFactors(),),
         alphas=(1e-3, 1e-1),
         choice_steps=1,
     )

@@ -1,4 +1,4 @@
-"""The ablation as a module, a folder of pairs, and the benchmark run at toy size."""
+"""Fixtures: the ablation's module, a folder of pairs, and a run at toy size."""
 
 import importlib
 import json
@@ -28,13 +28,13 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run the benchmark at toy size and return its report; a toy has too little video for every attribute."""
+    """Run the benchmark at toy size and return its report; the check of attributes is off."""
     monkeypatch.setitem(ablation.SIZES, "cpu", toy(part("sizes")))
-    monkeypatch.setattr(ablation, "described", lambda videos: {"test sequences": len(videos.test())})
+    monkeypatch.setattr(ablation, "describe", lambda videos: {"test sequences": len(videos.test())})
     out = tmp_path / "report.json"
 
     def call(*more: object) -> dict[str, Any]:
-        command = ["ablation.py", "--pairs", pairs, "--runs", tmp_path / "runs", "--out", out, "--device", "cpu"]
+        command = ["ablation.py", "--pairs", pairs, "--work-dir", tmp_path / "runs", "--out", out, "--device", "cpu"]
         monkeypatch.setattr(sys, "argv", [str(word) for word in [*command, *more]])
         ablation.main()
         report: dict[str, Any] = json.loads(out.read_text())

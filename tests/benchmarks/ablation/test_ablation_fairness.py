@@ -1,4 +1,4 @@
-"""Nothing of the ablation is shared or chosen where it must not be, and all rows are given the same."""
+"""The ablation's parts share no pair, nothing is chosen on the test video, and all rows have the same settings."""
 
 import importlib
 import sys
@@ -15,46 +15,49 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 
 
-def test_all_students_of_a_seed_see_the_same_test_video_and_samples() -> None:
+def test_students_of_a_seed_have_the_same_video_and_samples() -> None:
     size, sizes, choice = toy(part("sizes")), part("sizes"), part("choice")
     rows = part("rows").ROWS
-    runs = [part("runs").row_run(size, name, 3, sizes.Chosen(sizes.Factors(2.5, 0.1), 0.1, 10.0)) for name in rows]
+    runs = [
+        part("runs").row_run(size, name, 3, sizes.Hyperparameters(sizes.RateFactors(2.5, 0.1), 0.1, 10.0))
+        for name in rows
+    ]
     assert {each.training for each in runs} == {runs[0].training}
     assert runs[0].training.seed == runs[0].seed == 3
     assert {each.tracks for each in runs} == {"test"}
     assert len({each.folder for each in runs}) == len(rows)
-    tries = choice.tries(replace(size, factors=(sizes.Factors(1.0), sizes.Factors(2.0))))
+    tries = choice.trial_runs(replace(size, factors=(sizes.RateFactors(1.0), sizes.RateFactors(2.0))))
     assert len({each.folder for each in tries}) == len(tries) == 6  # at each rate one alone, two with CMD
     assert {each.tracks for each in tries} == {"validation"}
     assert not {each.seed for each in tries} & {0, 1, 2}
     assert size.teacher.seed not in (0, 1, 2)
 
 
-def test_factors_are_on_what_takes_the_teachers_features_over_and_on_the_fusion() -> None:
+def test_rate_factors_apply_to_trunk_adaptors_and_fusion() -> None:
     size, sizes = part("sizes").SIZES["cpu"], part("sizes")
-    training = size.student_training(3, sizes.Factors(trunk=2.5, fusion=0.1))
+    training = size.student_training(3, sizes.RateFactors(trunk=2.5, fusion=0.1))
     rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005, fusion=0.0002)
     assert training == replace(size.student, seed=3, learning_rates=rates)
-    assert size.student_training(3, sizes.Factors()) == replace(size.student, seed=3)
+    assert size.student_training(3, sizes.RateFactors()) == replace(size.student, seed=3)
 
 
-def test_nothing_of_the_test_video_is_looked_at_for_the_choice(
+def test_the_choice_does_not_use_the_test_video(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("test video")
 
-    monkeypatch.setattr(ablation, "described", lambda _: {})
+    monkeypatch.setattr(ablation, "describe", lambda _: {})
     monkeypatch.setattr(part("video").Videos, "test", refuse)
     parts = part("video").split
     monkeypatch.setattr(part("video"), "split", lambda *given: Without(parts(*given)))
-    part("runs").training_video.cache_clear()
-    part("runs").held_out_video.cache_clear()
-    assert run("--choose")["choice"]["chosen on"] == "validation sequences"
+    part("execution").training_video.cache_clear()
+    part("execution").held_out_video.cache_clear()
+    assert run("--only-choose")["choice"]["chosen on"] == "validation sequences"
 
 
 class Without(dict[str, Any]):
-    """The parts of the pairs, of which the test's can't be had."""
+    """Parts of the pairs that refuse access to the test part."""
 
     def __getitem__(self, name: str) -> Any:
         assert name != "test"
@@ -62,35 +65,37 @@ class Without(dict[str, Any]):
 
 
 def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
-    """Let runs have these PR and SR."""
+    """Write these values as the runs' PR and SR."""
     for each, value in zip(runs, values, strict=True):
         part("runs").write_scores(each, root, {"PR": value, "SR": value, "NPR": 0})
 
 
 def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
     choice, report = part("choice"), part("report")
-    three = part("sizes").Factors(3.0, 1.0)
+    three = part("sizes").RateFactors(3.0, 1.0)
     size = replace(toy(part("sizes")), factors=(three,), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
-    scored(choice.tries(size), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
+    scored(choice.trial_runs(size), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
     found = choice.choose(size, tmp_path)
-    assert choice.chosen_of(found, size) == part("sizes").Chosen(three, 1e-3, 10.0)  # 20 on average; the first of two
-    assert [each["cmd"]["PR"] for each in found["tried"]] == [11, 20, 20, 19.5]
+    assert choice.read_hyperparameters(found, size) == part("sizes").Hyperparameters(
+        three, 1e-3, 10.0
+    )  # 20 on average; the first of two
+    assert [each["cmd"]["PR"] for each in found["trials"]] == [11, 20, 20, 19.5]
     lines = report.choice_table({"choice": found})
     assert lines[2:4] == [
         "| 0.006 | 0.002 | 0.001 | 100 | 11.0 | 11.0 |  |  |",
         "| **0.006** | **0.002** | **0.001** | **10** | **20.0** | **20.0** |  |  |",
     ]
     assert len(report.choice_table({"choice": None})) == 2
-    assert choice.chosen_of(None, size) == part("sizes").Chosen(three, 0.0, 0.0)
+    assert choice.read_hyperparameters(None, size) == part("sizes").Hyperparameters(three, 0.0, 0.0)
 
 
-def test_the_learning_rate_is_best_for_both_alone_and_distilled(tmp_path: Path) -> None:
-    choice, report, two = part("choice"), part("report"), part("sizes").Factors
+def test_the_learning_rate_is_the_best_sum_of_student_and_cmd(tmp_path: Path) -> None:
+    choice, report, two = part("choice"), part("report"), part("sizes").RateFactors
     size = replace(toy(part("sizes")), factors=(two(1.0), two(2.0), two(2.0, 0.5)), alphas=(0.1, 1.0))
     alone, distilled = (30, 29, 5), (40, 41, 59, 60, 62, 70)
-    scored(choice.tries(size), alone + distilled, tmp_path)
+    scored(choice.trial_runs(size), alone + distilled, tmp_path)
     found = choice.choose(size, tmp_path)
-    assert choice.chosen_of(found, size) == part("sizes").Chosen(two(2.0), 1.0, 100.0)
+    assert choice.read_hyperparameters(found, size) == part("sizes").Hyperparameters(two(2.0), 1.0, 100.0)
     lines = report.choice_table({"choice": found})
     assert lines[2] == "| 0.002 | 0.002 | 0.1 | 100 | 40.0 | 40.0 | 30.0 | 30.0 |"
     assert lines[5] == "| **0.004** | **0.002** | **1** | **100** | **60.0** | **60.0** | **29.0** | **29.0** |"
@@ -113,7 +118,7 @@ def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:
         video.split(open_pairs(pairs), replace(size, test_pairs=8))
 
 
-def test_video_is_composed_of_its_parts_pairs_alone(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_uses_only_the_pairs_of_its_part(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     pairs_class = importlib.import_module("mmdistill.toolkit.datasets.image_pairs.pairs").Pairs
     pair = pairs_class.pair
@@ -149,21 +154,21 @@ def test_every_size_tests_enough_sequences_with_every_attribute(ablation: Module
     size = replace(ablation.SIZES[name], validation_pairs=3, test_pairs=3)
     assert sum(size.held_out) >= 60
     test = part("video").Videos(size, "" if name == "nightly" else str(pairs)).test()
-    counts = part("video").present(test)
+    counts = part("video").count_attributes(test)
     assert len(counts) == 6
     assert min(counts.values()) >= 5
     assert size.student.freeze_bn_after == size.student.steps // 2
     assert size.teacher.freeze_bn_after == size.teacher.steps // 2
     calm = [each for each in test if not each.attributes["fast_motion"].any()]
     with pytest.raises(DataError, match="got none with fast_motion"):
-        part("video").present(calm)
+        part("video").count_attributes(calm)
 
 
-def test_a_size_with_too_little_video_ends_before_anything_is_trained(
+def test_missing_attributes_are_refused_before_training(
     ablation: ModuleType, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ablation.SIZES, "cpu", toy(part("sizes")))
-    command = ["ablation.py", "--pairs", pairs, "--runs", tmp_path / "runs"]
+    command = ["ablation.py", "--pairs", pairs, "--work-dir", tmp_path / "runs"]
     monkeypatch.setattr(sys, "argv", [str(word) for word in command])
     with pytest.raises(DataError, match="expected every attribute in some"):
         ablation.main()

@@ -1,4 +1,4 @@
-"""The ablation's rows are the papers' networks and losses, and those of the page's commands."""
+"""The ablation's rows are the paper's networks and losses, and match the page's commands."""
 
 import importlib
 import sys
@@ -42,19 +42,19 @@ def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
         assert claim in unpublished or rows[name].paper[0] > rows[base].paper[0]
 
 
-def test_trunks_start_from_the_weights_that_the_size_says(ablation: ModuleType) -> None:
+def test_initial_trunk_weights_by_size(ablation: ModuleType) -> None:
     runs = part("runs")
 
-    def started(name: str, *trunks: str) -> tuple[str, str]:
-        size, chosen = ablation.SIZES[name], part("sizes").Chosen(part("sizes").Factors(), 0.0, 0.0)
+    def start_trackers(name: str, *trunks: str) -> tuple[str, str]:
+        size, chosen = ablation.SIZES[name], part("sizes").Hyperparameters(part("sizes").RateFactors(), 0.0, 0.0)
         experiment = runs.Experiment(size, "", *trunks)
         teacher, student = runs.teacher_run(size), runs.row_run(size, "student", 0, chosen)
         return experiment.find_trunk(teacher), experiment.find_trunk(student)
 
-    assert started("cpu", "a") == ("a", "")
-    assert started("pretrained", "a") == ("a", "a")
-    assert started("pretrained", "a", "b") == ("b", "a")
-    assert started("cpu") == started("pretrained") == ("", "")
+    assert start_trackers("cpu", "a") == ("a", "")
+    assert start_trackers("pretrained", "a") == ("a", "a")
+    assert start_trackers("pretrained", "a", "b") == ("b", "a")
+    assert start_trackers("cpu") == start_trackers("pretrained") == ("", "")
 
 
 @pytest.mark.parametrize("name", ["student", "scfd", "cmd", "kd", "fitnets", "afd", "caf", "tf"])

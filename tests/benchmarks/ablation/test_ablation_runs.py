@@ -1,4 +1,4 @@
-"""The ablation, small: it chooses, trains, tracks, is stopped and goes on."""
+"""The ablation at toy size: chooses, trains, tracks, stops and resumes."""
 
 import json
 import os
@@ -22,21 +22,21 @@ def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nothing = run("--seeds", 0, "--tables", 1, "--stage-minutes", 0)
+def test_it_chooses_trains_tracks_and_resumes(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = run("--seeds", 0, "--tables", 1, "--time-limit", 0)
     assert nothing["rows"] == {}
-    assert nothing["left"] == [
+    assert nothing["unfinished"] == [
         "teacher: step 0 of 2",
         "seed_0/student: step 0 of 2",
-        "all that the teacher is needed for",
+        "all runs that need the teacher",
     ]
-    chosen = run("--seeds", 0, "--tables", 1, "--choose")
+    chosen = run("--seeds", 0, "--tables", 1, "--only-choose")
     assert chosen["rows"] == {}
-    assert [(each["alpha"], each["beta"]) for each in chosen["choice"]["tried"]] == [(1e-3, 100), (1e-1, 100)]
+    assert [(each["alpha"], each["beta"]) for each in chosen["choice"]["trials"]] == [(1e-3, 100), (1e-1, 100)]
     capsys.readouterr()
     done = run("--seeds", 0, "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student", "scfd", "scfd_mpsd", "cmd"]
-    assert done["left"] == []
+    assert done["unfinished"] == []
     assert done["choice"] == chosen["choice"]
     assert set(done["by seed"]["0"]["cmd"]["loss, first and last steps"]) >= {"specific", "penalty", "response"}
     assert set(done["by seed"]["0"]["student"]["loss, first and last steps"]) == {
@@ -47,7 +47,7 @@ def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, caps
     said = capsys.readouterr().out
     assert "Table 1" in said
     assert "| + SCFD | " in said
-    assert "nothing is left" in said
+    assert "unfinished: 0" in said
     before = files(tmp_path / "runs")
     again = run("--seeds", 0, "--tables", 1)
     assert files(tmp_path / "runs") == before
@@ -62,34 +62,36 @@ def test_it_chooses_trains_tracks_and_goes_on(run: Command, tmp_path: Path, caps
 def test_students_alone_need_no_choice(run: Command, tmp_path: Path) -> None:
     done = run("--seeds", 0, "--only", "student", "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student"]
-    assert (done["left"], done["choice"]) == ([], None)
+    assert (done["unfinished"], done["choice"]) == ([], None)
     assert not (tmp_path / "runs" / "choice").exists()
 
 
 def test_the_learning_rate_is_chosen_with_the_weights(
     run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    factors = part("sizes").Factors
+    factors = part("sizes").RateFactors
     size = replace(toy(part("sizes")), factors=(factors(1.0, 1.0), factors(1.0, 0.5)))
     monkeypatch.setitem(ablation.SIZES, "cpu", size)
     with pytest.raises(SystemExit):
         run("--seeds", 0, "--alpha", 0.1, "--beta", 10)
-    assert "give --factors too" in capsys.readouterr().err
-    choice = run("--seeds", 0, "--choose")["choice"]
-    assert [each["factors"] for each in choice["tried"]] == [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
+    assert "give --rate-factors too" in capsys.readouterr().err
+    choice = run("--seeds", 0, "--only-choose")["choice"]
+    assert [each["factors"] for each in choice["trials"]] == [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
     assert choice["factors"] in ([1.0, 1.0], [1.0, 0.5])
-    assert "| alone, PR |" in capsys.readouterr().out
+    assert "| Student, PR |" in capsys.readouterr().out
     done = run("--seeds", 0, "--only", "student", "scfd", "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student", "scfd"]
-    assert done["left"] == []
+    assert done["unfinished"] == []
 
 
-def test_another_machine_goes_on_from_a_report(run: Command, tmp_path: Path) -> None:
+def test_a_report_is_imported_on_another_machine(run: Command, tmp_path: Path) -> None:
     report, other = tmp_path / "report.json", tmp_path / "other"
     run("--seeds", 0, "--tables", 1, "--only", "student", "scfd")
     kept = report.rename(tmp_path / "kept.json")
-    both = run("--seeds", 0, "--tables", 1, "--only", "student", "scfd", "cmd", "--runs", other, "--measured", kept)
-    assert both["left"] == []
+    both = run(
+        "--seeds", 0, "--tables", 1, "--only", "student", "scfd", "cmd", "--work-dir", other, "--import-report", kept
+    )
+    assert both["unfinished"] == []
     before = json.loads(kept.read_text())
     assert both["choice"] == before["choice"]
     assert both["teacher"] == before["teacher"]
@@ -99,62 +101,66 @@ def test_another_machine_goes_on_from_a_report(run: Command, tmp_path: Path) -> 
     before["teacher"] = "0" * 64
     kept.write_text(json.dumps(before))
     with pytest.raises(DataError, match=r"teacher: expected the weights of kept\.json, 000000000000, got "):
-        run("--seeds", 0, "--tables", 1, "--runs", tmp_path / "third", "--measured", kept)
-    with pytest.raises(DataError, match=r"kept\.json: was measured with other settings"):
-        run("--steps", 3, "--runs", tmp_path / "fourth", "--measured", kept)
+        run("--seeds", 0, "--tables", 1, "--work-dir", tmp_path / "third", "--import-report", kept)
+    with pytest.raises(DataError, match=r"kept\.json: measured with other settings"):
+        run("--steps", 3, "--work-dir", tmp_path / "fourth", "--import-report", kept)
 
 
-def test_what_differs_is_refused(run: Command, tmp_path: Path) -> None:
+def test_other_settings_are_refused(run: Command, tmp_path: Path) -> None:
     run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
-    with pytest.raises(DataError, match="holds an experiment with other settings"):
+    with pytest.raises(DataError, match="holds runs with other settings"):
         run("--steps", 3)
     with pytest.raises(SystemExit):
         run("--only", "student", "scfd", "--tables", 1, "--seeds", 0, "--alpha", 0.2, "--beta", 10)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert "distillation.alpha was 0.1, now 0.2" in report["left"][0]
+    assert "distillation.alpha was 0.1, now 0.2" in report["unfinished"][0]
     assert "scfd" not in report["rows"]
 
 
-def test_a_stage_ends_in_time_and_the_next_goes_on(pairs: Path, tmp_path: Path) -> None:
+def test_a_stage_ends_in_time_and_the_next_resumes(pairs: Path, tmp_path: Path) -> None:
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
-    long = replace(size, student=sizes.lasting(size.student, 100_000))
+    long = replace(size, student=sizes.with_steps(size.student, 100_000))
     experiment = runs.Experiment(long, str(pairs))
-    student = runs.row_run(long, "student", 0, sizes.Chosen(sizes.Factors(), 0.0, 0.0))
+    student = runs.row_run(long, "student", 0, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0))
     steps = []
     for _ in range(2):
-        place = runs.Place(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
-        assert runs.carry_out(student, place) == "stopped"
-        assert time.time() < place.end + 2
+        context = part("execution").RunContext(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
+        assert part("execution").execute_run(student, context) == "stopped"
+        assert time.time() < context.end + 2
         steps.append(len((tmp_path / student.folder / "log.jsonl").read_text().splitlines()))
     assert 0 < steps[0] < steps[1]
-    assert runs.left(student, tmp_path) == f"seed_0/student: step {steps[1]} of 100000"
+    assert runs.describe_progress(student, tmp_path) == f"seed_0/student: step {steps[1]} of 100000"
     assert not runs.finished(student, tmp_path)
 
 
-def test_whoever_is_stopped_before_the_time_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, stage = part("runs"), part("stage")
+def test_a_signal_before_the_time_limit_stops_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, stage = part("runs"), part("execution")
     size = toy(part("sizes"))
     begun = []
 
-    def stopped(each: Any, place: Any) -> str:  # noqa: ARG001
+    def stopped(each: Any, context: Any) -> str:  # noqa: ARG001
         begun.append(each.folder)
         return "stopped"
 
-    monkeypatch.setattr(stage, "carry_out", stopped)
-    place = runs.Place(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
+    monkeypatch.setattr(stage, "execute_run", stopped)
+    context = part("execution").RunContext(runs.Experiment(size), tmp_path, "cpu", 1, float("inf"), progress=False)
     with pytest.raises(KeyboardInterrupt):
-        stage.Stage(place, 1).do([runs.teacher_run(size), runs.teacher_tracks(0)], map)
+        stage.Stage(context, 1).execute([runs.teacher_run(size), runs.teacher_tracking_run(0)], map)
     assert begun == ["teacher"]
 
 
 @pytest.mark.slow
-def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path) -> None:
+def test_after_a_signal_no_process_starts_another_run(pairs: Path, tmp_path: Path) -> None:
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
-    long = replace(size, student=sizes.lasting(size.student, 100_000))
-    place = runs.Place(runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False)
-    asked = [runs.row_run(long, "student", seed, sizes.Chosen(sizes.Factors(), 0.0, 0.0)) for seed in range(6)]
+    long = replace(size, student=sizes.with_steps(size.student, 100_000))
+    context = part("execution").RunContext(
+        runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False
+    )
+    asked = [
+        runs.row_run(long, "student", seed, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0)) for seed in range(6)
+    ]
 
     def begun() -> list[Path]:
         return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
@@ -165,8 +171,8 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt), part("pool").pool(2) as each:
-        list(each(partial(runs.carry_out, place=place), asked))
+    with pytest.raises(KeyboardInterrupt), part("execution").pool(2) as each:
+        list(each(partial(part("execution").execute_run, context=context), asked))
     for child in active_children():
         child.join(timeout=30)
         if child.is_alive():
@@ -175,9 +181,9 @@ def test_told_to_stop_no_process_begins_another_run(pairs: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_several_runs_at_once_measure_the_same(run: Command, tmp_path: Path) -> None:
+def test_parallel_runs_give_the_same_figures(run: Command, tmp_path: Path) -> None:
     given = ("--tables", 1, "--seeds", 0, "--alpha", 0.1, "--beta", 10)
     alone = run(*given)
-    together = run(*given, "--jobs", 2, "--runs", tmp_path / "others")
-    assert together["left"] == []
+    together = run(*given, "--jobs", 2, "--work-dir", tmp_path / "others")
+    assert together["unfinished"] == []
     assert together["rows"] == alone["rows"]

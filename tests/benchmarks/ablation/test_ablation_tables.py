@@ -1,4 +1,4 @@
-"""The ablation's tables and claims say what was measured."""
+"""The ablation's tables, claims and intervals."""
 
 import importlib
 import math
@@ -14,10 +14,12 @@ def figures(value: float) -> dict[str, float]:
 
 
 def verdicts(by_seed: dict[str, dict[str, dict[str, float]]]) -> Any:
-    return importlib.import_module("parts.claims").verdicts(part("rows").CLAIMS, by_seed, part("report").METRICS)
+    return importlib.import_module("parts.seed_statistics").verdicts(
+        part("rows").CLAIMS, by_seed, part("report").METRICS
+    )
 
 
-def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
+def test_gains_and_gaps_are_paired_by_seed() -> None:
     report = part("report")
     by_seed = {
         "0": {"teacher": figures(60), "student": figures(40), "scfd": figures(50), "cmd": figures(56)},
@@ -36,7 +38,7 @@ def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
     assert lines[3].startswith("| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  | 78.1/56.0 |")
     assert lines[4].endswith("| +9.0 ± 1.4 | +4.5 ± 0.7 | 65.0 ± 21.2 % | 65.0 ± 21.2 % | 80.3/57.4 |")
     assert lines[5] == f"| + SCFD + MPSD |{' not measured |' * 6} 82.2/58.3 |"
-    lines = importlib.import_module("parts.claims").claims_table(claims, report.METRICS)
+    lines = importlib.import_module("parts.seed_statistics").claims_table(claims, report.METRICS)
     assert lines[2] == "| SCFD helps | +9.0 ± 1.4: yes | +4.5 ± 0.7: yes |"
     by_seed["1"]["teacher"] = figures(60.5)  # SR 0.25 ahead: no gap
     rows = report.summary(by_seed)
@@ -49,14 +51,14 @@ def test_gains_and_gaps_are_taken_seed_by_seed() -> None:
 @pytest.mark.parametrize(
     ("ahead", "says"), [((1.0, 2.0), "yes"), ((-1.0, -2.0), "the reverse"), ((-1.0, 2.0), "within the spread")]
 )
-def test_a_claim_needs_more_than_the_spread(ahead: tuple[float, float], says: str) -> None:
+def test_a_claim_must_exceed_the_spread(ahead: tuple[float, float], says: str) -> None:
     by_seed = {str(seed): {"scfd": figures(50 + value), "sed": figures(50)} for seed, value in enumerate(ahead)}
     found = verdicts(by_seed)["SCFD beats SED"]
     assert found["PR"]["beyond the spread"] == says
 
 
 @pytest.mark.parametrize(("sequences", "says"), [((1.0, 1.2, 1.1), "yes"), ((9.0, -7.0, 1.3), "within the spread")])
-def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float, ...], says: str) -> None:
+def test_a_claim_must_exceed_the_error_over_sequences(sequences: tuple[float, ...], says: str) -> None:
     def row(ahead: float, scale: float) -> dict[str, Any]:
         each = {f"s{i}": figures(50 + scale * value) for i, value in enumerate(sequences)}
         return figures(50 + ahead) | {"sequences": each}
@@ -66,15 +68,17 @@ def test_a_claim_needs_more_than_the_error_over_sequences(sequences: tuple[float
     error = np.std(sequences, ddof=1) / 3**0.5
     assert found["error over sequences"] == pytest.approx(error, abs=0.051)
     assert (found["ahead"], found["beyond the spread"]) == ([1.1, 0.0], says)
-    [_, _, line] = importlib.import_module("parts.claims").claims_table({"SCFD beats SED": {"PR": found}}, ["PR"])
+    [_, _, line] = importlib.import_module("parts.seed_statistics").claims_table(
+        {"SCFD beats SED": {"PR": found}}, ["PR"]
+    )
     assert line == f"| SCFD beats SED | +1.1 ± 0.0 ± {found['error over sequences']:.1f}: {says} |"
     del by_seed["1"]["sed"]["sequences"]  # taken over from a report, which keeps none
     assert "error over sequences" not in verdicts(by_seed)["SCFD beats SED"]["PR"]
 
 
 @pytest.mark.parametrize("degrees", range(1, 10))
-def test_the_quantiles_are_those_of_students_t(degrees: int) -> None:
-    quantile = importlib.import_module("parts.spread").STUDENT_T[degrees - 1]
+def test_quantiles_of_students_t(degrees: int) -> None:
+    quantile = importlib.import_module("parts.seed_statistics").STUDENT_T[degrees - 1]
     ends = np.linspace(-quantile, quantile, 40_001)
     scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2) / math.sqrt(degrees * math.pi)
     density = scale * (1 + ends**2 / degrees) ** (-(degrees + 1) / 2)
@@ -82,11 +86,11 @@ def test_the_quantiles_are_those_of_students_t(degrees: int) -> None:
     assert inside == pytest.approx(0.95, abs=1e-4)
 
 
-def test_an_interval_over_seeds_says_whether_it_excludes_nothing_gained() -> None:
+def test_an_interval_includes_or_excludes_zero() -> None:
     gains = (1.0, 2.0, 3.0)  # the mean's standard error is 1 / 3**0.5
     by_seed = {str(seed): {"scfd": figures(50 + 2 * gain), "sed": figures(50)} for seed, gain in enumerate(gains)}
     low, high = (round(2 + sign * 4.303 / 3**0.5, 1) for sign in (-1, 1))
-    assert importlib.import_module("parts.spread").interval(gains) == (low, high)
+    assert importlib.import_module("parts.seed_statistics").t_interval(gains) == (low, high)
     [_, _, line] = part("report").intervals_table(by_seed, [("scfd", "sed")])
     assert line == f"| SCFD minus SED | +4.0, -1.0 to +9.0: includes 0 | +2.0, {low:+.1f} to {high:+.1f}: includes 0 |"
     by_seed["0"]["scfd"] = figures(55)

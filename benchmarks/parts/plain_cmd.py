@@ -1,7 +1,4 @@
-"""CMD as one writes it down from the equations: what the library's own implementation is measured against.
-
-The paper's equations one by one in plain PyTorch, with nothing saved and nothing shared; not imported by the library.
-"""
+"""CMD written directly from the paper's equations in plain PyTorch: the reference for speed and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from mmdistill import FusedPaths, Pair
 
 
 class AttentionBasedFusion(nn.Module):
-    """Knowledge Review's ABF: concatenate with the resized deeper result, weigh by attention, convolve."""
+    """ABF of Knowledge Review: concatenation with the resized deeper map, attention weights, convolution."""
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool) -> None:
         super().__init__()
@@ -27,7 +24,7 @@ class AttentionBasedFusion(nn.Module):
         )
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the aligned and the carried map."""
+        """Return the aligned map, and the map for the next shallower level."""
         x = self.reduce(x)
         if self.attention is not None:
             assert deeper is not None
@@ -38,7 +35,7 @@ class AttentionBasedFusion(nn.Module):
 
 
 class Chain(nn.Module):
-    """The ABFs of all levels, deepest first."""
+    """The ABFs of all levels, applied deepest first."""
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], mid_channels: int) -> None:
         super().__init__()
@@ -57,8 +54,8 @@ class Chain(nn.Module):
         return aligned
 
 
-class StraightforwardCMD(nn.Module):
-    """Equations 1-3 and 7-14; parameters are named as the library's, so that its state fits."""
+class PlainCMD(nn.Module):
+    """Equations 1-3 and 7-14; its state dict fits the library's ``CMDLoss``."""
 
     def __init__(
         self, student_channels: Sequence[int], teacher_channels: Sequence[int], alpha: float = 1e-3, beta: float = 100.0

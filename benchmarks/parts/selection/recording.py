@@ -1,4 +1,4 @@
-"""How MPSD blocks select: recorded while a student trains, and measured on held-out samples afterwards."""
+"""Records the path weights of MPSD blocks during training, and measures them on held-out samples."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from mmdistill.toolkit.sequence import TrackingSequence
 LEVELS = ("level 3", "level 4")
 """The fused levels."""
 
-RECORDED = "selection.jsonl"
-"""Recorded in training, in a run's folder."""
+RECORD_FILE = "selection.jsonl"
+"""File of the training's records in a run's folder."""
 
-MEASURED = "selection.json"
-"""Measured afterwards."""
+MEASUREMENT_FILE = "selection.json"
+"""File of the measurement after training."""
 
-EVERY = 50
-"""Training steps between two records."""
+RECORD_INTERVAL = 50
+"""Training steps between records."""
 
-CALLS = 2
-"""A block's calls a training step: train frames, test frames."""
+CALLS_PER_STEP = 2
+"""Calls of a block per training step: train frames and test frames."""
 
-SAMPLES, BATCH = 96, 8
-"""Held-out samples that are measured, of four frames each, and how many at once."""
+NUM_SAMPLES, BATCH_SIZE = 96, 8
+"""Number of held-out samples, of four frames each, and samples per batch."""
 
 
 @contextmanager
 def recording(folder: Path) -> Iterator[None]:
-    """Record into a run's folder how its blocks select while they train; no block is changed."""
+    """Write the path weights of training MPSD blocks into the run's folder; does not change results."""
     calls: Counter[int] = Counter()
 
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
+    def record(module: nn.Module, _inputs: object, output: object) -> None:
         if not isinstance(module, MPSDFusion) or not module.training or not isinstance(output, FusedPaths):
             return
         calls[id(module)] += 1
-        if (calls[id(module)] - 1) % (EVERY * CALLS):
+        if (calls[id(module)] - 1) % (RECORD_INTERVAL * CALLS_PER_STEP):
             return
         log = folder / "log.jsonl"
         step = len(log.read_text().splitlines()) if log.exists() else 0
         line = {"step": step, "channels": module.channels, **figures(path_selection(output.weights))}
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / RECORDED).open("a") as file:
+        with (folder / RECORD_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    handle = nn.modules.module.register_module_forward_hook(note)
+    handle = nn.modules.module.register_module_forward_hook(record)
     try:
         yield
     finally:
@@ -67,18 +67,18 @@ def recording(folder: Path) -> Iterator[None]:
 
 
 def recorded(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return by level what was recorded in training, the last record of each step."""
-    file = folder / RECORDED
+    """Return the training's records by level, the last of each step."""
+    file = folder / RECORD_FILE
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_level: dict[str, list[dict[str, Any]]] = {}
     for level, channels in zip(LEVELS, sorted({line["channels"] for line in lines}), strict=False):
         by_step = {line["step"]: line for line in lines if line["channels"] == channels}
-        found[level] = [{name: line[name] for name in line if name != "channels"} for line in by_step.values()]
-    return found
+        by_level[level] = [{name: line[name] for name in line if name != "channels"} for line in by_step.values()]
+    return by_level
 
 
 def figures(selection: PathSelection) -> dict[str, Any]:
-    """Return a selection as JSON, rounded."""
+    """Return a selection as JSON, rounded to 4 decimals."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -90,15 +90,15 @@ def figures(selection: PathSelection) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure(network_file: Path, sequences: Sequence[TrackingSequence], device: str) -> dict[str, Any]:
-    """Return by level how a trained network selects on samples of these sequences, and each path's rms."""
+    """Return by level a trained network's path selection and each path's rms on samples of these sequences."""
     network: TrackerNetwork = load_network(network_file).to(device)
     settings = network.settings
     frames = SampleSettings(train_frames=2, test_frames=2)
     sampler = Sampler(sequences, settings.crop_size, settings.search_area, frames, seed=1)
     weights: list[list[torch.Tensor]] = [[], []]
     rms: list[list[torch.Tensor]] = [[], []]
-    for first in range(0, SAMPLES, BATCH):
-        batch = collate([sampler.sample(first + number) for number in range(BATCH)]).to(torch.device(device))
+    for first in range(0, NUM_SAMPLES, BATCH_SIZE):
+        batch = collate([sampler.sample(first + number) for number in range(BATCH_SIZE)]).to(torch.device(device))
         for images in (batch.train, batch.test):
             for level, paths in enumerate(network.extract(flatten_frames(images)).paths):
                 weights[level].append(paths.weights)
