@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from mmdistill import DeadTermWarning, FeatureTaps, HFRDLoss, Pair, SCFDLoss, TapError, TapWarning, Terms, dead_terms
 
+pytestmark = pytest.mark.slow  # the guides train for seconds
+
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = sorted((ROOT / "docs").glob("distill_*.md"))
 MAX_ADDED_LINES = 25

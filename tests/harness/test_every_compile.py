@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from harness.baseline_cases import BASELINES
 from harness.case import Case, Sizes, assert_same
 from harness.cases import BLOCKS, CASES, over
 
@@ -17,8 +18,8 @@ FIRST = Sizes(batch=5, height=14, width=22, student=4, teacher=6)
 SECOND = Sizes(batch=9, height=26, width=34, student=4, teacher=6)
 
 
-# Quick for the losses and one block; the losses compile the other blocks too.
-@over(CASES, *({case.subject for case in BLOCKS} - {MPSDFusion}))
+# Quick for the papers' losses and one block; the losses compile the other blocks too.
+@over(CASES, *({case.subject for case in [*BLOCKS, *BASELINES]} - {MPSDFusion}))
 def test_one_graph_gives_the_eager_value_and_gradient(case: Case) -> None:
     module = case.module(FIRST)
     compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")

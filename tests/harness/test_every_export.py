@@ -41,8 +41,8 @@ def test_the_exported_program_gives_the_same(case: Case) -> None:
         torch.testing.assert_close(exported(*values), flat(*values), rtol=1e-9, atol=1e-12)
 
 
-# Quick for two blocks; the exporter takes a second or two for each.
-@over(BLOCKS, *({case.subject for case in BLOCKS} - {ABF, MPSDFusion}))
+@over(BLOCKS)
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_same(case: Case, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the file")
