@@ -23,26 +23,25 @@ def export(
 ) -> None:
     """Export a network as ONNX files.
 
-    Writes model.onnx (images to features); model.scores.onnx, model.initialiser.onnx and model.optimizer.onnx (the
+    Writes model.onnx (images to features); model.scores.onnx, model.initialiser.onnx and model.optimiser.onnx (the
     target filter); model.modulation.onnx, model.box_maps.onnx and model.boxes.onnx (the IoU-Net). The metadata of each
     file states its inputs. Each file is compared with PyTorch before it is written. Needs the extra
     mmdistill[export].
 
     Export in float32:
 
-      mmdistill export --weights runs/student/network.safetensors --out deployed/model.onnx
+      mmdistill export --weights runs/student/network.safetensors --out deployed
 
     Export in int8, calibrated on frames of your own cameras:
 
-      mmdistill export --weights runs/student/network.safetensors --out deployed/model.onnx
-      --precision int8 --calibration clip
+      mmdistill export --weights runs/student/network.safetensors --out deployed --precision int8 --calibration clip
 
     On x86 processors without VNNI, int8 sums of onnxruntime saturate. Set the session option
     session.x64quantprecision=1 there. The command prints the error with and without saturation.
 
     Args:
         weights: Network file, such as network.safetensors of `train`.
-        out: File of the features, .onnx. The other files are written beside it.
+        out: Folder of the files.
         precision: Number format of the features. int8 quantizes the convolutions of trunk and classifier.
         calibration: Folder of images, or of pairs in rgb/ and tir/, for int8. By default synthetic video.
         crops: Number of crops for calibration and for measuring the error, for int8.
@@ -50,6 +49,8 @@ def export(
     """
     if precision == "float32" and calibration is not None:
         raise ArgumentError("--calibration: is for --precision int8; float32 needs none")
+    if out.suffix == ".onnx" or out.is_file():
+        raise ArgumentError(f"--out: expected a folder, got the file {out}")
 
     from mmdistill.reference.export.files import write_files
     from mmdistill.reference.export.quantization import calibration_crops
@@ -57,7 +58,7 @@ def export(
 
     network = load_network(weights)
     images = calibration_crops(calibration, network.settings, crops, seed=seed) if precision == "int8" else []
-    for written in write_files(network, out, precision, images):
+    for written in write_files(network, out / "model.onnx", precision, images):
         print(describe(written))
 
 

@@ -62,7 +62,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    assert main(["export", "--weights", str(weights), "--out", str(folder / "model.onnx")]) == 0
+    assert main(["export", "--weights", str(weights), "--out", str(folder)]) == 0
     return folder
 
 
@@ -264,9 +264,12 @@ def test_invalid_arguments_are_refused(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    given = ("--weights", weights, "--out", tmp_path / "out" / "model.onnx")
-    assert "model.pt: expected a name that ends in .onnx" in fails("--weights", weights, "--out", tmp_path / "model.pt")
-    assert "none: there is no such file" in fails("--weights", tmp_path / "none", "--out", tmp_path / "model.onnx")
+    given = ("--weights", weights, "--out", tmp_path / "out")
+    file = tmp_path / "out" / "model.onnx"
+    assert f"--out: expected a folder, got the file {file}" in fails("--weights", weights, "--out", file, status=2)
+    with pytest.raises(DataError, match=r"model\.pt: expected a name that ends in \.onnx"):
+        files.write_files(untrained(STUDENT), tmp_path / "model.pt")
+    assert "none: there is no such file" in fails("--weights", tmp_path / "none", "--out", tmp_path / "out")
     assert "--calibration: is for --precision int8" in fails(*given, "--calibration", tmp_path, status=2)
     int8 = (*given, "--precision", "int8")
     assert "at least 4 crops for calibration, got 3" in fails(*int8, "--crops", 3)

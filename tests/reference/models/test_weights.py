@@ -284,7 +284,7 @@ def test_the_error_names_the_kind_and_the_remedy(
     [
         ["track", "--weights", "{}", "--rgb", "{}.clip", "--init", "1,1,5,5", "--out", "{}.out"],
         ["evaluate", "--weights", "{}", "--benchmark", "gtot", "--root", ".", "--out", "{}.out"],
-        ["export", "--weights", "{}", "--out", "{}.new.onnx"],
+        ["export", "--weights", "{}", "--out", "{}.new"],
         ["train", "student", "--data", "synthetic", "--teacher", "{}", "--out", "{}.out"],
     ],
     ids=["track", "evaluate", "export", "train --teacher"],
