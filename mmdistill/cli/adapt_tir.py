@@ -103,11 +103,11 @@ def adapt_tir(
 
     from mmdistill.reference.models.tracker_network import to_tir_network
     from mmdistill.reference.models.weights import load_network, save_network
-    from mmdistill.reference.training.distributed import DistributedContext, join, leave
+    from mmdistill.reference.training.distributed import DistributedContext, join_process_group, leave_process_group
     from mmdistill.reference.training.tir_cmd.runs import SettingRuns
     from mmdistill.reference.training.tir_cmd.samples import BoxFiles, PatchSamples
 
-    chosen = join(device)
+    chosen = join_process_group(device)
     network = load_network(weights)
     data_issues = DataIssues()
     sequences = [] if evaluate is None else read_sequences(evaluate, modality="tir", data_issues=data_issues)
@@ -138,7 +138,7 @@ def adapt_tir(
     context = DistributedContext.current()
     with context.hold(out):
         adapted = runs.network(setting)
-        leave()
+        leave_process_group()
         if not context.first:
             return
         save_network(out / "network.safetensors", adapted)

@@ -32,9 +32,9 @@ def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
         seed: Seed of data, weights and tracking.
         quiet: Show no progress.
     """
-    from mmdistill.reference.demo.report import report, run_demo
+    from mmdistill.reference.demo.report import format_report, run_demo
 
     logging.getLogger("mmdistill.reference.demo").setLevel(logging.WARNING if quiet else logging.INFO)
     with lock_folder(out):
-        contenders = run_demo(out, seed=seed, progress=not quiet)
-    print(f"\n{report(contenders)}\n\nPlots, video and figures: {printable(out)}")
+        results = run_demo(out, seed=seed, progress=not quiet)
+    print(f"\n{format_report(results)}\n\nPlots, video and figures: {printable(out)}")

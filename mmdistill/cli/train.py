@@ -123,14 +123,14 @@ def train(
     from mmdistill.reference.models.tracker_network import TrackerNetwork
     from mmdistill.reference.models.weights import load_network
     from mmdistill.reference.training.data_sources import training_sequences
-    from mmdistill.reference.training.distributed import DistributedContext, join, leave
+    from mmdistill.reference.training.distributed import DistributedContext, join_process_group, leave_process_group
     from mmdistill.reference.training.sampler import Sampler
     from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
     from mmdistill.reference.training.trainer import train as run
 
-    chosen = join(device)
+    chosen = join_process_group(device)
     teacher_network = load_network(teacher) if teacher is not None else None
-    settings = network_settings(stage, teacher_network, depth, width, crop_size, fusion, streams, classifier)
+    settings = choose_network_settings(stage, teacher_network, depth, width, crop_size, fusion, streams, classifier)
     torch.manual_seed(training.seed)
     network = TrackerNetwork(settings) if init_from is None else _load_initial(init_from, settings)
     if trunk is not None and load_trunks(network, trunk).folded:
@@ -166,7 +166,7 @@ def train(
         run(distilled, sampler, training, out, data=source, device=chosen, title=title, progress=progress)
     if DistributedContext.current().first:
         print(printable(out / "network.safetensors"))
-    leave()
+    leave_process_group()
 
 
 def _load_initial(path: Path, settings: NetworkSettings) -> TrackerNetwork:
@@ -181,7 +181,7 @@ def _load_initial(path: Path, settings: NetworkSettings) -> TrackerNetwork:
     return network
 
 
-def network_settings(
+def choose_network_settings(
     stage: Stage,
     teacher: TrackerNetwork | None = None,
     depth: Depth | None = None,

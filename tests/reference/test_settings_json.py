@@ -5,14 +5,14 @@ import pytest
 
 from mmdistill.reference.models.config import NetworkSettings, teacher_settings
 from mmdistill.reference.settings_json import from_json, to_json
-from mmdistill.reference.training.settings import DistillationSettings, LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, PartLearningRates, TrainingSettings
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         teacher_settings(),
-        TrainingSettings(steps=3, learning_rates=LearningRates(trunk=1e-5)),
+        TrainingSettings(steps=3, learning_rates=PartLearningRates(trunk=1e-5)),
         DistillationSettings(parts=("mpsd",)),
     ],
 )

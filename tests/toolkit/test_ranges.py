@@ -76,7 +76,14 @@ def refusal(action: Callable[[], object]) -> RangeError | None:
 
 def test_all_settings_are_found() -> None:
     names = {kind.__name__ for kind in CLASSES}
-    assert names >= {"TrainingSettings", "LearningRates", "SampleSettings", "Jitter", "ProposalSettings", "Schedule"}
+    assert names >= {
+        "TrainingSettings",
+        "PartLearningRates",
+        "SampleSettings",
+        "Jitter",
+        "ProposalSettings",
+        "Schedule",
+    }
     assert names >= {"SyntheticSettings", "SceneSettings", "DistillationSettings", "TrackingLossSettings"}
     assert names >= {"CrossModalSettings", "NetworkSettings", "TrackingSettings", "FirstFrameSettings", "Transform"}
     assert names >= {"OnlineSettings", "DemoSettings", "LocalizationSettings", "RefinementSettings", "LearningSettings"}

@@ -11,7 +11,7 @@ from parts.ablation.rows import Row
 from mmdistill.reference.models.config import Depth, NetworkSettings, teacher_settings
 from mmdistill.reference.synthetic import SyntheticSettings
 from mmdistill.reference.training.data_sources import COMPOSED
-from mmdistill.reference.training.settings import LearningRates, ProposalSettings, SampleSettings, TrainingSettings
+from mmdistill.reference.training.settings import PartLearningRates, ProposalSettings, SampleSettings, TrainingSettings
 
 
 class RateFactors(NamedTuple):
@@ -132,7 +132,7 @@ _SAMPLES = SampleSettings(train_frames=2, test_frames=2, contrast=0.4, proposals
 # A trunk from ImageNet, heads from random weights, cosine schedule.
 _PRETRAINED_TRUNK = TrainingSettings(
     batch_size=8,
-    learning_rates=LearningRates(
+    learning_rates=PartLearningRates(
         trunk=5e-5, fusion=5e-4, classifier=5e-4, optimizer=1e-3, iou_net=1e-3, distillation=1e-3
     ),
     warmup_steps=20,
@@ -145,7 +145,7 @@ _PRETRAINED_TRUNK = TrainingSettings(
 
 # A compact student from random weights. A student pretrained like the teacher leaves too small a gap.
 _COMPACT_WIDTH = 16
-_RANDOM_TRUNK = replace(_PRETRAINED_TRUNK, learning_rates=LearningRates(*[2e-3] * 6))
+_RANDOM_TRUNK = replace(_PRETRAINED_TRUNK, learning_rates=PartLearningRates(*[2e-3] * 6))
 
 _GPU = Size(
     name="gpu",
@@ -202,7 +202,7 @@ _PRETRAINED = replace(
 # From random weights, as small as the demo.
 _SMALL = TrainingSettings(
     batch_size=8,
-    learning_rates=LearningRates(*[2e-3] * 6),
+    learning_rates=PartLearningRates(*[2e-3] * 6),
     warmup_steps=20,
     decay_every=0,
     clip_grad_norm=10.0,

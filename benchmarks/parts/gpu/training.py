@@ -16,7 +16,7 @@ from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distillation import DistillationFeatures
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import PartLearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
 from mmdistill.reference.training.train_step import TrainStep
 
@@ -82,7 +82,7 @@ class TrainingSpeed:
             stage.distillation = self.losses(stage, parts).to(self.experiment.torch_device)
             with self.experiment.autocast(precision):
                 stage.teacher_features(batch)
-        rates = LearningRates(**{each.name: 0.0 for each in fields(LearningRates)})
+        rates = PartLearningRates(**{each.name: 0.0 for each in fields(PartLearningRates)})
         settings = TrainingSettings(batch_size=self.experiment.batch_size, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
         train_step = TrainStep(stage, settings, self.experiment.torch_device, DistributedContext())
 

@@ -24,7 +24,7 @@ from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import (
     DistillationSettings,
-    LearningRates,
+    PartLearningRates,
     ProposalSettings,
     SampleSettings,
     TrainingSettings,
@@ -80,7 +80,7 @@ class DemoSettings:
         default_factory=lambda: TrainingSettings(
             steps=220,
             batch_size=8,
-            learning_rates=LearningRates(*[2e-3] * 6),  # every part starts from random weights
+            learning_rates=PartLearningRates(*[2e-3] * 6),  # every part starts from random weights
             warmup_steps=20,
             decay_every=0,
             clip_grad_norm=10.0,

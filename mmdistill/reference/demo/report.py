@@ -53,13 +53,13 @@ def run_demo(
     trackers = {result.name: Tracker(result.network, seed=seed) for result in results}
     speed = saved_frames_per_second(Path(out) / "speed.json", trackers, experiment.test_sequences[0])
     results = [replace(result, frames_per_second=speed[result.name]) for result in results]
-    write_report(Path(out), results, experiment.test_sequences)
+    write_demo_report(Path(out), results, experiment.test_sequences)
     return results
 
 
-def write_report(out: Path, results: Sequence[DemoResult], sequences: Sequence[TrackingSequence]) -> None:
+def write_demo_report(out: Path, results: Sequence[DemoResult], sequences: Sequence[TrackingSequence]) -> None:
     """Write tables, plots, figures as JSON, and a video of the test sequence with the most hard frames."""
-    write_text(out / "table.txt", report(results) + "\n")
+    write_text(out / "table.txt", format_report(results) + "\n")
     plot_curves({result.name: result.scores for result in results}, out)
     figures = {
         result.name: {
@@ -85,7 +85,7 @@ def _hard_frames(sequence: TrackingSequence) -> int:
     return int(np.sum(flags))
 
 
-def report(results: Sequence[DemoResult]) -> str:
+def format_report(results: Sequence[DemoResult]) -> str:
     """Return the tables and the effect of distillation, as plain text."""
     scores = format_table(
         ["tracker", "PR", "NPR", "SR", "parameters", "frames/s"],

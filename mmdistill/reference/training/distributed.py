@@ -101,7 +101,7 @@ class DistributedContext:
         return failed or (OSError("the first process can't write; see its message") if failures else None)
 
 
-def join(device: str) -> torch.device:
+def join_process_group(device: str) -> torch.device:
     """Join torchrun's process group, if torchrun started this process, and return this process's device.
 
     Args:
@@ -123,7 +123,7 @@ def join(device: str) -> torch.device:
     return chosen
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """Leave torchrun's process group at the end of a run; after an error torchrun ends all processes."""
     if dist.is_available() and dist.is_initialized():
         gc.collect()  # delete DistributedDataParallel modules before their group; PyTorch may hang otherwise

@@ -112,7 +112,7 @@ class SampleSettings:
 
 
 @dataclass(frozen=True)
-class LearningRates:
+class PartLearningRates:
     """The learning rate of each part; the defaults are DiMP's, for a trunk trained on ImageNet.
 
     Attributes:
@@ -171,7 +171,7 @@ class TrainingSettings:
     grad_accumulation: Annotated[int, Range(1, 10**6)] = 1
     sync_batch_norm: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rates: LearningRates = field(default_factory=LearningRates)
+    learning_rates: PartLearningRates = field(default_factory=PartLearningRates)
     weight_decay: Annotated[float, Range(0, 1000)] = 1e-4
     warmup_steps: NonNegativeInt = 0
     decay_every: NonNegativeInt = 15_000
@@ -302,7 +302,7 @@ class Schedule:
         return TrainingSettings(
             steps=self.steps,
             batch_size=self.batch_size,
-            learning_rates=LearningRates(iou_net=box, classifier=classification, optimizer=classification),
+            learning_rates=PartLearningRates(iou_net=box, classifier=classification, optimizer=classification),
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
             freeze_trunk=True,

@@ -22,7 +22,7 @@ from mmdistill.toolkit.data_issues import DataError
 
 
 def parameter_group(name: str) -> str:
-    """Return the field of ``LearningRates`` for a stage's parameter."""
+    """Return the field of ``PartLearningRates`` for a stage's parameter."""
     if name.startswith(("distillation.", "baselines.")):
         return "distillation"
     module = name.removeprefix("network.").split(".")

@@ -17,7 +17,7 @@ from mmdistill.toolkit.report.contents import Contents
 from mmdistill.toolkit.report.curves import curves_section
 from mmdistill.toolkit.report.markup import Markup, color_css, element, join
 from mmdistill.toolkit.report.overview import attributes_section, overall_section, sequences_section
-from mmdistill.toolkit.report.pairs import pairs_section
+from mmdistill.toolkit.report.tracker_pairs import pairs_section
 
 _SECTION_TITLES = {
     "overall": "Overall",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmdistill.reference.demo.experiment import DemoSettings
-from mmdistill.reference.demo.report import distillation_effect, report, run_demo
+from mmdistill.reference.demo.report import distillation_effect, format_report, run_demo
 from mmdistill.toolkit.evaluation.metrics import score_benchmark
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.scores import BenchmarkScores
@@ -63,7 +63,7 @@ def test_called_again_it_goes_on_from_what_is_there(tmp_path: Path) -> None:
     before = network.stat().st_mtime_ns
     again = run_demo(tmp_path, seed=3, settings=TINY)
     assert network.stat().st_mtime_ns == before
-    assert report(first) == report(again)
+    assert format_report(first) == format_report(again)
 
 
 def scores(shift: float, spread: float = 0.0) -> BenchmarkScores:

@@ -18,9 +18,9 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_ne
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.distributed import leave
+from mmdistill.reference.training.distributed import leave_process_group
 from mmdistill.reference.training.sampler import Sample, Sampler
-from mmdistill.reference.training.settings import LearningRates, SampleSettings, TrainingSettings
+from mmdistill.reference.training.settings import PartLearningRates, SampleSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.train_step import freeze_batch_norm
@@ -34,7 +34,7 @@ STAGES = ("alone", "distilled", "D3", "C1")
 PASSES = (1, 2)
 # Two processes with statistics of their own would differ from one, so batch norm keeps the start's.
 WHOLE = TrainingSettings(
-    steps=2, batch_size=8, freeze_bn_after=0, clip_grad_norm=1.0, learning_rates=LearningRates(*[1e-3] * 6)
+    steps=2, batch_size=8, freeze_bn_after=0, clip_grad_norm=1.0, learning_rates=PartLearningRates(*[1e-3] * 6)
 )
 LONG = replace(WHOLE, steps=6, batch_size=2, checkpoint_every=100)
 
@@ -117,7 +117,7 @@ def _run(rank: int, folder: Path) -> None:
         done["refused"] = str(error)
     torch.save(done, folder / f"{rank}.pt")
     dist.barrier()
-    leave()
+    leave_process_group()
 
 
 def _doubled(module: nn.Module, arguments: tuple[Batch]) -> tuple[Batch]:

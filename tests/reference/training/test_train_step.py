@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.training.settings import LearningRates, TrainingSettings
+from mmdistill.reference.training.settings import PartLearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, prepare_network
 from mmdistill.reference.training.train_step import build_optimizer, learning_rate_factor, parameter_group
 
@@ -24,7 +24,7 @@ def test_rates_rise_then_fall_along_a_cosine() -> None:
 
 
 def test_every_parameter_learns_at_its_parts_rate(student: TrackerNetwork, teacher: TrackerNetwork) -> None:
-    rates = LearningRates(trunk=1, fusion=2, classifier=3, optimizer=4, iou_net=5, distillation=6)
+    rates = PartLearningRates(trunk=1, fusion=2, classifier=3, optimizer=4, iou_net=5, distillation=6)
     stage = DistilledStage(student, teacher)
     optimizer = build_optimizer(stage, TrainingSettings(learning_rates=rates))
     rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}

@@ -25,7 +25,7 @@ from mmdistill.reference.training.sampler import Sample, Sampler
 from mmdistill.reference.training.settings import (
     IDENTITY_FIELDS,
     DistillationSettings,
-    LearningRates,
+    PartLearningRates,
     SampleSettings,
     TrainingSettings,
 )
@@ -155,7 +155,7 @@ def test_a_truncated_checkpoint_is_named(sampler: Sampler, tmp_path: Path) -> No
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(sampler: Sampler, tmp_path: Path) -> None:
     with unchecked():  # no such rates are allowed
-        rates = LearningRates(trunk=1e30, fusion=1e30)
+        rates = PartLearningRates(trunk=1e30, fusion=1e30)
         settings = TrainingSettings(steps=6, batch_size=2, checkpoint_every=1, learning_rates=rates)
     with pytest.raises((DataError, NotFiniteError), match=r"step \d: the loss isn't finite in"):
         train(stage(None), sampler, settings, tmp_path)

@@ -43,14 +43,14 @@ def test_the_sample_of_synthetic_video_shows_every_part_of_a_report(sample_repor
     assert len(pictures) >= 2 * 3 * sample_report.CLOSEUPS
     assert all(each.attributes["src"].startswith("data:image/jpeg;base64,") for each in pictures)
     assert tree.all("figure", class_="timeline")
-    assert len(tree.one("section", id="sequences").all("table")[0].all("tr")) == 1 + sample_report.COUNT
+    assert len(tree.one("section", id="sequences").all("table")[0].all("tr")) == 1 + sample_report.NUM_VIDEOS
 
 
 def test_the_samples_trackers_follow_a_target(sample_report: ModuleType) -> None:
     settings = SyntheticSettings(size=(160, 120), target_size=(24.0, 32.0), length=8)
     [sequence] = synthetic_sequences(1, seed=3, settings=settings)
     for sides in sample_report.TRACKERS.values():
-        boxes = sample_report.follow(sequence, sides)
+        boxes = sample_report.track(sequence, sides)
         assert boxes.shape == (8, 4)
         assert best_overlaps(boxes, (sequence.boxes,)).mean() > 0.4
 

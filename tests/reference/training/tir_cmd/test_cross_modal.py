@@ -19,7 +19,12 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.settings import CrossModalSettings, LearningRates, SampleSettings, TrainingSettings
+from mmdistill.reference.training.settings import (
+    CrossModalSettings,
+    PartLearningRates,
+    SampleSettings,
+    TrainingSettings,
+)
 from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.trainer import train
@@ -27,7 +32,7 @@ from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.data_issues import DataError
 
 TRAINED = ["B1", "B2", "C1", "D1", "D2", "D3", "D4", "D5"]
-FAST = TrainingSettings(steps=2, batch_size=3, learning_rates=LearningRates(*[1e-3] * 6), freeze_trunk=True)
+FAST = TrainingSettings(steps=2, batch_size=3, learning_rates=PartLearningRates(*[1e-3] * 6), freeze_trunk=True)
 
 
 @pytest.fixture(scope="module")
