@@ -80,7 +80,7 @@ def adapt_tir(
         schedule: paper: 260,000 steps of 5 pairs for each setting. short: 260 steps at 100 times the learning rates.
         steps: Steps of each setting, in place of those of the schedule. Learning rates are halved in proportion.
         rate_factor: Factor on the paper's learning rates, in place of that of the schedule.
-        update_bn: Update batch-norm statistics of trained layers, as in the paper. In batches of five pairs, training
+        update_bn: Update batch-norm statistics of trained layers. In batches of five pairs, training
             then computes another function than tracking.
         boxes: Folder of detected boxes for D5: NAME.txt for each pair, a line "x y w h [score [label]]" in pixels.
             Boxes with a score below 0.5 are dropped. By default salient regions are used.

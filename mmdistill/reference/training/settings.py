@@ -281,7 +281,7 @@ class Schedule:
         halvings: number of periods after which the learning rates are halved; the last period may be incomplete.
         batch_size: patches per batch.
         checkpoint_every: steps between checkpoints.
-        freeze_bn: keep the start's batch-norm statistics. The paper updates them; but in batches of five pairs, the
+        freeze_bn: keep the start's batch-norm statistics. The paper does not say; but in batches of five pairs, the
             trained network then differs from the one that tracks (docs/tir.md has figures).
     """
 
