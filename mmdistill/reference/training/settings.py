@@ -234,6 +234,7 @@ class DistillationSettings:
             and CED.
         shared_chain: use one ABF chain for both modalities.
         residual: HFRD's residual.
+        weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
@@ -242,6 +243,7 @@ class DistillationSettings:
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
+    weigh_label: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
