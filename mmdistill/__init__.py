@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmdistill.abf import ABF, ABFChain
-    from mmdistill.diagnostics import dead_terms, gradient_norms
+    from mmdistill.diagnostics import dead_terms, gradient_norms, gradient_shares
     from mmdistill.errors import (
         DeadTermWarning,
         NotFiniteError,
@@ -51,6 +51,7 @@ __all__ = [
     "UnusedInputWarning",
     "dead_terms",
     "gradient_norms",
+    "gradient_shares",
     "map_to_tokens",
     "path_entropy",
     "path_selection",
@@ -62,7 +63,7 @@ __version__ = "0.1.0"
 # The names above by module, for the import at first use; a test compares the two.
 _NAMES = {
     "abf": ("ABF", "ABFChain"),
-    "diagnostics": ("dead_terms", "gradient_norms"),
+    "diagnostics": ("dead_terms", "gradient_norms", "gradient_shares"),
     "errors": ("DeadTermWarning", "NotFiniteError", "ShapeError", "UnchangedParametersWarning", "UnusedInputWarning"),
     "feature_taps": ("FeatureTaps", "TapError", "TapWarning"),
     "fusion": ("FusedPaths", "MPSDFusion", "path_entropy", "path_selection"),

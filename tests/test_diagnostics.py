@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdistill import HFRDLoss, Terms
-from mmdistill.diagnostics import dead_terms, gradient_norms
+from mmdistill.diagnostics import dead_terms, gradient_norms, gradient_shares
 
 
 class Student(nn.Module):
@@ -50,6 +50,79 @@ def test_norms_are_those_of_the_gradients_by_hand() -> None:
         assert norms == pytest.approx(expected[term], rel=1e-12)
 
 
+def test_shares_are_those_of_the_weighted_gradients_by_hand() -> None:
+    student, values = Student(), torch.randn(5, 3, dtype=torch.float64)
+    hidden, output = student(values)
+    own = Terms.summed(tracking=hidden.sum() + output.sum())
+    distillation = Terms({"hidden": hidden.square().sum(), "output": output.sum()}, weights={"hidden": -3, "output": 0})
+    terms = Terms.weighted((2.0, own), (0.5, distillation))
+    x, h = values.numpy(), hidden.detach().numpy()
+    # As above, each term's gradients at all four parameters as one vector, times 2, 0.5 * -3 and 0.
+    ones = np.ones((5, 4))
+    tracking = [ones.T @ x, ones.sum(axis=0), np.tile(h.sum(axis=0), (2, 1)), np.full(2, 5.0)]
+    squares = [2 * h.T @ x, 2 * h.sum(axis=0)]
+    norms = {
+        "tracking": 2 * np.linalg.norm(np.concatenate([part.ravel() for part in tracking])),
+        "hidden": 1.5 * np.linalg.norm(np.concatenate([part.ravel() for part in squares])),
+        "output": 0.0,
+    }
+    shares = gradient_shares(terms, student)
+    assert list(shares) == list(norms)
+    for term, norm in norms.items():
+        assert shares[term].norm == pytest.approx(norm, rel=1e-12)
+        assert shares[term].share == pytest.approx(norm / sum(norms.values()), rel=1e-12)
+    assert shares == gradient_shares(terms, student.named_parameters())
+
+
+def test_shares_agree_with_the_gradient_of_each_weighted_term_alone() -> None:
+    torch.manual_seed(0)
+    student, values = Student(), torch.randn(5, 3, dtype=torch.float64)
+    weights = {"square": 0.25, "cube": -40.0, "output": 3.0}
+
+    def weighted_terms() -> dict[str, Tensor]:
+        hidden, output = student(values)
+        raw = {"square": hidden.square().mean(), "cube": hidden.pow(3).mean(), "output": output.abs().mean()}
+        return {name: weights[name] * value for name, value in raw.items()}
+
+    norms = {}
+    for name in weights:
+        student.zero_grad()
+        weighted_terms()[name].backward()
+        gradients = [each.grad.numpy().ravel() for each in student.first.parameters() if each.grad is not None]
+        norms[name] = np.linalg.norm(np.concatenate(gradients)) if gradients else 0.0
+    student.zero_grad()
+    raw = {name: value / weights[name] for name, value in weighted_terms().items()}
+    shares = gradient_shares(Terms(raw, weights=weights), student.first)
+    for name, (norm, share) in shares.items():
+        assert norm == pytest.approx(norms[name], rel=1e-12)
+        assert share == pytest.approx(norms[name] / sum(norms.values()), rel=1e-12)
+    assert shares["output"] == (0.0, 0.0)  # the second layer reads the first detached
+
+
+def test_shares_at_features_are_those_of_the_tensors() -> None:
+    feature = nn.Linear(3, 4, dtype=torch.float64)(torch.randn(5, 3, dtype=torch.float64))
+    other = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    frozen = torch.randn(2, dtype=torch.float64)
+    terms = Terms.summed(sum=feature.sum(), square=feature.square().sum() + 3 * other[0])
+    shares = gradient_shares(terms, [("level", feature), ("other", other), ("frozen", frozen)])
+    square = np.hypot(np.linalg.norm(2 * feature.detach().numpy()), 3)
+    assert shares["sum"].norm == pytest.approx(np.sqrt(20), rel=1e-12)
+    assert shares["square"].norm == pytest.approx(square, rel=1e-12)
+    assert shares["square"].share == pytest.approx(square / (square + np.sqrt(20)), rel=1e-12)
+
+
+def test_shares_without_any_gradient_are_zero_and_with_an_infinite_one_are_nan() -> None:
+    parameter, unused = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+    dead = Terms.summed(zero=(parameter * 0).sum(), detached=parameter.detach().sum())
+    assert gradient_shares(dead, [("p", parameter), ("unused", unused)]) == {"zero": (0, 0), "detached": (0, 0)}
+    assert gradient_shares(Terms.summed(sum=parameter.sum()), [("unused", unused)]) == {"sum": (0, 0)}
+    infinite = Terms.summed(root=parameter.sqrt().sum(), sum=parameter.sum())
+    shares = gradient_shares(infinite, [("p", parameter)])
+    assert shares["root"].norm == np.inf
+    assert shares["sum"].norm == pytest.approx(np.sqrt(2))
+    assert all(np.isnan(share) for _, share in shares.values())
+
+
 def test_the_users_own_backward_is_as_if_nobody_had_asked() -> None:
     student, values = Student(), torch.randn(5, 3, dtype=torch.float64)
 
@@ -59,6 +132,7 @@ def test_the_users_own_backward_is_as_if_nobody_had_asked() -> None:
         terms = Terms.summed(hidden=hidden.square().sum(), output=output.square().sum())
         if asked:
             gradient_norms(terms, student.named_parameters())
+            gradient_shares(terms, student)
             assert all(parameter.grad is None for parameter in student.parameters())
         terms.total.backward()
         return [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
@@ -120,6 +194,8 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_refused() -> None:
     for parameters in ([], list(student.second.named_parameters())):
         with pytest.raises(ValueError, match="expected at least one that requires gradient, got none"):
             dead_terms(terms, parameters)
+        with pytest.raises(ValueError, match=r"gradient_shares: .* expected at least one that requires gradient"):
+            gradient_shares(terms, parameters)
 
 
 def test_what_are_no_terms_and_no_named_parameters_is_refused() -> None:
@@ -131,10 +207,14 @@ def test_what_are_no_terms_and_no_named_parameters_is_refused() -> None:
         (["w"], "str"),
     ]
     for parameters, got in wrong:
-        with pytest.raises(TypeError, match=f"pairs of a name and a parameter.* got {got}"):
-            dead_terms(terms, parameters)
+        for function, argument in ((dead_terms, "parameters"), (gradient_shares, "features_or_parameters")):
+            said = f"{function.__name__}: {argument}: expected a module, or pairs of a name and a parameter.* got {got}"
+            with pytest.raises(TypeError, match=said):
+                function(terms, parameters)
     with pytest.raises(TypeError, match="expected Terms, got dict"):
         gradient_norms(terms.as_dict(), student.named_parameters())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="gradient_shares: terms: expected Terms, got dict"):
+        gradient_shares(terms.as_dict(), student)  # type: ignore[arg-type]
 
 
 def test_two_models_need_names_of_their_own() -> None:

@@ -14,7 +14,7 @@ PROMISED = {
     "ABF", "ABFChain", "BBEDistiller", "CEM", "CMDLoss", "DeadTermWarning", "FeatureTaps", "FusedPaths", "HFRDLoss",
     "MPSDFusion", "MPSDLoss", "NotFiniteError", "Pair", "SCFDLoss", "SEM", "ShapeError", "TCLDistiller", "TapError",
     "TapWarning", "Terms", "TokenLayout", "UnchangedParametersWarning", "UnusedInputWarning", "dead_terms",
-    "map_to_tokens", "path_entropy", "path_selection", "gradient_norms", "tokens_to_map",
+    "map_to_tokens", "path_entropy", "path_selection", "gradient_norms", "gradient_shares", "tokens_to_map",
 }  # fmt: skip
 
 # Run in a process of its own: nothing but what `import mmdistill` itself brings in is there to be seen.

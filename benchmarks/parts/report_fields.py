@@ -55,5 +55,5 @@ def mean_losses(log: Path) -> dict[str, list[float]]:
             for part in (steps[:AVERAGED_STEPS], steps[-AVERAGED_STEPS:])
         ]
         for term in (steps[0] if steps else {})
-        if term not in ("step", "replaced")
+        if term not in ("step", "replaced") and all(term in step for step in steps)
     }

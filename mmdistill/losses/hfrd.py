@@ -37,6 +37,14 @@ class HFRDLoss(DistillationLoss):
     The corrected response weighs the student's response. Hard negatives, where the teacher responds too, so count more
     than other background. The teacher's side is detached here.
 
+    The published form is 0 at the score R_g / R_c, which is above the label wherever R_c is between 0 and 1. With
+    ``weigh_label=True`` R_c weighs the label too. The optimum is then the label, wherever R_c is not 0::
+
+        L_HFRD = r(R_s * R_c, R_g * R_c)
+
+    With ``"hinge"``, any score of at most 0 is an optimum in the background. Use this form if the tracker compares its
+    scores with a threshold, for instance to detect a lost target.
+
     Zhang et al., "Efficient RGB-T Tracking via Cross-Modality Distillation", CVPR 2023,
     https://doi.org/10.1109/CVPR52729.2023.00523.
 
@@ -44,6 +52,7 @@ class HFRDLoss(DistillationLoss):
         residual: ``"mse"``, or ``"hinge"`` for DiMP's hinge-like residual.
         threshold: labels below it are background, where ``"hinge"`` counts positive scores only; as in DiMP's loss.
         clamp: whether the teacher's negative responses count as 0.
+        weigh_label: whether R_c weighs the label too; False is the published form.
         check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
@@ -55,6 +64,9 @@ class HFRDLoss(DistillationLoss):
         >>> label = torch.tensor([[0.0, 1.0]])
         >>> HFRDLoss()(torch.tensor([[2.0, 1.0]]), torch.tensor([[0.5, 0.9]]), label)["response"]
         tensor(0.5000)
+        >>> exact = HFRDLoss(weigh_label=True)
+        >>> exact(label, torch.tensor([[0.5, 0.9]]), label)["response"]
+        tensor(0.)
     """
 
     def __init__(
@@ -63,12 +75,14 @@ class HFRDLoss(DistillationLoss):
         residual: Literal["mse", "hinge"] = "mse",
         threshold: float = 0.05,
         clamp: bool = True,
+        weigh_label: bool = False,
         check_values: bool = True,
     ) -> None:
         super().__init__()
         self.residual = check_choice("HFRDLoss", "residual", residual, ("mse", "hinge"))
         self.threshold = check_number("HFRDLoss", "threshold", threshold)
         self.clamp = check_bool("HFRDLoss", "clamp", clamp)
+        self.weigh_label = check_bool("HFRDLoss", "weigh_label", weigh_label)
         self.check_values = check_bool("HFRDLoss", "check_values", check_values)
 
     def forward(
@@ -94,7 +108,11 @@ class HFRDLoss(DistillationLoss):
         check_gradients("HFRDLoss", [student_response], [teacher_response])
         label = to_float32(gaussian.detach())
         corrected = corrected_response(to_float32(teacher_response.detach()), label, clamp=self.clamp)
-        masked = to_float32(student_response) * corrected
+        response = to_float32(student_response)
+        # r(R_s R_c, R_g R_c) is computed as R_c r(R_s, R_g). So a negative R_c does not change the optimum either.
+        compared = response if self.weigh_label else response * corrected
         hinge = self.residual == "hinge"
-        residual = hinge_residual(masked, label, self.threshold) if hinge else masked - label
+        residual = hinge_residual(compared, label, self.threshold) if hinge else compared - label
+        if self.weigh_label:
+            residual = residual * corrected
         return Terms.summed("hfrd", response=mean_square(residual.unsqueeze(-3), valid))

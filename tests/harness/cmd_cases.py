@@ -195,6 +195,17 @@ CMD = [
         for residual in ("mse", "hinge")
         for clamp in (True, False)
     ),
+    *(
+        Case(
+            HFRDLoss,
+            lambda _, residual=residual: HFRDLoss(residual=residual, weigh_label=True),
+            RESPONSES,
+            call_hfrd,
+            variant=f"{residual}-weighed-label",
+            reaches={"response": "student response"},
+        )
+        for residual in ("mse", "hinge")
+    ),
     Case(
         CMDLoss,
         lambda s: CMDLoss(

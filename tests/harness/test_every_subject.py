@@ -31,6 +31,7 @@ NO_SUBJECTS = {
     "cut_patches": "cuts images, before any network sees them",
     "mix": "arranges images, before any network sees them",
     "gradient_norms": "looks at a loss's terms",
+    "gradient_shares": "looks at a loss's terms",
     "dead_terms": "looks at a loss's terms",
 }
 

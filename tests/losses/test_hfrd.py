@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import GOLDEN
+from torch import Tensor
 
 from mmdistill import HFRDLoss, NotFiniteError, ShapeError
 from mmdistill._numerics import hinge_residual
@@ -31,6 +32,47 @@ def test_value_is_equation_thirteen(residual: str, shape: tuple[int, ...]) -> No
     terms = HFRDLoss(residual=residual)(student, teacher, gaussian)  # type: ignore[arg-type]
     assert list(terms) == ["response"]
     assert terms.total.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+@pytest.mark.parametrize("residual", ["mse", "hinge"])
+def test_a_weighed_label_gives_the_residual_times_the_corrected_response(residual: str, clamp: bool) -> None:
+    student, teacher = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    gaussian = torch.rand(3, 8, 12, dtype=torch.float64) ** 4
+    s, t, g = student.numpy(), teacher.numpy(), gaussian.numpy()
+    t = np.maximum(t, 0) if clamp else t
+    c = np.where(t + g < 1, t + g, g)
+    assert (c.min() < 0) is not clamp
+    error = s * c - g * c
+    if residual == "hinge":
+        error = np.where(g < 0.05, np.where(s > 0, s * c, 0), error)
+    terms = HFRDLoss(residual=residual, clamp=clamp, weigh_label=True)(student, teacher, gaussian)  # type: ignore[arg-type]
+    assert terms.total.item() == pytest.approx(np.mean(error**2), rel=1e-12)
+    published = HFRDLoss(residual=residual, clamp=clamp)(student, teacher, gaussian)  # type: ignore[arg-type]
+    assert published.total.item() != pytest.approx(terms.total.item(), rel=1e-3)
+
+
+def test_the_optimum_is_the_label_if_the_label_is_weighed_and_else_the_quotient() -> None:
+    student, teacher = torch.randn(2, 8, 12, dtype=torch.float64)
+    gaussian = torch.rand(8, 12, dtype=torch.float64) ** 4
+    teacher[0], gaussian[0] = 0, 0  # the corrected response is 0
+    c = corrected_response(teacher, gaussian)
+    counted = c != 0
+    assert counted.sum() > 50
+    assert not counted[0].any()
+
+    def minimum(loss: HFRDLoss) -> Tensor:
+        """The loss is a parabola of each score, of curvature 2 c^2 / N: one Newton step reaches its minimum."""
+        scores = student.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(scores, teacher, gaussian).total, scores)
+        assert torch.equal(slope[~counted], torch.zeros_like(slope[~counted]))
+        return (student - slope * slope.numel() / (2 * c.square()))[counted]
+
+    torch.testing.assert_close(minimum(HFRDLoss(weigh_label=True)), gaussian[counted], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(minimum(HFRDLoss()), (gaussian / c)[counted], rtol=1e-9, atol=1e-12)
+    assert ((gaussian / c - gaussian)[counted] > 0.1).any()
+    assert HFRDLoss(weigh_label=True)(gaussian, teacher, gaussian).total == 0
+    assert HFRDLoss()(gaussian, teacher, gaussian).total > 0
 
 
 def test_the_hinge_agrees_with_the_published_one() -> None:

@@ -60,6 +60,7 @@ POSITIONWISE: dict[str, Call] = {
     "MPSDLoss": lambda x, m: MPSDLoss(*levels(CHANNELS))(fused(x), [x["teacher"]], mask=m),
     "HFRDLoss": lambda x, m: HFRDLoss()(*one_channel(x), mask=m),
     "HFRDLoss-hinge": lambda x, m: HFRDLoss(residual="hinge")(*one_channel(x), mask=m),
+    "HFRDLoss-weighed-label": lambda x, m: HFRDLoss(weigh_label=True)(*one_channel(x), mask=m),
     "KDLoss": lambda x, m: KDLoss(over="response")(*one_channel(x)[:2], mask=m),
     "KDLoss-peaks": lambda x, m: KDLoss(over="response", temperature=0.1)(*one_channel(x)[:2], mask=m),
     # Filters of 1x1: one iterate of each sequence; frames are one.

@@ -147,7 +147,7 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
         if "scfd" in parts
         else None,
         MPSDLoss(*_fused_channels(student, teacher)) if "mpsd" in parts else None,
-        HFRDLoss(residual=settings.residual) if "hfrd" in parts else None,
+        HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label) if "hfrd" in parts else None,
         alpha=settings.alpha,
         beta=settings.beta,
     )

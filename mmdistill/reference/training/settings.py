@@ -160,6 +160,8 @@ class TrainingSettings:
             not finite. Does not change results.
         max_replaced: a run stops if more samples than this had to be replaced because an image can't be read. Does not
             change results.
+        log_gradient_shares: steps between logs of each weighted term's gradient at the trunk: its norm and its share. 0
+            for never. A logged step computes one more backward pass per term. Does not change results.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast, about twice as fast on processors that support it.
         workers: processes that prepare batches; 0 for none. Does not change results.
         seed: seed of the samples and of the network's initial weights.
@@ -183,6 +185,7 @@ class TrainingSettings:
     checkpoint_every: PositiveInt = 500
     max_skipped: PositiveInt = 5
     max_replaced: NonNegativeInt = 1000
+    log_gradient_shares: NonNegativeInt = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     workers: Annotated[int, Range(0, 1024)] = 0
     seed: Seed = 0
@@ -234,6 +237,7 @@ class DistillationSettings:
             and CED.
         shared_chain: use one ABF chain for both modalities.
         residual: HFRD's residual.
+        weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
@@ -242,6 +246,7 @@ class DistillationSettings:
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
+    weigh_label: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

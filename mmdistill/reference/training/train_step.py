@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from mmdistill import NotFiniteError
+from mmdistill import NotFiniteError, Terms, gradient_shares
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import TrainingSettings
@@ -72,7 +72,7 @@ class StepResult(NamedTuple):
     Attributes:
         values: each term's value and the total, over the whole batch; empty if the step was skipped.
         skipped: the reason for skipping the step; empty if it was not skipped.
-        logged: the stage's ``logged``, mean over passes and processes.
+        logged: the stage's ``logged`` and the gradients at the trunk, mean over passes and processes.
     """
 
     values: dict[str, float]
@@ -90,7 +90,8 @@ class TrainStep:
         distributed: this process among all; each holds the same network, and gradients are averaged.
 
     Raises:
-        DataError: batch-norm statistics can't be shared on a CPU, or a pass has too few samples for batch norm.
+        DataError: batch-norm statistics can't be shared on a CPU, a pass has too few samples for batch norm, or a
+            frozen trunk's gradient is to be logged.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class TrainStep:
         stage.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stage, self.settings, self.device, self.distributed = stage, settings, device, distributed
         _check_batch_norm(stage, settings, distributed)
+        _check_trunk(stage, settings)
         self.optimizer = build_optimizer(stage, settings)
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -122,13 +124,14 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         logged: list[dict[str, Tensor]] = []
+        log_shares = self.settings.log_gradient_shares > 0 and number % self.settings.log_gradient_shares == 0
         for turn, batch in enumerate(batches, start=1):
             with self._exchange_gradients(turn == len(batches)):
-                values, reason = self._pass(batch, len(batches))
+                values, shares, reason = self._pass(batch, len(batches), log_shares)
             if reason:
                 return self._skip(buffers, reason)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-            logged.append(dict(self.stage.logged))
+            logged.append({**self.stage.logged, **shares})
         # With a limit of infinity nothing is clipped, but the norm is computed.
         norm = nn.utils.clip_grad_norm_(self.stage.parameters(), self.settings.clip_grad_norm or math.inf)
         if not bool(norm.isfinite()):
@@ -138,15 +141,19 @@ class TrainStep:
         means = self.distributed.mean(means | _mean(logged))
         return StepResult({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
 
-    def _pass(self, batch: Batch, passes: int) -> tuple[dict[str, float], str]:
-        """Add a pass's gradient; return its values, and why the step is to be skipped, if any process has to."""
+    def _pass(self, batch: Batch, passes: int, log_shares: bool) -> tuple[dict[str, float], dict[str, Tensor], str]:
+        """Add a pass's gradient.
+
+        Returns:
+            The terms' values, their gradients at the trunk if these are logged, and the reason to skip the step, if
+            any process has one.
+        """
         reason = ""
         values: dict[str, float] = {}
-        total: Tensor | None = None
+        terms: Terms | None = None
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
                 terms = (self._parallel or self.stage)(batch.to(self.device))
-            total = terms.total
             values = {name: value.item() for name, value in terms.items()} | {"total": terms.total.item()}
             not_finite = [name for name, value in values.items() if not math.isfinite(value)]
             if not_finite:
@@ -154,10 +161,21 @@ class TrainStep:
         except NotFiniteError as error:
             reason = f"the loss isn't finite in {error}"
         if self.distributed.any(bool(reason)):
-            return {}, reason or "the loss isn't finite in another process"
-        assert total is not None
+            return {}, {}, reason or "the loss isn't finite in another process"
+        assert terms is not None
+        shares = self._gradient_shares(terms) if log_shares else {}
+        total = terms.total
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
-        return values, ""
+        return values, shares, ""
+
+    def _gradient_shares(self, terms: Terms) -> dict[str, Tensor]:
+        """Return the norm and the share of each weighted term's gradient at the trunk, by the names in the log."""
+        shares = gradient_shares(terms, self.stage.network.trunks)
+        return {
+            f"gradient {field} {term}": terms.total.new_tensor(value)
+            for term, gradient in shares.items()
+            for field, value in gradient._asdict().items()
+        }
 
     def _skip(self, buffers: Sequence[Tensor], reason: str) -> StepResult:
         """Restore the buffers of before the step."""
@@ -200,6 +218,12 @@ def _check_batch_norm(stage: Stage, settings: TrainingSettings, distributed: Dis
             f"in all, processes: {distributed.count}, passes of each: {settings.grad_accumulation}); "
             "increase it, or set --training.freeze-bn-after 0 to keep the initial statistics"
         )
+
+
+def _check_trunk(stage: Stage, settings: TrainingSettings) -> None:
+    trained = any(parameter.requires_grad for parameter in stage.network.trunks.parameters())
+    if settings.log_gradient_shares and not trained:
+        raise DataError("training.log_gradient_shares: expected a trunk that is trained, got a frozen one; set it to 0")
 
 
 def _share_statistics(stage: Stage, device: torch.device) -> None:

@@ -96,8 +96,9 @@ def train(
 ) -> Progress:
     """Train a stage's network; a run that was stopped resumes from its checkpoint.
 
-    The folder gets ``checkpoint.safetensors`` (the run's state), ``log.jsonl`` (each step's terms, and the entropy of
-    MPSD blocks' path weights) and, at the end, ``network.safetensors`` (the network and its settings, for trackers).
+    The folder gets ``checkpoint.safetensors`` (the run's state) and ``log.jsonl``: each step's terms, the entropy of
+    MPSD blocks' path weights and, if the settings ask for them, the terms' gradients at the trunk. At the end it gets
+    ``network.safetensors`` (the network and its settings, for trackers).
 
     In a PyTorch process group all processes must call this with the same arguments. Each computes a part of every
     batch, and the first writes the files. docs/training.md says how problems are handled.

@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from multiprocessing import active_children
 from pathlib import Path
 from threading import Thread
@@ -187,3 +188,12 @@ def test_parallel_runs_give_the_same_figures(run: Command, tmp_path: Path) -> No
     together = run(*given, "--jobs", 2, "--work-dir", tmp_path / "others")
     assert together["unfinished"] == []
     assert together["rows"] == alone["rows"]
+
+
+def test_losses_that_only_some_steps_log_have_no_mean(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "box": float(step)} | ({"gradient norm box": 1.0} if step != 1 else {}) for step in range(3)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mean_losses = import_module("parts.report_fields").mean_losses
+    assert mean_losses(tmp_path / "log.jsonl") == {"box": [1.0, 1.0]}

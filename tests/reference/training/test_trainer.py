@@ -118,6 +118,42 @@ def test_a_finished_run_is_not_run_again(sampler: Sampler, tmp_path: Path) -> No
     assert set(done.first) == set(done.last) == {"box", "last", "first", "middle", "total"}
 
 
+def test_logged_gradients_at_the_trunk_are_those_of_the_weighted_terms(
+    sampler: Sampler, teacher: TrackerNetwork, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, steps=3)
+    train(stage(teacher), sampler, settings, tmp_path / "plain")
+    train(stage(teacher), sampler, replace(settings, log_gradient_shares=2), tmp_path / "logged")
+    plain, logged = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("plain", "logged")
+    )
+    gradients = [{name: value for name, value in step.items() if name.startswith("gradient ")} for step in logged]
+    assert [bool(each) for each in gradients] == [True, False, True]
+    assert [{name: value for name, value in step.items() if name in plain[0]} for step in logged] == plain
+    weights = [read_tensors(tmp_path / name / "network.safetensors")[0] for name in ("plain", "logged")]
+    assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())
+
+    norms = {name.removeprefix("gradient norm "): gradients[0][name] for name in gradients[0] if " norm " in name}
+    assert {"box", "last", "specific", "common", "fusion", "response"} <= set(norms)
+    for term, norm in norms.items():
+        assert gradients[0][f"gradient share {term}"] == pytest.approx(norm / sum(norms.values()), rel=1e-5)
+    first = stage(teacher)
+    first.prepare(settings)
+    (batch,) = load_batches(sampler, settings.batch_size)
+    terms = first(batch)
+    for term in ("last", "specific"):
+        first.zero_grad()
+        (terms.weights[term] * terms[term]).backward(retain_graph=True)
+        alone = [each.grad.flatten() for each in first.network.trunks.parameters() if each.grad is not None]
+        assert norms[term] == pytest.approx(torch.cat(alone).norm().item(), rel=1e-4)
+
+
+def test_gradients_at_a_frozen_trunk_are_not_logged(sampler: Sampler, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"training.log_gradient_shares: expected a trunk that is trained"):
+        train(stage(None), sampler, replace(SETTINGS, log_gradient_shares=1, freeze_trunk=True), tmp_path)
+
+
 def test_a_damaged_line_of_the_log_stops_no_run(sampler: Sampler, tmp_path: Path) -> None:
     train(stage(None), sampler, replace(SETTINGS, steps=2), tmp_path)
     log = tmp_path / "log.jsonl"
@@ -224,7 +260,13 @@ def test_the_progress_bar_shows_the_share_of_time_spent_waiting_for_data(
 
 def test_every_setting_is_the_runs_identity_or_is_not() -> None:
     names = {each.name for each in fields(TrainingSettings)}
-    assert names - IDENTITY_FIELDS == {"checkpoint_every", "max_skipped", "max_replaced", "workers"}
+    assert names - IDENTITY_FIELDS == {
+        "checkpoint_every",
+        "max_skipped",
+        "max_replaced",
+        "log_gradient_shares",
+        "workers",
+    }
     assert set(TrainingSettings().identity()) == IDENTITY_FIELDS
 
 
