@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,9 +52,9 @@ class Experiment:
         return self.trunk if self.size.pretrained_student else ""
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON, with file names instead of paths."""
+        """Return the settings that change a result as JSON, with file names instead of paths."""
         files = {name: Path(getattr(self, name)).name for name in ("pairs", "trunk", "teacher_trunk")}
-        settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | files))
+        settings: dict[str, Any] = _as_json(self) | files
         return settings
 
 
@@ -141,12 +141,12 @@ def read_scores(run: Run, root: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     scores: dict[str, Any] = json.loads(file.read_text())
-    return scores if scores["run"] == _identity(run) else None
+    return scores if scores["run"] == _as_json(run) else None
 
 
 def write_scores(run: Run, root: Path, figures: Mapping[str, Any]) -> None:
     """Write a finished run's scores."""
-    scores = {"run": _identity(run), **figures}
+    scores = {"run": _as_json(run), **figures}
     write_text(root / run.folder / SCORES, json.dumps(scores, indent=2) + "\n")
 
 
@@ -160,6 +160,10 @@ def describe_progress(run: Run, root: Path) -> str:
     return f"{run.folder}: {', '.join(filter(None, (training, tracking))) or 'not started'}"
 
 
-def _identity(run: Run) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(run)))
-    return settings
+def _as_json(settings: Any) -> Any:
+    """Return settings as JSON values; fields of ``TrainingSettings`` that do not change the result are left out."""
+    if isinstance(settings, TrainingSettings):
+        return json.loads(json.dumps(settings.identity()))
+    if is_dataclass(settings):
+        return {field.name: _as_json(getattr(settings, field.name)) for field in fields(settings)}
+    return json.loads(json.dumps(settings))

@@ -1,6 +1,7 @@
 """The page's tables match the ablation's committed reports."""
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ def test_the_committed_settings_are_the_presets() -> None:
     experiment = measured("ablation")["experiment"]
     size = part("sizes").SIZES["cpu"]
     assert part("runs").Experiment(size, experiment["pairs"], experiment["trunk"]).describe() == experiment
+
+
+def test_settings_that_change_no_result_are_not_compared() -> None:
+    size, experiment = part("sizes").SIZES["cpu"], part("runs").Experiment
+    others = {"workers": 3, "checkpoint_every": 7, "log_gradient_shares": 10, "max_skipped": 1, "max_replaced": 2}
+    described = [
+        experiment(replace(size, teacher=replace(size.teacher, **changes))).describe()
+        for changes in ({}, others, {"seed": size.teacher.seed + 1})
+    ]
+    assert described[0] == described[1]
+    assert described[0] != described[2]
 
 
 def test_the_gpu_tables_match_the_report() -> None:
