@@ -60,8 +60,8 @@ def crop_geometry(center: ArrayLike, side: float, size: int) -> CropGeometry:
 def cut(image: Image, geometry: CropGeometry) -> Image:
     """Return the crop ``(size, size, 3)``. Pixels outside the image repeat its border."""
     left, top, side, size = geometry
-    first_row, last_row, above, below = _overlap(top, side, image.shape[0])
-    first_column, last_column, before, after = _overlap(left, side, image.shape[1])
+    first_row, last_row, above, below = overlap(top, side, image.shape[0])
+    first_column, last_column, before, after = overlap(left, side, image.shape[1])
     part = image[first_row:last_row, first_column:last_column]
     if side > 2 * size:
         # The search area may be far larger than the image. Few border pixels are padded before downscaling, so that
@@ -91,8 +91,8 @@ def _crop_split(before: int, after: int, side: int, size: int) -> tuple[int, int
     return first, last - first, size - last
 
 
-def _overlap(start: int, length: int, limit: int) -> tuple[int, int, int, int]:
-    """Return the overlap with ``0..limit`` (at least one pixel), and the padding before and after it."""
+def overlap(start: int, length: int, limit: int) -> tuple[int, int, int, int]:
+    """Return the bounds of the overlap with ``0..limit`` (at least one pixel), and the lengths before and after it."""
     first = min(max(start, 0), limit - 1)
     last = max(min(start + length, limit), first + 1)
     return first, last, max(first - start, 0), max(start + length - last, 0)
@@ -123,10 +123,15 @@ def to_pixels(images: Sequence[Image]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
+def normalization_rows(width: int) -> tuple[Tensor, Tensor]:
+    """Return scale and offset of a row of pixels, ``(3 * width,)``, channels fastest; normalized: value x scale - offset."""
+    return torch.from_numpy(np.tile(_SCALE, width)), torch.from_numpy(np.tile(_OFFSET, width))
+
+
 def normalize(pixels: Tensor) -> Tensor:
     """Normalize pixels ``(..., 3, H, W)`` of ``to_pixels`` on their device, bit for bit as ``to_tensor``."""
     rows = pixels.movedim(-3, -1).flatten(-2)
     width = pixels.shape[-1]
-    scale, offset = (torch.from_numpy(np.tile(values, width)).to(pixels.device) for values in (_SCALE, _OFFSET))
+    scale, offset = (values.to(pixels.device) for values in normalization_rows(width))
     # Two rounded operations, as in NumPy; a fused one gives other bits.
     return (rows * scale).sub_(offset).reshape(*rows.shape[:-1], width, 3).movedim(-1, -3)

@@ -51,11 +51,18 @@ def intersection_over_union(first: ArrayLike, second: ArrayLike) -> Array:
     return np.asarray(np.minimum(quotient, 1.0))
 
 
-def clip_boxes(boxes: ArrayLike, width: float, height: float) -> Array:
-    """Return the parts of boxes ``(..., 4)`` inside an image; a box outside the image becomes empty."""
+def clip_boxes(boxes: ArrayLike, width: ArrayLike, height: ArrayLike) -> Array:
+    """Return the parts of boxes ``(..., 4)`` inside an image; a box outside the image becomes empty.
+
+    Args:
+        boxes: ``(..., 4)`` as ``x y w h``, pixels.
+        width: of the image, or of each box's image, ``(...)``.
+        height: likewise.
+    """
     boxes = np.asarray(boxes, dtype=np.float64)
-    low = np.clip(boxes[..., :2], 0, (width, height))
-    high = np.clip(boxes[..., :2] + boxes[..., 2:], 0, (width, height))
+    size = np.stack([width, height], axis=-1)
+    low = np.clip(boxes[..., :2], 0, size)
+    high = np.clip(boxes[..., :2] + boxes[..., 2:], 0, size)
     return np.concatenate([low, high - low], axis=-1)
 
 

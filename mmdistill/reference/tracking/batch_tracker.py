@@ -10,65 +10,73 @@ host waits once a frame, for the boxes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import CropGeometry
 from mmdistill.reference.device import upload
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import ExtractedFeatures, TrackerNetwork
 from mmdistill.reference.tracking.augmentation import Transform, augment
-from mmdistill.reference.tracking.box_refinement import refine
-from mmdistill.reference.tracking.localization import FLAGS, Flag, Localization, localize
-from mmdistill.reference.tracking.memory import SampleMemory, Slots, SlotTensors
+from mmdistill.reference.tracking.frame_inputs import HostFrame, Slots
+from mmdistill.reference.tracking.localization import FLAGS
+from mmdistill.reference.tracking.runners import StepRunner
 from mmdistill.reference.tracking.search_area import (
     ScaleLimits,
-    SearchAreas,
     Target,
-    boxes_to_cells,
-    cells_to_boxes,
-    clamp_to_image,
     cut_pair,
     initial_scale,
     scale_limits,
+    search_areas,
     search_geometry,
     stack,
 )
 from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
-from mmdistill.reference.tracking.target_model import target_model
-from mmdistill.toolkit.boxes import check_initial_box, clip_boxes
+from mmdistill.reference.tracking.step import TrackStep
+from mmdistill.toolkit.boxes import Array, check_initial_box, clip_boxes
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.sequence import FramePair, Image, fill_missing_modality
 from mmdistill.toolkit.tracking_loop import Result
 
-
-class _VideoState:
-    """The state of one video on the host."""
-
-    def __init__(self, target: Target, limits: ScaleLimits, generator: np.random.Generator) -> None:
-        self.target, self.limits, self.generator = target, limits, generator
-        self.frames = 1
+JITTER_BLOCK = 64
+"""Frames whose jitter is drawn at once."""
 
 
-class _StepMaps(NamedTuple):
-    """The score maps of the last step.
+class _HostState:
+    """The state of all slots on the host: arrays with one row per slot.
 
     Attributes:
-        slots: their s slots.
-        scores: ``(s, H', W')``, on the network's device.
-        geometries: the search areas.
+        started: whether the slot has a video, ``(S,)``.
+        frames: number of frames, ``(S,)``.
+        targets: the targets.
+        limits: the limits of their scales.
     """
 
-    slots: list[int]
-    scores: Tensor
-    geometries: list[CropGeometry]
+    def __init__(self, slots: int, random_boxes: int) -> None:
+        self.started = np.zeros(slots, dtype=bool)
+        self.frames = np.zeros(slots, dtype=np.int64)
+        self.targets = Target(np.zeros((slots, 4)), np.ones(slots))
+        self.limits = ScaleLimits(np.ones((slots, 2)), np.ones(slots), np.ones(slots))
+        self._generators = [np.random.default_rng()] * slots
+        self._jitter = np.empty((slots, JITTER_BLOCK, random_boxes, 4))
+
+    def start(self, slot: int, target: Target, limits: ScaleLimits, generator: np.random.Generator) -> None:
+        """Start a video in a slot."""
+        for state, values in zip((*self.targets, *self.limits), (*target, *limits), strict=True):
+            state[slot] = values
+        self.started[slot], self.frames[slot], self._generators[slot] = True, 1, generator
+
+    def jitter(self, slots: Slots) -> Array:
+        """Return the next frame's jitter ``(s, K, 4)``, uniform in -1 to 1."""
+        positions = (self.frames[slots] - 1) % JITTER_BLOCK
+        for slot in slots[positions == 0]:
+            self._jitter[slot] = self._generators[slot].uniform(-1, 1, self._jitter.shape[1:])
+        return self._jitter[slots, positions]
 
 
 class BatchTracker:
@@ -108,15 +116,11 @@ class BatchTracker:
             )
         self.network = fold_batch_norms(network)
         self.settings = settings or published_settings(network.settings)
-        self._model = target_model(self.network)
-        self._seed = seed
         self.slots = slots
-        self._videos: list[_VideoState | None] = [None] * slots
-        self._state: SlotTensors[tuple[Tensor, ...]] = SlotTensors(slots)
-        self._modulation: SlotTensors[Modulation] = SlotTensors(slots)
-        self._memory = SampleMemory(slots, self.settings.first_frame.samples, self.settings.learning)
-        self._maps: _StepMaps | None = None
-        self._parameter = next(self.network.parameters())
+        self._seed = seed
+        self._host = _HostState(slots, self.settings.refinement.random_boxes)
+        self._runner = StepRunner(self.network, self.settings, slots)
+        self._areas: dict[int, tuple[int, CropGeometry]] = {}
 
     @torch.no_grad()
     def start(self, slot: int, frame: FramePair, box: ArrayLike, *, where: str = "start") -> None:
@@ -134,20 +138,17 @@ class BatchTracker:
         images = self._network_inputs(fill_missing_modality(frame, where=where))
         size = _size(images)
         initial = check_initial_box(box, *size, where=where).copy()
-        self._videos[slot] = self._maps = None
-        network, settings = self.network, self.settings
+        self._host.started[slot] = False
+        self._areas.clear()
+        settings, step = self.settings, self._runner.step()
+        network, model = step.network, step.model
         generator = np.random.default_rng(self._seed)
-        scale = initial_scale(initial, network.settings.search_area, network.settings.crop_size)
-        target = Target(initial, scale)
-
-        slots = np.array([slot])
-        extracted, features, boxes = self._first_samples(images, target, generator)
-        state = self._model.learn(features, boxes, settings.first_frame.iterations)
-        self._state[slots] = state
+        target = Target(initial, initial_scale(initial, network.settings.search_area, network.settings.crop_size))
+        extracted, features, boxes = self._first_samples(step, images, target, generator)
+        state = model.learn(features, boxes, settings.first_frame.iterations)
         modulation = network.iou_net.modulate(extracted.fused[0][:1], extracted.fused[1][:1], boxes[0])
-        self._modulation[slots] = modulation
-        self._memory.start(slot, self._model.samples(state, features)[:, 0], boxes[:, 0])
-        self._videos[slot] = _VideoState(target, scale_limits(target, size, settings.minimum_side), generator)
+        self._runner.start(slot, state, modulation, model.samples(state, features)[:, 0], boxes[:, 0])
+        self._host.start(slot, target, scale_limits(target, size, settings.minimum_side), generator)
 
     @torch.no_grad()
     def step(
@@ -170,53 +171,44 @@ class BatchTracker:
         """
         if list(slots) != sorted(set(slots)):
             raise ValueError(f"BatchTracker.step: expected slots in ascending order, each once; got {list(slots)}")
-        videos = [self._video(slot) for slot in slots]
+        host, chosen = self._host, np.array(slots, dtype=np.int64)
+        if not host.started[chosen].all():
+            missing = next(slot for slot in slots if not host.started[slot])
+            raise RuntimeError(f"BatchTracker.step: expected a video in slot {missing}; call start first")
         names = where or [f"slot {slot}" for slot in slots]
         images = [
             self._network_inputs(fill_missing_modality(frame, where=name))
             for frame, name in zip(frames, names, strict=True)
         ]
-        geometries = [search_geometry(video.target, self.network.settings) for video in videos]
-        for video in videos:
-            video.frames += 1
-
-        chosen = np.array(slots)
-        crops = [cut_pair(pair, geometry) for pair, geometry in zip(images, geometries, strict=True)]
-        extracted = self.network.extract(stack(crops, like=self._parameter))
-        state = self._state[chosen]
-        samples = self._model.samples(state, self._model.features(extracted.fused[1][None]))
-        score_maps = self._model.score(state, samples)[0]
-        self._maps = _StepMaps(list(slots), score_maps, geometries)
-
-        areas = self._search_areas(geometries, images)
-        localization, refined = self._localize(chosen, videos, areas, extracted, score_maps)
-        columns = [areas.to_image(refined), localization.score[:, None], localization.flag[:, None]]
-        rows = torch.cat(columns, dim=1).cpu().numpy()  # the host waits here
-        flags = [FLAGS[int(row[5])] for row in rows]
-        for video, row, flag in zip(videos, rows, flags, strict=True):
-            if flag != "not_found":
-                video.target = Target(row[:4], video.limits.scale(row[2:4]))
-        self._learn(chosen, videos, flags, samples[0], refined)
+        targets = Target(host.targets.box[chosen], host.targets.scale[chosen])
+        areas = search_areas(targets, self.network.settings)
+        due = host.frames[chosen] % self.settings.learning.interval == 0
+        frame = HostFrame(
+            chosen, images, areas, due, targets.box, host.jitter(chosen), self.network.settings.crop_size
+        )
+        host.frames[chosen] += 1
+        rows = self._runner.track(frame)
+        flags = rows[:, 5].astype(np.int64)
+        found = flags != FLAGS.index("not_found")
+        moved = chosen[found]
+        host.targets.box[moved] = rows[found, :4]
+        limits = ScaleLimits(*(values[moved] for values in host.limits))
+        host.targets.scale[moved] = limits.scale(rows[found, 2:4])
+        self._runner.learn(chosen, rows[:, 6].astype(np.int64))
+        self._areas = {slot: (number, area) for number, (slot, area) in enumerate(zip(slots, frame.geometries()))}
+        boxes = clip_boxes(rows[:, :4], *np.array([_size(pair) for pair in images]).T)
         return [
-            Result(clip_boxes(video.target.box, *_size(pair)), float(row[4]), flag)
-            for video, pair, row, flag in zip(videos, images, rows, flags, strict=True)
+            Result(box, score, FLAGS[flag])
+            for box, score, flag in zip(boxes, rows[:, 4].tolist(), flags.tolist(), strict=True)
         ]
 
     def response(self, slot: int) -> ResponseMap | None:
         """Return the score map of a slot in the last step; None if it was not in it, or after ``start``."""
-        if self._maps is None or slot not in self._maps.slots:
+        if slot not in self._areas:
             return None
-        position = self._maps.slots.index(slot)
-        geometry = self._maps.geometries[position]
-        return ResponseMap(
-            self._maps.scores[position].float().cpu().numpy(), geometry.to_image([0, 0, geometry.size, geometry.size])
-        )
-
-    def _video(self, slot: int) -> _VideoState:
-        video = self._videos[slot]
-        if video is None:
-            raise RuntimeError(f"BatchTracker.step: expected a video in slot {slot}; call start first")
-        return video
+        number, geometry = self._areas[slot]
+        scores = self._runner.score_map(number).float().cpu().numpy()
+        return ResponseMap(scores, geometry.to_image([0, 0, geometry.size, geometry.size]))
 
     def _network_inputs(self, images: Pair[Image]) -> Pair[Image]:
         """Return the network's input images; with one modality, both are one image, which is cut once."""
@@ -224,10 +216,10 @@ class BatchTracker:
         return images if modality == "rgbt" else Pair(*[getattr(images, modality)] * 2)
 
     def _first_samples(
-        self, images: Pair[Image], target: Target, generator: np.random.Generator
+        self, step: TrackStep, images: Pair[Image], target: Target, generator: np.random.Generator
     ) -> tuple[ExtractedFeatures, Tensor, Tensor]:
         """Return the crops' extracted maps, the samples ``(N, 1, C', H, W)`` and their boxes ``(N, 1, 4)``."""
-        settings, network = self.settings.first_frame, self.network
+        settings, network = self.settings.first_frame, step.network
         geometry = search_geometry(target, network.settings, settings.patch_factor)
         crops, boxes = augment(
             cut_pair(images, geometry),
@@ -236,76 +228,13 @@ class BatchTracker:
             (Transform(), *settings.transforms),
             generator,
         )
-        extracted = network.extract(stack(crops, like=self._parameter))
-        features = self._model.features(extracted.fused[1][:, None])
+        extracted = network.extract(stack(crops, step.dtype, self._runner.device))
+        features = step.model.features(extracted.fused[1][:, None])
         kept = generator.random((settings.dropouts, 1, features.shape[2], 1, 1)) >= settings.dropout
         dropped = features[:1] * upload(kept, features.device).to(features.dtype) / (1 - settings.dropout)
         boxes = np.concatenate([boxes, boxes[:1].repeat(settings.dropouts, axis=0)])
-        return extracted, torch.cat([features, dropped]), self._upload(boxes)[:, None]
-
-    def _localize(
-        self,
-        slots: Slots,
-        videos: Sequence[_VideoState],
-        areas: SearchAreas,
-        extracted: ExtractedFeatures,
-        score_maps: Tensor,
-    ) -> tuple[Localization, Tensor]:
-        """Return the targets' localization, and their refined boxes ``(s, 4)``, crop pixels."""
-        settings, share, bounds = self.settings, self.settings.inside_share, areas.image_bounds()
-        last_boxes = areas.to_crop(upload(np.stack([video.target.box for video in videos]), areas.corner.device))
-        last, size = boxes_to_cells(last_boxes, self.network.settings)
-        localization = localize(score_maps, last, size, settings.localization)
-        moved = cells_to_boxes(localization.displacement, last_boxes[:, 2:], self.network.settings)
-        shape = (settings.refinement.random_boxes, 4)
-        jitter = np.stack([video.generator.uniform(-1, 1, shape) for video in videos])
-        refined = refine(
-            self.network.iou_net,
-            self._modulation[slots],
-            extracted.fused[0],
-            extracted.fused[1],
-            clamp_to_image(moved, bounds, share).to(self._parameter.dtype),
-            self._upload(jitter),
-            settings.refinement,
-        )
-        return localization, clamp_to_image(refined.double(), bounds, share)
-
-    def _learn(
-        self, slots: Slots, videos: Sequence[_VideoState], flags: Sequence[Flag], samples: Tensor, boxes: Tensor
-    ) -> None:
-        """Add the samples ``(s, C', H, W)`` of reliable frames to the memory; update the target models that are due."""
-        settings = self.settings.learning
-        hard = np.array([flag == "hard_negative" for flag in flags])
-        reliable = hard | np.array([flag == "normal" for flag in flags])
-        if not reliable.any():
-            return
-        added = np.flatnonzero(reliable)
-        rates = np.where(hard, settings.hard_negative_rate, settings.rate)
-        index = upload(added, samples.device)
-        self._memory.add(
-            slots[added], samples.index_select(0, index), boxes.index_select(0, index).to(samples.dtype), rates[added]
-        )
-        due = np.array([(video.frames - 1) % settings.interval == 0 for video in videos])
-        iterations = np.where(hard, settings.hard_negative_iterations, np.where(due, settings.iterations, 0))
-        iterations[~reliable] = 0
-        for count in sorted(set(iterations.tolist()) - {0}):
-            chosen = slots[iterations == count]
-            features, targets, weights = self._memory.samples(chosen)
-            self._state[chosen] = self._model.improve(
-                self._state[chosen], features, targets, self._upload(weights), count
-            )
-
-    def _search_areas(self, geometries: Sequence[CropGeometry], images: Sequence[Pair[Image]]) -> SearchAreas:
-        rows = [
-            (geometry.left, geometry.top, geometry.scale, *_size(pair))
-            for geometry, pair in zip(geometries, images, strict=True)
-        ]
-        values = upload(np.array(rows, dtype=np.float64), self._parameter.device)
-        return SearchAreas(values[:, :2], values[:, 2:3], values[:, 3:])
-
-    def _upload(self, values: NDArray[np.float64]) -> Tensor:
-        """Return host values with the network's device and dtype."""
-        return upload(torch.from_numpy(values).to(self._parameter.dtype), self._parameter.device)
+        uploaded = upload(torch.from_numpy(boxes).to(features.dtype), features.device)
+        return extracted, torch.cat([features, dropped]), uploaded[:, None]
 
 
 def _size(images: Pair[Image]) -> tuple[int, int]:

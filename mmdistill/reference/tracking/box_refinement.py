@@ -49,11 +49,12 @@ def refine(
     boxes: Tensor,
     jitter: Tensor,
     settings: RefinementSettings,
+    *,
+    windowed: bool = False,
 ) -> Tensor:
     """Return the refined boxes ``(S, 4)``; a box stays as it is if no proposal ends with a valid shape.
 
-    The frame's IoU features are computed here. The CPU computes them in windows around the boxes, which gives the same
-    result as the whole map. Other devices compute the whole map, so that the host need not wait for window positions.
+    The frame's IoU features are computed here.
 
     Args:
         iou_net: in eval mode.
@@ -63,12 +64,12 @@ def refine(
         boxes: one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
         jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: center and size of the other proposals.
         settings: steps and limits.
+        windowed: whether features are computed in windows around the boxes only, with the same result. The host reads
+            the windows' positions.
     """
     proposals = initial_proposals(boxes, jitter, settings)
     levels = (level3, level4)
-    result = (
-        _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if boxes.device.type == "cpu" else None
-    )
+    result = _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if windowed else None
     if result is None:
         result = gradient_ascent(full_map_iou(iou_net, modulation, levels), proposals, settings)
     return mean_of_best(result.boxes, result.iou, boxes, settings)

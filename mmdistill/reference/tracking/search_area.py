@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.crops import CropGeometry, crop_geometry, cut, to_tensor
+from mmdistill.reference.crops import CropGeometry, cut, to_tensor
 from mmdistill.reference.device import upload
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.toolkit.boxes import Array, centers
@@ -21,44 +22,44 @@ STRIDE = 16
 
 
 class Target(NamedTuple):
-    """The state of a target.
+    """The state of a target, or of several.
 
     Attributes:
-        box: ``(4,)`` as ``x y w h``, image pixels.
-        scale: image pixels per crop pixel of the search area.
+        box: ``(..., 4)`` as ``x y w h``, image pixels.
+        scale: image pixels per crop pixel of the search area, ``(...)``.
     """
 
     box: Array
-    scale: float
+    scale: Array
 
 
 class ScaleLimits(NamedTuple):
     """The relation of scale and target size, and the limits of the scale.
 
     Attributes:
-        base_size: the first frame's width and height, crop pixels.
-        low: the least scale, image pixels per crop pixel.
-        high: the largest scale.
+        base_size: the first frame's width and height, ``(..., 2)``, crop pixels.
+        low: the least scale, ``(...)``, image pixels per crop pixel.
+        high: the largest scale, ``(...)``.
     """
 
     base_size: Array
-    low: float
-    high: float
+    low: Array
+    high: Array
 
-    def scale(self, size: Array) -> float:
-        """Return the scale for a target's width and height, image pixels."""
-        return float(np.clip(np.sqrt(np.prod(size) / np.prod(self.base_size)), self.low, self.high))
+    def scale(self, size: Array) -> Array:
+        """Return the scales ``(...)`` for targets' widths and heights ``(..., 2)``, image pixels."""
+        return np.clip(np.sqrt(size.prod(axis=-1) / self.base_size.prod(axis=-1)), self.low, self.high)
 
 
-def initial_scale(box: Array, search_area: float, crop_size: int) -> float:
-    """Return the first frame's scale, image pixels per crop pixel.
+def initial_scale(box: Array, search_area: float, crop_size: int) -> Array:
+    """Return the first frame's scale, ``(...)``, image pixels per crop pixel.
 
     Args:
-        box: the target ``(4,)``, ``x y w h`` in image pixels.
+        box: the target ``(..., 4)``, ``x y w h`` in image pixels.
         search_area: the crop's side relative to the root of the target's area.
         crop_size: the crop's side, crop pixels.
     """
-    return float(search_area * np.sqrt(box[2] * box[3]) / crop_size)
+    return np.asarray(search_area * np.sqrt(box[..., 2] * box[..., 3]) / crop_size)
 
 
 def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: float) -> ScaleLimits:
@@ -67,14 +68,14 @@ def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: floa
     The limits include the first frame's scale, so that it does not jump at the second frame.
 
     Args:
-        target: the first frame's.
+        target: one target, in the first frame.
         image_size: width and height, pixels.
         minimum_side: of the target, image pixels.
     """
     base_size = target.box[2:] / target.scale
-    low = float((minimum_side / base_size).max())
-    high = float((image_size / base_size).min())
-    return ScaleLimits(base_size, min(low, target.scale), max(high, target.scale))
+    low = (minimum_side / base_size).max()
+    high = (image_size / base_size).min()
+    return ScaleLimits(base_size, np.minimum(low, target.scale), np.maximum(high, target.scale))
 
 
 def clamp_to_image(boxes: Tensor, images: Tensor, share: float) -> Tensor:
@@ -119,20 +120,27 @@ class SearchAreas(NamedTuple):
         return torch.cat([boxes[:, :2] + self.corner, boxes[:, 2:]], dim=-1)
 
 
-def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
-    """Return the search area of a target.
+def search_areas(targets: Target, network: NetworkSettings, factor: int = 1) -> NDArray[np.int64]:
+    """Return x, y of the first pixel, and the side of the targets' search areas, ``(..., 3)``, whole image pixels.
 
     Score-map cells lie at multiples of the stride. If the crop is an odd number of cells long, its center lies between
     two cells. The crop is then shifted by half a cell right and down, which centers the target on a cell.
 
     Args:
-        target: the target.
+        targets: the targets.
         network: the sizes of crop and score map.
         factor: multiplies the sides of search area and crop.
     """
     shift = network.feature_size % 2 * STRIDE / 2
-    size = network.crop_size * factor
-    return crop_geometry(centers(target.box) + shift * target.scale, size * target.scale, size)
+    scale = targets.scale[..., None]
+    side = np.maximum(np.rint(network.crop_size * factor * scale), 2)
+    corner = np.rint(centers(targets.box) + shift * scale - side / 2)
+    return np.concatenate([corner, side], axis=-1).astype(np.int64)
+
+
+def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
+    """Return the search area of one target; arguments as in ``search_areas``."""
+    return CropGeometry(*search_areas(target, network, factor).tolist(), network.crop_size * factor)
 
 
 def boxes_to_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
@@ -163,12 +171,10 @@ def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:
     return Pair(rgb, rgb if images.tir is images.rgb else cut(images.tir, geometry))
 
 
-def stack(crops: Sequence[Pair[Image]], like: Tensor) -> Pair[Tensor]:
-    """Return crops as normalized images ``(B, 3, H, W)``, with the device and dtype of a tensor."""
+def stack(crops: Sequence[Pair[Image]], dtype: torch.dtype, device: torch.device) -> Pair[Tensor]:
+    """Return crops as normalized images ``(B, 3, H, W)``."""
     if all(crop.rgb is crop.tir for crop in crops):
-        images = upload(to_tensor([crop.rgb for crop in crops]).to(like.dtype), like.device)
+        images = upload(to_tensor([crop.rgb for crop in crops]).to(dtype), device)
         return Pair(images, images)
-    images = upload(
-        to_tensor([*(crop.rgb for crop in crops), *(crop.tir for crop in crops)]).to(like.dtype), like.device
-    )
+    images = upload(to_tensor([*(crop.rgb for crop in crops), *(crop.tir for crop in crops)]).to(dtype), device)
     return Pair(*images.chunk(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from mmdistill.reference.models.atom_classifier import OnlineClassifier, OnlineFilters, OnlineSettings
@@ -41,9 +42,12 @@ class TargetModel(Protocol):
         ...
 
     def improve(
-        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
+        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor, most: int
     ) -> tuple[Tensor, ...]:
-        """Return the state after learning from samples with weights ``(N, S)`` that sum to 1 over N."""
+        """Return the state after learning from samples with weights ``(N, S)`` that sum to 1 over N.
+
+        Each sequence does its own number of iterations, ``(S,)``, int64, from 0 to ``most``.
+        """
         ...
 
 
@@ -71,11 +75,12 @@ class DiMPModel:
         return self._classifier.score(filters[None], samples)[0]
 
     def improve(
-        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
+        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor, most: int
     ) -> Filters:
         """Return the filter after the optimizer's steps."""
         (filters,) = state
-        return Filters(self._classifier.optimiser(filters, samples, boxes, iterations, weights)[-1])
+        iterates = self._classifier.optimiser(filters, samples, boxes, most, weights)
+        return Filters(iterates[iterations, torch.arange(len(filters), device=filters.device)])
 
 
 class ATOMModel:
@@ -101,10 +106,15 @@ class ATOMModel:
         return self._classifier.score(OnlineFilters(*state), samples)
 
     def improve(
-        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: int
+        self, state: tuple[Tensor, ...], samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor, most: int
     ) -> OnlineFilters:
         """Return the filter after Gauss-Newton iterations."""
-        return self._classifier.improve(OnlineFilters(*state), samples, boxes, weights, iterations)
+        filters = OnlineFilters(*state)
+        for done in range(most):
+            improved = self._classifier.improve(filters, samples, boxes, weights, 1)
+            due = (iterations > done)[:, None, None, None]
+            filters = filters._replace(filters=torch.where(due, improved.filters, filters.filters))
+        return filters
 
 
 def target_model(network: TrackerNetwork) -> TargetModel:

@@ -1,0 +1,170 @@
+"""A tracked frame as functions of tensors, of fixed shapes and without reads by the host.
+
+``TrackStep.forward`` tracks one frame of S slots; ``TrackStep.learn`` improves their target models. Both are pure: they
+return the new state. So they can be captured as CUDA graphs, compiled, and exported. Slots are independent.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdistill.pair import Pair
+from mmdistill.reference.crops import normalization_rows
+from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.tracking.box_refinement import refine
+from mmdistill.reference.tracking.frame_inputs import FrameNumbers
+from mmdistill.reference.tracking.localization import FLAGS, localize
+from mmdistill.reference.tracking.search_area import SearchAreas, boxes_to_cells, cells_to_boxes, clamp_to_image
+from mmdistill.reference.tracking.settings import TrackingSettings
+from mmdistill.reference.tracking.state import Placement, TargetState, place_samples
+from mmdistill.reference.tracking.target_model import target_model
+
+
+class TrackedStep(NamedTuple):
+    """The result of one frame of S slots.
+
+    Attributes:
+        rows: ``(S, 7)``: box ``x y w h`` in image pixels, score, index into ``FLAGS``, iterations of the target model.
+        score_maps: ``(S, H', W')``.
+        sample: the maps that the target model learns from, ``(S, C, H, W)``.
+        box: the target in them, ``(S, 4)``, ``x y w h`` in crop pixels.
+        placement: where the sample is written, and the memory's state after it.
+    """
+
+    rows: Tensor
+    score_maps: Tensor
+    sample: Tensor
+    box: Tensor
+    placement: Placement
+
+    @property
+    def iterations(self) -> Tensor:
+        """Iterations of each slot's target model that are due, ``(S,)``, int64."""
+        return self.rows[:, 6].long()
+
+
+class TrackStep(nn.Module):
+    """The functions of a tracked frame.
+
+    Args:
+        network: with folded batch norms.
+        settings: the constants of tracking.
+        resizes: whether ``pixels`` are windows that the function resizes, or crops.
+        windowed: whether the IoU features are computed in windows around the boxes. The host reads their positions. The
+            CPU does it so, because it saves most of the time.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(
+        self, network: TrackerNetwork, settings: TrackingSettings, *, resizes: bool = False, windowed: bool = False
+    ) -> None:
+        super().__init__()
+        self.network, self.settings = network, settings
+        self.resizes, self.windowed = resizes, windowed
+        self.model = target_model(network)
+        parameter = next(network.parameters())
+        side = network.settings.crop_size
+        # Whole rows: an inner axis of three channels takes ten times as long.
+        scale, offset = normalization_rows(network.settings.crop_size)
+        self.register_buffer("scale", scale.to(parameter.device), persistent=False)
+        self.register_buffer("offset", offset.to(parameter.device), persistent=False)
+        self.dtype = parameter.dtype  # of the images
+
+    def forward(self, target: TargetState, pixels: Tensor, numbers: Tensor) -> TrackedStep:
+        """Track one frame.
+
+        Args:
+            target: the state before.
+            pixels: uint8 ``(S, M, side, side, 3)``, RGB order, M modalities of the network: crops, or windows.
+            numbers: ``(S, N)``, see ``FrameNumbers``.
+        """
+        settings, network = self.settings, self.network.settings
+        frame = FrameNumbers.unpack(numbers)
+        extracted = self.network.extract(self.images(pixels, frame))
+        samples = self.model.samples(target.model, self.model.features(extracted.fused[1][None]))
+        score_maps = self.model.score(target.model, samples)[0]
+
+        areas = SearchAreas(frame.corner, frame.scale, frame.image_size)
+        last_boxes, bounds = areas.to_crop(frame.box), areas.image_bounds()
+        last, size = boxes_to_cells(last_boxes, network)
+        localization = localize(score_maps, last, size, settings.localization)
+        moved = cells_to_boxes(localization.displacement, last_boxes[:, 2:], network)
+        refined = refine(
+            self.network.iou_net,
+            target.modulation,
+            extracted.fused[0],
+            extracted.fused[1],
+            clamp_to_image(moved, bounds, settings.inside_share).to(samples.dtype),
+            frame.jitter.to(samples.dtype).view(len(numbers), -1, 4),
+            settings.refinement,
+            windowed=self.windowed,
+        )
+        refined = clamp_to_image(refined.to(numbers.dtype), bounds, settings.inside_share)
+        hard = localization.flag == FLAGS.index("hard_negative")
+        reliable = (localization.flag <= FLAGS.index("hard_negative")) & (frame.active[:, 0] > 0)
+        found = localization.flag != FLAGS.index("not_found")
+        box = torch.where(found[:, None], areas.to_image(refined), frame.box)
+        learning = settings.learning
+        due = torch.where(hard, float(learning.hard_negative_iterations), learning.iterations * frame.due[:, 0])
+        rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard.to(samples.dtype)
+        columns = (localization.score, localization.flag, due * reliable)
+        rows = torch.cat([box, *(column.to(box.dtype)[:, None] for column in columns)], dim=1)
+        placement = place_samples(target, reliable, rates, settings.first_frame.samples, learning)
+        return TrackedStep(rows, score_maps, samples[0], refined.to(samples.dtype), placement)
+
+    def learn(
+        self,
+        model: tuple[Tensor, ...],
+        samples: Tensor,
+        boxes: Tensor,
+        weights: Tensor,
+        iterations: Tensor,
+        most: int,
+    ) -> tuple[Tensor, ...]:
+        """Return the target models after learning from their samples.
+
+        Args:
+            model: the target model's tensors, ``(S, ...)``.
+            samples: ``(M, S, C, H, W)``.
+            boxes: ``(M, S, 4)``, ``x y w h`` in crop pixels.
+            weights: ``(M, S)``, summing to 1 over M.
+            iterations: of each slot, ``(S,)``, int64, from 0 to ``most``.
+            most: the largest number of iterations.
+        """
+        return self.model.improve(model, samples, boxes, weights, iterations, most)
+
+    def images(self, pixels: Tensor, frame: FrameNumbers) -> Pair[Tensor]:
+        """Return normalized crops ``(S, 3, size, size)`` of each modality, channels last in memory."""
+        images = pixels.flatten(0, 1)
+        if self.resizes:
+            geometry = frame.window.repeat_interleave(pixels.shape[1], dim=0)
+            images = resize_windows(images, geometry, self.network.settings.crop_size)
+        rows = images.flatten(-2) * self.scale - self.offset
+        normalized = rows.view(images.shape).permute(0, 3, 1, 2).to(self.dtype)
+        members = normalized.unflatten(0, pixels.shape[:2]).unbind(1)
+        return Pair(members[0], members[-1])
+
+
+def resize_windows(windows: Tensor, geometry: Tensor, size: int) -> Tensor:
+    """Return bilinearly resized windows, ``(B, size, size, 3)`` with whole values, as OpenCV's ``INTER_LINEAR`` does.
+
+    Args:
+        windows: uint8 ``(B, side, side, 3)``.
+        geometry: ``(B, 5)``, see ``FrameNumbers.window``. Positions beyond 0 and ``last`` repeat the border.
+        size: side of the result, pixels.
+    """
+    step, offset, last = geometry[:, :1, None], geometry[:, 1:3, None], geometry[:, 3:, None]
+    centers = torch.arange(size, device=windows.device) + 0.5
+    positions = torch.minimum((centers * step - 0.5 + offset).clamp(min=0), last)  # (B, 2, size)
+    # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel.
+    grid = ((2 * positions + 1) / windows.shape[1] - 1).float()
+    columns, rows = grid[:, 0, None, :].expand(-1, size, -1), grid[:, 1, :, None].expand(-1, -1, size)
+    images = windows.permute(0, 3, 1, 2).float()
+    resized = F.grid_sample(images, torch.stack([columns, rows], dim=-1), align_corners=False)
+    return resized.round().permute(0, 2, 3, 1)
