@@ -13,8 +13,8 @@ from mmdistill.pair import Pair
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.iou_gradient import PooledLevel, iou_and_gradient, to_folded
-from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUNet
+from mmdistill.reference.models.iou_net import STRIDES, IoUNet
+from mmdistill.reference.models.pooled_iou import PooledIoU, join_maps
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 
 Sizes = Mapping[str, int]
@@ -217,12 +217,8 @@ class _BoxMaps(nn.Module):
 class _Boxes(nn.Module):
     def __init__(self, iou_net: IoUNet) -> None:
         super().__init__()
-        self.iou_net = iou_net
+        self.pooled_iou = PooledIoU(iou_net)
 
     def forward(self, box_map3: Tensor, box_map4: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = (self.iou_net.box_level3, self.iou_net.box_level4)
-        levels = [
-            PooledLevel(box_map, to_folded(block), stride, bins)
-            for box_map, block, stride, bins in zip((box_map3, box_map4), blocks, STRIDES, TEST_BINS, strict=True)
-        ]
-        return iou_and_gradient(levels, self.iou_net.predictor, boxes)
+        features = join_maps([box_map.permute(0, 3, 1, 2) for box_map in (box_map3, box_map4)])
+        return self.pooled_iou.iou_and_gradient(features, boxes)

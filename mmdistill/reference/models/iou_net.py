@@ -7,6 +7,7 @@ https://arxiv.org/abs/1807.11590.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,10 @@ class Modulation(NamedTuple):
 
     level3: Tensor
     level4: Tensor
+
+
+IoUFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps boxes ``(S, K, 4)``, ``x y w h`` in crop pixels, to their IoU ``(S, K)`` and its gradient ``(S, K, 4)``."""
 
 
 class IoUFeatures(NamedTuple):
@@ -88,6 +93,11 @@ class PooledLinear(nn.Module):
             linear = fuse_linear_bn_eval(linear, norm)
         weight = rearrange(linear.weight.detach(), "out (c bins) -> bins c out", bins=self.bins**2)
         return FoldedPooledLinear(weight.clone(memory_format=torch.contiguous_format), linear.bias.detach().clone())
+
+
+def to_folded(block: PooledLinear | FoldedPooledLinear) -> FoldedPooledLinear:
+    """Return a block with its batch norm folded; a block of a folded network is not copied."""
+    return block if isinstance(block, FoldedPooledLinear) else block.fold()
 
 
 class IoUNet(nn.Module):

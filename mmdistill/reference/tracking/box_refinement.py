@@ -11,14 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmdistill.reference.models.iou_gradient import (
-    IoUFunction,
-    full_map_iou,
-    level_windows,
-    windowed_iou,
-    windows_contain,
-)
-from mmdistill.reference.models.iou_net import IoUNet, Modulation
+from mmdistill.reference.models.iou_net import IoUFunction, IoUNet, Modulation
+from mmdistill.reference.models.pooled_iou import PooledIoU
+from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou, windows_contain
 from mmdistill.reference.tracking.settings import RefinementSettings
 
 WINDOW_MARGINS = (8.0, 32.0)
@@ -43,6 +38,7 @@ class AscentResult(NamedTuple):
 @torch.no_grad()
 def refine(
     iou_net: IoUNet,
+    pooled: PooledIoU,
     modulation: Modulation,
     level3: Tensor,
     level4: Tensor,
@@ -58,6 +54,7 @@ def refine(
 
     Args:
         iou_net: in eval mode.
+        pooled: of the network.
         modulation: vectors of the target ``(S, C, 1, 1)``.
         level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
         level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
@@ -71,7 +68,7 @@ def refine(
     levels = (level3, level4)
     result = _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if windowed else None
     if result is None:
-        result = gradient_ascent(full_map_iou(iou_net, modulation, levels), proposals, settings)
+        result = gradient_ascent(pooled.prepare(modulation, iou_net.features(level3, level4)), proposals, settings)
     return mean_of_best(result.boxes, result.iou, boxes, settings)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import normalization_rows
+from mmdistill.reference.models.pooled_iou import PooledIoU
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.box_refinement import refine
 from mmdistill.reference.tracking.frame_inputs import FrameNumbers
@@ -68,6 +69,7 @@ class TrackStep(nn.Module):
         self.network, self.settings = network, settings
         self.resizes, self.windowed = resizes, windowed
         self.model = target_model(network)
+        self.pooled_iou = PooledIoU(network.iou_net)
         parameter = next(network.parameters())
         side = network.settings.crop_size
         # Whole rows: an inner axis of three channels takes ten times as long.
@@ -97,6 +99,7 @@ class TrackStep(nn.Module):
         moved = cells_to_boxes(localization.displacement, last_boxes[:, 2:], network)
         refined = refine(
             self.network.iou_net,
+            self.pooled_iou,
             target.modulation,
             extracted.fused[0],
             extracted.fused[1],

@@ -5,7 +5,8 @@ from helpers import GOLDEN
 
 from mmdistill.reference.importing.published import rename_tensors
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.iou_gradient import full_map_iou, level_windows, windowed_iou
+from mmdistill.reference.models.pooled_iou import PooledIoU
+from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou
 from mmdistill.reference.models.iou_net import IoUNet
 
 Golden = dict[str, torch.Tensor]
@@ -54,7 +55,7 @@ def test_golden_box_gradients_by_hand(golden: Golden, network: IoUNet, fold: boo
     with torch.no_grad():
         modulation = network.modulate(golden["reference/0"], golden["reference/1"], golden["box_xywh"])
         if where == "whole map":
-            iou_function = full_map_iou(network, modulation, levels)
+            iou_function = PooledIoU(network).prepare(modulation, network.features(*levels))
         else:
             windows = level_windows(boxes, 8.0, levels)
             assert windows is not None

@@ -1,4 +1,4 @@
-"""The predicted IoU of boxes and its gradient with respect to the boxes, without autograd.
+"""The predicted IoU of boxes in windows, and its gradient with respect to the boxes, without autograd.
 
 Box refinement in ATOM (https://arxiv.org/abs/1811.07628) climbs this gradient.
 
@@ -6,17 +6,15 @@ A box enters the IoU-Net only through the weights of cells in its bins (``prroi_
 the sum over cells of row weight x column weight x feature. The gradient is taken at the weights, then carried to the
 boxes: a weight's derivative with respect to a bin's edge is the hat function there.
 
-The first layer after pooling is linear. ``PooledLevel`` pools the whole map at every step, then applies the layer.
-``ProjectedLevel`` applies the layer once to the few cells that each bin can touch; a step is then one small product.
-Both give the same values.
+The first layer after pooling is linear. It is applied once to the few cells that each bin can touch; a step of
+refinement is then one small product. ``pooled_iou`` gives the same values for any boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,32 +25,12 @@ from mmdistill.reference.models.iou_net import (
     STRIDES,
     TEST_BINS,
     FoldedPooledLinear,
+    IoUFunction,
     IoUNet,
     Modulation,
-    PooledLinear,
+    to_folded,
 )
 from mmdistill.reference.models.prroi_pool import hat_integral
-
-IoUFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Maps boxes ``(S, K, 4)``, ``x y w h`` in crop pixels, to their IoU ``(S, K)`` and its gradient ``(S, K, 4)``."""
-
-
-def full_map_iou(iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor]) -> IoUFunction:
-    """Return the IoU function of a test frame, for any boxes.
-
-    Args:
-        iou_net: in eval mode.
-        modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
-        levels: the test frame's levels 3 and 4, ``(S, C, H, W)``.
-    """
-    features = iou_net.features(*levels)
-    blocks = (iou_net.box_level3, iou_net.box_level4)
-    pooled = [
-        PooledLevel(_modulate(x, vector), to_folded(block), stride, bins)
-        for x, vector, block, stride, bins in zip(features, modulation, blocks, STRIDES, TEST_BINS, strict=True)
-    ]
-    return partial(iou_and_gradient, pooled, iou_net.predictor)
-
 
 def level_windows(boxes: Tensor, margin: float, levels: Sequence[Tensor]) -> list[BinWindows] | None:
     """Return the windows of boxes ``(S, K, 4)`` on levels 3 and 4; None if the whole maps cost no more.
@@ -81,7 +59,14 @@ def windows_contain(windows: Sequence[BinWindows], boxes: Tensor, levels: Sequen
 def windowed_iou(
     iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], windows: Sequence[BinWindows]
 ) -> IoUFunction:
-    """Return the IoU function of a test frame, for boxes in ``windows``; other arguments as in ``full_map_iou``."""
+    """Return the IoU function of a test frame, for boxes in windows.
+
+    Args:
+        iou_net: in eval mode.
+        modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
+        levels: the test frame's levels 3 and 4, ``(S, C, H, W)``.
+        windows: of the levels.
+    """
     convolutions = (iou_net.test_level3, iou_net.test_level4)
     blocks = (iou_net.box_level3, iou_net.box_level4)
     projected = [
@@ -92,29 +77,12 @@ def windowed_iou(
             convolutions, levels, windows, modulation, blocks, STRIDES, strict=True
         )
     ]
-    return partial(iou_and_gradient, projected, iou_net.predictor)
+    return partial(_iou_and_gradient, projected, iou_net.predictor)
 
 
-class BoxLevel(Protocol):
-    """One level of a test frame, prepared for boxes."""
-
-    def evaluate(self, boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return this level's summand of the IoU ``(S, K)`` and its gradient ``(S, K, 4)``.
-
-        Args:
-            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
-            weight: the predictor's weight for this level, ``(C',)``.
-        """
-
-
-def iou_and_gradient(levels: Sequence[BoxLevel], predictor: nn.Linear, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the IoU ``(S, K)``, as ``IoUNet.predict`` does, and its gradient with respect to the boxes ``(S, K, 4)``.
-
-    Args:
-        levels: levels 3 and 4.
-        predictor: the IoU-Net's last layer.
-        boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
-    """
+def _iou_and_gradient(
+    levels: Sequence[ProjectedLevel], predictor: nn.Linear, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
     weights = predictor.weight[0].chunk(len(levels))
     iou: Tensor = predictor.bias
     gradient = torch.zeros_like(boxes)
@@ -122,45 +90,6 @@ def iou_and_gradient(levels: Sequence[BoxLevel], predictor: nn.Linear, boxes: Te
         level_iou, level_gradient = level.evaluate(boxes, weight)
         iou, gradient = iou + level_iou, gradient + level_gradient
     return iou, gradient
-
-
-def to_folded(block: PooledLinear | FoldedPooledLinear) -> FoldedPooledLinear:
-    """Return a block with its batch norm folded; a block of a folded network is not copied."""
-    return block if isinstance(block, FoldedPooledLinear) else block.fold()
-
-
-@dataclass(frozen=True)
-class PooledLevel:
-    """A level whose whole map is pooled.
-
-    Attributes:
-        features: modulated, ``(S, H, W, C)``.
-        block: the layer after pooling.
-        stride: crop pixels per cell.
-        bins: bins along either axis of a box.
-    """
-
-    features: Tensor
-    block: FoldedPooledLinear
-    stride: int
-    bins: int
-
-    def evaluate(self, boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``BoxLevel``."""
-        sequences, height, width, channels = self.features.shape
-        origin = boxes.new_zeros(1, 2, self.bins)
-        weights = _BinWeights(boxes, origin, (width, height), self.stride, self.features.dtype)
-        columns, rows = weights.columns[:, :, None], weights.rows
-        along_rows = self.features.flatten(2)
-        in_rows = (rows.flatten(1, 2) @ along_rows).view(sequences, -1, self.bins, width, channels)
-        pooled = columns @ in_rows
-        linear = self.block.weight.flatten(0, 1)
-        inner = pooled.flatten(2) @ linear + self.block.bias
-        at_pooled = (_relu_gradient(inner, weight) @ linear.mT).view(pooled.shape)
-        at_in_rows = (columns.mT @ at_pooled).flatten(1, 2).flatten(2)
-        at_rows = (at_in_rows @ along_rows.mT).view(rows.shape)
-        at_columns = (at_pooled @ in_rows.mT).sum(dim=2)
-        return F.relu(inner) @ weight, weights.box_gradient(at_columns, at_rows)
 
 
 @dataclass(frozen=True)
@@ -180,7 +109,12 @@ class ProjectedLevel:
     stride: int
 
     def evaluate(self, boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``BoxLevel``."""
+        """Return this level's summand of the IoU ``(S, K)`` and its gradient ``(S, K, 4)``.
+
+        Args:
+            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
+            weight: the predictor's weight for this level, ``(C',)``.
+        """
         weights = _BinWeights(boxes, self.windows.origin, self.windows.size, self.stride, self.projected.dtype)
         columns, rows = weights.columns[:, :, None, :, None], weights.rows[:, :, :, None, :, None]
         cells = rows * columns

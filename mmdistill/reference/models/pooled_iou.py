@@ -1,0 +1,148 @@
+"""The predicted IoU of boxes and its gradient, by pooling whole maps: few operations, of fixed shapes.
+
+Level 4 is padded to the cells and bins of level 3. So one operation serves both levels, all sequences and all boxes.
+The derivation is in ``windowed_iou``, which does the same in windows around the boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUFeatures, IoUFunction, IoUNet, Modulation, to_folded
+
+LEVELS = len(STRIDES)
+BINS = max(TEST_BINS)
+"""Bins along either axis of a box, on both levels. Bins that a level doesn't have are empty."""
+
+
+class PooledIoU(nn.Module):
+    """The IoU and its gradient, for any boxes.
+
+    Args:
+        iou_net: in eval mode; its weights after pooling are copied.
+
+    Example::
+
+        iou, gradient = PooledIoU(iou_net).prepare(modulation, iou_net.features(level3, level4))(boxes)
+    """
+
+    starts: Tensor
+    ends: Tensor
+    lengths: Tensor
+    derivatives: Tensor
+    weight: Tensor
+    bias: Tensor
+    predictor: Tensor
+    predictor_bias: Tensor
+
+    def __init__(self, iou_net: IoUNet) -> None:
+        super().__init__()
+        blocks = [to_folded(block) for block in (iou_net.box_level3, iou_net.box_level4)]
+        like = blocks[0].bias
+        for name, values in _constants().items():
+            self.register_buffer(name, values.to(like), persistent=False)
+        self.register_buffer("bias", torch.stack([block.bias.detach() for block in blocks])[:, None], persistent=False)
+        weights = [_pad_bins(block.weight.detach(), bins) for block, bins in zip(blocks, TEST_BINS, strict=True)]
+        self.register_buffer("weight", torch.stack(weights), persistent=False)
+        predictor = iou_net.predictor.weight.detach().view(LEVELS, -1, 1)
+        self.register_buffer("predictor", predictor.to(like), persistent=False)
+        self.register_buffer("predictor_bias", iou_net.predictor.bias.detach().to(like), persistent=False)
+
+    def prepare(self, modulation: Modulation, features: IoUFeatures) -> IoUFunction:
+        """Return the IoU function of a test frame.
+
+        Args:
+            modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
+            features: of the test frame, ``(S, C, H, W)``.
+        """
+        maps = [x * vector for x, vector in zip(features, modulation, strict=True)]
+        return partial(self.iou_and_gradient, join_maps(maps))
+
+    def iou_and_gradient(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the IoU ``(S, K)``, as ``IoUNet.predict`` does, and its gradient with respect to the boxes.
+
+        Args:
+            features: modulated, ``(levels * S, cells, cells * C)``, rows first.
+            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
+        """
+        flat = boxes.flatten(0, 1)[..., None, None]
+        start, extent = flat[:, :2], flat[:, 2:]  # (boxes, axes, 1, 1)
+        # Both ends of each bin relative to each cell: (levels, boxes, axes, ends, bins, cells).
+        ends = torch.addcmul(start * self.starts, extent, self.ends)
+        cells = torch.arange(features.shape[1], device=boxes.device, dtype=boxes.dtype)
+        offsets = (ends[..., None] - cells).clamp(-1, 1)
+        hats = 1 - offsets.abs()
+        integrals = torch.addcmul(offsets, offsets, hats)  # twice the hat's
+        lengths = (extent * self.lengths).clamp(min=torch.finfo(boxes.dtype).tiny)[..., None]
+        weights = (integrals[:, :, :, 1] - integrals[:, :, :, 0]) / lengths[..., 0, :, :]
+        at_weights, iou = self._pool(features, weights.to(features.dtype), len(boxes))
+        at_weights = at_weights / lengths[..., 0, :, :]
+        parts = torch.cat([hats, weights[:, :, :, None]], dim=3)
+        by_part = (at_weights[:, :, :, None] * parts).sum(dim=-1)  # (levels, boxes, axes, parts, bins)
+        gradient = (by_part[:, :, None] * self.derivatives).sum(dim=(0, -2, -1))  # (boxes, start and extent, axes)
+        return iou.view(boxes.shape[:2]), gradient.view(boxes.shape)
+
+    def _pool(self, features: Tensor, weights: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the IoU with respect to the weights of cells in bins, and the IoU.
+
+        Args:
+            features: ``(levels * S, cells, cells * C)``, rows first.
+            weights: ``(levels, S * K, 2, bins, cells)``, columns before rows.
+            sequences: S.
+
+        Returns:
+            ``(levels, S * K, 2, bins, cells)`` and ``(S * K, 1)``.
+        """
+        levels, boxes, _, bins, cells = weights.shape
+        rows = weights[:, :, 1].reshape(levels * sequences, -1, cells)
+        columns = weights[:, :, :1].expand(-1, -1, bins, -1, -1).reshape(-1, bins, cells)  # for each row of bins
+        in_rows = torch.bmm(rows, features).view(len(columns), cells, -1)
+        pooled = torch.bmm(columns, in_rows).view(levels, boxes, -1)
+        inner = torch.baddbmm(self.bias, pooled, self.weight)
+        iou = torch.bmm(F.relu(inner), self.predictor).sum(dim=0) + self.predictor_bias
+        at_inner = (inner > 0) * self.predictor.mT
+        at_pooled = torch.bmm(at_inner, self.weight.mT).view(len(columns), bins, -1)
+        at_columns = torch.bmm(at_pooled, in_rows.mT).view(levels, boxes, bins, bins, cells).sum(dim=2)
+        at_in_rows = torch.bmm(columns.mT, at_pooled).view(len(rows), rows.shape[1], -1)
+        at_rows = torch.bmm(at_in_rows, features.mT).view(at_columns.shape)
+        return torch.stack([at_columns, at_rows], dim=2), iou
+
+
+def join_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Return maps ``(S, C, H, W)`` of both levels as one tensor ``(levels * S, cells, cells * C)``, padded with zeros."""
+    side = max(size for x in maps for size in x.shape[-2:])
+    padded = [F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2])) for x in maps]
+    return torch.cat(padded).permute(0, 2, 3, 1).flatten(2)
+
+
+def _constants() -> dict[str, Tensor]:
+    """Return constants of the levels' bins, in float64, shaped to act on (levels, boxes, axes, ends, bins).
+
+    ``ends`` times a box's extent, plus ``starts`` times its start, are the two ends of each bin in cells. ``lengths``
+    times the extent is twice a bin's length. ``derivatives`` (levels, 1, start and extent, 1, parts, bins) are those of
+    the weights' ends and length by the box's start and extent.
+    """
+    starts, lengths = torch.zeros(2, LEVELS, 1, 1, 1, 1, dtype=torch.float64)
+    ends = torch.zeros(LEVELS, 1, 1, 2, BINS, dtype=torch.float64)
+    derivatives = torch.zeros(LEVELS, 1, 2, 1, 3, BINS, dtype=torch.float64)
+    for level, (stride, bins) in enumerate(zip(STRIDES, TEST_BINS, strict=True)):
+        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64) / stride
+        starts[level], lengths[level] = 1 / stride, 2 / (stride * bins)
+        ends[level, ..., :bins] = torch.stack([edges[:-1], edges[1:]])
+        sign = torch.tensor([-2.0, 2.0], dtype=torch.float64)[:, None]
+        derivatives[level, 0, 0, 0, :2] = sign / stride
+        derivatives[level, 0, 1, 0, :2] = sign * ends[level, 0, 0]
+        derivatives[level, 0, 1, 0, 2] = -lengths[level].item()
+    return {"starts": starts, "ends": ends, "lengths": lengths, "derivatives": derivatives}
+
+
+def _pad_bins(weight: Tensor, bins: int) -> Tensor:
+    """Return a weight ``(bins * bins, C, C')`` as ``(BINS * BINS * C, C')``, zero in bins that are added."""
+    spare = BINS - bins
+    grid = weight.unflatten(0, (bins, bins))
+    return F.pad(grid, (0, 0, 0, 0, 0, spare, 0, spare)).flatten(0, 2)
