@@ -58,7 +58,7 @@ class InstanceNorm(nn.Module):
         square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
         total = square.sum(dim=(-3, -2, -1), keepdim=True)
         count = x.shape[-3] * x.shape[-2] * x.shape[-1]
-        return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
+        return x * (self.scale * math.sqrt(count) * (total + self.epsilon).rsqrt()).to(x.dtype)
 
 
 class FilterInitializer(nn.Module):

@@ -7,8 +7,7 @@ https://arxiv.org/abs/1807.11590.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +32,20 @@ class Modulation(NamedTuple):
     level4: Tensor
 
 
-IoUFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Maps boxes ``(S, K, 4)``, ``x y w h`` in crop pixels, to their IoU ``(S, K)`` and its gradient ``(S, K, 4)``."""
+class IoUFunction(Protocol):
+    """The IoU of boxes in a test frame, for refinement."""
+
+    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the IoU ``(S, K)`` of boxes, scaled to -1 to 1, and its gradient ``(S, K, 4)``.
+
+        Args:
+            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
+        """
+        ...
+
+    def gradient(self, boxes: Tensor) -> Tensor:
+        """Return the gradient alone."""
+        ...
 
 
 class IoUFeatures(NamedTuple):

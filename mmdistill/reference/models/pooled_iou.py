@@ -7,13 +7,13 @@ The derivation is in ``windowed_iou``, which does the same in windows around the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUFeatures, IoUFunction, IoUNet, Modulation, to_folded
+from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUFeatures, IoUNet, Modulation, to_folded
 
 LEVELS = len(STRIDES)
 BINS = max(TEST_BINS)
@@ -28,7 +28,7 @@ class PooledIoU(nn.Module):
 
     Example::
 
-        iou, gradient = PooledIoU(iou_net).prepare(modulation, iou_net.features(level3, level4))(boxes)
+        iou, gradient = pooled_iou(PooledIoU(iou_net), modulation, iou_net.features(level3, level4))(boxes)
     """
 
     starts: Tensor
@@ -49,26 +49,17 @@ class PooledIoU(nn.Module):
         self.register_buffer("bias", torch.stack([block.bias.detach() for block in blocks])[:, None], persistent=False)
         weights = [_pad_bins(block.weight.detach(), bins) for block, bins in zip(blocks, TEST_BINS, strict=True)]
         self.register_buffer("weight", torch.stack(weights), persistent=False)
-        predictor = iou_net.predictor.weight.detach().view(LEVELS, -1, 1)
+        predictor = iou_net.predictor.weight.detach().view(LEVELS, 1, -1)
         self.register_buffer("predictor", predictor.to(like), persistent=False)
         self.register_buffer("predictor_bias", iou_net.predictor.bias.detach().to(like), persistent=False)
 
-    def prepare(self, modulation: Modulation, features: IoUFeatures) -> IoUFunction:
-        """Return the IoU function of a test frame.
-
-        Args:
-            modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
-            features: of the test frame, ``(S, C, H, W)``.
-        """
-        maps = [x * vector for x, vector in zip(features, modulation, strict=True)]
-        return partial(self.iou_and_gradient, join_maps(maps))
-
-    def iou_and_gradient(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, boxes: Tensor, *, with_iou: bool = True) -> tuple[Tensor | None, Tensor]:
         """Return the IoU ``(S, K)``, as ``IoUNet.predict`` does, and its gradient with respect to the boxes.
 
         Args:
-            features: modulated, ``(levels * S, cells, cells * C)``, rows first.
-            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels.
+            features: see ``join_maps``.
+            boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels, sides above 0.
+            with_iou: whether to compute the IoU.
         """
         flat = boxes.flatten(0, 1)[..., None, None]
         start, extent = flat[:, :2], flat[:, 2:]  # (boxes, axes, 1, 1)
@@ -78,25 +69,28 @@ class PooledIoU(nn.Module):
         offsets = (ends[..., None] - cells).clamp(-1, 1)
         hats = 1 - offsets.abs()
         integrals = torch.addcmul(offsets, offsets, hats)  # twice the hat's
-        lengths = (extent * self.lengths).clamp(min=torch.finfo(boxes.dtype).tiny)[..., None]
+        lengths = (extent * self.lengths)[..., None]
         weights = (integrals[:, :, :, 1] - integrals[:, :, :, 0]) / lengths[..., 0, :, :]
-        at_weights, iou = self._pool(features, weights.to(features.dtype), len(boxes))
+        at_weights, iou = self._pool(features, weights.to(features.dtype), len(boxes), with_iou)
         at_weights = at_weights / lengths[..., 0, :, :]
         parts = torch.cat([hats, weights[:, :, :, None]], dim=3)
         by_part = (at_weights[:, :, :, None] * parts).sum(dim=-1)  # (levels, boxes, axes, parts, bins)
         gradient = (by_part[:, :, None] * self.derivatives).sum(dim=(0, -2, -1))  # (boxes, start and extent, axes)
-        return iou.view(boxes.shape[:2]), gradient.view(boxes.shape)
+        return None if iou is None else iou.view(boxes.shape[:2]), gradient.view(boxes.shape)
 
-    def _pool(self, features: Tensor, weights: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
+    def _pool(
+        self, features: Tensor, weights: Tensor, sequences: int, with_iou: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the gradient of the IoU with respect to the weights of cells in bins, and the IoU.
 
         Args:
             features: ``(levels * S, cells, cells * C)``, rows first.
             weights: ``(levels, S * K, 2, bins, cells)``, columns before rows.
             sequences: S.
+            with_iou: whether to compute the IoU.
 
         Returns:
-            ``(levels, S * K, 2, bins, cells)`` and ``(S * K, 1)``.
+            ``(levels, S * K, 2, bins, cells)`` and ``(S * K,)``.
         """
         levels, boxes, _, bins, cells = weights.shape
         rows = weights[:, :, 1].reshape(levels * sequences, -1, cells)
@@ -104,13 +98,50 @@ class PooledIoU(nn.Module):
         in_rows = torch.bmm(rows, features).view(len(columns), cells, -1)
         pooled = torch.bmm(columns, in_rows).view(levels, boxes, -1)
         inner = torch.baddbmm(self.bias, pooled, self.weight)
-        iou = torch.bmm(F.relu(inner), self.predictor).sum(dim=0) + self.predictor_bias
-        at_inner = (inner > 0) * self.predictor.mT
-        at_pooled = torch.bmm(at_inner, self.weight.mT).view(len(columns), bins, -1)
+        at_inner = (inner > 0) * self.predictor
+        # As relu(inner) @ predictor.
+        iou = (inner * at_inner).sum(dim=(0, 2)) + self.predictor_bias if with_iou else None
+        at_pooled = torch.bmm(at_inner.to(pooled.dtype), self.weight.mT).view(len(columns), bins, -1)
         at_columns = torch.bmm(at_pooled, in_rows.mT).view(levels, boxes, bins, bins, cells).sum(dim=2)
         at_in_rows = torch.bmm(columns.mT, at_pooled).view(len(rows), rows.shape[1], -1)
         at_rows = torch.bmm(at_in_rows, features.mT).view(at_columns.shape)
         return torch.stack([at_columns, at_rows], dim=2), iou
+
+
+@dataclass(frozen=True)
+class PooledIoUFunction:
+    """The IoU function of a test frame; see ``IoUFunction``.
+
+    Attributes:
+        pooled: the IoU-Net's.
+        features: modulated, see ``join_maps``.
+    """
+
+    pooled: PooledIoU
+    features: Tensor
+
+    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``IoUFunction``."""
+        iou, gradient = self.pooled(self.features, boxes)
+        return iou, gradient
+
+    def gradient(self, boxes: Tensor) -> Tensor:
+        """See ``IoUFunction``."""
+        gradient: Tensor = self.pooled(self.features, boxes, with_iou=False)[1]
+        return gradient
+
+
+def pooled_iou(pooled: PooledIoU, modulation: Modulation, features: IoUFeatures) -> PooledIoUFunction:
+    """Return the IoU function of a test frame, for any boxes.
+
+    Args:
+        pooled: the IoU-Net's.
+        modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
+        features: of the test frame, ``(S, C, H, W)``.
+    """
+    return PooledIoUFunction(
+        pooled, join_maps([x * vector for x, vector in zip(features, modulation, strict=True)])
+    )
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:

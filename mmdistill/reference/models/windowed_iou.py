@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,6 @@ from mmdistill.reference.models.iou_net import (
     STRIDES,
     TEST_BINS,
     FoldedPooledLinear,
-    IoUFunction,
     IoUNet,
     Modulation,
     to_folded,
@@ -58,7 +56,7 @@ def windows_contain(windows: Sequence[BinWindows], boxes: Tensor, levels: Sequen
 
 def windowed_iou(
     iou_net: IoUNet, modulation: Modulation, levels: Sequence[Tensor], windows: Sequence[BinWindows]
-) -> IoUFunction:
+) -> WindowedIoUFunction:
     """Return the IoU function of a test frame, for boxes in windows.
 
     Args:
@@ -77,19 +75,34 @@ def windowed_iou(
             convolutions, levels, windows, modulation, blocks, STRIDES, strict=True
         )
     ]
-    return partial(_iou_and_gradient, projected, iou_net.predictor)
+    return WindowedIoUFunction(projected, iou_net.predictor)
 
 
-def _iou_and_gradient(
-    levels: Sequence[ProjectedLevel], predictor: nn.Linear, boxes: Tensor
-) -> tuple[Tensor, Tensor]:
-    weights = predictor.weight[0].chunk(len(levels))
-    iou: Tensor = predictor.bias
-    gradient = torch.zeros_like(boxes)
-    for level, weight in zip(levels, weights, strict=True):
-        level_iou, level_gradient = level.evaluate(boxes, weight)
-        iou, gradient = iou + level_iou, gradient + level_gradient
-    return iou, gradient
+@dataclass(frozen=True)
+class WindowedIoUFunction:
+    """The IoU function of a test frame, for boxes in windows; see ``IoUFunction``.
+
+    Attributes:
+        levels: levels 3 and 4.
+        predictor: the IoU-Net's last layer.
+    """
+
+    levels: Sequence[ProjectedLevel]
+    predictor: nn.Linear
+
+    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``IoUFunction``."""
+        weights = self.predictor.weight[0].chunk(len(self.levels))
+        iou: Tensor = self.predictor.bias
+        gradient = torch.zeros_like(boxes)
+        for level, weight in zip(self.levels, weights, strict=True):
+            level_iou, level_gradient = level.evaluate(boxes, weight)
+            iou, gradient = iou + level_iou, gradient + level_gradient
+        return iou, gradient
+
+    def gradient(self, boxes: Tensor) -> Tensor:
+        """See ``IoUFunction``."""
+        return self(boxes)[1]
 
 
 @dataclass(frozen=True)

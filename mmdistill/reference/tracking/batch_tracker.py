@@ -35,7 +35,7 @@ from mmdistill.reference.tracking.search_area import (
     search_geometry,
     stack,
 )
-from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
+from mmdistill.reference.tracking.settings import RefinementSettings, TrackingSettings, published_settings
 from mmdistill.reference.tracking.step import TrackStep
 from mmdistill.toolkit.boxes import Array, check_initial_box, clip_boxes
 from mmdistill.toolkit.data_issues import DataError
@@ -57,13 +57,14 @@ class _HostState:
         limits: the limits of their scales.
     """
 
-    def __init__(self, slots: int, random_boxes: int) -> None:
+    def __init__(self, slots: int, refinement: RefinementSettings) -> None:
         self.started = np.zeros(slots, dtype=bool)
         self.frames = np.zeros(slots, dtype=np.int64)
         self.targets = Target(np.zeros((slots, 4)), np.ones(slots))
         self.limits = ScaleLimits(np.ones((slots, 2)), np.ones(slots), np.ones(slots))
         self._generators = [np.random.default_rng()] * slots
-        self._jitter = np.empty((slots, JITTER_BLOCK, random_boxes, 4))
+        self._jitter = np.empty((slots, JITTER_BLOCK, refinement.random_boxes, 4))
+        self._limits = np.repeat([refinement.center_jitter, refinement.size_jitter], 2)
 
     def start(self, slot: int, target: Target, limits: ScaleLimits, generator: np.random.Generator) -> None:
         """Start a video in a slot."""
@@ -72,11 +73,11 @@ class _HostState:
         self.started[slot], self.frames[slot], self._generators[slot] = True, 1, generator
 
     def jitter(self, slots: Slots) -> Array:
-        """Return the next frame's jitter ``(s, K, 4)``, uniform in -1 to 1."""
+        """Return the next frame's jitter ``(s, K, 4)``, see ``FrameNumbers``."""
         positions = (self.frames[slots] - 1) % JITTER_BLOCK
         for slot in slots[positions == 0]:
             self._jitter[slot] = self._generators[slot].uniform(-1, 1, self._jitter.shape[1:])
-        return self._jitter[slots, positions]
+        return self._limits * self._jitter[slots, positions]
 
 
 class BatchTracker:
@@ -118,7 +119,7 @@ class BatchTracker:
         self.settings = settings or published_settings(network.settings)
         self.slots = slots
         self._seed = seed
-        self._host = _HostState(slots, self.settings.refinement.random_boxes)
+        self._host = _HostState(slots, self.settings.refinement)
         self._runner = StepRunner(self.network, self.settings, slots)
         self._areas: dict[int, tuple[int, CropGeometry]] = {}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmdistill.reference.models.iou_net import IoUFunction, IoUNet, Modulation
-from mmdistill.reference.models.pooled_iou import PooledIoU
+from mmdistill.reference.models.pooled_iou import PooledIoU, pooled_iou
 from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou, windows_contain
 from mmdistill.reference.tracking.settings import RefinementSettings
 
@@ -59,7 +59,8 @@ def refine(
         level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
         level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
         boxes: one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
-        jitter: uniform in -1 to 1, ``(S, random_boxes, 4)``: center and size of the other proposals.
+        jitter: of the other proposals' centers and sides, ``(S, random_boxes, 4)``, relative to the root of the box's
+            area.
         settings: steps and limits.
         windowed: whether features are computed in windows around the boxes only, with the same result. The host reads
             the windows' positions.
@@ -68,7 +69,9 @@ def refine(
     levels = (level3, level4)
     result = _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if windowed else None
     if result is None:
-        result = gradient_ascent(pooled.prepare(modulation, iou_net.features(level3, level4)), proposals, settings)
+        result = gradient_ascent(
+            pooled_iou(pooled, modulation, iou_net.features(level3, level4)), proposals, settings
+        )
     return mean_of_best(result.boxes, result.iou, boxes, settings)
 
 
@@ -94,20 +97,26 @@ def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSetting
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
     smallest = settings.minimum_start_side * size.amin(dim=-1, keepdim=True)
-    center = boxes[:, None, :2] + size / 2 + settings.center_jitter * root * jitter[..., :2]
-    sides = torch.maximum(size + settings.size_jitter * root * jitter[..., 2:], smallest)
-    return torch.cat([boxes[:, None], torch.cat([center - sides / 2, sides], dim=-1)], dim=1)
+    center = boxes[:, None, :2].add(size, alpha=0.5) + root * jitter[..., :2]
+    sides = torch.maximum(size + root * jitter[..., 2:], smallest)
+    return torch.cat([boxes[:, None], torch.cat([center.sub(sides, alpha=0.5), sides], dim=-1)], dim=1)
 
 
-def gradient_ascent(iou_and_gradient: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
+def gradient_ascent(iou_function: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
     """Return boxes ``(S, K, 4)`` after gradient ascent on their predicted IoU."""
     iou = boxes.new_zeros(boxes.shape[:2])
     evaluated: list[Tensor] = []
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         evaluated.append(boxes)
-        iou, gradient = iou_and_gradient(boxes)
-        boxes = boxes + settings.step_length * gradient * boxes[..., 2:].repeat(1, 1, 2)
-        boxes[..., 2:].clamp_(min=settings.minimum_side)
+        if step == settings.steps - 1:
+            iou, gradient = iou_function(boxes)
+        else:
+            gradient = iou_function.gradient(boxes)
+        # Corner and size as two rows of x and y: both move by their gradient times the size.
+        parts, slopes = (values.unflatten(-1, (2, 2)) for values in (boxes, gradient))
+        moved = torch.addcmul(parts, slopes, parts[..., 1:, :], value=settings.step_length)
+        moved[..., 1, :].clamp_(min=settings.minimum_side)
+        boxes = moved.flatten(-2)
     return AscentResult(boxes, iou, torch.cat(evaluated or [boxes], dim=1))
 
 
@@ -121,9 +130,9 @@ def mean_of_best(boxes: Tensor, iou: Tensor, fallback: Tensor, settings: Refinem
         settings: how many boxes are averaged, and the aspect limit.
     """
     aspect = boxes[..., 2:].amax(dim=-1) / boxes[..., 2:].amin(dim=-1)
-    valid = (aspect <= settings.maximum_aspect) & boxes.isfinite().all(dim=-1)
-    order = iou.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True)[:, : settings.averaged]
-    chosen = valid.gather(1, order)[..., None]
-    candidates = boxes.gather(1, order[..., None].expand(-1, -1, 4)).where(chosen, 0)
+    valid = (aspect <= settings.maximum_aspect) & (boxes.abs().amax(dim=-1) < torch.inf)
+    best = iou.masked_fill(~valid, -torch.inf).topk(min(settings.averaged, iou.shape[1]), dim=1)
+    chosen = (best.values > -torch.inf)[..., None]
+    candidates = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)).where(chosen, 0)
     count = chosen.sum(dim=1)
     return torch.where(count > 0, candidates.sum(dim=1) / count.clamp(min=1), fallback)

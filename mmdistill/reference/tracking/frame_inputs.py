@@ -20,7 +20,7 @@ from mmdistill.toolkit.sequence import Image
 Slots = NDArray[np.int64]
 """Indices of slots ``(s,)``, ascending, each once."""
 
-_COLUMNS = (1, 1, 2, 1, 2, 4, 5)
+_COLUMNS = (1, 1, 4, 4, 1, 4, 5)
 """Columns of the fields of ``FrameNumbers`` before ``jitter``."""
 
 
@@ -30,20 +30,20 @@ class FrameNumbers(NamedTuple):
     Attributes:
         active: 1, or 0 if the slot has no video or no frame now; ``(S, 1)``.
         due: 1 if the target model is due for its regular iterations, else 0; ``(S, 1)``.
-        corner: x, y of the search area's first pixel, ``(S, 2)``, image pixels.
+        origin: x, y of the search area's first pixel, 0, 0: ``(S, 4)``, image pixels.
+        image: 0, 0, width and height of the image, ``(S, 4)``, pixels.
         scale: image pixels per crop pixel, ``(S, 1)``.
-        image_size: width and height, ``(S, 2)``, pixels.
         box: the target's last box, ``(S, 4)``, ``x y w h`` in image pixels.
         window: ``(S, 5)``: window pixels per crop pixel; x, y of the search area's first pixel in the window; x, y of
             the window's last pixel. Not read if the pixels are crops.
-        jitter: of the proposals' centers and sizes, from -1 to 1, ``(S, 4 K)``.
+        jitter: of the proposals' centers and sides, relative to the root of the box's area, ``(S, 4 K)``.
     """
 
     active: Tensor
     due: Tensor
-    corner: Tensor
+    origin: Tensor
+    image: Tensor
     scale: Tensor
-    image_size: Tensor
     box: Tensor
     window: Tensor
     jitter: Tensor
@@ -75,25 +75,17 @@ class HostFrame(NamedTuple):
     jitter: Array
     size: int
 
-    @property
-    def num_numbers(self) -> int:
-        """The number of columns of ``FrameNumbers``."""
-        return num_numbers(self.jitter.shape[1])
-
     def numbers(self, windows: Array) -> Array:
         """Return the rows of ``FrameNumbers``, ``(s, N)``, of active slots; ``windows`` is its field ``window``."""
         count = len(self.slots)
-        fields = (
-            np.ones(count),
-            self.due,
-            self.areas[:, :2],
-            self.areas[:, 2] / self.size,
-            [pair.rgb.shape[1::-1] for pair in self.images],
-            self.boxes,
-            windows,
-            self.jitter,
-        )
-        return np.concatenate([np.asarray(field).reshape(count, -1) for field in fields], axis=1, dtype=np.float64)
+        rows = np.zeros((count, num_numbers(self.jitter.shape[1])))
+        rows[:, 0], rows[:, 1] = 1, self.due
+        rows[:, 2:4] = self.areas[:, :2]
+        rows[:, 8:10] = [pair.rgb.shape[1::-1] for pair in self.images]
+        rows[:, 10] = self.areas[:, 2] / self.size
+        rows[:, 11:15], rows[:, 15:20] = self.boxes, windows
+        rows[:, 20:] = self.jitter.reshape(count, -1)
+        return rows
 
     def geometries(self) -> list[CropGeometry]:
         """Return the search areas."""

@@ -89,35 +89,34 @@ def clamp_to_image(boxes: Tensor, images: Tensor, share: float) -> Tensor:
     corner, image_size = images[:, :2], images[:, 2:]
     size = torch.minimum(boxes[:, 2:], image_size)
     beyond = (0.5 - share) * size
-    center = (boxes[:, :2] + boxes[:, 2:] / 2).clamp(min=corner - beyond, max=corner + image_size + beyond)
-    return torch.cat([center - size / 2, size], dim=-1)
+    center = boxes[:, :2].add(boxes[:, 2:], alpha=0.5).clamp(min=corner - beyond, max=corner + image_size + beyond)
+    return torch.cat([center.sub(size, alpha=0.5), size], dim=-1)
 
 
 class SearchAreas(NamedTuple):
-    """The positions of S crops in their images, on the network's device, in float64.
+    """The positions of S crops in their images, on the network's device.
 
     Attributes:
-        corner: x, y of the first pixel, ``(S, 2)``, image pixels.
+        origin: x, y of the first pixel, 0, 0: ``(S, 4)``, image pixels. A box at 0 in crop pixels lies there.
+        image: 0, 0, width and height of the image, ``(S, 4)``, pixels.
         scale: image pixels per crop pixel, ``(S, 1)``.
-        image_size: width and height, ``(S, 2)``, pixels.
     """
 
-    corner: Tensor
+    origin: Tensor
+    image: Tensor
     scale: Tensor
-    image_size: Tensor
 
     def image_bounds(self) -> Tensor:
         """Return the images' bounds ``(S, 4)``, ``x y w h`` in crop pixels."""
-        return torch.cat([-self.corner, self.image_size], dim=-1) / self.scale
+        return self.to_crop(self.image)
 
     def to_crop(self, boxes: Tensor) -> Tensor:
         """Return boxes ``(S, 4)``, ``x y w h`` in image pixels, in crop pixels."""
-        return torch.cat([boxes[:, :2] - self.corner, boxes[:, 2:]], dim=-1) / self.scale
+        return (boxes - self.origin) / self.scale
 
     def to_image(self, boxes: Tensor) -> Tensor:
         """Return boxes ``(S, 4)``, ``x y w h`` in crop pixels, in image pixels."""
-        boxes = boxes * self.scale
-        return torch.cat([boxes[:, :2] + self.corner, boxes[:, 2:]], dim=-1)
+        return torch.addcmul(self.origin, boxes, self.scale)
 
 
 def search_areas(targets: Target, network: NetworkSettings, factor: int = 1) -> NDArray[np.int64]:
@@ -143,26 +142,23 @@ def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -
     return CropGeometry(*search_areas(target, network, factor).tolist(), network.crop_size * factor)
 
 
-def boxes_to_cells(boxes: Tensor, network: NetworkSettings) -> tuple[Tensor, Tensor]:
-    """Return the boxes' centers from the score map's center, and their sizes; each ``(S, 2)`` as x, y, cells.
+def boxes_to_cells(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the boxes' centers in the score map, and their sizes; each ``(S, 2)`` as x, y, cells.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, crop pixels.
-        network: the size of the score map.
     """
-    return (boxes[:, :2] + boxes[:, 2:] / 2) / STRIDE - (network.score_size - 1) / 2, boxes[:, 2:] / STRIDE
+    return boxes[:, :2].add(boxes[:, 2:], alpha=0.5) / STRIDE, boxes[:, 2:] / STRIDE
 
 
-def cells_to_boxes(displacement: Tensor, size: Tensor, network: NetworkSettings) -> Tensor:
+def cells_to_boxes(position: Tensor, size: Tensor) -> Tensor:
     """Return boxes ``(S, 4)``, ``x y w h`` in crop pixels, with their centers at positions in the score map.
 
     Args:
-        displacement: x, y of the centers from the score map's center, ``(S, 2)``, cells.
+        position: x, y of the centers, ``(S, 2)``, cells.
         size: width and height of the boxes, ``(S, 2)``, crop pixels.
-        network: the size of the score map.
     """
-    center = STRIDE * (displacement + (network.score_size - 1) / 2)
-    return torch.cat([center - size / 2, size], dim=-1)
+    return torch.cat([(STRIDE * position).sub(size, alpha=0.5), size], dim=-1)
 
 
 def cut_pair(images: Pair[Image], geometry: CropGeometry) -> Pair[Image]:

@@ -151,21 +151,20 @@ def place_samples(
     """
     weights, count, newest = target.weights, target.count, target.newest
     size, share = settings.memory, settings.initial_share
-    rows = torch.arange(size, device=weights.device)[:, None]
-    is_initial = rows < initial
-    lowest = weights.masked_fill(is_initial, torch.inf).argmin(dim=0)
-    row = torch.where(count < size, count, lowest)
+    free = count < size
+    row = torch.where(free, count, weights[initial:].argmin(dim=0) + initial)
     before = weights.gather(0, newest.clamp(min=0)[None])[0]
-    weight = torch.where(newest < 0, rates * (1 - rates), before / (1 - rates))
-    updated = torch.where(rows == row, weight, weights)
+    lower = 1 - rates
+    weight = torch.where(newest < 0, rates * lower, before / lower)
+    updated = weights.scatter(0, row[None], weight[None])
     updated = updated / updated.sum(dim=0)
-    total = updated[:initial].sum(dim=0)
-    later = updated * ((1 - share) / (1 - total))
-    raised = torch.where(is_initial, share / initial, later)
-    updated = torch.where(total < share, raised, updated)
+    first, later = updated[:initial], updated[initial:]
+    total = first.sum(dim=0)
+    low = total < share
+    raised = torch.cat([torch.where(low, share / initial, first), torch.where(low, (1 - share) / (1 - total), 1) * later])
     return Placement(
         torch.where(kept, row, size),
-        torch.where(kept, updated, weights),
-        torch.where(kept, torch.maximum(count, row + 1), count),
+        torch.where(kept, raised, weights),
+        count + (kept & free),
         torch.where(kept, row, newest),
     )

@@ -86,17 +86,17 @@ class TrackStep(nn.Module):
             pixels: uint8 ``(S, M, side, side, 3)``, RGB order, M modalities of the network: crops, or windows.
             numbers: ``(S, N)``, see ``FrameNumbers``.
         """
-        settings, network = self.settings, self.network.settings
+        settings = self.settings
         frame = FrameNumbers.unpack(numbers)
         extracted = self.network.extract(self.images(pixels, frame))
         samples = self.model.samples(target.model, self.model.features(extracted.fused[1][None]))
         score_maps = self.model.score(target.model, samples)[0]
 
-        areas = SearchAreas(frame.corner, frame.scale, frame.image_size)
+        areas = SearchAreas(frame.origin, frame.image, frame.scale)
         last_boxes, bounds = areas.to_crop(frame.box), areas.image_bounds()
-        last, size = boxes_to_cells(last_boxes, network)
+        last, size = boxes_to_cells(last_boxes)
         localization = localize(score_maps, last, size, settings.localization)
-        moved = cells_to_boxes(localization.displacement, last_boxes[:, 2:], network)
+        moved = cells_to_boxes(localization.position, last_boxes[:, 2:])
         refined = refine(
             self.network.iou_net,
             self.pooled_iou,
@@ -117,7 +117,7 @@ class TrackStep(nn.Module):
         due = torch.where(hard, float(learning.hard_negative_iterations), learning.iterations * frame.due[:, 0])
         rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard.to(samples.dtype)
         columns = (localization.score, localization.flag, due * reliable)
-        rows = torch.cat([box, *(column.to(box.dtype)[:, None] for column in columns)], dim=1)
+        rows = torch.cat([box, *(column[:, None] for column in columns)], dim=1)
         placement = place_samples(target, reliable, rates, settings.first_frame.samples, learning)
         return TrackedStep(rows, score_maps, samples[0], refined.to(samples.dtype), placement)
 
