@@ -56,7 +56,8 @@ class CapturedFunction(Generic[Output]):
     the next call; copy what must last longer. Calls run without gradients; inside, ``torch.enable_grad`` may be used.
 
     Another ``key``, nesting, shape or device of the inputs, or another ``state``, captures again and frees the old
-    graph. Autocast is that of the capture; a caller that changes it gives another key.
+    graph. Other dtypes need another key, so that no input is cast by mistake. Autocast is that of the capture; a caller
+    that changes it gives another key.
 
     Args:
         function: maps tensors to tensors, both nested in tuples and named tuples. Shapes are fixed. The function reads
