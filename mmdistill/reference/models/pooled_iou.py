@@ -20,6 +20,10 @@ BINS = max(TEST_BINS)
 """Bins along either axis of a box, on both levels. Bins that a level doesn't have are empty."""
 
 
+MAX_CELLS = 512
+"""Limit of a map's sides, cells."""
+
+
 class PooledIoU(nn.Module):
     """The IoU and its gradient, for any boxes.
 
@@ -31,9 +35,9 @@ class PooledIoU(nn.Module):
         iou, gradient = pooled_iou(PooledIoU(iou_net), modulation, iou_net.features(level3, level4))(boxes)
     """
 
-    starts: Tensor
+    cells: Tensor
+    scales: Tensor
     ends: Tensor
-    lengths: Tensor
     derivatives: Tensor
     weight: Tensor
     bias: Tensor
@@ -62,17 +66,16 @@ class PooledIoU(nn.Module):
             with_iou: whether to compute the IoU.
         """
         flat = boxes.flatten(0, 1)[..., None, None]
-        start, extent = flat[:, :2], flat[:, 2:]  # (boxes, axes, 1, 1)
+        scaled = flat * self.scales
+        starts, lengths = scaled[:, :, :2], scaled[:, :, 2:]  # (levels, boxes, axes, 1, 1)
         # Both ends of each bin relative to each cell: (levels, boxes, axes, ends, bins, cells).
-        ends = torch.addcmul(start * self.starts, extent, self.ends)
-        cells = torch.arange(features.shape[1], device=boxes.device, dtype=boxes.dtype)
-        offsets = (ends[..., None] - cells).clamp(-1, 1)
+        ends = torch.addcmul(starts, flat[:, 2:], self.ends)
+        offsets = (ends[..., None] - self.cells[: features.shape[1]]).clamp(-1, 1)
         hats = 1 - offsets.abs()
         integrals = torch.addcmul(offsets, offsets, hats)  # twice the hat's
-        lengths = (extent * self.lengths)[..., None]
-        weights = (integrals[:, :, :, 1] - integrals[:, :, :, 0]) / lengths[..., 0, :, :]
+        weights = (integrals[:, :, :, 1] - integrals[:, :, :, 0]) / lengths
         at_weights, iou = self._pool(features, weights.to(features.dtype), len(boxes), with_iou)
-        at_weights = at_weights / lengths[..., 0, :, :]
+        at_weights = at_weights / lengths
         parts = torch.cat([hats, weights[:, :, :, None]], dim=3)
         by_part = (at_weights[:, :, :, None] * parts).sum(dim=-1)  # (levels, boxes, axes, parts, bins)
         gradient = (by_part[:, :, None] * self.derivatives).sum(dim=(0, -2, -1))  # (boxes, start and extent, axes)
@@ -147,29 +150,32 @@ def pooled_iou(pooled: PooledIoU, modulation: Modulation, features: IoUFeatures)
 def join_maps(maps: Sequence[Tensor]) -> Tensor:
     """Return maps ``(S, C, H, W)`` of both levels as one tensor ``(levels * S, cells, cells * C)``, padded with zeros."""
     side = max(size for x in maps for size in x.shape[-2:])
-    padded = [F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2])) for x in maps]
+    padded = [
+        x if x.shape[-2:] == (side, side) else F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2])) for x in maps
+    ]
     return torch.cat(padded).permute(0, 2, 3, 1).flatten(2)
 
 
 def _constants() -> dict[str, Tensor]:
     """Return constants of the levels' bins, in float64, shaped to act on (levels, boxes, axes, ends, bins).
 
-    ``ends`` times a box's extent, plus ``starts`` times its start, are the two ends of each bin in cells. ``lengths``
-    times the extent is twice a bin's length. ``derivatives`` (levels, 1, start and extent, 1, parts, bins) are those of
-    the weights' ends and length by the box's start and extent.
+    ``scales`` times a box, ``x y w h``, are its start in cells, and twice a bin's length. ``ends`` times the box's
+    extent, plus its start, are the two ends of each bin in cells. ``derivatives`` (levels, 1, start and extent, 1,
+    parts, bins) are those of the weights' ends and length by the box's start and extent.
     """
-    starts, lengths = torch.zeros(2, LEVELS, 1, 1, 1, 1, dtype=torch.float64)
+    scales = torch.zeros(LEVELS, 1, 4, 1, 1, dtype=torch.float64)
     ends = torch.zeros(LEVELS, 1, 1, 2, BINS, dtype=torch.float64)
     derivatives = torch.zeros(LEVELS, 1, 2, 1, 3, BINS, dtype=torch.float64)
+    sign = torch.tensor([-2.0, 2.0], dtype=torch.float64)[:, None]
     for level, (stride, bins) in enumerate(zip(STRIDES, TEST_BINS, strict=True)):
         edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64) / stride
-        starts[level], lengths[level] = 1 / stride, 2 / (stride * bins)
+        scales[level, 0, :2], scales[level, 0, 2:] = 1 / stride, 2 / (stride * bins)
         ends[level, ..., :bins] = torch.stack([edges[:-1], edges[1:]])
-        sign = torch.tensor([-2.0, 2.0], dtype=torch.float64)[:, None]
         derivatives[level, 0, 0, 0, :2] = sign / stride
         derivatives[level, 0, 1, 0, :2] = sign * ends[level, 0, 0]
-        derivatives[level, 0, 1, 0, 2] = -lengths[level].item()
-    return {"starts": starts, "ends": ends, "lengths": lengths, "derivatives": derivatives}
+        derivatives[level, 0, 1, 0, 2] = -2 / (stride * bins)
+    cells = torch.arange(MAX_CELLS, dtype=torch.float64)
+    return {"cells": cells, "scales": scales, "ends": ends, "derivatives": derivatives}
 
 
 def _pad_bins(weight: Tensor, bins: int) -> Tensor:

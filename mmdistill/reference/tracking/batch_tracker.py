@@ -63,7 +63,7 @@ class _HostState:
         self.targets = Target(np.zeros((slots, 4)), np.ones(slots))
         self.limits = ScaleLimits(np.ones((slots, 2)), np.ones(slots), np.ones(slots))
         self._generators = [np.random.default_rng()] * slots
-        self._jitter = np.empty((slots, JITTER_BLOCK, refinement.random_boxes, 4))
+        self._jitter = np.zeros((slots, JITTER_BLOCK, 1 + refinement.random_boxes, 4))
         self._limits = np.repeat([refinement.center_jitter, refinement.size_jitter], 2)
 
     def start(self, slot: int, target: Target, limits: ScaleLimits, generator: np.random.Generator) -> None:
@@ -76,8 +76,9 @@ class _HostState:
         """Return the next frame's jitter ``(s, K, 4)``, see ``FrameNumbers``."""
         positions = (self.frames[slots] - 1) % JITTER_BLOCK
         for slot in slots[positions == 0]:
-            self._jitter[slot] = self._generators[slot].uniform(-1, 1, self._jitter.shape[1:])
-        return self._limits * self._jitter[slots, positions]
+            drawn = self._jitter[slot, :, 1:]
+            drawn[...] = self._generators[slot].uniform(-self._limits, self._limits, drawn.shape)
+        return self._jitter[slots, positions]
 
 
 class BatchTracker:

@@ -59,8 +59,8 @@ def refine(
         level3: the frame's fused map at stride 8, ``(S, C3, H, W)``.
         level4: at stride 16, ``(S, C4, H / 2, W / 2)``.
         boxes: one per sequence, ``(S, 4)`` as ``x y w h``, crop pixels.
-        jitter: of the other proposals' centers and sides, ``(S, random_boxes, 4)``, relative to the root of the box's
-            area.
+        jitter: of the K proposals' centers and sides, ``(S, K, 4)``, relative to the root of the box's area; 0 for the
+            box itself.
         settings: steps and limits.
         windowed: whether features are computed in windows around the boxes only, with the same result. The host reads
             the windows' positions.
@@ -93,13 +93,13 @@ def _ascend_in_windows(
 
 
 def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSettings) -> Tensor:
-    """Return each box and its jittered copies, ``(S, 1 + random_boxes, 4)``; arguments as in ``refine``."""
+    """Return the proposals ``(S, K, 4)``; arguments as in ``refine``."""
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
     smallest = settings.minimum_start_side * size.amin(dim=-1, keepdim=True)
     center = boxes[:, None, :2].add(size, alpha=0.5) + root * jitter[..., :2]
     sides = torch.maximum(size + root * jitter[..., 2:], smallest)
-    return torch.cat([boxes[:, None], torch.cat([center.sub(sides, alpha=0.5), sides], dim=-1)], dim=1)
+    return torch.cat([center.sub(sides, alpha=0.5), sides], dim=-1)
 
 
 def gradient_ascent(iou_function: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> AscentResult:

@@ -20,7 +20,7 @@ from mmdistill.toolkit.sequence import Image
 Slots = NDArray[np.int64]
 """Indices of slots ``(s,)``, ascending, each once."""
 
-_COLUMNS = (1, 1, 4, 4, 1, 4, 5)
+_COLUMNS = (1, 1, 4, 1, 8, 5)
 """Columns of the fields of ``FrameNumbers`` before ``jitter``."""
 
 
@@ -31,20 +31,20 @@ class FrameNumbers(NamedTuple):
         active: 1, or 0 if the slot has no video or no frame now; ``(S, 1)``.
         due: 1 if the target model is due for its regular iterations, else 0; ``(S, 1)``.
         origin: x, y of the search area's first pixel, 0, 0: ``(S, 4)``, image pixels.
-        image: 0, 0, width and height of the image, ``(S, 4)``, pixels.
         scale: image pixels per crop pixel, ``(S, 1)``.
-        box: the target's last box, ``(S, 4)``, ``x y w h`` in image pixels.
+        boxes: the image's bounds, 0, 0, width and height, and the target's last box, ``(S, 8)``, ``x y w h`` in image
+            pixels.
         window: ``(S, 5)``: window pixels per crop pixel; x, y of the search area's first pixel in the window; x, y of
             the window's last pixel. Not read if the pixels are crops.
-        jitter: of the proposals' centers and sides, relative to the root of the box's area, ``(S, 4 K)``.
+        jitter: of the proposals' centers and sides, relative to the root of the box's area, ``(S, 4 K)``; the first
+            proposal has 0.
     """
 
     active: Tensor
     due: Tensor
     origin: Tensor
-    image: Tensor
     scale: Tensor
-    box: Tensor
+    boxes: Tensor
     window: Tensor
     jitter: Tensor
 
@@ -81,8 +81,8 @@ class HostFrame(NamedTuple):
         rows = np.zeros((count, num_numbers(self.jitter.shape[1])))
         rows[:, 0], rows[:, 1] = 1, self.due
         rows[:, 2:4] = self.areas[:, :2]
-        rows[:, 8:10] = [pair.rgb.shape[1::-1] for pair in self.images]
-        rows[:, 10] = self.areas[:, 2] / self.size
+        rows[:, 6] = self.areas[:, 2] / self.size
+        rows[:, 9:11] = [pair.rgb.shape[1::-1] for pair in self.images]
         rows[:, 11:15], rows[:, 15:20] = self.boxes, windows
         rows[:, 20:] = self.jitter.reshape(count, -1)
         return rows
@@ -92,9 +92,9 @@ class HostFrame(NamedTuple):
         return [CropGeometry(*area, self.size) for area in self.areas.tolist()]
 
 
-def num_numbers(random_boxes: int) -> int:
-    """Return the number of columns of ``FrameNumbers`` with K jittered proposals."""
-    return sum(_COLUMNS) + 4 * random_boxes
+def num_numbers(proposals: int) -> int:
+    """Return the number of columns of ``FrameNumbers`` with K proposals."""
+    return sum(_COLUMNS) + 4 * proposals
 
 
 def cut_crops(frame: HostFrame, modalities: int) -> tuple[NDArray[np.uint8], Array]:

@@ -50,15 +50,14 @@ def localize(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: Lo
     reach = settings.reach * (height * width) ** 0.5 / 2
     near, second_near = ((torch.stack([first, second]) - last).norm(dim=-1) < reach).unbind()
 
-    # NaN is not found.
-    not_found = ~(score >= settings.not_found)
+    found = score >= settings.not_found  # not NaN
     rival = second_score > settings.rival * score
     uncertain = rival & (near == second_near)
     distractor = (second_score > settings.distractor * score) & (second_score > settings.not_found)
-    at_second = rival & (second_near > near) & ~not_found
+    at_second = rival & (second_near > near) & found
 
     flag = (rival | distractor).long()  # indices into FLAGS: normal, hard_negative
-    flag = flag.masked_fill(uncertain, FLAGS.index("uncertain")).masked_fill(not_found, FLAGS.index("not_found"))
+    flag = flag.masked_fill(uncertain, FLAGS.index("uncertain")).masked_fill(~found, FLAGS.index("not_found"))
     return Localization(
         torch.where(at_second[:, None], second, first).to(last.dtype), torch.where(at_second, second_score, score), flag
     )

@@ -97,25 +97,19 @@ class SearchAreas(NamedTuple):
     """The positions of S crops in their images, on the network's device.
 
     Attributes:
-        origin: x, y of the first pixel, 0, 0: ``(S, 4)``, image pixels. A box at 0 in crop pixels lies there.
-        image: 0, 0, width and height of the image, ``(S, 4)``, pixels.
-        scale: image pixels per crop pixel, ``(S, 1)``.
+        origin: x, y of the first pixel, 0, 0: ``(S, 1, 4)``, image pixels. A box at 0 in crop pixels lies there.
+        scale: image pixels per crop pixel, ``(S, 1, 1)``.
     """
 
     origin: Tensor
-    image: Tensor
     scale: Tensor
 
-    def image_bounds(self) -> Tensor:
-        """Return the images' bounds ``(S, 4)``, ``x y w h`` in crop pixels."""
-        return self.to_crop(self.image)
-
     def to_crop(self, boxes: Tensor) -> Tensor:
-        """Return boxes ``(S, 4)``, ``x y w h`` in image pixels, in crop pixels."""
+        """Return boxes ``(S, K, 4)``, ``x y w h`` in image pixels, in crop pixels."""
         return (boxes - self.origin) / self.scale
 
     def to_image(self, boxes: Tensor) -> Tensor:
-        """Return boxes ``(S, 4)``, ``x y w h`` in crop pixels, in image pixels."""
+        """Return boxes ``(S, K, 4)``, ``x y w h`` in crop pixels, in image pixels."""
         return torch.addcmul(self.origin, boxes, self.scale)
 
 

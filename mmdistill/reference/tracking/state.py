@@ -161,7 +161,7 @@ def place_samples(
     first, later = updated[:initial], updated[initial:]
     total = first.sum(dim=0)
     low = total < share
-    raised = torch.cat([torch.where(low, share / initial, first), torch.where(low, (1 - share) / (1 - total), 1) * later])
+    raised = torch.cat([torch.where(low, share / initial, first), later / ((1 - total) / (1 - share)).clamp(min=1)])
     return Placement(
         torch.where(kept, row, size),
         torch.where(kept, raised, weights),

@@ -92,8 +92,10 @@ class TrackStep(nn.Module):
         samples = self.model.samples(target.model, self.model.features(extracted.fused[1][None]))
         score_maps = self.model.score(target.model, samples)[0]
 
-        areas = SearchAreas(frame.origin, frame.image, frame.scale)
-        last_boxes, bounds = areas.to_crop(frame.box), areas.image_bounds()
+        # Positions in float64, the network's arithmetic in its own dtype.
+        areas = SearchAreas(frame.origin[:, None], frame.scale[:, None])
+        known = frame.boxes.unflatten(1, (2, 4))
+        bounds, last_boxes = areas.to_crop(known).to(samples.dtype).unbind(1)
         last, size = boxes_to_cells(last_boxes)
         localization = localize(score_maps, last, size, settings.localization)
         moved = cells_to_boxes(localization.position, last_boxes[:, 2:])
@@ -103,23 +105,24 @@ class TrackStep(nn.Module):
             target.modulation,
             extracted.fused[0],
             extracted.fused[1],
-            clamp_to_image(moved, bounds, settings.inside_share).to(samples.dtype),
-            frame.jitter.to(samples.dtype).view(len(numbers), -1, 4),
+            clamp_to_image(moved, bounds, settings.inside_share),
+            frame.jitter.to(samples.dtype).unflatten(1, (-1, 4)),
             settings.refinement,
             windowed=self.windowed,
         )
-        refined = clamp_to_image(refined.to(numbers.dtype), bounds, settings.inside_share)
+        refined = clamp_to_image(refined, bounds, settings.inside_share)
         hard = localization.flag == FLAGS.index("hard_negative")
         reliable = (localization.flag <= FLAGS.index("hard_negative")) & (frame.active[:, 0] > 0)
         found = localization.flag != FLAGS.index("not_found")
-        box = torch.where(found[:, None], areas.to_image(refined), frame.box)
+        in_image = areas.to_image(refined[:, None].to(numbers.dtype))[:, 0]
+        box = torch.where(found[:, None], in_image, known[:, 1])
         learning = settings.learning
         due = torch.where(hard, float(learning.hard_negative_iterations), learning.iterations * frame.due[:, 0])
         rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard.to(samples.dtype)
         columns = (localization.score, localization.flag, due * reliable)
         rows = torch.cat([box, *(column[:, None] for column in columns)], dim=1)
         placement = place_samples(target, reliable, rates, settings.first_frame.samples, learning)
-        return TrackedStep(rows, score_maps, samples[0], refined.to(samples.dtype), placement)
+        return TrackedStep(rows, score_maps, samples[0], refined, placement)
 
     def learn(
         self,
