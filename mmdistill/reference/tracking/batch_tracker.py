@@ -24,7 +24,7 @@ from mmdistill.reference.models.tracker_network import ExtractedFeatures, Tracke
 from mmdistill.reference.tracking.augmentation import Transform, augment
 from mmdistill.reference.tracking.frame_inputs import HostFrame, Slots
 from mmdistill.reference.tracking.localization import FLAGS
-from mmdistill.reference.tracking.runners import StepRunner
+from mmdistill.reference.tracking.runners import GraphRunner, StepRunner
 from mmdistill.reference.tracking.search_area import (
     ScaleLimits,
     Target,
@@ -121,8 +121,9 @@ class BatchTracker:
         self.slots = slots
         self._seed = seed
         self._host = _HostState(slots, self.settings.refinement)
-        self._runner = StepRunner(self.network, self.settings, slots)
-        self._areas: dict[int, tuple[int, CropGeometry]] = {}
+        on_gpu = next(self.network.parameters()).device.type == "cuda"
+        self._runner = (GraphRunner if on_gpu else StepRunner)(self.network, self.settings, slots)
+        self._areas: dict[int, CropGeometry] = {}
 
     @torch.no_grad()
     def start(self, slot: int, frame: FramePair, box: ArrayLike, *, where: str = "start") -> None:
@@ -184,7 +185,8 @@ class BatchTracker:
         ]
         targets = Target(host.targets.box[chosen], host.targets.scale[chosen])
         areas = search_areas(targets, self.network.settings)
-        due = host.frames[chosen] % self.settings.learning.interval == 0
+        learning = self.settings.learning
+        due = learning.iterations * (host.frames[chosen] % learning.interval == 0)
         frame = HostFrame(
             chosen, images, areas, due, targets.box, host.jitter(chosen), self.network.settings.crop_size
         )
@@ -197,7 +199,7 @@ class BatchTracker:
         limits = ScaleLimits(*(values[moved] for values in host.limits))
         host.targets.scale[moved] = limits.scale(rows[found, 2:4])
         self._runner.learn(chosen, rows[:, 6].astype(np.int64))
-        self._areas = {slot: (number, area) for number, (slot, area) in enumerate(zip(slots, frame.geometries()))}
+        self._areas = dict(zip(slots, frame.geometries(), strict=True))
         boxes = clip_boxes(rows[:, :4], *np.array([_size(pair) for pair in images]).T)
         return [
             Result(box, score, FLAGS[flag])
@@ -208,8 +210,8 @@ class BatchTracker:
         """Return the score map of a slot in the last step; None if it was not in it, or after ``start``."""
         if slot not in self._areas:
             return None
-        number, geometry = self._areas[slot]
-        scores = self._runner.score_map(number).float().cpu().numpy()
+        geometry = self._areas[slot]
+        scores = self._runner.score_map(slot).float().cpu().numpy()
         return ResponseMap(scores, geometry.to_image([0, 0, geometry.size, geometry.size]))
 
     def _network_inputs(self, images: Pair[Image]) -> Pair[Image]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
@@ -29,19 +29,19 @@ class FrameNumbers(NamedTuple):
 
     Attributes:
         active: 1, or 0 if the slot has no video or no frame now; ``(S, 1)``.
-        due: 1 if the target model is due for its regular iterations, else 0; ``(S, 1)``.
+        iterations: regular iterations of the target model that are due, ``(S, 1)``.
         origin: x, y of the search area's first pixel, 0, 0: ``(S, 4)``, image pixels.
         scale: image pixels per crop pixel, ``(S, 1)``.
         boxes: the image's bounds, 0, 0, width and height, and the target's last box, ``(S, 8)``, ``x y w h`` in image
             pixels.
-        window: ``(S, 5)``: window pixels per crop pixel; x, y of the search area's first pixel in the window; x, y of
-            the window's last pixel. Not read if the pixels are crops.
+        window: ``(S, 5)``: the step from a crop pixel to the next; x, y of the crop's first pixel; x, y of the last pixel
+            with a value. From -1 to 1 between the outer edges of the window. Not read if the pixels are crops.
         jitter: of the proposals' centers and sides, relative to the root of the box's area, ``(S, 4 K)``; the first
             proposal has 0.
     """
 
     active: Tensor
-    due: Tensor
+    iterations: Tensor
     origin: Tensor
     scale: Tensor
     boxes: Tensor
@@ -61,7 +61,7 @@ class HostFrame(NamedTuple):
         slots: their slots, ``(s,)``, ascending.
         images: their images; with a network of one modality both members are one image.
         areas: x, y of the first pixel, and the side of their search areas, ``(s, 3)``, whole image pixels.
-        due: whether the target models are due for their regular iterations, ``(s,)``, bool.
+        iterations: regular iterations of the target models that are due, ``(s,)``.
         boxes: the last boxes, ``(s, 4)``, ``x y w h`` in image pixels.
         jitter: see ``FrameNumbers``, ``(s, K, 4)``.
         size: side of a crop, pixels.
@@ -70,16 +70,20 @@ class HostFrame(NamedTuple):
     slots: Slots
     images: Sequence[Pair[Image]]
     areas: NDArray[np.int64]
-    due: NDArray[np.bool_]
+    iterations: NDArray[np.int64]
     boxes: Array
     jitter: Array
     size: int
 
-    def numbers(self, windows: Array) -> Array:
+    def part(self, positions: slice) -> HostFrame:
+        """Return the frame of some of the videos."""
+        return HostFrame(*(field[positions] for field in self[:-1]), self.size)
+
+    def numbers(self, windows: ArrayLike = 0.0) -> Array:
         """Return the rows of ``FrameNumbers``, ``(s, N)``, of active slots; ``windows`` is its field ``window``."""
         count = len(self.slots)
         rows = np.zeros((count, num_numbers(self.jitter.shape[1])))
-        rows[:, 0], rows[:, 1] = 1, self.due
+        rows[:, 0], rows[:, 1] = 1, self.iterations
         rows[:, 2:4] = self.areas[:, :2]
         rows[:, 6] = self.areas[:, 2] / self.size
         rows[:, 9:11] = [pair.rgb.shape[1::-1] for pair in self.images]
@@ -97,13 +101,13 @@ def num_numbers(proposals: int) -> int:
     return sum(_COLUMNS) + 4 * proposals
 
 
-def cut_crops(frame: HostFrame, modalities: int) -> tuple[NDArray[np.uint8], Array]:
-    """Return crops ``(s, modalities, size, size, 3)`` and the numbers of windows that are crops, ``(s, 5)``."""
+def cut_crops(frame: HostFrame, modalities: int) -> NDArray[np.uint8]:
+    """Return crops ``(s, modalities, size, size, 3)``."""
     crops = np.empty((len(frame.slots), modalities, frame.size, frame.size, 3), dtype=np.uint8)
     for number, (pair, geometry) in enumerate(zip(frame.images, frame.geometries(), strict=True)):
         for index in range(modalities):
             crops[number, index] = cut(pair[index], geometry)
-    return crops, np.tile(_whole_window(frame.size), (len(crops), 1))
+    return crops
 
 
 def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Array:
@@ -113,27 +117,27 @@ def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Array:
 
     Args:
         frame: the frame.
-        buffer: ``(s, M, side, side, 3)``.
+        buffer: of all slots, ``(S, M, side, side, 3)``.
     """
-    numbers = np.empty((len(frame.slots), 5))
+    side = buffer.shape[2]
+    # Window pixels: the step, the first pixel of the search area, the last pixel with a value.
+    positions = np.empty((len(frame.slots), 5))
     for number, (pair, area) in enumerate(zip(frame.images, frame.areas.tolist(), strict=True)):
-        left, top, side = area
-        windows = buffer[number]
-        if side > buffer.shape[2]:
+        left, top, length = area
+        windows = buffer[frame.slots[number]]
+        if length > side:
             for index in range(buffer.shape[1]):
                 windows[index, : frame.size, : frame.size] = cut(pair[index], CropGeometry(*area, frame.size))
-            numbers[number] = _whole_window(frame.size)
+            positions[number] = (1, 0, 0, frame.size - 1, frame.size - 1)
             continue
         height, width = pair.rgb.shape[:2]
-        first_row, last_row, *_ = overlap(top, side, height)
-        first_column, last_column, *_ = overlap(left, side, width)
+        first_row, last_row, *_ = overlap(top, length, height)
+        first_column, last_column, *_ = overlap(left, length, width)
         rows, columns = last_row - first_row, last_column - first_column
         for index in range(buffer.shape[1]):
             windows[index, :rows, :columns] = pair[index][first_row:last_row, first_column:last_column]
-        numbers[number] = (side / frame.size, left - first_column, top - first_row, columns - 1, rows - 1)
-    return numbers
-
-
-def _whole_window(size: int) -> tuple[float, ...]:
-    """Return the numbers of a window that is a crop."""
-    return (1.0, 0.0, 0.0, size - 1.0, size - 1.0)
+        positions[number] = (length / frame.size, left - first_column, top - first_row, columns - 1, rows - 1)
+    step = positions[:, :1]
+    # Pixel i of a crop lies at (i + 0.5) * step - 0.5 in the search area; the center of pixel 0 at 1 / side - 1.
+    first = positions[:, 1:3] + (step - 1) / 2
+    return np.concatenate([2 * step, 2 * first + 1 - side, 2 * positions[:, 3:] + 1 - side], axis=1) / side

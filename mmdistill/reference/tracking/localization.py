@@ -53,7 +53,7 @@ def localize(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: Lo
     found = score >= settings.not_found  # not NaN
     rival = second_score > settings.rival * score
     uncertain = rival & (near == second_near)
-    distractor = (second_score > settings.distractor * score) & (second_score > settings.not_found)
+    distractor = second_score > (settings.distractor * score).clamp(min=settings.not_found)
     at_second = rival & (second_near > near) & found
 
     flag = (rival | distractor).long()  # indices into FLAGS: normal, hard_negative

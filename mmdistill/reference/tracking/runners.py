@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,11 +14,15 @@ from mmdistill.reference.device import upload
 from mmdistill.reference.models.folding import cast_for_autocast
 from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.tracking.frame_inputs import HostFrame, cut_crops
+from mmdistill.reference.tracking.cuda_graph import CapturedFunction
+from mmdistill.reference.tracking.frame_inputs import HostFrame, copy_windows, cut_crops, num_numbers
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TargetState, TrackerState, allocate
 from mmdistill.reference.tracking.step import TrackedStep, TrackStep
 from mmdistill.toolkit.boxes import Array
+
+WINDOW_SCALE = 2
+"""Side of a window relative to a crop's. A larger search area is downscaled on the host by averaging, as ``cut`` does."""
 
 UPLOADS = 4
 """Parts in which a frame's windows are uploaded, so that the device copies while the host prepares the next part."""
@@ -41,7 +48,8 @@ class StepRunner:
         self.device = parameter.device
         self._state: TrackerState | None = None
         self._steps: dict[torch.dtype | None, TrackStep] = {}
-        self._last: TrackedStep | None = None
+        self._tracked: TrackedStep | None = None
+        self._slots: list[int] = []
 
     def precision(self) -> torch.dtype | None:
         """Return the dtype of autocast; None if it is off."""
@@ -65,19 +73,19 @@ class StepRunner:
         if self._state is None:
             self._state = allocate(self.slots, self.settings.learning.memory, model, modulation, samples, boxes)
         self._state.start(slot, model, modulation, samples, boxes)
-        self._last = None
+        self._tracked, self._slots = None, []
 
     def track(self, frame: HostFrame) -> Array:
         """Track a frame of some slots; return ``TrackedStep.rows``, ``(s, 7)``."""
-        crops, windows = cut_crops(frame, self.modalities)
+        crops = cut_crops(frame, self.modalities)
         index = upload(frame.slots, self.device)
         state = self._started()
         whole = len(frame.slots) == self.slots
         target = state.target if whole else state.target.select(index)
         step = self.step()
-        tracked = step(target, upload(crops, self.device), upload(frame.numbers(windows), self.device))
+        tracked = step(target, upload(crops, self.device), upload(frame.numbers(), self.device))
         store(state, tracked, index)
-        self._last = tracked
+        self._tracked, self._slots = tracked, frame.slots.tolist()
         rows: Array = tracked.rows.cpu().numpy()  # the host waits here
         return rows
 
@@ -98,10 +106,10 @@ class StepRunner:
             for tensor, values in zip(state.target.model, model, strict=True):
                 tensor.index_copy_(0, chosen, values)
 
-    def score_map(self, position: int) -> Tensor:
-        """Return the score map ``(H', W')`` of the last frame's row at a position."""
-        assert self._last is not None
-        return self._last.score_maps[position]
+    def score_map(self, slot: int) -> Tensor:
+        """Return the score map ``(H', W')`` of a slot that was in the last frame."""
+        assert self._tracked is not None
+        return self._tracked.score_maps[self._slots.index(slot)]
 
     def _started(self) -> TrackerState:
         assert self._state is not None
@@ -117,3 +125,85 @@ def store(state: TrackerState, tracked: TrackedStep, index: Tensor) -> None:
     state.target.newest.index_copy_(0, index, placement.newest)
 
 
+class GraphRunner(StepRunner):
+    """Replays the functions as CUDA graphs of all slots; slots without a frame run along and keep their state.
+
+    The host copies bytes only; the device resizes and normalizes. Another autocast captures again.
+
+    Args:
+        network: with folded batch norms.
+        settings: the constants of tracking.
+        slots: S, the number of slots.
+        graphs: ``torch.cuda``, or a stand-in, see ``CapturedFunction``.
+    """
+
+    resizes = True
+
+    def __init__(
+        self, network: TrackerNetwork, settings: TrackingSettings, slots: int, *, graphs: Any = torch.cuda
+    ) -> None:
+        super().__init__(network, settings, slots)
+        self._graphs = graphs
+        pin = self.device.type == "cuda"
+        side = WINDOW_SCALE * network.settings.crop_size
+        self._pixels = torch.zeros(slots, self.modalities, side, side, 3, dtype=torch.uint8, pin_memory=pin)
+        count = num_numbers(1 + settings.refinement.random_boxes)
+        # Ones are valid numbers for slots without a video.
+        self._numbers = torch.ones(slots, count, dtype=torch.float64, pin_memory=pin)
+        self._all = torch.arange(slots, device=self.device)
+        self._track: CapturedFunction[TrackedStep] | None = None
+        self._learn: dict[int, CapturedFunction[tuple[Tensor, ...]]] = {}
+
+    def track(self, frame: HostFrame) -> Array:
+        """See ``StepRunner``."""
+        track, key = self._captured_track(), self.precision()
+        track.capture(self._pixels, self._numbers, key=key)
+        pixels, numbers = track.inputs
+        host = self._numbers.numpy()
+        host[:, 0] = 0  # inactive
+        for positions in np.array_split(np.arange(len(frame.slots)), min(UPLOADS, len(frame.slots))):
+            part = frame.part(slice(positions[0], positions[-1] + 1))
+            host[part.slots] = part.numbers(copy_windows(part, self._pixels.numpy()))
+            slots = slice(part.slots[0], part.slots[-1] + 1)
+            pixels[slots].copy_(self._pixels[slots], non_blocking=True)
+        numbers.copy_(self._numbers, non_blocking=True)
+        self._tracked, self._slots = track(pixels, numbers, key=key), list(range(self.slots))
+        rows: Array = self._tracked.rows.cpu().numpy()  # the host waits here
+        return rows[frame.slots]
+
+    def learn(self, slots: NDArray[np.int64], iterations: NDArray[np.int64]) -> None:
+        """See ``StepRunner``."""
+        most = int(iterations.max(initial=0))
+        if not most:
+            return
+        if most not in self._learn:
+            self._learn[most] = CapturedFunction(
+                partial(self._learn_all, most),
+                state=self._started().target.model,
+                device=self.device,
+                graphs=self._graphs,
+            )
+        assert self._tracked is not None
+        self._learn[most](self._tracked.iterations, key=self.precision())
+
+    def _captured_track(self) -> CapturedFunction[TrackedStep]:
+        if self._track is None:
+            target, memory = self._started()
+            state = (*memory, target.weights, target.count, target.newest)
+            self._track = CapturedFunction(self._track_all, state=state, device=self.device, graphs=self._graphs)
+        return self._track
+
+    def _track_all(self, pixels: Tensor, numbers: Tensor) -> TrackedStep:
+        state = self._started()
+        tracked: TrackedStep = self.step()(state.target, pixels, numbers)
+        store(state, tracked, self._all)
+        return tracked
+
+    def _learn_all(self, most: int, iterations: Tensor) -> tuple[Tensor, ...]:
+        """Improve the target models in place, and return them."""
+        target, memory = self._started()
+        samples, boxes = (tensor[: len(target.weights)] for tensor in memory)
+        model = self.step().learn(target.model, samples, boxes, target.weights, iterations, most)
+        for tensor, values in zip(target.model, model, strict=True):
+            tensor.copy_(values)
+        return target.model

@@ -117,7 +117,7 @@ class TrackStep(nn.Module):
         in_image = areas.to_image(refined[:, None].to(numbers.dtype))[:, 0]
         box = torch.where(found[:, None], in_image, known[:, 1])
         learning = settings.learning
-        due = torch.where(hard, float(learning.hard_negative_iterations), learning.iterations * frame.due[:, 0])
+        due = torch.where(hard, float(learning.hard_negative_iterations), frame.iterations[:, 0])
         rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard.to(samples.dtype)
         columns = (localization.score, localization.flag, due * reliable)
         rows = torch.cat([box, *(column[:, None] for column in columns)], dim=1)
@@ -162,14 +162,13 @@ def resize_windows(windows: Tensor, geometry: Tensor, size: int) -> Tensor:
 
     Args:
         windows: uint8 ``(B, side, side, 3)``.
-        geometry: ``(B, 5)``, see ``FrameNumbers.window``. Positions beyond 0 and ``last`` repeat the border.
+        geometry: ``(B, 5)``, see ``FrameNumbers.window``.
         size: side of the result, pixels.
     """
-    step, offset, last = geometry[:, :1, None], geometry[:, 1:3, None], geometry[:, 3:, None]
-    centers = torch.arange(size, device=windows.device) + 0.5
-    positions = torch.minimum((centers * step - 0.5 + offset).clamp(min=0), last)  # (B, 2, size)
-    # grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel.
-    grid = ((2 * positions + 1) / windows.shape[1] - 1).float()
+    step, first, last = geometry[:, :1, None], geometry[:, 1:3, None], geometry[:, 3:, None]
+    cells = torch.arange(size, device=windows.device)
+    # Positions beyond the window's pixels repeat its border.
+    grid = torch.addcmul(first, cells, step).clamp(min=1 / windows.shape[1] - 1).minimum(last).float()
     columns, rows = grid[:, 0, None, :].expand(-1, size, -1), grid[:, 1, :, None].expand(-1, -1, size)
     images = windows.permute(0, 3, 1, 2).float()
     resized = F.grid_sample(images, torch.stack([columns, rows], dim=-1), align_corners=False)
