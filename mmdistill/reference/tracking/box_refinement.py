@@ -97,8 +97,9 @@ def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSetting
     size = boxes[:, None, 2:]
     root = size.prod(dim=-1, keepdim=True).sqrt()
     smallest = settings.minimum_start_side * size.amin(dim=-1, keepdim=True)
-    center = boxes[:, None, :2].add(size, alpha=0.5) + root * jitter[..., :2]
-    sides = torch.maximum(size + root * jitter[..., 2:], smallest)
+    offset = root * jitter
+    center = boxes[:, None, :2].add(size, alpha=0.5) + offset[..., :2]
+    sides = torch.maximum(size + offset[..., 2:], smallest)
     return torch.cat([center.sub(sides, alpha=0.5), sides], dim=-1)
 
 
@@ -135,4 +136,4 @@ def mean_of_best(boxes: Tensor, iou: Tensor, fallback: Tensor, settings: Refinem
     chosen = (best.values > -torch.inf)[..., None]
     candidates = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)).where(chosen, 0)
     count = chosen.sum(dim=1)
-    return torch.where(count > 0, candidates.sum(dim=1) / count.clamp(min=1), fallback)
+    return torch.where(count > 0, candidates.sum(dim=1) / count, fallback)

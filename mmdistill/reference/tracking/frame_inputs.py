@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
@@ -20,7 +20,7 @@ from mmdistill.toolkit.sequence import Image
 Slots = NDArray[np.int64]
 """Indices of slots ``(s,)``, ascending, each once."""
 
-_COLUMNS = (1, 1, 4, 1, 8, 5)
+_COLUMNS = (1, 1, 4, 1, 12)
 """Columns of the fields of ``FrameNumbers`` before ``jitter``."""
 
 
@@ -32,10 +32,8 @@ class FrameNumbers(NamedTuple):
         iterations: regular iterations of the target model that are due, ``(S, 1)``.
         origin: x, y of the search area's first pixel, 0, 0: ``(S, 4)``, image pixels.
         scale: image pixels per crop pixel, ``(S, 1)``.
-        boxes: the image's bounds, 0, 0, width and height, and the target's last box, ``(S, 8)``, ``x y w h`` in image
-            pixels.
-        window: ``(S, 5)``: the step from a crop pixel to the next; x, y of the crop's first pixel; x, y of the last pixel
-            with a value. From -1 to 1 between the outer edges of the window. Not read if the pixels are crops.
+        boxes: three boxes ``x y w h`` in image pixels, ``(S, 12)``: the image (0, 0, width, height), its far corner
+            (width, height, 0, 0), and the target's last box.
         jitter: of the proposals' centers and sides, relative to the root of the box's area, ``(S, 4 K)``; the first
             proposal has 0.
     """
@@ -45,7 +43,6 @@ class FrameNumbers(NamedTuple):
     origin: Tensor
     scale: Tensor
     boxes: Tensor
-    window: Tensor
     jitter: Tensor
 
     @classmethod
@@ -79,16 +76,15 @@ class HostFrame(NamedTuple):
         """Return the frame of some of the videos."""
         return HostFrame(*(field[positions] for field in self[:-1]), self.size)
 
-    def numbers(self, windows: ArrayLike = 0.0) -> Array:
-        """Return the rows of ``FrameNumbers``, ``(s, N)``, of active slots; ``windows`` is its field ``window``."""
+    def numbers(self) -> Array:
+        """Return the rows of ``FrameNumbers``, ``(s, N)``, of active slots."""
         count = len(self.slots)
         rows = np.zeros((count, num_numbers(self.jitter.shape[1])))
         rows[:, 0], rows[:, 1] = 1, self.iterations
-        rows[:, 2:4] = self.areas[:, :2]
-        rows[:, 6] = self.areas[:, 2] / self.size
-        rows[:, 9:11] = [pair.rgb.shape[1::-1] for pair in self.images]
-        rows[:, 11:15], rows[:, 15:20] = self.boxes, windows
-        rows[:, 20:] = self.jitter.reshape(count, -1)
+        rows[:, 2:4], rows[:, 6] = self.areas[:, :2], self.areas[:, 2] / self.size
+        rows[:, 9:11] = rows[:, 11:13] = [pair.rgb.shape[1::-1] for pair in self.images]
+        rows[:, 15:19] = self.boxes
+        rows[:, 19:] = self.jitter.reshape(count, -1)
         return rows
 
     def geometries(self) -> list[CropGeometry]:
@@ -110,8 +106,24 @@ def cut_crops(frame: HostFrame, modalities: int) -> NDArray[np.uint8]:
     return crops
 
 
-def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Array:
-    """Copy the images' parts in the search areas to a buffer; return ``FrameNumbers.window``, ``(s, 5)``.
+class Taps(NamedTuple):
+    """The pixels of windows from which crops are interpolated, for each of s slots.
+
+    Attributes:
+        index: two columns, and two rows, of each crop pixel, ``(s, 2, 2, size)``, int64: axis, neighbor, pixel.
+        weight: of the neighbors, ``(s, 2, 2, size)``, int32, in units of ``1 / TAP_UNITS``.
+    """
+
+    index: NDArray[np.int64]
+    weight: NDArray[np.int32]
+
+
+TAP_UNITS = 2048
+"""Units of a tap's weight, as in OpenCV's ``INTER_LINEAR``."""
+
+
+def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Taps:
+    """Copy the images' parts in the search areas to a buffer, and return how to interpolate the crops from them.
 
     A search area larger than the buffer is resized on the host.
 
@@ -119,25 +131,46 @@ def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Array:
         frame: the frame.
         buffer: of all slots, ``(S, M, side, side, 3)``.
     """
-    side = buffer.shape[2]
-    # Window pixels: the step, the first pixel of the search area, the last pixel with a value.
-    positions = np.empty((len(frame.slots), 5))
-    for number, (pair, area) in enumerate(zip(frame.images, frame.areas.tolist(), strict=True)):
-        left, top, length = area
-        windows = buffer[frame.slots[number]]
-        if length > side:
+    areas, size = frame.areas.copy(), frame.size
+    # Of each window: its first column and row in the image, and its last one in the buffer.
+    first, last = np.zeros((2, len(areas), 2), dtype=np.int64)
+    for number, (slot, pair, area) in enumerate(zip(frame.slots, frame.images, frame.areas.tolist(), strict=True)):
+        left, top, side = area
+        windows = buffer[slot]
+        if side > buffer.shape[2]:
             for index in range(buffer.shape[1]):
-                windows[index, : frame.size, : frame.size] = cut(pair[index], CropGeometry(*area, frame.size))
-            positions[number] = (1, 0, 0, frame.size - 1, frame.size - 1)
+                windows[index, :size, :size] = cut(pair[index], CropGeometry(*area, size))
+            areas[number], last[number] = (0, 0, size), size - 1
             continue
         height, width = pair.rgb.shape[:2]
-        first_row, last_row, *_ = overlap(top, length, height)
-        first_column, last_column, *_ = overlap(left, length, width)
+        first_row, last_row, *_ = overlap(top, side, height)
+        first_column, last_column, *_ = overlap(left, side, width)
         rows, columns = last_row - first_row, last_column - first_column
         for index in range(buffer.shape[1]):
             windows[index, :rows, :columns] = pair[index][first_row:last_row, first_column:last_column]
-        positions[number] = (length / frame.size, left - first_column, top - first_row, columns - 1, rows - 1)
-    step = positions[:, :1]
-    # Pixel i of a crop lies at (i + 0.5) * step - 0.5 in the search area; the center of pixel 0 at 1 / side - 1.
-    first = positions[:, 1:3] + (step - 1) / 2
-    return np.concatenate([2 * step, 2 * first + 1 - side, 2 * positions[:, 3:] + 1 - side], axis=1) / side
+        first[number], last[number] = (first_column, first_row), (columns - 1, rows - 1)
+    return interpolation_taps(areas, first, last, size)
+
+
+def interpolation_taps(
+    areas: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], size: int
+) -> Taps:
+    """Return the taps of OpenCV's ``INTER_LINEAR``.
+
+    Args:
+        areas: x, y of the first pixel, and the side of the areas, ``(s, 3)``, image pixels.
+        first: x, y of the first pixel with a value in the windows, ``(s, 2)``, image pixels.
+        last: x, y of the last pixel with a value, ``(s, 2)``, window pixels. Pixels beyond repeat the border.
+        size: side of a crop, pixels.
+    """
+    side = areas[:, 2:]
+    position = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
+    before = np.floor(position)
+    # Beyond the border OpenCV drops the fraction of columns, and weighs the border's row twice.
+    beyond = (before < 0) | (before >= side - 1)
+    fraction = np.stack([np.where(beyond, 0, position - before), position - before], axis=1)
+    after = np.rint(fraction * TAP_UNITS).astype(np.int32)
+    before = before.astype(np.int64)[:, None]
+    neighbors = np.clip(np.stack([before, before + 1], axis=2), 0, side[:, :, None, None] - 1)
+    index = neighbors + (areas[:, :2] - first)[:, :, None, None]
+    return Taps(np.clip(index, 0, last[:, :, None, None]), np.stack([TAP_UNITS - after, after], axis=2))

@@ -18,7 +18,7 @@ from mmdistill.reference.tracking.cuda_graph import CapturedFunction
 from mmdistill.reference.tracking.frame_inputs import HostFrame, copy_windows, cut_crops, num_numbers
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TargetState, TrackerState, allocate
-from mmdistill.reference.tracking.step import TrackedStep, TrackStep
+from mmdistill.reference.tracking.step import TrackedStep, TrackStep, resize_windows
 from mmdistill.toolkit.boxes import Array
 
 WINDOW_SCALE = 2
@@ -39,13 +39,12 @@ class StepRunner:
         slots: S, the number of slots.
     """
 
-    resizes = False
-
     def __init__(self, network: TrackerNetwork, settings: TrackingSettings, slots: int) -> None:
         self.network, self.settings, self.slots = network, settings, slots
         self.modalities = 2 if network.settings.modality == "rgbt" else 1
         parameter = next(network.parameters())
         self.device = parameter.device
+        self.windowed = self.device.type == "cpu"
         self._state: TrackerState | None = None
         self._steps: dict[torch.dtype | None, TrackStep] = {}
         self._tracked: TrackedStep | None = None
@@ -61,9 +60,7 @@ class StepRunner:
         precision = self.precision()
         if precision not in self._steps:
             network = self.network if precision is None else cast_for_autocast(self.network, precision)
-            self._steps[precision] = TrackStep(
-                network, self.settings, resizes=self.resizes, windowed=self.device.type == "cpu" and not self.resizes
-            )
+            self._steps[precision] = TrackStep(network, self.settings, windowed=self.windowed)
         return self._steps[precision]
 
     def start(
@@ -137,19 +134,21 @@ class GraphRunner(StepRunner):
         graphs: ``torch.cuda``, or a stand-in, see ``CapturedFunction``.
     """
 
-    resizes = True
-
     def __init__(
         self, network: TrackerNetwork, settings: TrackingSettings, slots: int, *, graphs: Any = torch.cuda
     ) -> None:
         super().__init__(network, settings, slots)
+        self.windowed = False
         self._graphs = graphs
         pin = self.device.type == "cuda"
-        side = WINDOW_SCALE * network.settings.crop_size
+        crop = network.settings.crop_size
+        side = WINDOW_SCALE * crop
         self._pixels = torch.zeros(slots, self.modalities, side, side, 3, dtype=torch.uint8, pin_memory=pin)
         count = num_numbers(1 + settings.refinement.random_boxes)
         # Ones are valid numbers for slots without a video.
         self._numbers = torch.ones(slots, count, dtype=torch.float64, pin_memory=pin)
+        self._index = torch.zeros(slots, 2, 2, crop, dtype=torch.int64, pin_memory=pin)
+        self._weight = torch.zeros(slots, 2, 2, crop, dtype=torch.int32, pin_memory=pin)
         self._all = torch.arange(slots, device=self.device)
         self._track: CapturedFunction[TrackedStep] | None = None
         self._learn: dict[int, CapturedFunction[tuple[Tensor, ...]]] = {}
@@ -157,17 +156,18 @@ class GraphRunner(StepRunner):
     def track(self, frame: HostFrame) -> Array:
         """See ``StepRunner``."""
         track, key = self._captured_track(), self.precision()
-        track.capture(self._pixels, self._numbers, key=key)
-        pixels, numbers = track.inputs
-        host = self._numbers.numpy()
-        host[:, 0] = 0  # inactive
+        small = (self._index, self._weight, self._numbers)
+        track.capture(self._pixels, *small, key=key)
+        pixels = track.inputs[0]
+        index, weight, numbers = (tensor.numpy() for tensor in small)
+        numbers[:, 0] = 0  # inactive
+        numbers[frame.slots] = frame.numbers()
         for positions in np.array_split(np.arange(len(frame.slots)), min(UPLOADS, len(frame.slots))):
             part = frame.part(slice(positions[0], positions[-1] + 1))
-            host[part.slots] = part.numbers(copy_windows(part, self._pixels.numpy()))
+            index[part.slots], weight[part.slots] = copy_windows(part, self._pixels.numpy())
             slots = slice(part.slots[0], part.slots[-1] + 1)
             pixels[slots].copy_(self._pixels[slots], non_blocking=True)
-        numbers.copy_(self._numbers, non_blocking=True)
-        self._tracked, self._slots = track(pixels, numbers, key=key), list(range(self.slots))
+        self._tracked, self._slots = track(pixels, *small, key=key), list(range(self.slots))
         rows: Array = self._tracked.rows.cpu().numpy()  # the host waits here
         return rows[frame.slots]
 
@@ -193,9 +193,9 @@ class GraphRunner(StepRunner):
             self._track = CapturedFunction(self._track_all, state=state, device=self.device, graphs=self._graphs)
         return self._track
 
-    def _track_all(self, pixels: Tensor, numbers: Tensor) -> TrackedStep:
+    def _track_all(self, windows: Tensor, index: Tensor, weight: Tensor, numbers: Tensor) -> TrackedStep:
         state = self._started()
-        tracked: TrackedStep = self.step()(state.target, pixels, numbers)
+        tracked: TrackedStep = self.step()(state.target, resize_windows(windows, index, weight), numbers)
         store(state, tracked, self._all)
         return tracked
 

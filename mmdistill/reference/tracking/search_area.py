@@ -78,18 +78,25 @@ def scale_limits(target: Target, image_size: tuple[int, int], minimum_side: floa
     return ScaleLimits(base_size, np.minimum(low, target.scale), np.maximum(high, target.scale))
 
 
-def clamp_to_image(boxes: Tensor, images: Tensor, share: float) -> Tensor:
+class ImageBounds(NamedTuple):
+    """The bounds of S images, each ``(S, 2)`` as x, y, in the pixels of the boxes: first and far corner, and size."""
+
+    corner: Tensor
+    far_corner: Tensor
+    size: Tensor
+
+
+def clamp_to_image(boxes: Tensor, images: ImageBounds, share: float) -> Tensor:
     """Return boxes no longer than their images, moved so that a share of each lies inside, along either axis.
 
     Args:
         boxes: ``(S, 4)`` as ``x y w h``, pixels.
-        images: the images' bounds, ``(S, 4)`` as ``x y w h``, the same pixels.
+        images: their images.
         share: at most 0.5.
     """
-    corner, image_size = images[:, :2], images[:, 2:]
-    size = torch.minimum(boxes[:, 2:], image_size)
+    size = torch.minimum(boxes[:, 2:], images.size)
     beyond = (0.5 - share) * size
-    center = boxes[:, :2].add(boxes[:, 2:], alpha=0.5).clamp(min=corner - beyond, max=corner + image_size + beyond)
+    center = boxes[:, :2].add(boxes[:, 2:], alpha=0.5).clamp(images.corner - beyond, images.far_corner + beyond)
     return torch.cat([center.sub(size, alpha=0.5), size], dim=-1)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdistill.pair import Pair
@@ -19,7 +18,7 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.box_refinement import refine
 from mmdistill.reference.tracking.frame_inputs import FrameNumbers
 from mmdistill.reference.tracking.localization import FLAGS, localize
-from mmdistill.reference.tracking.search_area import SearchAreas, boxes_to_cells, cells_to_boxes, clamp_to_image
+from mmdistill.reference.tracking.search_area import ImageBounds, SearchAreas, boxes_to_cells, cells_to_boxes, clamp_to_image
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import Placement, TargetState, place_samples
 from mmdistill.reference.tracking.target_model import target_model
@@ -54,7 +53,6 @@ class TrackStep(nn.Module):
     Args:
         network: with folded batch norms.
         settings: the constants of tracking.
-        resizes: whether ``pixels`` are windows that the function resizes, or crops.
         windowed: whether the IoU features are computed in windows around the boxes. The host reads their positions. The
             CPU does it so, because it saves most of the time.
     """
@@ -62,12 +60,10 @@ class TrackStep(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(
-        self, network: TrackerNetwork, settings: TrackingSettings, *, resizes: bool = False, windowed: bool = False
-    ) -> None:
+    def __init__(self, network: TrackerNetwork, settings: TrackingSettings, *, windowed: bool = False) -> None:
         super().__init__()
         self.network, self.settings = network, settings
-        self.resizes, self.windowed = resizes, windowed
+        self.windowed = windowed
         self.model = target_model(network)
         self.pooled_iou = PooledIoU(network.iou_net)
         parameter = next(network.parameters())
@@ -83,19 +79,20 @@ class TrackStep(nn.Module):
 
         Args:
             target: the state before.
-            pixels: uint8 ``(S, M, side, side, 3)``, RGB order, M modalities of the network: crops, or windows.
+            pixels: crops, ``(S, M, size, size, 3)``, RGB order, M modalities of the network; integers from 0 to 255.
             numbers: ``(S, N)``, see ``FrameNumbers``.
         """
         settings = self.settings
         frame = FrameNumbers.unpack(numbers)
-        extracted = self.network.extract(self.images(pixels, frame))
+        extracted = self.network.extract(self.images(pixels))
         samples = self.model.samples(target.model, self.model.features(extracted.fused[1][None]))
         score_maps = self.model.score(target.model, samples)[0]
 
         # Positions in float64, the network's arithmetic in its own dtype.
         areas = SearchAreas(frame.origin[:, None], frame.scale[:, None])
-        known = frame.boxes.unflatten(1, (2, 4))
-        bounds, last_boxes = areas.to_crop(known).to(samples.dtype).unbind(1)
+        known = frame.boxes.unflatten(1, (3, 4))
+        image, corner, last_boxes = areas.to_crop(known).to(samples.dtype).unbind(1)
+        bounds = ImageBounds(image[:, :2], corner[:, :2], image[:, 2:])
         last, size = boxes_to_cells(last_boxes)
         localization = localize(score_maps, last, size, settings.localization)
         moved = cells_to_boxes(localization.position, last_boxes[:, 2:])
@@ -115,10 +112,10 @@ class TrackStep(nn.Module):
         reliable = (localization.flag <= FLAGS.index("hard_negative")) & (frame.active[:, 0] > 0)
         found = localization.flag != FLAGS.index("not_found")
         in_image = areas.to_image(refined[:, None].to(numbers.dtype))[:, 0]
-        box = torch.where(found[:, None], in_image, known[:, 1])
+        box = torch.where(found[:, None], in_image, known[:, 2])
         learning = settings.learning
         due = torch.where(hard, float(learning.hard_negative_iterations), frame.iterations[:, 0])
-        rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard.to(samples.dtype)
+        rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard
         columns = (localization.score, localization.flag, due * reliable)
         rows = torch.cat([box, *(column[:, None] for column in columns)], dim=1)
         placement = place_samples(target, reliable, rates, settings.first_frame.samples, learning)
@@ -145,31 +142,28 @@ class TrackStep(nn.Module):
         """
         return self.model.improve(model, samples, boxes, weights, iterations, most)
 
-    def images(self, pixels: Tensor, frame: FrameNumbers) -> Pair[Tensor]:
+    def images(self, pixels: Tensor) -> Pair[Tensor]:
         """Return normalized crops ``(S, 3, size, size)`` of each modality, channels last in memory."""
-        images = pixels.flatten(0, 1)
-        if self.resizes:
-            geometry = frame.window.repeat_interleave(pixels.shape[1], dim=0)
-            images = resize_windows(images, geometry, self.network.settings.crop_size)
-        rows = images.flatten(-2) * self.scale - self.offset
-        normalized = rows.view(images.shape).permute(0, 3, 1, 2).to(self.dtype)
-        members = normalized.unflatten(0, pixels.shape[:2]).unbind(1)
+        rows = pixels.flatten(-2) * self.scale - self.offset
+        normalized = rows.view(pixels.shape).permute(0, 1, 4, 2, 3).to(self.dtype)
+        members = normalized.unbind(1)
         return Pair(members[0], members[-1])
 
 
-def resize_windows(windows: Tensor, geometry: Tensor, size: int) -> Tensor:
-    """Return bilinearly resized windows, ``(B, size, size, 3)`` with whole values, as OpenCV's ``INTER_LINEAR`` does.
+def resize_windows(windows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Return crops ``(S, M, size, size, 3)``, int32, bit for bit those of OpenCV's ``INTER_LINEAR``.
 
     Args:
-        windows: uint8 ``(B, side, side, 3)``.
-        geometry: ``(B, 5)``, see ``FrameNumbers.window``.
-        size: side of the result, pixels.
+        windows: uint8 ``(S, M, side, side, 3)``.
+        index: ``(S, 2, 2, size)``, see ``Taps``.
+        weight: ``(S, 2, 2, size)``, see ``Taps``.
     """
-    step, first, last = geometry[:, :1, None], geometry[:, 1:3, None], geometry[:, 3:, None]
-    cells = torch.arange(size, device=windows.device)
-    # Positions beyond the window's pixels repeat its border.
-    grid = torch.addcmul(first, cells, step).clamp(min=1 / windows.shape[1] - 1).minimum(last).float()
-    columns, rows = grid[:, 0, None, :].expand(-1, size, -1), grid[:, 1, :, None].expand(-1, -1, size)
-    images = windows.permute(0, 3, 1, 2).float()
-    resized = F.grid_sample(images, torch.stack([columns, rows], dim=-1), align_corners=False)
-    return resized.round().permute(0, 2, 3, 1)
+    slots, modalities, side, _, channels = windows.shape
+    size = index.shape[-1]
+    columns, rows = index.flatten(2).unbind(1)
+    columns = columns[:, None, None, :, None].expand(-1, modalities, side, -1, channels)
+    across = windows.gather(3, columns).unflatten(3, (2, size)) * weight[:, 0, None, None, :, :, None]
+    across = across.sum(dim=3, dtype=torch.int32) >> 4
+    rows = rows[:, None, :, None, None].expand(-1, modalities, -1, size, channels)
+    down = across.gather(2, rows).unflatten(2, (2, size)) * weight[:, 1, None, :, :, None, None]
+    return ((down >> 16).sum(dim=2, dtype=torch.int32) + 2) >> 2
