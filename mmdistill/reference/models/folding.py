@@ -1,4 +1,4 @@
-"""Folding of batch norms into the convolution or linear layer before them, for inference."""
+"""Copies of networks for inference: batch norms folded into the layer before them, weights cast for autocast."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from mmdistill.reference.models.iou_net import FoldedPooledLinear
+from mmdistill.reference.models.tracker_network import TrackerNetwork
 
 
 @runtime_checkable
@@ -68,12 +71,18 @@ def _fuse(layer: nn.Module | None, norm: nn.Module) -> nn.Module | None:
     return None
 
 
-def cast_for_autocast(network: Network, dtype: torch.dtype) -> Network:
-    """Return a copy of a folded network whose weights have the dtype that autocast casts them to.
+def cast_for_autocast(network: TrackerNetwork, dtype: torch.dtype) -> TrackerNetwork:
+    """Return a copy of a folded network whose weights have autocast's dtype, so that autocast casts none in a frame.
 
-    Outputs under autocast stay the same bit for bit, and no weight is cast again.
+    Outputs under autocast are the same bit for bit: fusions keep their weights, because they compute in the weights'
+    dtype, and so do the target filter's initializer and optimizer, which run without autocast.
     """
     network = copy.deepcopy(network)
-    for name, module in network.named_modules():
-        pass
+    extractors = [] if network.classifier is None else [network.classifier.extractor]
+    for part in (network.trunks, network.iou_net, *extractors):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(dtype)
+            elif isinstance(module, nn.Linear | FoldedPooledLinear):
+                module.weight.data = module.weight.data.to(dtype)
     return network
