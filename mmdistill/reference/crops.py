@@ -60,8 +60,8 @@ def crop_geometry(center: ArrayLike, side: float, size: int) -> CropGeometry:
 def cut(image: Image, geometry: CropGeometry) -> Image:
     """Return the crop ``(size, size, 3)``. Pixels outside the image repeat its border."""
     left, top, side, size = geometry
-    first_row, last_row, above, below = overlap(top, side, image.shape[0])
-    first_column, last_column, before, after = overlap(left, side, image.shape[1])
+    first_row, last_row, above, below = _overlap(top, side, image.shape[0])
+    first_column, last_column, before, after = _overlap(left, side, image.shape[1])
     part = image[first_row:last_row, first_column:last_column]
     if side > 2 * size:
         # The search area may be far larger than the image. Few border pixels are padded before downscaling, so that
@@ -91,7 +91,7 @@ def _crop_split(before: int, after: int, side: int, size: int) -> tuple[int, int
     return first, last - first, size - last
 
 
-def overlap(start: int, length: int, limit: int) -> tuple[int, int, int, int]:
+def _overlap(start: int, length: int, limit: int) -> tuple[int, int, int, int]:
     """Return the bounds of the overlap with ``0..limit`` (at least one pixel), and the lengths before and after it."""
     first = min(max(start, 0), limit - 1)
     last = max(min(start + length, limit), first + 1)

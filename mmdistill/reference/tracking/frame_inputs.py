@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.crops import CropGeometry, cut, overlap
+from mmdistill.reference.crops import CropGeometry, cut
 from mmdistill.toolkit.boxes import Array
 from mmdistill.toolkit.sequence import Image
 
@@ -72,10 +72,6 @@ class HostFrame(NamedTuple):
     jitter: Array
     size: int
 
-    def part(self, positions: slice) -> HostFrame:
-        """Return the frame of some of the videos."""
-        return HostFrame(*(field[positions] for field in self[:-1]), self.size)
-
     def numbers(self) -> Array:
         """Return the rows of ``FrameNumbers``, ``(s, N)``, of active slots."""
         count = len(self.slots)
@@ -106,71 +102,81 @@ def cut_crops(frame: HostFrame, modalities: int) -> NDArray[np.uint8]:
     return crops
 
 
-class Taps(NamedTuple):
-    """The pixels of windows from which crops are interpolated, for each of s slots.
-
-    Attributes:
-        index: two columns, and two rows, of each crop pixel, ``(s, 2, 2, size)``, int64: axis, neighbor, pixel.
-        weight: of the neighbors, ``(s, 2, 2, size)``, int32, in units of ``1 / TAP_UNITS``.
-    """
-
-    index: NDArray[np.int64]
-    weight: NDArray[np.int32]
-
-
 TAP_UNITS = 2048
 """Units of a tap's weight, as in OpenCV's ``INTER_LINEAR``."""
 
 
-def copy_windows(frame: HostFrame, buffer: NDArray[np.uint8]) -> Taps:
-    """Copy the images' parts in the search areas to a buffer, and return how to interpolate the crops from them.
+class Taps(NamedTuple):
+    """The pixels from which the crops of s slots are interpolated: two neighbors along either axis.
 
-    A search area larger than the buffer is resized on the host.
+    A pixel's index in the buffer is the sum of its row's and its column's.
+
+    Attributes:
+        rows: ``(s, M, 2, size)``, int64: modality, neighbor, row of the crop.
+        columns: ``(s, 2, size)``, int64.
+        weights: of the neighbors in columns, then in rows, ``(s, 2, 2, size)``, int32, in units of ``1 / TAP_UNITS``.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    weights: NDArray[np.int32]
+
+
+class Windows:
+    """The parts of a frame's images in the search areas, one after the other in a buffer.
+
+    Search areas longer than ``max_side`` are resized to crops on the host, by averaging, as ``crops.cut`` does.
 
     Args:
         frame: the frame.
-        buffer: of all slots, ``(S, M, side, side, 3)``.
+        modalities: M, how many images of each pair.
+        max_side: pixels.
+
+    Attributes:
+        ends: the number of pixels before the end of each slot's windows, ``(s,)``.
     """
-    areas, size = frame.areas.copy(), frame.size
-    # Of each window: its first column and row in the image, and its last one in the buffer.
-    first, last = np.zeros((2, len(areas), 2), dtype=np.int64)
-    for number, (slot, pair, area) in enumerate(zip(frame.slots, frame.images, frame.areas.tolist(), strict=True)):
-        left, top, side = area
-        windows = buffer[slot]
-        if side > buffer.shape[2]:
-            for index in range(buffer.shape[1]):
-                windows[index, :size, :size] = cut(pair[index], CropGeometry(*area, size))
-            areas[number], last[number] = (0, 0, size), size - 1
-            continue
-        height, width = pair.rgb.shape[:2]
-        first_row, last_row, *_ = overlap(top, side, height)
-        first_column, last_column, *_ = overlap(left, side, width)
-        rows, columns = last_row - first_row, last_column - first_column
-        for index in range(buffer.shape[1]):
-            windows[index, :rows, :columns] = pair[index][first_row:last_row, first_column:last_column]
-        first[number], last[number] = (first_column, first_row), (columns - 1, rows - 1)
-    return interpolation_taps(areas, first, last, size)
 
+    def __init__(self, frame: HostFrame, modalities: int, max_side: int) -> None:
+        self._frame, self._modalities = frame, modalities
+        corner, side = frame.areas[:, :2], frame.areas[:, 2:]
+        images = np.array([pair.rgb.shape[1::-1] for pair in frame.images])
+        self._resized = side[:, 0] > max_side
+        first = np.clip(corner, 0, images - 1)
+        count = np.clip(corner + side, first + 1, images) - first
+        resized = self._resized[:, None]
+        self._first, self._count = first, np.where(resized, frame.size, count)
+        self._offset, self._side = np.where(resized, 0, corner - first), np.where(resized, frame.size, side)
+        self.ends = np.cumsum(modalities * self._count.prod(axis=1))
 
-def interpolation_taps(
-    areas: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], size: int
-) -> Taps:
-    """Return the taps of OpenCV's ``INTER_LINEAR``.
+    def copy_to(self, buffer: NDArray[np.uint8], positions: range) -> None:
+        """Copy the windows of some of the videos to a buffer ``(pixels, 3)``."""
+        frame = self._frame
+        for number in positions:
+            (left, top), (columns, rows) = self._first[number].tolist(), self._count[number].tolist()
+            start = int(self.ends[number]) - self._modalities * rows * columns
+            for image in frame.images[number][: self._modalities]:
+                window = buffer[start : start + rows * columns].reshape(rows, columns, 3)
+                if self._resized[number]:
+                    window[...] = cut(image, CropGeometry(*frame.areas[number].tolist(), frame.size))
+                else:
+                    window[...] = image[top : top + rows, left : left + columns]
+                start += rows * columns
 
-    Args:
-        areas: x, y of the first pixel, and the side of the areas, ``(s, 3)``, image pixels.
-        first: x, y of the first pixel with a value in the windows, ``(s, 2)``, image pixels.
-        last: x, y of the last pixel with a value, ``(s, 2)``, window pixels. Pixels beyond repeat the border.
-        size: side of a crop, pixels.
-    """
-    side = areas[:, 2:]
-    position = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
-    before = np.floor(position)
-    # Beyond the border OpenCV drops the fraction of columns, and weighs the border's row twice.
-    beyond = (before < 0) | (before >= side - 1)
-    fraction = np.stack([np.where(beyond, 0, position - before), position - before], axis=1)
-    after = np.rint(fraction * TAP_UNITS).astype(np.int32)
-    before = before.astype(np.int64)[:, None]
-    neighbors = np.clip(np.stack([before, before + 1], axis=2), 0, side[:, :, None, None] - 1)
-    index = neighbors + (areas[:, :2] - first)[:, :, None, None]
-    return Taps(np.clip(index, 0, last[:, :, None, None]), np.stack([TAP_UNITS - after, after], axis=2))
+    def taps(self) -> Taps:
+        """Return the taps of OpenCV's ``INTER_LINEAR``."""
+        side, size = self._side, self._frame.size
+        position = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
+        before = np.floor(position)
+        # Beyond the border OpenCV drops the fraction of columns, and weighs the border's row twice.
+        beyond = (before < 0) | (before >= side - 1)
+        fraction = np.stack([np.where(beyond, 0, position - before), position - before], axis=1)
+        after = np.rint(fraction * TAP_UNITS).astype(np.int32)
+        before = before.astype(np.int64)[:, None]
+        neighbors = np.clip(np.stack([before, before + 1], axis=2), 0, side[:, :, None, None] - 1)
+        # Pixels beyond the image repeat its border.
+        last = self._count[:, :, None, None] - 1
+        columns, rows = np.clip(neighbors + self._offset[:, :, None, None], 0, last).swapaxes(0, 1)
+        pixels = self._count.prod(axis=1)
+        starts = self.ends[:, None] - pixels[:, None] * np.arange(self._modalities, 0, -1)
+        rows = starts[:, :, None, None] + (rows * self._count[:, :1, None])[:, None]
+        return Taps(rows, columns, np.stack([TAP_UNITS - after, after], axis=2))

@@ -15,14 +15,14 @@ from mmdistill.reference.models.folding import cast_for_autocast
 from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.cuda_graph import CapturedFunction
-from mmdistill.reference.tracking.frame_inputs import HostFrame, copy_windows, cut_crops, num_numbers
+from mmdistill.reference.tracking.frame_inputs import HostFrame, Windows, cut_crops, num_numbers
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TargetState, TrackerState, allocate
 from mmdistill.reference.tracking.step import TrackedStep, TrackStep, resize_windows
 from mmdistill.toolkit.boxes import Array
 
 WINDOW_SCALE = 2
-"""Side of a window relative to a crop's. A larger search area is downscaled on the host by averaging, as ``cut`` does."""
+"""Limit of a search area's side relative to a crop's; a larger one is downscaled on the host."""
 
 UPLOADS = 4
 """Parts in which a frame's windows are uploaded, so that the device copies while the host prepares the next part."""
@@ -142,13 +142,14 @@ class GraphRunner(StepRunner):
         self._graphs = graphs
         pin = self.device.type == "cuda"
         crop = network.settings.crop_size
-        side = WINDOW_SCALE * crop
-        self._pixels = torch.zeros(slots, self.modalities, side, side, 3, dtype=torch.uint8, pin_memory=pin)
+        self._max_side = WINDOW_SCALE * crop
+        self._pixels = torch.zeros(slots * self.modalities * self._max_side**2, 3, dtype=torch.uint8, pin_memory=pin)
+        self._rows = torch.zeros(slots, self.modalities, 2, crop, dtype=torch.int64, pin_memory=pin)
+        self._columns = torch.zeros(slots, 2, crop, dtype=torch.int64, pin_memory=pin)
+        self._weights = torch.zeros(slots, 2, 2, crop, dtype=torch.int32, pin_memory=pin)
         count = num_numbers(1 + settings.refinement.random_boxes)
         # Ones are valid numbers for slots without a video.
         self._numbers = torch.ones(slots, count, dtype=torch.float64, pin_memory=pin)
-        self._index = torch.zeros(slots, 2, 2, crop, dtype=torch.int64, pin_memory=pin)
-        self._weight = torch.zeros(slots, 2, 2, crop, dtype=torch.int32, pin_memory=pin)
         self._all = torch.arange(slots, device=self.device)
         self._track: CapturedFunction[TrackedStep] | None = None
         self._learn: dict[int, CapturedFunction[tuple[Tensor, ...]]] = {}
@@ -156,17 +157,22 @@ class GraphRunner(StepRunner):
     def track(self, frame: HostFrame) -> Array:
         """See ``StepRunner``."""
         track, key = self._captured_track(), self.precision()
-        small = (self._index, self._weight, self._numbers)
+        small = (self._rows, self._columns, self._weights, self._numbers)
         track.capture(self._pixels, *small, key=key)
-        pixels = track.inputs[0]
-        index, weight, numbers = (tensor.numpy() for tensor in small)
+        pixels, videos = track.inputs[0], len(frame.slots)
+        windows = Windows(frame, self.modalities, self._max_side)
+        first = 0
+        for part in range(UPLOADS):
+            positions = range(part * videos // UPLOADS, (part + 1) * videos // UPLOADS)
+            if positions:
+                windows.copy_to(self._pixels.numpy(), positions)
+                last = int(windows.ends[positions[-1]])
+                pixels[first:last].copy_(self._pixels[first:last], non_blocking=True)
+                first = last
+        numbers = self._numbers.numpy()
         numbers[:, 0] = 0  # inactive
-        numbers[frame.slots] = frame.numbers()
-        for positions in np.array_split(np.arange(len(frame.slots)), min(UPLOADS, len(frame.slots))):
-            part = frame.part(slice(positions[0], positions[-1] + 1))
-            index[part.slots], weight[part.slots] = copy_windows(part, self._pixels.numpy())
-            slots = slice(part.slots[0], part.slots[-1] + 1)
-            pixels[slots].copy_(self._pixels[slots], non_blocking=True)
+        for tensor, values in zip(small, (*windows.taps(), frame.numbers()), strict=True):
+            tensor.numpy()[frame.slots] = values
         self._tracked, self._slots = track(pixels, *small, key=key), list(range(self.slots))
         rows: Array = self._tracked.rows.cpu().numpy()  # the host waits here
         return rows[frame.slots]
@@ -193,9 +199,12 @@ class GraphRunner(StepRunner):
             self._track = CapturedFunction(self._track_all, state=state, device=self.device, graphs=self._graphs)
         return self._track
 
-    def _track_all(self, windows: Tensor, index: Tensor, weight: Tensor, numbers: Tensor) -> TrackedStep:
+    def _track_all(
+        self, windows: Tensor, rows: Tensor, columns: Tensor, weights: Tensor, numbers: Tensor
+    ) -> TrackedStep:
         state = self._started()
-        tracked: TrackedStep = self.step()(state.target, resize_windows(windows, index, weight), numbers)
+        crops = resize_windows(windows, rows, columns, weights)
+        tracked: TrackedStep = self.step()(state.target, crops, numbers)
         store(state, tracked, self._all)
         return tracked
 

@@ -150,20 +150,17 @@ class TrackStep(nn.Module):
         return Pair(members[0], members[-1])
 
 
-def resize_windows(windows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+def resize_windows(windows: Tensor, rows: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
     """Return crops ``(S, M, size, size, 3)``, int32, bit for bit those of OpenCV's ``INTER_LINEAR``.
 
     Args:
-        windows: uint8 ``(S, M, side, side, 3)``.
-        index: ``(S, 2, 2, size)``, see ``Taps``.
-        weight: ``(S, 2, 2, size)``, see ``Taps``.
+        windows: uint8 ``(pixels, 3)``.
+        rows: ``(S, M, 2, size)``, see ``Taps``.
+        columns: ``(S, 2, size)``.
+        weights: ``(S, 2, 2, size)``.
     """
-    slots, modalities, side, _, channels = windows.shape
-    size = index.shape[-1]
-    columns, rows = index.flatten(2).unbind(1)
-    columns = columns[:, None, None, :, None].expand(-1, modalities, side, -1, channels)
-    across = windows.gather(3, columns).unflatten(3, (2, size)) * weight[:, 0, None, None, :, :, None]
-    across = across.sum(dim=3, dtype=torch.int32) >> 4
-    rows = rows[:, None, :, None, None].expand(-1, modalities, -1, size, channels)
-    down = across.gather(2, rows).unflatten(2, (2, size)) * weight[:, 1, None, :, :, None, None]
-    return ((down >> 16).sum(dim=2, dtype=torch.int32) + 2) >> 2
+    index = rows[..., None, None] + columns[:, None, None, None]  # (S, M, 2, size, 2, size)
+    neighbors = windows.index_select(0, index.flatten()).view(*index.shape, -1)
+    across = (neighbors * weights[:, 0, None, None, None, :, :, None]).sum(dim=4, dtype=torch.int32) >> 4
+    down = (across * weights[:, 1, None, :, :, None, None]) >> 16
+    return (down.sum(dim=2, dtype=torch.int32) + 2) >> 2
