@@ -58,7 +58,7 @@ class InstanceNorm(nn.Module):
         square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
         total = square.sum(dim=(-3, -2, -1), keepdim=True)
         count = x.shape[-3] * x.shape[-2] * x.shape[-1]
-        return x * (self.scale * math.sqrt(count) * (total + self.epsilon).rsqrt()).to(x.dtype)
+        return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
 
 
 class FilterInitializer(nn.Module):
@@ -93,26 +93,22 @@ class DistanceFunction(nn.Module):
 
     Args:
         values: initial values at the bins, ``(bins,)``.
-    """
-
-    def __init__(self, values: Tensor) -> None:
-        super().__init__()
-        self.values = nn.Parameter(values)
-
-
-def interpolate_bins(values: Tensor, distance: Tensor, bin_width: float) -> Tensor:
-    """Return functions' values at distances, ``(F, ...)``: linear between bins, constant after the last one.
-
-    Args:
-        values: of F functions at the bins, ``(F, bins)``.
-        distance: of any shape, cells.
         bin_width: distance between bins, cells.
     """
-    last = values.shape[1] - 1
-    position = (distance / bin_width).clamp(max=last)
-    index = position.long().clamp(max=last - 1)
-    lower, upper = values[:, index], values[:, index + 1]
-    return torch.lerp(lower, upper, (position - index).to(values.dtype))
+
+    def __init__(self, values: Tensor, bin_width: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values)
+        self.bin_width = bin_width
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Return the values at distances of any shape, cells."""
+        last = len(self.values) - 1
+        position = (distance / self.bin_width).clamp(max=last)
+        lower = position.floor().clamp(max=last - 1)
+        index = lower.long()
+        fraction = position - lower
+        return self.values[index] * (1 - fraction) + self.values[index + 1] * fraction
 
 
 class FilterOptimizer(nn.Module):
@@ -140,10 +136,9 @@ class FilterOptimizer(nn.Module):
         self.regularisation = nn.Parameter(torch.full((1,), 0.1))
         distance = torch.arange(bins) * bin_width
         gaussian = torch.exp(-0.5 * (distance / label_sigma).square())
-        self.bin_width = bin_width
-        self.label = DistanceFunction(gaussian - gaussian.min())
-        self.mask = DistanceFunction(3 * torch.tanh(2 - distance))  # before the sigmoid
-        self.spatial_weight = DistanceFunction(torch.ones(bins))
+        self.label = DistanceFunction(gaussian - gaussian.min(), bin_width)
+        self.mask = DistanceFunction(3 * torch.tanh(2 - distance), bin_width)  # before the sigmoid
+        self.spatial_weight = DistanceFunction(torch.ones(bins), bin_width)
 
     def forward(
         self, filters: Tensor, features: Tensor, boxes: Tensor, iterations: int, weights: Tensor | None = None
@@ -160,14 +155,9 @@ class FilterOptimizer(nn.Module):
         filter_size = (filters.shape[-2], filters.shape[-1])
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
         distance = distance_to_center(boxes, size, self.stride)
-        values = torch.stack([self.label.values, self.mask.values, self.spatial_weight.values])
-        label, mask, spatial_weight = interpolate_bins(values, distance, self.bin_width)
-        slope = torch.sigmoid(mask)
+        label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
         weights = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
-        weight = weights.sqrt()[..., None, None] * spatial_weight
-        weighted_label = weight * label
-        # The derivative of h is mean + half * sign(s): 1 above 0, slope below, their mean at 0.
-        half, mean = (1 - slope) / 2, (1 + slope) / 2
+        weight = weights.sqrt()[..., None, None] * self.spatial_weight(distance)
         regularization = self._regularization()
         step_length = self.log_step_length.exp()
 
@@ -176,16 +166,18 @@ class FilterOptimizer(nn.Module):
         iterates = [filters]
         scores = correlate(features, filters)
         for _ in range(iterations):
-            derivative = weight * torch.addcmul(mean, half, scores.sign())
-            residual = derivative * scores - weighted_label  # h(s) is its derivative times s
-            gradient = correlate_transposed(features, derivative * residual, filter_size)
-            gradient = torch.addcmul(gradient, regularization, filters)
+            # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both.
+            derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
+            residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
+            gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
+            gradient = gradient + regularization * filters
             response = correlate(features, gradient)
+            change = weight * derivative * response
             square = gradient.square().sum(dim=(1, 2, 3))
-            curvature = torch.addcmul((derivative * response).square().sum(dim=(0, 2, 3)), regularization, square)
-            length = (step_length * square / curvature.clamp(min=1e-8))[:, None, None, None]
-            filters = torch.addcmul(filters, length, gradient, value=-1)
-            scores = torch.addcmul(scores, length[..., 0], response, value=-1)  # scores are linear in the filter
+            curvature = change.square().sum(dim=(0, 2, 3)) + regularization * square
+            length = step_length * square / curvature.clamp(min=1e-8)
+            filters = filters - length[:, None, None, None] * gradient
+            scores = scores - length[:, None, None] * response  # scores are linear in the filter
             iterates.append(filters)
         return torch.stack(iterates)
 
