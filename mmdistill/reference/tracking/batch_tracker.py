@@ -95,6 +95,8 @@ class BatchTracker:
         settings: the constants of tracking; by default the published ones of the network's classifier.
         slots: S, the number of slots.
         seed: the random seed, 0 or more.
+        compiled: whether ``torch.compile`` compiles the frame's functions, in the first frame. It takes up to a minute,
+            and needs a C++ compiler on a CPU. Boxes change by rounding only.
 
     Raises:
         DataError: the seed is negative.
@@ -107,7 +109,13 @@ class BatchTracker:
     """
 
     def __init__(
-        self, network: TrackerNetwork, settings: TrackingSettings | None = None, *, slots: int = 1, seed: int = 0
+        self,
+        network: TrackerNetwork,
+        settings: TrackingSettings | None = None,
+        *,
+        slots: int = 1,
+        seed: int = 0,
+        compiled: bool = False,
     ) -> None:
         if seed < 0:
             raise DataError(f"seed: expected 0 or more, got {seed}")
@@ -122,7 +130,8 @@ class BatchTracker:
         self._seed = seed
         self._host = _HostState(slots, self.settings.refinement)
         on_gpu = next(self.network.parameters()).device.type == "cuda"
-        self._runner = (GraphRunner if on_gpu else StepRunner)(self.network, self.settings, slots)
+        runner = GraphRunner if on_gpu else StepRunner
+        self._runner = runner(self.network, self.settings, slots, compiled=compiled)
         self._areas: dict[int, CropGeometry] = {}
 
     @torch.no_grad()
@@ -174,6 +183,8 @@ class BatchTracker:
         """
         if list(slots) != sorted(set(slots)):
             raise ValueError(f"BatchTracker.step: expected slots in ascending order, each once; got {list(slots)}")
+        if not slots:
+            return []
         host, chosen = self._host, np.array(slots, dtype=np.int64)
         if not host.started[chosen].all():
             missing = next(slot for slot in slots if not host.started[slot])

@@ -37,10 +37,13 @@ class StepRunner:
         network: with folded batch norms.
         settings: the constants of tracking.
         slots: S, the number of slots.
+        compiled: whether ``torch.compile`` compiles the functions.
     """
 
-    def __init__(self, network: TrackerNetwork, settings: TrackingSettings, slots: int) -> None:
-        self.network, self.settings, self.slots = network, settings, slots
+    def __init__(
+        self, network: TrackerNetwork, settings: TrackingSettings, slots: int, *, compiled: bool = False
+    ) -> None:
+        self.network, self.settings, self.slots, self.compiled = network, settings, slots, compiled
         self.modalities = 2 if network.settings.modality == "rgbt" else 1
         parameter = next(network.parameters())
         self.device = parameter.device
@@ -60,7 +63,9 @@ class StepRunner:
         precision = self.precision()
         if precision not in self._steps:
             network = self.network if precision is None else cast_for_autocast(self.network, precision)
-            self._steps[precision] = TrackStep(network, self.settings, windowed=self.windowed)
+            step = self._steps[precision] = TrackStep(network, self.settings, windowed=self.windowed)
+            if self.compiled:
+                step.compile_functions()
         return self._steps[precision]
 
     def start(
@@ -131,13 +136,20 @@ class GraphRunner(StepRunner):
         network: with folded batch norms.
         settings: the constants of tracking.
         slots: S, the number of slots.
+        compiled: whether ``torch.compile`` compiles the functions.
         graphs: ``torch.cuda``, or a stand-in, see ``CapturedFunction``.
     """
 
     def __init__(
-        self, network: TrackerNetwork, settings: TrackingSettings, slots: int, *, graphs: Any = torch.cuda
+        self,
+        network: TrackerNetwork,
+        settings: TrackingSettings,
+        slots: int,
+        *,
+        compiled: bool = False,
+        graphs: Any = torch.cuda,
     ) -> None:
-        super().__init__(network, settings, slots)
+        super().__init__(network, settings, slots, compiled=compiled)
         self.windowed = False
         self._graphs = graphs
         pin = self.device.type == "cuda"

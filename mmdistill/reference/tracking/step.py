@@ -84,8 +84,8 @@ class TrackStep(nn.Module):
         """
         settings = self.settings
         frame = FrameNumbers.unpack(numbers)
-        extracted = self.network.extract(self.images(pixels))
-        samples = self.model.samples(target.model, self.model.features(extracted.fused[1][None]))
+        level3, level4, features = self.extract(pixels)
+        samples = self.model.samples(target.model, features)
         score_maps = self.model.score(target.model, samples)[0]
 
         # Positions in float64, the network's arithmetic in its own dtype.
@@ -100,8 +100,8 @@ class TrackStep(nn.Module):
             self.network.iou_net,
             self.pooled_iou,
             target.modulation,
-            extracted.fused[0],
-            extracted.fused[1],
+            level3,
+            level4,
             clamp_to_image(moved, bounds, settings.inside_share),
             frame.jitter.to(samples.dtype).unflatten(1, (-1, 4)),
             settings.refinement,
@@ -141,6 +141,19 @@ class TrackStep(nn.Module):
             most: the largest number of iterations.
         """
         return self.model.improve(model, samples, boxes, weights, iterations, most)
+
+    def extract(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the fused levels 3 and 4 of crops, and the classification features ``(1, S, C, H, W)``."""
+        level3, level4 = self.network.extract(self.images(pixels)).fused
+        return level3, level4, self.model.features(level4[None])
+
+    def compile_functions(self) -> None:
+        """Compile the functions with ``torch.compile``; with windows only ``extract``, because the rest is read."""
+        if self.windowed:
+            self.extract = torch.compile(self.extract)  # type: ignore[method-assign]
+        else:
+            self.compile()
+            self.learn = torch.compile(self.learn)  # type: ignore[method-assign]
 
     def images(self, pixels: Tensor) -> Pair[Tensor]:
         """Return normalized crops ``(S, 3, size, size)`` of each modality, channels last in memory."""

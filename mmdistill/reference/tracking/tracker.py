@@ -33,6 +33,7 @@ class Tracker:
         network: teacher, student, DiMP or ATOM; the tracker uses a copy.
         settings: the constants of tracking; by default the published ones of the network's classifier.
         seed: the random seed, 0 or more; the same seed gives the same boxes.
+        compiled: see ``BatchTracker``.
 
     Attributes:
         network: the copy, with batch norm folded.
@@ -53,8 +54,15 @@ class Tracker:
         ((3, 4), (3,))
     """
 
-    def __init__(self, network: TrackerNetwork, settings: TrackingSettings | None = None, *, seed: int = 0) -> None:
-        self._batch = BatchTracker(network, settings, seed=seed)
+    def __init__(
+        self,
+        network: TrackerNetwork,
+        settings: TrackingSettings | None = None,
+        *,
+        seed: int = 0,
+        compiled: bool = False,
+    ) -> None:
+        self._batch = BatchTracker(network, settings, seed=seed, compiled=compiled)
         self._started = False
         self.network, self.settings = self._batch.network, self._batch.settings
 
@@ -66,6 +74,7 @@ class Tracker:
         *,
         settings: TrackingSettings | None = None,
         seed: int = 0,
+        compiled: bool = False,
     ) -> Tracker:
         """Return a tracker with a trained network.
 
@@ -74,13 +83,14 @@ class Tracker:
             device: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
             settings: as in ``Tracker``.
             seed: as in ``Tracker``.
+            compiled: see ``BatchTracker``.
 
         Raises:
             DataError: no such file, a malformed file, or no such device.
         """
         if not Path(name_or_file).exists():
             raise DataError(f"Tracker.load: expected a weights file, got {str(name_or_file)!r}, which does not exist")
-        return cls(load_network(name_or_file).to(choose_device(device)), settings, seed=seed)
+        return cls(load_network(name_or_file).to(choose_device(device)), settings, seed=seed, compiled=compiled)
 
     def init(self, frame: FramePair, box: ArrayLike) -> None:
         """Start a video, in place of any earlier one.
