@@ -27,7 +27,7 @@ if ! grep -qs "unfinished tests: 0$" "$out/tests.txt"; then
     seconds=$(python3 -c "print(round(0.4 * 60 * $minutes))")
     timeout --kill-after=5 $((seconds + 20)) \
         python3 -m pytest -p parts.gpu.resumed_tests --progress-file "$out/tests.jsonl" --seconds "$seconds" \
-        -rfE -p no:cacheprovider "${tests[@]}" > "$out/tests.txt" 2>&1
+        -rfE -p no:cacheprovider "${tests[@]}" >> "$out/tests.txt" 2>&1
     tail -n 30 "$out/tests.txt"
 fi
 

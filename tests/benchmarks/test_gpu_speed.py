@@ -9,7 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -271,7 +271,7 @@ def test_the_gpu_works_for_what_it_is_not_idle() -> None:
         "training/all, bfloat16": {"failed": "RuntimeError"},
     }
     lines = tables({"cuda": {"rows": rows}})["bounds"]
-    assert lines[2] == "| student tracks 1 | 20 | 2 | 1 |"
+    assert lines[2] == "| tracking, one video | 20 | 2 | 1 |"
     assert lines[-1] == "| training step, all | not measured | not measured | not measured |"
 
 
@@ -293,6 +293,29 @@ def test_a_cmd_step_is_compared_with_plain_pytorch(capfd: pytest.CaptureFixture[
     assert lines[2].endswith("| 1.00 | unknown |")
     calls = cmd_steps.make_steps(cmd_steps.make_inputs(2, 32), 32)
     torch.testing.assert_close(calls["library"](), calls["plain"](), rtol=1e-4, atol=1e-4)
+
+
+def test_the_peak_of_a_step_is_above_what_was_allocated_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    cmd_steps = importlib.import_module("parts.cmd_steps")
+    inputs = cmd_steps.make_inputs(1, 32)
+    called: list[str] = []
+    figures = {"synchronize": None, "reset_peak_memory_stats": None, "memory_allocated": 3 << 20}
+    for name, value in (figures | {"max_memory_allocated": 10 << 20}).items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, name=name, value=value: (called.append(name), value)[1])
+    response = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    on_gpu = SimpleNamespace(responses=(response,), clear_gradients=inputs.clear_gradients)
+    step = cmd_steps.make_steps(inputs, 32)["library"]
+    assert cmd_steps.peak_device_memory(lambda: (called.append("step"), step())[1], on_gpu) == 7
+    order = [
+        "synchronize",
+        "reset_peak_memory_stats",
+        "memory_allocated",
+        "step",
+        "synchronize",
+        "max_memory_allocated",
+    ]
+    assert called == order
+    assert cmd_steps.peak_device_memory(step, inputs) is None
 
 
 def test_rows_are_in_order_of_videos_whatever_was_measured_first() -> None:

@@ -138,14 +138,17 @@ def _bounds_table(report: Mapping[str, Any]) -> list[str]:
     """
     rows = (report.get("cuda") or {}).get("rows", {})
     lines = _head("Step, bfloat16", [f"{_gpu(report)}: {each}, ms" for each in ("time", "GPU works", "minimum")])
-    steps = {f"student tracks {count}": ("tracking student", count) for count in MIN_FRAMES_PER_SECOND}
-    for title, (name, count) in steps.items():
-        minimum = rows.get(f"network/student, {TARGET_PRECISION}, {count}")
-        lines.append([title, *_bounds(rows.get(f"profile/{name}, {TARGET_PRECISION}, {count}"), minimum)])
-    for part in (STUDENT_ALONE, "all"):
-        name = f"training {part}, {TARGET_PRECISION}"
-        minimum = rows.get(f"training/{part}, {TARGET_PRECISION}")
-        lines.append([f"training step, {part}", *_bounds(rows.get(f"profile/{name}"), minimum)])
+    steps = {
+        f"tracking, {_videos(count)}": (f"tracking student, {{}}, {count}", f"network/student, {{}}, {count}")
+        for count in MIN_FRAMES_PER_SECOND
+    }
+    steps |= {
+        f"training step, {part}": (f"training {part}, {{}}", f"training/{part}, {{}}")
+        for part in (STUDENT_ALONE, "all")
+    }
+    for title, (profile, minimum) in steps.items():
+        found = (rows.get(name.format(TARGET_PRECISION)) for name in (f"profile/{profile}", minimum))
+        lines.append([title, *_bounds(*found)])
     return _lines(lines)
 
 
@@ -160,6 +163,10 @@ def _bounds(profile: Mapping[str, Any] | None, row: Mapping[str, Any] | None) ->
         *cells,
         _format(row["milliseconds"] * row["of the roofline"]) if row is not None and known else NOT_MEASURED,
     ]
+
+
+def _videos(count: int) -> str:
+    return "one video" if count == 1 else f"{count} videos"
 
 
 def _gpu(report: Mapping[str, Any]) -> str:
@@ -236,9 +243,8 @@ def targets_table(report: Mapping[str, Any]) -> list[str]:
     for count, minimum in MIN_FRAMES_PER_SECOND.items():
         seconds = _frame_seconds(rows, count)
         rate = None if seconds is None else count / seconds
-        videos = "one video" if count == 1 else f"{count} videos"
         cell = NOT_MEASURED if rate is None else f"{rate:,.0f}: {_reached(rate >= minimum)}"
-        lines.append([f"student, {videos}, frames per second", f"at least {minimum:,}", cell])
+        lines.append([f"student, {_videos(count)}, frames per second", f"at least {minimum:,}", cell])
     cost = costs(rows).get(TARGET_PRECISION, {}).get("all")
     cell = NOT_MEASURED if cost is None else f"{cost:.2f}: {_reached(cost <= MAX_RELATIVE_COST)}"
     lines.append(
