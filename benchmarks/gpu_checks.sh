@@ -10,7 +10,7 @@ out=$(mkdir -p "$1" && cd "$1" && pwd)
 minutes=${2:-8}
 shift $(($# < 2 ? $# : 2))
 export PYTHONPATH=$PWD:$PWD/benchmarks PYTHONUNBUFFERED=1
-tests=(tests/reference/tracking/test_tracking_gpu.py tests/reference/training/test_training_gpu.py tests/test_losses_gpu.py)
+tests=(tests/reference/tracking/test_*_gpu.py tests/reference/training/test_*_gpu.py tests/test_*_gpu.py)
 
 # Prints the seconds that are left, at least 1, less the argument.
 left() {

@@ -6,6 +6,9 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from parts.gpu.experiment import Experiment
@@ -25,12 +28,20 @@ NUM_VIDEOS = 4
 ROUNDS_LIMIT = 15.0
 """No further round of a row starts after this many seconds."""
 
-CROP_FUNCTIONS = {batch_tracker: ("cut_pair", "stack")}
-"""The functions that prepare crops on the host, by module."""
+CROP_FUNCTIONS = {"batch_tracker": ("cut_pair", "stack"), "runners": ("cut_crops", "copy_windows")}
+"""The functions that prepare crops on the host, by module of the tracker; those that do not exist are left out."""
 
 
 GRAPH_RUNNER, PLAIN_RUNNER = "GraphRunner", "StepRunner"
 """Names in ``batch_tracker`` of the classes that run a frame with and without CUDA graphs."""
+
+
+def crop_functions() -> Iterator[tuple[ModuleType, list[str]]]:
+    """Yield each module of ``CROP_FUNCTIONS``, and the names of its functions that exist."""
+    for module, names in CROP_FUNCTIONS.items():
+        if find_spec(f"mmdistill.reference.tracking.{module}") is not None:
+            owner = import_module(f"mmdistill.reference.tracking.{module}")
+            yield owner, [name for name in names if hasattr(owner, name)]
 
 
 @contextmanager
@@ -82,7 +93,7 @@ class TrackingSpeed:
             with ExitStack() as stack:
                 stack.enter_context(self.experiment.autocast(precision))
                 stack.enter_context(nullcontext() if captured else without_graphs())
-                calls = [stack.enter_context(record_calls(owner, *names)) for owner, names in CROP_FUNCTIONS.items()]
+                calls = [stack.enter_context(record_calls(owner, *names)) for owner, names in crop_functions()]
                 tracked = track_batch(
                     network,
                     videos,
