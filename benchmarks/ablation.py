@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.choice import CHOICE, choose, read_hyperparameters, trial_runs
-from parts.ablation.execution import RunContext, Stage, pool
+from parts.ablation.execution import RunContext, Stage
+from parts.ablation.pool import pool
 from parts.ablation.report import METRICS, choice_table, plot, summary, table
 from parts.ablation.report_import import check_teacher, import_report, teacher_digest
 from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
@@ -88,7 +89,7 @@ def run_stage(
     trials = trial_runs(size) if choice is None else []
     rates_known = len(size.factors) == 1 and not only_choose
     alone = [(name, seed) for name, seed in rows if rates_known and not ROWS[name].parts]
-    with pool(stage.jobs) as map_runs:
+    with pool(stage.jobs, stage.context.end) as map_runs:
         without_teacher = [run for run in trials if run.distillation is None]
         without_teacher += [row_run(size, *row, read_hyperparameters(None, size)) for row in alone]
         stage.execute([teacher_run(size), *without_teacher], map_runs)

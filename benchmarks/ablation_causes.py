@@ -22,7 +22,8 @@ from typing import Any
 
 from parts.ablation.causes import VARIANTS, half_trained_teacher_run
 from parts.ablation.choice import read_hyperparameters
-from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage, pool
+from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage
+from parts.ablation.pool import pool
 from parts.ablation.report import FIGURES
 from parts.ablation.report_import import teacher_digest
 from parts.ablation.runs import TEACHER_RUN, Experiment, Run, finished, read_scores
@@ -78,7 +79,7 @@ def run_variants(context: RunContext, runs: Mapping[str, Run], jobs: int) -> tup
     dependent = [run for run in runs.values() if run.teacher == half_trained.folder]
     others = [run for run in runs.values() if run not in dependent]
     teachers = [half_trained] if dependent else []
-    with pool(jobs) as map_runs:
+    with pool(jobs, context.end) as map_runs:
         stage.execute([*teachers, *others], map_runs)
         if all(finished(run, context.root) for run in teachers):
             stage.execute(dependent, map_runs)

@@ -1,9 +1,8 @@
 """Measures frames per second and training steps per second on a GPU, shares of the roofline, and a profile.
 
-Needs torch, einops, numpy, OpenCV and tqdm; no network, weights or data. Each row is stored in --work-dir. After
---time-limit minutes no further row starts; the same command resumes, also from --out alone. With --device cpu it
-measures a CPU. --out keeps the figures of both devices. Takes about 8 minutes per command; one GPU needs about two
-commands, an estimate.
+Needs torch, einops, numpy, OpenCV and tqdm; no network, weights or data. Rows are measured in order of importance, and
+each is stored in --work-dir and --out. After --time-limit minutes it stops; the same command resumes, also from --out
+alone. With --device cpu it measures a CPU. --out keeps the figures of both devices.
 
 Tracking: ``track_batch`` over decoded frames in memory, after the warm-up. Includes crops on the host, upload, network,
 localization, refinement and filter updates. The network is random and the tracker rejects no frame. The student is
@@ -11,6 +10,8 @@ pruned, without layer4 and fc, with folded batch norm; bfloat16 is autocast.
 
 Network: the convolutions and matrix products of a frame, with crops on the device, and optimizations that the tracker
 does not use.
+
+CMD step: forward and backward of CMD with given features, against plain PyTorch in the same run.
 
 Training: a whole step on a batch on the device: forward, backward, checks, clipping, Adam. The teacher's features are
 precomputed, except in "all, with the teacher".
@@ -23,13 +24,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict, fields
 from pathlib import Path
+
+START = time.monotonic()
+"""The time limit counts from here, because importing PyTorch takes long on a fresh machine."""
 
 try:
     import torch
     from parts.gpu.experiment import Experiment
-    from parts.gpu.rows import RowStore, measure, rows
+    from parts.gpu.rows import DEFAULT_ROW_LIMIT, RowStore, by_importance, measure, rows
     from parts.gpu.tables import costs, tables, targets_table
     from parts.report_fields import machine
 
@@ -76,7 +81,10 @@ def main() -> None:
             help=f"{HELP[each.name]}; default %(default)s",
         )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/gpu_speed"), help="folder of the stored rows")
-    parser.add_argument("--time-limit", type=float, default=8.0, help="start no row after this many minutes; default 8")
+    parser.add_argument("--time-limit", type=float, default=8.0, help="stop after this many minutes; default 8")
+    parser.add_argument(
+        "--row-limit", type=float, default=DEFAULT_ROW_LIMIT, help="most seconds of a row; default %(default)s"
+    )
     parser.add_argument("--only", nargs="+", default=[""], help="only rows whose names start with these")
     parser.add_argument("--out", type=Path, help="JSON report of all devices")
     arguments = vars(parser.parse_args())
@@ -94,20 +102,30 @@ def main() -> None:
     store.import_report(report.get(device.type, {}))
     possible = rows(experiment, lambda: store.read("ceilings") or {})
     prefixes = tuple(arguments["only"])
-    selected = {key: row for key, row in possible.items() if key == "ceilings" or key.startswith(prefixes)}
-    measured, unfinished = measure(selected, store, arguments["time_limit"])
-    measured = {key: row for key in possible if (row := measured.get(key) or store.read(key))}
-    report[device.type] = {
-        "machine": machine_fields,
-        "experiment": asdict(experiment),
-        "rows": measured,
-        "relative cost of the losses": costs(measured),
-    }
+    order = [key for key in by_importance(possible) if key == "ceilings" or key.startswith(prefixes)]
+
+    def write_report() -> None:
+        stored = {key: row for key in possible if (row := store.read(key))}
+        report[device.type] = {
+            "machine": machine_fields,
+            "experiment": asdict(experiment),
+            "rows": stored,
+            "relative cost of the losses": costs(stored),
+        }
+        if out is not None:
+            write_text(out, json.dumps(report, indent=2) + "\n")
+
+    _, unfinished = measure(
+        {key: possible[key] for key in order},
+        store,
+        START + 60 * arguments["time_limit"],
+        row_limit=arguments["row_limit"],
+        after_row=write_report,
+    )
+    write_report()
     for title, lines in ({"targets": targets_table(report)} | tables(report)).items():
         print(f"\n{title}\n\n" + "\n".join(lines))
-    print(f"\nrelative cost of the losses: {costs(measured)}")
-    if out is not None:
-        write_text(out, json.dumps(report, indent=2) + "\n")
+    print(f"\nrelative cost of the losses: {report[device.type]['relative cost of the losses']}")
     print(f"\nunfinished rows: {len(unfinished)}" + (f", next {unfinished[0]}" if unfinished else ""))
 
 

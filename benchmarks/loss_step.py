@@ -14,153 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from parts.plain_cmd import PlainCMD
+from parts.cmd_steps import make_inputs, make_steps, summary, time_steps
 from parts.report_fields import machine
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from mmdistill import CMDLoss, FusedPaths, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
-from mmdistill.reference.models.resnet import ResNetTrunk
-
-STUDENT, TEACHER = (64, 64, 128, 256), (64, 256, 512, 1024)
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
     "freed memory kept": {"MALLOC_MMAP_THRESHOLD_": str(2**34), "MALLOC_TRIM_THRESHOLD_": str(2**34)},
     "huge pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
 }
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The arguments of CMD; the student's tensors require gradients."""
-
-    student: Pair[list[Tensor]]
-    teacher: Pair[list[Tensor]]
-    fused: list[FusedPaths]
-    teacher_fused: list[Tensor]
-    responses: tuple[Tensor, Tensor, Tensor]
-
-    def clear_gradients(self) -> None:
-        """Clear the gradients of the last step."""
-        leaves = [*self.student.rgb, *self.student.tir, self.responses[0], *(x for level in self.fused for x in level)]
-        for leaf in leaves:
-            leaf.grad = None
-
-
-def make_inputs(batch: int, crop: int) -> Inputs:
-    """Return random features of the shapes for a crop of this many pixels."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int, requires_grad: bool = False) -> Tensor:
-        return torch.randn(*shape, generator=generator).relu_().requires_grad_(requires_grad)
-
-    def levels(channels: tuple[int, ...], requires_grad: bool) -> list[Tensor]:
-        sides = [crop >> depth for depth in range(1, 5)]
-        return [
-            draw(batch, width, side, side, requires_grad=requires_grad)
-            for width, side in zip(channels, sides, strict=True)
-        ]
-
-    def fused(level: int) -> FusedPaths:
-        shape = (batch, STUDENT[level], crop >> (level + 1), crop >> (level + 1))
-        weights = torch.rand(batch, 3, generator=generator).softmax(dim=1).requires_grad_()
-        return FusedPaths(draw(*shape, requires_grad=True), draw(3, *shape, requires_grad=True), weights)
-
-    return Inputs(
-        Pair(levels(STUDENT, True), levels(STUDENT, True)),
-        Pair(levels(TEACHER, False), levels(TEACHER, False)),
-        [fused(2), fused(3)],
-        levels(TEACHER, False)[2:],
-        (draw(batch, 19, 19, requires_grad=True), draw(batch, 19, 19), draw(batch, 19, 19)),
-    )
-
-
-def library_cmd(sampling: float = 1.0) -> CMDLoss:
-    """Return the library's CMD loss."""
-    return CMDLoss(SCFDLoss(STUDENT, TEACHER, sampling=sampling), MPSDLoss(STUDENT[2:], TEACHER[2:]), HFRDLoss())
-
-
-def call_library(loss: CMDLoss, inputs: Inputs) -> Tensor:
-    """Return the library's total loss."""
-    response, teacher_response, gaussian = inputs.responses
-    terms: Terms = loss(
-        student_features=inputs.student,
-        teacher_features=inputs.teacher,
-        student_fused=inputs.fused,
-        teacher_fused=inputs.teacher_fused,
-        student_response=response,
-        teacher_response=teacher_response,
-        gaussian=gaussian,
-    )
-    return terms.total
-
-
-def call_checkpointed(loss: CMDLoss, inputs: Inputs) -> Tensor:
-    """Return the library's total loss with activation checkpointing."""
-    total: Tensor = checkpoint(call_library, loss, inputs, use_reentrant=False)
-    return total
-
-
-def call_plain(loss: PlainCMD, inputs: Inputs) -> Tensor:
-    """Return the total loss of the plain implementation."""
-    total: Tensor = loss(inputs.student, inputs.teacher, inputs.fused, inputs.teacher_fused, *inputs.responses)
-    return total
-
-
-def make_steps(inputs: Inputs, crop: int) -> dict[str, Callable[[], Tensor]]:
-    """Return the forward passes by name."""
-    torch.manual_seed(0)
-    plain = PlainCMD(STUDENT, TEACHER)
-    exact, sampled = library_cmd(), library_cmd(sampling=0.25)
-    for loss in (exact, sampled):
-        loss.load_state_dict(plain.state_dict())
-    trunk, images = ResNetTrunk(18).train(), torch.randn(2 * len(inputs.responses[0]), 3, crop, crop)
-
-    def in_bfloat16(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        def run() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return call()
-
-        return run
-
-    def student() -> Tensor:
-        return torch.stack([level.float().square().mean() for level in trunk(images)]).sum()
-
-    steps: dict[str, Callable[[], Tensor]] = {
-        "plain": lambda: call_plain(plain, inputs),
-        "library": lambda: call_library(exact, inputs),
-        "library, checkpointed": lambda: call_checkpointed(exact, inputs),
-        "library, sampling=0.25": lambda: call_library(sampled, inputs),
-        "student": student,
-    }
-    return steps | {f"{name}, bfloat16": in_bfloat16(step) for name, step in steps.items() if "check" not in name}
-
-
-def time_steps(steps: dict[str, Callable[[], Tensor]], inputs: Inputs, rounds: int) -> dict[str, list[float]]:
-    """Return each step's seconds per round, without a warm-up round."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            inputs.clear_gradients()
-            start = time.perf_counter()
-            total = step()
-            total.backward()  # type: ignore[no-untyped-call]
-            elapsed = time.perf_counter() - start
-            if turn:
-                seconds[name].append(elapsed)
-            print(f"{turn} {name}: {elapsed:.2f} s, total {total.item():.6f}", file=sys.stderr, flush=True)
-            del total
-    return seconds
 
 
 def peak_memory(step: Callable[[], Tensor]) -> float:
@@ -182,19 +51,6 @@ def run_part(arguments: list[str], **environment: str) -> dict[str, Any]:
     output = subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(output.stdout)
     return result
-
-
-def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, object]]:
-    """Return medians, and ratios to the plain step of the same round."""
-    base = seconds["plain"]
-    return {
-        name: {
-            "seconds": round(statistics.median(times), 3),
-            "ratio": round(statistics.median(t / b for t, b in zip(times, base, strict=True)), 3),
-            "ratios": [round(t / b, 3) for t, b in zip(times, base, strict=True)],
-        }
-        for name, times in seconds.items()
-    }
 
 
 def table(report: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from harness.case import Case, Sizes, Step, assert_finite, assert_same
 from harness.cases import CASES, every_case, over
 from torch import nn
+from torch_warnings import default_compiler
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
@@ -84,10 +85,7 @@ def test_autocast_loses_no_more_than_digits(case: Case, dtype: torch.dtype) -> N
         assert error <= 0.05 * expected[name].abs().max() + 1e-6, name
 
 
-# PyTorch's own warnings while it compiles: TorchScript, float32 products without TF32, softmax in two passes.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores for float32 matrix multiplication:UserWarning")
-@pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled on the fly:UserWarning")
+@default_compiler
 @over(COMPOSED)
 def test_the_default_compiler_agrees(case: Case) -> None:
     torch.compiler.reset()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +84,28 @@ def test_every_command_exits_by_the_signal(
     assert main([name]) == 128 + number
     assert capsys.readouterr() == ("", "mmdistill: interrupted\n")
     assert [signal.getsignal(each) for each in TERMINATION_SIGNALS] == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_with_spawned_workers_ends_in_good_order(number: int, tmp_path: Path) -> None:
+    spawn = "import multiprocessing, sys; multiprocessing.set_start_method('spawn'); "
+    code = spawn + "from mmdistill.cli.main import main; sys.exit(main())"
+    folder = tmp_path / "run"
+    more = ["--training.steps", "100000", "--training.workers", "1", "--training.batch-size", "8"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", "rgb", "--data", "synthetic", "--out", str(folder), *TINY, *more],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not (folder / "log.jsonl").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert re.search(r"stopped after step \d+; the same command resumes it", errors)
+    assert errors.endswith("\nmmdistill: interrupted\n")
+    assert "terminate called" not in errors
+    assert "Traceback" not in errors

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from multiprocessing import active_children, get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 import numpy as np
 import torch
+from parts.ablation.pool import Map
 from parts.ablation.runs import NETWORK, Experiment, Run, describe_progress, finished, write_scores
 from parts.report_fields import machine, mean_losses
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -49,12 +47,6 @@ CONFIDENCE = "tracker's score"
 """Key of ``confidence`` in reports."""
 
 CONFIDENCE_PARTS = ("on target", "off target", "not found")
-
-Map = Callable[[Callable[[Run], str], Iterable[Run]], Iterator[str]]
-"""Executes runs and yields for each an empty text, or the reason why it is unfinished."""
-
-_stop_events: list[Event] = []
-"""In a process of the pool, the event that all of its processes share."""
 
 
 @dataclass(frozen=True)
@@ -106,48 +98,6 @@ class Stage:
             self.unfinished.append(progress + (f" ({reason})" if reason != "stopped" else ""))
             self.failed |= reason != "stopped"
         return len(self.unfinished) == before
-
-
-@contextmanager
-def pool(jobs: int) -> Iterator[Map]:
-    """Yield a ``Map`` that executes runs in this process (one job) or in a pool of processes.
-
-    After SIGTERM no process of the pool starts another run.
-    """
-    if jobs == 1:
-        yield map
-        return
-
-    context = get_context("spawn")
-    stop = context.Event()
-
-    def forward_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        for child in active_children():
-            child.terminate()
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, forward_signal)  # Ctrl-C reaches the processes by itself
-    try:
-        with ProcessPoolExecutor(jobs, context, set_stop_event, (stop,)) as executor:
-            try:
-                yield lambda function, runs: executor.map(partial(run_unless_stopped, function), runs)
-            except BaseException:
-                stop.set()  # the executor has queued runs that can't be cancelled
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def set_stop_event(event: Event) -> None:
-    """Store the pool's stop event in a process of the pool."""
-    _stop_events[:] = [event]
-
-
-def run_unless_stopped(function: Callable[[Run], str], run: Run) -> str:
-    """Execute a run unless the pool was stopped."""
-    return "stopped" if any(event.is_set() for event in _stop_events) else function(run)
 
 
 def execute_run(run: Run, context: RunContext) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from parts.gpu.experiment import Experiment
@@ -19,6 +24,35 @@ from mmdistill.toolkit.sequence import CachedSequence
 
 NUM_VIDEOS = 4
 """Number of different videos; larger batches repeat them, which saves memory."""
+
+ROUNDS_LIMIT = 15.0
+"""No further round of a row starts after this many seconds."""
+
+CROP_FUNCTIONS = {"batch_tracker": ("cut_pair", "stack"), "runners": ("cut_crops", "copy_windows")}
+"""The functions that prepare crops on the host, by module of the tracker; those that do not exist are left out."""
+
+
+GRAPH_RUNNER, PLAIN_RUNNER = "GraphRunner", "StepRunner"
+"""Names in ``batch_tracker`` of the classes that run a frame with and without CUDA graphs."""
+
+
+def crop_functions() -> Iterator[tuple[ModuleType, list[str]]]:
+    """Yield each module of ``CROP_FUNCTIONS``, and the names of its functions that exist."""
+    for module, names in CROP_FUNCTIONS.items():
+        if find_spec(f"mmdistill.reference.tracking.{module}") is not None:
+            owner = import_module(f"mmdistill.reference.tracking.{module}")
+            yield owner, [name for name in names if hasattr(owner, name)]
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Let trackers run without CUDA graphs inside."""
+    original = getattr(batch_tracker, GRAPH_RUNNER)
+    setattr(batch_tracker, GRAPH_RUNNER, getattr(batch_tracker, PLAIN_RUNNER))
+    try:
+        yield
+    finally:
+        setattr(batch_tracker, GRAPH_RUNNER, original)
 
 
 class TrackingSpeed:
@@ -40,13 +74,26 @@ class TrackingSpeed:
                     video.frame(index)
         return [self._videos[number % NUM_VIDEOS] for number in range(count)]
 
-    def rate(self, name: str, precision: str, count: int) -> dict[str, Any]:
-        """Return frames per second, the time share of crops, and the milliseconds of the first frame."""
+    def rate(self, name: str, precision: str, count: int, captured: bool = True) -> dict[str, Any]:
+        """Return frames per second, the time share of crops, and the milliseconds of the first frame.
+
+        Args:
+            name: ``"student"`` or ``"teacher"``.
+            precision: ``"float32"`` or ``"bfloat16"``.
+            count: videos per batch.
+            captured: whether a GPU replays CUDA graphs, if the tracker has them.
+        """
         network, videos = self.experiment.network(name), self.videos(count)
-        rates, crops, starts = [], [], []
-        for _ in range(self.experiment.rounds):
+        rates: list[float] = []
+        crops: list[float] = []
+        starts: list[float] = []
+        begin_rounds = time.perf_counter()
+        while len(rates) < self.experiment.rounds:
             stamps: list[float] = []
-            with self.experiment.autocast(precision), record_calls(batch_tracker, "cut_pair", "stack") as crop_calls:
+            with ExitStack() as stack:
+                stack.enter_context(self.experiment.autocast(precision))
+                stack.enter_context(nullcontext() if captured else without_graphs())
+                calls = [stack.enter_context(record_calls(owner, *names)) for owner, names in crop_functions()]
                 tracked = track_batch(
                     network,
                     videos,
@@ -58,14 +105,22 @@ class TrackingSpeed:
                 end = time.perf_counter()
             begin = stamps[count * (1 + self.experiment.warmup) - 1]
             rates.append(count * self.experiment.frames / (end - begin))
-            crops.append(sum(seconds for start, seconds in crop_calls if start >= begin) / (end - begin))
+            crops.append(sum(seconds for each in calls for start, seconds in each if start >= begin) / (end - begin))
             starts.append(statistics.median(float(each.seconds[0]) for each in tracked))
+            if end - begin_rounds > ROUNDS_LIMIT:
+                break
         return {
             "frames per second": statistics.median(rates),
             "slowest and fastest": [min(rates), max(rates)],
+            "rounds": len(rates),
             "share of crops on the host": statistics.median(crops),
             "milliseconds of the first frame": 1000 * statistics.median(starts),
         }
+
+    @staticmethod
+    def captures() -> bool:
+        """Return whether the tracker replays CUDA graphs on a GPU."""
+        return hasattr(batch_tracker, GRAPH_RUNNER)
 
     def profile(self, count: int) -> dict[str, Any]:
         """Return the profile of a tracked frame."""

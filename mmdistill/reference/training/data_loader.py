@@ -7,10 +7,13 @@ samples of the batch's first and second half, which TIR-CMD's mixed settings tre
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from typing import NamedTuple
 
 import cv2
@@ -37,6 +40,9 @@ MAX_READ_ATTEMPTS = 10
 
 MAX_WORKER_DEATHS = 3
 """A run stops after this many worker deaths in a row, without a batch in between."""
+
+LAST_FINALIZER = -100
+"""Priority of a worker's last finalizer: after those of ``multiprocessing``, which are -5 and more."""
 
 REPLACEMENT_OFFSET = 1 << 48
 """Added to a sample's number for its replacement; no run reaches such numbers, so no sample is drawn twice."""
@@ -179,8 +185,8 @@ class BatchLoader:
         self.sampler, self.shard, self.workers = sampler, shard, workers
         self.restarts = 0
 
-    def batches(self, start: int, stop: int) -> Iterator[LoadedBatch]:
-        """Yield the batches of steps ``start`` to ``stop - 1``, one for each pass.
+    def batches(self, start: int, stop: int) -> Generator[LoadedBatch, None, None]:
+        """Yield the batches of steps ``start`` to ``stop - 1``, one for each pass. Closing it ends the workers.
 
         Raises:
             DataError: no sample can be read, or workers die again and again.
@@ -189,9 +195,10 @@ class BatchLoader:
         deaths_in_a_row = 0
         while done < end:
             try:
-                for loaded in self._load(done, end):
-                    yield loaded
-                    done, deaths_in_a_row = done + 1, 0
+                with closing(self._load(done, end)) as batches:
+                    for loaded in batches:
+                        yield loaded
+                        done, deaths_in_a_row = done + 1, 0
             except _WorkerDiedError as error:
                 self.restarts, deaths_in_a_row = self.restarts + 1, deaths_in_a_row + 1
                 if deaths_in_a_row == MAX_WORKER_DEATHS:
@@ -201,7 +208,7 @@ class BatchLoader:
                     ) from error
                 logger.warning("a worker that prepares batches died and is restarted (%s)", error)
 
-    def _load(self, start: int, end: int) -> Iterator[LoadedBatch]:
+    def _load(self, start: int, end: int) -> Generator[LoadedBatch, None, None]:
         """Yield batches ``start`` to ``end - 1``, counted in passes."""
         size = self.shard.size
         loader = DataLoader(
@@ -274,10 +281,24 @@ def _collate_readable(results: list[_ReadResult]) -> LoadedBatch | str:
 
 def _initialize_worker(_: int) -> None:
     """Use one core, ignore Ctrl-C (the parent finishes its step first), and end at other signals."""
+    Finalize(None, _exit_worker, exitpriority=LAST_FINALIZER)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in TERMINATION_SIGNALS[1:]:
         signal.signal(number, signal.SIG_DFL)
+
+
+def _exit_worker() -> None:
+    """End a worker without the interpreter's shutdown, as a forked worker ends anyway.
+
+    PyTorch does not wait for the thread that sends the last batches. In a spawned worker the thread would ask for the
+    interpreter while that shuts down, which aborts the process ("terminate called without an active exception").
+    """
+    if sys.exc_info()[0] is None:  # else the worker failed, and has another exit status
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # no stream, or a closed one
+                stream.flush()
+        os._exit(0)
 
 
 @contextmanager

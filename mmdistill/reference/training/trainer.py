@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -148,9 +148,10 @@ def _take_steps(run: _Run, *, quiet: bool) -> None:
         collect_signals() as interrupted,
         closing(StepLog(run.folder / "log.jsonl", run.state.step)) if distributed.first else nullcontext() as log,
         progress_bar(steps, run.title, "step", initial=run.state.step, quiet=quiet) as bar,
+        closing(run.batches()) as all_batches,  # an interruption ends the loader's workers before the signals' handlers
     ):
         run.log, run.bar = log, bar
-        for number, batches in run.batches():
+        for number, batches in all_batches:
             run.record(number, run.train_step.run(number, batches))
             terms = {name: f"{value:.3g}" for name, value in run.state.last.items()}
             bar.set_postfix({**terms, "data_wait": f"{run.data_wait.share:.0%}"})
@@ -196,8 +197,8 @@ class _Run:
             for name in ("checkpoint.safetensors", "network.safetensors", "log.jsonl"):
                 remove_leftovers(self.folder / name)
 
-    def batches(self) -> Iterator[tuple[int, list[Batch]]]:
-        """Yield the number of each step that is left, and its batches.
+    def batches(self) -> Generator[tuple[int, list[Batch]], None, None]:
+        """Yield the number of each step that is left, and its batches. Closing it ends the loader's workers.
 
         Raises:
             DataError: a process can't read its samples, or too many had to be replaced.

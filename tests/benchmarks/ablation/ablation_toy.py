@@ -1,6 +1,7 @@
 """The ablation at toy size."""
 
 import importlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -39,3 +40,10 @@ def toy(sizes: Any) -> Any:
         alphas=(1e-3, 1e-1),
         choice_steps=1,
     )
+
+
+def hang_if(hangs: bool) -> str:
+    """A run that finishes, or that does not react to any request."""
+    if hangs:
+        time.sleep(1000)
+    return ""

@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import Any
 
 import pytest
-from ablation_toy import Command, part, toy
+from ablation_toy import Command, hang_if, part, toy
 
 from mmdistill.toolkit.data_issues import DataError
 
@@ -152,16 +153,19 @@ def test_a_signal_before_the_time_limit_stops_all_runs(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_after_a_signal_no_process_starts_another_run(pairs: Path, tmp_path: Path) -> None:
+def test_after_a_signal_all_processes_end_in_good_order_and_none_starts_another_run(
+    pairs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     runs, sizes = part("runs"), part("sizes")
     size = toy(sizes)
-    long = replace(size, student=sizes.with_steps(size.student, 100_000))
+    long = replace(size, student=sizes.with_steps(replace(size.student, workers=1), 100_000))
     context = part("execution").RunContext(
         runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False
     )
     asked = [
         runs.row_run(long, "student", seed, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0)) for seed in range(6)
     ]
+    processes: list[BaseProcess] = []
 
     def begun() -> list[Path]:
         return sorted(path.parent.parent for path in tmp_path.glob("seed_*/student/log.jsonl"))
@@ -169,16 +173,49 @@ def test_after_a_signal_no_process_starts_another_run(pairs: Path, tmp_path: Pat
     def stop() -> None:
         while len(begun()) < 2:
             time.sleep(0.1)
+        processes.extend(active_children())
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt), part("execution").pool(2) as each:
+    with pytest.raises(KeyboardInterrupt), part("pool").pool(2) as each:
         list(each(partial(part("execution").execute_run, context=context), asked))
-    for child in active_children():
-        child.join(timeout=30)
-        if child.is_alive():
-            child.kill()
+    assert exit_statuses(processes) == [0, 0]
+    assert sorted(capfd.readouterr().err.splitlines()) == [
+        f"{run.folder}: stopped after step {steps_of(tmp_path / run.folder)}; the same command resumes it"
+        for run in asked[:2]
+    ]
     assert begun() == [tmp_path / "seed_0", tmp_path / "seed_1"]
+
+
+def exit_statuses(processes: list[BaseProcess]) -> list[int | None]:
+    """Wait for processes; another thread may be waiting for them too, which makes ``join`` return early."""
+    end = time.monotonic() + 10
+    while any(process.exitcode is None for process in processes) and time.monotonic() < end:
+        time.sleep(0.05)
+    return [process.exitcode for process in processes]
+
+
+def steps_of(folder: Path) -> int:
+    return len((folder / "log.jsonl").read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_stop_is_killed_after_the_grace_time() -> None:
+    pool = part("pool")
+    start = time.monotonic()
+    with pool.pool(2, end=time.time() + 20, grace=0.5) as each:  # a busy machine starts the processes slowly
+        found = list(each(hang_if, [False, True, False]))
+        assert list(each(hang_if, [False])) == ["stopped"]
+        processes = active_children()
+    assert found == ["", pool.NOT_STOPPED, ""]
+    assert time.monotonic() - start < 40
+    assert None not in exit_statuses(processes)
+    with pytest.raises(KeyboardInterrupt), pool.pool(2, grace=0.5) as each:  # noqa: PT012 (the processes start before)
+        results = each(hang_if, [False, True])
+        assert next(results) == ""
+        processes = active_children()
+        raise KeyboardInterrupt
+    assert -signal.SIGKILL in exit_statuses(processes)
 
 
 @pytest.mark.slow

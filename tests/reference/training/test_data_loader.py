@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from training_helpers import load_batches
 
+from mmdistill import Pair
 from mmdistill.reference.crops import to_tensor
 from mmdistill.reference.training.data_loader import REPLACEMENT_OFFSET, BatchLoader, BatchShard, collate
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.sampler import Sample, Sampler
+from mmdistill.reference.training.sampler import Crops, Sample, Sampler
 from mmdistill.reference.training.settings import SampleSettings
 from mmdistill.toolkit.data_issues import DataError
 
@@ -57,6 +63,90 @@ def _spawn() -> Iterator[None]:
 def test_spawned_workers_load_the_same_batches(sampler: Sampler) -> None:
     [loaded] = BatchLoader(sampler, BatchShard(2), workers=1).batches(1, 2)
     torch.testing.assert_close(loaded.batch, collate([sampler.sample(2), sampler.sample(3)]), rtol=0, atol=0)
+
+
+class LargeCrops:
+    """A sampler of large crops, which take a while to send."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.first = sampler.sample(0)
+
+    def sample(self, number: int) -> Sample:
+        del number
+        return self.first._replace(train=enlarged(self.first.train), test=enlarged(self.first.test))
+
+
+def enlarged(crops: Crops) -> Crops:
+    images = Pair(*([np.zeros((900, 900, 3), np.uint8) for _ in each] for each in crops.images))
+    return crops._replace(images=images)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_spawn")
+def test_closing_ends_spawned_workers_in_good_order(sampler: Sampler, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(4):  # whether the worker sends at its end is chance
+        batches = BatchLoader(LargeCrops(sampler), BatchShard(8), workers=1).batches(0, 1000)
+        for _ in range(3):
+            next(batches)
+        workers = multiprocessing.active_children()
+        batches.close()
+        assert [worker.exitcode for worker in workers] == [0]
+    assert capfd.readouterr().err == ""
+
+
+WORKER = """
+import sys
+import time
+from multiprocessing import get_context
+
+def work(fail):
+    from threading import Thread
+    import torch
+    from mmdistill.reference.training.data_loader import _initialize_worker
+
+    def multiply():
+        values = torch.ones(1500, 1500)
+        while True:
+            values @ values
+
+    torch.set_num_threads(1)
+    _initialize_worker(0)
+    Thread(target=multiply, daemon=True).start()  # as PyTorch's thread that sends batches
+    time.sleep(0.3)
+    print("ends")
+    if fail:
+        raise ValueError("the worker failed")
+
+if __name__ == "__main__":
+    worker = get_context("spawn").Process(target=work, args=(sys.argv[1:] == ["fail"],))
+    worker.start()
+    worker.join()
+    sys.exit(3 if worker.exitcode == 0 else worker.exitcode)
+"""
+
+
+def end_of_worker(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    (folder / "worker.py").write_text(WORKER)
+    root = str(Path(__file__).resolve().parents[3])
+    found = subprocess.run(
+        [sys.executable, str(folder / "worker.py"), *arguments],
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
+def test_a_worker_ends_while_a_thread_computes(tmp_path: Path) -> None:
+    assert end_of_worker(tmp_path) == (3, "ends\n", "")
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
+    status, output, errors = end_of_worker(tmp_path, "fail")
+    assert (status not in (0, 3), output) == (True, "ends\n")
+    assert "ValueError: the worker failed" in errors
 
 
 def test_a_system_without_sigchld_loads_the_same_batches(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
