@@ -47,6 +47,8 @@ def track(
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,
     seed: Seed = 0,
     device: str = "auto",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    compile: bool = False,  # noqa: A002 (the option's name)
     quiet: bool = False,
 ) -> None:
     """Track a target through one video.
@@ -88,13 +90,18 @@ def track(
         fps: Frames per second of the annotated video.
         seed: Seed of the tracker.
         device: cpu, cuda, or auto.
+        precision: Number format of the network. bfloat16 is faster on GPUs and newer CPUs; boxes change slightly.
+        compile: Compile the network in the first frame. Takes up to a minute; later frames are faster. Needs a C++
+            compiler on a CPU.
         quiet: Show no progress.
     """
     if rgb is None and tir is None:
         raise ArgumentError("--rgb: expected a video, a folder or a camera; or --tir, or both")
 
+    import torch
+
     from mmdistill.cli.initial_box import initial_box
-    from mmdistill.reference.device import choose_device
+    from mmdistill.reference.device import check_compiler, choose_device
     from mmdistill.reference.models.weights import load_network
     from mmdistill.reference.tracking.settings import published_settings
     from mmdistill.reference.tracking.tracker import Tracker
@@ -108,16 +115,21 @@ def track(
         first = next(readings)
         check_first_frame(first)
         box = initial_box(init, first.images)
-        network = load_network(weights).to(choose_device(device))
+        chosen = choose_device(device)
+        if compile:
+            check_compiler("--compile", chosen)
+        network = load_network(weights).to(chosen)
         _warn_of_missing_modality(network.settings.modality, rgb, tir)
         settings = published_settings(network.settings)
-        tracker = Tracker(network, settings, seed=seed)
+        tracker = Tracker(network, settings, seed=seed, compiled=compile)
         about = {
             "inputs": {"rgb": rgb, "tir": tir},
             "input_warnings": frames.warnings,
             "initial_box": box.tolist(),
             "weights": str(weights),
             "device": device,
+            "precision": precision,
+            "compiled": compile,
             "seed": seed,
             "network": asdict(network.settings),
             "tracking": asdict(settings),
@@ -129,6 +141,7 @@ def track(
             output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
+            stack.enter_context(torch.autocast(chosen.type, torch.bfloat16, enabled=precision == "bfloat16"))
             for frame in track_video(tracker, chain([first], readings), box):
                 output.append(frame)
                 if frame.reading.problem:

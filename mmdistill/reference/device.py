@@ -32,6 +32,23 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_compiler(where: str, device: torch.device) -> None:
+    """Refuse a machine on which ``torch.compile`` does not work; it compiles a small function.
+
+    Args:
+        where: the option that asks for it, for the error.
+        device: the device of the compiled code.
+
+    Raises:
+        DataError: compilation fails.
+    """
+    try:
+        torch.compile(torch.neg)(torch.ones(2, device=device))
+    except Exception as error:  # a compiler's exceptions have no common base
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{where}: expected a compiler that torch.compile can use on {device}, got: {reason}") from error
+
+
 def upload(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:
     """Copy host values to a device, asynchronously on GPUs."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
