@@ -105,7 +105,9 @@ def test_search_areas_of_several_targets_are_those_of_each() -> None:
     generator = np.random.default_rng(0)
     for crop_size, filter_size in SIZES:
         network = NetworkSettings(crop_size=crop_size, filter_size=filter_size)
-        targets = Target(generator.uniform([-50, -50, 4, 4], [900, 700, 300, 300], (20, 4)), generator.uniform(0.01, 9, 20))
+        targets = Target(
+            generator.uniform([-50, -50, 4, 4], [900, 700, 300, 300], (20, 4)), generator.uniform(0.01, 9, 20)
+        )
         areas = search_areas(targets, network)
         assert areas.dtype == np.int64
         for number, area in enumerate(areas):

@@ -8,8 +8,8 @@ import torch
 from drawn_target import SETTINGS, classifier_of, frame, network, truth
 
 from mmdistill.reference.models.config import student_settings
-from mmdistill.reference.tracking.augmentation import Transform
 from mmdistill.reference.tracking import step
+from mmdistill.reference.tracking.augmentation import Transform
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
     LearningSettings,
