@@ -12,7 +12,7 @@ from parts.gpu.roofline import synchronize
 from parts.timing import no_rejection, record_calls
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking import batch_tracker
+from mmdistill.reference.tracking import runners
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.sequence import CachedSequence
@@ -46,7 +46,7 @@ class TrackingSpeed:
         rates, crops, starts = [], [], []
         for _ in range(self.experiment.rounds):
             stamps: list[float] = []
-            with self.experiment.autocast(precision), record_calls(batch_tracker, "cut_pair", "stack") as crop_calls:
+            with self.experiment.autocast(precision), record_calls(runners, "cut_crops", "copy_windows") as crop_calls:
                 tracked = track_batch(
                     network,
                     videos,
