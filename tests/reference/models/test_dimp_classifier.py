@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from mmdistill.correlation import correlate
 from mmdistill.reference.importing.published import rename_tensors
 from mmdistill.reference.models.dimp_classifier import (
+    DistanceFunction,
     FilterInitializer,
     FilterOptimizer,
     InstanceNorm,
     distance_to_center,
     gaussian_label,
-    interpolate_bins,
 )
 
 
@@ -48,13 +48,9 @@ def loss(
     """DiMP's discriminative loss ``(S,)`` of filters ``(S, C, h, w)``, the frames weighing the same."""
     scores = correlate(features, filters)
     distance = distance_to_center(boxes, (scores.shape[-2], scores.shape[-1]), optimizer.stride)
-    functions = (optimizer.label, optimizer.mask, optimizer.spatial_weight)
-    label, mask, spatial_weight = interpolate_bins(
-        torch.stack([function.values for function in functions]), distance, optimizer.bin_width
-    )
-    slope = torch.sigmoid(mask)
+    slope = torch.sigmoid(optimizer.mask(distance))
     activated = torch.where(scores > 0, scores, slope * scores)
-    residual = spatial_weight * (activated - label)
+    residual = optimizer.spatial_weight(distance) * (activated - optimizer.label(distance))
     regularisation = optimizer.regularisation.square() * filters.square().sum(dim=(1, 2, 3))
     return residual.square().sum(dim=(2, 3)).mean(dim=0) + regularisation
 
@@ -85,17 +81,16 @@ def test_golden_distance_bins(golden: dict[str, torch.Tensor]) -> None:
     distance = ((cells[:, None] - y).square() + (cells - x).square()).sqrt()
     # The golden positions, in float32 and up to 100 bins, are rounded twice: by the root and by the division.
     rounding = 2 * float(np.spacing(np.float32(100)))
-    got = interpolate_bins(torch.eye(100, dtype=torch.float64), distance, 0.1)
-    torch.testing.assert_close(got, golden["distance_map"][0].double(), rtol=0, atol=rounding)
+    for bin_, expected in enumerate(golden["distance_map"][0].double()):
+        got = DistanceFunction(torch.eye(100, dtype=torch.float64)[bin_], 0.1)(distance)
+        torch.testing.assert_close(got, expected, rtol=0, atol=rounding)
 
 
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.floats(0.05, 2), st.lists(st.floats(0, 30), min_size=1))
 def test_bins_are_interpolated_as_numpy_does(values: list[float], width: float, distances: list[float]) -> None:
-    bins = width * np.arange(len(values))
-    both = torch.tensor([values, values[::-1]], dtype=torch.float64)
-    got = interpolate_bins(both, torch.tensor(distances, dtype=torch.float64), width)
-    for row, function in zip(got, (values, values[::-1]), strict=True):
-        np.testing.assert_allclose(row, np.interp(distances, bins, function), atol=1e-9)
+    function = DistanceFunction(torch.tensor(values, dtype=torch.float64), width)
+    got = function(torch.tensor(distances, dtype=torch.float64)).detach()
+    np.testing.assert_allclose(got, np.interp(distances, width * np.arange(len(values)), values), atol=1e-9)
 
 
 def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
