@@ -18,18 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from parts.report_fields import machine
 from parts.timing import Stopwatch, no_rejection
 from torch import Tensor
 
-from mmdistill.reference.models import iou_gradient
+from mmdistill.reference.models import windowed_iou
 from mmdistill.reference.models.config import single_settings, student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking import batch_tracker
+from mmdistill.reference.tracking import runners, step
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.toolkit.progress import progress_bar
@@ -72,19 +71,22 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
     tracker = BatchTracker(network, tracking)
     video = synthetic_sequences(1, seed=0, settings=SyntheticSettings(settings.size, length=settings.frames + 10))[0]
     watch = Stopwatch()
-    model, memory, crop = tracker._model, tracking.learning.memory, network.settings.crop_size
+    model, crop = tracker._runner.step().model, network.settings.crop_size
     watch.patch(tracker.network, "extract", "trunk and fusion")
     watch.patch(model, "features", "classification features")
     watch.patch(model, "score", "score map")
-    watch.patch(batch_tracker, "refine", "refine")
-    watch.patch(iou_gradient, "window_features", "IoU features")
+    watch.patch(step, "refine", "refine")
+    watch.patch(windowed_iou, "window_features", "IoU features")
     watch.patch(tracker.network.iou_net, "features", "IoU features")
-    watch.patch(tracker, "_learn", "learn")
+    watch.patch(runners, "store", "learn")
+    watch.patch(tracker._runner, "learn", "learn")
 
     trunk = next(iter(tracker.network.trunks.values()))
     num_images = 2 if network.settings.modality == "rgbt" else 1
     images = torch.randn(num_images, 3, crop, crop).contiguous(memory_format=torch.channels_last)
-    first, samples = _full_memory(tracker, video, memory)
+    first, samples = _full_memory(tracker, video)
+    most = tracking.learning.iterations
+    iterations = torch.full((1,), most)
     rows: list[dict[str, float]] = []
     starts: list[dict[str, float]] = []
     total = settings.warmup + settings.frames
@@ -97,7 +99,7 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
             with watch.part("frame"):
                 tracker.step([0], [frame])
             with watch.part(UPDATE):
-                model.improve(first, *samples, tracking.learning.iterations)
+                model.improve(first, *samples, iterations, most)
             rows.append(dict(watch.seconds))
             if number % max(1, total // settings.starts) == 0:
                 with watch.part(FIRST):
@@ -120,16 +122,18 @@ def measure(network: TrackerNetwork, tracking: TrackingSettings, settings: Exper
     }
 
 
-def _full_memory(tracker: BatchTracker, video: Any, size: int) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
-    """Initialize on the video, fill the sample memory; return the target model's state and all samples."""
+def _full_memory(tracker: BatchTracker, video: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor, Tensor]]:
+    """Initialize on the video, fill the sample memory; return the target model's tensors and all samples."""
     tracker.start(0, video.frame(0), video.boxes[0])
-    slots = np.array([0])
-    features, boxes, _ = tracker._memory.samples(slots)
-    for _ in range(size - len(features)):
-        tracker._memory.add(slots, features[0], boxes[0], np.array([0.01]))
-    all_features, targets, weights = tracker._memory.samples(slots)
-    state = tuple(tensor.clone() for tensor in tracker._state[slots])
-    return state, (all_features.clone(), targets.clone(), tracker._upload(weights))
+    target, memory = tracker._runner._started()
+    size, used = len(target.weights), int(target.count)
+    for tensor in memory:
+        tensor[used:] = tensor[:1]
+    target.weights.fill_(1 / size)
+    target.count.fill_(size)
+    target.newest.fill_(size - 1)
+    samples, boxes = (tensor[:size].clone() for tensor in memory)
+    return tuple(tensor.clone() for tensor in target.model), (samples, boxes, target.weights.clone())
 
 
 def _split(seconds: dict[str, float]) -> dict[str, float]:

@@ -6,9 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 from parts.gpu.experiment import Experiment
@@ -17,8 +14,9 @@ from parts.gpu.roofline import synchronize
 from parts.timing import no_rejection, record_calls
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking import batch_tracker
+from mmdistill.reference.tracking import batch_tracker, runners
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
+from mmdistill.reference.tracking.frame_inputs import Windows
 from mmdistill.reference.tracking.tracker import track_batch
 from mmdistill.toolkit.sequence import CachedSequence
 
@@ -28,31 +26,15 @@ NUM_VIDEOS = 4
 ROUNDS_LIMIT = 15.0
 """No further round of a row starts after this many seconds."""
 
-CROP_FUNCTIONS = {"batch_tracker": ("cut_pair", "stack"), "runners": ("cut_crops", "copy_windows")}
-"""The functions that prepare crops on the host, by module of the tracker; those that do not exist are left out."""
-
-
-GRAPH_RUNNER, PLAIN_RUNNER = "GraphRunner", "StepRunner"
-"""Names in ``batch_tracker`` of the classes that run a frame with and without CUDA graphs."""
-
-
-def crop_functions() -> Iterator[tuple[ModuleType, list[str]]]:
-    """Yield each module of ``CROP_FUNCTIONS``, and the names of its functions that exist."""
-    for module, names in CROP_FUNCTIONS.items():
-        if find_spec(f"mmdistill.reference.tracking.{module}") is not None:
-            owner = import_module(f"mmdistill.reference.tracking.{module}")
-            yield owner, [name for name in names if hasattr(owner, name)]
-
-
 @contextmanager
 def without_graphs() -> Iterator[None]:
     """Let trackers run without CUDA graphs inside."""
-    original = getattr(batch_tracker, GRAPH_RUNNER)
-    setattr(batch_tracker, GRAPH_RUNNER, getattr(batch_tracker, PLAIN_RUNNER))
+    original = batch_tracker.GraphRunner
+    batch_tracker.GraphRunner = batch_tracker.StepRunner  # type: ignore[assignment,misc]
     try:
         yield
     finally:
-        setattr(batch_tracker, GRAPH_RUNNER, original)
+        batch_tracker.GraphRunner = original  # type: ignore[misc]
 
 
 class TrackingSpeed:
@@ -81,7 +63,7 @@ class TrackingSpeed:
             name: ``"student"`` or ``"teacher"``.
             precision: ``"float32"`` or ``"bfloat16"``.
             count: videos per batch.
-            captured: whether a GPU replays CUDA graphs, if the tracker has them.
+            captured: whether a GPU replays CUDA graphs.
         """
         network, videos = self.experiment.network(name), self.videos(count)
         rates: list[float] = []
@@ -93,7 +75,10 @@ class TrackingSpeed:
             with ExitStack() as stack:
                 stack.enter_context(self.experiment.autocast(precision))
                 stack.enter_context(nullcontext() if captured else without_graphs())
-                calls = [stack.enter_context(record_calls(owner, *names)) for owner, names in crop_functions()]
+                calls = [
+                    stack.enter_context(record_calls(runners, "cut_crops")),
+                    stack.enter_context(record_calls(Windows, "copy_to")),
+                ]
                 tracked = track_batch(
                     network,
                     videos,
@@ -116,11 +101,6 @@ class TrackingSpeed:
             "share of crops on the host": statistics.median(crops),
             "milliseconds of the first frame": 1000 * statistics.median(starts),
         }
-
-    @staticmethod
-    def captures() -> bool:
-        """Return whether the tracker replays CUDA graphs on a GPU."""
-        return hasattr(batch_tracker, GRAPH_RUNNER)
 
     def profile(self, count: int) -> dict[str, Any]:
         """Return the profile of a tracked frame."""

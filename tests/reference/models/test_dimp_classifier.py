@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import GOLDEN
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdistill.correlation import correlate
 from mmdistill.reference.importing.published import rename_tensors
@@ -82,6 +84,13 @@ def test_golden_distance_bins(golden: dict[str, torch.Tensor]) -> None:
     for bin_, expected in enumerate(golden["distance_map"][0].double()):
         got = DistanceFunction(torch.eye(100, dtype=torch.float64)[bin_], 0.1)(distance)
         torch.testing.assert_close(got, expected, rtol=0, atol=rounding)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.floats(0.05, 2), st.lists(st.floats(0, 30), min_size=1))
+def test_bins_are_interpolated_as_numpy_does(values: list[float], width: float, distances: list[float]) -> None:
+    function = DistanceFunction(torch.tensor(values, dtype=torch.float64), width)
+    got = function(torch.tensor(distances, dtype=torch.float64)).detach()
+    np.testing.assert_allclose(got, np.interp(distances, width * np.arange(len(values)), values), atol=1e-9)
 
 
 def problem(frames: int = 2, sequences: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

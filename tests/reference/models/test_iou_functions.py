@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mmdistill.reference.models.pooled_iou import PooledIoU
-from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou, windows_contain
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
+from mmdistill.reference.models.pooled_iou import PooledIoU, pooled_iou
+from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou, windows_contain
 
 CROP = 256
 
@@ -48,11 +48,15 @@ def test_iou_and_gradient_equal_autograd(values: list[tuple[float, ...]]) -> Non
     boxes = torch.tensor(values, dtype=torch.float64).view(2, 3, 4)
     expected = by_autograd(iou_net, modulation, levels, boxes)
     with torch.no_grad():
-        torch.testing.assert_close(PooledIoU(iou_net).prepare(modulation, iou_net.features(*levels))(boxes), expected)
+        pooled = pooled_iou(PooledIoU(iou_net), modulation, iou_net.features(*levels))
+        torch.testing.assert_close(pooled(boxes), expected)
+        assert torch.equal(pooled.gradient(boxes), pooled(boxes)[1])
         windows = level_windows(boxes, 4.0, levels)
         if windows is not None:
             assert windows_contain(windows, boxes, levels)
-            torch.testing.assert_close(windowed_iou(iou_net, modulation, levels, windows)(boxes), expected)
+            windowed = windowed_iou(iou_net, modulation, levels, windows)
+            torch.testing.assert_close(windowed(boxes), expected)
+            assert torch.equal(windowed.gradient(boxes), windowed(boxes)[1])
 
 
 @pytest.mark.parametrize("boxes", [[[30, 40, 28, 20], [34, 44, 20, 24]], [[-9, 70, 30, 14], [236, 235, 25, 40]]])
@@ -75,7 +79,7 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
     modulation, levels = inputs(1)
     asked = torch.tensor([[[31.3, 40.7, 28.9, 21.1], [-7.3, 60.1, 30.3, 17.7]]], dtype=torch.float64)
     with torch.no_grad():
-        iou_function = PooledIoU(iou_net).prepare(modulation, iou_net.features(*levels))
+        iou_function = pooled_iou(PooledIoU(iou_net), modulation, iou_net.features(*levels))
         _, gradient = iou_function(asked)
         for axis in range(4):
             step = 1e-5 * torch.eye(4, dtype=torch.float64)[axis]

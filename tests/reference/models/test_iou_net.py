@@ -5,9 +5,9 @@ from helpers import GOLDEN
 
 from mmdistill.reference.importing.published import rename_tensors
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.pooled_iou import PooledIoU
-from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou
 from mmdistill.reference.models.iou_net import IoUNet
+from mmdistill.reference.models.pooled_iou import PooledIoU, pooled_iou
+from mmdistill.reference.models.windowed_iou import level_windows, windowed_iou
 
 Golden = dict[str, torch.Tensor]
 
@@ -55,12 +55,13 @@ def test_golden_box_gradients_by_hand(golden: Golden, network: IoUNet, fold: boo
     with torch.no_grad():
         modulation = network.modulate(golden["reference/0"], golden["reference/1"], golden["box_xywh"])
         if where == "whole map":
-            iou_function = PooledIoU(network).prepare(modulation, network.features(*levels))
+            iou_function = pooled_iou(PooledIoU(network), modulation, network.features(*levels))
         else:
             windows = level_windows(boxes, 8.0, levels)
             assert windows is not None
             iou_function = windowed_iou(network, modulation, levels, windows)
         iou, gradient = iou_function(boxes)
+        assert torch.equal(iou_function.gradient(boxes), gradient)
     torch.testing.assert_close(iou, golden["iou"][:, chosen], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, golden["d_iou_d_proposals"][:, chosen], rtol=1e-4, atol=1e-6)
 

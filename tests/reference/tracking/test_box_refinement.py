@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill.reference.models.iou_net import IoUNet, Modulation
+from mmdistill.reference.models.pooled_iou import PooledIoU
 from mmdistill.reference.tracking import box_refinement as module
 from mmdistill.reference.tracking.box_refinement import gradient_ascent, initial_proposals, mean_of_best, refine
 from mmdistill.reference.tracking.settings import RefinementSettings
@@ -20,19 +23,36 @@ def overlap(boxes: Tensor) -> Tensor:
     return 1 - 0.25 * ((boxes - TRUTH[:, None]).square() / TRUTH[:, None, [2, 3, 2, 3]]).sum(dim=-1)
 
 
+class FromFunction:
+    """An IoU function from one function of boxes, which returns the IoU and its gradient."""
+
+    def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.function = function
+
+    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        return self.function(boxes)
+
+    def gradient(self, boxes: Tensor) -> Tensor:
+        return self.function(boxes)[1]
+
+
+@FromFunction
 def quadratic(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """The overlap and its gradient."""
     truth = TRUTH[:, None]
     return overlap(boxes), -0.5 * (boxes - truth) / truth[..., [2, 3, 2, 3]]
 
 
-def uniform(*shape: int) -> Tensor:
-    return torch.rand(*shape) * 2 - 1
+def jitter(sequences: int, random_boxes: int = 9) -> Tensor:
+    """Jitter for the box itself, and for random boxes."""
+    limits = torch.tensor([SETTINGS.center_jitter] * 2 + [SETTINGS.size_jitter] * 2)
+    drawn = (torch.rand(sequences, random_boxes, 4) * 2 - 1) * limits
+    return torch.cat([torch.zeros(sequences, 1, 4), drawn], dim=1)
 
 
 def test_boxes_climb_to_the_truth() -> None:
     boxes = TRUTH + torch.tensor([[5.0, -4.0, -4.0, 3.0], [-3.0, 6.0, 2.0, -6.0]])
-    result = gradient_ascent(quadratic, initial_proposals(boxes, uniform(2, 9, 4), SETTINGS), SETTINGS)
+    result = gradient_ascent(quadratic, initial_proposals(boxes, jitter(2), SETTINGS), SETTINGS)
     refined = mean_of_best(result.boxes, result.iou, boxes, SETTINGS)
     before, after = (intersection_over_union(some, TRUTH) for some in (boxes, refined))
     assert (before < 0.7).all()
@@ -61,6 +81,7 @@ def test_iou_is_the_one_before_the_last_step() -> None:
 
 
 def test_sides_are_at_least_one_pixel() -> None:
+    @FromFunction
     def thinner(boxes: Tensor) -> tuple[Tensor, Tensor]:
         return -boxes[..., 2], torch.tensor([0.0, 0.0, -1.0, 0.0]).expand_as(boxes)
 
@@ -70,7 +91,7 @@ def test_sides_are_at_least_one_pixel() -> None:
 
 def test_start_boxes() -> None:
     boxes = torch.tensor([[50.0, 40.0, 36.0, 16.0], [0.0, 0.0, 5.0, 80.0]])
-    start = initial_proposals(boxes, uniform(2, 4000, 4), SETTINGS)
+    start = initial_proposals(boxes, jitter(2, 4000), SETTINGS)
     assert start.shape == (2, 4001, 4)
     torch.testing.assert_close(start[:, 0], boxes)
 
@@ -115,18 +136,19 @@ def inputs(iou_net: IoUNet, sequences: int) -> tuple[Modulation, Tensor, Tensor]
 
 
 def by_autograd(
-    iou_net: IoUNet, modulation: Modulation, level3: Tensor, level4: Tensor, boxes: Tensor, jitter: Tensor
+    iou_net: IoUNet, modulation: Modulation, level3: Tensor, level4: Tensor, boxes: Tensor, drawn: Tensor
 ) -> Tensor:
     """Refinement with the whole map's features and autograd's gradient."""
     features = iou_net.features(level3, level4)
 
+    @FromFunction
     def iou_and_gradient(some: Tensor) -> tuple[Tensor, Tensor]:
         leaf = some.detach().requires_grad_()
         iou = iou_net.predict(modulation, features, leaf)
         (gradient,) = torch.autograd.grad(iou.sum(), leaf, retain_graph=True)
         return iou.detach(), gradient
 
-    result = gradient_ascent(iou_and_gradient, initial_proposals(boxes, jitter, SETTINGS), SETTINGS)
+    result = gradient_ascent(iou_and_gradient, initial_proposals(boxes, drawn, SETTINGS), SETTINGS)
     return mean_of_best(result.boxes, result.iou, boxes, SETTINGS)
 
 
@@ -134,15 +156,18 @@ def by_autograd(
     st.lists(st.tuples(*[st.floats(-40, 280)] * 2, *[st.floats(8, 120)] * 2), min_size=2, max_size=2),
     st.sampled_from([0.05, 0.5, 5.0]),  # boxes stay, leave the first window, or fly off
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_it_is_the_refinement_of_the_whole_map(values: list[tuple[float, ...]], gain: float) -> None:
     iou_net = network(gain).double()
     modulation, level3, level4 = inputs(iou_net.float(), 2)
     iou_net = iou_net.double()
     modulation = Modulation(*(vector.double() for vector in modulation))
-    boxes, jitter = torch.tensor(values, dtype=torch.float64), uniform(2, 9, 4).double()
-    arguments = (iou_net, modulation, level3.double(), level4.double(), boxes, jitter)
-    torch.testing.assert_close(refine(*arguments, SETTINGS), by_autograd(*arguments), rtol=1e-6, atol=1e-6)
+    boxes, drawn = torch.tensor(values, dtype=torch.float64), jitter(2).double()
+    arguments = (modulation, level3.double(), level4.double(), boxes, drawn)
+    expected = by_autograd(iou_net, *arguments)
+    for windowed in (False, True):
+        refined = refine(iou_net, PooledIoU(iou_net), *arguments, SETTINGS, windowed=windowed)
+        torch.testing.assert_close(refined, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(0.02, [8.0]), (0.4, [8.0, 32.0]), (40.0, [8.0, 32.0, None])])
@@ -150,29 +175,37 @@ def test_a_wider_window_is_taken_where_boxes_leave(
     gain: float, expected: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     margins: list[float | None] = []
-    around, whole = module.level_windows, module.full_map_iou
+    around, whole = module.level_windows, module.pooled_iou
     monkeypatch.setattr(
         module, "level_windows", lambda boxes, margin, levels: margins.append(margin) or around(boxes, margin, levels)
     )
-    monkeypatch.setattr(module, "full_map_iou", lambda *arguments: margins.append(None) or whole(*arguments))
+    monkeypatch.setattr(module, "pooled_iou", lambda *arguments: margins.append(None) or whole(*arguments))
     iou_net = network(gain)
-    arguments = (iou_net, *inputs(iou_net, 1), torch.tensor([[110.0, 120.0, 60.0, 50.0]]), uniform(1, 9, 4))
-    refined = refine(*arguments, SETTINGS)
+    pooled = PooledIoU(iou_net)
+    arguments = (*inputs(iou_net, 1), torch.tensor([[110.0, 120.0, 60.0, 50.0]]), jitter(1))
+    refined = refine(iou_net, pooled, *arguments, SETTINGS, windowed=True)
     assert margins == expected
     assert not refined.requires_grad
-    torch.testing.assert_close(refined, by_autograd(*arguments), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(refined, by_autograd(iou_net, *arguments), rtol=1e-3, atol=1e-3)
+    margins.clear()
+    whole_map = refine(iou_net, pooled, *arguments, SETTINGS)
+    assert margins == [None]
+    torch.testing.assert_close(whole_map, refined, rtol=1e-3, atol=1e-3)
 
 
-def test_sequences_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("windowed", [False, True])
+def test_sequences_do_not_see_each_other(windowed: bool) -> None:
     iou_net = network(0.05)
+    pooled = PooledIoU(iou_net)
     modulation, level3, level4 = inputs(iou_net, 3)
     boxes = torch.tensor([[110.0, 120.0, 60.0, 50.0], [200.0, 10.0, 24.0, 80.0], [-10.0, 230.0, 50.0, 50.0]])
-    jitter = uniform(3, 9, 4)
-    batch = refine(iou_net, modulation, level3, level4, boxes, jitter, SETTINGS)
+    drawn = jitter(3)
+    batch = refine(iou_net, pooled, modulation, level3, level4, boxes, drawn, SETTINGS, windowed=windowed)
     for s in range(3):
         own = slice(s, s + 1)
         vectors = Modulation(*(vector[own] for vector in modulation))
-        alone = refine(iou_net, vectors, level3[own], level4[own], boxes[own], jitter[own], SETTINGS)
+        one = (vectors, level3[own], level4[own], boxes[own], drawn[own])
+        alone = refine(iou_net, pooled, *one, SETTINGS, windowed=windowed)
         torch.testing.assert_close(batch[own], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -180,4 +213,7 @@ def test_without_steps_the_start_remains() -> None:
     box = torch.tensor([[50.0, 40.0, 36.0, 16.0]])
     settings = RefinementSettings(random_boxes=0, steps=0)
     iou_net = network()
-    torch.testing.assert_close(refine(iou_net, *inputs(iou_net, 1), box, uniform(1, 0, 4), settings), box)
+    for windowed in (False, True):
+        arguments = (*inputs(iou_net, 1), box, jitter(1, 0))
+        refined = refine(iou_net, PooledIoU(iou_net), *arguments, settings, windowed=windowed)
+        torch.testing.assert_close(refined, box)

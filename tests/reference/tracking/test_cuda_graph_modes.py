@@ -84,13 +84,14 @@ def test_the_tracker_network_tracks_and_learns(classifier: Literal["dimp", "atom
 
     with torch.no_grad():
         boxes, weights = torch.rand(4, 2, 4) * 20 + 30, torch.full((4, 2), 0.25)
+        iterations = torch.tensor([2, 1])
         expected = model.learn(features(Pair(*torch.randn(2, 8, 3, 96, 96))), boxes, 1)
     state = type(expected)(*(values.clone() for values in expected))
 
     def step(crops: Pair[Tensor], boxes: Tensor, weights: Tensor) -> Tensor:
         samples = model.samples(state, features(crops))
         scores = model.score(state, samples)
-        for values, improved in zip(state, model.improve(state, samples, boxes, weights, 2), strict=True):
+        for values, improved in zip(state, model.improve(state, samples, boxes, weights, iterations, 2), strict=True):
             values.copy_(improved)
         return scores
 
@@ -100,6 +101,6 @@ def test_the_tracker_network_tracks_and_learns(classifier: Literal["dimp", "atom
         with torch.no_grad():
             samples = model.samples(expected, features(crops))
             scores = model.score(expected, samples)
-            expected = model.improve(expected, samples, boxes, weights, 2)
+            expected = model.improve(expected, samples, boxes, weights, iterations, 2)
         torch.testing.assert_close(captured(crops, boxes, weights), scores)
         torch.testing.assert_close(tuple(state), tuple(expected))

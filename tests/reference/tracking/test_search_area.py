@@ -10,6 +10,7 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.dimp_classifier import distance_to_center
 from mmdistill.reference.tracking.localization import localize
 from mmdistill.reference.tracking.search_area import (
+    ImageBounds,
     SearchAreas,
     Target,
     boxes_to_cells,
@@ -18,6 +19,7 @@ from mmdistill.reference.tracking.search_area import (
     cut_pair,
     initial_scale,
     scale_limits,
+    search_areas,
     search_geometry,
     stack,
 )
@@ -27,13 +29,19 @@ from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import fill_missing_modality
 
 SIZES = [(288, 4), (144, 4), (160, 4), (80, 2), (144, 6)]
-LAST = Target(np.array([100.0, 80.0, 40.0, 40.0]), scale=2.0)
+LAST = Target(np.array([100.0, 80.0, 40.0, 40.0]), scale=np.array(2.0))
 
 
 def areas_of(*geometries: CropGeometry) -> SearchAreas:
-    corners = torch.tensor([[g.left, g.top] for g in geometries], dtype=torch.float64)
-    scales = torch.tensor([[g.scale] for g in geometries], dtype=torch.float64)
-    return SearchAreas(corners, scales, torch.full((len(geometries), 2), 1000.0, dtype=torch.float64))
+    origins = torch.tensor([[[g.left, g.top, 0, 0]] for g in geometries], dtype=torch.float64)
+    return SearchAreas(origins, torch.tensor([[[g.scale]] for g in geometries], dtype=torch.float64))
+
+
+def image_bounds(*sizes: tuple[float, float], areas: SearchAreas | None = None) -> ImageBounds:
+    """The bounds of images of some sizes, in their own pixels or in the areas' crop pixels."""
+    boxes = torch.tensor([[(0, 0, *size), (*size, 0, 0)] for size in sizes], dtype=torch.float64)
+    image, corner = (boxes if areas is None else areas.to_crop(boxes)).unbind(1)
+    return ImageBounds(image[:, :2], corner[:, :2], image[:, 2:])
 
 
 @pytest.mark.parametrize("factor", [1, 2])
@@ -58,19 +66,20 @@ def test_the_place_of_the_label_leads_back_to_the_target(crop_size: int, filter_
     distance = distance_to_center(torch.tensor(geometry.to_crop(moved)), (side, side), 16).numpy()
 
     areas = areas_of(geometry)
-    known = areas.to_crop(torch.tensor(LAST.box)[None])
-    last, size = boxes_to_cells(known, network)
+    known = areas.to_crop(torch.tensor(LAST.box)[None, None])[:, 0]
+    last, size = boxes_to_cells(known)
     scores = torch.tensor(1 - distance / distance.max())[None]
     found = localize(scores, last, size, LocalizationSettings(neighborhood=9))
-    np.testing.assert_allclose(found.displacement - last, [[2, -1]], atol=1e-9)
-    np.testing.assert_allclose(areas.to_image(cells_to_boxes(found.displacement, known[:, 2:], network)), [moved])
+    np.testing.assert_allclose(found.position - last, [[2, -1]], atol=1e-9)
+    found_box = cells_to_boxes(found.position, known[:, 2:])
+    np.testing.assert_allclose(areas.to_image(found_box[:, None])[:, 0], [moved])
 
 
 def test_search_areas_are_their_geometries() -> None:
     geometries = [crop_geometry((30.0 * n, 20.0), 50.0 + 7 * n, 80) for n in range(3)]
     areas = areas_of(*geometries)
-    boxes = np.random.default_rng(0).uniform(0, 50, (3, 4))
-    expected = [geometry.to_crop(box) for geometry, box in zip(geometries, boxes, strict=True)]
+    boxes = np.random.default_rng(0).uniform(0, 50, (3, 2, 4))
+    expected = [geometry.to_crop(pair) for geometry, pair in zip(geometries, boxes, strict=True)]
     np.testing.assert_allclose(areas.to_crop(torch.tensor(boxes)), expected)
     np.testing.assert_allclose(areas.to_image(areas.to_crop(torch.tensor(boxes))), boxes)
 
@@ -78,20 +87,36 @@ def test_search_areas_are_their_geometries() -> None:
 def test_boxes_are_clamped_alike_in_crop_and_image_pixels() -> None:
     areas = areas_of(*(crop_geometry((30.0 * n, 20.0), 50.0 + 7 * n, 80) for n in range(3)))
     boxes = torch.tensor(np.random.default_rng(0).uniform([-100, -100, 5, 5], [1100, 1100, 1200, 50], (3, 4)))
-    images = torch.tensor([[0.0, 0, 1000, 1000]] * 3, dtype=torch.float64)
-    expected = clamp_to_image(boxes, images, 0.2)
-    clamped = areas.to_image(clamp_to_image(areas.to_crop(boxes), areas.image_bounds(), 0.2))
-    np.testing.assert_allclose(clamped, expected, atol=1e-9)
-    np.testing.assert_allclose(areas.to_image(areas.image_bounds()), images, atol=1e-9)
+    sizes = [(1000, 900), (800, 1000), (1000, 1000)]
+    expected = clamp_to_image(boxes, image_bounds(*sizes), 0.2)
+    clamped = clamp_to_image(areas.to_crop(boxes[:, None])[:, 0], image_bounds(*sizes, areas=areas), 0.2)
+    np.testing.assert_allclose(areas.to_image(clamped[:, None])[:, 0], expected, atol=1e-9)
 
 
 def test_cells_and_boxes_are_inverse() -> None:
-    network = NetworkSettings(crop_size=144)
     box = torch.tensor(from_center([[70.0, 90.0]], [[20.0, 32.0]]))
-    displacement, size = boxes_to_cells(box, network)
+    position, size = boxes_to_cells(box)
     np.testing.assert_allclose(size, [[1.25, 2]])
-    np.testing.assert_allclose(displacement, [[-2 / 16, 18 / 16]])  # score cells 0 to 9, 4.5 in the middle
-    np.testing.assert_allclose(cells_to_boxes(displacement, box[:, 2:], network), box)
+    np.testing.assert_allclose(position, [[70 / 16, 90 / 16]])
+    np.testing.assert_allclose(cells_to_boxes(position, box[:, 2:]), box)
+
+
+def test_search_areas_of_several_targets_are_those_of_each() -> None:
+    generator = np.random.default_rng(0)
+    for crop_size, filter_size in SIZES:
+        network = NetworkSettings(crop_size=crop_size, filter_size=filter_size)
+        targets = Target(
+            generator.uniform([-50, -50, 4, 4], [900, 700, 300, 300], (20, 4)), generator.uniform(0.01, 9, 20)
+        )
+        areas = search_areas(targets, network)
+        assert areas.dtype == np.int64
+        for number, area in enumerate(areas):
+            one = Target(targets.box[number], targets.scale[number])
+            assert search_geometry(one, network) == CropGeometry(*area.tolist(), crop_size)
+            expected = crop_geometry(
+                centers(one.box) + one.scale * (8 if network.feature_size % 2 else 0), crop_size * one.scale, crop_size
+            )
+            assert CropGeometry(*area.tolist(), crop_size) == expected
 
 
 def test_one_modality_stands_in_for_the_other() -> None:
@@ -114,7 +139,7 @@ def test_frames_that_nobody_can_track() -> None:
 def test_crops_become_a_pair_of_batches() -> None:
     generator = np.random.default_rng(0)
     crops = [Pair(*generator.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)) for _ in range(3)]
-    images = stack(crops, like=torch.zeros(1, dtype=torch.float64))
+    images = stack(crops, torch.float64, torch.device("cpu"))
     assert images.rgb.dtype == torch.float64
     torch.testing.assert_close(images.rgb, to_tensor([crop.rgb for crop in crops]).double())
     torch.testing.assert_close(images.tir, to_tensor([crop.tir for crop in crops]).double())
@@ -124,7 +149,7 @@ def test_one_image_in_both_places_is_cut_and_stacked_once() -> None:
     image = np.zeros((90, 90, 3), np.uint8)
     crops = cut_pair(Pair(image, image), search_geometry(LAST, NetworkSettings(crop_size=80)))
     assert crops.rgb is crops.tir
-    images = stack([crops], like=torch.zeros(1))
+    images = stack([crops], torch.float32, torch.device("cpu"))
     assert images.rgb is images.tir
 
 
@@ -139,8 +164,7 @@ def test_both_images_are_cut_alike() -> None:
 def kept_inside(box: np.ndarray, image_size: tuple[int, int], share: float) -> np.ndarray:
     """The box beside another of another image, to see that neither sees the other."""
     boxes = torch.tensor(np.stack([box, [0, 0, 5, 5]]))
-    images = torch.tensor([(0, 0, *image_size), (0, 0, 50, 50)]).double()
-    kept = clamp_to_image(boxes, images, share).numpy()
+    kept = clamp_to_image(boxes, image_bounds(image_size, (50, 50)), share).numpy()
     np.testing.assert_array_equal(kept[1], [0, 0, 5, 5])
     return kept[0]
 

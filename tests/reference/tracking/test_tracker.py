@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_target import HEIGHT, LENGTH, NETWORK, SETTINGS, WIDTH, classifier_of, frame, network, truth
+from numpy.typing import NDArray
 
 import mmdistill.reference
 from mmdistill import Pair
@@ -17,7 +18,8 @@ from mmdistill.reference.crops import CropGeometry
 from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
 from mmdistill.reference.models.weights import save_network
 from mmdistill.reference.tracking import batch_tracker as module
-from mmdistill.reference.tracking.search_area import Target, search_geometry
+from mmdistill.reference.tracking import step
+from mmdistill.reference.tracking.search_area import Target, search_areas, search_geometry
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
     LocalizationSettings,
@@ -171,13 +173,19 @@ def test_the_search_area_follows_the_refined_size(monkeypatch: pytest.MonkeyPatc
         looked_at.append(target)
         return search_geometry(target, *arguments)  # type: ignore[arg-type]
 
-    def grown(*arguments: object) -> torch.Tensor:
-        boxes = arguments[4]
+    def noted_all(targets: Target, network: NetworkSettings) -> NDArray[np.int64]:
+        looked_at.append(Target(targets.box[0], targets.scale[0]))
+        return search_areas(targets, network)
+
+    def grown(*arguments: object, windowed: bool) -> torch.Tensor:
+        assert windowed
+        boxes = arguments[5]
         assert isinstance(boxes, torch.Tensor)
         return boxes * torch.tensor([1, 1, 2, 0.72])
 
     monkeypatch.setattr(module, "search_geometry", noted)
-    monkeypatch.setattr(module, "refine", grown)
+    monkeypatch.setattr(module, "search_areas", noted_all)
+    monkeypatch.setattr(step, "refine", grown)
     tracker = Tracker(network(), SETTINGS)
     track(tracker)
     scales = [target.scale for target in looked_at]
@@ -193,8 +201,7 @@ def test_boxes_are_inside_the_image() -> None:
     tracker = Tracker(network(), still)
     tracker.init(frame(0), box)
     np.testing.assert_array_equal(tracker.update(frame(0))[0], [0, 70, 22, 20])
-    target = tracker._batch._video(0).target
-    np.testing.assert_array_equal(target.box, box)
+    np.testing.assert_array_equal(tracker._batch._host.targets.box[0], box)
 
 
 def test_a_network_in_half_precision_is_refused() -> None:

@@ -1,13 +1,15 @@
 """When a tracker's filter learns while it tracks, and from what."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from drawn_target import SETTINGS, classifier_of, frame, network, truth
 
 from mmdistill.reference.models.config import student_settings
+from mmdistill.reference.tracking import step
 from mmdistill.reference.tracking.augmentation import Transform
-from mmdistill.reference.tracking.memory import SampleMemory
 from mmdistill.reference.tracking.settings import (
     FirstFrameSettings,
     LearningSettings,
@@ -15,6 +17,7 @@ from mmdistill.reference.tracking.settings import (
     RefinementSettings,
     TrackingSettings,
 )
+from mmdistill.reference.tracking.state import Placement, TargetState, place_samples
 from mmdistill.reference.tracking.tracker import Tracker
 from mmdistill.toolkit.data_issues import DataError
 
@@ -101,8 +104,13 @@ def test_what_the_first_frame_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("flag", "rate"), [("normal", 0.01), ("hard_negative", 0.02)])
 def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    added = []
-    monkeypatch.setattr(SampleMemory, "add", lambda _, *sample: added.append(sample))
+    placed = []
+
+    def noted(target: TargetState, kept: torch.Tensor, rates: torch.Tensor, *arguments: Any) -> Placement:
+        placed.append((kept.tolist(), rates.tolist()))
+        return place_samples(target, kept, rates, *arguments)
+
+    monkeypatch.setattr(step, "place_samples", noted)
     still = RefinementSettings(steps=0, random_boxes=0)
     tracker = Tracker(network(student_settings(width=4, crop_size=96)), TrackingSettings(refinement=still))
     tracked = classifier_of(tracker)
@@ -112,10 +120,14 @@ def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.Monkey
     scores[..., 6, 0] = 0.6 if flag == "hard_negative" else 0
     monkeypatch.setattr(tracked, "score", lambda *_: scores)
     tracker.update(frame(0))
-    ((sequences, features, boxes, rates),) = added
-    assert (sequences.tolist(), rates.tolist()) == ([0], [rate])
-    assert features.shape == (1, 16, 6, 6)
-    np.testing.assert_allclose(boxes[0], [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
+    assert placed == [([True], [pytest.approx(rate)])]
+    state = tracker._batch._runner._started()
+    assert (state.target.count.tolist(), state.target.newest.tolist()) == ([16], [15])  # after the first frame's 15
+    features, boxes = (values[15, 0] for values in state.memory)
+    assert features.shape == (16, 6, 6)
+    assert features.any()
+    np.testing.assert_allclose(boxes, [48 + 16 - 9.6, 48 - 16 - 9.6, 19.2, 19.2], atol=1e-4)
+    assert not state.memory.boxes[16:].any()
 
 
 def test_a_memory_without_room_is_refused() -> None:
