@@ -110,7 +110,7 @@ def interpolate_bins(values: Tensor, distance: Tensor, bin_width: float) -> Tens
     """
     last = values.shape[1] - 1
     position = (distance / bin_width).clamp(max=last)
-    index = position.long().clamp(max=last - 1)
+    index = position.clamp(max=last - 1).long()
     lower, upper = values[:, index], values[:, index + 1]
     return torch.lerp(lower, upper, (position - index).to(values.dtype))
 
@@ -182,7 +182,9 @@ class FilterOptimizer(nn.Module):
             gradient = torch.addcmul(gradient, regularization, filters)
             response = correlate(features, gradient)
             square = gradient.square().sum(dim=(1, 2, 3))
-            curvature = torch.addcmul((derivative * response).square().sum(dim=(0, 2, 3)), regularization, square)
+            # In two steps: OpenCV sums wrongly over axes that are not neighbors.
+            energy = (derivative * response).square().sum(dim=0).sum(dim=(1, 2))
+            curvature = torch.addcmul(energy, regularization, square)
             length = (step_length * square / curvature.clamp(min=1e-8))[:, None, None, None]
             filters = torch.addcmul(filters, length, gradient, value=-1)
             scores = torch.addcmul(scores, length[..., 0], response, value=-1)  # scores are linear in the filter

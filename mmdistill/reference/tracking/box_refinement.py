@@ -135,5 +135,5 @@ def mean_of_best(boxes: Tensor, iou: Tensor, fallback: Tensor, settings: Refinem
     best = iou.masked_fill(~valid, -torch.inf).topk(min(settings.averaged, iou.shape[1]), dim=1)
     chosen = (best.values > -torch.inf)[..., None]
     candidates = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)).where(chosen, 0)
-    count = chosen.sum(dim=1)
+    count = chosen.sum(dim=1, dtype=boxes.dtype)
     return torch.where(count > 0, candidates.sum(dim=1) / count, fallback)
