@@ -46,7 +46,9 @@ def check_compiler(where: str, device: torch.device) -> None:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # a compiler's exceptions have no common base
         reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{where}: expected a compiler that torch.compile can use on {device}, got: {reason}") from error
+        raise DataError(
+            f"{where}: expected a compiler that torch.compile can use on {device}, got: {reason}"
+        ) from error
 
 
 def upload(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:

@@ -199,7 +199,7 @@ def rows(experiment: Experiment, ceiling: Callable[[], Mapping[str, float]]) -> 
         for precision in PRECISIONS:
             for count in counts:
                 functions[f"tracking/{name}, {precision}, {count}"] = partial(tracking.rate, name, precision, count)
-    if TrackingSpeed.captures() and experiment.device == "cuda":
+    if experiment.device == "cuda":
         for count in counts[:3:2]:
             functions[f"tracking/student without CUDA graphs, bfloat16, {count}"] = partial(
                 tracking.rate, "student", "bfloat16", count, captured=False

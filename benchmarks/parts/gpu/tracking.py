@@ -26,6 +26,7 @@ NUM_VIDEOS = 4
 ROUNDS_LIMIT = 15.0
 """No further round of a row starts after this many seconds."""
 
+
 @contextmanager
 def without_graphs() -> Iterator[None]:
     """Let trackers run without CUDA graphs inside."""

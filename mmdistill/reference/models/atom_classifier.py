@@ -338,4 +338,6 @@ class OnlineLoss:
 
     def _loss(self, scores: Tensor, parameters: Tensor) -> Tensor:
         square = (activate(scores, self.alpha) - self.samples.labels).square()
-        return (self._weights * square).sum(dim=(0, 2, 3)) + (self.model.regularization * parameters.square()).sum(1)
+        # In two steps: OpenCV sums wrongly over axes that are not neighbors.
+        errors = (self._weights * square).sum(dim=0).sum(dim=(1, 2))
+        return errors + (self.model.regularization * parameters.square()).sum(1)

@@ -185,7 +185,9 @@ class FilterOptimizer(nn.Module):
             response = correlate(features, gradient)
             change = derivative * response
             square = gradient.square().sum(dim=(1, 2, 3))
-            curvature = torch.addcmul(change.square().sum(dim=(0, 2, 3)), regularization, square)
+            # In two steps: OpenCV sums wrongly over axes that are not neighbors.
+            energy = change.square().sum(dim=0).sum(dim=(1, 2))
+            curvature = torch.addcmul(energy, regularization, square)
             length = (step_length * square / curvature.clamp(min=1e-8))[:, None, None]
             scores = torch.addcmul(scores, length, response, value=-1)  # linear in the filter
             filters = torch.addcmul(filters, length[..., None], gradient, value=-1)

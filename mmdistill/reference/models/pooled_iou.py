@@ -81,9 +81,7 @@ class PooledIoU(nn.Module):
         gradient = (by_part[:, :, None] * self.derivatives).sum(dim=(0, -2, -1))  # (boxes, start and extent, axes)
         return None if iou is None else iou.view(boxes.shape[:2]), gradient.view(boxes.shape)
 
-    def _pool(
-        self, features: Tensor, weights: Tensor, sequences: int, with_iou: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _pool(self, features: Tensor, weights: Tensor, sequences: int, with_iou: bool) -> tuple[Tensor, Tensor | None]:
         """Return the gradient of the IoU with respect to the weights of cells in bins, and the IoU.
 
         Args:
@@ -142,9 +140,7 @@ def pooled_iou(pooled: PooledIoU, modulation: Modulation, features: IoUFeatures)
         modulation: of the reference frame, vectors ``(S, C, 1, 1)``.
         features: of the test frame, ``(S, C, H, W)``.
     """
-    return PooledIoUFunction(
-        pooled, join_maps([x * vector for x, vector in zip(features, modulation, strict=True)])
-    )
+    return PooledIoUFunction(pooled, join_maps([x * vector for x, vector in zip(features, modulation, strict=True)]))
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:

@@ -30,6 +30,7 @@ from mmdistill.reference.models.iou_net import (
 )
 from mmdistill.reference.models.prroi_pool import hat_integral
 
+
 def level_windows(boxes: Tensor, margin: float, levels: Sequence[Tensor]) -> list[BinWindows] | None:
     """Return the windows of boxes ``(S, K, 4)`` on levels 3 and 4; None if the whole maps cost no more.
 

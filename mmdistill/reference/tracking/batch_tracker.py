@@ -198,9 +198,7 @@ class BatchTracker:
         areas = search_areas(targets, self.network.settings)
         learning = self.settings.learning
         due = learning.iterations * (host.frames[chosen] % learning.interval == 0)
-        frame = HostFrame(
-            chosen, images, areas, due, targets.box, host.jitter(chosen), self.network.settings.crop_size
-        )
+        frame = HostFrame(chosen, images, areas, due, targets.box, host.jitter(chosen), self.network.settings.crop_size)
         host.frames[chosen] += 1
         rows = self._runner.track(frame)
         flags = rows[:, 5].astype(np.int64)

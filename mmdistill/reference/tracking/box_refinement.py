@@ -69,9 +69,7 @@ def refine(
     levels = (level3, level4)
     result = _ascend_in_windows(iou_net, modulation, levels, proposals, settings) if windowed else None
     if result is None:
-        result = gradient_ascent(
-            pooled_iou(pooled, modulation, iou_net.features(level3, level4)), proposals, settings
-        )
+        result = gradient_ascent(pooled_iou(pooled, modulation, iou_net.features(level3, level4)), proposals, settings)
     return mean_of_best(result.boxes, result.iou, boxes, settings)
 
 
@@ -135,5 +133,5 @@ def mean_of_best(boxes: Tensor, iou: Tensor, fallback: Tensor, settings: Refinem
     best = iou.masked_fill(~valid, -torch.inf).topk(min(settings.averaged, iou.shape[1]), dim=1)
     chosen = (best.values > -torch.inf)[..., None]
     candidates = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4)).where(chosen, 0)
-    count = chosen.sum(dim=1)
+    count = chosen.sum(dim=1, dtype=boxes.dtype)
     return torch.where(count > 0, candidates.sum(dim=1) / count, fallback)

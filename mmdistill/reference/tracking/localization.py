@@ -44,22 +44,22 @@ def localize(score_maps: Tensor, last: Tensor, target_size: Tensor, settings: Lo
         settings: thresholds.
     """
     height, width = score_maps.shape[-2:]
-    first, score = _maximum(score_maps)
+    first, score = _maximum(score_maps, last.dtype)
     suppressed = suppress_neighborhood(score_maps, first, settings.neighborhood * target_size)
-    second, second_score = _maximum(suppressed)
+    second, second_score = _maximum(suppressed, last.dtype)
     reach = settings.reach * (height * width) ** 0.5 / 2
     near, second_near = ((torch.stack([first, second]) - last).norm(dim=-1) < reach).unbind()
 
     found = score >= settings.not_found  # not NaN
     rival = second_score > settings.rival * score
-    uncertain = rival & (near == second_near)
+    uncertain = rival & ~(near ^ second_near)
     distractor = second_score > (settings.distractor * score).clamp(min=settings.not_found)
     at_second = rival & (second_near > near) & found
 
     flag = (rival | distractor).long()  # indices into FLAGS: normal, hard_negative
     flag = flag.masked_fill(uncertain, FLAGS.index("uncertain")).masked_fill(~found, FLAGS.index("not_found"))
     return Localization(
-        torch.where(at_second[:, None], second, first).to(last.dtype), torch.where(at_second, second_score, score), flag
+        torch.where(at_second[:, None], second, first), torch.where(at_second, second_score, score), flag
     )
 
 
@@ -78,8 +78,11 @@ def suppress_neighborhood(score_maps: Tensor, center: Tensor, size: Tensor) -> T
     return score_maps.masked_fill(inside[:, 1, :height, None] & inside[:, 0, None, :width], 0)
 
 
-def _maximum(score_maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return x, y of each map's maximum, ``(S, 2)``, cells, int64, and its value ``(S,)``."""
+def _maximum(score_maps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return x, y of each map's maximum, ``(S, 2)``, cells, and its value ``(S,)``."""
     score, index = score_maps.flatten(1).max(dim=1)
     width = score_maps.shape[-1]
-    return torch.stack([index % width, index // width], dim=-1), score
+    # In floats, exact: some ONNX runtimes lack the remainder of integers.
+    cell = index.to(dtype)
+    row = (cell / width).floor()
+    return torch.stack([cell - width * row, row], dim=-1), score

@@ -153,7 +153,7 @@ def place_samples(
     size, share = settings.memory, settings.initial_share
     free = count < size
     row = torch.where(free, count, weights[initial:].argmin(dim=0) + initial)
-    before = weights.gather(0, newest.clamp(min=0)[None])[0]
+    before = weights.gather(0, newest.where(newest >= 0, 0)[None])[0]
     lower = 1 - rates
     weight = torch.where(newest < 0, rates * lower, before / lower)
     updated = weights.scatter(0, row[None], weight[None])

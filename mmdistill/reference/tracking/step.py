@@ -18,7 +18,13 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.box_refinement import refine
 from mmdistill.reference.tracking.frame_inputs import FrameNumbers
 from mmdistill.reference.tracking.localization import FLAGS, localize
-from mmdistill.reference.tracking.search_area import ImageBounds, SearchAreas, boxes_to_cells, cells_to_boxes, clamp_to_image
+from mmdistill.reference.tracking.search_area import (
+    ImageBounds,
+    SearchAreas,
+    boxes_to_cells,
+    cells_to_boxes,
+    clamp_to_image,
+)
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import Placement, TargetState, place_samples
 from mmdistill.reference.tracking.target_model import target_model
