@@ -126,11 +126,11 @@ def _full_memory(tracker: BatchTracker, video: Any) -> tuple[tuple[Tensor, ...],
     """Initialize on the video, fill the sample memory; return the target model's tensors and all samples."""
     tracker.start(0, video.frame(0), video.boxes[0])
     target, memory = tracker._runner._started()
-    size, used = len(target.weights), int(target.count)
+    size, used = len(target.weights), int(target.num_samples)
     for tensor in memory:
         tensor[used:] = tensor[:1]
     target.weights.fill_(1 / size)
-    target.count.fill_(size)
+    target.num_samples.fill_(size)
     target.newest.fill_(size - 1)
     samples, boxes = (tensor[:size].clone() for tensor in memory)
     return tuple(tensor.clone() for tensor in target.model), (samples, boxes, target.weights.clone())

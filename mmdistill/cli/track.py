@@ -48,7 +48,7 @@ def track(
     seed: Seed = 0,
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
-    compile: bool = False,  # noqa: A002 (the option's name)
+    compile: bool = False,
     quiet: bool = False,
 ) -> None:
     """Track a target through one video.

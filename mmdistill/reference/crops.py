@@ -124,7 +124,10 @@ def to_pixels(images: Sequence[Image]) -> Tensor:
 
 
 def normalization_rows(width: int) -> tuple[Tensor, Tensor]:
-    """Return scale and offset of a row of pixels, ``(3 * width,)``, channels fastest; normalized: value x scale - offset."""
+    """Return scale and offset of a row of pixels, ``(3 * width,)``, channels fastest.
+
+    A normalized value is the pixel's times the scale, minus the offset.
+    """
     return torch.from_numpy(np.tile(_SCALE, width)), torch.from_numpy(np.tile(_OFFSET, width))
 
 

@@ -14,7 +14,7 @@ from parts.gpu.roofline import synchronize
 from parts.timing import no_rejection, record_calls
 
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
-from mmdistill.reference.tracking import batch_tracker, runners
+from mmdistill.reference.tracking import runners
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.frame_inputs import Windows
 from mmdistill.reference.tracking.tracker import track_batch
@@ -30,12 +30,12 @@ ROUNDS_LIMIT = 15.0
 @contextmanager
 def without_graphs() -> Iterator[None]:
     """Let trackers run without CUDA graphs inside."""
-    original = batch_tracker.GraphRunner
-    batch_tracker.GraphRunner = batch_tracker.StepRunner  # type: ignore[assignment,misc]
+    original = BatchTracker.GPU_RUNNER
+    BatchTracker.GPU_RUNNER = runners.StepRunner
     try:
         yield
     finally:
-        batch_tracker.GraphRunner = original  # type: ignore[misc]
+        BatchTracker.GPU_RUNNER = original
 
 
 class TrackingSpeed:

@@ -221,4 +221,5 @@ class _Boxes(nn.Module):
 
     def forward(self, box_map3: Tensor, box_map4: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         features = join_maps([box_map.permute(0, 3, 1, 2) for box_map in (box_map3, box_map4)])
-        return self.pooled_iou(features, boxes)
+        iou, gradient = self.pooled_iou(features, boxes)
+        return iou, gradient

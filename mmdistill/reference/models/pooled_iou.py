@@ -144,7 +144,7 @@ def pooled_iou(pooled: PooledIoU, modulation: Modulation, features: IoUFeatures)
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:
-    """Return maps ``(S, C, H, W)`` of both levels as one tensor ``(levels * S, cells, cells * C)``, padded with zeros."""
+    """Return both levels' maps ``(S, C, H, W)`` as one, ``(levels * S, cells, cells * C)``, padded with zeros."""
     side = max(size for x in maps for size in x.shape[-2:])
     padded = [
         x if x.shape[-2:] == (side, side) else F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2])) for x in maps
@@ -177,5 +177,5 @@ def _constants() -> dict[str, Tensor]:
 def _pad_bins(weight: Tensor, bins: int) -> Tensor:
     """Return a weight ``(bins * bins, C, C')`` as ``(BINS * BINS * C, C')``, zero in bins that are added."""
     spare = BINS - bins
-    grid = weight.unflatten(0, (bins, bins))
+    grid = torch.unflatten(weight, 0, (bins, bins))
     return F.pad(grid, (0, 0, 0, 0, 0, spare, 0, spare)).flatten(0, 2)

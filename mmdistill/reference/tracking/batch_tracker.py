@@ -108,6 +108,8 @@ class BatchTracker:
         slots: S.
     """
 
+    GPU_RUNNER: type[StepRunner] = GraphRunner
+
     def __init__(
         self,
         network: TrackerNetwork,
@@ -130,7 +132,7 @@ class BatchTracker:
         self._seed = seed
         self._host = _HostState(slots, self.settings.refinement)
         on_gpu = next(self.network.parameters()).device.type == "cuda"
-        runner = GraphRunner if on_gpu else StepRunner
+        runner = self.GPU_RUNNER if on_gpu else StepRunner
         self._runner = runner(self.network, self.settings, slots, compiled=compiled)
         self._areas: dict[int, CropGeometry] = {}
 

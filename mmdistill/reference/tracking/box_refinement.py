@@ -112,7 +112,7 @@ def gradient_ascent(iou_function: IoUFunction, boxes: Tensor, settings: Refineme
         else:
             gradient = iou_function.gradient(boxes)
         # Corner and size as two rows of x and y: both move by their gradient times the size.
-        parts, slopes = (values.unflatten(-1, (2, 2)) for values in (boxes, gradient))
+        parts, slopes = (torch.unflatten(values, -1, (2, 2)) for values in (boxes, gradient))
         moved = torch.addcmul(parts, slopes, parts[..., 1:, :], value=settings.step_length)
         moved[..., 1, :].clamp_(min=settings.minimum_side)
         boxes = moved.flatten(-2)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,7 +49,7 @@ class FrameNumbers(NamedTuple):
     @classmethod
     def unpack(cls, numbers: Tensor) -> FrameNumbers:
         """Return the fields of an array ``(S, N)``; views."""
-        return cls(*numbers.split([*_COLUMNS, numbers.shape[1] - sum(_COLUMNS)], dim=1))
+        return cls(*torch.split(numbers, [*_COLUMNS, numbers.shape[1] - sum(_COLUMNS)], dim=1))
 
 
 class HostFrame(NamedTuple):
@@ -85,7 +86,7 @@ class HostFrame(NamedTuple):
 
     def geometries(self) -> list[CropGeometry]:
         """Return the search areas."""
-        return [CropGeometry(*area, self.size) for area in self.areas.tolist()]
+        return [CropGeometry(left, top, side, self.size) for left, top, side in self.areas.tolist()]
 
 
 def num_numbers(proposals: int) -> int:
@@ -150,14 +151,14 @@ class Windows:
 
     def copy_to(self, buffer: NDArray[np.uint8], positions: range) -> None:
         """Copy the windows of some of the videos to a buffer ``(pixels, 3)``."""
-        frame = self._frame
+        frame, geometries = self._frame, self._frame.geometries()
         for number in positions:
             (left, top), (columns, rows) = self._first[number].tolist(), self._count[number].tolist()
             start = int(self.ends[number]) - self._modalities * rows * columns
             for image in frame.images[number][: self._modalities]:
                 window = buffer[start : start + rows * columns].reshape(rows, columns, 3)
                 if self._resized[number]:
-                    window[...] = cut(image, CropGeometry(*frame.areas[number].tolist(), frame.size))
+                    window[...] = cut(image, geometries[number])
                 else:
                     window[...] = image[top : top + rows, left : left + columns]
                 start += rows * columns

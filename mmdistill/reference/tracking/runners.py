@@ -17,7 +17,7 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.tracking.cuda_graph import CapturedFunction
 from mmdistill.reference.tracking.frame_inputs import HostFrame, Windows, cut_crops, num_numbers
 from mmdistill.reference.tracking.settings import TrackingSettings
-from mmdistill.reference.tracking.state import TargetState, TrackerState, allocate
+from mmdistill.reference.tracking.state import TrackerState, allocate
 from mmdistill.reference.tracking.step import TrackedStep, TrackStep, resize_windows
 from mmdistill.toolkit.boxes import Array
 
@@ -98,7 +98,7 @@ class StepRunner:
             chosen = upload(slots[iterations == most], self.device)
             target = state.target.select(chosen)
             # Rows in use only; reading their number makes another device wait.
-            used = int(target.count.max()) if self.device.type == "cpu" else len(target.weights)
+            used = int(target.num_samples.max()) if self.device.type == "cpu" else len(target.weights)
             memory = [tensor[:used] for tensor in state.memory]
             if len(chosen) < self.slots:
                 memory = [tensor.index_select(1, chosen) for tensor in memory]
@@ -123,7 +123,7 @@ def store(state: TrackerState, tracked: TrackedStep, index: Tensor) -> None:
     placement = tracked.placement
     state.memory.write(placement.row, index, tracked.sample, tracked.box)
     state.target.weights.index_copy_(1, index, placement.weights)
-    state.target.count.index_copy_(0, index, placement.count)
+    state.target.num_samples.index_copy_(0, index, placement.num_samples)
     state.target.newest.index_copy_(0, index, placement.newest)
 
 
@@ -189,7 +189,7 @@ class GraphRunner(StepRunner):
         rows: Array = self._tracked.rows.cpu().numpy()  # the host waits here
         return rows[frame.slots]
 
-    def learn(self, slots: NDArray[np.int64], iterations: NDArray[np.int64]) -> None:
+    def learn(self, slots: NDArray[np.int64], iterations: NDArray[np.int64]) -> None:  # noqa: ARG002
         """See ``StepRunner``."""
         most = int(iterations.max(initial=0))
         if not most:
@@ -207,7 +207,7 @@ class GraphRunner(StepRunner):
     def _captured_track(self) -> CapturedFunction[TrackedStep]:
         if self._track is None:
             target, memory = self._started()
-            state = (*memory, target.weights, target.count, target.newest)
+            state = (*memory, target.weights, target.num_samples, target.newest)
             self._track = CapturedFunction(self._track_all, state=state, device=self.device, graphs=self._graphs)
         return self._track
 

@@ -48,7 +48,7 @@ class ScaleLimits(NamedTuple):
 
     def scale(self, size: Array) -> Array:
         """Return the scales ``(...)`` for targets' widths and heights ``(..., 2)``, image pixels."""
-        return np.clip(np.sqrt(size.prod(axis=-1) / self.base_size.prod(axis=-1)), self.low, self.high)
+        return np.asarray(np.clip(np.sqrt(size.prod(axis=-1) / self.base_size.prod(axis=-1)), self.low, self.high))
 
 
 def initial_scale(box: Array, search_area: float, crop_size: int) -> Array:
@@ -140,7 +140,8 @@ def search_areas(targets: Target, network: NetworkSettings, factor: int = 1) -> 
 
 def search_geometry(target: Target, network: NetworkSettings, factor: int = 1) -> CropGeometry:
     """Return the search area of one target; arguments as in ``search_areas``."""
-    return CropGeometry(*search_areas(target, network, factor).tolist(), network.crop_size * factor)
+    left, top, side = search_areas(target, network, factor).tolist()
+    return CropGeometry(left, top, side, network.crop_size * factor)
 
 
 def boxes_to_cells(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,14 +18,14 @@ class TargetState(NamedTuple):
         model: the target model's tensors, ``(S, ...)``: ``Filters`` or ``OnlineFilters``.
         modulation: the IoU-Net's modulation vectors, ``(S, C, 1, 1)`` each.
         weights: of the samples in memory, ``(M, S)``, summing to 1 over each slot's samples; 0 in free rows.
-        count: number of rows in use, ``(S,)``, int64.
+        num_samples: number of rows in use, ``(S,)``, int64.
         newest: row of the newest sample after the first frame's, ``(S,)``, int64; -1 if there is none.
     """
 
     model: tuple[Tensor, ...]
     modulation: Modulation
     weights: Tensor
-    count: Tensor
+    num_samples: Tensor
     newest: Tensor
 
     def select(self, index: Tensor) -> TargetState:
@@ -34,7 +34,7 @@ class TargetState(NamedTuple):
             type(self.model)(*(tensor.index_select(0, index) for tensor in self.model)),
             Modulation(*(tensor.index_select(0, index) for tensor in self.modulation)),
             self.weights.index_select(1, index),
-            self.count.index_select(0, index),
+            self.num_samples.index_select(0, index),
             self.newest.index_select(0, index),
         )
 
@@ -92,7 +92,7 @@ class TrackerState(NamedTuple):
             tensor[len(values) :, slot] = 0
         self.target.weights[: len(samples), slot] = 1 / len(samples)
         self.target.weights[len(samples) :, slot] = 0
-        self.target.count[slot] = len(samples)
+        self.target.num_samples[slot] = len(samples)
         self.target.newest[slot] = -1
 
 
@@ -123,13 +123,13 @@ class Placement(NamedTuple):
     Attributes:
         row: of each slot's sample, ``(S,)``, int64; the spare row M if it is not kept.
         weights: as ``TargetState.weights``.
-        count: as ``TargetState.count``.
+        num_samples: as ``TargetState.num_samples``.
         newest: as ``TargetState.newest``.
     """
 
     row: Tensor
     weights: Tensor
-    count: Tensor
+    num_samples: Tensor
     newest: Tensor
 
 
@@ -149,7 +149,7 @@ def place_samples(
         settings: the memory's size, and the least total weight of the first frame's samples, which then share it
             equally.
     """
-    weights, count, newest = target.weights, target.count, target.newest
+    weights, count, newest = target.weights, target.num_samples, target.newest
     size, share = settings.memory, settings.initial_share
     free = count < size
     row = torch.where(free, count, weights[initial:].argmin(dim=0) + initial)

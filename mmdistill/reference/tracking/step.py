@@ -73,7 +73,6 @@ class TrackStep(nn.Module):
         self.model = target_model(network)
         self.pooled_iou = PooledIoU(network.iou_net)
         parameter = next(network.parameters())
-        side = network.settings.crop_size
         # Whole rows: an inner axis of three channels takes ten times as long.
         scale, offset = normalization_rows(network.settings.crop_size)
         self.register_buffer("scale", scale.to(parameter.device), persistent=False)
@@ -96,7 +95,7 @@ class TrackStep(nn.Module):
 
         # Positions in float64, the network's arithmetic in its own dtype.
         areas = SearchAreas(frame.origin[:, None], frame.scale[:, None])
-        known = frame.boxes.unflatten(1, (3, 4))
+        known = torch.unflatten(frame.boxes, 1, (3, 4))
         image, corner, last_boxes = areas.to_crop(known).to(samples.dtype).unbind(1)
         bounds = ImageBounds(image[:, :2], corner[:, :2], image[:, 2:])
         last, size = boxes_to_cells(last_boxes)
@@ -109,7 +108,7 @@ class TrackStep(nn.Module):
             level3,
             level4,
             clamp_to_image(moved, bounds, settings.inside_share),
-            frame.jitter.to(samples.dtype).unflatten(1, (-1, 4)),
+            torch.unflatten(frame.jitter.to(samples.dtype), 1, (-1, 4)),
             settings.refinement,
             windowed=self.windowed,
         )

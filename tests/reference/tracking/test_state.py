@@ -35,13 +35,13 @@ class Memory:
 
     def add(self, number: float, rate: float | list[float], kept: list[bool] | None = None) -> Placement:
         """Add one sample of some number to each slot, or to those that are kept."""
-        target, slots = self.state.target, len(self.state.target.count)
+        target, slots = self.state.target, len(self.state.target.num_samples)
         rates = torch.as_tensor(rate, dtype=torch.float64).expand(slots)
         placement = place_samples(target, torch.tensor(kept or [True] * slots), rates, self.initial, self.settings)
         features, boxes = torch.full((slots, *SHAPE), number).double(), torch.full((slots, 4), number).double()
         self.state.memory.write(placement.row, torch.arange(slots), features, boxes)
         weights, count, newest = placement[1:]
-        self.state = self.state._replace(target=target._replace(weights=weights, count=count, newest=newest))
+        self.state = self.state._replace(target=target._replace(weights=weights, num_samples=count, newest=newest))
         return placement
 
     def weights(self, slot: int = 0) -> Array:
@@ -50,7 +50,7 @@ class Memory:
     def numbers(self, slot: int = 0) -> list[float]:
         """The numbers of the samples in use, by row."""
         features, boxes = self.state.memory
-        count = int(self.state.target.count[slot])
+        count = int(self.state.target.num_samples[slot])
         torch.testing.assert_close(features[self.initial : count, slot, 0, 0, 0], boxes[self.initial : count, slot, 0])
         return features[:count, slot, 0, 0, 0].tolist()
 
@@ -125,9 +125,9 @@ def test_the_first_frame_keeps_its_share() -> None:
 
 def test_the_count_tells_the_rows_in_use() -> None:
     samples = memory(initial=3, size=50, share=0.25)
-    assert (samples.state.target.count.tolist(), samples.state.target.newest.tolist()) == ([3], [-1])
+    assert (samples.state.target.num_samples.tolist(), samples.state.target.newest.tolist()) == ([3], [-1])
     samples.add(7, 0.01)
-    assert (samples.state.target.count.tolist(), samples.state.target.newest.tolist()) == ([4], [3])
+    assert (samples.state.target.num_samples.tolist(), samples.state.target.newest.tolist()) == ([4], [3])
     assert not samples.weights()[4:].any()
 
 
@@ -210,7 +210,7 @@ def test_float32_keeps_the_weights_over_many_frames() -> None:
         double = samples.add(number, rate)
         placement = place_samples(single, torch.tensor([True]), torch.tensor([rate]), 15, samples.settings)
         assert torch.equal(placement.row, double.row)
-        single = single._replace(weights=placement.weights, count=placement.count, newest=placement.newest)
+        single = single._replace(weights=placement.weights, num_samples=placement.num_samples, newest=placement.newest)
     assert single.weights.dtype == torch.float32
     torch.testing.assert_close(single.weights.double(), samples.state.target.weights, rtol=1e-4, atol=0)
 
@@ -225,14 +225,14 @@ def test_a_new_video_finds_nothing_of_the_one_before() -> None:
     for got, new in zip(samples.state.memory, fresh.state.memory, strict=True):
         assert torch.equal(got[:, 1], new[:, 0])
     np.testing.assert_array_equal(samples.weights(1), [0.5, 0.5, 0, 0])
-    assert (samples.state.target.count.tolist(), samples.state.target.newest.tolist()) == ([4, 2], [2, -1])
+    assert (samples.state.target.num_samples.tolist(), samples.state.target.newest.tolist()) == ([4, 2], [2, -1])
     for got, kept in zip(samples.state.memory, other, strict=True):
         assert torch.equal(got[:, 0], kept)
 
 
 def tensors(state: TrackerState) -> list[torch.Tensor]:
     target = state.target
-    return [*target.model, *target.modulation, target.weights, target.count, target.newest, *state.memory]
+    return [*target.model, *target.modulation, target.weights, target.num_samples, target.newest, *state.memory]
 
 
 def test_a_start_writes_into_the_same_memory_and_copies_what_it_is_given() -> None:
@@ -255,14 +255,14 @@ def test_a_selection_is_a_copy_of_some_slots() -> None:
     for slot in range(3):
         state.start(slot, *example(float(slot)), *(values[:2, slot] + slot for values in state.memory))
     state.target.weights[0] = torch.tensor([10.0, 11, 12])
-    state.target.count.copy_(torch.tensor([20, 21, 22]))
+    state.target.num_samples.copy_(torch.tensor([20, 21, 22]))
     state.target.newest.copy_(torch.tensor([30, 31, 32]))
     chosen = state.target.select(torch.tensor([2, 0]))
     assert isinstance(chosen.model, Filters)
     for values in (*chosen.model, *chosen.modulation):
         assert [part.unique().tolist() for part in values] == [[2], [0]]
     assert chosen.weights[0].tolist() == [12, 10]
-    assert (chosen.count.tolist(), chosen.newest.tolist()) == ([22, 20], [32, 30])
+    assert (chosen.num_samples.tolist(), chosen.newest.tolist()) == ([22, 20], [32, 30])
     chosen.weights.zero_()
     chosen.model.filters.zero_()
     assert state.target.weights[0].tolist() == [10, 11, 12]
