@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from parts.gpu.experiment import PRECISIONS, Experiment
+from parts.gpu.frame_counts import frame_rows
 from parts.gpu.phases import OPTIMIZER, PhaseCounts, count_phases
 from parts.gpu.training import STUDENT_ALONE, TrainingSpeed
 from parts.report_fields import machine
@@ -70,7 +71,7 @@ def training_rows(experiment: Experiment) -> dict[str, Callable[[], PhaseCounts]
     }
 
 
-ROWS: tuple[Callable[[Experiment], Mapping[str, Callable[[], PhaseCounts]]], ...] = (training_rows,)
+ROWS: tuple[Callable[[Experiment], Mapping[str, Callable[[], PhaseCounts]]], ...] = (training_rows, frame_rows)
 """Functions that return rows by name; a new kind of row is added here."""
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdistill._numerics import without_autocast
 from mmdistill.reference.models.iou_net import STRIDES, TEST_BINS, IoUFeatures, IoUNet, Modulation, to_folded
 
 LEVELS = len(STRIDES)
@@ -65,37 +66,39 @@ class PooledIoU(nn.Module):
             boxes: ``(S, K, 4)``, ``x y w h`` in crop pixels, sides above 0.
             with_iou: whether to compute the IoU.
         """
-        flat = boxes.flatten(0, 1)[..., None, None]
-        scaled = flat * self.scales
-        starts, lengths = scaled[:, :, :2], scaled[:, :, 2:]  # (levels, boxes, axes, 1, 1)
-        # Both ends of each bin relative to each cell: (levels, boxes, axes, ends, bins, cells).
-        ends = torch.addcmul(starts, flat[:, 2:], self.ends)
+        # Axes before boxes in memory: later products then need no copies.
+        parts = torch.unflatten(boxes.flatten(0, 1), 1, (2, 2)).permute(1, 2, 0).contiguous()
+        parts = parts[:, :, None, :, None, None]  # start and extent, axes, levels, boxes, bins, ends
+        starts, lengths = parts * self.scales
+        # Both ends of each bin relative to each cell: (axes, levels, boxes, bins, ends, cells).
+        ends = torch.addcmul(starts, parts[1], self.ends)
         offsets = (ends[..., None] - self.cells[: features.shape[1]]).clamp(-1, 1)
         hats = 1 - offsets.abs()
         integrals = torch.addcmul(offsets, offsets, hats)  # twice the hat's
-        weights = (integrals[:, :, :, 1] - integrals[:, :, :, 0]) / lengths
+        weights = (integrals[..., 1, :] - integrals[..., 0, :]) / lengths
         at_weights, iou = self._pool(features, weights.to(features.dtype), len(boxes), with_iou)
         at_weights = at_weights / lengths
-        parts = torch.cat([hats, weights[:, :, :, None]], dim=3)
-        by_part = (at_weights[:, :, :, None] * parts).sum(dim=-1)  # (levels, boxes, axes, parts, bins)
-        gradient = (by_part[:, :, None] * self.derivatives).sum(dim=(0, -2, -1))  # (boxes, start and extent, axes)
-        return None if iou is None else iou.view(boxes.shape[:2]), gradient.view(boxes.shape)
+        derivatives = torch.cat([hats, weights[..., None, :]], dim=-2)
+        with without_autocast(boxes.device.type):
+            by_part = derivatives @ at_weights[..., None]  # (axes, levels, boxes, bins, parts, 1)
+        gradient = (by_part[..., 0] * self.derivatives[:, None]).sum(dim=(2, 4, 5))  # (start and extent, axes, boxes)
+        return None if iou is None else iou.view(boxes.shape[:2]), gradient.permute(2, 0, 1).view(boxes.shape)
 
     def _pool(self, features: Tensor, weights: Tensor, sequences: int, with_iou: bool) -> tuple[Tensor, Tensor | None]:
         """Return the gradient of the IoU with respect to the weights of cells in bins, and the IoU.
 
         Args:
             features: ``(levels * S, cells, cells * C)``, rows first.
-            weights: ``(levels, S * K, 2, bins, cells)``, columns before rows.
+            weights: ``(2, levels, S * K, bins, cells)``, columns before rows.
             sequences: S.
             with_iou: whether to compute the IoU.
 
         Returns:
-            ``(levels, S * K, 2, bins, cells)`` and ``(S * K,)``.
+            ``(2, levels, S * K, bins, cells)`` and ``(S * K,)``.
         """
-        levels, boxes, _, bins, cells = weights.shape
-        rows = weights[:, :, 1].reshape(levels * sequences, -1, cells)
-        columns = weights[:, :, :1].expand(-1, -1, bins, -1, -1).reshape(-1, bins, cells)  # for each row of bins
+        _, levels, boxes, bins, cells = weights.shape
+        rows = weights[1].view(levels * sequences, -1, cells)
+        columns = weights[0, :, :, None].expand(-1, -1, bins, -1, -1).reshape(-1, bins, cells)  # for each row of bins
         in_rows = torch.bmm(rows, features).view(len(columns), cells, -1)
         pooled = torch.bmm(columns, in_rows).view(levels, boxes, -1)
         inner = torch.baddbmm(self.bias, pooled, self.weight)
@@ -106,7 +109,7 @@ class PooledIoU(nn.Module):
         at_columns = torch.bmm(at_pooled, in_rows.mT).view(levels, boxes, bins, bins, cells).sum(dim=2)
         at_in_rows = torch.bmm(columns.mT, at_pooled).view(len(rows), rows.shape[1], -1)
         at_rows = torch.bmm(at_in_rows, features.mT).view(at_columns.shape)
-        return torch.stack([at_columns, at_rows], dim=2), iou
+        return torch.stack([at_columns, at_rows]), iou
 
 
 @dataclass(frozen=True)
@@ -153,23 +156,23 @@ def join_maps(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _constants() -> dict[str, Tensor]:
-    """Return constants of the levels' bins, in float64, shaped to act on (levels, boxes, axes, ends, bins).
+    """Return constants of the levels' bins, in float64, shaped to act on (axes, levels, boxes, bins, ends).
 
-    ``scales`` times a box, ``x y w h``, are its start in cells, and twice a bin's length. ``ends`` times the box's
-    extent, plus its start, are the two ends of each bin in cells. ``derivatives`` (levels, 1, start and extent, 1,
-    parts, bins) are those of the weights' ends and length by the box's start and extent.
+    ``scales`` (start and extent, 1, ...) times a box's start and extent are its start in cells, and twice a bin's
+    length. ``ends`` times the extent, plus the start, are the two ends of each bin in cells. ``derivatives`` (start and
+    extent, levels, 1, bins, parts) are those of the weights' ends and length by the box's start and extent.
     """
-    scales = torch.zeros(LEVELS, 1, 4, 1, 1, dtype=torch.float64)
-    ends = torch.zeros(LEVELS, 1, 1, 2, BINS, dtype=torch.float64)
-    derivatives = torch.zeros(LEVELS, 1, 2, 1, 3, BINS, dtype=torch.float64)
-    sign = torch.tensor([-2.0, 2.0], dtype=torch.float64)[:, None]
+    scales = torch.zeros(2, 1, LEVELS, 1, 1, 1, dtype=torch.float64)
+    ends = torch.zeros(LEVELS, 1, BINS, 2, dtype=torch.float64)
+    derivatives = torch.zeros(2, LEVELS, 1, BINS, 3, dtype=torch.float64)
+    sign = torch.tensor([-2.0, 2.0], dtype=torch.float64)
     for level, (stride, bins) in enumerate(zip(STRIDES, TEST_BINS, strict=True)):
         edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64) / stride
-        scales[level, 0, :2], scales[level, 0, 2:] = 1 / stride, 2 / (stride * bins)
-        ends[level, ..., :bins] = torch.stack([edges[:-1], edges[1:]])
-        derivatives[level, 0, 0, 0, :2] = sign / stride
-        derivatives[level, 0, 1, 0, :2] = sign * ends[level, 0, 0]
-        derivatives[level, 0, 1, 0, 2] = -2 / (stride * bins)
+        scales[0, 0, level], scales[1, 0, level] = 1 / stride, 2 / (stride * bins)
+        ends[level, 0, :bins] = torch.stack([edges[:-1], edges[1:]], dim=-1)
+        derivatives[0, level, 0, :, :2] = sign / stride
+        derivatives[1, level, 0, :, :2] = sign * ends[level, 0]
+        derivatives[1, level, 0, :, 2] = -2 / (stride * bins)
     cells = torch.arange(MAX_CELLS, dtype=torch.float64)
     return {"cells": cells, "scales": scales, "ends": ends, "derivatives": derivatives}
 

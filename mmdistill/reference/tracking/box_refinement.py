@@ -103,6 +103,7 @@ def initial_proposals(boxes: Tensor, jitter: Tensor, settings: RefinementSetting
 
 def gradient_ascent(iou_function: IoUFunction, boxes: Tensor, settings: RefinementSettings) -> AscentResult:
     """Return boxes ``(S, K, 4)`` after gradient ascent on their predicted IoU."""
+    boxes = boxes.permute(2, 0, 1).contiguous().permute(1, 2, 0)  # the layout in which PooledIoU copies nothing
     iou = boxes.new_zeros(boxes.shape[:2])
     evaluated: list[Tensor] = []
     for step in range(settings.steps):

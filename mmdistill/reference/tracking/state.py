@@ -153,15 +153,16 @@ def place_samples(
     size, share = settings.memory, settings.initial_share
     free = count < size
     row = torch.where(free, count, weights[initial:].argmin(dim=0) + initial)
-    before = weights.gather(0, newest.where(newest >= 0, 0)[None])[0]
+    fresh = newest < 0
+    before = weights.gather(0, newest.masked_fill(fresh, 0)[None])[0]
     lower = 1 - rates
-    weight = torch.where(newest < 0, rates * lower, before / lower)
+    weight = torch.where(fresh, rates * lower, before / lower)
     updated = weights.scatter(0, row[None], weight[None])
     updated = updated / updated.sum(dim=0)
     first, later = updated[:initial], updated[initial:]
     total = first.sum(dim=0)
     low = total < share
-    raised = torch.cat([torch.where(low, share / initial, first), later / ((1 - total) / (1 - share)).clamp(min=1)])
+    raised = torch.cat([first.masked_fill(low, share / initial), later / ((1 - total) / (1 - share)).clamp(min=1)])
     return Placement(
         torch.where(kept, row, size),
         torch.where(kept, raised, weights),

@@ -119,7 +119,7 @@ class TrackStep(nn.Module):
         in_image = areas.to_image(refined[:, None].to(numbers.dtype))[:, 0]
         box = torch.where(found[:, None], in_image, known[:, 2])
         learning = settings.learning
-        due = torch.where(hard, float(learning.hard_negative_iterations), frame.iterations[:, 0])
+        due = frame.iterations[:, 0].masked_fill(hard, learning.hard_negative_iterations)
         rates = learning.rate + (learning.hard_negative_rate - learning.rate) * hard
         columns = (localization.score, localization.flag, due * reliable)
         rows = torch.cat([box, *(column[:, None] for column in columns)], dim=1)

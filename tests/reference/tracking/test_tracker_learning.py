@@ -122,7 +122,10 @@ def test_what_a_frame_teaches(flag: str, rate: float, monkeypatch: pytest.Monkey
     tracker.update(frame(0))
     assert placed == [([True], [pytest.approx(rate)])]
     state = tracker._batch._runner._started()
-    assert (state.target.num_samples.tolist(), state.target.newest.tolist()) == ([16], [15])  # after the first frame's 15
+    assert (state.target.num_samples.tolist(), state.target.newest.tolist()) == (
+        [16],
+        [15],
+    )  # after the first frame's 15
     features, boxes = (values[15, 0] for values in state.memory)
     assert features.shape == (16, 6, 6)
     assert features.any()
