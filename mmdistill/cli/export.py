@@ -1,4 +1,4 @@
-"""``mmdistill export``: exports a network as ONNX files."""
+"""``mmdistill export``: exports a tracker as ONNX files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def export(
     weights: Path,
     out: Path,
-    precision: Literal["float32", "int8"] = "float32",
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    slots: Annotated[int, Range(1, 1024)] = 1,
     calibration: Path | None = None,
     crops: Annotated[int, Range(1, 10_000)] = 64,
     seed: Seed = 0,
 ) -> None:
-    """Export a network as ONNX files.
+    """Export a tracker as ONNX files.
 
-    Writes model.onnx (images to features); model.scores.onnx, model.initialiser.onnx and model.optimiser.onnx (the
-    target filter); model.modulation.onnx, model.box_maps.onnx and model.boxes.onnx (the IoU-Net). The metadata of each
-    file states its inputs. Each file is compared with PyTorch before it is written. Needs the extra
-    mmdistill[export].
+    Writes start.onnx (a video's first frame), track.onnx (a tracked frame) and learn.onnx (the target model's
+    updates). The metadata of each file states its inputs and outputs. Each file is compared with PyTorch before it is
+    written. examples/onnx_tracker.py tracks with the files. Needs the extra mmdistill[export].
 
     Export in float32:
 
@@ -42,13 +42,15 @@ def export(
     Args:
         weights: Network file, such as network.safetensors of `train`.
         out: Folder of the files.
-        precision: Number format of the features. int8 quantizes the convolutions of trunk and classifier.
+        precision: Number format of the features. float16 is for GPUs. int8 quantizes the convolutions of trunk and
+            extractor.
+        slots: Videos per call of track.onnx and learn.onnx.
         calibration: Folder of images, or of pairs in rgb/ and tir/, for int8. By default synthetic video.
         crops: Number of crops for calibration and for measuring the error, for int8.
         seed: Seed of the crops.
     """
-    if precision == "float32" and calibration is not None:
-        raise ArgumentError("--calibration: is for --precision int8; float32 needs none")
+    if precision != "int8" and calibration is not None:
+        raise ArgumentError(f"--calibration: is for --precision int8; {precision} needs none")
     if out.suffix == ".onnx" or out.is_file():
         raise ArgumentError(f"--out: expected a folder, got the file {out}")
 
@@ -58,7 +60,7 @@ def export(
 
     network = load_network(weights)
     images = calibration_crops(calibration, network.settings, crops, seed=seed) if precision == "int8" else []
-    for written in write_files(network, out / "model.onnx", precision, images):
+    for written in write_files(network, out, precision, images, slots=slots):
         print(describe(written))
 
 

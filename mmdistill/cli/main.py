@@ -32,7 +32,7 @@ COMMANDS = {
     "report": "Compare trackers on one HTML page.",
     "compose": "Write labeled RGB-T sequences: synthetic video, or video composed from image pairs.",
     "convert": "Convert a public checkpoint without running code from it.",
-    "export": "Export a network as ONNX files.",
+    "export": "Export a tracker as ONNX files.",
 }
 """Each command's name, and the first line of its docstring."""
 

@@ -5,7 +5,7 @@
 - ``tracking``: trackers, one or many videos at a time.
 - ``training``: training of teacher, student and single-modality trackers; TIR-CMD in ``training.tir_cmd``.
 - ``synthetic``: synthetic RGB-T video.
-- ``export``: ONNX files in float32 and int8.
+- ``export``: ONNX files in float32, float16 and int8.
 - ``demo``: the whole pipeline on synthetic video, small.
 - ``crops``, ``device``, ``settings_json``: crops as tensors, device selection, settings as JSON.
 

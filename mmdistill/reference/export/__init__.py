@@ -1,14 +1,14 @@
-"""Export of a network to ONNX files, in float32 or int8, for onnxruntime without PyTorch.
+"""Export of a tracker to ONNX files, in float32, float16 or int8, for runtimes without PyTorch.
 
 - ``files``: ``write_files`` writes and checks all files of a network.
-- ``graphs``: the parts of a network that become files.
+- ``graphs``: the functions that become files: the first frame, a tracked frame, and learning.
+- ``graph_inputs``: their inputs, and random values of them.
 - ``quantization``: int8, and the crops that calibrate it.
 - ``runtime``: ``OnnxGraph`` runs a file with onnxruntime; errors relative to PyTorch.
 
-The files hold all computations with weights: features, scores, the target filter's initializer and optimizer step, the
-IoU of boxes and its gradient. The rest of a tracker is not exported: crops and their normalization, augmentation of the
-first frame, the sample memory, localization on the score map, and the gradient step of boxes. ATOM's classifier has no
-trained weights, so its files lack the filter's.
+The files hold everything but crops, the first frame's augmentation, random numbers, the memory, and the search area's
+position and scale. ``examples/onnx_tracker.py`` does these with NumPy and OpenCV. ATOM's first frame needs an
+eigendecomposition, which ONNX does not have: its file ends before the target model.
 """
 
 from mmdistill.reference.export.files import ExportedFile, write_files

@@ -1,4 +1,4 @@
-"""Writes a network as ONNX files: all of them, each checked with onnxruntime, or none."""
+"""Writes a tracker as ONNX files: all of them, each checked with onnxruntime, or none."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmdistill.pair import Pair
-from mmdistill.reference.crops import IMAGENET_MEAN, IMAGENET_STD
 from mmdistill.reference.export.graphs import Graph, graphs
 from mmdistill.reference.export.quantization import write_errors, write_int8
 from mmdistill.reference.export.runtime import (
@@ -28,21 +28,24 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.iou_net import STRIDES
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.settings_json import to_json
+from mmdistill.reference.tracking.localization import FLAGS
+from mmdistill.reference.tracking.settings import published_settings
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import atomic_path
+from mmdistill.toolkit.sequence import Image
 
 FORMAT = "mmdistill-onnx-1"
 
 OPSET = 18
 """The opset that PyTorch's exporter writes without conversion."""
 
-EXAMPLE_SIZES = {"batch": 2, "frames": 5, "boxes": 7}
-"""Lengths of open axes in the exporter's example. All differ, so that it does not merge axes."""
-
 HELD_OUT_EVERY = 4
 """Every fourth crop measures int8's error instead of calibrating."""
 
-Precision = Literal["float32", "int8"]
+QUANTIZED_GRAPHS = ("start", "track")
+"""Graphs that compute features, and so differ between precisions."""
+
+Precision = Literal["float32", "float16", "int8"]
 
 
 class ExportedFile(NamedTuple):
@@ -62,125 +65,124 @@ class ExportedFile(NamedTuple):
 
 
 def write_files(
-    network: TrackerNetwork, out: str | Path, precision: Precision = "float32", crops: Sequence[Pair[Tensor]] = ()
+    network: TrackerNetwork,
+    out: str | Path,
+    precision: Precision = "float32",
+    crops: Sequence[Pair[Image]] = (),
+    *,
+    slots: int = 1,
 ) -> list[ExportedFile]:
-    """Write a network as ONNX files: ``out`` for the features, and one file beside it for each other graph.
+    """Write a tracker as ONNX files ``start.onnx``, ``track.onnx`` and ``learn.onnx``.
 
     Args:
         network: any network; not changed.
-        out: the features' file, for example ``model.onnx``; the others become ``model.scores.onnx`` and so on.
-        precision: of the features; the other files are float32.
-        crops: for int8, at least ``HELD_OUT_EVERY`` normalized pairs ``(1, 3, crop_size, crop_size)``. Every fourth
-            measures the error, the others calibrate.
+        out: the files' folder.
+        precision: of the features; everything else is float32.
+        crops: for int8, at least ``HELD_OUT_EVERY`` pairs ``(crop_size, crop_size, 3)``. Every fourth measures the
+            error, the others calibrate.
+        slots: videos per call of ``track.onnx`` and ``learn.onnx``.
 
     Raises:
-        DataError: a package is missing, the suffix is not ``.onnx``, there are too few crops, or a float32 file
-            differs from the network. Nothing is written then.
+        DataError: a package is missing, there are too few crops, or a float32 file differs from the network. Nothing
+            is written then.
     """
     onnx, out = import_optional("onnx"), Path(out)
-    if out.suffix != ".onnx":
-        raise DataError(f"{out}: expected a name that ends in .onnx")
     if precision == "int8" and len(crops) < HELD_OUT_EVERY:
         raise DataError(f"export: int8 needs at least {HELD_OUT_EVERY} crops for calibration, got {len(crops)}")
-    settings, written = network.settings, []
+    originals = graphs(network, slots)
+    exported = graphs(network, slots, half=True) if precision == "float16" else originals
+    written = []
     with ExitStack() as stack:
-        for graph in graphs(network):
-            path = file_of(out, graph)
+        for original, graph in zip(originals, exported, strict=True):
+            path = out / f"{graph.name}.onnx"
             temporary = stack.enter_context(atomic_path(path))
-            model = to_onnx(graph, settings)
-            if precision == "int8" and not graph.name:
-                inputs = [_images(graph, crop) for crop in crops]
-                calibration = [images for index, images in enumerate(inputs) if index % HELD_OUT_EVERY]
+            used: Precision = precision if graph.name in QUANTIZED_GRAPHS else "float32"
+            model = to_onnx(graph, network.settings, slots)
+            if used == "int8":
+                calibration, held_out = _split(graph, crops)
                 write_int8(model, calibration, temporary)
-                held_out = inputs[::HELD_OUT_EVERY]
-                errors = relative_errors(graph, temporary, held_out)
-                saturated = relative_errors(graph, SimulatedInt8Graph(temporary, saturating=True), held_out)
+                errors = relative_errors(graph, temporary, held_out, graph.continuous)
+                simulated = SimulatedInt8Graph(temporary, saturating=True)
+                saturated = relative_errors(graph, simulated, held_out, graph.continuous)
                 write_errors(temporary, errors, saturated)
                 written.append(ExportedFile(path, graph.summary, errors, saturated))
-            else:
-                onnx.save(model, temporary)
-                errors = relative_errors(graph, temporary, random_inputs(graph, settings.crop_size))
-                check_errors(errors, path)
-                written.append(ExportedFile(path, graph.summary, errors))
+                continue
+            if used == "float16":
+                set_metadata(model, metadata(graph, network.settings, slots) | {"precision": used})
+            onnx.save(model, temporary)
+            names = () if used == "float32" else graph.continuous
+            errors = relative_errors(original, temporary, random_inputs(graph), names)
+            if used == "float32":
+                check_errors(errors, original.max_error, path)
+            written.append(ExportedFile(path, graph.summary, errors))
     return written
 
 
-def file_of(out: Path, graph: Graph) -> Path:
-    """Return a graph's file beside the features' file."""
-    return out.with_suffix(f".{graph.name}.onnx") if graph.name else out
+def _split(graph: Graph, crops: Sequence[Pair[Image]]) -> tuple[list[tuple[Tensor, ...]], list[tuple[Tensor, ...]]]:
+    """Return a graph's inputs for calibration, and those for measuring the error."""
+    calibration = [crop for index, crop in enumerate(crops) if index % HELD_OUT_EVERY]
+    return with_crops(graph, calibration), with_crops(graph, crops[::HELD_OUT_EVERY])
 
 
-def _images(graph: Graph, crop: Pair[Tensor]) -> tuple[Tensor, ...]:
-    """Return the images of a pair that are inputs of the features' graph."""
-    return tuple(getattr(crop, node.name) for node in graph.inputs)
+def with_crops(graph: Graph, crops: Sequence[Pair[Image]]) -> list[tuple[Tensor, ...]]:
+    """Return a graph's inputs with all crops as pixels; the last one is filled up with the first crops."""
+    count, modalities = graph.inputs[0].shape[:2]
+    pixels = torch.from_numpy(np.stack([np.stack(crop[:modalities]) for crop in crops]))
+    calls = -(-len(crops) // count)
+    index = torch.arange(calls * count) % len(crops)
+    return [(pixels[part], *graph.draw(seed)[1:]) for seed, part in enumerate(index.view(calls, count))]
 
 
-def to_onnx(graph: Graph, settings: NetworkSettings) -> Any:
-    """Return an ``onnx.ModelProto`` of a graph, with open axes, weights and metadata.
+def to_onnx(graph: Graph, settings: NetworkSettings, slots: int = 1) -> Any:
+    """Return an ``onnx.ModelProto`` of a graph, with weights and metadata.
 
     Raises:
         DataError: a package is missing.
-        RuntimeError: the exporter fixed the length of an open axis.
     """
     import_optional("onnx")
     import_optional("onnxscript")
-    open_axes = tuple(
-        {
-            index: torch.export.Dim(axis, min=1, max=4096)
-            for index, axis in enumerate(node.axes)
-            if axis in EXAMPLE_SIZES
-        }
-        for node in graph.inputs
-    )
     with silence_warnings(), torch.no_grad():
         program = torch.onnx.export(
             _Variadic(graph.module),
-            graph.draw(EXAMPLE_SIZES, settings.crop_size, seed=0),
+            graph.draw(seed=0),
             input_names=[node.name for node in graph.inputs],
             output_names=list(graph.outputs),
-            dynamic_shapes=(open_axes,),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    _check_axes(graph, model)
     for node in model.graph.node:
         del node.metadata_props[:]  # positions in PyTorch's source: half of a small file
-    set_metadata(model, metadata(graph, settings))
+    set_metadata(model, metadata(graph, settings, slots))
     return model
 
 
-def metadata(graph: Graph, settings: NetworkSettings) -> dict[str, str]:
-    """Return a float32 file's metadata."""
+def metadata(graph: Graph, settings: NetworkSettings, slots: int) -> dict[str, str]:
+    """Return a float32 file's metadata; values are text or JSON."""
+    tracking = published_settings(settings)
     return {
         "format": FORMAT,
-        "graph": graph.name or "features",
+        "graph": graph.name,
         "summary": graph.summary,
+        "precision": "float32",
+        "inputs": json.dumps({node.name: node.meaning for node in graph.inputs}),
+        "outputs": json.dumps(graph.outputs),
         "network": to_json(settings),
+        "tracking": to_json(tracking),
+        "slots": str(slots),
         "crop_size": str(settings.crop_size),
         "strides": json.dumps(STRIDES),
-        "images": "float32 RGB crops, (value / 255 - mean) / deviation per channel; TIR's one channel repeated",
-        "mean": json.dumps(IMAGENET_MEAN),
-        "deviation": json.dumps(IMAGENET_STD),
-        "boxes": "x y w h in crop pixels; cell i of a map stands at stride * i",
-        "precision": "float32",
+        "flags": json.dumps(FLAGS),
+        "memory": str(tracking.learning.memory),
+        "interval": str(tracking.learning.interval),
+        "boxes": "x y w h; cell i of a map lies at stride * i crop pixels",
     }
 
 
-def _check_axes(graph: Graph, model: Any) -> None:
-    """Refuse a model whose axes differ from the graph's; the exporter fixes an axis that it can't keep open."""
-    for expected, node in zip(graph.inputs, model.graph.input, strict=True):
-        axes = tuple(axis.dim_param or axis.dim_value for axis in node.type.tensor_type.shape.dim)
-        if (expected.name, expected.axes) != (node.name, axes):
-            raise RuntimeError(
-                f"export: {graph.name or 'features'}: expected {expected.name} {expected.axes}, got {node.name} {axes}"
-            )
-
-
 class _Variadic(nn.Module):
-    """A module with ``*inputs``, so that open axes are stated in the same way for all modules."""
+    """A module with ``*inputs``, so that all modules are exported in the same way."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -1,73 +1,64 @@
-"""The graphs of a network that become ONNX files: functions of tensors with named inputs, outputs and axes."""
+"""The functions of a tracker that become ONNX files: the first frame, a tracked frame, and learning.
+
+Shapes are fixed, so that every runtime accepts the files. Integers are int32, because some runtimes lack int64 inputs.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmdistill.pair import Pair
-from mmdistill.reference.models.config import NetworkSettings
-from mmdistill.reference.models.dimp_classifier import TargetClassifier
+from mmdistill.reference.export.graph_inputs import (
+    Input,
+    draw_boxes,
+    draw_integers,
+    draw_kept,
+    draw_numbers,
+    draw_pixels,
+    draw_shares,
+)
+from mmdistill.reference.models.atom_classifier import OnlineSettings
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.iou_net import STRIDES, IoUNet
-from mmdistill.reference.models.pooled_iou import PooledIoU, join_maps
+from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
+from mmdistill.reference.tracking.frame_inputs import num_numbers
+from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
+from mmdistill.reference.tracking.state import TargetState
+from mmdistill.reference.tracking.step import TrackStep
 
-Sizes = Mapping[str, int]
-"""Lengths of open axes by name."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a graph.
-
-    Attributes:
-        name: its name in the file.
-        axes: lengths of its axes; a name for an open axis.
-        kind: valid values: ``"map"`` any, ``"boxes"`` ``x y w h`` in crop pixels, ``"shares"`` sum to one over the
-            first axis.
-    """
-
-    name: str
-    axes: tuple[int | str, ...]
-    kind: Literal["map", "boxes", "shares"] = "map"
-
-    def draw(self, sizes: Sizes, crop_size: int, generator: torch.Generator) -> Tensor:
-        """Return random valid values."""
-        shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
-        if self.kind == "boxes":
-            return crop_size * (0.3 + 0.2 * torch.rand(shape, generator=generator))
-        if self.kind == "shares":
-            return torch.rand(shape, generator=generator).softmax(dim=0)
-        return torch.randn(shape, generator=generator)
+BOX = "x y w h in crop pixels"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A part of the network that becomes one file.
+    """A function that becomes one file.
 
     Attributes:
-        name: part of the file's name between stem and suffix; empty for the features.
+        name: of the file, without suffix.
         summary: the function in one line, for the file's metadata.
         module: maps the inputs, as positional arguments, to the outputs.
         inputs: in the module's order.
-        outputs: names of the outputs.
+        outputs: names of the outputs in order, and what they hold.
+        continuous: outputs without thresholds and choices; in float16 and int8 only these are compared.
+        max_error: limit of a float32 file's relative error, above what rounding causes.
     """
 
     name: str
     summary: str
     module: nn.Module
     inputs: tuple[Input, ...]
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    continuous: tuple[str, ...]
+    max_error: float = 1e-4
 
-    def draw(self, sizes: Sizes, crop_size: int, seed: int) -> tuple[Tensor, ...]:
+    def draw(self, seed: int) -> tuple[Tensor, ...]:
         """Return random valid inputs."""
         generator = torch.Generator().manual_seed(seed)
-        return tuple(node.draw(sizes, crop_size, generator) for node in self.inputs)
+        return tuple(node.draw(node.shape, generator) for node in self.inputs)
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return PyTorch's outputs for inputs."""
@@ -76,150 +67,196 @@ class Graph:
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def graphs(network: TrackerNetwork) -> list[Graph]:
-    """Return a network's graphs, features first; ATOM has none for the target filter.
+def graphs(network: TrackerNetwork, slots: int = 1, *, half: bool = False) -> list[Graph]:
+    """Return the graphs ``start``, ``track`` and ``learn`` of a tracker with published settings.
 
-    Batch norm is folded in a copy of the network.
+    Args:
+        network: any network; not changed.
+        slots: videos per call of ``track`` and ``learn``.
+        half: whether features are computed in float16, see ``to_half``.
     """
-    network = fold_batch_norms(network).cpu()
-    filter_graphs = [] if network.classifier is None else _filter_graphs(network.classifier, network.settings)
-    return [features_graph(network), *filter_graphs, *_box_graphs(network)]
+    folded = fold_batch_norms(network).cpu()
+    settings = published_settings(network.settings)
+    step = TrackStep(to_half(folded) if half else folded, settings)
+    shapes = _Shapes(folded, settings, slots)
+    return [_start_graph(step, shapes), _track_graph(step, shapes), _learn_graph(step, shapes)]
 
 
-def features_graph(network: TrackerNetwork) -> Graph:
-    """Return the graph from images to fused and classification features, of a network with folded batch norms."""
-    modality, side = network.settings.modality, network.settings.crop_size
-    names = Pair._fields if modality == "rgbt" else (modality,)
-    images = tuple(Input(name, ("batch", 3, side, side)) for name in names)
-    outputs = ("level3", "level4") + (("classification",) if network.classifier is not None else ())
-    return Graph("", f"from images to {', '.join(outputs)}", _Features(network), images, outputs)
+class _Shapes:
+    """Sizes of a tracker, and the inputs that several graphs have."""
+
+    def __init__(self, network: TrackerNetwork, settings: TrackingSettings, slots: int) -> None:
+        sizes, self.slots, memory = network.settings, slots, settings.learning.memory
+        self.crop, self.modalities = sizes.crop_size, 2 if sizes.modality == "rgbt" else 1
+        deep, pooled = network.channels[FUSED_LEVELS[1]], network.iou_net.predictor.in_features // 2
+        classifier = network.classifier
+        if classifier is None:
+            self.channels = min(OnlineSettings().channels, deep)
+        else:
+            self.channels = classifier.initialiser.convolution.out_channels
+        filter_axes = (self.channels, sizes.filter_size, sizes.filter_size)
+        self.filters = Input("filters", (slots, *filter_axes), "the target model")
+        projection = Input("projection", (slots, self.channels, deep), "the target model's projection")
+        self.model = (projection, self.filters) if classifier is None else (self.filters,)
+        self.modulation = tuple(
+            Input(f"modulation{level}", (slots, pooled, 1, 1), f"the target, for boxes on level {level}")
+            for level in (3, 4)
+        )
+        self.weights = Input("weights", (memory, slots), "weights of the samples; 0 in free rows", draw=draw_shares)
+        maps = (memory, slots, self.channels, sizes.feature_size, sizes.feature_size)
+        self.samples = Input("samples", maps, "the memory: maps of the samples")
+        self.boxes = Input("boxes", (memory, slots, 4), f"the memory: targets, {BOX}", draw=draw_boxes(self.crop))
+
+    def pixels(self, count: int) -> Input:
+        """Return the input of crops."""
+        shape = (count, self.modalities, self.crop, self.crop, 3)
+        meaning = "crops, 0 to 255, channels R G B; RGB before TIR"
+        return Input("pixels", shape, meaning, torch.uint8, draw_pixels)
 
 
-def _filter_graphs(classifier: TargetClassifier, settings: NetworkSettings) -> list[Graph]:
-    channels = classifier.initialiser.convolution.out_channels
-    map_axes = (channels, settings.feature_size, settings.feature_size)
-    filters = Input("filters", ("batch", channels, settings.filter_size, settings.filter_size))
-    samples = Input("classification", ("frames", "batch", *map_axes))
-    boxes = Input("boxes", ("frames", "batch", 4), "boxes")
-    return [
-        Graph(
-            "scores",
-            "scores of a frame's classification features by the target filter",
-            _Scores(classifier),
-            (filters, Input("classification", ("batch", *map_axes))),
-            ("scores",),
-        ),
-        Graph(
-            "initialiser",
-            "the initial target filter from the first frame's samples and boxes",
-            classifier.initialiser,
-            (samples, boxes),
-            ("filters",),
-        ),
-        Graph(
-            "optimiser",
-            "one step of the filter optimizer on samples weighted by their shares",
-            _OptimizerStep(classifier),
-            (filters, samples, boxes, Input("shares", ("frames", "batch"), "shares")),
-            ("improved",),
-        ),
-    ]
-
-
-def _box_graphs(network: TrackerNetwork) -> list[Graph]:
-    iou_net, side = network.iou_net, network.settings.crop_size
-    cells = tuple(side // stride for stride in STRIDES)
-    pooled = iou_net.predictor.in_features // 2
-    levels = tuple(
-        Input(f"level{number}", ("batch", network.channels[level], size, size))
-        for number, level, size in zip((3, 4), FUSED_LEVELS, cells, strict=True)
+def _start_graph(step: TrackStep, shapes: _Shapes) -> Graph:
+    first = step.settings.first_frame
+    crops = 1 + len(first.transforms)
+    modulation = {node.name: node.meaning for node in shapes.modulation}
+    pixels = shapes.pixels(crops)
+    if step.network.classifier is None:
+        box = Input("boxes", (1, 4), f"the target in the first crop, {BOX}", draw=draw_boxes(shapes.crop))
+        outputs = {"features": "fused level 4 of all crops, from which the target model is learned", **modulation}
+        summary = "the features of a first frame of one video; its target model is not included"
+        return Graph("start", summary, _ATOMStart(step), (pixels, box), outputs, tuple(outputs))
+    boxes = Input(
+        "boxes", (first.samples, 4), f"the targets in all samples, {BOX}", draw=draw_boxes(shapes.crop)
     )
-    modulation = tuple(Input(f"modulation{number}", ("batch", pooled, 1, 1)) for number in (3, 4))
-    maps = tuple(
-        Input(f"box_map{number}", ("batch", size, size, pooled)) for number, size in zip((3, 4), cells, strict=True)
+    kept = Input("kept", (first.dropouts, shapes.channels), "1, or 0 where a channel is dropped", draw=draw_kept)
+    outputs = {"filters": shapes.filters.meaning, "samples": "maps of all samples, for the memory", **modulation}
+    return Graph(
+        "start", "the first frame of one video", _Start(step), (pixels, boxes, kept), outputs, tuple(outputs)
     )
-    return [
-        Graph(
-            "modulation",
-            "the modulation vectors of the target in the first frame's box",
-            _Modulation(iou_net),
-            (*levels, Input("boxes", ("batch", 4), "boxes")),
-            tuple(vector.name for vector in modulation),
-        ),
-        Graph(
-            "box_maps",
-            "a frame's modulated maps, from which boxes are pooled",
-            _BoxMaps(iou_net),
-            (*levels, *modulation),
-            tuple(box_map.name for box_map in maps),
-        ),
-        Graph(
-            "boxes",
-            "the predicted IoU of boxes, from -1 to 1, and its gradient with respect to the boxes",
-            _Boxes(iou_net),
-            (*maps, Input("boxes", ("batch", "boxes", 4), "boxes")),
-            ("iou", "gradient"),
-        ),
-    ]
 
 
-class _Features(nn.Module):
-    def __init__(self, network: TrackerNetwork) -> None:
+def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
+    slots = shapes.slots
+    columns = num_numbers(1 + step.settings.refinement.random_boxes)
+    crop = draw_numbers(shapes.crop)
+    first, memory = step.settings.first_frame.samples, step.settings.learning.memory
+    counts = (
+        Input("count", (slots,), "rows of the memory in use", torch.int32, draw_integers(first + 5, memory + 1)),
+        Input("newest", (slots,), "row of the newest sample, or -1", torch.int32, draw_integers(first, first + 5)),
+    )
+    numbers = Input("numbers", (slots, columns), "active, iterations, origin, scale, boxes, jitter", draw=crop)
+    outputs = {
+        "rows": "x y w h in image pixels, score, flag, iterations that are due",
+        "score_maps": "scores of all positions",
+        "sample": "the frame's map, for the memory",
+        "box": f"the target in it, {BOX}",
+        "row": "row of the memory that takes sample and box; the number of rows if none",
+        "weights": "the new weights",
+        "count": "the new count",
+        "newest": "the new newest",
+    }
+    inputs = (shapes.pixels(slots), numbers, *shapes.model, *shapes.modulation, shapes.weights, *counts)
+    return Graph(
+        "track", "one frame of each slot", _Track(step), inputs, _new_names(outputs), ("score_maps", "sample")
+    )
+
+
+def _new_names(outputs: Mapping[str, str]) -> dict[str, str]:
+    """Return outputs whose names differ from the inputs'."""
+    same = ("weights", "count", "newest")
+    return {f"new_{name}" if name in same else name: meaning for name, meaning in outputs.items()}
+
+
+def _learn_graph(step: TrackStep, shapes: _Shapes) -> Graph:
+    learning = step.settings.learning
+    most = max(learning.iterations, learning.hard_negative_iterations)
+    iterations = Input(
+        "iterations", (shapes.slots,), f"of each slot, 0 to {most}", torch.int32, draw_integers(0, most + 1)
+    )
+    inputs = (shapes.filters, shapes.samples, shapes.boxes, shapes.weights, iterations)
+    outputs = {"new_filters": shapes.filters.meaning}
+    # Conjugate gradients amplify rounding.
+    limit = 1e-4 if step.network.classifier is not None else 1e-2
+    return Graph("learn", "the target models, improved", _Learn(step, most), inputs, outputs, tuple(outputs), limit)
+
+
+class _ATOMStart(nn.Module):
+    def __init__(self, step: TrackStep) -> None:
         super().__init__()
-        self.network = network
+        self.step = step
 
-    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        fused = self.network.extract(Pair(images[0], images[-1])).fused
-        if self.network.classifier is None:
-            return tuple(fused)
-        return *fused, self.network.classifier.features(fused[-1][None])[0]
+    def forward(self, pixels: Tensor, box: Tensor) -> tuple[Tensor, ...]:
+        network = self.step.network
+        shallow, deep = network.extract(self.step.images(pixels.float())).fused
+        return deep, *network.iou_net.modulate(shallow[:1], deep[:1], box)
 
 
-class _Scores(nn.Module):
-    def __init__(self, classifier: TargetClassifier) -> None:
+class _Start(nn.Module):
+    """The first frame; see ``BatchTracker.start``."""
+
+    def __init__(self, step: TrackStep) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.step = step
 
-    def forward(self, filters: Tensor, features: Tensor) -> Tensor:
-        return self.classifier.score(filters[None], features[None])[0, 0]
+    def forward(self, pixels: Tensor, boxes: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
+        step, first = self.step, self.step.settings.first_frame
+        shallow, deep = step.network.extract(step.images(pixels.float())).fused
+        features = step.model.features(deep[:, None])
+        dropped = features[:1] * kept[:, None, :, None, None] / (1 - first.dropout)
+        features = torch.cat([features, dropped])
+        (filters,) = step.model.learn(features, boxes[:, None], first.iterations)
+        return filters, features[:, 0], *step.network.iou_net.modulate(shallow[:1], deep[:1], boxes[:1])
 
 
-class _OptimizerStep(nn.Module):
-    def __init__(self, classifier: TargetClassifier) -> None:
+class _Track(nn.Module):
+    def __init__(self, step: TrackStep) -> None:
         super().__init__()
-        self.optimizer = classifier.optimiser
+        self.step = step
 
-    def forward(self, filters: Tensor, features: Tensor, boxes: Tensor, shares: Tensor) -> Tensor:
-        improved: Tensor = self.optimizer(filters, features, boxes, 1, shares)[-1]
-        return improved
+    def forward(self, pixels: Tensor, numbers: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        *model, shallow, deep, weights, count, newest = state
+        target = TargetState(tuple(model), Modulation(shallow, deep), weights, count.long(), newest.long())
+        tracked = self.step(target, pixels.float(), numbers)
+        row, weights, count, newest = tracked.placement
+        return (
+            *(tracked.rows, tracked.score_maps, tracked.sample, tracked.box),
+            *(row.int(), weights, count.int(), newest.int()),
+        )
 
 
-class _Modulation(nn.Module):
-    def __init__(self, iou_net: IoUNet) -> None:
+class _Learn(nn.Module):
+    def __init__(self, step: TrackStep, most: int) -> None:
         super().__init__()
-        self.iou_net = iou_net
+        self.step, self.most = step, most
 
-    def forward(self, level3: Tensor, level4: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.iou_net.modulate(level3, level4, boxes))
+    def forward(
+        self, filters: Tensor, samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor
+    ) -> Tensor:
+        # ATOM's projection stays as it is after the first frame.
+        model = (filters,) if self.step.network.classifier is not None else (filters.new_zeros(1), filters)
+        return self.step.learn(model, samples, boxes, weights, iterations.long(), self.most)[-1]
 
 
-class _BoxMaps(nn.Module):
-    def __init__(self, iou_net: IoUNet) -> None:
+class _Cast(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.iou_net = iou_net
+        self.dtype = dtype
 
-    def forward(self, level3: Tensor, level4: Tensor, *modulation: Tensor) -> tuple[Tensor, ...]:
-        # Pooling is linear, so the maps are modulated once instead of every pooled box at every step.
-        maps = (x * vector for x, vector in zip(self.iou_net.features(level3, level4), modulation, strict=True))
-        return tuple(box_map.permute(0, 2, 3, 1) for box_map in maps)
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
 
 
-class _Boxes(nn.Module):
-    def __init__(self, iou_net: IoUNet) -> None:
-        super().__init__()
-        self.pooled_iou = PooledIoU(iou_net)
+def to_half(network: TrackerNetwork) -> TrackerNetwork:
+    """Return a copy with trunk, fusion, extractor and IoU features in float16, for networks with folded batch norms.
 
-    def forward(self, box_map3: Tensor, box_map4: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        features = join_maps([box_map.permute(0, 3, 1, 2) for box_map in (box_map3, box_map4)])
-        iou, gradient = self.pooled_iou(features, boxes)
-        return iou, gradient
+    Target model, modulation, IoU and boxes stay in float32.
+    """
+    network = copy.deepcopy(network)
+    network.trunks.half()
+    network.fusions.half()
+    parts = [network.iou_net.reference_level3, network.iou_net.reference_level4]
+    parts += [network.iou_net.test_level3, network.iou_net.test_level4]
+    if network.classifier is not None:
+        parts.append(network.classifier.extractor)
+    for part in parts:
+        part.half().insert(0, _Cast(torch.float16)).append(_Cast(torch.float32))
+    return network

@@ -1,6 +1,6 @@
-"""Int8 quantization of a features file, and the crops that calibrate it.
+"""Int8 quantization of a file, and the crops that calibrate it.
 
-The convolutions of trunk and classifier become int8. Weights get a scale per output channel, activations one per map
+The convolutions of trunk and extractor become int8. Weights get a scale per output channel, activations one per map
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
 https://arxiv.org/abs/1712.05877). ReLU, pooling and residual sums between them stay in 8 bits. Inputs, outputs,
 normalization and fusion stay in float32; the fusion's products need more digits.
@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from mmdistill.pair import Pair
-from mmdistill.reference.crops import crop_geometry, cut, to_tensor
+from mmdistill.reference.crops import crop_geometry, cut
 from mmdistill.reference.export.runtime import (
     SATURATION_OPTION,
     cpu_instructions,
@@ -44,12 +44,12 @@ CROP_SIDES = (0.25, 1.0)
 """Range of a calibration crop's side, relative to the shorter side of its image."""
 
 
-def write_int8(model: Any, crops: Iterable[tuple[Tensor, ...]], path: Path) -> None:
-    """Write a features model in int8.
+def write_int8(model: Any, inputs: Iterable[tuple[Tensor, ...]], path: Path) -> None:
+    """Write a model in int8.
 
     Args:
-        model: the features in float32, an ``onnx.ModelProto``.
-        crops: batches of the model's inputs; the activations on them give the ranges.
+        model: in float32, an ``onnx.ModelProto``.
+        inputs: of the model; the activations on them give the ranges.
         path: the file.
     """
     onnx, quantization = import_optional("onnx"), import_optional("onnxruntime.quantization")
@@ -60,7 +60,7 @@ def write_int8(model: Any, crops: Iterable[tuple[Tensor, ...]], path: Path) -> N
         quantization.quantize_static(
             source,
             path,
-            _CropReader([node.name for node in model.graph.input], crops),
+            _InputReader([node.name for node in model.graph.input], inputs),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             # Unsigned and signed: processors have instructions for this pair.
@@ -111,24 +111,22 @@ def quantized_nodes(model: Any) -> list[str]:
     return names
 
 
-class _CropReader:
-    """An onnxruntime calibration reader: returns one batch after another, then None."""
+class _InputReader:
+    """An onnxruntime calibration reader: returns one set of inputs after another, then None."""
 
-    def __init__(self, names: list[str], crops: Iterable[tuple[Tensor, ...]]) -> None:
+    def __init__(self, names: list[str], inputs: Iterable[tuple[Tensor, ...]]) -> None:
         self._names = names
-        self._crops: Iterator[tuple[Tensor, ...]] = iter(crops)
+        self._inputs: Iterator[tuple[Tensor, ...]] = iter(inputs)
 
     def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
-        crop = next(self._crops, None)
-        if crop is None:
-            return None
-        return {name: image.numpy() for name, image in zip(self._names, crop, strict=True)}
+        values = next(self._inputs, None)
+        return None if values is None else {name: x.numpy() for name, x in zip(self._names, values, strict=True)}
 
 
 def calibration_crops(
     folder: str | Path | None, settings: NetworkSettings, count: int, *, seed: int = 0
-) -> list[Pair[Tensor]]:
-    """Return normalized crops, ``count`` pairs of ``(1, 3, crop_size, crop_size)``.
+) -> list[Pair[Image]]:
+    """Return crops, ``count`` pairs of ``(crop_size, crop_size, 3)``.
 
     Args:
         folder: images, or aligned pairs in two folders ``rgb`` and ``tir``. Crops are cut at random positions from
@@ -143,10 +141,8 @@ def calibration_crops(
     if count < 1:
         raise DataError(f"calibration: expected at least one crop, got {count}")
     if folder is None:
-        crops = _synthetic_crops(settings, count, seed)
-    else:
-        crops = _cut_crops(_open_folder(Path(folder), settings), settings.crop_size, count, seed)
-    return [Pair(*(to_tensor([image]).contiguous() for image in crop)) for crop in crops]
+        return _synthetic_crops(settings, count, seed)
+    return _cut_crops(_open_folder(Path(folder), settings), settings.crop_size, count, seed)
 
 
 def _synthetic_crops(settings: NetworkSettings, count: int, seed: int) -> list[Pair[Image]]:
