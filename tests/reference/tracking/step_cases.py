@@ -50,7 +50,7 @@ class StepCase(NamedTuple):
     def samples(self) -> tuple[Tensor | tuple[Tensor, ...], ...]:
         """The arguments of ``Learn``; the slots have 2, 0, 1 and 2 iterations."""
         rows = len(self.target.weights)
-        iterations = torch.tensor([2, 0, 1, 2])[: len(self.target.count)]
+        iterations = torch.tensor([2, 0, 1, 2])[: len(self.target.num_samples)]
         return self.target.model, self.memory.samples[:rows], self.memory.boxes[:rows], self.target.weights, iterations
 
 

@@ -136,7 +136,7 @@ def test_a_slot_without_a_frame_keeps_its_state(name: str) -> None:
     placement = tracked.placement
     assert placement.row[1:3].tolist() == [len(target.weights)] * 2
     assert torch.equal(placement.weights[:, 1:3], target.weights[:, 1:3])
-    assert torch.equal(placement.count[1:3], target.count[1:3])
+    assert torch.equal(placement.num_samples[1:3], target.num_samples[1:3])
     assert torch.equal(placement.newest[1:3], target.newest[1:3])
     for field in ("rows", "score_maps", "sample", "box"):
         torch.testing.assert_close(getattr(tracked, field)[[0, 3]], getattr(expected, field)[[0, 3]])
