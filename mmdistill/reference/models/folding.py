@@ -72,8 +72,9 @@ def _fuse(layer: nn.Module | None, norm: nn.Module) -> nn.Module | None:
 
 
 def cast_for_autocast(network: TrackerNetwork, dtype: torch.dtype) -> TrackerNetwork:
-    """Return a copy of a folded network whose weights have autocast's dtype, so that autocast casts none in a frame.
+    """Return a copy of a folded network whose weights have autocast's dtype, channels last.
 
+    So autocast casts no weight in a frame.
     Outputs under autocast are the same bit for bit: fusions keep their weights, because they compute in the weights'
     dtype, and so do the target filter's initializer and optimizer, which run without autocast.
     """
@@ -85,4 +86,5 @@ def cast_for_autocast(network: TrackerNetwork, dtype: torch.dtype) -> TrackerNet
                 module.to(dtype)
             elif isinstance(module, nn.Linear | FoldedPooledLinear):
                 module.weight.data = module.weight.data.to(dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the layout of half-precision kernels
     return network

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ WINDOW_SCALE = 2
 """Limit of a search area's side relative to a crop's; a larger one is downscaled on the host."""
 
 UPLOADS = 4
-"""Parts in which a frame's windows are uploaded, so that the device copies while the host prepares the next part."""
+"""Parts of a frame's windows. Threads copy them at the same time, and each is uploaded as soon as it is copied."""
 
 
 class StepRunner:
@@ -163,6 +166,7 @@ class GraphRunner(StepRunner):
         # Ones are valid numbers for slots without a video.
         self._numbers = torch.ones(slots, count, dtype=torch.float64, pin_memory=pin)
         self._all = torch.arange(slots, device=self.device)
+        self._threads = ThreadPoolExecutor(min(UPLOADS, os.cpu_count() or 1), "windows")
         self._track: CapturedFunction[TrackedStep] | None = None
         self._learn: dict[int, CapturedFunction[tuple[Tensor, ...]]] = {}
 
@@ -173,14 +177,15 @@ class GraphRunner(StepRunner):
         track.capture(self._pixels, *small, key=key)
         pixels, videos = track.inputs[0], len(frame.slots)
         windows = Windows(frame, self.modalities, self._max_side)
+        bounds = [part * videos // UPLOADS for part in range(UPLOADS + 1)]
+        parts = [range(*pair) for pair in pairwise(bounds) if pair[0] < pair[1]]
+        # With one part a thread would only cost time.
+        run = self._threads.map if len(parts) > 1 else map
         first = 0
-        for part in range(UPLOADS):
-            positions = range(part * videos // UPLOADS, (part + 1) * videos // UPLOADS)
-            if positions:
-                windows.copy_to(self._pixels.numpy(), positions)
-                last = int(windows.ends[positions[-1]])
-                pixels[first:last].copy_(self._pixels[first:last], non_blocking=True)
-                first = last
+        for positions, _ in zip(parts, run(partial(windows.copy_to, self._pixels.numpy()), parts), strict=True):
+            last = int(windows.ends[positions[-1]])
+            pixels[first:last].copy_(self._pixels[first:last], non_blocking=True)
+            first = last
         numbers = self._numbers.numpy()
         numbers[:, 0] = 0  # inactive
         for tensor, values in zip(small, (*windows.taps(), frame.numbers()), strict=True):
