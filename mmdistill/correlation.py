@@ -1,13 +1,15 @@
 """Correlation of features with one target filter per sequence, and its transpose, as matrix products.
 
-The product of filter and features is computed for all filter cells at once; ``fold`` sums its shifted copies to the
+The product of filter and features is computed for all filter cells at once; its shifted copies are summed to the
 scores. An even filter pads one more row and column at the end, so a 4x4 filter on 18x18 features gives 19x19 scores.
+
+On a GPU ``F.fold`` and ``F.unfold`` launch one kernel per map, and convolutions may round to TF32. In ONNX ``F.fold``
+is Col2Im, an operator that many runtimes lack.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 
@@ -30,20 +32,17 @@ def correlate(features: Tensor, filters: Tensor) -> Tensor:
         >>> correlate(torch.tensor([[[[[1.0, 2.0, 3.0]]]]]), torch.tensor([[[[0.0, 1.0, 10.0]]]]))
         tensor([[[[21., 32.,  3.]]]])
     """
-    frames, _, _, height, width = features.shape
+    frames, sequences, channels, height, width = features.shape
     rows, columns = filters.shape[-2:]
-    iterates = filters if filters.ndim == 5 else filters[None]
-    # Mirrored, because fold adds cell (i, j) of a block at +i, +j, and correlation needs it at -i, -j.
-    cells = rearrange(iterates.flip(-2, -1), "i s c h w -> s (i h w) c")
+    single = filters.ndim == 4
+    # Mirrored, because _sum_shifted adds cell (i, j) at +i, +j, and correlation needs it at -i, -j.
+    mirrored = filters.flip(-2, -1) if single else filters.flip(-2, -1).transpose(0, 1)
+    cells = mirrored.reshape(sequences, -1, channels, rows * columns).mT.reshape(sequences, -1, channels)
     products = cells @ features.flatten(-2)
-    scores = F.fold(  # the iterates are its channels
-        products.flatten(0, 1),
-        output_size=score_size((height, width), (rows, columns)),
-        kernel_size=(rows, columns),
-        padding=_fold_padding(rows, columns),
-    )
-    scores = rearrange(scores, "(n s) i h w -> i n s h w", n=frames)
-    return scores if filters.ndim == 5 else scores[0]
+    scores = _sum_shifted(products.reshape(-1, rows, columns, height, width))
+    if single:
+        return scores.reshape(frames, sequences, *scores.shape[1:])
+    return scores.reshape(frames, sequences, -1, *scores.shape[1:]).movedim(2, 0)
 
 
 def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple[int, int]) -> Tensor:
@@ -55,12 +54,13 @@ def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple
         filter_size: h, w.
     """
     rows, columns = filter_size
-    frames = features.shape[0]
-    windows = F.unfold(residuals.flatten(0, 1)[:, None], filter_size, padding=_fold_padding(rows, columns))
-    windows = rearrange(windows, "(n s) cells positions -> n s positions cells", n=frames)
+    height, width = features.shape[-2:]
+    above, left = _padding(rows, columns)
+    padded = F.pad(residuals, (left, left, above, above))
+    windows = padded.unfold(-2, height, 1).unfold(-2, width, 1).flatten(-2).flatten(-3, -2)
     # Summed over frames: concatenating all frames' positions would copy the features.
-    gradient = (features.flatten(-2) @ windows).sum(dim=0)
-    return rearrange(gradient, "s c (h w) -> s c h w", h=rows).flip(-2, -1)
+    gradient = (features.flatten(-2) @ windows.mT).sum(dim=0)
+    return gradient.view(*gradient.shape[:2], rows, columns).flip(-2, -1)
 
 
 def score_size(feature_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[int, int]:
@@ -69,5 +69,30 @@ def score_size(feature_size: tuple[int, int], filter_size: tuple[int, int]) -> t
     return height, width
 
 
-def _fold_padding(rows: int, columns: int) -> tuple[int, int]:
+def _sum_shifted(products: Tensor) -> Tensor:
+    """Return the sum over all cells (i, j) of their maps shifted by i rows and j columns, without the padding.
+
+    The maps are padded with zeros and lie one after the other. Reading each with a length that is one element shorter
+    shifts map number j by j elements, so a shift is a view and costs no copy.
+
+    Args:
+        products: ``(B, h, w, H, W)``.
+
+    Returns:
+        ``(B, H', W')``.
+    """
+    batch, rows, columns, height, width = products.shape
+    line = width + columns - 1
+    padded = F.pad(products.transpose(1, 2), (0, columns - 1, 0, rows)).flatten(1)
+    size = (height + rows) * line
+    shifted = padded[:, : columns * (rows * size - 1)].view(batch, columns, rows * size - 1)
+    summed = shifted[..., : rows * (size - line)].sum(dim=1)
+    above, left = _padding(rows, columns)
+    score_rows, score_columns = score_size((height, width), (rows, columns))
+    shifted = summed.view(batch, rows, size - line)
+    scores = shifted[..., above * line : (above + score_rows) * line].sum(dim=1)
+    return scores.view(batch, score_rows, line)[..., left : left + score_columns]
+
+
+def _padding(rows: int, columns: int) -> tuple[int, int]:
     return (rows - 1) // 2, (columns - 1) // 2

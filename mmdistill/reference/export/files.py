@@ -34,7 +34,7 @@ from mmdistill.toolkit.io import atomic_path
 FORMAT = "mmdistill-onnx-1"
 
 OPSET = 18
-"""The first opset with Col2Im, which sums a filter's products into scores."""
+"""The opset that PyTorch's exporter writes without conversion."""
 
 EXAMPLE_SIZES = {"batch": 2, "frames": 5, "boxes": 7}
 """Lengths of open axes in the exporter's example. All differ, so that it does not merge axes."""
