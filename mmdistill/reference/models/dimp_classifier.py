@@ -58,7 +58,7 @@ class InstanceNorm(nn.Module):
         square = x.float().square() if x.dtype in (torch.float16, torch.bfloat16) else x.square()
         total = square.sum(dim=(-3, -2, -1), keepdim=True)
         count = x.shape[-3] * x.shape[-2] * x.shape[-1]
-        return x * (self.scale * (count / (total + self.epsilon)).sqrt()).to(x.dtype)
+        return x * (self.scale * math.sqrt(count) * (total + self.epsilon).rsqrt()).to(x.dtype)
 
 
 class FilterInitializer(nn.Module):
@@ -103,12 +103,16 @@ class DistanceFunction(nn.Module):
 
     def forward(self, distance: Tensor) -> Tensor:
         """Return the values at distances of any shape, cells."""
-        last = len(self.values) - 1
-        position = (distance / self.bin_width).clamp(max=last)
-        lower = position.floor().clamp(max=last - 1)
-        index = lower.long()
-        fraction = position - lower
-        return self.values[index] * (1 - fraction) + self.values[index + 1] * fraction
+        return interpolate(self.values, distance / self.bin_width)
+
+
+def interpolate(values: Tensor, position: Tensor) -> Tensor:
+    """Return values ``(..., n)`` at fractional positions of any shape, ``(..., *positions)``; constant after n - 1."""
+    last = values.shape[-1] - 1
+    position = position.clamp(max=last)
+    lower = position.floor().clamp(max=last - 1)
+    index = lower.long()
+    return torch.lerp(values[..., index], values[..., index + 1], position - lower)
 
 
 class FilterOptimizer(nn.Module):
@@ -155,29 +159,36 @@ class FilterOptimizer(nn.Module):
         filter_size = (filters.shape[-2], filters.shape[-1])
         size = score_size((features.shape[-2], features.shape[-1]), filter_size)
         distance = distance_to_center(boxes, size, self.stride)
-        label, slope = self.label(distance), torch.sigmoid(self.mask(distance))
+        functions = self.label, self.mask, self.spatial_weight
+        # All three at once: the time of small operations depends on their number.
+        values = torch.stack([each.values for each in functions])
+        label, mask, spatial_weight = interpolate(values, distance / self.label.bin_width)
+        slope = torch.sigmoid(mask)
         weights = torch.full_like(boxes[..., 0], 1 / len(boxes)) if weights is None else weights
-        weight = weights.sqrt()[..., None, None] * self.spatial_weight(distance)
+        weight = weights.sqrt()[..., None, None] * spatial_weight
         regularization = self._regularization()
         step_length = self.log_step_length.exp()
+        # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both. Products with the weight are
+        # computed once for all iterations.
+        half_difference, mean = weight * ((1 - slope) / 2), weight * ((1 + slope) / 2)
+        negative_label = -weight * label
 
         # A view if the first two axes are contiguous, else one copy for all products.
         features = features.flatten(0, 1).view(features.shape)
         iterates = [filters]
         scores = correlate(features, filters)
         for _ in range(iterations):
-            # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both.
-            derivative = (1 - slope) / 2 * scores.sign() + (1 + slope) / 2
-            residual = weight * ((1 - slope) / 2 * scores.abs() + (1 + slope) / 2 * scores - label)
-            gradient = correlate_transposed(features, weight * derivative * residual, filter_size)
-            gradient = gradient + regularization * filters
+            derivative = torch.addcmul(mean, half_difference, scores.sign())  # weighted
+            residual = torch.addcmul(negative_label, derivative, scores)
+            gradient = correlate_transposed(features, derivative * residual, filter_size)
+            gradient = torch.addcmul(gradient, regularization, filters)
             response = correlate(features, gradient)
-            change = weight * derivative * response
+            change = derivative * response
             square = gradient.square().sum(dim=(1, 2, 3))
-            curvature = change.square().sum(dim=(0, 2, 3)) + regularization * square
-            length = step_length * square / curvature.clamp(min=1e-8)
-            filters = filters - length[:, None, None, None] * gradient
-            scores = scores - length[:, None, None] * response  # scores are linear in the filter
+            curvature = torch.addcmul(change.square().sum(dim=(0, 2, 3)), regularization, square)
+            length = (step_length * square / curvature.clamp(min=1e-8))[:, None, None]
+            scores = torch.addcmul(scores, length, response, value=-1)  # linear in the filter
+            filters = torch.addcmul(filters, length[..., None], gradient, value=-1)
             iterates.append(filters)
         return torch.stack(iterates)
 

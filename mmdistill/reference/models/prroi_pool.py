@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) -> Tensor:
-    """Return each box's means of the interpolated map in ``size x size`` bins, ``(B, K, C, size, size)``.
+    """Return each box's means of the interpolated map in ``size x size`` bins, ``(B, K, C, size, size)``, channels last.
 
     Cell ``i`` of the map lies at ``i * stride`` pixels. Beyond its outer cells the map falls to zero within one cell. A
     box without area gives zeros.
@@ -30,11 +30,10 @@ def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) 
     weights = bin_weights(boxes[..., :2], boxes[..., 2:], size, max(height, width)).to(features.dtype)
     columns, rows = weights[..., 0, :, :width], weights[..., 1, :, :height]
     batch, count = boxes.shape[:2]
-    # Columns are pooled for all boxes in one product, then rows box by box.
-    across = features.flatten(1, 2) @ columns.flatten(1, 2).mT
-    across = across.view(batch, -1, height, count, size).permute(0, 3, 2, 1, 4).reshape(batch, count, height, -1)
-    pooled = rows @ across
-    return pooled.view(batch, count, size, -1, size).transpose(2, 3)
+    # Channels last: no product copies a map of that layout. Rows are pooled for all boxes in one product, then columns.
+    lines = features.permute(0, 2, 3, 1).flatten(2)
+    by_row = (rows.flatten(1, 2) @ lines).view(batch, count, size, width, -1)
+    return (columns[:, :, None] @ by_row).permute(0, 1, 4, 2, 3)
 
 
 def bin_weights(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
@@ -57,4 +56,4 @@ def bin_weights(start: Tensor, extent: Tensor, bins: int, cells: int) -> Tensor:
 def hat_integral(x: Tensor) -> Tensor:
     """Return the integral from 0 to x of the hat function ``max(1 - |t|, 0)``."""
     x = x.clamp(-1, 1)
-    return x - 0.5 * x * x.abs()
+    return torch.addcmul(x, x, x.abs(), value=-0.5)
