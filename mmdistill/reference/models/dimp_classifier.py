@@ -168,8 +168,8 @@ class FilterOptimizer(nn.Module):
         weight = weights.sqrt()[..., None, None] * spatial_weight
         regularization = self._regularization()
         step_length = self.log_step_length.exp()
-        # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both. Products with the weight are
-        # computed once for all iterations.
+        # h(s) = s where s > 0, slope * s elsewhere; its derivative at 0 is the mean of both. Products with the weight
+        # are computed once for all iterations.
         half_difference, mean = weight * ((1 - slope) / 2), weight * ((1 + slope) / 2)
         negative_label = -weight * label
 

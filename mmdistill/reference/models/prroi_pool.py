@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def precise_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: float) -> Tensor:
-    """Return each box's means of the interpolated map in ``size x size`` bins, ``(B, K, C, size, size)``, channels last.
+    """Return each box's means of the interpolated map in ``size x size`` bins, ``(B, K, C, size, size)``.
 
     Cell ``i`` of the map lies at ``i * stride`` pixels. Beyond its outer cells the map falls to zero within one cell. A
     box without area gives zeros.
