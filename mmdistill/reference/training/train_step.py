@@ -116,6 +116,7 @@ class TrainStep:
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._buffers = _BufferCopy(stage)
+        self._check_inputs = True
         self._parallel = DistributedDataParallel(stage) if distributed.count > 1 else None
 
     def run(self, number: int, batches: Sequence[Batch]) -> StepResult:
@@ -129,6 +130,8 @@ class TrainStep:
             freeze_batch_norm(self.stage.network)
         self._seed(number)
         self._buffers.store()
+        # They name the input that is not finite; a later one is seen in the terms' values.
+        self.stage.check_loss_inputs(self._check_inputs)
         self.optimizer.zero_grad(set_to_none=True)
         terms: list[dict[str, Tensor]] = []
         logged: list[dict[str, Tensor]] = []
@@ -145,6 +148,7 @@ class TrainStep:
         by_term, by_log = ([{name: next(rest) for name in each} for each in passes] for passes in (terms, logged))
         if loss_flag or gradient_flag:
             return self._skip(_reason(by_term, bool(loss_flag)))
+        self._check_inputs = False
         means = self.distributed.mean(_mean(by_term) | _mean(by_log))
         return StepResult({name: means[name] for name in by_term[0]}, logged={name: means[name] for name in by_log[0]})
 
@@ -213,8 +217,9 @@ class TrainStep:
         }
 
     def _skip(self, reason: str) -> StepResult:
-        """Restore the buffers of before the step."""
+        """Restore the buffers of before the step; the next step checks the losses' inputs."""
         self._buffers.restore()
+        self._check_inputs = True
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult({}, reason)
 

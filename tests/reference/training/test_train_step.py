@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmdistill.pair import Pair
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.training import train_step
 from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distillation import DistillationFeatures
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import PartLearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, prepare_network
@@ -119,3 +121,28 @@ def test_a_gradient_that_is_not_finite_moves_nothing(
     torch.testing.assert_close(after[1]["state"], before[1]["state"], rtol=0, atol=0)
     hook.remove()
     assert not training.run(2, [batch]).skipped
+
+
+def test_the_input_that_is_not_finite_is_named_after_a_skipped_step(
+    student: TrackerNetwork, teacher: TrackerNetwork, batch: Batch
+) -> None:
+    stage = DistilledStage(student, teacher)
+    training = TrainStep(stage, TrainingSettings(steps=9, batch_size=2), torch.device("cpu"), DistributedContext())
+    computed = stage.teacher_features
+
+    def broken(given: Batch) -> DistillationFeatures:
+        features = computed(given)
+        assert features.levels is not None
+        levels = Pair([level * float("nan") for level in features.levels.rgb], features.levels.tir)
+        return features._replace(levels=levels)
+
+    stage.teacher_features = broken  # type: ignore[method-assign]
+    named = "the loss isn't finite in SCFDLoss: teacher rgb level 1: values: expected finite, got"
+    assert training.run(0, [batch]).skipped.startswith(named)  # the first step is checked
+    stage.teacher_features = computed  # type: ignore[method-assign]
+    assert not training.run(1, [batch]).skipped
+    before = copy.deepcopy(stage.state_dict())
+    stage.teacher_features = broken  # type: ignore[method-assign]
+    assert training.run(2, [batch]).skipped == "the loss isn't finite in specific, common, total"
+    torch.testing.assert_close(stage.state_dict(), before, rtol=0, atol=0)
+    assert training.run(3, [batch]).skipped.startswith(named)
