@@ -87,6 +87,11 @@ def to_channels_last(features: Tensor) -> Tensor:
     return features if in_transform() else features.contiguous(memory_format=torch.channels_last)
 
 
+def is_channels_last(features: Tensor) -> bool:
+    """Return whether a map ``(B, C, H, W)`` is in channels-last layout; false in a transform, which has no layouts."""
+    return not in_transform() and features.is_contiguous(memory_format=torch.channels_last)
+
+
 def can_read_values(tensors: Iterable[Tensor]) -> bool:
     """Return whether Python can read these tensors' values: they are not meta tensors, and code ``runs_eagerly``."""
     tensors = tuple(tensors)

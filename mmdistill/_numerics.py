@@ -27,19 +27,30 @@ def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None
     """
     if mask is not None:
         return mean_squared_error_per_sample(first, second, mask).mean()
-    difference = to_float32(first) - to_float32(second)
-    # mean() would give a gradient of another layout than the maps', and batch norm would take ten times as long.
-    return difference.square().sum() / difference.numel()
+    # mean() and F.mse_loss would give a gradient of another layout than the maps', and batch norm would take ten times
+    # as long.
+    return sum_squared_error(first, second) / first.numel()
+
+
+def sum_squared_error(first: Tensor, second: Tensor) -> Tensor:
+    """Return the sum of the squared differences of two tensors of one shape, a scalar."""
+    return _difference(first, second).square().sum()
 
 
 def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
     """Return each sample's mean squared difference, ``(..., B)``, of maps ``(..., B, C, H, W)``; mask as above."""
-    difference = to_float32(first) - to_float32(second)
+    difference = _difference(first, second)
     if mask is None:
         return difference.square().mean(dim=(-3, -2, -1))
     mask = Mask.of(mask)
     # Masked before squaring, so that the other positions reach no gradient either.
     return mask.mean(mask.applied(difference).square())
+
+
+def _difference(first: Tensor, second: Tensor) -> Tensor:
+    """Return the difference in float32 or wider; half precision beside float32 is not copied first."""
+    wide = torch.promote_types(first.dtype, second.dtype) in (torch.float32, torch.float64)
+    return (first if wide else to_float32(first)) - second
 
 
 def mean_square(values: Tensor, mask: Mask | None = None) -> Tensor:

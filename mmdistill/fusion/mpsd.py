@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdistill._checks.arguments import check_channels, check_choice
 from mmdistill._checks.shapes import check_floating
-from mmdistill._execution import can_read_values
+from mmdistill._execution import can_read_values, is_channels_last
 from mmdistill._numerics import to_float32, without_float16
 from mmdistill.errors import DeadTermWarning, ShapeError, warn
 from mmdistill.fusion.paths import (
@@ -162,14 +162,17 @@ def _check(where: str, weights: Tensor) -> None:
 
 
 def fusion_paths(pair: Pair[Tensor], gate: Tensor) -> Tensor:
-    """Return the three paths ``(3, B, C, H, W)`` of CMD eq. 4 and 5: gated sum, product, difference.
+    """Return the three paths ``(3, B, C, H, W)`` of CMD eq. 4 and 5: gated sum, product, difference; in RGB's layout.
 
     Args:
         pair: two maps ``(B, C, H, W)``.
         gate: ``(B, 2, H, W)``, the gates of RGB and TIR at each position.
     """
     rgb, tir = pair
-    return torch.stack([gated_sum(pair, gate), rgb * tir, rgb - tir])
+    paths = [gated_sum(pair, gate), rgb * tir, rgb - tir]
+    if is_channels_last(rgb):  # stack() alone would change the layout
+        return torch.stack([path.permute(0, 2, 3, 1) for path in paths]).permute(0, 1, 4, 2, 3)
+    return torch.stack(paths)
 
 
 def weighted_paths(paths: Tensor, weights: Tensor) -> Tensor:
@@ -179,8 +182,16 @@ def weighted_paths(paths: Tensor, weights: Tensor) -> Tensor:
         paths: ``(P, B, C, H, W)``.
         weights: ``(B, P)``, or ``(B, P, C)``.
     """
-    axes = "b p" if weights.ndim == 2 else "b p c"
-    return einsum(paths, weights, f"p b c h w, {axes} -> b c h w")
+    if weights.ndim == 3:
+        return einsum(paths, weights, "p b c h w, b p c -> b c h w")
+    # One product for each sample, of paths in any order of channels and positions: nothing is copied.
+    channels_last = is_channels_last(paths[0])
+    flat = (paths.permute(0, 1, 3, 4, 2) if channels_last else paths).flatten(2)
+    batch, channels, height, width = paths.shape[1:]
+    fused = (weights[:, None] @ flat.transpose(0, 1))[:, 0]
+    if channels_last:
+        return fused.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return fused.view(batch, channels, height, width)
 
 
 Normalize = Literal["paths", "layer_norm"]

@@ -27,7 +27,7 @@ from mmdistill._checks.values import (
 )
 from mmdistill._execution import runs_eagerly, to_channels_last
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, sum_scalars, to_float32
+from mmdistill._numerics import mean_squared_error, sum_scalars, sum_squared_error, to_float32
 from mmdistill._subsampling import (
     MAX_SUBSAMPLING,
     Positions,
@@ -147,8 +147,7 @@ class SCFDLoss(DistillationLoss):
             subset = positions[level] if positions else None
             target = interact(interaction, _teacher_level(teacher, level, subset))
             rgb, tir = (_mask_at(modality[level], subset) for modality in masks)
-            error = mean_squared_error(target.rgb, aligned.rgb[level], rgb)
-            error = error + mean_squared_error(target.tir, aligned.tir[level], tir)
+            error = _error(target, Pair(aligned.rgb[level], aligned.tir[level]), Pair(rgb, tir))
             if subset is not None:
                 error = error * subset.scale(_size(teacher[0][level]))
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
@@ -203,6 +202,13 @@ def _teacher_level(teacher: Levels, level: int, positions: Positions | None) -> 
     maps = (modality[level].detach() for modality in teacher)
     selected = maps if positions is None else map(positions.select, maps)
     return Pair(*(to_float32(to_channels_last(features)) for features in selected))
+
+
+def _error(target: Pair[Tensor], aligned: Pair[Tensor], masks: Pair[Mask | None]) -> Tensor:
+    """Return the sum of both modalities' mean squared errors at a level."""
+    if masks.rgb is None and masks.tir is None:
+        return sum_scalars(list(map(sum_squared_error, target, aligned))) / target.rgb.numel()
+    return sum_scalars(list(map(mean_squared_error, target, aligned, masks)))
 
 
 def _masks(

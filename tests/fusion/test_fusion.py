@@ -197,10 +197,14 @@ def test_a_samples_fused_map_depends_on_that_sample_alone(fusion: type[nn.Module
 
 
 @every_fusion
-def test_memory_format_changes_no_value(fusion: type[nn.Module]) -> None:
+def test_memory_format_is_kept_and_changes_no_value(fusion: type[nn.Module]) -> None:
     block, pair = fusion(4).double(), random_pair(4, dtype=torch.float64)
     permuted = Pair(*(member.to(memory_format=torch.channels_last) for member in pair))
-    torch.testing.assert_close(block(permuted).fused, block(pair).fused)
+    got, expected = block(permuted), block(pair)
+    torch.testing.assert_close(got, expected)
+    for last, first in zip([got.fused, *got.paths], [expected.fused, *expected.paths], strict=True):
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert first.is_contiguous()
 
 
 @every_fusion

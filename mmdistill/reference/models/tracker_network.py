@@ -133,7 +133,9 @@ class TrackerNetwork(nn.Module):
         check_same_shape("TrackerNetwork", "tir", images[1], images[0], "rgb")
         if self.settings.streams == 2:
             return Pair(self.trunks["rgb"](images.rgb), self.trunks["tir"](images.tir))
-        halves = [level.tensor_split(2) for level in self.trunks["one"](torch.cat(images))]
+        # The gradient of split_with_sizes, unlike that of slices, is one tensor in channels-last layout.
+        sizes = [member.shape[0] for member in images]
+        halves = [level.split_with_sizes(sizes) for level in self.trunks["one"](torch.cat(images))]
         return Pair([rgb for rgb, _ in halves], [tir for _, tir in halves])
 
     def fuse(self, levels: Pair[list[Tensor]], index: int) -> FusedPaths:
@@ -179,7 +181,7 @@ class TrackerNetwork(nn.Module):
         test_features = self.extract(flatten_frames(test))
         scores = self.score(train_features.fused[1], train_boxes, test_features.fused[1])
         # As in ATOM, the first train frame is the reference of all test frames.
-        first = [_unflatten_frames(fused, count)[0] for fused in train_features.fused]
+        first = [_first_maps(fused, fused.shape[0] // count) for fused in train_features.fused]
         modulation = self.iou_net.modulate(first[0], first[1], train_boxes[0])
         modulation = type(modulation)(*(vector.repeat(frames, 1, 1, 1) for vector in modulation))
         iou_features = self.iou_net.features(test_features.fused[0], test_features.fused[1])
@@ -200,6 +202,11 @@ def flatten_frames(images: Pair[Tensor]) -> Pair[Tensor]:
 
 def _unflatten_frames(features: Tensor, frames: int) -> Tensor:
     return rearrange(features, "(n s) c h w -> n s c h w", n=frames)
+
+
+def _first_maps(features: Tensor, count: int) -> Tensor:
+    """Return the first maps of features ``(B, C, H, W)``, sliced so that the gradient is in channels-last layout."""
+    return features.permute(0, 2, 3, 1)[:count].permute(0, 3, 1, 2)
 
 
 Role = tuple[Module, Branch]

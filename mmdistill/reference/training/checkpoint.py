@@ -115,9 +115,10 @@ def load_checkpoint(
     if mistyped := _mistyped(expected | moments, tensors):
         raise DataError(f"{path}: tensors of other types than the run's: {join_names(mistyped)}")
     state: dict[int, dict[str, Tensor]] = {}
-    for name in moments:
+    for name, value in moments.items():
         index, _, key = name.removeprefix("optimizer.").partition(".")
-        state.setdefault(int(index), {})[key] = tensors[name]
+        # In the parameter's layout, as a fused optimizer needs it.
+        state.setdefault(int(index), {})[key] = torch.empty_like(value).copy_(tensors[name])
     stage.load_state_dict(_with_prefix("stage.", tensors))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from mmdistill.reference.device import choose_device
 from mmdistill.toolkit.data_issues import DataError
@@ -49,6 +50,12 @@ class DistributedContext:
         summed = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(summed)
         return [float(value) for value in summed.tolist()]
+
+    def maximum(self, values: Tensor) -> Tensor:
+        """Return each value's maximum over all processes, on the values' device; the host waits for nothing."""
+        if self.count > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; all must call this."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdistill import FusedPaths, Terms, path_entropy
 from mmdistill._numerics import hinge_residual, to_float32
+from mmdistill.base import DistillationLoss
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.dimp_classifier import gaussian_label
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork
@@ -83,6 +84,12 @@ class Stage(nn.Module):
     def forward(self, batch: Batch) -> Terms:
         """Return the loss's terms on a batch."""
         raise NotImplementedError
+
+    def check_loss_inputs(self, on: bool) -> None:
+        """Let the losses refuse inputs that are not finite, or not; the check reads all inputs and waits for them."""
+        for module in self.modules():
+            if isinstance(module, DistillationLoss) and hasattr(module, "check_values"):
+                module.check_values = on  # type: ignore[assignment]
 
     def log_selection(self, levels: Sequence[FusedPaths]) -> None:
         """Log the entropy of the path weights, mean over samples, for each level with several paths."""

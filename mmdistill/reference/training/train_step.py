@@ -20,6 +20,12 @@ from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage
 from mmdistill.toolkit.data_issues import DataError
 
+FUSED_DEVICES = ("cpu", "cuda")
+"""Device types where Adam is fused: it updates all parameters of a group in one operation."""
+
+
+OTHER_PROCESS = "the loss isn't finite in another process"
+
 
 def parameter_group(name: str) -> str:
     """Return the field of ``PartLearningRates`` for a stage's parameter."""
@@ -38,9 +44,10 @@ def build_optimizer(stage: nn.Module, settings: TrainingSettings) -> torch.optim
         if parameter.requires_grad:
             groups.setdefault(parameter_group(name), []).append(parameter)
     parameters = [{"params": group, "lr": getattr(settings.learning_rates, name)} for name, group in groups.items()]
+    fused = all(each.device.type in FUSED_DEVICES for group in groups.values() for each in group)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
-    return torch.optim.Adam(parameters)
+        return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.Adam(parameters, fused=fused)
 
 
 def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
@@ -108,6 +115,8 @@ class TrainStep:
         self.optimizer = build_optimizer(stage, settings)
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._buffers = _BufferCopy(stage)
+        self._check_inputs = True
         self._parallel = DistributedDataParallel(stage) if distributed.count > 1 else None
 
     def run(self, number: int, batches: Sequence[Batch]) -> StepResult:
@@ -120,53 +129,83 @@ class TrainStep:
         if self.settings.freeze_bn_after is not None and number >= self.settings.freeze_bn_after:
             freeze_batch_norm(self.stage.network)
         self._seed(number)
-        buffers = [buffer.clone() for buffer in self.stage.buffers()]
+        self._buffers.store()
+        # They name the input that is not finite; a later one is seen in the terms' values.
+        self.stage.check_loss_inputs(self._check_inputs)
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
+        terms: list[dict[str, Tensor]] = []
         logged: list[dict[str, Tensor]] = []
         log_shares = self.settings.log_gradient_shares > 0 and number % self.settings.log_gradient_shares == 0
         for turn, batch in enumerate(batches, start=1):
             with self._exchange_gradients(turn == len(batches)):
                 values, shares, reason = self._pass(batch, len(batches), log_shares)
             if reason:
-                return self._skip(buffers, reason)
-            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+                return self._skip(reason)
+            terms.append(values)
             logged.append({**self.stage.logged, **shares})
-        # With a limit of infinity nothing is clipped, but the norm is computed.
-        norm = nn.utils.clip_grad_norm_(self.stage.parameters(), self.settings.clip_grad_norm or math.inf)
-        if not bool(norm.isfinite()):
-            return self._skip(buffers, "the gradient isn't finite")
-        self.optimizer.step()
-        means = {name: value / len(batches) for name, value in sums.items()}
-        means = self.distributed.mean(means | _mean(logged))
-        return StepResult({name: means[name] for name in sums}, logged={name: means[name] for name in logged[0]})
+        (loss_flag, gradient_flag, *numbers) = self._update(terms, logged, self._clip_gradients())
+        rest = iter(numbers)
+        by_term, by_log = ([{name: next(rest) for name in each} for each in passes] for passes in (terms, logged))
+        if loss_flag or gradient_flag:
+            return self._skip(_reason(by_term, bool(loss_flag)))
+        self._check_inputs = False
+        means = self.distributed.mean(_mean(by_term) | _mean(by_log))
+        return StepResult({name: means[name] for name in by_term[0]}, logged={name: means[name] for name in by_log[0]})
 
-    def _pass(self, batch: Batch, passes: int, log_shares: bool) -> tuple[dict[str, float], dict[str, Tensor], str]:
+    def _pass(self, batch: Batch, passes: int, log_shares: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
         """Add a pass's gradient.
 
         Returns:
-            The terms' values, their gradients at the trunk if these are logged, and the reason to skip the step, if
-            any process has one.
+            The terms' values with the total, their gradients at the trunk if these are logged, and the reason to skip
+            the step, if a loss of any process refused its inputs.
         """
         reason = ""
-        values: dict[str, float] = {}
         terms: Terms | None = None
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
                 terms = (self._parallel or self.stage)(batch.to(self.device))
-            values = {name: value.item() for name, value in terms.items()} | {"total": terms.total.item()}
-            not_finite = [name for name, value in values.items() if not math.isfinite(value)]
-            if not_finite:
-                reason = f"the loss isn't finite in {', '.join(not_finite)}"
         except NotFiniteError as error:
             reason = f"the loss isn't finite in {error}"
         if self.distributed.any(bool(reason)):
-            return {}, {}, reason or "the loss isn't finite in another process"
+            return {}, {}, reason or OTHER_PROCESS
         assert terms is not None
         shares = self._gradient_shares(terms) if log_shares else {}
         total = terms.total
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
-        return values, shares, ""
+        return {name: value.detach() for name, value in terms.as_dict().items()}, shares, ""
+
+    def _clip_gradients(self) -> Tensor:
+        """Clip the gradients' norm if the settings say so; return the norm before."""
+        parameters = [each for each in self.stage.parameters() if each.grad is not None]
+        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        if self.settings.clip_grad_norm:  # 0 is no limit
+            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_grad_norm, norm)
+        return norm
+
+    def _update(
+        self, terms: Sequence[Mapping[str, Tensor]], logged: Sequence[Mapping[str, Tensor]], norm: Tensor
+    ) -> list[float]:
+        """Update the parameters, unless a term's value in any process or the gradients' norm is not finite.
+
+        A fused optimizer gets the decision on the device, so that the host waits for the device only once, at the end.
+
+        Returns:
+            1 if a term is not finite, else 0; the same for the norm; all values of the terms and of the log.
+        """
+        values = _stacked([value for each in terms for value in each.values()])
+        # Infinity and NaN times 0 are NaN. A finite sum could overflow.
+        flags = (_stacked([values.mul(0).sum(), norm * 0])).isnan().to(torch.float32)
+        flags = self.distributed.maximum(flags)
+        others = [value.detach() for each in logged for value in each.values()]
+        numbers = _stacked([*flags.unbind(), *values.unbind(), *others])
+        if self.optimizer.defaults["fused"]:
+            self.optimizer.found_inf = flags.amax()  # type: ignore[attr-defined]
+            self.optimizer.step()
+            return numbers.tolist()
+        read = numbers.tolist()
+        if not any(read[:2]):
+            self.optimizer.step()
+        return read
 
     def _gradient_shares(self, terms: Terms) -> dict[str, Tensor]:
         """Return the norm and the share of each weighted term's gradient at the trunk, by the names in the log."""
@@ -177,11 +216,10 @@ class TrainStep:
             for field, value in gradient._asdict().items()
         }
 
-    def _skip(self, buffers: Sequence[Tensor], reason: str) -> StepResult:
-        """Restore the buffers of before the step."""
-        with torch.no_grad():
-            for buffer, value in zip(self.stage.buffers(), buffers, strict=True):
-                buffer.copy_(value)
+    def _skip(self, reason: str) -> StepResult:
+        """Restore the buffers of before the step; the next step checks the losses' inputs."""
+        self._buffers.restore()
+        self._check_inputs = True
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult({}, reason)
 
@@ -200,12 +238,49 @@ class TrainStep:
             yield
 
 
-def _mean(logged: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the mean over the passes; one transfer from the device for all values."""
-    if not logged[0]:
-        return {}
-    passes = torch.stack([torch.stack(list(values.values())) for values in logged])
-    return dict(zip(logged[0], passes.mean(dim=0).tolist(), strict=True))
+class _BufferCopy:
+    """A copy of a module's buffers, such as batch-norm statistics.
+
+    Args:
+        module: the module on its device.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for buffer in module.buffers():
+            buffers, copies = self._groups.setdefault(buffer.dtype, ([], []))
+            buffers.append(buffer)
+            copies.append(torch.empty_like(buffer))
+
+    @torch.no_grad()
+    def store(self) -> None:
+        """Copy the buffers, one operation for each dtype."""
+        for buffers, copies in self._groups.values():
+            torch._foreach_copy_(copies, buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the buffers the values of the copy."""
+        for buffers, copies in self._groups.values():
+            torch._foreach_copy_(buffers, copies)
+
+
+def _stacked(scalars: Sequence[Tensor]) -> Tensor:
+    """Return scalars of any floating dtypes as one vector."""
+    dtype = torch.float64 if any(each.dtype == torch.float64 for each in scalars) else torch.float32
+    return torch.stack([each.to(dtype) for each in scalars])
+
+
+def _mean(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(values[name] for values in passes) / len(passes) for name in passes[0]}
+
+
+def _reason(passes: Sequence[Mapping[str, float]], loss: bool) -> str:
+    """Return why a step is skipped, from the terms' values and whether a loss of any process is not finite."""
+    names = dict.fromkeys(name for values in passes for name, value in values.items() if not math.isfinite(value))
+    if names:
+        return f"the loss isn't finite in {', '.join(names)}"
+    return OTHER_PROCESS if loss else "the gradient isn't finite"
 
 
 def _check_batch_norm(stage: Stage, settings: TrainingSettings, distributed: DistributedContext) -> None:

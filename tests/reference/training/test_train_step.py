@@ -1,13 +1,22 @@
-"""The optimizer's groups and learning rates."""
+"""The optimizer's groups and learning rates, and the host's reads in a step."""
 
 from __future__ import annotations
 
-import pytest
+import copy
 
+import pytest
+import torch
+from torch import Tensor
+
+from mmdistill.pair import Pair
 from mmdistill.reference.models.tracker_network import TrackerNetwork
+from mmdistill.reference.training import train_step
+from mmdistill.reference.training.data_loader import Batch
+from mmdistill.reference.training.distillation import DistillationFeatures
+from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import PartLearningRates, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, SupervisedStage, prepare_network
-from mmdistill.reference.training.train_step import build_optimizer, learning_rate_factor, parameter_group
+from mmdistill.reference.training.train_step import TrainStep, build_optimizer, learning_rate_factor, parameter_group
 
 
 def test_rates_fall_in_steps_as_dimps() -> None:
@@ -51,3 +60,89 @@ def test_a_frozen_trunk_is_left_out(student: TrackerNetwork) -> None:
     }
     for name, parameter in student.named_parameters():
         assert (id(parameter) in trained) != name.startswith("trunks")
+
+
+def steps(network: TrackerNetwork, settings: TrainingSettings, batch: Batch, count: int) -> TrainStep:
+    """Return the training after some steps on one batch."""
+    training = TrainStep(SupervisedStage(network), settings, torch.device("cpu"), DistributedContext())
+    for number in range(count):
+        assert not training.run(number, [batch]).skipped
+    return training
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_the_fused_optimizer_learns_as_the_other(
+    optimizer: str, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainingSettings(steps=3, batch_size=2, optimizer=optimizer, clip_grad_norm=1.0)  # type: ignore[arg-type]
+    states = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(train_step, "FUSED_DEVICES", devices)
+        network = copy.deepcopy(student).double()
+        training = steps(network, settings, batch.map(Tensor.double), 3)
+        assert training.optimizer.defaults["fused"] == bool(devices)
+        states.append(network.state_dict())
+    torch.testing.assert_close(states[0], states[1], rtol=1e-9, atol=1e-12)
+    moved = [not torch.equal(states[0][name], value.double()) for name, value in student.state_dict().items()]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_host_waits_for_the_device_once_a_step(
+    passes: int, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainingSettings(steps=3, batch_size=2 * passes, grad_accumulation=passes)
+    training = TrainStep(SupervisedStage(student), settings, torch.device("cpu"), DistributedContext())
+    reads: list[str] = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        original = getattr(Tensor, name)
+
+        def read(tensor: Tensor, *arguments: object, name: str = name, original: object = original) -> object:
+            reads.append(name)
+            return original(tensor, *arguments)  # type: ignore[operator]
+
+        monkeypatch.setattr(Tensor, name, read)
+    result = training.run(0, [batch] * passes)
+    assert reads == ["tolist"]
+    assert result.values["total"] > 0
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_gradient_that_is_not_finite_moves_nothing(
+    fused: bool, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_step, "FUSED_DEVICES", ("cpu",) if fused else ())
+    training = steps(student, TrainingSettings(steps=3, batch_size=2), batch, 2)
+    before = copy.deepcopy([training.stage.state_dict(), training.optimizer.state_dict()])
+    hook = next(training.stage.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    assert training.run(2, [batch]).skipped == "the gradient isn't finite"
+    after = [training.stage.state_dict(), training.optimizer.state_dict()]
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
+    torch.testing.assert_close(after[1]["state"], before[1]["state"], rtol=0, atol=0)
+    hook.remove()
+    assert not training.run(2, [batch]).skipped
+
+
+def test_the_input_that_is_not_finite_is_named_after_a_skipped_step(
+    student: TrackerNetwork, teacher: TrackerNetwork, batch: Batch
+) -> None:
+    stage = DistilledStage(student, teacher)
+    training = TrainStep(stage, TrainingSettings(steps=9, batch_size=2), torch.device("cpu"), DistributedContext())
+    computed = stage.teacher_features
+
+    def broken(given: Batch) -> DistillationFeatures:
+        features = computed(given)
+        assert features.levels is not None
+        levels = Pair([level * float("nan") for level in features.levels.rgb], features.levels.tir)
+        return features._replace(levels=levels)
+
+    stage.teacher_features = broken  # type: ignore[method-assign]
+    named = "the loss isn't finite in SCFDLoss: teacher rgb level 1: values: expected finite, got"
+    assert training.run(0, [batch]).skipped.startswith(named)  # the first step is checked
+    stage.teacher_features = computed  # type: ignore[method-assign]
+    assert not training.run(1, [batch]).skipped
+    before = copy.deepcopy(stage.state_dict())
+    stage.teacher_features = broken  # type: ignore[method-assign]
+    assert training.run(2, [batch]).skipped == "the loss isn't finite in specific, common, total"
+    torch.testing.assert_close(stage.state_dict(), before, rtol=0, atol=0)
+    assert training.run(3, [batch]).skipped.startswith(named)
