@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from parts.gpu.experiment import PRECISIONS, Experiment
 from parts.gpu.frame_counts import frame_rows
-from parts.gpu.phases import OPTIMIZER, PhaseCounts, count_phases
+from parts.gpu.phases import OPTIMIZER, OTHER, PhaseCounts, count_phases
 from parts.gpu.training import STUDENT_ALONE, TrainingSpeed
 from parts.report_fields import machine
 
@@ -39,6 +39,9 @@ SMALL = Experiment(device="cpu", threads=1, width=8, crop=96, teacher_depth=18, 
 
 OTHER_SIZE = replace(SMALL, width=16, crop=128, batch_size=3)
 """Sizes that must give the same numbers of operations."""
+
+FRAMES = (("float32", 1), ("float32", 8), ("bfloat16", 1))
+"""Precisions and numbers of videos in the table of a tracked frame."""
 
 TRAINED = (STUDENT_ALONE, "SCFD", "MPSD", "HFRD", "all")
 """Rows of training; see ``parts.gpu.training.PARTS``."""
@@ -112,6 +115,26 @@ def table(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def frame_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of a tracked frame's operations by part, before and after."""
+    columns = [
+        ("before", "tracking/frame, float32, 1", "before, 1 video"),
+        *(
+            ("after", f"tracking/frame, {precision}, {videos}", f"{precision}, {videos}")
+            for precision, videos in FRAMES
+        ),
+        ("before", "tracking/frame with filter update, float32, 1", "before, with update"),
+        ("after", "tracking/frame with filter update, float32, 1", "float32, 1, with update"),
+    ]
+    counts = [report[label]["rows"][row] for label, row, _ in columns]
+    parts = [part for part in counts[-1] if isinstance(counts[-1][part], dict) and part not in (OTHER, "all")]
+    lines = ["| Part | " + " | ".join(title for *_, title in columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for part, name in [*((part, part) for part in parts), (OTHER, "outside of the parts"), ("all", "all")]:
+        cells = (f"{each[part]['operations']:,}" if part in each else "" for each in counts)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", choices=("before", "after"), default="after", help="key of the counts in the report")
@@ -136,6 +159,8 @@ def main() -> None:
         "rows": earlier | measure(arguments.only, verbose=arguments.names),
     }
     print("\n".join(table(report)))
+    if all(label in report for label in ("before", "after")):
+        print("\n".join(frame_table(report)))
     if out is not None:
         write_text(out, json.dumps(report, indent=2) + "\n")
 

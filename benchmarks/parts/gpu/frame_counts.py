@@ -68,7 +68,7 @@ def _graph_parts(tracker: BatchTracker) -> dict[str, list[tuple[Any, str]]]:
     """Let a tracker run as on a GPU, and return the functions of each part."""
     runners = import_module("mmdistill.reference.tracking.runners")
     step = import_module("mmdistill.reference.tracking.step")
-    runners.CapturedFunction = PlainFunction
+    setattr(runners, "CapturedFunction", PlainFunction)  # noqa: B010 (a module has no such declared attribute)
     tracker._runner = runners.GraphRunner(tracker.network, tracker.settings, tracker.slots)
     return {
         "resizing": [(runners, "resize_windows")],
