@@ -26,7 +26,7 @@ from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.tracking.frame_inputs import num_numbers
-from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
+from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TargetState
 from mmdistill.reference.tracking.step import TrackStep
 
@@ -67,16 +67,16 @@ class Graph:
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def graphs(network: TrackerNetwork, slots: int = 1, *, half: bool = False) -> list[Graph]:
-    """Return the graphs ``start``, ``track`` and ``learn`` of a tracker with published settings.
+def graphs(network: TrackerNetwork, settings: TrackingSettings, slots: int = 1, *, half: bool = False) -> list[Graph]:
+    """Return the graphs ``start``, ``track`` and ``learn`` of a tracker.
 
     Args:
         network: any network; not changed.
+        settings: the constants of tracking, with one dropout in the first frame or more.
         slots: videos per call of ``track`` and ``learn``.
         half: whether features are computed in float16, see ``to_half``.
     """
     folded = fold_batch_norms(network).cpu()
-    settings = published_settings(network.settings)
     step = TrackStep(to_half(folded) if half else folded, settings)
     shapes = _Shapes(folded, settings, slots)
     return [_start_graph(step, shapes), _track_graph(step, shapes), _learn_graph(step, shapes)]
@@ -124,14 +124,10 @@ def _start_graph(step: TrackStep, shapes: _Shapes) -> Graph:
         outputs = {"features": "fused level 4 of all crops, from which the target model is learned", **modulation}
         summary = "the features of a first frame of one video; its target model is not included"
         return Graph("start", summary, _ATOMStart(step), (pixels, box), outputs, tuple(outputs))
-    boxes = Input(
-        "boxes", (first.samples, 4), f"the targets in all samples, {BOX}", draw=draw_boxes(shapes.crop)
-    )
+    boxes = Input("boxes", (first.samples, 4), f"the targets in all samples, {BOX}", draw=draw_boxes(shapes.crop))
     kept = Input("kept", (first.dropouts, shapes.channels), "1, or 0 where a channel is dropped", draw=draw_kept)
     outputs = {"filters": shapes.filters.meaning, "samples": "maps of all samples, for the memory", **modulation}
-    return Graph(
-        "start", "the first frame of one video", _Start(step), (pixels, boxes, kept), outputs, tuple(outputs)
-    )
+    return Graph("start", "the first frame of one video", _Start(step), (pixels, boxes, kept), outputs, tuple(outputs))
 
 
 def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
@@ -155,9 +151,7 @@ def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
         "newest": "the new newest",
     }
     inputs = (shapes.pixels(slots), numbers, *shapes.model, *shapes.modulation, shapes.weights, *counts)
-    return Graph(
-        "track", "one frame of each slot", _Track(step), inputs, _new_names(outputs), ("score_maps", "sample")
-    )
+    return Graph("track", "one frame of each slot", _Track(step), inputs, _new_names(outputs), ("score_maps", "sample"))
 
 
 def _new_names(outputs: Mapping[str, str]) -> dict[str, str]:
@@ -228,9 +222,7 @@ class _Learn(nn.Module):
         super().__init__()
         self.step, self.most = step, most
 
-    def forward(
-        self, filters: Tensor, samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor
-    ) -> Tensor:
+    def forward(self, filters: Tensor, samples: Tensor, boxes: Tensor, weights: Tensor, iterations: Tensor) -> Tensor:
         # ATOM's projection stays as it is after the first frame.
         model = (filters,) if self.step.network.classifier is not None else (filters.new_zeros(1), filters)
         return self.step.learn(model, samples, boxes, weights, iterations.long(), self.most)[-1]
