@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from parts.export.features import Features, select_images, write_features
 from torch import Tensor, nn
 
 from mmdistill import Pair
 from mmdistill.fusion import one_path
-from mmdistill.reference.export.files import Precision, write_files
-from mmdistill.reference.export.graphs import features_graph
 from mmdistill.reference.export.runtime import OnnxGraph
 from mmdistill.reference.models.dimp_classifier import TargetClassifier
-from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.tracker_network import ExtractedFeatures, TrackerNetwork
 
 Backend = Callable[[Pair[Tensor]], Sequence[Tensor]]
@@ -34,33 +32,29 @@ def backends(network: TrackerNetwork, crops: Sequence[Pair[Tensor]]) -> dict[str
     return {
         BASE: by_pytorch(network),
         "PyTorch bfloat16": by_pytorch(network, torch.bfloat16),
-        "onnxruntime float32": by_onnxruntime(network, "float32"),
-        "onnxruntime int8": by_onnxruntime(network, "int8", crops),
+        "onnxruntime float32": by_onnxruntime(network),
+        "onnxruntime int8": by_onnxruntime(network, crops),
     }
 
 
 def by_pytorch(network: TrackerNetwork, autocast: torch.dtype | None = None) -> Backend:
     """Return a PyTorch backend with folded batch norm; its outputs are float32."""
-    graph = features_graph(fold_batch_norms(network))
+    module = Features(network)
 
     def run(images: Pair[Tensor]) -> Sequence[Tensor]:
-        with torch.autocast("cpu", autocast, enabled=autocast is not None):
-            return [features.float() for features in graph.run(*_select_images(network, images))]
+        with torch.inference_mode(), torch.autocast("cpu", autocast, enabled=autocast is not None):
+            return [features.float() for features in module(*select_images(network, images))]
 
     return run
 
 
-def by_onnxruntime(network: TrackerNetwork, precision: Precision, crops: Sequence[Pair[Tensor]] = ()) -> Backend:
-    """Return an onnxruntime backend with one thread; int8 is calibrated on the crops."""
+def by_onnxruntime(network: TrackerNetwork, crops: Sequence[Pair[Tensor]] = ()) -> Backend:
+    """Return an onnxruntime backend with one thread; with crops in int8, calibrated on them."""
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(network, Path(folder) / "model.onnx", precision, crops)
-        session = OnnxGraph(files[0].path, threads=1)
-    return lambda images: session(*_select_images(network, images))
-
-
-def _select_images(network: TrackerNetwork, images: Pair[Tensor]) -> Sequence[Tensor]:
-    modality = network.settings.modality
-    return images if modality == "rgbt" else [getattr(images, modality)]
+        path = Path(folder) / "features.onnx"
+        write_features(network, path, crops)
+        session = OnnxGraph(path, threads=1)
+    return lambda images: session(*select_images(network, images))
 
 
 class BackendNetwork(TrackerNetwork):

@@ -29,7 +29,7 @@ from mmdistill.reference.models.iou_net import STRIDES
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.settings_json import to_json
 from mmdistill.reference.tracking.localization import FLAGS
-from mmdistill.reference.tracking.settings import published_settings
+from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import atomic_path
 from mmdistill.toolkit.sequence import Image
@@ -71,6 +71,7 @@ def write_files(
     crops: Sequence[Pair[Image]] = (),
     *,
     slots: int = 1,
+    settings: TrackingSettings | None = None,
 ) -> list[ExportedFile]:
     """Write a tracker as ONNX files ``start.onnx``, ``track.onnx`` and ``learn.onnx``.
 
@@ -81,6 +82,7 @@ def write_files(
         crops: for int8, at least ``HELD_OUT_EVERY`` pairs ``(crop_size, crop_size, 3)``. Every fourth measures the
             error, the others calibrate.
         slots: videos per call of ``track.onnx`` and ``learn.onnx``.
+        settings: the constants of tracking; by default the published ones of the network's classifier.
 
     Raises:
         DataError: a package is missing, there are too few crops, or a float32 file differs from the network. Nothing
@@ -89,15 +91,18 @@ def write_files(
     onnx, out = import_optional("onnx"), Path(out)
     if precision == "int8" and len(crops) < HELD_OUT_EVERY:
         raise DataError(f"export: int8 needs at least {HELD_OUT_EVERY} crops for calibration, got {len(crops)}")
-    originals = graphs(network, slots)
-    exported = graphs(network, slots, half=True) if precision == "float16" else originals
+    settings = settings or published_settings(network.settings)
+    originals = graphs(network, settings, slots)
+    exported = graphs(network, settings, slots, half=True) if precision == "float16" else originals
     written = []
     with ExitStack() as stack:
         for original, graph in zip(originals, exported, strict=True):
             path = out / f"{graph.name}.onnx"
             temporary = stack.enter_context(atomic_path(path))
             used: Precision = precision if graph.name in QUANTIZED_GRAPHS else "float32"
-            model = to_onnx(graph, network.settings, slots)
+            model = to_onnx(graph)
+            about = metadata(graph, network.settings, settings, slots)
+            set_metadata(model, about | {"precision": used})
             if used == "int8":
                 calibration, held_out = _split(graph, crops)
                 write_int8(model, calibration, temporary)
@@ -107,8 +112,6 @@ def write_files(
                 write_errors(temporary, errors, saturated)
                 written.append(ExportedFile(path, graph.summary, errors, saturated))
                 continue
-            if used == "float16":
-                set_metadata(model, metadata(graph, network.settings, slots) | {"precision": used})
             onnx.save(model, temporary)
             names = () if used == "float32" else graph.continuous
             errors = relative_errors(original, temporary, random_inputs(graph), names)
@@ -133,8 +136,8 @@ def with_crops(graph: Graph, crops: Sequence[Pair[Image]]) -> list[tuple[Tensor,
     return [(pixels[part], *graph.draw(seed)[1:]) for seed, part in enumerate(index.view(calls, count))]
 
 
-def to_onnx(graph: Graph, settings: NetworkSettings, slots: int = 1) -> Any:
-    """Return an ``onnx.ModelProto`` of a graph, with weights and metadata.
+def to_onnx(graph: Graph) -> Any:
+    """Return an ``onnx.ModelProto`` of a graph, with weights and without metadata.
 
     Raises:
         DataError: a package is missing.
@@ -155,24 +158,21 @@ def to_onnx(graph: Graph, settings: NetworkSettings, slots: int = 1) -> Any:
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # positions in PyTorch's source: half of a small file
-    set_metadata(model, metadata(graph, settings, slots))
     return model
 
 
-def metadata(graph: Graph, settings: NetworkSettings, slots: int) -> dict[str, str]:
-    """Return a float32 file's metadata; values are text or JSON."""
-    tracking = published_settings(settings)
+def metadata(graph: Graph, network: NetworkSettings, tracking: TrackingSettings, slots: int) -> dict[str, str]:
+    """Return a file's metadata without its precision; values are text or JSON."""
     return {
         "format": FORMAT,
         "graph": graph.name,
         "summary": graph.summary,
-        "precision": "float32",
         "inputs": json.dumps({node.name: node.meaning for node in graph.inputs}),
         "outputs": json.dumps(graph.outputs),
-        "network": to_json(settings),
+        "network": to_json(network),
         "tracking": to_json(tracking),
         "slots": str(slots),
-        "crop_size": str(settings.crop_size),
+        "crop_size": str(network.crop_size),
         "strides": json.dumps(STRIDES),
         "flags": json.dumps(FLAGS),
         "memory": str(tracking.learning.memory),

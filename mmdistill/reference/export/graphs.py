@@ -26,7 +26,7 @@ from mmdistill.reference.models.folding import fold_batch_norms
 from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import FUSED_LEVELS, TrackerNetwork
 from mmdistill.reference.tracking.frame_inputs import num_numbers
-from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
+from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TargetState
 from mmdistill.reference.tracking.step import TrackStep
 
@@ -67,16 +67,16 @@ class Graph:
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def graphs(network: TrackerNetwork, slots: int = 1, *, half: bool = False) -> list[Graph]:
-    """Return the graphs ``start``, ``track`` and ``learn`` of a tracker with published settings.
+def graphs(network: TrackerNetwork, settings: TrackingSettings, slots: int = 1, *, half: bool = False) -> list[Graph]:
+    """Return the graphs ``start``, ``track`` and ``learn`` of a tracker.
 
     Args:
         network: any network; not changed.
+        settings: the constants of tracking, with one dropout in the first frame or more.
         slots: videos per call of ``track`` and ``learn``.
         half: whether features are computed in float16, see ``to_half``.
     """
     folded = fold_batch_norms(network).cpu()
-    settings = published_settings(network.settings)
     step = TrackStep(to_half(folded) if half else folded, settings)
     shapes = _Shapes(folded, settings, slots)
     return [_start_graph(step, shapes), _track_graph(step, shapes), _learn_graph(step, shapes)]

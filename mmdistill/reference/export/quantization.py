@@ -70,7 +70,7 @@ def write_int8(model: Any, inputs: Iterable[tuple[Tensor, ...]], path: Path) -> 
             nodes_to_quantize=quantized_nodes(model),
         )
     written = onnx.load(path)
-    set_metadata(written, _metadata(model) | {"precision": "int8"})
+    set_metadata(written, _metadata(model))
     onnx.save(written, path)
 
 

@@ -1,61 +1,53 @@
-"""Exported files, run by onnxruntime, compared with the network, its batch norms and autograd."""
+"""Exported files, run by onnxruntime and OpenCV, compared with the network before its batch norms are folded."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from exported import (
+    NAMES,
+    SIDE,
+    STUDENT,
+    WIDTH,
+    assert_rounding,
+    need_exporter,
+    run_by_opencv,
+    unlisted_operators,
+    untrained,
+)
 
 from mmdistill.cli.main import main
 from mmdistill.pair import Pair
 from mmdistill.reference.crops import to_tensor
 from mmdistill.reference.export import files, runtime
-from mmdistill.reference.export.files import FORMAT, to_onnx
-from mmdistill.reference.export.graphs import Graph, Input, features_graph, graphs
+from mmdistill.reference.export.files import FORMAT, to_onnx, write_files
+from mmdistill.reference.export.graphs import Graph, graphs
 from mmdistill.reference.export.runtime import OnnxGraph
-from mmdistill.reference.models.config import NetworkSettings, single_settings, student_settings, teacher_settings
+from mmdistill.reference.models.config import NetworkSettings, single_settings, teacher_settings
 from mmdistill.reference.models.folding import fold_batch_norms
+from mmdistill.reference.models.iou_net import Modulation
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.settings_json import from_json
+from mmdistill.reference.tracking.settings import PUBLISHED, PUBLISHED_ATOM, TrackingSettings
+from mmdistill.reference.tracking.state import TargetState
+from mmdistill.reference.tracking.step import TrackStep
 from mmdistill.toolkit.data_issues import DataError
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-pytest.importorskip("onnxscript", reason="onnxscript is not installed, which writes the files")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs the files")
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < "2.7", reason="the ONNX exporter of PyTorch 2.6 leaves too much open"
-)
+need_exporter()
+import onnx  # noqa: E402
 
-SIDE, WIDTH = 96, 4
-STUDENT = student_settings(width=WIDTH, crop_size=SIDE)
-PARTS = ("", ".scores", ".initialiser", ".optimiser", ".modulation", ".box_maps", ".boxes")
-Sessions = Callable[[str], OnnxGraph]
-
-
-def untrained(settings: NetworkSettings) -> TrackerNetwork:
-    """A network with random statistics in its batch norms."""
-    torch.manual_seed(0)
-    network = TrackerNetwork(settings)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-    return network.eval()
+ATOM = single_settings("tir", width=WIDTH, crop_size=64, classifier="atom")
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "network.safetensors"
-    save_network(path, untrained(STUDENT))
+    save_network(path, untrained())
     return path
 
 
@@ -66,195 +58,230 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def in_half(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[files.ExportedFile]]:
+    folder = tmp_path_factory.mktemp("half")
+    return folder, write_files(untrained(), folder, "float16")
+
+
+@pytest.fixture(scope="module")
+def atom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("atom")
+    write_files(untrained(ATOM), folder, slots=2)
+    return folder
+
+
 @pytest.fixture
 def network(weights: Path) -> TrackerNetwork:
     return load_network(weights)
 
 
-@pytest.fixture
-def session(exported: Path) -> Sessions:
-    return lambda part: OnnxGraph(exported / f"model{part}.onnx", threads=1)
+def graph_of(network: TrackerNetwork, name: str, slots: int = 1) -> Graph:
+    settings = PUBLISHED if network.classifier is not None else PUBLISHED_ATOM
+    return graphs(network, settings, slots)[NAMES.index(name)]
 
 
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-def draw(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def boxes(*shape: int) -> Tensor:
-    return 20 + 30 * torch.rand(*shape, 4, generator=torch.Generator().manual_seed(7))
-
-
-def assert_rounding(got: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
-@pytest.mark.slow
-def test_the_folder_holds_exactly_the_files(exported: Path) -> None:
-    assert {path.name for path in exported.iterdir()} == {f"model{part}.onnx" for part in PARTS}
-    for path in exported.iterdir():
-        onnx.checker.check_model(path, full_check=True)
-        assert "Col2Im" not in {node.op_type for node in onnx.load(path).graph.node}  # many runtimes lack it
-
-
-@pytest.mark.parametrize("batch", [1, 2, 5])
-@pytest.mark.slow
-def test_features(network: TrackerNetwork, session: Sessions, batch: int) -> None:
-    images = Pair(draw(batch, 3, SIDE, SIDE), draw(batch, 3, SIDE, SIDE) / 2)
-    fused = network.extract(images).fused
+def test_learning_quickly(tmp_path: Path) -> None:
+    """The smallest file: each slot's own iterations; operators; OpenCV. The other files take longer."""
+    network = untrained(single_settings("rgb", width=WIDTH, crop_size=64))
+    graph = graph_of(network, "learn", slots=3)
+    model = to_onnx(graph)
+    assert unlisted_operators(model) == set()
+    onnx.save(model, tmp_path / "learn.onnx")
+    filters, samples, boxes, weights, _ = graph.draw(seed=4)
+    inputs = (filters, samples, boxes, weights, torch.tensor([2, 0, 1], dtype=torch.int32))
+    (got,) = OnnxGraph(tmp_path / "learn.onnx")(*inputs)
     assert network.classifier is not None
-    for got, expected in zip(
-        session("")(*images), [*fused, network.classifier.features(fused[1][None])[0]], strict=True
-    ):
-        assert_rounding(got, expected)
+    with torch.no_grad():
+        iterates = network.double().classifier.optimiser(*(x.double() for x in inputs[:3]), 2, weights.double())
+    expected = torch.stack([iterates[2, 0], iterates[0, 1], iterates[1, 2]])
+    assert_rounding(got, expected)
+    (by_opencv,) = run_by_opencv(tmp_path / "learn.onnx", graph, inputs)
+    assert_rounding(torch.from_numpy(by_opencv), expected)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.slow
-def test_scores(session: Sessions, batch: int) -> None:
-    filters, features = draw(batch, 16, 4, 4), draw(batch, 16, 6, 6)
-    padded = nn.functional.pad(features, (2, 2, 2, 2))
-    expected = [nn.functional.conv2d(x[None], y[None])[0, 0] for x, y in zip(padded, filters, strict=True)]
-    assert_rounding(session(".scores")(filters, features)[0], torch.stack(expected))
-
-
-@pytest.mark.parametrize(("frames", "batch"), [(1, 1), (3, 2), (15, 1)])
-@pytest.mark.slow
-def test_the_filter_is_learned_with_the_files_only(
-    network: TrackerNetwork, session: Sessions, frames: int, batch: int
-) -> None:
+def test_the_first_frame(network: TrackerNetwork, exported: Path) -> None:
+    """Against the network with its batch norms, in float64, step by step."""
+    pixels, boxes, kept = graph_of(network, "start").draw(seed=5)
+    filters, samples, *modulation = OnnxGraph(exported / "start.onnx")(pixels, boxes, kept)
+    network.double()
     classifier = network.classifier
     assert classifier is not None
-    features, targets = draw(frames, batch, 16, 6, 6), boxes(frames, batch)
-    filters = session(".initialiser")(features, targets)[0]
-    assert_rounding(filters, classifier.initialiser(features, targets))
-    step, equal = session(".optimiser"), torch.full((frames, batch), 1 / frames)
-    for _ in range(3):
-        filters = step(filters, features, targets, equal)[0]
-    assert_rounding(filters, classifier.learn(features, targets, 3)[-1])
-    shares = torch.rand(frames, batch).softmax(dim=0)
-    expected = classifier.optimiser(filters, features, targets, 1, shares)[-1]
-    assert_rounding(step(filters, features, targets, shares)[0], expected)
-
-
-@pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 10)])
-@pytest.mark.slow
-def test_iou_and_its_gradient(network: TrackerNetwork, session: Sessions, batch: int, count: int) -> None:
-    iou_net = network.iou_net
-    levels = draw(batch, 8, 12, 12), draw(batch, 16, 6, 6)
-    modulation = session(".modulation")(*levels, boxes(batch))
-    for got, expected in zip(modulation, iou_net.modulate(*levels, boxes(batch)), strict=True):
+    with torch.no_grad():
+        images = Pair(*(to_tensor(list(pixels[:, index].numpy())).double() for index in range(2)))
+        shallow, deep = network.extract(images).fused
+        features = classifier.features(deep[:, None])
+        dropped = [features[0] * row[:, None, None] / 0.8 for row in kept]
+        features = torch.cat([features, torch.stack(dropped)])
+        targets = boxes.double()
+        learned = classifier.learn(features, targets[:, None], 10)[-1]
+        vectors = network.iou_net.modulate(shallow[:1], deep[:1], targets[:1])
+    assert_rounding(samples, features[:, 0])
+    assert_rounding(filters, learned, 1e-3)  # ten steps
+    for got, expected in zip(modulation, vectors, strict=True):
         assert_rounding(got, expected)
-    asked = boxes(batch, count) + torch.arange(count)[:, None]
-    iou, gradient = session(".boxes")(*session(".box_maps")(*levels, *modulation), asked)
-    with torch.enable_grad():
-        leaf = asked.clone().requires_grad_()
-        predicted = iou_net.predict(iou_net.modulate(*levels, boxes(batch)), iou_net.features(*levels), leaf)
-        (expected,) = torch.autograd.grad(predicted.sum(), leaf)
-    assert_rounding(iou, predicted.detach())
-    assert_rounding(gradient, expected)
 
 
 @pytest.mark.slow
-def test_metadata_describes_the_inputs(exported: Path) -> None:
-    for part in PARTS:
-        metadata = OnnxGraph(exported / f"model{part}.onnx").metadata
-        assert metadata["format"] == FORMAT
-        assert metadata["graph"] == (part[1:] or "features")
-        assert from_json(NetworkSettings, metadata["network"]) == STUDENT
-        assert (metadata["crop_size"], metadata["precision"]) == ("96", "float32")
-    # Following the metadata gives what the tracker feeds.
-    mean, deviation = (torch.tensor(json.loads(metadata[key])) for key in ("mean", "deviation"))
-    image = torch.arange(SIDE * SIDE * 3).remainder(256).view(SIDE, SIDE, 3).to(torch.uint8)
-    fed = ((image / 255 - mean) / deviation).permute(2, 0, 1)[None]
-    torch.testing.assert_close(fed, to_tensor([image.numpy()]))
+@pytest.mark.parametrize("seed", range(4, 10))
+def test_a_tracked_frame(network: TrackerNetwork, exported: Path, seed: int) -> None:
+    """Against the step in float64, with IoU features in windows."""
+    graph = graph_of(network, "track")
+    inputs = list(graph.draw(seed))
+    if seed == 5:
+        inputs[2] *= 0.01  # not found
+    if seed == 6:
+        inputs[-1] -= inputs[-1] + 1  # no sample after the first frame's
+    got = OnnxGraph(exported / "track.onnx")(*inputs)
+    step = TrackStep(fold_batch_norms(network).double(), PUBLISHED, windowed=True)
+    pixels, numbers, filters, *modulation, weights, count, newest = (
+        x.double() if x.is_floating_point() else x.long() for x in inputs
+    )
+    with torch.no_grad():
+        expected = step(TargetState((filters,), Modulation(*modulation), weights, count, newest), pixels, numbers)
+    tensors = (expected.rows, expected.score_maps, expected.sample, expected.box, *expected.placement)
+    for output, tensor in zip(got, tensors, strict=True):
+        assert_rounding(output, tensor)
+    assert float(got[0][0, 5]) == 3 or seed != 5
+    assert float(got[0][0, 5]) < 3 or seed not in (6, 7)
 
 
 @pytest.mark.slow
-def test_open_axes(exported: Path) -> None:
-    def axes(part: str) -> dict[str, list[str | int]]:
-        graph = onnx.load(exported / f"model{part}.onnx").graph
-        dims = {given.name: given.type.tensor_type.shape.dim for given in (*graph.input, *graph.output)}
-        return {name: [axis.dim_param or axis.dim_value for axis in shape] for name, shape in dims.items()}
+def test_slots_are_independent(network: TrackerNetwork, exported: Path, tmp_path: Path) -> None:
+    graph = graph_of(network, "track", slots=3)
+    onnx.save(to_onnx(graph), tmp_path / "three.onnx")
+    inputs, alone = graph.draw(seed=7), OnnxGraph(exported / "track.onnx")
+    together = OnnxGraph(tmp_path / "three.onnx")(*inputs)
+    axes = {"weights": 1, "new_weights": 1}
+    for slot in range(3):
+        own = [x.narrow(axes.get(node.name, 0), slot, 1) for node, x in zip(graph.inputs, inputs, strict=True)]
+        for name, got, expected in zip(graph.outputs, together, alone(*own), strict=True):
+            assert_rounding(got.narrow(axes.get(name, 0), slot, 1), expected)
 
-    assert axes("")["rgb"] == axes("")["tir"] == ["batch", 3, SIDE, SIDE]
-    assert axes("")["level3"] == ["batch", 8, 12, 12]
-    assert axes(".scores")["scores"] == ["batch", 7, 7]
-    assert axes(".optimiser")["classification"] == ["frames", "batch", 16, 6, 6]
-    assert axes(".boxes")["gradient"] == ["batch", "boxes", 4]
+
+@pytest.mark.slow
+def test_the_folder_holds_exactly_the_files(exported: Path, atom: Path) -> None:
+    for folder in (exported, atom):
+        assert {path.name for path in folder.iterdir()} == {f"{name}.onnx" for name in NAMES}
+        for path in folder.iterdir():
+            onnx.checker.check_model(path, full_check=True)
 
 
+@pytest.mark.slow
+def test_operators_and_types(exported: Path, atom: Path, in_half: tuple[Path, object]) -> None:
+    """Only what every runtime has, fixed shapes, and inputs that bindings without int64 can feed."""
+    for path in [*exported.iterdir(), *atom.iterdir(), *in_half[0].iterdir()]:
+        model = onnx.load(path)
+        assert unlisted_operators(model) == set(), path
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+        types = {value.type.tensor_type.elem_type for value in inferred.value_info}
+        types |= {held.data_type for held in inferred.initializer}
+        assert onnx.TensorProto.DOUBLE not in types
+        for value in (*inferred.input, *inferred.output):
+            tensor = value.type.tensor_type
+            assert tensor.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT32, onnx.TensorProto.UINT8)
+            assert all(axis.dim_value and not axis.dim_param for axis in tensor.shape.dim), value.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_opencv_computes_the_same(network: TrackerNetwork, exported: Path, atom: Path, name: str) -> None:
+    for each, folder, slots in ((network, exported, 1), (untrained(ATOM), atom, 2)):
+        graph, path = graph_of(each, name, slots), folder / f"{name}.onnx"
+        inputs = graph.draw(seed=8)
+        for got, expected in zip(run_by_opencv(path, graph, inputs), OnnxGraph(path)(*inputs), strict=True):
+            assert_rounding(torch.from_numpy(got), expected, 1e-3)
+
+
+@pytest.mark.slow
+def test_metadata(exported: Path) -> None:
+    for name in NAMES:
+        session = OnnxGraph(exported / f"{name}.onnx")
+        assert (session.metadata["format"], session.metadata["graph"]) == (FORMAT, name)
+        assert from_json(NetworkSettings, session.metadata["network"]) == STUDENT
+        assert from_json(TrackingSettings, session.metadata["tracking"]) == PUBLISHED
+        assert (session.metadata["crop_size"], session.metadata["precision"]) == (str(SIDE), "float32")
+        model = onnx.load(exported / f"{name}.onnx").graph
+        for kind, nodes in (("inputs", model.input), ("outputs", model.output)):
+            assert set(files.json.loads(session.metadata[kind])) == {node.name for node in nodes}
+
+
+@pytest.mark.slow
+def test_half_precision(network: TrackerNetwork, in_half: tuple[Path, list[files.ExportedFile]]) -> None:
+    start, track, learn = in_half[1]
+    assert set(start.errors) == {"filters", "samples", "modulation3", "modulation4"}
+    assert set(track.errors) == {"score_maps", "sample"}
+    for written in (start, track):
+        assert 1e-5 < max(written.errors.values()) < 0.05
+        assert OnnxGraph(written.path).metadata["precision"] == "float16"
+        held = {x.name: x.data_type for x in onnx.load(written.path).graph.initializer}
+        assert any("trunks" in name for name in held)
+        assert {kind for name, kind in held.items() if "trunks" in name} == {onnx.TensorProto.FLOAT16}
+    assert OnnxGraph(learn.path).metadata["precision"] == "float32"
+    graph = graph_of(network, "track")
+    inputs = graph.draw(seed=4)
+    rows = OnnxGraph(track.path)(*inputs)[0]
+    assert (rows - graph.run(*inputs)[0])[0, :4].abs().max() < 0.5  # pixels
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [
-        single_settings("tir", width=WIDTH, crop_size=SIDE, classifier="atom"),
-        pytest.param(single_settings("rgb", width=WIDTH, crop_size=SIDE), marks=pytest.mark.slow),
-        pytest.param(teacher_settings(width=WIDTH, crop_size=64), marks=pytest.mark.slow),
-    ],
-    ids=["ATOM on TIR", "DiMP on RGB", "teacher"],
+    [single_settings("rgb", width=WIDTH, crop_size=64), teacher_settings(width=WIDTH, crop_size=64)],
+    ids=["DiMP on RGB", "teacher"],
 )
 def test_other_networks(settings: NetworkSettings, tmp_path: Path) -> None:
-    network, side = untrained(settings), settings.crop_size
-    graph = features_graph(fold_batch_norms(network))
-    onnx.save(to_onnx(graph, settings), tmp_path / "model.onnx")
-    names = ("rgb", "tir") if settings.modality == "rgbt" else (settings.modality,)
-    assert tuple(given.name for given in graph.inputs) == names
-    images = [draw(3, 3, side, side) * (1 + place) for place in range(len(names))]
-    fused = network.extract(Pair(images[0], images[-1])).fused
-    if network.classifier is not None:
-        fused = [*fused, network.classifier.features(fused[1][None])[0]]
-    for got, expected in zip(OnnxGraph(tmp_path / "model.onnx")(*images), fused, strict=True):
-        assert_rounding(got, expected)
+    """Writing compares each file with the network."""
+    assert len(write_files(untrained(settings), tmp_path)) == 3
+    modalities = 2 if settings.modality == "rgbt" else 1
+    shape = [axis.dim_value for axis in onnx.load(tmp_path / "track.onnx").graph.input[0].type.tensor_type.shape.dim]
+    assert shape == [1, modalities, 64, 64, 3]
 
 
-def test_atom_has_no_files_for_its_filter() -> None:
-    network = untrained(single_settings("rgb", width=WIDTH, crop_size=SIDE, classifier="atom"))
-    assert [graph.name for graph in graphs(network)] == ["", "modulation", "box_maps", "boxes"]
-    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())  # left as it was
+def test_atoms_first_frame_ends_before_its_target_model() -> None:
+    network = untrained(ATOM)
+    start, track, learn = graphs(network, PUBLISHED_ATOM)
+    assert list(start.outputs) == ["features", "modulation3", "modulation4"]
+    assert "not included" in start.summary
+    assert [node.name for node in track.inputs[:4]] == ["pixels", "numbers", "projection", "filters"]
+    assert list(learn.outputs) == ["new_filters"]
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())  # left as it was
 
 
 @pytest.mark.slow
-def test_a_file_that_differs_is_not_written(
-    network: TrackerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "model.scores.onnx").write_text("an earlier one")
-    scores, initializer = graphs(network)[1:3]
-    monkeypatch.setattr(files, "graphs", lambda _: [scores, initializer])
-    other = graphs(untrained(STUDENT))[2]
-    other.module.convolution.weight *= 1.01  # type: ignore[operator, union-attr]
-    monkeypatch.setattr(
-        files, "to_onnx", lambda graph, settings: to_onnx(other if graph is initializer else graph, settings)
-    )
-    with pytest.raises(DataError, match=r"model\.initialiser\.onnx: not written, it differs from the network: filters"):
-        files.write_files(network, tmp_path / "model.onnx")
+def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "learn.onnx").write_text("an earlier one")
+    network = untrained(single_settings("rgb", width=WIDTH, crop_size=64))
+    other = copy.deepcopy(network)
+    assert other.classifier is not None
+    with torch.no_grad():
+        other.classifier.optimiser.log_step_length += 0.1
+    wrong = graph_of(other, "learn")
+    monkeypatch.setattr(files, "graphs", lambda network, *_, **__: [graph_of(network, "learn")])
+    monkeypatch.setattr(files, "to_onnx", lambda _: to_onnx(wrong))
+    with pytest.raises(DataError, match=r"learn\.onnx: not written, it differs from the network: new_filters"):
+        write_files(network, tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
-def test_an_axis_that_does_not_stay_open_is_an_error() -> None:
-    class Halves(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return images.view(2, 3, SIDE, SIDE) * 2
-
-    graph = Graph("halves", "", Halves(), (Input("images", ("batch", 3, SIDE, SIDE)),), ("doubled",))
-    with pytest.raises(
-        RuntimeError, match=r"halves: expected images \('batch', 3, 96, 96\), got images \(2, 3, 96, 96\)"
-    ):
-        to_onnx(graph, STUDENT)
+def test_the_check_refuses_nan(network: TrackerNetwork) -> None:
+    graph = graph_of(network, "learn")
+    inputs = graph.draw(seed=1)
+    errors = runtime.relative_errors(graph, lambda *_: (torch.full_like(inputs[0], float("nan")),), [inputs])
+    with pytest.raises(DataError, match="new_filters by inf"):
+        runtime.check_errors(errors, graph.max_error, "learn.onnx")
 
 
-@pytest.mark.slow
-def test_the_check_refuses_nan(network: TrackerNetwork, exported: Path) -> None:
-    graph = features_graph(fold_batch_norms(network))
-    broken = [
-        tuple(torch.full_like(image, float("nan")) for image in inputs) for inputs in runtime.random_inputs(graph, SIDE)
-    ]
-    with pytest.raises(DataError, match="level3 by inf"):
-        runtime.check_errors(runtime.relative_errors(graph, exported / "model.onnx", broken), "model.onnx")
+def test_random_inputs_are_valid_and_differ(network: TrackerNetwork) -> None:
+    for graph in graphs(network, PUBLISHED, slots=2):
+        first, again, other = (graph.draw(seed) for seed in (1, 1, 2))
+        for node, one, same, another in zip(graph.inputs, first, again, other, strict=True):
+            assert (tuple(one.shape), one.dtype) == (node.shape, node.dtype)
+            assert torch.equal(one, same)
+            assert node.name == "iterations" or not torch.equal(one, another)
+        outputs = dict(zip(graph.outputs, graph.run(*first), strict=True))
+        assert all(values.isfinite().all() for values in outputs.values())
 
 
 def test_invalid_arguments_are_refused(
@@ -268,14 +295,15 @@ def test_invalid_arguments_are_refused(
     given = ("--weights", weights, "--out", tmp_path / "out")
     file = tmp_path / "out" / "model.onnx"
     assert f"--out: expected a folder, got the file {file}" in fails("--weights", weights, "--out", file, status=2)
-    with pytest.raises(DataError, match=r"model\.pt: expected a name that ends in \.onnx"):
-        files.write_files(untrained(STUDENT), tmp_path / "model.pt")
     assert "none: there is no such file" in fails("--weights", tmp_path / "none", "--out", tmp_path / "out")
-    assert "--calibration: is for --precision int8" in fails(*given, "--calibration", tmp_path, status=2)
+    for precision in ("float32", "float16"):
+        line = fails(*given, "--precision", precision, "--calibration", tmp_path, status=2)
+        assert f"--calibration: is for --precision int8; {precision} needs none" in line
     int8 = (*given, "--precision", "int8")
     assert "at least 4 crops for calibration, got 3" in fails(*int8, "--crops", 3)
-    assert main(["export", *map(str, int8), "--crops", "0"]) == 2
-    assert "--crops: expected a whole number from 1" in capsys.readouterr().err
+    for option in ("--crops", "--slots"):
+        assert main(["export", *map(str, int8), option, "0"]) == 2
+        assert f"{option}: expected a whole number from 1" in capsys.readouterr().err
     assert f"{tmp_path / 'away'}" in fails(*int8, "--calibration", tmp_path / "away")
 
     def missing(name: str) -> None:
@@ -292,3 +320,10 @@ def test_no_onnx_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"model\.onnx: onnxruntime can't load it"):
         OnnxGraph(tmp_path / "model.onnx")
+
+
+def test_crops_fill_the_last_call(network: TrackerNetwork) -> None:
+    crops = [Pair(*np.full((2, SIDE, SIDE, 3), value, np.uint8)) for value in range(15)]
+    first, second = files.with_crops(graph_of(network, "start"), crops)
+    assert first[0][:, 0, 0, 0, 0].tolist() == list(range(13))
+    assert second[0][:, 1, 5, 5, 2].tolist() == [13, 14, *range(11)]
