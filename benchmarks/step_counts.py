@@ -86,7 +86,10 @@ def measure(only: str, *, verbose: bool) -> dict[str, Any]:
         if not name.startswith(only):
             continue
         counts, repeated = row(), other[name]()
-        report[name] = counts.report() | {"depends on sizes": counts.operations != repeated.operations}
+        report[name] = counts.report() | {
+            "depends on sizes": counts.operations != repeated.operations,
+            "operations with the other sizes": repeated.report()["all"]["operations"],
+        }
         print(f"{name}: {report[name]['all']['operations']:,} operations", flush=True)
         for phase, names in counts.operations.items() if verbose else ():
             for operation, count in names.most_common():
@@ -156,6 +159,7 @@ def main() -> None:
         "machine": machine(),
         "commit": arguments.commit,
         "experiment": asdict(SMALL),
+        "other sizes": asdict(OTHER_SIZE),
         "rows": earlier | measure(arguments.only, verbose=arguments.names),
     }
     print("\n".join(table(report)))

@@ -66,6 +66,11 @@ def sum_scalars(scalars: list[Tensor]) -> Tensor:
     return total
 
 
+def scaled(value: Tensor, factor: float) -> Tensor:
+    """Return the value times the factor; 1 needs no operation."""
+    return value if type(factor) is float and factor == 1.0 else factor * value
+
+
 def autocasting(device: str) -> bool:
     """Return whether autocast is on for a device type such as ``"cuda"``."""
     return device != "meta" and torch.is_autocast_enabled(device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mmdistill._checks.arguments import MAX_WEIGHT, argument_error, check_number
-from mmdistill._numerics import sum_scalars
+from mmdistill._numerics import scaled, sum_scalars
 
 if TYPE_CHECKING or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
     # DataParallel rebuilds dictionaries. FSDP1 rebuilds an OrderedDict, but turns other dictionaries into plain ones.
@@ -189,7 +189,7 @@ class Terms(_Base):
                     )
                 parts[full], weights[full] = terms[name], weight * part_weight
         combined = cls._with_weights(parts, weights, pairs[0][1].name if len(pairs) == 1 else "")
-        return combined._with_total(sum_scalars([_weigh(terms.total, weight) for weight, terms in pairs]))
+        return combined._with_total(sum_scalars([scaled(terms.total, weight) for weight, terms in pairs]))
 
     @property
     def total(self) -> Tensor:
@@ -197,7 +197,7 @@ class Terms(_Base):
         if self._total is None:
             if not self._weights:
                 raise ValueError("Terms: total: expected at least one part, got none")
-            self._total = sum_scalars([_weigh(self[name], weight) for name, weight in self._weights.items()])
+            self._total = sum_scalars([scaled(self[name], weight) for name, weight in self._weights.items()])
         return self._total
 
     @property
@@ -324,11 +324,6 @@ def _weight(where: str, value: float) -> float:
         expected = "a number; multiply the total by a learned weight"
         raise argument_error(where, "weight", expected, value)
     return check_number(where, "weight", value, low=-MAX_WEIGHT, high=MAX_WEIGHT)
-
-
-def _weigh(value: Tensor, weight: float) -> Tensor:
-    """Return the weighted value; a weight of 1 needs no operation."""
-    return value if type(weight) is float and weight == 1.0 else weight * value
 
 
 def _restore(kind: type[Terms], parts: dict[str, Tensor], weights: dict[str, float], name: str) -> Terms:

@@ -1,7 +1,8 @@
 """Counts a call's dispatched operations, bytes and host reads by phase, on any device.
 
-An operation counts unless it is a view, whose result shares memory with an input. A GPU launches at least one kernel
-for each, so the number bounds the host's time. ``im2col`` counts once per map, as PyTorch launches it on a GPU.
+An operation counts unless it is a view, whose result shares memory with an input, or only reserves memory. A GPU
+launches at least one kernel for each, so the number bounds the host's time. ``im2col`` counts once per map, as PyTorch
+launches it on a GPU.
 
 Two kinds of bytes are counted: of convolutions and matrix products, as in the roofline, and of all operations. Each
 input is read once and each result written once.
@@ -55,7 +56,7 @@ class PhaseCounts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         inputs, results = ([x for x in tree_leaves(each) if isinstance(x, Tensor)] for each in ((args, kwargs), out))
         is_view = not func._schema.is_mutable and bool(_memory(inputs) & _memory(results))
-        if not is_view and func.namespace != "profiler":
+        if not is_view and func.namespace != "profiler" and "empty" not in str(func):
             moved = sum(tensor.nbytes for tensor in (*inputs, *results))
             launches = len(inputs[0]) if "im2col" in str(func) else 1
             self.operations.setdefault(self.phase, Counter())[str(func)] += launches

@@ -178,7 +178,7 @@ class FilterOptimizer(nn.Module):
         iterates = [filters]
         scores = correlate(features, filters)
         for _ in range(iterations):
-            derivative = torch.addcmul(mean, half_difference, scores.sign())  # weighted
+            derivative = torch.addcmul(mean, half_difference, scores.detach().sign())  # weighted
             residual = torch.addcmul(negative_label, derivative, scores)
             gradient = correlate_transposed(features, derivative * residual, filter_size)
             gradient = torch.addcmul(gradient, regularization, filters)

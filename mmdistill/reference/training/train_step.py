@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ from mmdistill.toolkit.data_issues import DataError
 FUSED_DEVICES = ("cpu", "cuda")
 """Device types where Adam is fused: it updates all parameters of a group in one operation."""
 
+
+COMPILE_BACKEND = "inductor"
+"""PyTorch's compiler for training."""
 
 OTHER_PROCESS = "the loss isn't finite in another process"
 
@@ -97,8 +100,8 @@ class TrainStep:
         distributed: this process among all; each holds the same network, and gradients are averaged.
 
     Raises:
-        DataError: batch-norm statistics can't be shared on a CPU, a pass has too few samples for batch norm, or a
-            frozen trunk's gradient is to be logged.
+        DataError: batch-norm statistics can't be shared on a CPU, a pass has too few samples for batch norm, a frozen
+            trunk's gradient is to be logged, or PyTorch can't compile on this machine.
     """
 
     def __init__(
@@ -116,7 +119,10 @@ class TrainStep:
         self._factor = learning_rate_factor(settings)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._buffers = _BufferCopy(stage)
-        self._check_inputs = True
+        self._check_inputs = not settings.compile  # compiled losses don't read their inputs
+        if settings.compile:
+            _check_compiler(device)
+            stage.compile(backend=COMPILE_BACKEND, dynamic=False)
         self._parallel = DistributedDataParallel(stage) if distributed.count > 1 else None
 
     def run(self, number: int, batches: Sequence[Batch]) -> StepResult:
@@ -162,7 +168,11 @@ class TrainStep:
         reason = ""
         terms: Terms | None = None
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            with (
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"),
+                # The gradient of each term needs a graph that is kept; a compiled one is not.
+                torch.compiler.set_stance("force_eager") if log_shares else nullcontext(),
+            ):
                 terms = (self._parallel or self.stage)(batch.to(self.device))
         except NotFiniteError as error:
             reason = f"the loss isn't finite in {error}"
@@ -219,7 +229,7 @@ class TrainStep:
     def _skip(self, reason: str) -> StepResult:
         """Restore the buffers of before the step; the next step checks the losses' inputs."""
         self._buffers.restore()
-        self._check_inputs = True
+        self._check_inputs = not self.settings.compile
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult({}, reason)
 
@@ -299,6 +309,16 @@ def _check_trunk(stage: Stage, settings: TrainingSettings) -> None:
     trained = any(parameter.requires_grad for parameter in stage.network.trunks.parameters())
     if settings.log_gradient_shares and not trained:
         raise DataError("training.log_gradient_shares: expected a trunk that is trained, got a frozen one; set it to 0")
+
+
+def _check_compiler(device: torch.device) -> None:
+    try:
+        torch.compile(torch.neg, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
+    except Exception as error:  # every backend has errors of its own
+        message = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__  # the second has the cause
+        raise DataError(
+            f"training.compile: PyTorch can't compile here ({message}); install a C++ compiler, or leave it out"
+        ) from error
 
 
 def _share_statistics(stage: Stage, device: torch.device) -> None:

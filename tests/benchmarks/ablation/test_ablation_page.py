@@ -69,6 +69,7 @@ def test_the_committed_settings_are_the_presets() -> None:
 def test_settings_that_change_no_result_are_not_compared() -> None:
     size, experiment = part("sizes").SIZES["cpu"], part("runs").Experiment
     others = {"workers": 3, "checkpoint_every": 7, "log_gradient_shares": 10, "max_skipped": 1, "max_replaced": 2}
+    others["compile"] = True
     described = [
         experiment(replace(size, teacher=replace(size.teacher, **changes))).describe()
         for changes in ({}, others, {"seed": size.teacher.seed + 1})

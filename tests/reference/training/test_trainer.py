@@ -265,6 +265,7 @@ def test_every_setting_is_the_runs_identity_or_is_not() -> None:
         "max_skipped",
         "max_replaced",
         "log_gradient_shares",
+        "compile",
         "workers",
     }
     assert set(TrainingSettings().identity()) == IDENTITY_FIELDS

@@ -82,8 +82,12 @@ class CrossModalStage(Stage):
         """Put the setting's parts into training mode and freeze all others.
 
         Raises:
-            DataError: a pass has one sample only, too few for batch norm.
+            DataError: a pass has one sample only, too few for batch norm, or the settings ask for compiled code.
         """
+        if settings.compile:
+            raise DataError(
+                "training.compile: can't compile TIR-CMD's loss, which has second derivatives; leave it out"
+            )
         size = BatchShard.of(settings, DistributedContext.current()).size
         if size < 2:
             raise DataError(f"training.batch_size: expected at least 2 samples per pass, got {size}")
