@@ -23,7 +23,7 @@ def test_the_host_time_of_two_videos(module: Any) -> None:
     lines = module.table({"rows": rows, "limits": {"1": 1.0}})
     assert lines[0] == "| Part, ms | 1 | 2 |"
     assert lines[-1] == "| limit | 1.0 |  |"
-    assert "copy windows" in "".join(lines)
+    assert "interpolation taps" in "".join(lines)
 
 
 def test_boxes_are_the_true_ones_and_the_filter_is_due(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
