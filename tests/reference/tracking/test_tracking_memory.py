@@ -50,7 +50,9 @@ def live_tensors() -> tuple[int, int]:
 @pytest.mark.parametrize("name", ["tir", pytest.param("atom", marks=pytest.mark.slow)])
 def test_memory_does_not_grow(name: str, replayed: bool) -> None:
     settings, tracking = NETWORKS[name]
-    tracking = replace(tracking, localization=replace(tracking.localization, not_found=-100.0, rival=100.0))
+    tracking = replace(
+        tracking, localization=replace(tracking.localization, not_found=-100.0, rival=100.0, distractor=100.0)
+    )
     tracker: Any = BatchTracker(network(settings), tracking, slots=2, seed=5)
     if replayed:
         tracker._runner = GraphRunner(tracker.network, tracker.settings, 2, graphs=RecordedGraphs())
