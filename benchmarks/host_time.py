@@ -122,8 +122,8 @@ class HostOnlyTracker:
         # Score, flag and iterations of normal frames.
         self._rows = torch.zeros(len(videos), 7, dtype=torch.float64)
         self._rows[:, 4], self._rows[:, 5] = 1, FLAGS.index("normal")
-        nothing: Any = (torch.zeros(1),) * 3
-        outputs = TrackedStep(self._rows, *nothing, placement=nothing[0])
+        nothing: Any = torch.zeros(1)
+        outputs = TrackedStep(self._rows, nothing, nothing, nothing, nothing)
         runner._track_all = lambda *_: outputs
         runner._learn_all = lambda *_: runner._started().target.model
 

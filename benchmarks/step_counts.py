@@ -40,6 +40,9 @@ SMALL = Experiment(device="cpu", threads=1, width=8, crop=96, teacher_depth=18, 
 OTHER_SIZE = replace(SMALL, width=16, crop=128, batch_size=3)
 """Sizes that must give the same numbers of operations."""
 
+LABELS = ("before", "after")
+"""Keys of the counts of two commits in the report."""
+
 FRAMES = (("float32", 1), ("float32", 8), ("bfloat16", 1))
 """Precisions and numbers of videos in the table of a tracked frame."""
 
@@ -101,7 +104,7 @@ def measure(only: str, *, verbose: bool) -> dict[str, Any]:
 
 def table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table of all rows, before and after."""
-    labels = [label for label in ("before", "after") if label in report]
+    labels = [label for label in LABELS if label in report]
     lines = ["| Step | " + " | ".join(f"{label}: operations | MiB | host reads" for label in labels) + " |"]
     lines.append("| --- |" + " ---: | ---: | ---: |" * len(labels))
     for name in report[labels[-1]]["rows"]:
@@ -140,7 +143,7 @@ def frame_table(report: Mapping[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--label", choices=("before", "after"), default="after", help="key of the counts in the report")
+    parser.add_argument("--label", choices=LABELS, default="after", help="key of the counts in the report")
     parser.add_argument("--commit", default="", help="the library's commit, noted in the report")
     parser.add_argument("--only", default="", help="count only rows whose names start with this")
     parser.add_argument("--names", action="store_true", help="print each row's operations by name")
@@ -163,7 +166,7 @@ def main() -> None:
         "rows": earlier | measure(arguments.only, verbose=arguments.names),
     }
     print("\n".join(table(report)))
-    if all(label in report for label in ("before", "after")):
+    if all(any(name.startswith("tracking") for name in report.get(label, {}).get("rows", {})) for label in LABELS):
         print("\n".join(frame_table(report)))
     if out is not None:
         write_text(out, json.dumps(report, indent=2) + "\n")
