@@ -61,7 +61,7 @@ def memory_of(tracker: BatchTracker) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.slow), 3])
-@networks
+@pytest.mark.parametrize("name", ["student", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tir", "atom"))])
 def test_boxes_are_those_of_plain_calls(name: str, slots: int) -> None:
     """Over videos of several lengths: slots end, wait and start again."""
     settings, tracking = NETWORKS[name]

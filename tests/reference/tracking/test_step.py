@@ -47,7 +47,7 @@ def _no_grad() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own deprecations while it traces
-@functions
+@pytest.mark.parametrize("function", [pytest.param(tracking, marks=slow), learning])
 @pytest.mark.parametrize(("name", "slots"), CASES)
 def test_the_exported_program_gives_the_same(name: str, slots: int, function: Function) -> None:
     module, arguments = function(step_case(name, slots))
