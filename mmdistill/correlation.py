@@ -57,10 +57,11 @@ def correlate_transposed(features: Tensor, residuals: Tensor, filter_size: tuple
     height, width = features.shape[-2:]
     above, left = _padding(rows, columns)
     padded = F.pad(residuals, (left, left, above, above))
-    windows = padded.unfold(-2, height, 1).unfold(-2, width, 1).flatten(-2).flatten(-3, -2)
+    # Mirrored here, where the windows are copied anyway.
+    windows = padded.unfold(-2, height, 1).unfold(-2, width, 1).flip(-4, -3).flatten(-2).flatten(-3, -2)
     # Summed over frames: concatenating all frames' positions would copy the features.
     gradient = (features.flatten(-2) @ windows.mT).sum(dim=0)
-    return gradient.view(*gradient.shape[:2], rows, columns).flip(-2, -1)
+    return gradient.view(*gradient.shape[:2], rows, columns)
 
 
 def score_size(feature_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[int, int]:
