@@ -1,4 +1,4 @@
-"""Tests of the examples of distillation: they run without arguments, the student learns, few lines are for distillation.
+"""Tests of the examples of distillation: they run without arguments, the student learns, and few lines are marked.
 
 ``onnx_tracker.py`` has its own tests.
 """
