@@ -138,8 +138,8 @@ def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
     crop = draw_numbers(shapes.crop)
     first, memory = step.settings.first_frame.samples, step.settings.learning.memory
     counts = (
-        Input("count", (slots,), "rows of the memory in use", torch.int32, draw_integers(first + 5, memory + 1)),
-        Input("newest", (slots,), "row of the newest sample, or -1", torch.int32, draw_integers(first, first + 5)),
+        Input("count", (slots,), "rows of the memory in use", torch.int32, draw_integers(first + 1, memory + 1)),
+        Input("newest", (slots,), "row of the newest sample, or -1", torch.int32, draw_integers(first, first + 1)),
     )
     numbers = Input("numbers", (slots, columns), "active, iterations, origin, scale, boxes, jitter", draw=crop)
     outputs = {
