@@ -314,6 +314,16 @@ def test_invalid_arguments_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_options_reach_the_export(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(files, "write_files", lambda *values, **named: given.append((values[1:], named)) or [])
+    arguments = ["--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main(["export", *arguments, "--precision", "float16", "--slots", "3"]) == 0
+    assert main(["export", *arguments]) == 0
+    folder = tmp_path / "out"
+    assert given == [((folder, "float16", []), {"slots": 3}), ((folder, "float32", []), {"slots": 1})]
+
+
 def test_no_onnx_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
         OnnxGraph(tmp_path / "model.onnx")
