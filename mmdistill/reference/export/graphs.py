@@ -127,7 +127,9 @@ def _start_graph(step: TrackStep, shapes: _Shapes) -> Graph:
     boxes = Input("boxes", (first.samples, 4), f"the targets in all samples, {BOX}", draw=draw_boxes(shapes.crop))
     kept = Input("kept", (first.dropouts, shapes.channels), "1, or 0 where a channel is dropped", draw=draw_kept)
     outputs = {"filters": shapes.filters.meaning, "samples": "maps of all samples, for the memory", **modulation}
-    return Graph("start", "the first frame of one video", _Start(step), (pixels, boxes, kept), outputs, tuple(outputs))
+    inputs = (pixels, boxes, kept)
+    # The optimizer's ten steps amplify rounding.
+    return Graph("start", "the first frame of one video", _Start(step), inputs, outputs, tuple(outputs), 1e-3)
 
 
 def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
@@ -136,8 +138,8 @@ def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
     crop = draw_numbers(shapes.crop)
     first, memory = step.settings.first_frame.samples, step.settings.learning.memory
     counts = (
-        Input("count", (slots,), "rows of the memory in use", torch.int32, draw_integers(first + 5, memory + 1)),
-        Input("newest", (slots,), "row of the newest sample, or -1", torch.int32, draw_integers(first, first + 5)),
+        Input("count", (slots,), "rows of the memory in use", torch.int32, draw_integers(first + 1, memory + 1)),
+        Input("newest", (slots,), "row of the newest sample, or -1", torch.int32, draw_integers(first, first + 1)),
     )
     numbers = Input("numbers", (slots, columns), "active, iterations, origin, scale, boxes, jitter", draw=crop)
     outputs = {
@@ -146,18 +148,12 @@ def _track_graph(step: TrackStep, shapes: _Shapes) -> Graph:
         "sample": "the frame's map, for the memory",
         "box": f"the target in it, {BOX}",
         "row": "row of the memory that takes sample and box; the number of rows if none",
-        "weights": "the new weights",
-        "count": "the new count",
-        "newest": "the new newest",
+        "new_weights": "replaces weights",
+        "new_count": "replaces count",
+        "new_newest": "replaces newest",
     }
     inputs = (shapes.pixels(slots), numbers, *shapes.model, *shapes.modulation, shapes.weights, *counts)
-    return Graph("track", "one frame of each slot", _Track(step), inputs, _new_names(outputs), ("score_maps", "sample"))
-
-
-def _new_names(outputs: Mapping[str, str]) -> dict[str, str]:
-    """Return outputs whose names differ from the inputs'."""
-    same = ("weights", "count", "newest")
-    return {f"new_{name}" if name in same else name: meaning for name, meaning in outputs.items()}
+    return Graph("track", "one frame of each slot", _Track(step), inputs, outputs, ("score_maps", "sample"))
 
 
 def _learn_graph(step: TrackStep, shapes: _Shapes) -> Graph:

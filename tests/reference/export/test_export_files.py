@@ -279,7 +279,7 @@ def test_random_inputs_are_valid_and_differ(network: TrackerNetwork) -> None:
         for node, one, same, another in zip(graph.inputs, first, again, other, strict=True):
             assert (tuple(one.shape), one.dtype) == (node.shape, node.dtype)
             assert torch.equal(one, same)
-            assert node.name == "iterations" or not torch.equal(one, another)
+            assert node.name in ("iterations", "newest") or not torch.equal(one, another)
         outputs = dict(zip(graph.outputs, graph.run(*first), strict=True))
         assert all(values.isfinite().all() for values in outputs.values())
 
@@ -312,6 +312,16 @@ def test_invalid_arguments_are_refused(
     monkeypatch.setattr(runtime.importlib, "import_module", missing)
     assert "onnx is not installed; pip install 'mmdistill[export]'" in fails(*given)
     assert not (tmp_path / "out").exists()
+
+
+def test_options_reach_the_export(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(files, "write_files", lambda *values, **named: given.append((values[1:], named)) or [])
+    arguments = ["--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main(["export", *arguments, "--precision", "float16", "--slots", "3"]) == 0
+    assert main(["export", *arguments]) == 0
+    folder = tmp_path / "out"
+    assert given == [((folder, "float16", []), {"slots": 3}), ((folder, "float32", []), {"slots": 1})]
 
 
 def test_no_onnx_file(tmp_path: Path) -> None:
