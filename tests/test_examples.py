@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Tests of the examples of distillation: each runs without arguments, the student learns, few lines are distillation.
-=======
 """Tests of the examples of distillation: they run without arguments, the student learns, and few lines are marked.
->>>>>>> onnxstep
 
 ``onnx_tracker.py`` has its own tests.
 """
