@@ -57,17 +57,19 @@ class TrainingSpeed:
     def __init__(self, experiment: Experiment, ceiling: Callable[[], Mapping[str, float]]) -> None:
         self.experiment, self.ceiling = experiment, ceiling
 
-    def rate(self, part: str, precision: str) -> dict[str, Any]:
+    def rate(self, part: str, precision: str, *, compiled: bool = False) -> dict[str, Any]:
         """Return steps per second, peak memory, and shares of the ceilings."""
-        step = self.step(part, precision)
+        operations = count_operations(self.step(part, precision))  # compiled code can't be counted
+        step = self.step(part, precision, compiled=compiled)
+        step()
         if self.experiment.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = self.experiment.timed(step)
-        shares = shares_of_ceilings(count_operations(step), seconds, self.ceiling())
+        shares = shares_of_ceilings(operations, seconds, self.ceiling())
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.experiment.device == "cuda" else None
         return {"steps per second": 1 / seconds, "milliseconds": 1000 * seconds, "peak GiB": peak, **shares}
 
-    def step(self, part: str, precision: str) -> Callable[[], None]:
+    def step(self, part: str, precision: str, *, compiled: bool = False) -> Callable[[], None]:
         """Return a training step with learning rates of zero, so that all steps are alike."""
         batch = self.batch()
         if part != FROM_HOST:
@@ -83,7 +85,10 @@ class TrainingSpeed:
             with self.experiment.autocast(precision):
                 stage.teacher_features(batch)
         rates = PartLearningRates(**{each.name: 0.0 for each in fields(PartLearningRates)})
-        settings = TrainingSettings(batch_size=self.experiment.batch_size, learning_rates=rates, precision=precision)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"precision": precision}
+        if compiled:  # an earlier commit's settings have no such field
+            options["compile"] = True
+        settings = TrainingSettings(batch_size=self.experiment.batch_size, learning_rates=rates, **options)
         train_step = TrainStep(stage, settings, self.experiment.torch_device, DistributedContext())
 
         def step() -> None:
