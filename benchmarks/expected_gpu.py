@@ -85,7 +85,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     gpu = json.loads((RESULTS / "gpu_speed.json").read_text())["cuda"]
-    host = json.loads((RESULTS / "host_time.json").read_text())["milliseconds"]
+    host_rows = json.loads((RESULTS / "host_time.json").read_text())["rows"]
+    host = {videos: row["milliseconds"] for videos, row in host_rows.items()}
     rows = {str(videos): expected(gpu, host, videos) for videos in VIDEOS}
     assumptions = {"kernel seconds": KERNEL_SECONDS, "upload bytes per second": UPLOAD_BYTES}
     report = {"machine": machine(), "GPU of the network's time": gpu["machine"]["GPU"], **assumptions, "rows": rows}

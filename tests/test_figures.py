@@ -144,6 +144,21 @@ def test_the_speed_measured_is_within_its_budgets() -> None:
         assert [part for part, most in report["budgets"].items() if network["trunks"][part] > most] == []
 
 
+def test_the_counted_operations_are_those_of_the_report() -> None:
+    lines = importlib.import_module("step_counts").frame_table(measured("step_counts"))
+    assert figures("docs/gpu_speed.md", "step_counts") == lines
+
+
+def test_the_expected_speed_is_what_was_computed() -> None:
+    lines = importlib.import_module("expected_gpu").table(measured("expected_gpu"))
+    assert figures("docs/gpu_speed.md", "expected_gpu") == lines
+
+
+def test_the_hosts_time_is_within_its_limits() -> None:
+    report = measured("host_time")
+    assert [videos for videos, limit in report["limits"].items() if report["rows"][videos]["milliseconds"] > limit] == []
+
+
 def test_the_speed_on_a_gpu_is_what_was_measured() -> None:
     page, report = "docs/gpu_speed.md", measured("gpu_speed")
     gpu_tables, targets = map(importlib.import_module, ("parts.gpu.tables", "parts.gpu.tables"))

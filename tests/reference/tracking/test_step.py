@@ -75,12 +75,7 @@ def test_the_compiled_function_is_one_graph(name: str, slots: int, function: Fun
 @pytest.mark.usefixtures("fresh_compiler")
 @functions
 @pytest.mark.parametrize(("name", "slots"), [("student", 1), ("student", 4), ("atom", 4)])
-def test_the_default_compiler_gives_the_same(
-    name: str, slots: int, function: Function, request: pytest.FixtureRequest
-) -> None:
-    if name == "atom" and function is learning:
-        # Eager, float64 and aot_eager agree; with inductor the second conjugate gradient step is another.
-        request.applymarker(pytest.mark.xfail(strict=True, reason="inductor computes other conjugate gradients"))
+def test_the_default_compiler_gives_the_same(name: str, slots: int, function: Function) -> None:
     module, arguments = function(step_case(name, slots))
     assert_close(torch.compile(module, fullgraph=True)(*arguments), module(*arguments))
 
