@@ -187,9 +187,10 @@ class TrainStep:
     def _clip_gradients(self) -> Tensor:
         """Clip the gradients' norm if the settings say so; return the norm before."""
         parameters = [each for each in self.stage.parameters() if each.grad is not None]
-        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
         if self.settings.clip_grad_norm:  # 0 is no limit
-            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_grad_norm, norm)
+            return nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad_norm)
+        norms = torch._foreach_norm([each.grad for each in parameters if each.grad is not None])
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return norm
 
     def _update(
