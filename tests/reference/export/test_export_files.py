@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,15 +229,27 @@ def test_half_precision(network: TrackerNetwork, in_half: tuple[Path, list[files
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [single_settings("rgb", width=WIDTH, crop_size=64), teacher_settings(width=WIDTH, crop_size=64)],
-    ids=["DiMP on RGB", "teacher"],
+    [
+        single_settings("rgb", depth=50, width=WIDTH, crop_size=64),
+        teacher_settings(width=WIDTH, crop_size=64),
+        *(
+            replace(STUDENT, crop_size=64, fusion=fusion)
+            for fusion in ("mpsd-layer-norm", "spatial", "channel", "concat")
+        ),
+    ],
+    ids=lambda settings: f"{settings.fusion}-{settings.depth}",
 )
 def test_other_networks(settings: NetworkSettings, tmp_path: Path) -> None:
-    """Writing compares each file with the network."""
-    assert len(write_files(untrained(settings), tmp_path)) == 3
-    modalities = 2 if settings.modality == "rgbt" else 1
-    shape = [axis.dim_value for axis in onnx.load(tmp_path / "track.onnx").graph.input[0].type.tensor_type.shape.dim]
-    assert shape == [1, modalities, 64, 64, 3]
+    network, path = untrained(settings), tmp_path / "track.onnx"
+    graph = graph_of(network, "track", slots=2)
+    model = to_onnx(graph)
+    assert unlisted_operators(model) == set()
+    onnx.save(model, path)
+    inputs = graph.draw(seed=3)
+    assert inputs[0].shape == (2, 2 if settings.modality == "rgbt" else 1, 64, 64, 3)
+    runtime.check_errors(runtime.relative_errors(graph, path, [inputs]), graph.max_error, path)
+    for got, expected in zip(run_by_opencv(path, graph, inputs), graph.run(*inputs), strict=True):
+        assert_rounding(torch.from_numpy(got), expected, 1e-3)
 
 
 def test_atoms_first_frame_ends_before_its_target_model() -> None:
