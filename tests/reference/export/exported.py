@@ -19,10 +19,13 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 SIDE, WIDTH = 96, 4
 STUDENT = student_settings(width=WIDTH, crop_size=SIDE)
 NAMES = ("start", "track", "learn")
-OPERATORS: Mapping[str, list[str]] = json.loads((Path(__file__).parent / "operators.json").read_text())["operators"]
+LIST = json.loads((Path(__file__).parent / "operators.json").read_text())
 
-CONSTANT_INPUTS = ("Slice", "Squeeze", "TopK", "Unsqueeze")
-"""Operators whose inputs after the first one TensorRT takes as constants only."""
+OPERATORS: Mapping[str, list[str]] = LIST["operators"]
+"""The operators that runtimes have, and the types of their first input, or of ``Where``'s second."""
+
+CONSTANT_INPUTS: list[str] = LIST["constant_inputs"]
+"""Operators whose inputs after the first one must be constants."""
 
 
 def need_exporter() -> None:
@@ -61,12 +64,11 @@ def unlisted_operators(model: Any) -> set[str]:
     constants = {held.name: held.data_type for held in graph.initializer}
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
     kinds |= constants
-    names = {"FLOAT": "float32", "INT64": "int32"}
     found = set()
     for node in graph.node:
         value = node.input[1 if node.op_type == "Where" else 0]
-        kind = name_of(kinds[value])
-        if names.get(kind, kind.lower()) not in OPERATORS.get(node.op_type, []):
+        kind = {"FLOAT": "float32"}.get(name_of(kinds[value]), name_of(kinds[value]).lower())
+        if kind not in OPERATORS.get(node.op_type, []):
             found.add(f"{node.op_type} of {kind}")
         if node.op_type in CONSTANT_INPUTS and not {name for name in node.input[1:] if name} <= constants.keys():
             found.add(f"{node.op_type} with computed inputs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,15 +229,27 @@ def test_half_precision(network: TrackerNetwork, in_half: tuple[Path, list[files
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [single_settings("rgb", width=WIDTH, crop_size=64), teacher_settings(width=WIDTH, crop_size=64)],
-    ids=["DiMP on RGB", "teacher"],
+    [
+        single_settings("rgb", depth=50, width=WIDTH, crop_size=64),
+        teacher_settings(width=WIDTH, crop_size=64),
+        *(
+            replace(STUDENT, crop_size=64, fusion=fusion)
+            for fusion in ("mpsd-layer-norm", "spatial", "channel", "concat")
+        ),
+    ],
+    ids=lambda settings: f"{settings.fusion}-{settings.depth}",
 )
 def test_other_networks(settings: NetworkSettings, tmp_path: Path) -> None:
-    """Writing compares each file with the network."""
-    assert len(write_files(untrained(settings), tmp_path)) == 3
-    modalities = 2 if settings.modality == "rgbt" else 1
-    shape = [axis.dim_value for axis in onnx.load(tmp_path / "track.onnx").graph.input[0].type.tensor_type.shape.dim]
-    assert shape == [1, modalities, 64, 64, 3]
+    network, path = untrained(settings), tmp_path / "track.onnx"
+    graph = graph_of(network, "track", slots=2)
+    model = to_onnx(graph)
+    assert unlisted_operators(model) == set()
+    onnx.save(model, path)
+    inputs = graph.draw(seed=3)
+    assert inputs[0].shape == (2, 2 if settings.modality == "rgbt" else 1, 64, 64, 3)
+    runtime.check_errors(runtime.relative_errors(graph, path, [inputs]), graph.max_error, path)
+    for got, expected in zip(run_by_opencv(path, graph, inputs), graph.run(*inputs), strict=True):
+        assert_rounding(torch.from_numpy(got), expected, 1e-3)
 
 
 def test_atoms_first_frame_ends_before_its_target_model() -> None:
@@ -273,6 +286,20 @@ def test_the_check_refuses_nan(network: TrackerNetwork) -> None:
         runtime.check_errors(errors, graph.max_error, "learn.onnx")
 
 
+def test_the_operator_check_finds_each_kind() -> None:
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["positions"]),
+        helper.make_node("Clip", ["count"], ["clipped"]),
+        helper.make_node("Slice", ["x", "count", "count"], ["part"]),
+        helper.make_node("Where", ["mask", "x", "x"], ["chosen"]),
+    ]
+    inputs = [("x", kinds.FLOAT), ("count", kinds.INT64), ("mask", kinds.BOOL)]
+    graph = helper.make_graph(nodes, "graph", [helper.make_tensor_value_info(*each, [1]) for each in inputs], [])
+    found = unlisted_operators(helper.make_model(graph, opset_imports=[helper.make_opsetid("", files.OPSET)]))
+    assert found == {"NonZero of float32", "Clip of int64", "Slice with computed inputs"}
+
+
 def test_random_inputs_are_valid_and_differ(network: TrackerNetwork) -> None:
     for graph in graphs(network, PUBLISHED, slots=2):
         first, again, other = (graph.draw(seed) for seed in (1, 1, 2))
@@ -282,54 +309,6 @@ def test_random_inputs_are_valid_and_differ(network: TrackerNetwork) -> None:
             assert node.name in ("iterations", "newest") or not torch.equal(one, another)
         outputs = dict(zip(graph.outputs, graph.run(*first), strict=True))
         assert all(values.isfinite().all() for values in outputs.values())
-
-
-def test_invalid_arguments_are_refused(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*arguments: object, status: int = 1) -> str:
-        assert main(["export", *map(str, arguments)]) == status
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    given = ("--weights", weights, "--out", tmp_path / "out")
-    file = tmp_path / "out" / "model.onnx"
-    assert f"--out: expected a folder, got the file {file}" in fails("--weights", weights, "--out", file, status=2)
-    assert "none: there is no such file" in fails("--weights", tmp_path / "none", "--out", tmp_path / "out")
-    for precision in ("float32", "float16"):
-        line = fails(*given, "--precision", precision, "--calibration", tmp_path, status=2)
-        assert f"--calibration: is for --precision int8; {precision} needs none" in line
-    int8 = (*given, "--precision", "int8")
-    assert "at least 4 crops for calibration, got 3" in fails(*int8, "--crops", 3)
-    for option in ("--crops", "--slots"):
-        assert main(["export", *map(str, int8), option, "0"]) == 2
-        assert f"{option}: expected a whole number from 1" in capsys.readouterr().err
-    assert f"{tmp_path / 'away'}" in fails(*int8, "--calibration", tmp_path / "away")
-
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name=name)
-
-    monkeypatch.setattr(runtime.importlib, "import_module", missing)
-    assert "onnx is not installed; pip install 'mmdistill[export]'" in fails(*given)
-    assert not (tmp_path / "out").exists()
-
-
-def test_options_reach_the_export(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = []
-    monkeypatch.setattr(files, "write_files", lambda *values, **named: given.append((values[1:], named)) or [])
-    arguments = ["--weights", str(weights), "--out", str(tmp_path / "out")]
-    assert main(["export", *arguments, "--precision", "float16", "--slots", "3"]) == 0
-    assert main(["export", *arguments]) == 0
-    folder = tmp_path / "out"
-    assert given == [((folder, "float16", []), {"slots": 3}), ((folder, "float32", []), {"slots": 1})]
-
-
-def test_no_onnx_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file"):
-        OnnxGraph(tmp_path / "model.onnx")
-    (tmp_path / "model.onnx").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match=r"model\.onnx: onnxruntime can't load it"):
-        OnnxGraph(tmp_path / "model.onnx")
 
 
 def test_crops_fill_the_last_call(network: TrackerNetwork) -> None:
