@@ -8,8 +8,7 @@ Tracking: ``track_batch`` over decoded frames in memory, after the warm-up. Incl
 localization, refinement and filter updates. The network is random and the tracker rejects no frame. The student is
 pruned, without layer4 and fc, with folded batch norm; bfloat16 is autocast.
 
-Network: the convolutions and matrix products of a frame, with crops on the device, and optimizations that the tracker
-does not use.
+Network: the convolutions and matrix products of a frame, with crops on the device, and each of their optimizations.
 
 CMD step: forward and backward of CMD with given features, against plain PyTorch in the same run.
 

@@ -1,4 +1,4 @@
-"""Speed of the network without the rest of the tracker, also with optimizations that the tracker does not use."""
+"""Speed of the network without the rest of the tracker, as it is and with each optimization."""
 
 from __future__ import annotations
 
