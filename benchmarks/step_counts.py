@@ -141,6 +141,20 @@ def frame_table(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def training_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of whole training steps, before and after."""
+    lines = [
+        "| Losses, precision | " + " | ".join(f"{label}: operations | MiB | host reads" for label in LABELS) + " |"
+    ]
+    lines.append("| --- |" + " ---: |" * 3 * len(LABELS))
+    for name in report["after"]["rows"]:
+        if name.startswith("training/"):
+            counts = [report[label]["rows"][name]["all"] for label in LABELS]
+            cells = (f"{c['operations']:,} | {c['bytes'] / 2**20:,.0f} | {c['host reads']}" for c in counts)
+            lines.append(f"| {name.removeprefix('training/')} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", choices=LABELS, default="after", help="key of the counts in the report")

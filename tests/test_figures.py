@@ -145,8 +145,9 @@ def test_the_speed_measured_is_within_its_budgets() -> None:
 
 
 def test_the_counted_operations_are_those_of_the_report() -> None:
-    lines = importlib.import_module("step_counts").frame_table(measured("step_counts"))
-    assert figures("docs/gpu_speed.md", "step_counts") == lines
+    step_counts, report = importlib.import_module("step_counts"), measured("step_counts")
+    assert figures("docs/gpu_speed.md", "step_counts") == step_counts.frame_table(report)
+    assert figures("docs/gpu_speed.md", "step_counts training") == step_counts.training_table(report)
 
 
 def test_the_expected_speed_is_what_was_computed() -> None:
@@ -156,7 +157,9 @@ def test_the_expected_speed_is_what_was_computed() -> None:
 
 def test_the_hosts_time_is_within_its_limits() -> None:
     report = measured("host_time")
-    assert [videos for videos, limit in report["limits"].items() if report["rows"][videos]["milliseconds"] > limit] == []
+    assert [
+        videos for videos, limit in report["limits"].items() if report["rows"][videos]["milliseconds"] > limit
+    ] == []
 
 
 def test_the_speed_on_a_gpu_is_what_was_measured() -> None:

@@ -62,7 +62,7 @@ def test_the_exported_program_gives_the_same(name: str, slots: int, function: Fu
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("fresh_compiler")
-@functions
+@pytest.mark.parametrize("function", [pytest.param(tracking, marks=slow), learning])
 @pytest.mark.parametrize(("name", "slots"), CASES)
 def test_the_compiled_function_is_one_graph(name: str, slots: int, function: Function) -> None:
     module, arguments = function(step_case(name, slots))

@@ -46,8 +46,9 @@ def live_tensors() -> tuple[int, int]:
     return len(tensors), sum(value.numel() for value in tensors)
 
 
-@pytest.mark.parametrize("replayed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["calls", "replays"])
-@pytest.mark.parametrize("name", ["tir", pytest.param("atom", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("replayed", [False, True], ids=["calls", "replays"])
+@pytest.mark.parametrize("name", ["tir", "atom"])
 def test_memory_does_not_grow(name: str, replayed: bool) -> None:
     settings, tracking = NETWORKS[name]
     tracking = replace(
