@@ -109,6 +109,7 @@ class BatchTracker:
     """
 
     GPU_RUNNER: type[StepRunner] = GraphRunner
+    """Runs the frame's functions on a GPU; ``StepRunner`` does it without CUDA graphs."""
 
     def __init__(
         self,
