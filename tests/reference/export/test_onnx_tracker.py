@@ -24,7 +24,7 @@ from mmdistill.toolkit.boxes import intersection_over_union
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.sequence import Image
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "onnx_tracker.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "onnx_tracker.py"
 MAX_LINES = 200
 LENGTH = 70  # more frames than rows in the memory, and than a block of jitter
 # An untrained network's scores are low; most of them count here.
