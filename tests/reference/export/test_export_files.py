@@ -232,9 +232,10 @@ def test_half_precision(network: TrackerNetwork, in_half: tuple[Path, list[files
     [
         single_settings("rgb", depth=50, width=WIDTH, crop_size=64),
         teacher_settings(width=WIDTH, crop_size=64),
+        replace(STUDENT, crop_size=64, fusion="concat"),
         *(
-            replace(STUDENT, crop_size=64, fusion=fusion)
-            for fusion in ("mpsd-layer-norm", "spatial", "channel", "concat")
+            pytest.param(replace(STUDENT, crop_size=64, fusion=fusion), marks=pytest.mark.nightly)
+            for fusion in ("mpsd-layer-norm", "spatial", "channel")
         ),
     ],
     ids=lambda settings: f"{settings.fusion}-{settings.depth}",
