@@ -4,6 +4,9 @@ The network's time is the measured one of its CUDA graph (benchmarks/results/gpu
 the tracker's graph takes as long as its bytes at the measured bandwidth, at least ``KERNEL_SECONDS``. The host's time
 is the measured one (benchmarks/results/host_time.json); it overlaps with the uploads, not with the graph.
 
+Training: the student's measured step without the time in which its profile shows the GPU idle; then also with half of
+the time of element-wise operations and copies, as compiled code may have.
+
 Counts at full size on a CPU. Takes about three minutes on one core.
 
 Example:
@@ -37,6 +40,9 @@ UPLOAD_BYTES = 25e9
 WINDOW_BYTES = 2 * 300 * 300 * 3
 """Bytes of a video's windows: RGB and TIR, a search area of 300 pixels."""
 
+FUSED = ("element-wise operations", "copies, casts and layouts")
+"""Kinds of operations whose time compiled code halves; an assumption."""
+
 VIDEOS = (1, 8, 32)
 NETWORK = "features"
 """The part whose time is measured; the convolutions of the IoU features are measured with it."""
@@ -68,6 +74,26 @@ def expected(gpu: Mapping[str, Any], host: Mapping[str, float], videos: int) -> 
     return row | {"frame": 1000 * total, "frames per second": videos / total}
 
 
+def expected_training(gpu: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return milliseconds and share of the roofline of the student's step in bfloat16: measured, and expected."""
+    row, profile = (gpu["rows"][f"{kind}student alone, bfloat16"] for kind in ("training/", "profile/training "))
+    busy = 1 - profile["idle"]
+    fused = sum(profile["shares"][kind] for kind in FUSED) / 2
+    shares = {"measured": 1.0, "without idle time": busy, "and compiled": busy * (1 - fused)}
+    return {
+        name: {"milliseconds": share * row["milliseconds"], "of the roofline": row["of the roofline"] / share}
+        for name, share in shares.items()
+    }
+
+
+def training_table(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of the student's training step."""
+    lines = ["| Student's training step, bfloat16 | ms | Of the roofline |", "| --- | ---: | ---: |"]
+    for name, row in report["training"].items():
+        lines.append(f"| {name} | {row['milliseconds']:.0f} | {100 * row['of the roofline']:.0f} % |")
+    return lines
+
+
 def table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table."""
     names = list(next(iter(report["rows"].values())))
@@ -89,8 +115,14 @@ def main() -> None:
     host = {videos: row["milliseconds"] for videos, row in host_rows.items()}
     rows = {str(videos): expected(gpu, host, videos) for videos in VIDEOS}
     assumptions = {"kernel seconds": KERNEL_SECONDS, "upload bytes per second": UPLOAD_BYTES}
-    report = {"machine": machine(), "GPU of the network's time": gpu["machine"]["GPU"], **assumptions, "rows": rows}
-    print("\n".join(table(report)))
+    report = {
+        "machine": machine(),
+        "GPU of the network's time": gpu["machine"]["GPU"],
+        **assumptions,
+        "rows": rows,
+        "training": expected_training(gpu),
+    }
+    print("\n".join([*table(report), "", *training_table(report)]))
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
 

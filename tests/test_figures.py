@@ -151,8 +151,10 @@ def test_the_counted_operations_are_those_of_the_report() -> None:
 
 
 def test_the_expected_speed_is_what_was_computed() -> None:
-    lines = importlib.import_module("expected_gpu").table(measured("expected_gpu"))
-    assert figures("docs/gpu_speed.md", "expected_gpu") == lines
+    expected_gpu, report = importlib.import_module("expected_gpu"), measured("expected_gpu")
+    assert figures("docs/gpu_speed.md", "expected_gpu") == expected_gpu.table(report)
+    assert figures("docs/gpu_speed.md", "expected_gpu training") == expected_gpu.training_table(report)
+    assert report["training"] == expected_gpu.expected_training(measured("gpu_speed")["cuda"])
 
 
 def test_the_hosts_time_is_within_its_limits() -> None:
