@@ -32,22 +32,23 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_compiler(where: str, device: torch.device) -> None:
+def check_compiler(where: str, device: torch.device, backend: str = "inductor") -> None:
     """Refuse a machine on which ``torch.compile`` does not work; it compiles a small function.
 
     Args:
-        where: the option that asks for it, for the error.
+        where: the setting that asks for it, for the error.
         device: the device of the compiled code.
+        backend: PyTorch's compiler.
 
     Raises:
         DataError: compilation fails.
     """
     try:
-        torch.compile(torch.neg)(torch.ones(2, device=device))
-    except Exception as error:  # a compiler's exceptions have no common base
-        reason = str(error).strip().splitlines()[0]
+        torch.compile(torch.neg, backend=backend)(torch.ones(2, device=device))
+    except Exception as error:  # every backend has errors of its own
+        message = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__  # the second has the cause
         raise DataError(
-            f"{where}: expected a compiler that torch.compile can use on {device}, got: {reason}"
+            f"{where}: PyTorch can't compile here ({message}); install a C++ compiler, or leave it out"
         ) from error
 
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdistill import NotFiniteError, Terms, gradient_shares
+from mmdistill.reference.device import check_compiler
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import TrainingSettings
@@ -22,7 +23,6 @@ from mmdistill.toolkit.data_issues import DataError
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Device types where Adam is fused: it updates all parameters of a group in one operation."""
-
 
 COMPILE_BACKEND = "inductor"
 """PyTorch's compiler for training."""
@@ -121,7 +121,7 @@ class TrainStep:
         self._buffers = _BufferCopy(stage)
         self._check_inputs = not settings.compile  # compiled losses don't read their inputs
         if settings.compile:
-            _check_compiler(device)
+            check_compiler("training.compile", device, COMPILE_BACKEND)
             stage.compile(backend=COMPILE_BACKEND, dynamic=False)
         self._parallel = DistributedDataParallel(stage) if distributed.count > 1 else None
 
@@ -310,16 +310,6 @@ def _check_trunk(stage: Stage, settings: TrainingSettings) -> None:
     trained = any(parameter.requires_grad for parameter in stage.network.trunks.parameters())
     if settings.log_gradient_shares and not trained:
         raise DataError("training.log_gradient_shares: expected a trunk that is trained, got a frozen one; set it to 0")
-
-
-def _check_compiler(device: torch.device) -> None:
-    try:
-        torch.compile(torch.neg, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
-    except Exception as error:  # every backend has errors of its own
-        message = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__  # the second has the cause
-        raise DataError(
-            f"training.compile: PyTorch can't compile here ({message}); install a C++ compiler, or leave it out"
-        ) from error
 
 
 def _share_statistics(stage: Stage, device: torch.device) -> None:
