@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmdistill.reference.tracking.frame_inputs import FrameNumbers
+
 Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
 """Returns random valid values of a shape."""
-
-FIRST_JITTER = 19
-"""First column of ``FrameNumbers.jitter``."""
 
 
 def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -49,18 +48,19 @@ def draw_numbers(crop: int) -> Draw:
     """Return a function that draws ``FrameNumbers`` of targets near the middle of crops with that side."""
 
     def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        count, columns = shape
+        count = shape[0]
         origin, scale = torch.tensor([35.0, 20.0]), 0.5 + torch.rand(count, 1, generator=generator)
         numbers = torch.zeros(shape)
-        numbers[:, 0] = 1
-        numbers[:, 1] = torch.randint(0, 3, (count,), generator=generator)
-        numbers[:, 2:4], numbers[:, 6:7] = origin, scale
-        numbers[:, 9:11] = numbers[:, 11:13] = torch.tensor([640.0, 480.0])
-        numbers[:, 15:17] = origin + 0.4 * scale * crop
-        numbers[:, 17:19] = scale * crop * (0.15 + 0.1 * torch.rand(count, 2, generator=generator))
-        jitter = 0.2 * (torch.rand(count, columns - FIRST_JITTER, generator=generator) - 0.5)
-        jitter[:, :4] = 0
-        numbers[:, FIRST_JITTER:] = jitter
+        frame = FrameNumbers.unpack(numbers)  # views
+        frame.active[:] = 1
+        frame.iterations[:, 0] = torch.randint(0, 3, (count,), generator=generator)
+        frame.origin[:, :2], frame.scale[:] = origin, scale
+        image, corner, box = torch.unflatten(frame.boxes, 1, (3, 4)).unbind(1)
+        image[:, 2:] = corner[:, :2] = torch.tensor([640.0, 480.0])
+        box[:, :2] = origin + 0.4 * scale * crop
+        box[:, 2:] = scale * crop * (0.15 + 0.1 * torch.rand(count, 2, generator=generator))
+        frame.jitter[:] = 0.2 * (torch.rand(frame.jitter.shape, generator=generator) - 0.5)
+        frame.jitter[:, :4] = 0
         return numbers
 
     return draw
