@@ -211,7 +211,7 @@ class BatchTracker:
         limits = ScaleLimits(*(values[moved] for values in host.limits))
         host.targets.scale[moved] = limits.scale(rows[found, 2:4])
         self._runner.learn(chosen, rows[:, 6].astype(np.int64))
-        self._areas = dict(zip(slots, frame.geometries(), strict=True))
+        self._areas = {slot: frame.geometry(number) for number, slot in enumerate(slots)}
         boxes = clip_boxes(rows[:, :4], *np.array([_size(pair) for pair in images]).T)
         return [
             Result(box, score, FLAGS[flag])

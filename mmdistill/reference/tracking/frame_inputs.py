@@ -84,9 +84,10 @@ class HostFrame(NamedTuple):
         rows[:, 19:] = self.jitter.reshape(count, -1)
         return rows
 
-    def geometries(self) -> list[CropGeometry]:
-        """Return the search areas."""
-        return [CropGeometry(left, top, side, self.size) for left, top, side in self.areas.tolist()]
+    def geometry(self, number: int) -> CropGeometry:
+        """Return the search area of the video with this position in the frame."""
+        left, top, side = self.areas[number].tolist()
+        return CropGeometry(left, top, side, self.size)
 
 
 def num_numbers(proposals: int) -> int:
@@ -97,7 +98,8 @@ def num_numbers(proposals: int) -> int:
 def cut_crops(frame: HostFrame, modalities: int) -> NDArray[np.uint8]:
     """Return crops ``(s, modalities, size, size, 3)``."""
     crops = np.empty((len(frame.slots), modalities, frame.size, frame.size, 3), dtype=np.uint8)
-    for number, (pair, geometry) in enumerate(zip(frame.images, frame.geometries(), strict=True)):
+    for number, pair in enumerate(frame.images):
+        geometry = frame.geometry(number)
         for index in range(modalities):
             crops[number, index] = cut(pair[index], geometry)
     return crops
@@ -151,14 +153,14 @@ class Windows:
 
     def copy_to(self, buffer: NDArray[np.uint8], positions: range) -> None:
         """Copy the windows of some of the videos to a buffer ``(pixels, 3)``."""
-        frame, geometries = self._frame, self._frame.geometries()
+        frame = self._frame
         for number in positions:
             (left, top), (columns, rows) = self._first[number].tolist(), self._count[number].tolist()
             start = int(self.ends[number]) - self._modalities * rows * columns
             for image in frame.images[number][: self._modalities]:
                 window = buffer[start : start + rows * columns].reshape(rows, columns, 3)
                 if self._resized[number]:
-                    window[...] = cut(image, geometries[number])
+                    window[...] = cut(image, frame.geometry(number))
                 else:
                     window[...] = image[top : top + rows, left : left + columns]
                 start += rows * columns
