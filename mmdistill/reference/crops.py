@@ -14,6 +14,9 @@ from torch import Tensor
 
 from mmdistill.toolkit.sequence import Image
 
+MAX_DOWNSCALING = 2
+"""Image pixels per crop pixel up to which a crop is interpolated; above, pixels are averaged."""
+
 
 class CropGeometry(NamedTuple):
     """A crop's position in its image, and its scale.
@@ -63,7 +66,7 @@ def cut(image: Image, geometry: CropGeometry) -> Image:
     first_row, last_row, above, below = _overlap(top, side, image.shape[0])
     first_column, last_column, before, after = _overlap(left, side, image.shape[1])
     part = image[first_row:last_row, first_column:last_column]
-    if side > 2 * size:
+    if side > MAX_DOWNSCALING * size:
         # The search area may be far larger than the image. Few border pixels are padded before downscaling, so that
         # the outer pixels of the result show only the border; the rest is padded after it.
         width = min(2 * math.ceil(side / size), *part.shape[:2])
@@ -131,10 +134,15 @@ def normalization_rows(width: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.tile(_SCALE, width)), torch.from_numpy(np.tile(_OFFSET, width))
 
 
-def normalize(pixels: Tensor) -> Tensor:
-    """Normalize pixels ``(..., 3, H, W)`` of ``to_pixels`` on their device, bit for bit as ``to_tensor``."""
-    rows = pixels.movedim(-3, -1).flatten(-2)
+def normalize(pixels: Tensor, rows: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Normalize pixels ``(..., 3, H, W)`` of ``to_pixels`` on their device, bit for bit as ``to_tensor``.
+
+    Args:
+        pixels: integers from 0 to 255.
+        rows: ``normalization_rows`` on the device, for callers that keep them there.
+    """
+    values = pixels.movedim(-3, -1).flatten(-2)
     width = pixels.shape[-1]
-    scale, offset = (values.to(pixels.device) for values in normalization_rows(width))
+    scale, offset = rows or (each.to(pixels.device) for each in normalization_rows(width))
     # Two rounded operations, as in NumPy; a fused one gives other bits.
-    return (rows * scale).sub_(offset).reshape(*rows.shape[:-1], width, 3).movedim(-1, -3)
+    return (values * scale).sub_(offset).reshape(*values.shape[:-1], width, 3).movedim(-1, -3)

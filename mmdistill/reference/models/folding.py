@@ -75,6 +75,7 @@ def cast_for_autocast(network: TrackerNetwork, dtype: torch.dtype) -> TrackerNet
     """Return a copy of a folded network whose weights have autocast's dtype, channels last.
 
     So autocast casts no weight in a frame.
+
     Outputs under autocast are the same bit for bit: fusions keep their weights, because they compute in the weights'
     dtype, and so do the target filter's initializer and optimizer, which run without autocast.
     """

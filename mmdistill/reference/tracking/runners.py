@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmdistill.reference.crops import MAX_DOWNSCALING
 from mmdistill.reference.device import upload
 from mmdistill.reference.models.folding import cast_for_autocast
 from mmdistill.reference.models.iou_net import Modulation
@@ -23,9 +24,6 @@ from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.reference.tracking.state import TrackerState, allocate
 from mmdistill.reference.tracking.step import TrackedStep, TrackStep, resize_windows
 from mmdistill.toolkit.boxes import Array
-
-WINDOW_SCALE = 2
-"""Limit of a search area's side relative to a crop's; a larger one is downscaled on the host."""
 
 UPLOADS = 4
 """Parts of a frame's windows. Threads copy them at the same time, and each is uploaded as soon as it is copied."""
@@ -157,7 +155,7 @@ class GraphRunner(StepRunner):
         self._graphs = graphs
         pin = self.device.type == "cuda"
         crop = network.settings.crop_size
-        self._max_side = WINDOW_SCALE * crop
+        self._max_side = MAX_DOWNSCALING * crop  # larger search areas are averaged on the host
         self._pixels = torch.zeros(slots * self.modalities * self._max_side**2, 3, dtype=torch.uint8, pin_memory=pin)
         self._rows = torch.zeros(slots, self.modalities, 2, crop, dtype=torch.int64, pin_memory=pin)
         self._columns = torch.zeros(slots, 2, crop, dtype=torch.int64, pin_memory=pin)
