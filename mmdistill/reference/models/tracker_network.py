@@ -6,11 +6,13 @@ The settings choose the tracker: CMD's teacher, CMD's student with any fusion of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -75,8 +77,29 @@ class Predictions(NamedTuple):
     test: ExtractedFeatures
 
 
+class WeightStreams:
+    """Random streams of initial weights, one for each part.
+
+    After ``torch.manual_seed``, a part's initial weights depend on the seed and the part's name only. So networks that
+    differ in one part, such as the fusion, start with the same weights in all other parts.
+    """
+
+    def __init__(self) -> None:
+        self._seed = int(torch.randint(2**62, (), device="cpu"))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Draw from the part's stream, and leave PyTorch's CPU generator as it was."""
+        sequence = np.random.SeedSequence((self._seed, *name.encode()))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+            yield
+
+
 class TrackerNetwork(nn.Module):
     """The trained parts of a tracker.
+
+    Each part draws its initial weights from a stream of its own; see ``WeightStreams``.
 
     Attributes:
         settings: the network's settings.
@@ -91,22 +114,26 @@ class TrackerNetwork(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
-        names = ("one",) if settings.streams == 1 else Pair._fields
-        self.trunks = nn.ModuleDict({name: ResNetTrunk(settings.depth, settings.width) for name in names})
+        names, streams = ("one",) if settings.streams == 1 else Pair._fields, WeightStreams()
+        with streams.part("trunks"):
+            self.trunks = nn.ModuleDict({name: ResNetTrunk(settings.depth, settings.width) for name in names})
         shallow, deep = (self.channels[level] for level in FUSED_LEVELS)
         fused = () if settings.modality != "rgbt" else (shallow, deep)
-        self.fusions = nn.ModuleList(_fusion(settings, channels) for channels in fused)
+        with streams.part("fusions"):
+            self.fusions = nn.ModuleList(_fusion(settings, channels) for channels in fused)
         hidden = 4 * settings.width
         self.classifier = None
         if settings.classifier == "dimp":
-            self.classifier = TargetClassifier(
-                deep,
-                hidden if settings.depth == 18 else 2 * hidden,
-                settings.depth,
-                settings.filter_size,
-                settings.label_sigma_cells,
-            )
-        self.iou_net = IoUNet((shallow, deep), hidden)
+            with streams.part("classifier"):
+                self.classifier = TargetClassifier(
+                    deep,
+                    hidden if settings.depth == 18 else 2 * hidden,
+                    settings.depth,
+                    settings.filter_size,
+                    settings.label_sigma_cells,
+                )
+        with streams.part("iou_net"):
+            self.iou_net = IoUNet((shallow, deep), hidden)
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -17,7 +17,13 @@ from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss, Terms
 from mmdistill._numerics import sum_scalars
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.reference.models.folding import fold_batch_norms
-from mmdistill.reference.models.tracker_network import FUSED_LEVELS, Predictions, TrackerNetwork, flatten_frames
+from mmdistill.reference.models.tracker_network import (
+    FUSED_LEVELS,
+    Predictions,
+    TrackerNetwork,
+    WeightStreams,
+    flatten_frames,
+)
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.settings import Baseline, DistillationSettings, Part
 from mmdistill.toolkit.data_issues import DataError
@@ -138,16 +144,25 @@ class ResponseBaseline(nn.Module):
 
 
 def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: DistillationSettings) -> CMDLoss | None:
-    """Return the parts of CMD in the settings, sized for both networks; None if the settings have baselines only."""
+    """Return the parts of CMD in the settings, sized for both networks; None if the settings have baselines only.
+
+    Each part's initial weights do not depend on the other parts; see ``WeightStreams``.
+    """
     parts = settings.parts
     if not {*get_args(Part)} & {*parts}:
         return None
+    streams = WeightStreams()
+    with streams.part("scfd"):
+        scfd = SCFDLoss(
+            student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain
+        )
+    with streams.part("mpsd"):
+        mpsd = MPSDLoss(*_fused_channels(student, teacher))
+    hfrd = HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label)
     return CMDLoss(
-        SCFDLoss(student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain)
-        if "scfd" in parts
-        else None,
-        MPSDLoss(*_fused_channels(student, teacher)) if "mpsd" in parts else None,
-        HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label) if "hfrd" in parts else None,
+        scfd if "scfd" in parts else None,
+        mpsd if "mpsd" in parts else None,
+        hfrd if "hfrd" in parts else None,
         alpha=settings.alpha,
         beta=settings.beta,
     )

@@ -60,6 +60,34 @@ def test_parameter_counts() -> None:
     assert count(teacher_settings()) == pytest.approx(47e6, rel=0.005)
 
 
+def initial(name: str, seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return TrackerNetwork(SMALL[name]).state_dict()
+
+
+@pytest.mark.parametrize("other", ["student, layer norm", "spatial", "channel", "student, two trunks"])
+def test_networks_of_one_seed_share_all_parts_but_those_that_differ(other: str) -> None:
+    plain, changed = initial("plain", 5), initial(other, 5)
+    heads = [name for name in plain if name.startswith(("classifier.", "iou_net."))]
+    trunk = [name for name in plain if name.startswith("trunks.one.")]
+    assert heads
+    assert trunk
+    for name in heads + trunk:
+        twin = name if other != "student, two trunks" else name.replace("trunks.one.", "trunks.rgb.")
+        torch.testing.assert_close(changed[twin], plain[name], rtol=0, atol=0)
+
+
+def test_weights_differ_between_seeds_parts_and_networks_of_one_process() -> None:
+    torch.manual_seed(5)
+    first, second = TrackerNetwork(SMALL["plain"]).state_dict(), TrackerNetwork(SMALL["plain"]).state_dict()
+    name = "trunks.one.conv1.weight"
+    torch.testing.assert_close(first[name], initial("plain", 5)[name], rtol=0, atol=0)
+    assert not torch.equal(first[name], second[name])
+    assert not torch.equal(first[name], initial("plain", 6)[name])
+    two = initial("student, two trunks", 5)
+    assert not torch.equal(two["trunks.rgb.conv1.weight"], two["trunks.tir.conv1.weight"])
+
+
 def batch(frames: int, sequences: int) -> tuple[Pair[torch.Tensor], torch.Tensor]:
     images = Pair(*torch.randn(2, frames, sequences, 3, 96, 96))
     boxes = torch.tensor([40.0, 38.0, 20.0, 18.0]) + torch.randn(frames, sequences, 4)

@@ -44,6 +44,21 @@ def test_the_interactions_of_the_settings_are_those_of_the_library() -> None:
     assert get_args(settings.Interaction) == get_args(Interaction)
 
 
+def test_a_parts_initial_weights_do_not_depend_on_the_other_parts(teacher: TrackerNetwork) -> None:
+    def initial(*parts: Literal["scfd", "mpsd", "hfrd"]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        student = TrackerNetwork(student_settings(width=4, crop_size=96))
+        stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=parts))
+        return stage.state_dict()
+
+    together = initial("scfd", "mpsd", "hfrd")
+    for part in ("scfd", "mpsd"):
+        alone = initial(part)
+        assert any(name.startswith(f"distillation.{part}.") for name in alone)
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=0, atol=0)
+
+
 def whole(network: TrackerNetwork, batch: Batch) -> DistillationFeatures:
     """The features of the network's own forward pass."""
     with torch.no_grad():
