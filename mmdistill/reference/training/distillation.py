@@ -154,10 +154,14 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
     streams = WeightStreams()
     with streams.part("scfd"):
         scfd = SCFDLoss(
-            student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain
+            student.channels,
+            teacher.channels,
+            interaction=settings.interaction,
+            shared=settings.shared_chain,
+            reduction=settings.reduction,
         )
     with streams.part("mpsd"):
-        mpsd = MPSDLoss(*_fused_channels(student, teacher))
+        mpsd = MPSDLoss(*_fused_channels(student, teacher), reduction=settings.reduction)
     hfrd = HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label)
     return CMDLoss(
         scfd if "scfd" in parts else None,
