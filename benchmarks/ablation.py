@@ -49,6 +49,7 @@ from parts.ablation.runs import (
     teacher_tracking_run,
 )
 from parts.ablation.sizes import SIZES, RateFactors, Size, with_steps
+from parts.ablation.teacher_import import copy_teacher, find_teacher, use_teacher
 from parts.ablation.video import describe
 from parts.report_fields import machine
 from parts.seed_statistics import claim_intervals_table, verdicts
@@ -152,6 +153,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", default="", help="folder of aligned RGB-T pairs; without it video is procedural")
     parser.add_argument("--trunk", default="", help="ImageNet weights of the trunks; default random weights")
     parser.add_argument("--teacher-trunk", default="", help="weights of the teacher's trunks; default --trunk")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE_OR_WORK_DIR",
+        help="use this teacher instead of training one: a weights file, or the --work-dir of an experiment with the "
+        "same teacher. Of a file it is not known whether it was trained on the test pairs",
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/ablation"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON report; the plot is written next to it")
     parser.add_argument(
@@ -192,16 +200,20 @@ def main() -> None:
     arguments = parse_arguments()
     start = time.time()
     size = override_size(SIZES[arguments.size], arguments)
+    rows = plan_rows(arguments.tables, arguments.only, arguments.seeds)
     experiment = Experiment(size, arguments.pairs, arguments.trunk, arguments.teacher_trunk)
+    if arguments.teacher is not None:
+        experiment = use_teacher(arguments.teacher, experiment, [row for row, _ in rows])
     end = start + 60 * arguments.time_limit if arguments.time_limit is not None else float("inf")
     device = choose_device(arguments.device).type
     mark_folder(arguments.work_dir, experiment.describe())
+    if arguments.teacher is not None:
+        copy_teacher(find_teacher(arguments.teacher), arguments.work_dir)
     if arguments.import_report is not None:
         import_report(arguments.import_report, arguments.work_dir, experiment)
     data = describe(experiment.videos)
     context = RunContext(experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(context, arguments.jobs)
-    rows = plan_rows(arguments.tables, arguments.only, arguments.seeds)
     fixed = {} if arguments.alpha is None else {CMD: given(Weights(arguments.alpha, arguments.beta))}
     try:
         choices = run_stage(stage, rows, fixed, arguments.only_choose)

@@ -118,7 +118,8 @@ def main() -> None:
     arguments = parse_arguments()
     ablation = json.loads(arguments.ablation.read_text())
     size = SIZES[ablation["experiment"]["size"]["name"]]
-    experiment = Experiment(size, arguments.pairs, arguments.trunk)
+    given_teacher = ablation["experiment"].get("given_teacher", "")
+    experiment = Experiment(size, arguments.pairs, arguments.trunk, given_teacher=given_teacher)
     if experiment.describe() != ablation["experiment"]:
         sys.exit(f"{arguments.ablation}: measured with other settings, pairs or trunk")
     if teacher_digest(arguments.work_dir) != ablation["teacher"]:

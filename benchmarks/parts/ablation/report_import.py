@@ -51,10 +51,13 @@ def import_report(file: Path, root: Path, experiment: Experiment) -> None:
 def teacher_digest(root: Path) -> str | None:
     """Return the SHA-256 of the teacher's weights; None before it is trained."""
     network = root / TEACHER_RUN / NETWORK
-    if not network.exists():
-        return None
+    return network_digest(network) if network.exists() else None
+
+
+def network_digest(file: Path) -> str:
+    """Return the SHA-256 of a network's weights."""
     digest = hashlib.sha256()
-    for name, value in load_network(network).state_dict().items():
+    for name, value in load_network(file).state_dict().items():
         digest.update(name.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -33,12 +33,14 @@ class Experiment:
         pairs: folder of pairs; empty for procedural video only.
         trunk: trunk weights of the teacher, and of students whose size asks for them; empty for random weights.
         teacher_trunk: the teacher's trunk weights if they differ.
+        given_teacher: SHA-256 of the weights of a teacher that was trained elsewhere; empty to train one.
     """
 
     size: Size
     pairs: str = ""
     trunk: str = ""
     teacher_trunk: str = ""
+    given_teacher: str = ""
 
     @property
     def videos(self) -> Videos:
