@@ -1,8 +1,9 @@
 """Measures CMD's Tables 1 to 4 on RGB-T video composed from pairs of images, over seeds, on one machine.
 
-Trains one teacher, then students that try learning rates, alpha and beta on validation video, then the student of every
-row with the best of these. Each last checkpoint tracks the test video. Training, validation and test share no pair, and
-nothing is chosen on the test video. The teacher and the test video are the same for all seeds.
+Trains one teacher and the students that need none. Then students try CMD's alpha and beta, and the weight of each
+baseline, on validation video. The student of each row is trained with the best of these. Each last checkpoint tracks
+the test video. Training, validation and test share no pair, and nothing is chosen on the test video. The teacher and
+the test video are the same for all seeds.
 
 Every run resumes from its checkpoint: repeat the command until nothing is unfinished. With --size gpu and the options
 in docs/how_far_from_the_paper.md it took 12 minutes on one GPU. The time of the other presets is not recorded.
@@ -19,16 +20,25 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.choice import CHOICE, choose, read_hyperparameters, trial_runs
+from parts.ablation.choice import (
+    Choices,
+    choices_of,
+    choose,
+    given,
+    read_choices,
+    read_weights,
+    trial_runs,
+    write_choice,
+)
 from parts.ablation.execution import RunContext, Stage
 from parts.ablation.pool import pool
 from parts.ablation.report import METRICS, choice_table, plot, summary, table
 from parts.ablation.report_import import check_teacher, import_report, teacher_digest
-from parts.ablation.rows import CLAIMS, ROWS, STUDENT, TABLES, TEACHER
+from parts.ablation.rows import CLAIMS, CMD, ROWS, STUDENT, TABLES, TEACHER, Weights
 from parts.ablation.runs import (
     Experiment,
     finished,
@@ -38,7 +48,8 @@ from parts.ablation.runs import (
     teacher_run,
     teacher_tracking_run,
 )
-from parts.ablation.sizes import SIZES, Hyperparameters, RateFactors, Size, with_steps
+from parts.ablation.sizes import SIZES, RateFactors, Size, with_steps
+from parts.ablation.teacher_import import copy_teacher, find_teacher, use_teacher
 from parts.ablation.video import describe
 from parts.report_fields import machine
 from parts.seed_statistics import claim_intervals_table, verdicts
@@ -56,14 +67,13 @@ def plan_rows(tables: Sequence[str], only: Sequence[str] | None, seeds: Sequence
     return list(rows)
 
 
-def collect_results(
-    experiment: Experiment, root: Path, seeds: Sequence[int], chosen: Hyperparameters
-) -> dict[str, Any]:
-    """Return the results of all finished runs of these seeds with the chosen hyperparameters."""
+def collect_results(experiment: Experiment, root: Path, seeds: Sequence[int], choices: Choices) -> dict[str, Any]:
+    """Return the results of all finished runs of these seeds with the chosen weights."""
+    weights = {name: chosen for name in ROWS if (chosen := read_weights(choices, name)) is not None}
     by_seed: dict[str, dict[str, Any]] = {}
     for seed in seeds:
         runs = {TEACHER: teacher_tracking_run(seed)}
-        runs |= {name: row_run(experiment.size, name, seed, chosen) for name in ROWS}
+        runs |= {name: row_run(experiment.size, name, seed, chosen) for name, chosen in weights.items()}
         by_seed[str(seed)] = {name: scores for name, run in runs.items() if (scores := read_scores(run, root))}
     return {
         "teacher": teacher_digest(root),
@@ -79,45 +89,44 @@ def _reported(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_stage(
-    stage: Stage, rows: Sequence[tuple[str, int]], fixed: Hyperparameters | None, only_choose: bool
-) -> dict[str, Any] | None:
-    """Execute unfinished runs until the time limit; return the choice of hyperparameters, None if not yet made."""
+    stage: Stage, rows: Sequence[tuple[str, int]], fixed: Mapping[str, Any], only_choose: bool
+) -> dict[str, Any]:
+    """Execute unfinished runs until the time limit; return the choices that are made.
+
+    The teacher and the students without one come first. A row follows as soon as its weights are chosen.
+
+    Args:
+        stage: executes the runs.
+        rows: rows and seeds in order of execution.
+        fixed: choices that were given on the command line.
+        only_choose: whether to stop after the choices.
+    """
     size, root = stage.context.experiment.size, stage.context.root
-    seeds = list(dict.fromkeys(seed for _, seed in rows))
-    tracking = [teacher_tracking_run(seed) for seed in seeds]
-    choice = _read_choice(root, fixed)
-    trials = trial_runs(size) if choice is None else []
-    rates_known = len(size.factors) == 1 and not only_choose
-    alone = [(name, seed) for name, seed in rows if rates_known and not ROWS[name].parts]
+    choices = read_choices(root) | dict(fixed)
+    tracking = [teacher_tracking_run(seed) for seed in dict.fromkeys(seed for _, seed in rows)]
+    alone = [] if only_choose else [row_run(size, *row, Weights()) for row in rows if not ROWS[row[0]].parts]
     with pool(stage.jobs, stage.context.end) as map_runs:
-        without_teacher = [run for run in trials if run.distillation is None]
-        without_teacher += [row_run(size, *row, read_hyperparameters(None, size)) for row in alone]
-        stage.execute([teacher_run(size), *without_teacher], map_runs)
+        stage.execute([teacher_run(size), *alone], map_runs)
         if not finished(teacher_run(size), root):
             stage.unfinished.append("all runs that need the teacher")
-            return None
+            return choices
         check_teacher(root)
-        if rates_known and alone == rows:  # no row depends on the choice
-            stage.execute(tracking, map_runs)
-            return None
-        if choice is None and stage.execute(trials, map_runs):
-            choice = choose(size, root) | {"chosen on": "validation sequences"}
-            write_text(root / CHOICE, json.dumps(choice, indent=2) + "\n")
-        if choice is None:
-            stage.unfinished.append("all runs that need the chosen learning rate, alpha and beta")
-        elif not only_choose:
-            chosen = read_hyperparameters(choice, size)
-            stage.execute([*tracking, *(row_run(size, *row, chosen) for row in rows)], map_runs)
-    return choice
-
-
-def _read_choice(root: Path, fixed: Hyperparameters | None) -> dict[str, Any] | None:
-    """Return the hyperparameters of the command line or of an earlier choice; None if they are not chosen yet."""
-    if fixed is not None:
-        return asdict(fixed) | {"chosen on": "nothing: given", "trials": []}
-    file = root / CHOICE
-    choice: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
-    return choice
+        ready = [] if only_choose else tracking
+        for name in choices_of(row for row, _ in rows):
+            trials = trial_runs(size, name) if name not in choices else []
+            stage.execute([*ready, *trials], map_runs)  # together, so that no process waits
+            ready = []
+            if trials and all(finished(run, root) for run in trials):
+                choices[name] = choose(size, name, root)
+                write_choice(root, name, choices[name])
+            if name not in choices:
+                stage.unfinished.append(f"all runs that need the weights chosen on {name}")
+            elif not only_choose:
+                weights = read_weights(choices, name)
+                assert weights is not None
+                ready = [row_run(size, *row, weights) for row in rows if ROWS[row[0]].chosen_on == name]
+        stage.execute(ready, map_runs)
+    return choices
 
 
 def override_size(size: Size, arguments: argparse.Namespace) -> Size:
@@ -133,7 +142,7 @@ def override_size(size: Size, arguments: argparse.Namespace) -> Size:
         size,
         teacher=override(size.teacher, arguments.teacher_steps),
         student=override(size.student, arguments.steps),
-        factors=size.factors if arguments.rate_factors is None else (RateFactors(*arguments.rate_factors),),
+        factors=size.factors if arguments.rate_factors is None else RateFactors(*arguments.rate_factors),
         **{name: value for name, value in values.items() if value is not None},
     )
 
@@ -144,6 +153,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", default="", help="folder of aligned RGB-T pairs; without it video is procedural")
     parser.add_argument("--trunk", default="", help="ImageNet weights of the trunks; default random weights")
     parser.add_argument("--teacher-trunk", default="", help="weights of the teacher's trunks; default --trunk")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE_OR_WORK_DIR",
+        help="use this teacher instead of training one: a weights file, or the --work-dir of an experiment with the "
+        "same teacher. Of a file it is not known whether it was trained on the test pairs",
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("runs/ablation"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON report; the plot is written next to it")
     parser.add_argument(
@@ -153,16 +169,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=f"only these rows: {', '.join(ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the students; default 0 1 2")
     parser.add_argument("--time-limit", type=float, help="save and stop after this many minutes; default no limit")
-    parser.add_argument("--only-choose", action="store_true", help="stop after the choice of hyperparameters")
+    parser.add_argument("--only-choose", action="store_true", help="stop after the choice of weights")
     parser.add_argument(
         "--rate-factors",
         type=float,
         nargs=2,
         metavar=("TRUNK", "FUSION"),
-        help="factors on the learning rates of trunk and fusion; skips their choice. Example: 2.5 1",
+        help="factors on the students' learning rates of trunk and fusion. Example: 2.5 1",
     )
-    parser.add_argument("--alpha", type=float, help="weight of losses on features; with --beta, skips the choice")
-    parser.add_argument("--beta", type=float, help="weight of losses on scores")
+    parser.add_argument("--alpha", type=float, help="CMD's weight on features; with --beta, skips CMD's choice")
+    parser.add_argument("--beta", type=float, help="CMD's weight on scores")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
     parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
@@ -177,8 +193,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.alpha is None) != (arguments.beta is None):
         parser.error("--alpha and --beta: give both or neither")
-    if arguments.alpha is not None and arguments.rate_factors is None and len(SIZES[arguments.size].factors) > 1:
-        parser.error("--alpha and --beta: give --rate-factors too, because this size has several candidates")
     return arguments
 
 
@@ -186,34 +200,36 @@ def main() -> None:
     arguments = parse_arguments()
     start = time.time()
     size = override_size(SIZES[arguments.size], arguments)
+    rows = plan_rows(arguments.tables, arguments.only, arguments.seeds)
     experiment = Experiment(size, arguments.pairs, arguments.trunk, arguments.teacher_trunk)
+    if arguments.teacher is not None:
+        experiment = use_teacher(arguments.teacher, experiment, [row for row, _ in rows])
     end = start + 60 * arguments.time_limit if arguments.time_limit is not None else float("inf")
     device = choose_device(arguments.device).type
     mark_folder(arguments.work_dir, experiment.describe())
+    if arguments.teacher is not None:
+        copy_teacher(find_teacher(arguments.teacher), arguments.work_dir)
     if arguments.import_report is not None:
         import_report(arguments.import_report, arguments.work_dir, experiment)
     data = describe(experiment.videos)
     context = RunContext(experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1)
     stage = Stage(context, arguments.jobs)
-    rows = plan_rows(arguments.tables, arguments.only, arguments.seeds)
-    fixed = None
-    if arguments.alpha is not None:
-        fixed = Hyperparameters(size.factors[0], arguments.alpha, arguments.beta)
+    fixed = {} if arguments.alpha is None else {CMD: given(Weights(arguments.alpha, arguments.beta))}
     try:
-        choice = run_stage(stage, rows, fixed, arguments.only_choose)
+        choices = run_stage(stage, rows, fixed, arguments.only_choose)
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
     report = {
         "machine": machine() | {"device": device, "jobs": arguments.jobs, "threads": arguments.threads},
         "experiment": experiment.describe(),
         "data": data,
-        "choice": choice,
-        **collect_results(experiment, arguments.work_dir, arguments.seeds, read_hyperparameters(choice, size)),
+        "choice": choices,
+        **collect_results(experiment, arguments.work_dir, arguments.seeds, choices),
         "unfinished": stage.unfinished,
     }
     if arguments.out is not None:
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
-    if choice is not None and choice["trials"]:
+    if any(choice["trials"] for choice in choices.values()):
         print("\nTrials on the validation sequences\n\n" + "\n".join(choice_table(report)))
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:

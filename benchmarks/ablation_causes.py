@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.causes import VARIANTS, half_trained_teacher_run
-from parts.ablation.choice import read_hyperparameters
+from parts.ablation.choice import read_weights
 from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage
 from parts.ablation.pool import pool
 from parts.ablation.report import FIGURES
 from parts.ablation.report_import import teacher_digest
+from parts.ablation.rows import CMD
 from parts.ablation.runs import TEACHER_RUN, Experiment, Run, finished, read_scores
 from parts.ablation.sizes import SIZES
 from parts.report_fields import machine
@@ -117,13 +118,16 @@ def main() -> None:
     arguments = parse_arguments()
     ablation = json.loads(arguments.ablation.read_text())
     size = SIZES[ablation["experiment"]["size"]["name"]]
-    experiment = Experiment(size, arguments.pairs, arguments.trunk)
+    given_teacher = ablation["experiment"].get("given_teacher", "")
+    experiment = Experiment(size, arguments.pairs, arguments.trunk, given_teacher=given_teacher)
     if experiment.describe() != ablation["experiment"]:
         sys.exit(f"{arguments.ablation}: measured with other settings, pairs or trunk")
     if teacher_digest(arguments.work_dir) != ablation["teacher"]:
         folder = arguments.work_dir / TEACHER_RUN
         sys.exit(f"{folder}: expected the teacher of {arguments.ablation}; train it with ablation.py")
-    chosen = read_hyperparameters(ablation["choice"], size)
+    chosen = read_weights(ablation["choice"], CMD)
+    if chosen is None:
+        sys.exit(f"{arguments.ablation}: expected chosen weights of CMD, got none")
     identity = {"teacher": ablation["teacher"], "chosen": json.loads(json.dumps(asdict(chosen)))}
     earlier = read_earlier(arguments.out, identity)
     runs = {name: VARIANTS[name].run(name, size, chosen) for name in arguments.only if name not in earlier}

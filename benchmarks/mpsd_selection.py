@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from parts.ablation.execution import RunContext
+from parts.ablation.rows import Weights
 from parts.ablation.runs import Experiment, mark_folder, teacher_run
-from parts.ablation.sizes import SIZES, Hyperparameters, Size, with_steps
+from parts.ablation.sizes import SIZES, Size, with_steps
 from parts.report_fields import machine
 from parts.selection.report import rms_table, scores_table, selection_table, summary
 from parts.selection.rows import GROUPS, SIZE_OF, VARIANTS, Group, all_runs, student_run
@@ -85,17 +86,10 @@ def collect_results(
     results: dict[str, Any] = {group.title: {variant: {} for variant in VARIANTS} for group in groups}
     for group, variant, seed in all_runs(groups, arguments.seeds):
         context = contexts[group.start]
-        run = student_run(
-            group, variant, seed, context.experiment.size, hyperparameters(arguments, SIZE_OF[group.start])
-        )
+        run = student_run(group, variant, seed, context.experiment.size, Weights(arguments.alpha, arguments.beta))
         if (each := read_measurement(run, context)) is not None:
             results[group.title][variant][str(seed)] = each
     return {"rows": summary(results), "runs": results}
-
-
-def hyperparameters(arguments: argparse.Namespace, size: str) -> Hyperparameters:
-    """Return the preset's learning rate factors and the distillation's weights."""
-    return Hyperparameters(SIZES[size].factors[0], arguments.alpha, arguments.beta)
 
 
 def main() -> None:
@@ -119,7 +113,7 @@ def main() -> None:
             variant,
             seed,
             contexts[group.start].experiment.size,
-            hyperparameters(arguments, SIZE_OF[group.start]),
+            Weights(arguments.alpha, arguments.beta),
         )
         for group, variant, seed in all_runs(groups, arguments.seeds)
     ]

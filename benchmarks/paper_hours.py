@@ -93,6 +93,7 @@ def options(row: Row) -> str:
         texts.append(f"--distillation.parts {' '.join(row.parts)}")
     if row.interaction != Row("", "mpsd").interaction:
         texts.append(f"--distillation.interaction {' '.join(row.interaction)}")
+    texts += ["--distillation.weigh-label"] if row.weigh_label else []
     return " ".join(texts)
 
 

@@ -142,7 +142,7 @@ def claim_intervals_table(claims: Sequence[Claim], report: Mapping[str, Any], fi
         by_figure = [differences(report["by seed"], name, base, figure) for figure in figures]
         if len(by_figure[0]) < 2:
             continue
-        errors = [report["claims"][claim][figure].get("error over sequences") for figure in figures]
+        errors = [report["claims"].get(claim, {}).get(figure, {}).get("error over sequences") for figure in figures]
         error = "/".join(f"{value:.1f}" for value in errors if value is not None)
         lines.append(f"| {' | '.join([claim, *map(format_interval, by_figure), error])} |")
     return lines

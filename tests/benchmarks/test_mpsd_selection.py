@@ -107,7 +107,7 @@ def test_distilled_students_wait_for_the_teacher_and_a_failure_stops_no_other(
     scheduling, rows = part("scheduling"), part("rows")
     runs, sizes = map(importlib.import_module, ("parts.ablation.runs", "parts.ablation.sizes"))
     size = sizes.SIZES["cpu"]
-    chosen = sizes.Hyperparameters(sizes.RateFactors(), 1.0, 1.0)
+    chosen = importlib.import_module("parts.ablation.rows").Weights(1.0, 1.0)
     group, taught = rows.Group("random", "alone"), rows.Group("random", "mpsd")
     asked = [
         rows.student_run(taught, "none", 0, size, chosen),

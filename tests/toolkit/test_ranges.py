@@ -84,7 +84,13 @@ def test_all_settings_are_found() -> None:
         "ProposalSettings",
         "Schedule",
     }
-    assert names >= {"SyntheticSettings", "SceneSettings", "DistillationSettings", "TrackingLossSettings"}
+    assert names >= {
+        "SyntheticSettings",
+        "SceneSettings",
+        "DistillationSettings",
+        "BaselineWeights",
+        "TrackingLossSettings",
+    }
     assert names >= {"CrossModalSettings", "NetworkSettings", "TrackingSettings", "FirstFrameSettings", "Transform"}
     assert names >= {"OnlineSettings", "DemoSettings", "LocalizationSettings", "RefinementSettings", "LearningSettings"}
 

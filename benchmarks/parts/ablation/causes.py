@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from parts.ablation.rows import CMD, STUDENT, TEACHER
+from parts.ablation.rows import CMD, STUDENT, TEACHER, Weights
 from parts.ablation.runs import TEACHER_RUN, Run, choice_run
-from parts.ablation.sizes import Hyperparameters, Size, with_steps
+from parts.ablation.sizes import Size, with_steps
 
 HALF_TRAINED_TEACHER = "causes/half_trained_teacher"
 """Folder of the training of a teacher with half the steps."""
@@ -47,13 +47,13 @@ class Variant:
     freeze_adaptor_bn: bool = False
     teacher: str = TEACHER_RUN
 
-    def run(self, name: str, size: Size, chosen: Hyperparameters) -> Run:
+    def run(self, name: str, size: Size, chosen: Weights) -> Run:
         """Return the variant's run, with one seed and on the validation sequences."""
-        folder, [seed] = f"causes/{name}", size.choice_seeds
+        folder, seed = f"causes/{name}", size.choice_seeds[0]
         if self.row == TEACHER:
             return Run(folder, None, None, None, "validation", seed, self.teacher)
-        factors = chosen.factors._replace(fusion=chosen.factors.fusion * self.fusion)
-        run = choice_run(size, self.row, seed, Hyperparameters(factors, chosen.alpha, chosen.beta * self.beta))
+        size = replace(size, factors=size.factors._replace(fusion=size.factors.fusion * self.fusion))
+        run = choice_run(size, self.row, seed, replace(chosen, beta=chosen.beta * self.beta))
         assert run.training is not None
         training = with_steps(run.training, run.training.steps * self.steps)
         rates = training.learning_rates

@@ -38,7 +38,10 @@ from mmdistill.toolkit.evaluation.metrics import best_overlaps, score_sequences
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.interruption import raise_on_signal
-from mmdistill.toolkit.sequence import Boxes, TrackingSequence
+from mmdistill.toolkit.sequence import Boxes, CachedSequence, TrackingSequence
+
+MAX_CACHED_BYTES = 2 * 10**9
+"""Largest size of held-out video that a process keeps in memory."""
 
 ON_TARGET_IOU = 0.5
 """Smallest IoU of a box that is on the target."""
@@ -200,10 +203,13 @@ def training_video(experiment: Experiment) -> list[TrackingSequence]:
     return experiment.videos.training()
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def held_out_video(experiment: Experiment, part: Literal["validation", "test"]) -> list[TrackingSequence]:
-    """Return the video that this process's runs track."""
-    return experiment.videos.validation() if part == "validation" else experiment.videos.test()
+    """Return the video that this process's runs track; each frame is made once if all fit into ``MAX_CACHED_BYTES``."""
+    sequences = experiment.videos.validation() if part == "validation" else experiment.videos.test()
+    frame = sequences[0].frame(0)
+    size = sum(image.nbytes for image in frame if image is not None) * sum(map(len, sequences))
+    return [CachedSequence(each) for each in sequences] if size <= MAX_CACHED_BYTES else sequences
 
 
 def confidence(

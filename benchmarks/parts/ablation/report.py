@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from parts.ablation.rows import CMD, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
-from parts.ablation.sizes import Hyperparameters
 from parts.seed_statistics import BySeed, differences, format_interval, format_mean, mean_and_deviation
 
 from mmdistill.toolkit.evaluation.plots import PLOT_COLORS
@@ -24,31 +22,44 @@ MIN_GAP = 1.0
 
 
 def summary(by_seed: BySeed) -> dict[str, Any]:
-    """Return each row's figures over seeds, its gain on the student, and the share of the gap that it closes.
+    """Return each row's figures over seeds, its gains on its base and on the student, and the share of the gap closed.
 
-    Every figure is a mean and a standard deviation. Gains and shares are taken for each seed. They are None if a seed
-    has no student or no teacher; shares also if the gap is below ``MIN_GAP`` for a seed.
+    Every figure is a mean and a standard deviation. Gains and shares are taken for each seed. The gap is from the
+    row's base to the teacher. Gains and shares are None if a seed lacks one of the rows. Shares are also None if the
+    gap is below ``MIN_GAP`` for a seed.
     """
     rows: dict[str, Any] = {}
     for name in (TEACHER, *ROWS):
         seeds = [seed for seed, rows_of_seed in by_seed.items() if name in rows_of_seed]
         if not seeds:
             continue
-        rows[name] = {"seeds": seeds}
+        base = base_of(name, by_seed)
+        rows[name] = {"seeds": seeds, "base": base}
         for figure in FIGURES:
             rows[name][figure] = mean_and_deviation([by_seed[seed][name][figure] for seed in seeds])
-            gains = differences(by_seed, name, STUDENT, figure)
-            complete = len(gains) == len(seeds)
-            rows[name][f"{figure} to student"] = mean_and_deviation(gains) if complete else None
-            gaps = [
-                by_seed[seed][TEACHER][figure] - by_seed[seed][STUDENT][figure]
-                for seed in seeds
-                if {TEACHER, STUDENT} <= by_seed[seed].keys()
-            ]
-            there = complete and len(gaps) == len(seeds) and min(gaps) >= MIN_GAP
-            shares = [100 * gain / gap for gain, gap in zip(gains, gaps, strict=True)] if there else []
-            rows[name][f"{figure} gap closed"] = mean_and_deviation(shares) if there else None
+            to_student = differences(by_seed, name, STUDENT, figure)
+            complete = len(to_student) == len(seeds)
+            rows[name][f"{figure} to student"] = mean_and_deviation(to_student) if complete else None
+            gains, shares = differences(by_seed, name, base, figure), _gap_shares(by_seed, seeds, name, base, figure)
+            rows[name][f"{figure} to base"] = mean_and_deviation(gains) if len(gains) == len(seeds) else None
+            rows[name][f"{figure} gap closed"] = mean_and_deviation(shares) if shares else None
     return rows
+
+
+def base_of(name: str, by_seed: BySeed) -> str:
+    """Return the row with which a row is compared: its base, or the student if a seed of the row lacks the base."""
+    base = ROWS[name].base if name != TEACHER else ""
+    complete = base and all(base in rows for rows in by_seed.values() if name in rows)
+    return base if complete else STUDENT
+
+
+def _gap_shares(by_seed: BySeed, seeds: Sequence[str], name: str, base: str, figure: str) -> list[float]:
+    """Return the share of the gap that a row closes for each seed, percent; empty if it is not defined for all."""
+    if not all({TEACHER, base} <= by_seed[seed].keys() for seed in seeds):
+        return []
+    gaps = [by_seed[seed][TEACHER][figure] - by_seed[seed][base][figure] for seed in seeds]
+    gains = differences({seed: by_seed[seed] for seed in seeds}, name, base, figure)
+    return [100 * gain / gap for gain, gap in zip(gains, gaps, strict=True)] if min(gaps) >= MIN_GAP else []
 
 
 def table(report: Mapping[str, Any], name: str) -> list[str]:
@@ -57,25 +68,39 @@ def table(report: Mapping[str, Any], name: str) -> list[str]:
 
 
 def rows_table(report: Mapping[str, Any], rows: Sequence[str]) -> list[str]:
-    """Return the lines of a Markdown table of the teacher and these rows."""
+    """Return the lines of a Markdown table of the teacher and these rows.
+
+    Gains and the share of the gap that is closed are against the row in the column "Base". Rows that neither the paper
+    nor the report has are left out.
+    """
     lines = [
-        "| Tracker | PR | SR | PR gain | SR gain | Gap closed, PR | Gap closed, SR | Paper, PR/SR |",
-        "| --- |" + " ---: |" * 7,
+        "| Tracker | PR | SR | Base | PR gain | SR gain | Gap closed, PR | Gap closed, SR | On Student, PR/SR "
+        "| Paper, PR/SR |",
+        "| --- | ---: | ---: | --- |" + " ---: |" * 6,
     ]
+    measured = summary(report["by seed"])
     for row in (TEACHER, *rows):
         title, paper = ("Teacher", TEACHER_PAPER) if row == TEACHER else (ROWS[row].title, ROWS[row].paper)
         published = f"{paper[0]:.1f}/{paper[1]:.1f}" if paper else ""
-        figures = report["rows"].get(row)
-        if figures is None:
-            cells = ["not measured"] * 6
-        else:
-            cells = [_cell(figures[figure]) for figure in METRICS]
-            same = row == STUDENT
-            cells += ["" if same else _cell(figures[f"{figure} to student"], "+") for figure in METRICS]
-            own = row in (STUDENT, TEACHER)
-            cells += ["" if own else _cell(figures[f"{figure} gap closed"], unit=" %") for figure in METRICS]
-        lines.append(f"| {' | '.join([title, *cells, published])} |")
+        if row in measured:
+            lines.append(f"| {' | '.join([title, *_row_cells(row, measured[row]), published])} |")
+        elif paper:
+            lines.append(f"| {' | '.join([title, *['not measured'] * 2, *[''] * 6, published])} |")
     return lines
+
+
+def _row_cells(row: str, figures: Mapping[str, Any]) -> list[str]:
+    cells = [format_mean(figures[figure]) for figure in METRICS]
+    if row == STUDENT:
+        return [*cells, *[""] * 6]
+    on_student = [figures[f"{figure} to student"] for figure in METRICS]
+    against_student = "/".join(f"{gain[0]:+.1f}" for gain in on_student if gain is not None)
+    if row == TEACHER or not ROWS[row].base:  # nothing was added to another row
+        return [*cells, *[""] * 5, against_student]
+    cells.append(ROWS[figures["base"]].title)
+    cells += [_cell(figures[f"{figure} to base"], "+") for figure in METRICS]
+    cells += [_cell(figures[f"{figure} gap closed"], unit=" %") for figure in METRICS]
+    return [*cells, against_student]
 
 
 def intervals_table(by_seed: BySeed, pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -99,30 +124,49 @@ def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str
 
 
 def choice_table(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a Markdown table of the trials on the validation video; the chosen one is bold."""
+    """Return the lines of a Markdown table of the trials on the validation video; the chosen ones are bold."""
+    if "trials" in report["choice"]:
+        return _shared_choice_table(report["choice"])
+    lines = ["| Row | Alpha | Beta | Own weight | Seeds | PR | SR |", "| --- |" + " ---: |" * 6]
+    for name, choice in report["choice"].items():
+        for each in choice["trials"]:
+            weights = [f"{value:g}" if value else "" for value in each["weights"].values()]
+            cells = [ROWS[name].title, *weights, str(len(each["by seed"]))]
+            cells += [f"{each[figure]:.1f}" for figure in METRICS]
+            lines.append(_choice_line(cells, chosen=each["weights"] == choice["weights"]))
+    return lines
+
+
+def _shared_choice_table(choice: Mapping[str, Any]) -> list[str]:
+    """Return the table of an earlier report, in which all rows shared one choice."""
     lines = [
         "| Learning rate: trunk, adaptors | Fusion | Alpha | Beta | CMD, PR | CMD, SR | Student, PR | Student, SR |",
         "|" + " ---: |" * 8,
     ]
-    choice = report["choice"]
-    for each in choice["trials"] if choice is not None else []:
+    for each in choice["trials"]:
         cells = [f"{value:g}" for value in (*each["learning rates"].values(), each["alpha"], each["beta"])]
         for row in (CMD, STUDENT):
             cells += [f"{each[row][figure]:.1f}" if row in each else "" for figure in METRICS]
-        chosen = all(each[field.name] == choice[field.name] for field in fields(Hyperparameters))
-        bold = "**" if chosen else ""
-        lines.append(f"| {' | '.join(cell and f'{bold}{cell}{bold}' for cell in cells)} |")
+        lines.append(
+            _choice_line(cells, chosen=all(each[name] == choice[name] for name in ("factors", "alpha", "beta")))
+        )
     return lines
 
 
+def _choice_line(cells: Sequence[str], *, chosen: bool) -> str:
+    bold = "**" if chosen else ""
+    return f"| {' | '.join(cell and f'{bold}{cell}{bold}' for cell in cells)} |"
+
+
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Plot each row's PR and SR with standard deviations and the share of the gap that it closes."""
-    rows = [name for name in (TEACHER, *ROWS) if name in report["rows"]]
+    """Plot each row's PR and SR with standard deviations and the share of the gap from its base that it closes."""
+    measured = summary(report["by seed"])
+    rows = list(measured)
     figure = Figure(figsize=(10, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     positions = range(len(rows))
     for axes, metric, color in zip(figure.subplots(1, 2, sharey=True), METRICS, PLOT_COLORS, strict=False):
-        values = [report["rows"][name][metric] for name in rows]
+        values = [measured[name][metric] for name in rows]
         axes.barh(
             positions,
             [mean for mean, _ in values],
@@ -132,13 +176,13 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
             error_kw={"elinewidth": 1.2, "capsize": 3},
         )
         for position, name, (mean, deviation) in zip(positions, rows, values, strict=True):
-            closed = None if name in (TEACHER, STUDENT) else report["rows"][name][f"{metric} gap closed"]
+            closed = measured[name][f"{metric} gap closed"] if name != TEACHER and ROWS[name].base else None
             text = f"{mean:.1f}" + (f", closes {closed[0]:.0f} ± {closed[1]:.0f} %" if closed else "")
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # hides the lines of teacher and student
             axes.text(mean + deviation + 0.8, position, text, va="center", fontsize=8, bbox=box)
         for name, dashes in ((TEACHER, "-"), (STUDENT, "--")):
-            if name in report["rows"]:
-                axes.axvline(report["rows"][name][metric][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
+            if name in measured:
+                axes.axvline(measured[name][metric][0], color="0.4", linewidth=1, linestyle=dashes, zorder=0)
         axes.set_xlim(0, 1.35 * max(mean + deviation for mean, deviation in values) + 1)
         axes.set_xticks(range(0, 101, 20))
         axes.set_title(f"{metric}, mean and standard deviation over seeds", fontsize=10)

@@ -1,6 +1,6 @@
 """Import of another machine's report, so that only the missing rows are measured.
 
-Networks and logs are not imported; figures and the chosen hyperparameters are. All students need the same teacher, so
+Networks and logs are not imported; figures and the chosen weights are. All students need the same teacher, so
 the teacher is trained again, and its weights must be identical.
 """
 
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from parts.ablation.choice import CHOICE, read_hyperparameters
+from parts.ablation.choice import read_choices, read_weights, write_choice
 from parts.ablation.rows import TEACHER
 from parts.ablation.runs import NETWORK, TEACHER_RUN, Experiment, finished, row_run, teacher_tracking_run, write_scores
 
@@ -31,16 +31,19 @@ def import_report(file: Path, root: Path, experiment: Experiment) -> None:
     report = json.loads(file.read_text())
     if report["experiment"] != experiment.describe():
         raise DataError(f"{file}: measured with other settings; use the same, or omit --import-report")
-    choice, digest = report["choice"], report["teacher"]
+    choices, digest = report["choice"], report["teacher"]
     if digest is not None:
         write_text(root / EXPECTED_TEACHER, json.dumps({"weights": digest, "from": file.name}) + "\n")
-    if choice is not None and choice["trials"] and not (root / CHOICE).exists():
-        write_text(root / CHOICE, json.dumps(choice, indent=2) + "\n")
-    chosen = read_hyperparameters(choice, experiment.size)
+    for name, choice in choices.items():
+        if choice["trials"] and name not in read_choices(root):
+            write_choice(root, name, choice)
     for seed, rows in report["by seed"].items():
         for name, scores in rows.items():
-            teacher = name == TEACHER
-            run = teacher_tracking_run(int(seed)) if teacher else row_run(experiment.size, name, int(seed), chosen)
+            run = teacher_tracking_run(int(seed))
+            if name != TEACHER:
+                weights = read_weights(choices, name)
+                assert weights is not None, "a finished row's weights are chosen"
+                run = row_run(experiment.size, name, int(seed), weights)
             if not finished(run, root):
                 write_scores(run, root, scores)
 
@@ -48,10 +51,13 @@ def import_report(file: Path, root: Path, experiment: Experiment) -> None:
 def teacher_digest(root: Path) -> str | None:
     """Return the SHA-256 of the teacher's weights; None before it is trained."""
     network = root / TEACHER_RUN / NETWORK
-    if not network.exists():
-        return None
+    return network_digest(network) if network.exists() else None
+
+
+def network_digest(file: Path) -> str:
+    """Return the SHA-256 of a network's weights."""
     digest = hashlib.sha256()
-    for name, value in load_network(network).state_dict().items():
+    for name, value in load_network(file).state_dict().items():
         digest.update(name.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

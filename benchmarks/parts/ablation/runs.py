@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from parts.ablation.rows import ROWS, TEACHER
-from parts.ablation.sizes import Hyperparameters, Size
+from parts.ablation.rows import ROWS, TEACHER, Weights
+from parts.ablation.sizes import Size
 from parts.ablation.video import Videos
 
 from mmdistill.reference.models.config import NetworkSettings
@@ -33,12 +33,14 @@ class Experiment:
         pairs: folder of pairs; empty for procedural video only.
         trunk: trunk weights of the teacher, and of students whose size asks for them; empty for random weights.
         teacher_trunk: the teacher's trunk weights if they differ.
+        given_teacher: SHA-256 of the weights of a teacher that was trained elsewhere; empty to train one.
     """
 
     size: Size
     pairs: str = ""
     trunk: str = ""
     teacher_trunk: str = ""
+    given_teacher: str = ""
 
     @property
     def videos(self) -> Videos:
@@ -109,23 +111,20 @@ def teacher_tracking_run(seed: int) -> Run:
     return Run(f"seed_{seed}/{TEACHER}", None, None, None, "test", seed)
 
 
-def row_run(size: Size, name: str, seed: int, chosen: Hyperparameters) -> Run:
+def row_run(size: Size, name: str, seed: int, weights: Weights) -> Run:
     """Return a row's student; the seed sets its weights, its samples and the tracking's randomness."""
     row = ROWS[name]
-    training, distillation = size.student_training(seed, chosen.factors), row.distillation(chosen.alpha, chosen.beta)
+    training, distillation = size.student_training(seed), row.distillation(weights)
     return Run(f"seed_{seed}/{name}", size.student_network(row), training, distillation, "test", seed)
 
 
-def choice_run(size: Size, name: str, seed: int, trial: Hyperparameters) -> Run:
-    """Return a row's student with trial hyperparameters; it tracks the validation sequences."""
+def choice_run(size: Size, name: str, seed: int, trial: Weights) -> Run:
+    """Return a row's student with candidate weights; it tracks the validation sequences."""
     row = ROWS[name]
-    weights = f"_alpha_{trial.alpha:g}_beta_{trial.beta:g}" if row.parts else ""
-    rates = f"_trunk_{trial.factors.trunk:g}_fusion_{trial.factors.fusion:g}"
-    folder = f"choice/{name}{rates}{weights}_seed_{seed}"
-    training = size.student_training(seed, trial.factors, size.choice_steps)
-    return Run(
-        folder, size.student_network(row), training, row.distillation(trial.alpha, trial.beta), "validation", seed
-    )
+    weights = f"_alpha_{trial.alpha:g}_beta_{trial.beta:g}" if row.baseline is None else f"_weight_{trial.baseline:g}"
+    folder = f"choice/{name}{weights if row.parts else ''}_seed_{seed}"
+    training = size.student_training(seed, size.choice_steps)
+    return Run(folder, size.student_network(row), training, row.distillation(trial), "validation", seed)
 
 
 def finished(run: Run, root: Path) -> bool:

@@ -27,18 +27,20 @@ class RateFactors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    """Hyperparameters that all rows share, chosen on validation video.
+class BaselineCandidates:
+    """Candidates for the weight of each baseline, as many as CMD has pairs of alpha and beta.
 
     Attributes:
-        factors: factors on learning rates.
-        alpha: weight of losses on features.
-        beta: weight of losses on scores.
+        kd: candidates for knowledge distillation, on score maps.
+        fitnets: candidates for FitNets.
+        review: candidates for Knowledge Review.
+        md: candidates for Modality Distillation.
     """
 
-    factors: RateFactors
-    alpha: float
-    beta: float
+    kd: tuple[float, ...] = (1.0, 10.0, 100.0)
+    fitnets: tuple[float, ...] = (10.0, 100.0, 1000.0)
+    review: tuple[float, ...] = (10.0, 100.0, 1000.0)
+    md: tuple[float, ...] = (10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class Size:
         validation: like ``held_out``, for validation.
         validation_pairs: number of pairs for validation.
         test_pairs: number of pairs for testing, the last by name.
-        factors: candidates for the factors on learning rates; a single one is taken without trials.
+        factors: factors on the students' learning rates.
         alphas: candidates for alpha.
         betas: candidates for beta.
+        baselines: candidates for the weights of baselines.
         choice_seeds: seeds of the trials; not among the seeds of the tables.
         choice_steps: training steps of the trials.
         batch_size: videos tracked at the same time; does not change results.
@@ -88,9 +91,10 @@ class Size:
     validation: tuple[int, int]
     validation_pairs: int
     test_pairs: int
-    factors: tuple[RateFactors, ...]
+    factors: RateFactors
     alphas: tuple[float, ...]
     betas: tuple[float, ...]
+    baselines: BaselineCandidates
     choice_seeds: tuple[int, ...]
     choice_steps: int
     batch_size: int
@@ -105,8 +109,9 @@ class Size:
             NetworkSettings(streams=row.streams, fusion=row.fusion, width=self.width, crop_size=self.crop_size)
         )
 
-    def student_training(self, seed: int, factors: RateFactors, steps: int | None = None) -> TrainingSettings:
+    def student_training(self, seed: int, steps: int | None = None) -> TrainingSettings:
         """Return the training of a student; with fewer steps, batch norm is frozen after the same share of them."""
+        factors = self.factors
         training = self.student if steps is None else with_steps(self.student, steps)
         rates = training.learning_rates
         rates = replace(
@@ -165,10 +170,11 @@ _GPU = Size(
     validation=(36, 12),
     validation_pairs=20,
     test_pairs=30,
-    factors=(RateFactors(2.5, 1.0),),
-    alphas=(10.0, 100.0, 1000.0),
-    betas=(100.0, 10.0),
-    choice_seeds=(1000,),
+    factors=RateFactors(2.5, 1.0),
+    alphas=(0.0003, 0.001, 0.01),
+    betas=(100.0,),
+    baselines=BaselineCandidates(),
+    choice_seeds=(1000, 1001, 1002),
     choice_steps=400,
     batch_size=32,
 )
@@ -176,15 +182,12 @@ _GPU = Size(
 _CPU = replace(
     _GPU,
     name="cpu",
-    crop_size=160,
-    teacher=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4, seed=1000), 1000),
-    student=with_steps(replace(_RANDOM_TRUNK, batch_size=4), 600),
+    crop_size=128,
+    teacher=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4, seed=1000), 2000),
+    student=with_steps(replace(_RANDOM_TRUNK, batch_size=4), 500),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,
-    factors=(RateFactors(2.5, 1.0), RateFactors(2.5, 0.1)),
-    alphas=(100.0, 1000.0),
-    betas=(100.0,),
-    choice_steps=600,
+    choice_steps=250,
     batch_size=4,
 )
 
@@ -193,10 +196,9 @@ _PRETRAINED = replace(
     name="pretrained",
     width=64,
     pretrained_student=True,
-    student=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4), 400),
-    factors=(RateFactors(),),
-    alphas=_GPU.alphas,
-    betas=_GPU.betas,
+    student=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4), 300),
+    factors=RateFactors(),
+    choice_steps=150,
 )
 
 # From random weights, as small as the demo.
@@ -225,10 +227,9 @@ _NIGHTLY = replace(
     held_out=(0, 60),
     held_out_length=40,
     validation=(0, 12),
-    factors=(RateFactors(),),
-    alphas=(1.0, 100.0),
-    betas=(100.0,),
-    choice_steps=100,
+    factors=RateFactors(),
+    choice_seeds=(1000,),
+    choice_steps=110,
 )
 
 SIZES: Mapping[str, Size] = {size.name: size for size in (_GPU, _CPU, _PRETRAINED, _NIGHTLY)}

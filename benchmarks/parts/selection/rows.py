@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from parts.ablation.rows import Row
+from parts.ablation.rows import Row, Weights
 from parts.ablation.runs import Run
-from parts.ablation.sizes import Hyperparameters, Size
+from parts.ablation.sizes import Size
 
 from mmdistill.reference.models.config import Fusion
 from mmdistill.reference.training.settings import Part
@@ -54,14 +54,14 @@ GROUPS = (
 """Groups in the order of training."""
 
 
-def student_run(group: Group, variant: str, seed: int, size: Size, chosen: Hyperparameters) -> Run:
+def student_run(group: Group, variant: str, seed: int, size: Size, weights: Weights) -> Run:
     """Return a student's run; it tracks the validation sequences."""
     row = Row(variant, VARIANTS[variant], DISTILLATIONS[group.distilled_with])
     return Run(
         f"{group.start}/{group.distilled_with}/{variant}/seed_{seed}",
         size.student_network(row),
-        size.student_training(seed, chosen.factors),
-        row.distillation(chosen.alpha, chosen.beta),
+        size.student_training(seed),
+        row.distillation(weights),
         "validation",
         seed,
     )

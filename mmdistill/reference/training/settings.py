@@ -228,14 +228,34 @@ class TrackingLossSettings:
 
 
 @dataclass(frozen=True)
+class BaselineWeights:
+    """The weight of each baseline. CMD's alpha and beta do not apply to baselines.
+
+    Attributes:
+        kd: weight of knowledge distillation, on score maps.
+        fitnets: weight of FitNets, on features.
+        review: weight of Knowledge Review, on features.
+        md: weight of Modality Distillation, on fused features.
+    """
+
+    kd: Weight = 100.0
+    fitnets: Weight = 100.0
+    review: Weight = 100.0
+    md: Weight = 100.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class DistillationSettings:
     """Losses and weights of distillation; the defaults are the paper's.
 
     Attributes:
         parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"`` (CMD) and ``"kd"``, ``"fitnets"``, ``"review"``, ``"md"``
             (baselines).
-        alpha: weight of the losses on features: SCFD, MPSD and all baselines except KD.
-        beta: weight of the losses on score maps: HFRD and KD.
+        alpha: weight of CMD's losses on features, SCFD and MPSD.
+        beta: weight of CMD's loss on score maps, HFRD.
         reduction: ``"sum"`` or ``"mean"`` of SCFD's and MPSD's squared errors over channels and positions. Means need
             an alpha that is larger by the size of a map, such as 100 (docs/losses.md, "Which alpha and beta").
         interaction: SCFD's interaction at each level, shallow to deep. CMD's Table 2 has one for all levels in AFD, SED
@@ -243,6 +263,7 @@ class DistillationSettings:
         shared_chain: use one ABF chain for both modalities.
         residual: HFRD's residual.
         weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
+        baselines: the weight of each baseline.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
@@ -253,6 +274,7 @@ class DistillationSettings:
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
     weigh_label: bool = False
+    baselines: BaselineWeights = field(default_factory=BaselineWeights)
 
     def __post_init__(self) -> None:
         check_fields(self)

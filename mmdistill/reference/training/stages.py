@@ -192,9 +192,9 @@ class DistilledStage(Stage):
                 for name, value in inputs[part].items()
             }
             weighted.append((1.0, self.distillation(**used)))
-        settings = self.distillation_settings
+        weights = self.distillation_settings.baselines
         for name, baseline in self.baselines.items():
-            weighted.append((settings.beta if name == "kd" else settings.alpha, baseline(student, teacher)))
+            weighted.append((getattr(weights, name), baseline(student, teacher)))
         return Terms.weighted(*weighted)
 
     def teacher_features(self, batch: Batch) -> DistillationFeatures:

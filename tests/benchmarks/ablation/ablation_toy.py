@@ -36,8 +36,11 @@ def toy(sizes: Any) -> Any:
         validation=(1, 1),
         validation_pairs=3,
         test_pairs=3,
-        factors=(sizes.RateFactors(),),
+        factors=sizes.RateFactors(),
         alphas=(1e-3, 1e-1),
+        betas=(100.0,),
+        baselines=sizes.BaselineCandidates(*[(1.0, 10.0)] * 4),
+        choice_seeds=(1000,),
         choice_steps=1,
     )
 

@@ -27,8 +27,8 @@ def causes() -> ModuleType:
 
 def test_a_variant_changes_one_setting(causes: ModuleType) -> None:
     size, sizes, runs = toy(part("sizes")), part("sizes"), part("runs")
-    size = replace(size, student=replace(size.student, warmup_steps=4))
-    chosen = sizes.Hyperparameters(sizes.RateFactors(2.0, 0.5), 0.1, 10.0)
+    size = replace(size, student=replace(size.student, warmup_steps=4), factors=sizes.RateFactors(2.0, 0.5))
+    chosen = part("rows").Weights(0.1, 10.0)
 
     def differs(name: str, row: str) -> dict[str, Any]:
         tried = causes.VARIANTS[name].run(name, size, chosen)
@@ -44,13 +44,13 @@ def test_a_variant_changes_one_setting(causes: ModuleType) -> None:
         }
 
     same = replace(size, choice_steps=size.student.steps)
-    assert causes.VARIANTS["scfd"].run("scfd", same, chosen).training == same.student_training(1000, chosen.factors)
+    assert causes.VARIANTS["scfd"].run("scfd", same, chosen).training == same.student_training(1000)
     size = same
     assert differs("cmd", "cmd") == differs("cmd_kept", "cmd") == differs("cmd_half", "cmd") == {}
     assert differs("student_long", "student") == {"steps": 6, "freeze_bn_after": 3}
     assert differs("cmd_beta", "cmd") == {"beta": 100.0}
     assert differs("cmd_warm", "cmd") == {"warmup_steps": 20}
-    base = size.student_training(0, chosen.factors).learning_rates
+    base = size.student_training(0).learning_rates
     assert differs("cmd_adaptors", "cmd") == {"learning_rates": asdict(replace(base, distillation=1.2e-2))}
     assert differs("cmd_unclipped", "cmd") == {"clip_grad_norm": 0.0}
     [(name, rates)] = differs("blocks_slow", "blocks").items()
@@ -99,7 +99,9 @@ def test_variants_use_the_ablations_teacher_and_are_kept(
 def test_adaptors_are_frozen_with_the_network() -> None:
     size, row = toy(part("sizes")), part("rows").ROWS["cmd"]
     networks = [TrackerNetwork(settings) for settings in (size.student_network(row), size.teacher_network())]
-    stage = part("execution").FrozenAdaptorStage(*networks, distillation=row.distillation(1.0, 1.0))
+    stage = part("execution").FrozenAdaptorStage(
+        *networks, distillation=row.distillation(part("rows").Weights(1.0, 1.0))
+    )
     sampler = Sampler(
         synthetic_sequences(2, seed=0, settings=size.video), size.crop_size, 5.0, size.student.samples, seed=0
     )

@@ -16,18 +16,18 @@ from mmdistill.toolkit.datasets.image_pairs import open_pairs
 
 
 def test_students_of_a_seed_have_the_same_video_and_samples() -> None:
-    size, sizes, choice = toy(part("sizes")), part("sizes"), part("choice")
+    size, choice = replace(toy(part("sizes")), choice_seeds=(1000, 1001)), part("choice")
     rows = part("rows").ROWS
-    runs = [
-        part("runs").row_run(size, name, 3, sizes.Hyperparameters(sizes.RateFactors(2.5, 0.1), 0.1, 10.0))
-        for name in rows
-    ]
+    runs = [part("runs").row_run(size, name, 3, part("rows").Weights(0.1, 10.0, 1.0)) for name in rows]
     assert {each.training for each in runs} == {runs[0].training}
     assert runs[0].training.seed == runs[0].seed == 3
     assert {each.tracks for each in runs} == {"test"}
     assert len({each.folder for each in runs}) == len(rows)
-    tries = choice.trial_runs(replace(size, factors=(sizes.RateFactors(1.0), sizes.RateFactors(2.0))))
-    assert len({each.folder for each in tries}) == len(tries) == 6  # at each rate one alone, two with CMD
+    chosen_on = choice.choices_of(rows)
+    assert chosen_on == ["cmd", "kd", "fitnets", "review", "md"]
+    tries = [run for name in chosen_on for run in choice.trial_runs(size, name)]
+    assert len({each.folder for each in tries}) == len(tries) == 5 * 2 * 2
+    assert {replace(each.training, seed=0) for each in tries} == {size.student_training(0, size.choice_steps)}
     assert {each.tracks for each in tries} == {"validation"}
     assert not {each.seed for each in tries} & {0, 1, 2}
     assert size.teacher.seed not in (0, 1, 2)
@@ -35,10 +35,16 @@ def test_students_of_a_seed_have_the_same_video_and_samples() -> None:
 
 def test_rate_factors_apply_to_trunk_adaptors_and_fusion() -> None:
     size, sizes = part("sizes").SIZES["cpu"], part("sizes")
-    training = size.student_training(3, sizes.RateFactors(trunk=2.5, fusion=0.1))
+    training = replace(size, factors=sizes.RateFactors(trunk=2.5, fusion=0.1)).student_training(3)
     rates = replace(size.student.learning_rates, trunk=0.005, distillation=0.005, fusion=0.0002)
     assert training == replace(size.student, seed=3, learning_rates=rates)
-    assert size.student_training(3, sizes.RateFactors()) == replace(size.student, seed=3)
+    assert replace(size, factors=sizes.RateFactors()).student_training(3) == replace(size.student, seed=3)
+
+
+def test_cmd_and_each_baseline_have_as_many_candidates() -> None:
+    for size in part("sizes").SIZES.values():
+        counts = {len(part("choice").candidates(size, name)) for name in ("cmd", "kd", "fitnets", "review", "md")}
+        assert counts == {3}
 
 
 def test_the_choice_does_not_use_the_test_video(
@@ -53,7 +59,9 @@ def test_the_choice_does_not_use_the_test_video(
     monkeypatch.setattr(part("video"), "split", lambda *given: Without(parts(*given)))
     part("execution").training_video.cache_clear()
     part("execution").held_out_video.cache_clear()
-    assert run("--only-choose")["choice"]["chosen on"] == "validation sequences"
+    choices = run("--only-choose")["choice"]
+    assert list(choices) == ["cmd", "kd", "fitnets", "review", "md"]
+    assert {each["chosen on"] for each in choices.values()} == {"validation sequences"}
 
 
 class Without(dict[str, Any]):
@@ -71,34 +79,24 @@ def scored(runs: list[Any], values: tuple[float, ...], root: Path) -> None:
 
 
 def test_the_best_on_validation_is_chosen(tmp_path: Path) -> None:
-    choice, report = part("choice"), part("report")
-    three = part("sizes").RateFactors(3.0, 1.0)
-    size = replace(toy(part("sizes")), factors=(three,), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
-    scored(choice.trial_runs(size), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
-    found = choice.choose(size, tmp_path)
-    assert choice.read_hyperparameters(found, size) == part("sizes").Hyperparameters(
-        three, 1e-3, 10.0
-    )  # 20 on average; the first of two
-    assert [each["cmd"]["PR"] for each in found["trials"]] == [11, 20, 20, 19.5]
+    choice, report, weights = part("choice"), part("report"), part("rows").Weights
+    size = replace(toy(part("sizes")), alphas=(1e-3, 1e-1), betas=(100.0, 10.0), choice_seeds=(8, 9))
+    scored(choice.trial_runs(size, "cmd"), (10, 12, 30, 10, 21, 19, 0, 39), tmp_path)
+    scored(choice.trial_runs(size, "md"), (10, 12, 30, 10), tmp_path)
+    found = {name: choice.choose(size, name, tmp_path) for name in ("cmd", "md")}
+    assert choice.read_weights(found, "scfd") == weights(1e-3, 10.0)  # 20 on average; the first of two
+    assert choice.read_weights(found, "md") == weights(baseline=10.0)
+    assert choice.read_weights(found, "student") == weights()
+    assert choice.read_weights(found, "kd") is None
+    assert [each["PR"] for each in found["cmd"]["trials"]] == [11, 20, 20, 19.5]
+    assert found["md"]["trials"][1]["by seed"]["9"] == {"PR": 10, "NPR": 0, "SR": 10}
     lines = report.choice_table({"choice": found})
     assert lines[2:4] == [
-        "| 0.006 | 0.002 | 0.001 | 100 | 11.0 | 11.0 |  |  |",
-        "| **0.006** | **0.002** | **0.001** | **10** | **20.0** | **20.0** |  |  |",
+        "| + SCFD + MPSD + HFRD (CMD) | 0.001 | 100 |  | 2 | 11.0 | 11.0 |",
+        "| **+ SCFD + MPSD + HFRD (CMD)** | **0.001** | **10** |  | **2** | **20.0** | **20.0** |",
     ]
-    assert len(report.choice_table({"choice": None})) == 2
-    assert choice.read_hyperparameters(None, size) == part("sizes").Hyperparameters(three, 0.0, 0.0)
-
-
-def test_the_learning_rate_is_the_best_sum_of_student_and_cmd(tmp_path: Path) -> None:
-    choice, report, two = part("choice"), part("report"), part("sizes").RateFactors
-    size = replace(toy(part("sizes")), factors=(two(1.0), two(2.0), two(2.0, 0.5)), alphas=(0.1, 1.0))
-    alone, distilled = (30, 29, 5), (40, 41, 59, 60, 62, 70)
-    scored(choice.trial_runs(size), alone + distilled, tmp_path)
-    found = choice.choose(size, tmp_path)
-    assert choice.read_hyperparameters(found, size) == part("sizes").Hyperparameters(two(2.0), 1.0, 100.0)
-    lines = report.choice_table({"choice": found})
-    assert lines[2] == "| 0.002 | 0.002 | 0.1 | 100 | 40.0 | 40.0 | 30.0 | 30.0 |"
-    assert lines[5] == "| **0.004** | **0.002** | **1** | **100** | **60.0** | **60.0** | **29.0** | **29.0** |"
+    assert lines[6] == "| MD, 1 Res18 |  |  | 1 | 2 | 11.0 | 11.0 |"
+    assert len(report.choice_table({"choice": {}})) == 2
 
 
 def test_no_part_shares_a_pair_with_another(pairs: Path) -> None:

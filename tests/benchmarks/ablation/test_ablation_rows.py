@@ -13,6 +13,7 @@ from ablation_toy import part, toy
 from mmdistill.__main__ import main
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import save_network
+from mmdistill.reference.training.settings import BaselineWeights, DistillationSettings
 from mmdistill.reference.training.stages import SupervisedStage
 
 
@@ -33,22 +34,36 @@ def test_rows_are_the_papers_networks(ablation: ModuleType) -> None:
     assert [size.student_network(row).label_sigma_cells for row in rows.values()] == [pytest.approx(0.9)] * len(rows)
     for name, table in part("rows").TABLES.items():
         assert table[0] == "student"
-        if name != "single":
-            assert all(rows[row].paper for row in table)
+        assert {rows[row].base for row in table} - {""} <= {*table}
+        assert name == "single" or {row for row in table if rows[row].parts and not rows[row].paper} <= {"cmd_2"}
     assert {rows[row].interaction for row in ("afd", "sed", "ced")} == {("add",) * 4, ("sem",) * 4, ("cem",) * 4}
-    unpublished = {"MPSD helps, alone", "HFRD helps, alone"}
-    for claim, name, base in part("rows").CLAIMS:
-        assert (rows[name].paper is None) == (claim in unpublished)
-        assert claim in unpublished or rows[name].paper[0] > rows[base].paper[0]
+    for _, name, base in part("rows").CLAIMS:
+        assert None in (rows[name].paper, rows[base].paper) or rows[name].paper[0] > rows[base].paper[0]
+
+
+def test_each_row_is_compared_with_a_student_of_its_trunks_and_fusion() -> None:
+    rows = part("rows").ROWS
+    for row in rows.values():
+        assert bool(row.base) == bool(row.chosen_on) == bool(row.parts)
+        if row.parts:
+            base = rows[row.base]
+            assert base.parts == ()
+            assert (base.fusion, base.streams) == (row.fusion, row.streams)
+            assert rows[row.chosen_on].parts == row.parts or row.baseline is None
+    settings = rows["hfrd_exact"].distillation(part("rows").Weights(alpha=2.0, beta=3.0))
+    assert (settings.alpha, settings.beta, settings.weigh_label) == (2.0, 3.0, True)
+    assert not rows["cmd"].distillation(part("rows").Weights()).weigh_label
+    review = rows["review_2"].distillation(part("rows").Weights(baseline=7.0))
+    assert review.baselines == BaselineWeights(review=7.0)
 
 
 def test_initial_trunk_weights_by_size(ablation: ModuleType) -> None:
     runs = part("runs")
 
     def start_trackers(name: str, *trunks: str) -> tuple[str, str]:
-        size, chosen = ablation.SIZES[name], part("sizes").Hyperparameters(part("sizes").RateFactors(), 0.0, 0.0)
+        size, weights = ablation.SIZES[name], part("rows").Weights()
         experiment = runs.Experiment(size, "", *trunks)
-        teacher, student = runs.teacher_run(size), runs.row_run(size, "student", 0, chosen)
+        teacher, student = runs.teacher_run(size), runs.row_run(size, "student", 0, weights)
         return experiment.find_trunk(teacher), experiment.find_trunk(student)
 
     assert start_trackers("cpu", "a") == ("a", "")
@@ -57,7 +72,7 @@ def test_initial_trunk_weights_by_size(ablation: ModuleType) -> None:
     assert start_trackers("cpu") == start_trackers("pretrained") == ("", "")
 
 
-@pytest.mark.parametrize("name", ["student", "scfd", "cmd", "kd", "fitnets", "afd", "caf", "tf"])
+@pytest.mark.parametrize("name", ["student", "scfd", "cmd", "kd", "fitnets", "afd", "caf", "tf", "hfrd_exact"])
 def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row, size = part("rows").ROWS[name], toy(part("sizes"))
     teacher = tmp_path / "teacher.safetensors"
@@ -72,6 +87,8 @@ def test_the_commands_of_the_page_train_the_rows(name: str, tmp_path: Path, monk
     settings = found[0].network.settings
     assert (settings.fusion, settings.streams) == (row.fusion, row.streams)
     if row.parts:
-        assert found[0].distillation_settings == row.distillation(100.0, 100.0)  # the weights are the defaults
+        defaults = DistillationSettings()
+        weights = part("rows").Weights(defaults.alpha, defaults.beta, defaults.baselines.kd)
+        assert found[0].distillation_settings == row.distillation(weights)
     else:
         assert isinstance(found[0], SupervisedStage)

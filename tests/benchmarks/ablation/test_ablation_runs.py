@@ -11,7 +11,6 @@ from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +20,8 @@ from mmdistill.toolkit.data_issues import DataError
 
 
 def files(root: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    """Files and times of their last changes, without the choices, which grow."""
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != "choice.json"}
 
 
 def test_it_chooses_trains_tracks_and_resumes(run: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,14 +30,20 @@ def test_it_chooses_trains_tracks_and_resumes(run: Command, tmp_path: Path, caps
     assert nothing["unfinished"] == [
         "teacher: step 0 of 2",
         "seed_0/student: step 0 of 2",
+        "seed_0/blocks: step 0 of 2",
         "all runs that need the teacher",
     ]
     chosen = run("--seeds", 0, "--tables", 1, "--only-choose")
     assert chosen["rows"] == {}
-    assert [(each["alpha"], each["beta"]) for each in chosen["choice"]["trials"]] == [(1e-3, 100), (1e-1, 100)]
+    trials = chosen["choice"]["cmd"]["trials"]
+    assert [each["weights"] for each in trials] == [
+        {"alpha": alpha, "beta": 100, "baseline": 0} for alpha in (1e-3, 1e-1)
+    ]
+    assert list(chosen["choice"]) == ["cmd"]
     capsys.readouterr()
     done = run("--seeds", 0, "--tables", 1)
-    assert list(done["rows"]) == ["teacher", "student", "scfd", "scfd_mpsd", "cmd"]
+    assert list(done["rows"]) == ["teacher", "student", "blocks", "scfd", "scfd_mpsd", "cmd"]
+    assert done["rows"]["cmd"]["base"] == "blocks"
     assert done["unfinished"] == []
     assert done["choice"] == chosen["choice"]
     assert set(done["by seed"]["0"]["cmd"]["loss, first and last steps"]) >= {"specific", "penalty", "response"}
@@ -64,26 +70,53 @@ def test_it_chooses_trains_tracks_and_resumes(run: Command, tmp_path: Path, caps
 def test_students_alone_need_no_choice(run: Command, tmp_path: Path) -> None:
     done = run("--seeds", 0, "--only", "student", "--tables", 1)
     assert list(done["rows"]) == ["teacher", "student"]
-    assert (done["unfinished"], done["choice"]) == ([], None)
+    assert (done["unfinished"], done["choice"]) == ([], {})
     assert not (tmp_path / "runs" / "choice").exists()
 
 
-def test_the_learning_rate_is_chosen_with_the_weights(
-    run: Command, ablation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    factors = part("sizes").RateFactors
-    size = replace(toy(part("sizes")), factors=(factors(1.0, 1.0), factors(1.0, 0.5)))
-    monkeypatch.setitem(ablation.SIZES, "cpu", size)
-    with pytest.raises(SystemExit):
-        run("--seeds", 0, "--alpha", 0.1, "--beta", 10)
-    assert "give --rate-factors too" in capsys.readouterr().err
-    choice = run("--seeds", 0, "--only-choose")["choice"]
-    assert [each["factors"] for each in choice["trials"]] == [[1.0, 1.0]] * 2 + [[1.0, 0.5]] * 2
-    assert choice["factors"] in ([1.0, 1.0], [1.0, 0.5])
-    assert "| Student, PR |" in capsys.readouterr().out
-    done = run("--seeds", 0, "--only", "student", "scfd", "--tables", 1)
-    assert list(done["rows"]) == ["teacher", "student", "scfd"]
+def test_each_row_needs_only_its_own_choice(run: Command, tmp_path: Path) -> None:
+    given = ("--seeds", 0, "--tables", 4, "--alpha", 0.1, "--beta", 10, "--only")
+    cmd = run(*given, "cmd_2")
+    assert cmd["choice"]["cmd"] == {
+        "chosen on": "nothing: given",
+        "weights": {"alpha": 0.1, "beta": 10, "baseline": 0},
+        "trials": [],
+    }
+    assert list(cmd["rows"]) == ["teacher", "cmd_2"]
+    assert not (tmp_path / "runs" / "choice").exists()
+    done = run(*given, "cmd_2", "review", "review_2")
+    assert list(done["choice"]) == ["cmd", "review"]
+    assert list(done["rows"]) == ["teacher", "review_2", "cmd_2", "review"]
     assert done["unfinished"] == []
+    folders = sorted(folder.name for folder in (tmp_path / "runs" / "choice").iterdir())
+    assert folders == ["review_weight_10_seed_1000", "review_weight_1_seed_1000"]
+    weight = done["choice"]["review"]["weights"]["baseline"]
+    scores = json.loads((tmp_path / "runs/seed_0/review_2/scores.json").read_text())
+    assert scores["run"]["distillation"]["baselines"]["review"] == weight
+    assert list(json.loads((tmp_path / "runs/choice.json").read_text())) == ["review"]
+
+
+def test_a_row_is_executed_as_soon_as_its_weights_are_chosen(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    execute_run = part("execution").execute_run
+
+    def record(each: Any, context: Any) -> str:
+        order.append(each.folder)
+        return str(execute_run(each, context))
+
+    monkeypatch.setattr(part("execution"), "execute_run", record)
+    run("--seeds", 0, "--tables", 4, "--only", "student", "md", "cmd")
+    assert order == [
+        "teacher",
+        "seed_0/student",
+        "seed_0/teacher",
+        "choice/md_weight_1_seed_1000",
+        "choice/md_weight_10_seed_1000",
+        "seed_0/md",
+        "choice/cmd_alpha_0.001_beta_100_seed_1000",
+        "choice/cmd_alpha_0.1_beta_100_seed_1000",
+        "seed_0/cmd",
+    ]
 
 
 def test_a_report_is_imported_on_another_machine(run: Command, tmp_path: Path) -> None:
@@ -124,7 +157,7 @@ def test_a_stage_ends_in_time_and_the_next_resumes(pairs: Path, tmp_path: Path) 
     size = toy(sizes)
     long = replace(size, student=sizes.with_steps(size.student, 100_000))
     experiment = runs.Experiment(long, str(pairs))
-    student = runs.row_run(long, "student", 0, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0))
+    student = runs.row_run(long, "student", 0, part("rows").Weights())
     steps = []
     for _ in range(2):
         context = part("execution").RunContext(experiment, tmp_path, "cpu", 1, time.time() + 1.5, progress=False)
@@ -162,9 +195,7 @@ def test_after_a_signal_all_processes_end_in_good_order_and_none_starts_another_
     context = part("execution").RunContext(
         runs.Experiment(long, str(pairs)), tmp_path, "cpu", 1, float("inf"), progress=False
     )
-    asked = [
-        runs.row_run(long, "student", seed, sizes.Hyperparameters(sizes.RateFactors(), 0.0, 0.0)) for seed in range(6)
-    ]
+    asked = [runs.row_run(long, "student", seed, part("rows").Weights()) for seed in range(6)]
     processes: list[BaseProcess] = []
 
     def begun() -> list[Path]:

@@ -25,27 +25,39 @@ def test_gains_and_gaps_are_paired_by_seed() -> None:
         "0": {"teacher": figures(60), "student": figures(40), "scfd": figures(50), "cmd": figures(56)},
         "1": {"teacher": figures(70), "student": figures(60), "scfd": figures(68), "cmd": figures(70)},
     }
+    by_seed["0"]["blocks"], by_seed["1"]["blocks"] = figures(36), figures(50)
     rows = report.summary(by_seed)
     assert rows["scfd"]["PR"] == [59.0, 12.7]
     assert rows["scfd"]["PR to student"] == [9.0, 1.4]
     assert rows["scfd"]["PR gap closed"] == [65.0, 21.2]  # 10 of 20, 8 of 10
-    assert rows["cmd"]["SR gap closed"] == [90.0, 14.1]
+    assert rows["cmd"]["base"] == "blocks"
+    assert rows["cmd"]["PR to base"] == [20.0, 0.0]
+    assert rows["cmd"]["PR to student"] == [13.0, 4.2]
+    assert rows["cmd"]["SR gap closed"] == [91.7, 11.8]  # 20 of 24, 20 of 20
     claims = verdicts(by_seed)
     assert claims["SCFD helps"]["PR"] == {"ahead": [9.0, 1.4], "seeds": 2, "beyond the spread": "yes"}
-    assert list(claims) == ["SCFD helps", "All three help: CMD"]  # of the others one side is missing
-    lines = report.table({"rows": rows}, "1")
-    assert lines[2].startswith("| Teacher | 65.0 ± 7.1 | 32.5 ± 3.5 | +15.0 ± 7.1 |")
-    assert lines[3].startswith("| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  | 78.1/56.0 |")
-    assert lines[4].endswith("| +9.0 ± 1.4 | +4.5 ± 0.7 | 65.0 ± 21.2 % | 65.0 ± 21.2 % | 80.3/57.4 |")
-    assert lines[5] == f"| + SCFD + MPSD |{' not measured |' * 6} 82.2/58.3 |"
+    assert list(claims) == ["SCFD helps", "All three help: CMD", "CMD helps a student with MPSD blocks"]
+    lines = report.table({"by seed": by_seed}, "1")
+    assert lines[2] == "| Teacher | 65.0 ± 7.1 | 32.5 ± 3.5 |  |  |  |  |  | +15.0/+7.5 | 84.4/60.1 |"
+    assert lines[3] == "| Student | 50.0 ± 14.1 | 25.0 ± 7.1 |  |  |  |  |  |  | 78.1/56.0 |"
+    assert lines[4].startswith("| Student with MPSD blocks | 43.0 ± 9.9 | 21.5 ± 4.9 |  |")
+    assert lines[5].endswith(
+        "| Student | +9.0 ± 1.4 | +4.5 ± 0.7 | 65.0 ± 21.2 % | 65.0 ± 21.2 % | +9.0/+4.5 | 80.3/57.4 |"
+    )
+    assert lines[6] == "| + SCFD + MPSD | not measured | not measured |  |  |  |  |  |  | 82.2/58.3 |"
+    assert "| Student with MPSD blocks | +20.0 ± 0.0 | +10.0 ± 0.0 |" in lines[7]
     lines = importlib.import_module("parts.seed_statistics").claims_table(claims, report.METRICS)
     assert lines[2] == "| SCFD helps | +9.0 ± 1.4: yes | +4.5 ± 0.7: yes |"
     by_seed["1"]["teacher"] = figures(60.5)  # SR 0.25 ahead: no gap
     rows = report.summary(by_seed)
-    assert rows["cmd"]["SR gap closed"] is None
-    assert report.table({"rows": rows}, "1")[6].count("no gap") == 2
+    assert rows["scfd"]["SR gap closed"] is None
+    assert report.table({"by seed": by_seed}, "1")[5].count("no gap") == 2
     del by_seed["1"]["student"]
     assert report.summary(by_seed)["cmd"]["PR to student"] is None
+    del by_seed["0"]["blocks"]
+    by_seed["1"]["student"] = figures(60)
+    assert report.summary(by_seed)["cmd"]["base"] == "student"  # as the table says
+    assert "| Student with MPSD blocks | 50.0 ± 0.0 |" in report.table({"by seed": by_seed}, "1")[4]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from mmdistill.reference.training.distillation import (
     Teacher,
     cmd_loss,
 )
-from mmdistill.reference.training.settings import DistillationSettings, TrainingSettings
+from mmdistill.reference.training.settings import BaselineWeights, DistillationSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, prepare_network
 from mmdistill.reference.training.train_step import parameter_group
 
@@ -152,13 +152,15 @@ def test_each_baseline_of_table_four_teaches_the_student_alone(
 ) -> None:
     torch.manual_seed(1)
     student = TrackerNetwork(NetworkSettings(streams=streams, width=4, crop_size=96))
-    stage = DistilledStage(student, teacher, distillation=DistillationSettings(parts=(baseline,), alpha=0.5, beta=7.0))  # type: ignore[arg-type]
+    weights = BaselineWeights(kd=2.0, fitnets=3.0, review=5.0, md=7.0)
+    settings = DistillationSettings(parts=(baseline,), alpha=0.5, beta=0.25, baselines=weights)  # type: ignore[arg-type]
+    stage = DistilledStage(student, teacher, distillation=settings)
     prepare_network(student, TrainingSettings())
     terms = stage(batch)
     name = BASELINES[baseline]
     assert list(terms) == ["box", "last", "first", "middle", name]
     tracking = terms["box"] + 100 * terms["last"] + 100 * terms["first"] + 400 * terms["middle"]
-    torch.testing.assert_close(terms.total, tracking + (7.0 if baseline == "kd" else 0.5) * terms[name])
+    torch.testing.assert_close(terms.total, tracking + getattr(weights, baseline) * terms[name])
     terms[name].backward()
     parts = {"trunks", "fusions", "classifier"} if baseline == "kd" else {"trunks", "fusions", "baselines"}
     assert reached(stage) == parts
