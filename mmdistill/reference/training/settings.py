@@ -37,8 +37,8 @@ Interaction = Literal["sem", "cem", "add"]
 
 IDENTITY_FIELDS = frozenset(
     {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
-    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "freeze_bn", "freeze_trunk"}
-    | {"freeze_bn_after", "precision", "seed", "samples"}
+    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "clip_scope", "freeze_bn"}
+    | {"freeze_trunk", "freeze_bn_after", "precision", "seed", "samples"}
 )
 """Fields of ``TrainingSettings`` that change the result: a run resumes only with the same values."""
 
@@ -151,6 +151,8 @@ class TrainingSettings:
         decay_every: steps after which the learning rates fall; 0 for a cosine from start to end.
         decay_factor: factor on the learning rates at each fall.
         clip_grad_norm: limit of the gradient's norm; 0 for no limit.
+        clip_scope: ``"part"``: clip the gradient of each part of ``PartLearningRates`` by itself. ``"all"``: clip all
+            gradients by one factor; a large gradient of the trunk then shrinks the gradients of all other parts.
         freeze_bn: keep the running statistics of the trunk's batch norm, as a trunk with folded batch norm requires.
         freeze_trunk: do not train the trunk.
         freeze_bn_after: step from which all batch norm of the network keeps its running statistics, as in tracking;
@@ -181,6 +183,7 @@ class TrainingSettings:
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
     clip_grad_norm: Annotated[float, Range(0, 10**9)] = 0.0
+    clip_scope: Literal["part", "all"] = "all"
     freeze_bn: bool = False
     freeze_trunk: bool = False
     freeze_bn_after: NonNegativeInt | None = None
@@ -241,6 +244,8 @@ class DistillationSettings:
         shared_chain: use one ABF chain for both modalities.
         residual: HFRD's residual.
         weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
+        warmup_steps: steps in which the weights of all these losses rise linearly: at step k of n they are multiplied by
+            (k + 1) / (n + 1). 0 for full weights from the start.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
@@ -250,6 +255,7 @@ class DistillationSettings:
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"
     weigh_label: bool = False
+    warmup_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
