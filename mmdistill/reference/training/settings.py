@@ -151,8 +151,8 @@ class TrainingSettings:
         decay_every: steps after which the learning rates fall; 0 for a cosine from start to end.
         decay_factor: factor on the learning rates at each fall.
         clip_grad_norm: limit of the gradient's norm; 0 for no limit.
-        clip_scope: ``"part"``: clip the gradient of each part of ``PartLearningRates`` by itself. ``"all"``: clip all
-            gradients by one factor; a large gradient of the trunk then shrinks the gradients of all other parts.
+        clip_scope: ``"part"`` limits the norm of each part by itself, with the parts of ``learning_rates``. ``"all"``
+            limits the norm of all parts together: a large gradient of one part shrinks the gradients of all others.
         freeze_bn: keep the running statistics of the trunk's batch norm, as a trunk with folded batch norm requires.
         freeze_trunk: do not train the trunk.
         freeze_bn_after: step from which all batch norm of the network keeps its running statistics, as in tracking;
@@ -244,8 +244,8 @@ class DistillationSettings:
         shared_chain: use one ABF chain for both modalities.
         residual: HFRD's residual.
         weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
-        warmup_steps: steps in which the weights of all these losses rise linearly: at step k of n they are multiplied by
-            (k + 1) / (n + 1). 0 for full weights from the start.
+        warmup_steps: steps n in which the weights of all these losses rise linearly. Their factor at step k is
+            (k + 1) / (n + 1), at most 1.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
