@@ -1,7 +1,7 @@
 """Masks of valid positions: their checks, and means over their positions.
 
-A sample's error is the mean over its own valid positions; a batch's error is the mean over its samples. A sample
-without valid positions has error 0 and counts in that mean.
+A sample's error is the sum or the mean over its own valid positions; a batch's error is the mean over its samples. A
+sample without valid positions has error 0 and counts in that mean.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ class Mask(NamedTuple):
 
     Attributes:
         positions: booleans ``(..., 1, H, W)``, true where a position counts.
-        counts: each sample's number of positions that count, ``(...)``.
-        fraction: the fraction of the map's positions that ``positions`` holds; below 1 if the map is subsampled.
+        counts: each sample's number of positions that count, ``(...)``; of the whole map if it is subsampled.
     """
 
     positions: Tensor
     counts: Tensor
-    fraction: float = 1.0
 
     @classmethod
     def of(cls, positions: Tensor | Mask) -> Mask:
@@ -45,10 +43,8 @@ class Mask(NamedTuple):
         return cls(positions, positions.sum(dim=(-3, -2, -1)))
 
     def at(self, subset: Positions) -> Mask:
-        """Return the mask at a subset of positions; ``mean`` then estimates the mean over the whole map."""
-        selected = subset.select(self.positions)
-        (height, width), (h, w) = self.positions.shape[-2:], selected.shape[-2:]
-        return Mask(selected, self.counts, h * w / (height * width))
+        """Return the mask at a subset of positions; ``subset.count`` times ``mean`` estimates the whole map's mean."""
+        return Mask(subset.select(self.positions), self.counts)
 
     def pooled(self, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Mask]:
         """Return the average-pooled values, each cell's mean over its positions that count, and the cells' mask.
@@ -67,7 +63,7 @@ class Mask(NamedTuple):
 
     def mean(self, values: Tensor) -> Tensor:
         """Return each sample's mean ``(...)`` over channels and positions that count; the values are ``applied``."""
-        return values.sum(dim=(-3, -2, -1)) / self.counts.clamp(min=1) / (values.shape[-3] * self.fraction)
+        return values.sum(dim=(-3, -2, -1)) / self.counts.clamp(min=1) / values.shape[-3]
 
 
 def level_masks(

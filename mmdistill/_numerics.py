@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mmdistill._masks import Mask
 
+Reduction = Literal["sum", "mean"]
+"""What is taken over a sample's channels and positions; over samples it is always the mean."""
+
 
 def to_float32(values: Tensor) -> Tensor:
     """Return the values in float32; float64 is left as it is."""
     return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+
+
+def squared_error(
+    first: Tensor, second: Tensor, mask: Tensor | Mask | None = None, *, reduction: Reduction = "sum"
+) -> Tensor:
+    """Return the squared difference of two maps ``(B, C, H, W)``, a scalar: the mean over samples.
+
+    Args:
+        first: ``(B, C, H, W)``.
+        second: the same shape.
+        mask: booleans ``(B, 1, H, W)``, true where a position counts.
+        reduction: the sum or the mean over a sample's channels and the positions that count.
+    """
+    if reduction == "sum":
+        return sum_squared_error(first, second, mask) / first.shape[0]
+    return mean_squared_error(first, second, mask)
 
 
 def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
@@ -26,25 +46,33 @@ def mean_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None
         mask: booleans ``(B, 1, H, W)``, true where a position counts.
     """
     if mask is not None:
-        return mean_squared_error_per_sample(first, second, mask).mean()
+        return squared_error_per_sample(first, second, mask, reduction="mean").mean()
     # mean() and F.mse_loss would give a gradient of another layout than the maps', and batch norm would take ten times
     # as long.
     return sum_squared_error(first, second) / first.numel()
 
 
-def sum_squared_error(first: Tensor, second: Tensor) -> Tensor:
-    """Return the sum of the squared differences of two tensors of one shape, a scalar."""
-    return _difference(first, second).square().sum()
+def sum_squared_error(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
+    """Return the sum of the squared differences, a scalar; the tensors and the mask as above."""
+    return _masked_difference(first, second, mask).square().sum()
 
 
-def mean_squared_error_per_sample(first: Tensor, second: Tensor, mask: Tensor | Mask | None = None) -> Tensor:
-    """Return each sample's mean squared difference, ``(..., B)``, of maps ``(..., B, C, H, W)``; mask as above."""
+def squared_error_per_sample(
+    first: Tensor, second: Tensor, mask: Tensor | Mask | None = None, *, reduction: Reduction = "sum"
+) -> Tensor:
+    """Return each sample's squared difference, ``(..., B)``, of maps ``(..., B, C, H, W)``; the rest as above."""
+    mask = None if mask is None else Mask.of(mask)
+    squares = _masked_difference(first, second, mask).square()
+    if reduction == "sum":
+        return squares.sum(dim=(-3, -2, -1))
+    return squares.mean(dim=(-3, -2, -1)) if mask is None else mask.mean(squares)
+
+
+def _masked_difference(first: Tensor, second: Tensor, mask: Tensor | Mask | None) -> Tensor:
+    """Return the difference, with zeros where the mask does not count."""
     difference = _difference(first, second)
-    if mask is None:
-        return difference.square().mean(dim=(-3, -2, -1))
-    mask = Mask.of(mask)
     # Masked before squaring, so that the other positions reach no gradient either.
-    return mask.mean(mask.applied(difference).square())
+    return difference if mask is None else Mask.of(mask).applied(difference)
 
 
 def _difference(first: Tensor, second: Tensor) -> Tensor:

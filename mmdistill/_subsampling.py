@@ -1,7 +1,7 @@
 """Random subsets of a map's positions, on which an error is estimated without bias.
 
-All subsets of one kind are equally likely, and together they hold each position once. So the mean over a random
-subset, times ``scale``, is on average the mean over the whole map.
+All subsets of one kind are equally likely, and together they hold each position once. So the sum over a random
+subset, times their number, is on average the sum over the whole map, even if they differ in size.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ MAX_SUBSAMPLING = 4096
 class Positions(Protocol):
     """A subset of a map's positions."""
 
+    @property
+    def count(self) -> int:
+        """Return the number of subsets that the positions are drawn from: one over the mean fraction of the map."""
+
     def select(self, features: Tensor) -> Tensor:
         """Return a map ``(B, C, H, W)`` at these positions, ``(B, C, h, w)``."""
-
-    def scale(self, size: Size) -> float:
-        """Return the factor that makes a mean over these positions an estimate for the map of this size."""
 
     def convolve(self, features: Tensor, weight: Tensor) -> Tensor:
         """Return a 3x3 convolution with zero padding, at these positions only."""
@@ -42,17 +43,14 @@ class Grid:
     stride: Size
     offset: Size
 
+    @property
+    def count(self) -> int:
+        """Return the number of offsets."""
+        return math.prod(self.stride)
+
     def select(self, features: Tensor) -> Tensor:
         """Return a map at these positions."""
         return features[..., self.offset[0] :: self.stride[0], self.offset[1] :: self.stride[1]]
-
-    def scale(self, size: Size) -> float:
-        """Return 1, or nearly 1 if the stride does not divide the size."""
-        counts = [
-            (side - offset + stride - 1) // stride
-            for side, stride, offset in zip(size, self.stride, self.offset, strict=True)
-        ]
-        return math.prod(self.stride) * math.prod(counts) / math.prod(size)
 
     def convolve(self, features: Tensor, weight: Tensor) -> Tensor:
         """Return the strided convolution of the whole map."""
@@ -72,14 +70,15 @@ class TracedGrid:
     stride: Size
     offset: Tensor
 
+    @property
+    def count(self) -> int:
+        """Return the number of offsets."""
+        return math.prod(self.stride)
+
     def select(self, features: Tensor) -> Tensor:
         """Return a map at these positions."""
         counts = features.shape[2] // self.stride[0], features.shape[3] // self.stride[1]
         return self._gather(features, counts, self.stride)
-
-    def scale(self, size: Size) -> float:  # noqa: ARG002
-        """Return 1: all grids have one size."""
-        return 1.0
 
     def convolve(self, features: Tensor, weight: Tensor) -> Tensor:
         """Return the strided convolution of the whole map."""
@@ -117,11 +116,6 @@ class Tile:
     def select(self, features: Tensor) -> Tensor:
         """Return a map at these positions."""
         return features[..., slice(*self.rows), slice(*self.columns)]
-
-    def scale(self, size: Size) -> float:
-        """Return 1, or nearly 1 if the tiles differ in size."""
-        area = (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
-        return self.count * area / math.prod(size)
 
     def crop(self, features: Tensor) -> Tensor:
         """Return this level's map on the tile and, for the convolution, on one cell around it inside the map."""

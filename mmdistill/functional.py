@@ -4,7 +4,7 @@ They check nothing; the modules check their inputs, then call them.
 """
 
 from mmdistill._abf_kernels import abf_attention
-from mmdistill._numerics import hinge_residual, mean_squared_error, mean_squared_error_per_sample
+from mmdistill._numerics import hinge_residual, mean_squared_error, squared_error, squared_error_per_sample
 from mmdistill.correlation import correlate
 from mmdistill.fusion import fusion_paths, gated_sum, modality_gate, weighted_paths
 from mmdistill.interaction import consistence_enhanced, interact, specific_enhanced
@@ -30,10 +30,11 @@ __all__ = [
     "interact",
     "intersection_over_union",
     "mean_squared_error",
-    "mean_squared_error_per_sample",
     "modality_gate",
     "selection_penalty",
     "softened_divergence",
     "specific_enhanced",
+    "squared_error",
+    "squared_error_per_sample",
     "weighted_paths",
 ]

@@ -50,8 +50,8 @@ class CMDLoss(DistillationLoss):
         scfd: the feature distillation, or None.
         mpsd: the fusion distillation, or None.
         hfrd: the response distillation, or None.
-        alpha: weight of SCFD and MPSD. The default is the paper's, for sums over a map. These losses are means; the
-            reference tracker uses 100 (docs/losses.md, "Which alpha and beta").
+        alpha: weight of SCFD and MPSD. The default is the paper's, for their default ``reduction="sum"``
+            (docs/losses.md, "Which alpha and beta").
         beta: weight of HFRD.
 
     Raises:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from mmdistill._checks.arguments import check_bool, check_channel_lists, check_frozen_levels
+from mmdistill._checks.arguments import check_bool, check_channel_lists, check_choice, check_frozen_levels
 from mmdistill._checks.shapes import check_aligned, check_levels, check_map
 from mmdistill._checks.values import check_gradients, check_inputs, select_side
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
 from mmdistill._numerics import (
-    mean_squared_error,
-    mean_squared_error_per_sample,
+    Reduction,
+    squared_error,
+    squared_error_per_sample,
     sum_scalars,
     to_float32,
     without_float16,
@@ -44,9 +46,11 @@ def selection_penalty(path_errors: Tensor, weights: Tensor) -> Tensor:
 class MPSDLoss(DistillationLoss):
     """Multi-Path Selection Distillation (MPSD), CMD eq. 7-11.
 
-        L_fus = sum over levels of MSE(teacher fused, student fused)
-        L_p   = sum over levels of |L_lambda w_nu - L_lambda w_lambda|, per sample, then averaged
+        L_fus = sum over levels of |teacher fused - student fused|^2
+        L_p   = sum over levels of |L_lambda w_nu - L_lambda w_lambda|
 
+    L_lambda is the squared error of the best path. All squares are summed over channels and positions, and both terms
+    are averaged over samples.
     If channels differ, a 1x1 adaptor brings a level's fused map and its paths to the teacher's channels. It belongs
     to this loss and is trained with the student. A level with a single path has no part in L_p. The teacher's side is
     detached here.
@@ -57,12 +61,15 @@ class MPSDLoss(DistillationLoss):
     Args:
         student_channels: channels of the student's fused map per level.
         teacher_channels: channels of the teacher's fused map per level.
+        reduction: the ``"sum"`` or the ``"mean"`` of squared errors, L_lambda's too, over channels and positions. A
+            mean is ``C * H * W`` times smaller, so it needs another alpha (docs/losses.md, "Which alpha and beta").
         detach_path_loss: whether L_lambda carries no gradient and only scales the penalty.
         frozen_levels: levels, counted from 1, whose student features require no gradient; they give no warning.
         check_values: whether to refuse NaN and infinity in the inputs before anything is computed.
 
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input.
+        ValueError: an unknown reduction.
 
     Example:
         >>> import torch
@@ -78,6 +85,7 @@ class MPSDLoss(DistillationLoss):
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         *,
+        reduction: Reduction = "sum",
         detach_path_loss: bool = True,
         frozen_levels: Sequence[int] = (),
         check_values: bool = True,
@@ -85,6 +93,7 @@ class MPSDLoss(DistillationLoss):
         super().__init__()
         student_channels, teacher_channels = check_channel_lists("MPSDLoss", student_channels, teacher_channels)
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
+        self.reduction: Reduction = check_choice("MPSDLoss", "reduction", reduction, get_args(Reduction))
         self.detach_path_loss = check_bool("MPSDLoss", "detach_path_loss", detach_path_loss)
         self.frozen_levels = check_frozen_levels("MPSDLoss", frozen_levels, len(student_channels))
         self.check_values = check_bool("MPSDLoss", "check_values", check_values)
@@ -112,7 +121,8 @@ class MPSDLoss(DistillationLoss):
         with without_float16(teacher[0].device.type):
             for adapt, level, teacher_map, valid in zip(self.adaptors, student, teacher, masks, strict=True):
                 target = teacher_map.detach()
-                fusion.append(mean_squared_error(apply_adaptor(adapt, level.fused), target, valid))
+                adapted = apply_adaptor(adapt, level.fused)
+                fusion.append(squared_error(adapted, target, valid, reduction=self.reduction))
                 if level.paths.shape[0] > 1:
                     errors = self._path_errors(adapt, level.paths, target, valid)
                     penalty.append(selection_penalty(errors, _per_path(to_float32(level.weights))))
@@ -128,7 +138,8 @@ class MPSDLoss(DistillationLoss):
         """Return each path's error per sample, ``(P, B)``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_path_loss):
             errors = [
-                mean_squared_error_per_sample(apply_adaptor(adapt, path), target, mask) for path in paths.unbind()
+                squared_error_per_sample(apply_adaptor(adapt, path), target, mask, reduction=self.reduction)
+                for path in paths.unbind()
             ]
         # Detached too, because no_grad does not stop forward-mode differentiation.
         return torch.stack(errors).detach() if self.detach_path_loss else torch.stack(errors)

@@ -27,7 +27,7 @@ from mmdistill._checks.values import (
 )
 from mmdistill._execution import runs_eagerly, to_channels_last
 from mmdistill._masks import LevelMasks, Mask, level_masks, mask_counts
-from mmdistill._numerics import mean_squared_error, sum_scalars, sum_squared_error, to_float32
+from mmdistill._numerics import Reduction, squared_error_per_sample, sum_scalars, sum_squared_error, to_float32
 from mmdistill._subsampling import (
     MAX_SUBSAMPLING,
     Positions,
@@ -51,8 +51,9 @@ Levels = Pair[Sequence[Tensor]]
 class SCFDLoss(DistillationLoss):
     """Specific-Common Feature Distillation (SCFD), CMD eq. 3.
 
-        L_SCFD = sum over levels of MSE(teacher rgb, student rgb) + MSE(teacher tir, student tir)
+        L_SCFD = sum over levels of |teacher rgb - student rgb|^2 + |teacher tir - student tir|^2
 
+    The squares are summed over channels and positions, and averaged over samples.
     At each level the teacher's modalities interact: SEM enhances their specific features, CEM and addition their
     common features. An ABF chain brings the student's maps to the teacher's channels, where they imitate the result.
     The teacher's side is detached here. The chain's parameters belong to this loss and are trained with the student.
@@ -66,6 +67,8 @@ class SCFDLoss(DistillationLoss):
         mid_channels: channels inside the ABF chain; the student's deepest level's if not given (256 for ResNet18).
         interaction: the interaction at each level, ``"sem"``, ``"cem"`` or ``"add"``.
         shared: whether both modalities, stacked on the batch axis, share one ABF chain.
+        reduction: the ``"sum"`` or the ``"mean"`` of a level's squared errors over channels and positions. A mean is
+            ``C * H * W`` times smaller, so it needs another alpha (docs/losses.md, "Which alpha and beta").
         sampling: the fraction of positions, 1/n, at which the chain's 3x3 convolutions and the errors are computed in
             training mode. The positions are drawn at each call. The estimate has no bias for given batch norm
             statistics.
@@ -75,7 +78,7 @@ class SCFDLoss(DistillationLoss):
     Raises:
         ShapeError: wrong number of levels, channels, batch or spatial size; NaN in an input; in training, a level with
             a single value per channel.
-        ValueError: an unknown interaction; a sampling that is not 1/n.
+        ValueError: an unknown interaction or reduction; a sampling that is not 1/n.
 
     Example:
         >>> import torch
@@ -97,6 +100,7 @@ class SCFDLoss(DistillationLoss):
         mid_channels: int | None = None,
         interaction: Sequence[Interaction] = ("sem", "sem", "sem", "cem"),
         shared: bool = False,
+        reduction: Reduction = "sum",
         sampling: float = 1.0,
         frozen_levels: Sequence[int] = (),
         check_values: bool = True,
@@ -109,6 +113,7 @@ class SCFDLoss(DistillationLoss):
             raise ShapeError("SCFDLoss", "interaction", "levels", expected=expected, got=len(interaction))
         self.student_channels, self.teacher_channels = student_channels, teacher_channels
         self.interaction, self.shared = interaction, check_bool("SCFDLoss", "shared", shared)
+        self.reduction: Reduction = check_choice("SCFDLoss", "reduction", reduction, get_args(Reduction))
         self.frozen_levels = check_frozen_levels("SCFDLoss", frozen_levels, len(student_channels))
         self.check_values = check_bool("SCFDLoss", "check_values", check_values)
         self.sampling = check_number("SCFDLoss", "sampling", sampling, low=1 / MAX_SUBSAMPLING, high=1)
@@ -147,9 +152,10 @@ class SCFDLoss(DistillationLoss):
             subset = positions[level] if positions else None
             target = interact(interaction, _teacher_level(teacher, level, subset))
             rgb, tir = (_mask_at(modality[level], subset) for modality in masks)
-            error = _error(target, Pair(aligned.rgb[level], aligned.tir[level]), Pair(rgb, tir))
+            student_level = Pair(aligned.rgb[level], aligned.tir[level])
+            error = self._error(target, student_level, Pair(rgb, tir), _size(teacher[0][level]))
             if subset is not None:
-                error = error * subset.scale(_size(teacher[0][level]))
+                error = error * subset.count
             parts.setdefault("specific" if interaction == "sem" else "common", []).append(error)
         return Terms.summed("scfd", **{name: sum_scalars(errors) for name, errors in parts.items()})
 
@@ -174,6 +180,28 @@ class SCFDLoss(DistillationLoss):
             return Pair(run("rgb", student[0]), run("tir", student[1]))
         both = [rearrange(x, "(m b) c h w -> m b c h w", m=2) for x in run("both", stacked(student))]
         return Pair([aligned[0] for aligned in both], [aligned[1] for aligned in both])
+
+    def _error(self, target: Pair[Tensor], aligned: Pair[Tensor], masks: Pair[Mask | None], size: Size) -> Tensor:
+        """Return the sum of both modalities' errors at a level; of maps at some positions, their part of the error.
+
+        Args:
+            target: the teacher's maps ``(B, C, h, w)``.
+            aligned: the student's maps.
+            masks: the masks at these positions.
+            size: height and width of the whole map.
+        """
+        batch, channels = target.rgb.shape[:2]
+        divisor = batch if self.reduction == "sum" else batch * channels * size[0] * size[1]
+        if self.reduction == "sum" or (masks.rgb is None and masks.tir is None):
+            return sum_scalars(list(map(sum_squared_error, target, aligned, masks))) / divisor
+        return sum_scalars(
+            [
+                sum_squared_error(teacher, student) / divisor
+                if mask is None
+                else squared_error_per_sample(teacher, student, mask, reduction="mean").mean()
+                for teacher, student, mask in zip(target, aligned, masks, strict=True)
+            ]
+        )
 
     def _check(self, student: Levels, teacher: Levels) -> None:
         for side, pair, channels in (
@@ -202,13 +230,6 @@ def _teacher_level(teacher: Levels, level: int, positions: Positions | None) -> 
     maps = (modality[level].detach() for modality in teacher)
     selected = maps if positions is None else map(positions.select, maps)
     return Pair(*(to_float32(to_channels_last(features)) for features in selected))
-
-
-def _error(target: Pair[Tensor], aligned: Pair[Tensor], masks: Pair[Mask | None]) -> Tensor:
-    """Return the sum of both modalities' mean squared errors at a level."""
-    if masks.rgb is None and masks.tir is None:
-        return sum_scalars(list(map(sum_squared_error, target, aligned))) / target.rgb.numel()
-    return sum_scalars(list(map(mean_squared_error, target, aligned, masks)))
 
 
 def _masks(

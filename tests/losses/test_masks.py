@@ -27,7 +27,7 @@ from mmdistill import (
     UnusedInputWarning,
 )
 from mmdistill._masks import Mask
-from mmdistill._numerics import mean_squared_error
+from mmdistill._numerics import Reduction, squared_error
 from mmdistill._subsampling import Grid, Positions, draw_tile
 from mmdistill.losses import FitNetsLoss, KDLoss, ModalityDistillationLoss, ReviewKDLoss
 from mmdistill.losses.review_kd import hierarchical_context_error
@@ -154,9 +154,10 @@ def test_what_stands_elsewhere_in_the_student_reaches_neither_and_learns_nothing
     assert bool(gradient.isfinite().all())
 
 
-def test_scfd_is_the_mean_of_its_equation_over_the_positions_that_count() -> None:
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_scfd_is_its_equation_over_the_positions_that_count(reduction: Reduction) -> None:
     student, teacher = (pyramids(channels, (8, 12), dtype=torch.float64) for channels in ((2, 3), (4, 5)))
-    loss = seeded(lambda: SCFDLoss((2, 3), (4, 5), interaction=("sem", "cem"))).eval()
+    loss = seeded(lambda: SCFDLoss((2, 3), (4, 5), interaction=("sem", "cem"), reduction=reduction)).eval()
     assert isinstance(loss, SCFDLoss)
     masks = Pair(*([torch.rand(2, 1, 8 >> n, 12 >> n) < 0.6 for n in (0, 1)] for _ in Pair._fields))
     terms = loss(student, teacher, mask=masks)
@@ -169,7 +170,8 @@ def test_scfd_is_the_mean_of_its_equation_over_the_positions_that_count() -> Non
         for target, maps_of, masks_of in zip(targets, aligned, masks, strict=True):
             error = (target - maps_of[level].detach().numpy()) ** 2
             counted = masks_of[level].numpy()
-            total += np.mean([error[b][:, counted[b, 0]].mean() for b in range(2)])
+            samples = [error[b][:, counted[b, 0]] for b in range(2)]
+            total += np.mean([x.sum() if reduction == "sum" else x.mean() for x in samples])
         expected.append(total)
     assert [float(value.detach()) for value in terms.values()] == pytest.approx(expected, rel=1e-12)
     both = loss(student, teacher, mask=masks.rgb)
@@ -212,14 +214,17 @@ def choices(size: tuple[int, int]) -> list[list[Positions]]:
     return [*grids, [*tiles]]
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("size", [(6, 8), (6, 10)])
-def test_sampled_positions_that_count_estimate_the_masked_mean_without_bias(size: tuple[int, int]) -> None:
+def test_sampled_positions_that_count_estimate_the_masked_error_without_bias(
+    size: tuple[int, int], reduction: Reduction
+) -> None:
     first, second = torch.randn(2, 3, 2, *size, dtype=torch.float64)
     mask = Mask.of(torch.rand(3, 1, *size) < 0.4)
-    expected = mean_squared_error(first, second, mask)
+    expected = squared_error(first, second, mask, reduction=reduction)
     for kind in choices(size):
         draws = [
-            mean_squared_error(where.select(first), where.select(second), mask.at(where)) * where.scale(size)
+            where.count * squared_error(where.select(first), where.select(second), mask.at(where), reduction=reduction)
             for where in kind
         ]
         torch.testing.assert_close(torch.stack(draws).mean(), expected, rtol=1e-12, atol=0)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmdistill import FusedPaths, MPSDFusion, MPSDLoss, NotFiniteError, Pair, ShapeError
+from mmdistill._numerics import Reduction
 from mmdistill.fusion import ConcatFusion
 
 
@@ -18,17 +19,19 @@ def fused_level(batch: int, channels: int, size: int, weighting: str = "path") -
 
 def by_hand(loss: MPSDLoss, student: list[FusedPaths], teacher: list[Tensor]) -> tuple[float, float]:
     """CMD eq. 7-10 in NumPy, sample by sample."""
+    reduce = {"sum": np.sum, "mean": np.mean}[loss.reduction]
     fusion = penalty = 0.0
     for adapt, level, target in zip(loss.adaptors, student, teacher, strict=True):
         wanted = target.numpy()
-        fusion += np.mean((wanted - adapt(level.fused).detach().numpy()) ** 2)
+        fused = adapt(level.fused).detach().numpy()
+        fusion += float(np.mean([reduce((a - b) ** 2) for a, b in zip(wanted, fused, strict=True)]))
         paths = [adapt(path).detach().numpy() for path in level.paths]
         weights = level.weights.detach().numpy()
         if weights.ndim == 3:
             weights = weights.mean(axis=2)
         penalties = []
         for sample in range(len(wanted)):
-            errors = [np.mean((wanted[sample] - path[sample]) ** 2) for path in paths]
+            errors = [reduce((wanted[sample] - path[sample]) ** 2) for path in paths]
             best, preferred = int(np.argmin(errors)), int(np.argmax(weights[sample]))
             error = errors[best]
             penalties.append(abs(error * weights[sample, preferred] - error * weights[sample, best]))
@@ -37,11 +40,19 @@ def by_hand(loss: MPSDLoss, student: list[FusedPaths], teacher: list[Tensor]) ->
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 4), st.sampled_from(["path", "channel"]), st.booleans(), st.integers(0, 100))
-def test_value_is_equations_seven_to_ten(batch: int, weighting: str, same_channels: bool, seed: int) -> None:
+@given(
+    st.integers(1, 4),
+    st.sampled_from(["path", "channel"]),
+    st.booleans(),
+    st.sampled_from(["sum", "mean"]),
+    st.integers(0, 100),
+)
+def test_value_is_equations_seven_to_ten(
+    batch: int, weighting: str, same_channels: bool, reduction: Reduction, seed: int
+) -> None:
     torch.manual_seed(seed)
     channels = ((3, 3), (4, 4)) if same_channels else ((3, 6), (4, 5))
-    loss = MPSDLoss(*zip(*channels, strict=True)).double()  # type: ignore[arg-type]
+    loss = MPSDLoss(*zip(*channels, strict=True), reduction=reduction).double()  # type: ignore[arg-type]
     student, teacher = [], []
     for size, (ours, theirs) in zip((6, 3), channels, strict=True):
         block, pair = fused_level(batch, ours, size, weighting)
@@ -52,6 +63,19 @@ def test_value_is_equations_seven_to_ten(batch: int, weighting: str, same_channe
     assert terms["fusion"].item() == pytest.approx(fusion, rel=1e-12)
     assert terms["penalty"].item() == pytest.approx(penalty, rel=1e-10, abs=1e-14)
     assert terms.total.item() == pytest.approx(fusion + penalty, rel=1e-12)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(0, 100))
+def test_a_sum_is_the_mean_times_the_size_of_the_map(batch: int, channels: int, size: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    loss = MPSDLoss((2,), (channels,)).double()
+    block, pair = fused_level(batch, 2, size)
+    inputs = [block(pair)], [torch.randn(batch, channels, size, size, dtype=torch.float64)]
+    sums = loss(*inputs)
+    loss.reduction = "mean"
+    for name, mean in loss(*inputs).items():
+        assert sums[name].item() == pytest.approx(mean.item() * channels * size**2, rel=1e-12)
 
 
 def level_with(weights: list[float], best: int) -> tuple[FusedPaths, Tensor]:
@@ -66,14 +90,14 @@ def test_the_penalty_is_zero_exactly_where_preferred_is_best() -> None:
     agree, target = level_with([0.2, 0.5, 0.3], best=1)
     differ, _ = level_with([0.2, 0.5, 0.3], best=2)
     assert loss([agree], [target])["penalty"].item() == 0
-    assert loss([differ], [target])["penalty"].item() == pytest.approx(0.25 * (0.5 - 0.3))
+    assert loss([differ], [target])["penalty"].item() == pytest.approx(18 * 0.25 * (0.5 - 0.3))
 
 
 def test_the_penalty_moves_weight_from_the_preferred_to_the_best_path() -> None:
     level, target = level_with([0.2, 0.5, 0.3], best=2)
     MPSDLoss((2,), (2,))([level], [target])["penalty"].backward()
     assert level.weights.grad is not None
-    np.testing.assert_allclose(level.weights.grad.numpy(), [[0, 0.25, -0.25]])
+    np.testing.assert_allclose(level.weights.grad.numpy(), [[0, 18 * 0.25, -18 * 0.25]])
 
 
 @pytest.mark.parametrize("detached", [True, False])
@@ -84,9 +108,10 @@ def test_only_the_undetached_path_loss_pulls_on_the_paths(detached: bool) -> Non
     assert (level.paths.grad is None) == detached
 
 
-def test_gradients_are_right_and_the_teacher_gets_none() -> None:
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_gradients_are_right_and_the_teacher_gets_none(reduction: Reduction) -> None:
     block, pair = fused_level(2, 2, 3)
-    loss = MPSDLoss((2,), (3,), detach_path_loss=False).double()
+    loss = MPSDLoss((2,), (3,), reduction=reduction, detach_path_loss=False).double()
     teacher = torch.randn(2, 3, 3, 3, dtype=torch.float64, requires_grad=True)
     rgb, tir = (member.requires_grad_() for member in pair)
     assert torch.autograd.gradcheck(lambda a, b: loss([block(Pair(a, b))], [teacher]).total, (rgb, tir))
@@ -110,6 +135,8 @@ def test_wrong_inputs_are_named() -> None:
         loss([fused._replace(paths=fused.paths[..., :3])], [torch.zeros(2, 3, 4, 4)])
     with pytest.raises(ShapeError, match=r"level 1 paths: shape: expected \(P, 2, 2, 4, 4\), got \(0, 2, 2, 4, 4\)"):
         loss([fused._replace(paths=fused.paths[:0])], [torch.zeros(2, 3, 4, 4)])
+    with pytest.raises(ValueError, match="MPSDLoss: reduction: expected one of sum, mean, got None"):
+        MPSDLoss((2,), (2,), reduction=None)  # type: ignore[arg-type]
     with pytest.raises(NotFiniteError, match="teacher fused level 1"):
         loss([fused], [torch.full((2, 3, 4, 4), float("nan"))])
 

@@ -143,10 +143,16 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
     if not {*get_args(Part)} & {*parts}:
         return None
     return CMDLoss(
-        SCFDLoss(student.channels, teacher.channels, interaction=settings.interaction, shared=settings.shared_chain)
+        SCFDLoss(
+            student.channels,
+            teacher.channels,
+            interaction=settings.interaction,
+            shared=settings.shared_chain,
+            reduction=settings.reduction,
+        )
         if "scfd" in parts
         else None,
-        MPSDLoss(*_fused_channels(student, teacher)) if "mpsd" in parts else None,
+        MPSDLoss(*_fused_channels(student, teacher), reduction=settings.reduction) if "mpsd" in parts else None,
         HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label) if "hfrd" in parts else None,
         alpha=settings.alpha,
         beta=settings.beta,

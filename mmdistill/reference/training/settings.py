@@ -35,6 +35,9 @@ Baseline = Literal["kd", "fitnets", "review", "md"]
 Interaction = Literal["sem", "cem", "add"]
 """The same as ``mmdistill.interaction.Interaction``, whose module needs PyTorch; a test compares the two."""
 
+Reduction = Literal["sum", "mean"]
+"""The reduction of SCFD and MPSD."""
+
 IDENTITY_FIELDS = frozenset(
     {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
     | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "clip_scope", "freeze_bn"}
@@ -229,16 +232,15 @@ class TrackingLossSettings:
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """Losses and weights of distillation; the defaults are the paper's except alpha.
-
-    The paper's alpha is 0.001. The losses are means, so that alpha makes them a hundredth of the tracking loss or less,
-    without effect (docs/losses.md, "Which alpha and beta").
+    """Losses and weights of distillation; the defaults are the paper's.
 
     Attributes:
         parts: any of ``"scfd"``, ``"mpsd"``, ``"hfrd"`` (CMD) and ``"kd"``, ``"fitnets"``, ``"review"``, ``"md"``
             (baselines).
         alpha: weight of the losses on features: SCFD, MPSD and all baselines except KD.
         beta: weight of the losses on score maps: HFRD and KD.
+        reduction: ``"sum"`` or ``"mean"`` of SCFD's and MPSD's squared errors over channels and positions. Means need
+            an alpha that is larger by the size of a map, such as 100 (docs/losses.md, "Which alpha and beta").
         interaction: SCFD's interaction at each level, shallow to deep. CMD's Table 2 has one for all levels in AFD, SED
             and CED.
         shared_chain: use one ABF chain for both modalities.
@@ -249,8 +251,9 @@ class DistillationSettings:
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")
-    alpha: Weight = 100.0
+    alpha: Weight = 1e-3
     beta: Weight = 100.0
+    reduction: Reduction = "sum"
     interaction: tuple[Interaction, Interaction, Interaction, Interaction] = ("sem", "sem", "sem", "cem")
     shared_chain: bool = False
     residual: Literal["mse", "hinge"] = "mse"

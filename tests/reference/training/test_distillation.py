@@ -9,7 +9,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 from training_helpers import reached
 
-from mmdistill import Pair
+from mmdistill import CMDLoss, HFRDLoss, MPSDLoss, Pair, SCFDLoss
+from mmdistill._numerics import Reduction
 from mmdistill.interaction import Interaction
 from mmdistill.reference.models.config import NetworkSettings, student_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -21,6 +22,7 @@ from mmdistill.reference.training.distillation import (
     PARTS_ON_RESPONSE,
     DistillationFeatures,
     Teacher,
+    cmd_loss,
 )
 from mmdistill.reference.training.settings import DistillationSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, prepare_network
@@ -40,8 +42,24 @@ def _learned_statistics(batch: Batch, teacher: TrackerNetwork) -> None:
     teacher.eval()
 
 
-def test_the_interactions_of_the_settings_are_those_of_the_library() -> None:
+def test_the_choices_of_the_settings_are_those_of_the_library() -> None:
     assert get_args(settings.Interaction) == get_args(Interaction)
+    assert get_args(settings.Reduction) == get_args(Reduction)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_reduction_of_the_settings_is_that_of_both_losses(
+    reduction: Reduction, student: TrackerNetwork, teacher: TrackerNetwork
+) -> None:
+    loss = cmd_loss(student, teacher, DistillationSettings(reduction=reduction))
+    assert loss is not None
+    assert [loss.scfd.reduction, loss.mpsd.reduction] == [reduction, reduction]
+
+
+def test_the_weights_of_the_settings_are_those_of_the_library() -> None:
+    loss, own = CMDLoss(hfrd=HFRDLoss()), DistillationSettings()
+    assert (own.alpha, own.beta) == (loss.alpha, loss.beta) == (1e-3, 100.0)
+    assert own.reduction == SCFDLoss((2,), (2,), interaction=("sem",)).reduction == MPSDLoss((2,), (2,)).reduction
 
 
 def whole(network: TrackerNetwork, batch: Batch) -> DistillationFeatures:

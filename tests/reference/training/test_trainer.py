@@ -175,9 +175,9 @@ def test_other_losses_and_data_are_refused_too(sampler: Sampler, teacher: Tracke
     with pytest.raises(DataError, match=r"\(data was pairs, now video\)"):
         train(stage(teacher), sampler, SETTINGS, tmp_path, data="video")
     other = DistilledStage(fresh(), teacher, distillation=DistillationSettings(alpha=0.1))
-    with pytest.raises(DataError, match=r"\(distillation.alpha was 100.0, now 0.1\)"):
+    with pytest.raises(DataError, match=r"\(distillation.alpha was 0.001, now 0.1\)"):
         train(other, sampler, SETTINGS, tmp_path, data="pairs")
-    with pytest.raises(DataError, match=r"distillation.alpha was 100.0, now None"):
+    with pytest.raises(DataError, match=r"distillation.alpha was 0.001, now None"):
         train(stage(None), sampler, SETTINGS, tmp_path, data="pairs")
 
 
