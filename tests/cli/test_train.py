@@ -10,7 +10,7 @@ from command_line import NAMES, fails, run
 
 from mmdistill.reference.models.config import single_settings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
-from mmdistill.reference.models.weights import load_network, save_network
+from mmdistill.reference.models.weights import load_network, read_tensors, save_network
 from mmdistill.reference.training.data_sources import training_sequences
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataIssues
@@ -25,7 +25,10 @@ def test_train_teacher_then_student_then_track(clips: Path, tmp_path: Path) -> N
     assert run("train", "teacher", *small, "--depth", "18", "--crop-size", "96", "--out", teacher) == 0
     student = tmp_path / "student"
     taught = ["--teacher", teacher / "network.safetensors", "--out", student]
-    assert run("train", "student", *small, *taught) == 0
+    limits = ["--training.clip-grad-norm", "10", "--training.clip-scope", "part", "--distillation.warmup-steps", "3"]
+    assert run("train", "student", *small, *taught, *limits) == 0
+    identity = json.loads(read_tensors(student / "checkpoint.safetensors")[1]["identity"])
+    assert (identity["training"]["clip_scope"], identity["distillation"]["warmup_steps"]) == ("part", 3)
     terms = json.loads((student / "log.jsonl").read_text().splitlines()[-1])
     assert {"box", "last", "first", "middle", "specific", "common", "fusion", "penalty", "response"} < set(terms)
     clip = clips / "synthetic_0000"
@@ -105,6 +108,13 @@ def test_a_tir_tracker_is_trained_on_labels(clips: Path, tmp_path: Path) -> None
     small = ["--width", "4", "--crop-size", "96", "--training.steps", "1", "--training.batch-size", "2"]
     assert run("train", "tir", f"--data={clips}", "--out", tmp_path / "run", *small) == 0
     assert load_network(tmp_path / "run" / "network.safetensors").settings.modality == "tir"
+
+
+def test_the_help_shows_the_limits_of_gradients(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--help") == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for option in ("--training.clip-scope {part,all}", "--distillation.warmup-steps INT"):
+        assert option in text
 
 
 @pytest.mark.parametrize("option", ["--teacher=x", "--fusion=mpsd", "--streams=2"])

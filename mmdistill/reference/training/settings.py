@@ -40,8 +40,8 @@ Reduction = Literal["sum", "mean"]
 
 IDENTITY_FIELDS = frozenset(
     {"steps", "batch_size", "grad_accumulation", "sync_batch_norm", "optimizer", "learning_rates", "weight_decay"}
-    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "freeze_bn", "freeze_trunk"}
-    | {"freeze_bn_after", "precision", "seed", "samples"}
+    | {"warmup_steps", "decay_every", "decay_factor", "clip_grad_norm", "clip_scope", "freeze_bn"}
+    | {"freeze_trunk", "freeze_bn_after", "precision", "seed", "samples"}
 )
 """Fields of ``TrainingSettings`` that change the result: a run resumes only with the same values."""
 
@@ -154,6 +154,8 @@ class TrainingSettings:
         decay_every: steps after which the learning rates fall; 0 for a cosine from start to end.
         decay_factor: factor on the learning rates at each fall.
         clip_grad_norm: limit of the gradient's norm; 0 for no limit.
+        clip_scope: ``"part"`` limits the norm of each part by itself, with the parts of ``learning_rates``. ``"all"``
+            limits the norm of all parts together: a large gradient of one part shrinks the gradients of all others.
         freeze_bn: keep the running statistics of the trunk's batch norm, as a trunk with folded batch norm requires.
         freeze_trunk: do not train the trunk.
         freeze_bn_after: step from which all batch norm of the network keeps its running statistics, as in tracking;
@@ -184,6 +186,7 @@ class TrainingSettings:
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
     clip_grad_norm: Annotated[float, Range(0, 10**9)] = 0.0
+    clip_scope: Literal["part", "all"] = "all"
     freeze_bn: bool = False
     freeze_trunk: bool = False
     freeze_bn_after: NonNegativeInt | None = None
@@ -264,6 +267,8 @@ class DistillationSettings:
         residual: HFRD's residual.
         weigh_label: HFRD's corrected response weighs the label too, so that the label is the optimum.
         baselines: the weight of each baseline.
+        warmup_steps: steps n in which the weights of all these losses rise linearly. Their factor at step k is
+            (k + 1) / (n + 1), at most 1.
     """
 
     parts: Annotated[tuple[Part | Baseline, ...], NON_EMPTY] = ("scfd", "mpsd", "hfrd")

@@ -23,6 +23,14 @@ from mmdistill.reference.training.distillation import (
 )
 from mmdistill.reference.training.settings import DistillationSettings, TrackingLossSettings, TrainingSettings
 
+TRACKING_TERMS = frozenset({"box", "last", "first", "middle"})
+"""Names of the tracking loss's terms."""
+
+
+def warmup_factor(step: int, warmup_steps: int) -> float:
+    """Return the factor of a linear warm-up: ``1 / (warmup_steps + 1)`` at step 0, and 1 from ``warmup_steps`` on."""
+    return min((step + 1) / (warmup_steps + 1), 1.0)
+
 
 def score_labels(boxes: Tensor, settings: NetworkSettings) -> Tensor:
     """Return the Gaussian labels ``(M, S, H', W')`` of target boxes ``(M, S, 4)``, ``x y w h`` in crop pixels."""
@@ -84,6 +92,14 @@ class Stage(nn.Module):
     def forward(self, batch: Batch) -> Terms:
         """Return the loss's terms on a batch."""
         raise NotImplementedError
+
+    def weigh(self, terms: Terms, step: int) -> Terms:
+        """Return the terms of a forward pass with the weights that they have at this step.
+
+        Called outside of ``forward``: compiled code would have the step's weights as constants.
+        """
+        del step
+        return terms
 
     def check_loss_inputs(self, on: bool) -> None:
         """Let the losses refuse inputs that are not finite, or not; the check reads all inputs and waits for them."""
@@ -196,6 +212,16 @@ class DistilledStage(Stage):
         for name, baseline in self.baselines.items():
             weighted.append((getattr(weights, name), baseline(student, teacher)))
         return Terms.weighted(*weighted)
+
+    def weigh(self, terms: Terms, step: int) -> Terms:
+        """Return the terms with the distillation's weights times the warm-up's factor at this step."""
+        factor = warmup_factor(step, self.distillation_settings.warmup_steps)
+        if factor == 1:
+            return terms
+        weights = {
+            name: weight if name in TRACKING_TERMS else factor * weight for name, weight in terms.weights.items()
+        }
+        return Terms(terms.parts, weights=weights, name=terms.name)
 
     def teacher_features(self, batch: Batch) -> DistillationFeatures:
         """Return the teacher's features on a batch's test frames, as far as the parts compare them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from mmdistill.reference.device import check_compiler
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.settings import TrainingSettings
-from mmdistill.reference.training.stages import Stage
+from mmdistill.reference.training.stages import Stage, warmup_factor
 from mmdistill.toolkit.data_issues import DataError
 
 FUSED_DEVICES = ("cpu", "cuda")
@@ -26,6 +26,9 @@ FUSED_DEVICES = ("cpu", "cuda")
 
 COMPILE_BACKEND = "inductor"
 """PyTorch's compiler for training."""
+
+CLIP_EPSILON = 1e-6
+"""Added to the norm that divides the limit, as in ``torch.nn.utils.clip_grad_norm_``."""
 
 OTHER_PROCESS = "the loss isn't finite in another process"
 
@@ -57,12 +60,30 @@ def learning_rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
     """Return the schedule: a function from a step's number to the factor on all learning rates."""
 
     def factor(step: int) -> float:
-        rise = min((step + 1) / (settings.warmup_steps + 1), 1)
+        rise = warmup_factor(step, settings.warmup_steps)
         if settings.decay_every:
             return float(rise * settings.decay_factor ** (step // settings.decay_every))
         return rise * 0.5 * (1 + math.cos(math.pi * min(step / settings.steps, 1)))
 
     return factor
+
+
+def clip_gradients(parts: Sequence[Sequence[nn.Parameter]], limit: float) -> list[Tensor]:
+    """Scale each part's gradients down to a norm of at most ``limit``; return the norms before, one for each part.
+
+    The host waits for nothing. If a norm is not finite, the part's gradients are useless: skip the step.
+
+    Args:
+        parts: each part's parameters with a gradient, at least one parameter in each.
+        limit: the norm's limit; 0 for no limit.
+    """
+    gradients = [[each.grad for each in part if each.grad is not None] for part in parts]
+    norms = [torch.linalg.vector_norm(torch.stack(torch._foreach_norm(part))) for part in gradients]
+    if limit:
+        factors = (limit / (torch.stack(norms) + CLIP_EPSILON)).clamp(max=1.0)
+        for part, factor in zip(gradients, factors.unbind(), strict=True):
+            torch._foreach_mul_(part, factor)
+    return norms
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
@@ -144,7 +165,7 @@ class TrainStep:
         log_shares = self.settings.log_gradient_shares > 0 and number % self.settings.log_gradient_shares == 0
         for turn, batch in enumerate(batches, start=1):
             with self._exchange_gradients(turn == len(batches)):
-                values, shares, reason = self._pass(batch, len(batches), log_shares)
+                values, shares, reason = self._pass(number, batch, len(batches), log_shares)
             if reason:
                 return self._skip(reason)
             terms.append(values)
@@ -158,7 +179,9 @@ class TrainStep:
         means = self.distributed.mean(_mean(by_term) | _mean(by_log))
         return StepResult({name: means[name] for name in by_term[0]}, logged={name: means[name] for name in by_log[0]})
 
-    def _pass(self, batch: Batch, passes: int, log_shares: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
+    def _pass(
+        self, number: int, batch: Batch, passes: int, log_shares: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
         """Add a pass's gradient.
 
         Returns:
@@ -179,19 +202,21 @@ class TrainStep:
         if self.distributed.any(bool(reason)):
             return {}, {}, reason or OTHER_PROCESS
         assert terms is not None
+        terms = self.stage.weigh(terms, number)
         shares = self._gradient_shares(terms) if log_shares else {}
         total = terms.total
         (total / passes if passes > 1 else total).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in terms.as_dict().items()}, shares, ""
 
     def _clip_gradients(self) -> Tensor:
-        """Clip the gradients' norm if the settings say so; return the norm before."""
-        parameters = [each for each in self.stage.parameters() if each.grad is not None]
-        if self.settings.clip_grad_norm:  # 0 is no limit
-            return nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad_norm)
-        norms = torch._foreach_norm([each.grad for each in parameters if each.grad is not None])
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        return norm
+        """Clip the gradients if the settings say so; return the norm of all gradients before."""
+        limit = self.settings.clip_grad_norm
+        parts: list[Iterable[nn.Parameter]] = [self.stage.parameters()]
+        if limit and self.settings.clip_scope == "part":
+            parts = [group["params"] for group in self.optimizer.param_groups]
+        trained = [[each for each in part if each.grad is not None] for part in parts]
+        norms = clip_gradients([part for part in trained if part], limit)
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     def _update(
         self, terms: Sequence[Mapping[str, Tensor]], logged: Sequence[Mapping[str, Tensor]], norm: Tensor

@@ -20,7 +20,12 @@ from mmdistill.reference.training.checkpoint import Progress
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import leave_process_group
 from mmdistill.reference.training.sampler import Sample, Sampler
-from mmdistill.reference.training.settings import PartLearningRates, SampleSettings, TrainingSettings
+from mmdistill.reference.training.settings import (
+    DistillationSettings,
+    PartLearningRates,
+    SampleSettings,
+    TrainingSettings,
+)
 from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.train_step import freeze_batch_norm
@@ -34,7 +39,12 @@ STAGES = ("alone", "distilled", "D3", "C1")
 PASSES = (1, 2)
 # Two processes with statistics of their own would differ from one, so batch norm keeps the start's.
 WHOLE = TrainingSettings(
-    steps=2, batch_size=8, freeze_bn_after=0, clip_grad_norm=1.0, learning_rates=PartLearningRates(*[1e-3] * 6)
+    steps=2,
+    batch_size=8,
+    freeze_bn_after=0,
+    clip_grad_norm=1.0,
+    clip_scope="part",
+    learning_rates=PartLearningRates(*[1e-3] * 6),
 )
 LONG = replace(WHOLE, steps=6, batch_size=2, checkpoint_every=100)
 
@@ -73,7 +83,8 @@ def stage(name: str) -> Stage:
         made = SupervisedStage(TrackerNetwork(student_settings(width=4, crop_size=96)))
     else:
         teacher = TrackerNetwork(teacher_settings(depth=18, width=6, crop_size=96)).double()
-        made = DistilledStage(TrackerNetwork(student_settings(width=4, crop_size=96)), teacher)
+        student = TrackerNetwork(student_settings(width=4, crop_size=96))
+        made = DistilledStage(student, teacher, distillation=DistillationSettings(warmup_steps=3))
         freeze_batch_norm(made.distillation)  # SCFD's chains have batch norm of their own
     made.register_forward_pre_hook(_doubled)
     return made.double()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -87,11 +89,17 @@ def test_the_fused_optimizer_learns_as_the_other(
     assert sum(moved) > 0.9 * len(moved)
 
 
-@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("passes", "clip_scope"), [(1, None), (2, None), (1, "all"), (1, "part")])
 def test_the_host_waits_for_the_device_once_a_step(
-    passes: int, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    passes: int,
+    clip_scope: Literal["part", "all"] | None,
+    student: TrackerNetwork,
+    batch: Batch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = TrainingSettings(steps=3, batch_size=2 * passes, grad_accumulation=passes)
+    if clip_scope is not None:
+        settings = replace(settings, clip_grad_norm=1.0, clip_scope=clip_scope)
     training = TrainStep(SupervisedStage(student), settings, torch.device("cpu"), DistributedContext())
     reads: list[str] = []
     for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
@@ -107,14 +115,18 @@ def test_the_host_waits_for_the_device_once_a_step(
     assert result.values["total"] > 0
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("fused", "limit", "factor"),
+    [(True, 0.0, "nan"), (False, 0.0, "nan"), (True, 1.0, "nan"), (True, 1.0, "inf"), (False, 1.0, "inf")],
+)
 def test_a_gradient_that_is_not_finite_moves_nothing(
-    fused: bool, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    fused: bool, limit: float, factor: str, student: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_step, "FUSED_DEVICES", ("cpu",) if fused else ())
-    training = steps(student, TrainingSettings(steps=3, batch_size=2), batch, 2)
+    settings = TrainingSettings(steps=3, batch_size=2, clip_grad_norm=limit, clip_scope="part")
+    training = steps(student, settings, batch, 2)
     before = copy.deepcopy([training.stage.state_dict(), training.optimizer.state_dict()])
-    hook = next(training.stage.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    hook = next(training.stage.parameters()).register_hook(lambda gradient: gradient * float(factor))
     assert training.run(2, [batch]).skipped == "the gradient isn't finite"
     after = [training.stage.state_dict(), training.optimizer.state_dict()]
     torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.backends.registry import lookup_backend
+from torch.fx import GraphModule
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
@@ -16,7 +18,7 @@ from mmdistill.reference.training import train_step
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.distributed import DistributedContext
 from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.settings import TrainingSettings
+from mmdistill.reference.training.settings import DistillationSettings, TrainingSettings
 from mmdistill.reference.training.stages import DistilledStage, Stage, SupervisedStage
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.train_step import TrainStep
@@ -72,6 +74,38 @@ def test_compiled_steps_are_the_eager_ones(
         assert other.logged == pytest.approx(eager.logged, rel=rtol, abs=1e-6)
     if precision == "float32":
         torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_warm_up_changes_the_weights_without_compiling_again(
+    student: TrackerNetwork, teacher: TrackerNetwork, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[int] = []  # the step of each compilation; -1 for the check of the compiler
+
+    def counting(graph: GraphModule, inputs: list[Tensor]) -> object:
+        graphs.append(number)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(train_step, "COMPILE_BACKEND", counting)
+    settings = replace(SETTINGS, freeze_bn_after=0)
+    distillation = DistillationSettings(warmup_steps=2)
+    results = []
+    for compiled in (False, True):
+        number = -1
+        torch.manual_seed(0)
+        stage = DistilledStage(copy.deepcopy(student), teacher, distillation=distillation)
+        training = TrainStep(stage, replace(settings, compile=compiled), CPU, DistributedContext())
+        values = []
+        for number in range(4):
+            values.append(training.run(number, [batch]).values)
+        results.append(values)
+    assert {*graphs} - {-1} == {0}
+    for number, (eager, other) in enumerate(zip(*results, strict=True)):
+        assert other == pytest.approx(eager, rel=1e-3)
+        tracking = eager["box"] + 100 * (eager["last"] + eager["first"]) + 400 * eager["middle"]
+        features = distillation.alpha * (eager["specific"] + eager["common"] + eager["fusion"] + eager["penalty"])
+        expected = tracking + min((number + 1) / 3, 1) * (features + distillation.beta * eager["response"])
+        assert eager["total"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
