@@ -280,6 +280,7 @@ class DistillationSettings:
     residual: Literal["mse", "hinge"] = "mse"
     weigh_label: bool = False
     baselines: BaselineWeights = field(default_factory=BaselineWeights)
+    warmup_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
