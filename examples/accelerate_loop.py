@@ -76,7 +76,7 @@ def main(epochs=2):
             with torch.no_grad(), accelerator.autocast(), teacher_taps:  # distill
                 teacher_scores = teacher(batch["rgb"], batch["tir"])["scores"]  # distill
             features = scfd(taps.pair(), teacher_taps.pair())  # distill
-            terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, batch["label"])))  # distill
+            terms = Terms.weighted((1e-5, features), (1.0, hfrd(scores, teacher_scores, batch["label"])))  # distill
             assert history or not dead_terms(terms, net)  # distill
             optimizer.zero_grad()
             accelerator.backward(loss + terms.total)  # distill

@@ -96,7 +96,7 @@ def main(steps=24):
     net = Student(width=8, streams=1, fusion=MPSDFusion(32))  # distill
     teacher = Tracker(16, 2, nn.Conv2d(128, 64, 1)).eval().requires_grad_(False)  # yours comes trained  # distill
     scfd = SCFDLoss((8, 16, 32), (16, 32, 64), interaction=("sem", "sem", "cem"))  # distill
-    cmd = CMDLoss(scfd, MPSDLoss((32,), (64,)), HFRDLoss(), alpha=0.1, beta=1.0)  # distill
+    cmd = CMDLoss(scfd, MPSDLoss((32,), (64,)), HFRDLoss(), alpha=1e-5, beta=1.0)  # distill
     groups = [{"params": net.parameters(), "lr": 3e-3, "weight_decay": 1e-4}]
     groups += cmd.param_groups(lr=3e-3)  # before the scheduler is made  # distill
     optimizer = torch.optim.AdamW(groups)

@@ -71,7 +71,7 @@ def worker(rank, folder, steps):
         with torch.no_grad(), teacher_taps:  # distill
             teacher_scores = teacher(rgb, tir)  # distill
         features = scfd(taps.pair(), teacher_taps.pair())  # distill
-        terms = Terms.weighted((0.1, features), (1.0, hfrd(scores, teacher_scores, label)))  # distill
+        terms = Terms.weighted((1e-5, features), (1.0, hfrd(scores, teacher_scores, label)))  # distill
         optimizer.zero_grad()
         (loss + terms.total).backward()  # distill
         optimizer.step()

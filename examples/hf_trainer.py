@@ -58,7 +58,7 @@ class Distilled(nn.Module):  # distill
         with torch.no_grad(), self.teacher_taps:  # distill
             teacher_scores = self.teacher[0].to(rgb.device)(rgb, tir)["scores"]  # distill
         features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distill
-        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(output["scores"], teacher_scores, labels)))  # distill
+        terms = Terms.weighted((1e-5, features), (1.0, self.hfrd(output["scores"], teacher_scores, labels)))  # distill
         return {**output, **terms, "loss": output["loss"] + terms.total}  # distill
 
 

@@ -54,7 +54,7 @@ class TrackingModule(lightning.LightningModule):
         with torch.no_grad(), self.teacher_taps:  # distill
             teacher_scores = self.teacher[0].to(self.device)(rgb, tir)["scores"]  # distill
         features = self.scfd(self.taps.pair(), self.teacher_taps.pair())  # distill
-        terms = Terms.weighted((0.1, features), (1.0, self.hfrd(scores, teacher_scores, label)))  # distill
+        terms = Terms.weighted((1e-5, features), (1.0, self.hfrd(scores, teacher_scores, label)))  # distill
         assert self.global_step or not dead_terms(terms, self.net)  # distill
         stats = {"loss": loss, **terms.as_dict()}  # distill
         self.log_dict(stats)

@@ -98,7 +98,7 @@ def main(steps=16):
         kept = Pair(*([None, index, index] for index in outputs["kept"]))  # None: no token is dropped yet  # distill
         student, mask = layout.maps(taps.pair(), "search", kept=kept)  # distill
         features = scfd(student, layout.maps(teacher_taps.pair(), "search"), mask=mask)  # distill
-        terms = Terms.weighted((0.01, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distill
+        terms = Terms.weighted((1e-5, features), (1.0, kd(outputs["scores"], teacher_outputs["scores"])))  # distill
         assert step or not dead_terms(terms, tracker)  # distill
         optimizer.zero_grad()
         (loss + terms.total).backward()  # distill

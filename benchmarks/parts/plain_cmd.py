@@ -93,7 +93,8 @@ class PlainCMD(nn.Module):
                 target_rgb, target_tir = rgb * tir + (rgb - tir), rgb * tir + (tir - rgb)
             else:
                 target_rgb = target_tir = rgb * tir + (rgb + tir)
-            loss = loss + F.mse_loss(aligned_rgb[level], target_rgb) + F.mse_loss(aligned_tir[level], target_tir)
+            for aligned, target in ((aligned_rgb, target_rgb), (aligned_tir, target_tir)):
+                loss = loss + F.mse_loss(aligned[level], target, reduction="sum") / len(target)
         return loss
 
     def fusion_loss(self, fused: Sequence[FusedPaths], teacher_fused: Sequence[Tensor]) -> Tensor:
@@ -102,8 +103,8 @@ class PlainCMD(nn.Module):
         adaptors = cast(nn.ModuleList, self.mpsd["adaptors"])
         for adaptor, (map_, paths, weights), target in zip(adaptors, fused, teacher_fused, strict=True):
             target = target.detach()
-            loss = loss + F.mse_loss(adaptor(map_), target)
-            errors = torch.stack([((adaptor(path) - target) ** 2).mean(dim=(1, 2, 3)) for path in paths]).detach()
+            loss = loss + F.mse_loss(adaptor(map_), target, reduction="sum") / len(target)
+            errors = torch.stack([((adaptor(path) - target) ** 2).sum(dim=(1, 2, 3)) for path in paths]).detach()
             best, preferred = errors.argmin(dim=0), weights.argmax(dim=1)
             samples = torch.arange(len(best))
             error = errors[best, samples]
