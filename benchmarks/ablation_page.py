@@ -17,7 +17,7 @@ import ablation_causes
 import paper_hours
 from parts.ablation import report, sizes
 from parts.ablation.rows import CLAIMS, TEACHER
-from parts.seed_statistics import claim_intervals_table
+from parts.crossed_statistics import claims_table
 
 from mmdistill.toolkit.io import write_text
 
@@ -48,10 +48,9 @@ def read_report(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
-def claims_table(results: Mapping[str, Any], only: str = "") -> list[str]:
+def table_of_claims(results: Mapping[str, Any], only: str = "") -> list[str]:
     """Return the table of the claims whose text ends with ``only``."""
-    claims = [claim for claim in CLAIMS if claim[0].endswith(only)]
-    return claim_intervals_table(claims, results, report.METRICS)
+    return claims_table([claim for claim in CLAIMS if claim[0].endswith(only)], {"": results}, report.METRICS)
 
 
 def tables() -> dict[str, list[str]]:
@@ -62,9 +61,9 @@ def tables() -> dict[str, list[str]]:
         "ablation_sizes": sizes.table(),
         "ablation choice": report.choice_table(single),
         "ablation 3 intervals": report.intervals_table(full["by seed"], FUSIONS),
-        "ablation claims": claims_table(full),
+        "ablation claims": table_of_claims(full),
         "ablation single": report.table(single, "single"),
-        "ablation single claims": claims_table(single, "alone"),
+        "ablation single claims": table_of_claims(single, "alone"),
         "ablation single parts": report.intervals_table(single["by seed"], PARTS),
         "ablation_causes": ablation_causes.table(causes),
         "ablation_causes scores": ablation_causes.confidence_table(causes),
