@@ -152,10 +152,11 @@ def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str
 
 def choice_table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table of the trials on the validation video; the chosen ones are bold."""
-    if "trials" in report["choice"]:
-        return _shared_choice_table(report["choice"])
+    choices = report["choice"] or {}  # earlier reports may have none
+    if "trials" in choices:
+        return _shared_choice_table(choices)
     lines = ["| Row | Alpha | Beta | Own weight | Seeds | PR | SR |", "| --- |" + " ---: |" * 6]
-    for name, choice in report["choice"].items():
+    for name, choice in choices.items():
         for each in choice["trials"]:
             weights = [f"{value:g}" if value else "" for value in each["weights"].values()]
             cells = [ROWS[name].title, *weights, str(len(each["by seed"]))]
