@@ -16,7 +16,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ from parts.ablation.choice import (
 )
 from parts.ablation.execution import RunContext, Stage
 from parts.ablation.pool import pool
-from parts.ablation.report import METRICS, choice_table, plot, summary, table
+from parts.ablation.report import METRICS, choice_table, compact_json, plot, reported_scores, summary, table
 from parts.ablation.report_import import check_teacher, import_report, teacher_digest
 from parts.ablation.rows import CLAIMS, CMD, ROWS, STUDENT, TABLES, TEACHER, Weights
 from parts.ablation.runs import (
@@ -51,8 +50,8 @@ from parts.ablation.runs import (
 from parts.ablation.sizes import SIZES, RateFactors, Size, with_steps
 from parts.ablation.teacher_import import copy_teacher, find_teacher, use_teacher
 from parts.ablation.video import describe
+from parts.crossed_statistics import claim_results, claims_table
 from parts.report_fields import machine
-from parts.seed_statistics import claim_intervals_table, verdicts
 
 from mmdistill.reference.device import choose_device
 from mmdistill.reference.training.settings import TrainingSettings
@@ -71,21 +70,23 @@ def collect_results(experiment: Experiment, root: Path, seeds: Sequence[int], ch
     """Return the results of all finished runs of these seeds with the chosen weights."""
     weights = {name: chosen for name in ROWS if (chosen := read_weights(choices, name)) is not None}
     by_seed: dict[str, dict[str, Any]] = {}
+    names: list[str] = []
     for seed in seeds:
         runs = {TEACHER: teacher_tracking_run(seed)}
         runs |= {name: row_run(experiment.size, name, seed, chosen) for name, chosen in weights.items()}
-        by_seed[str(seed)] = {name: scores for name, run in runs.items() if (scores := read_scores(run, root))}
+        by_seed[str(seed)] = {}
+        for name, run in runs.items():
+            if scores := read_scores(run, root):
+                names = names or list(scores["sequences"])
+                by_seed[str(seed)][name] = reported_scores(scores, names)
     return {
         "teacher": teacher_digest(root),
         "rows": summary(by_seed),
-        "claims": verdicts(CLAIMS, by_seed, METRICS),
+        "claims": claim_results(CLAIMS, by_seed, METRICS),
         "parameters": {name: each["parameters"] for rows in by_seed.values() for name, each in rows.items()},
-        "by seed": {seed: {name: _reported(each) for name, each in rows.items()} for seed, rows in by_seed.items()},
+        "sequences": names,
+        "by seed": by_seed,
     }
-
-
-def _reported(scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in scores.items() if name not in ("run", "sequences")}
 
 
 def run_stage(
@@ -167,7 +168,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=["1", "4", "2", "3"], help="tables, in order")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=f"only these rows: {', '.join(ROWS)}")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the students; default 0 1 2")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds of the students; default 0 to 4"
+    )
     parser.add_argument("--time-limit", type=float, help="save and stop after this many minutes; default no limit")
     parser.add_argument("--only-choose", action="store_true", help="stop after the choice of weights")
     parser.add_argument(
@@ -228,13 +231,13 @@ def main() -> None:
         "unfinished": stage.unfinished,
     }
     if arguments.out is not None:
-        write_text(arguments.out, json.dumps(report, indent=2) + "\n")
+        write_text(arguments.out, compact_json(report) + "\n")
     if any(choice["trials"] for choice in choices.values()):
         print("\nTrials on the validation sequences\n\n" + "\n".join(choice_table(report)))
     if {TEACHER, STUDENT} & report["rows"].keys():
         for name in arguments.tables:
             print(f"\nTable {name}\n\n" + "\n".join(table(report, name)))
-        print("\nThe paper's claims\n\n" + "\n".join(claim_intervals_table(CLAIMS, report, METRICS)))
+        print("\nThe paper's claims\n\n" + "\n".join(claims_table(CLAIMS, {"": report}, METRICS)))
         if arguments.out is not None:
             plot(report, arguments.out.with_suffix(".png"))
     minutes = (time.time() - start) / 60

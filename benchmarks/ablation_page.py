@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import ablation_causes
+import ablation_thresholds
 import paper_hours
 from parts.ablation import report, sizes
-from parts.ablation.rows import CLAIMS, TEACHER
-from parts.seed_statistics import claim_intervals_table
+from parts.ablation.rows import CLAIMS, TABLES, TEACHER
+from parts.crossed_statistics import claims_table
 
 from mmdistill.toolkit.io import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "how_far_from_the_paper.md"
 MARK = "<!-- figures: {} -->\n\n"
 
@@ -45,26 +47,39 @@ CONTROLS: Mapping[str, Pairs] = {
 
 def read_report(name: str) -> Any:
     """Return a committed report."""
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def claims_table(results: Mapping[str, Any], only: str = "") -> list[str]:
+def table_of_claims(results: Mapping[str, Any], only: str = "") -> list[str]:
     """Return the table of the claims whose text ends with ``only``."""
-    claims = [claim for claim in CLAIMS if claim[0].endswith(only)]
-    return claim_intervals_table(claims, results, report.METRICS)
+    return claims_table([claim for claim in CLAIMS if claim[0].endswith(only)], {"": results}, report.METRICS)
+
+
+def regime_tables(title: str, results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return all tables of an experiment in one regime; their names start with the title."""
+    result = {f"{title} {name}": report.table(results, name) for name in TABLES}
+    return result | {
+        f"{title} choice": report.choice_table(results),
+        f"{title} claims": table_of_claims(results),
+        f"{title} 3 intervals": report.intervals_table(results["by seed"], FUSIONS),
+        f"{title} single parts": report.intervals_table(results["by seed"], PARTS),
+    }
 
 
 def tables() -> dict[str, list[str]]:
     """Return the lines of the page's tables by the name in their mark."""
-    full, single, causes, hours = map(read_report, ("ablation", "ablation_single", "ablation_causes", "paper_hours"))
-    result = {f"ablation {name}": report.table(full, name) for name in ("1", "2", "3", "4")}
+    full, single, pretrained, causes, hours = map(
+        read_report, ("ablation", "ablation_single", "ablation_pretrained", "ablation_causes", "paper_hours")
+    )
+    result = regime_tables("ablation", full) | regime_tables("ablation pretrained", pretrained)
     result |= {
         "ablation_sizes": sizes.table(),
+        "ablation regimes": claims_table(
+            CLAIMS, {"Compact student": full, "ImageNet student": pretrained}, report.METRICS
+        ),
         "ablation choice": report.choice_table(single),
-        "ablation 3 intervals": report.intervals_table(full["by seed"], FUSIONS),
-        "ablation claims": claims_table(full),
         "ablation single": report.table(single, "single"),
-        "ablation single claims": claims_table(single, "alone"),
+        "ablation single claims": table_of_claims(single, "alone"),
         "ablation single parts": report.intervals_table(single["by seed"], PARTS),
         "ablation_causes": ablation_causes.table(causes),
         "ablation_causes scores": ablation_causes.confidence_table(causes),
@@ -77,6 +92,9 @@ def tables() -> dict[str, list[str]]:
         result[f"ablation {name}"] = report.rows_table(control, rows)
         if pairs:
             result[f"ablation {name} intervals"] = report.intervals_table(control["by seed"], pairs)
+    for name in ("ablation_thresholds", "ablation_thresholds_pretrained"):
+        if (RESULTS / f"{name}.json").exists():
+            result[name] = ablation_thresholds.table(read_report(name))
     return result
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 BySequence = Mapping[str, Mapping[str, float]]
 """Sequence name to figures."""
@@ -15,8 +18,22 @@ BySeed = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Claim = tuple[str, str, str]
 """The claim's text, the row that it says is better, and the row to compare with."""
 
-STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""The 97.5 % quantile of Student's t for 1 to 9 degrees of freedom."""
+
+@lru_cache
+def t_quantile(probability: float, degrees: float) -> float:
+    """Return a quantile of Student's t, also for degrees of freedom that are not whole.
+
+    With t = sqrt(degrees) tan(angle) the angle's density is proportional to cos(angle)^(degrees - 1).
+
+    Args:
+        probability: of values below the quantile.
+        degrees: degrees of freedom, 1 to 100,000; more are taken as 100,000.
+    """
+    degrees = min(degrees, 1e5)
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
+    density = np.cos(angles) ** (degrees - 1)
+    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    return float(degrees**0.5 * np.tan(np.interp(probability, below / below[-1], angles)))
 
 
 def mean_and_deviation(values: Sequence[float]) -> list[float]:
@@ -30,12 +47,8 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % t interval of the mean, to one decimal.
-
-    Args:
-        values: 2 to 10 independent values.
-    """
-    mean, quantile = statistics.mean(values), STUDENT_T[len(values) - 2]
+    """Return the 95 % t interval of the mean of two or more independent values, to one decimal."""
+    mean, quantile = statistics.mean(values), t_quantile(0.975, len(values) - 1)
     margin = quantile * statistics.stdev(values) / len(values) ** 0.5
     return round(mean - margin, 1), round(mean + margin, 1)
 
@@ -46,7 +59,7 @@ def format_mean(figure: Sequence[float], sign: str = "", unit: str = "") -> str:
 
 
 def format_interval(values: Sequence[float]) -> str:
-    """Return mean, 95 % t interval, and whether it excludes 0, as text; 2 to 10 values."""
+    """Return mean, 95 % t interval, and whether it excludes 0, as text."""
     return format_bounds(mean_and_deviation(values)[0], *t_interval(values))
 
 
@@ -122,27 +135,3 @@ def _cell(verdict: Mapping[str, Any]) -> str:
     error = verdict.get("error over sequences")
     over_sequences = "" if error is None else f" ± {error:.1f}"
     return f"{format_mean(verdict['ahead'], '+')}{over_sequences}: {verdict['beyond the spread']}"
-
-
-def claim_intervals_table(claims: Sequence[Claim], report: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
-    """Return the lines of a Markdown table of claims: mean difference, 95 % t interval over seeds, excludes 0 or not.
-
-    Claims without two seeds of both rows are left out.
-
-    Args:
-        claims: the claims.
-        report: a report with ``"by seed"``, and with ``"claims"`` for the standard errors over sequences.
-        figures: the figures to compare.
-    """
-    lines = [
-        f"| The paper's claim | {' | '.join(figures)} | Standard error over sequences, {'/'.join(figures)} |",
-        "| --- |" + " --- |" * len(figures) + " ---: |",
-    ]
-    for claim, name, base in claims:
-        by_figure = [differences(report["by seed"], name, base, figure) for figure in figures]
-        if len(by_figure[0]) < 2:
-            continue
-        errors = [report["claims"].get(claim, {}).get(figure, {}).get("error over sequences") for figure in figures]
-        error = "/".join(f"{value:.1f}" for value in errors if value is not None)
-        lines.append(f"| {' | '.join([claim, *map(format_interval, by_figure), error])} |")
-    return lines

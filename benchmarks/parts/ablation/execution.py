@@ -25,7 +25,7 @@ from mmdistill.reference.device import choose_device
 from mmdistill.reference.importing.published import load_trunks
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
-from mmdistill.reference.tracking.settings import LocalizationSettings
+from mmdistill.reference.tracking.settings import LocalizationSettings, published_settings
 from mmdistill.reference.tracking.tracker import track_as_completed
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler
@@ -48,6 +48,9 @@ ON_TARGET_IOU = 0.5
 
 CONFIDENCE = "tracker's score"
 """Key of ``confidence`` in reports."""
+
+DEFAULT_NOT_FOUND = LocalizationSettings().not_found
+"""The published score below which the target is not found."""
 
 CONFIDENCE_PARTS = ("on target", "off target", "not found")
 
@@ -181,14 +184,23 @@ def _track(run: Run, context: RunContext) -> bool:
     source = run.teacher if run.network is None else run.folder
     network = load_network(context.root / source / NETWORK).to(choose_device(context.device))
     sequences = held_out_video(context.experiment, run.tracks)
-    track = partial(track_as_completed, network, batch_size=context.experiment.size.batch_size, seed=run.seed)
+    settings = published_settings(network.settings)
+    if run.not_found is not None:
+        settings = replace(settings, localization=replace(settings.localization, not_found=run.not_found))
+    batch_size = context.experiment.size.batch_size
+    track = partial(track_as_completed, network, settings=settings, batch_size=batch_size, seed=run.seed)
     boxes = run_benchmark(track, sequences, folder / "results", progress=context.progress)
     scores = score_sequences(boxes, sequences, PROTOCOLS["synthetic"])
     figures = {
         **scores.overall.rates(),
         "attributes": {name: each.rates() for name, each in scores.attributes.items()},
         "sequences": {name: each.rates() for name, each in scores.sequences.items()},
-        CONFIDENCE: confidence(boxes, read_confidences(folder / "results", sequences), sequences),
+        CONFIDENCE: confidence(
+            boxes,
+            read_confidences(folder / "results", sequences),
+            sequences,
+            not_found=settings.localization.not_found,
+        ),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "loss, first and last steps": mean_losses(folder / "log.jsonl"),
         "machine": machine() | {"device": choose_device(context.device).type},
@@ -213,7 +225,10 @@ def held_out_video(experiment: Experiment, part: Literal["validation", "test"]) 
 
 
 def confidence(
-    boxes: Mapping[str, Boxes], scores: Mapping[str, Array], sequences: Sequence[TrackingSequence]
+    boxes: Mapping[str, Boxes],
+    scores: Mapping[str, Array],
+    sequences: Sequence[TrackingSequence],
+    not_found: float = DEFAULT_NOT_FOUND,
 ) -> dict[str, float | None]:
     """Return the mean score on the target and off it, and the percentage of frames scored as "not found".
 
@@ -223,6 +238,7 @@ def confidence(
         boxes: the tracker's boxes by sequence.
         scores: the maximum of each frame's score map by sequence.
         sequences: the labeled sequences.
+        not_found: score below which the target is not found.
     """
     overlaps, maxima = [], []
     for sequence in sequences:
@@ -231,8 +247,7 @@ def confidence(
         overlaps.append(overlap[labeled])
         maxima.append(scores[sequence.name][1:][labeled])
     overlap, score = np.concatenate(overlaps), np.concatenate(maxima)
-    not_found = 100 * (score < LocalizationSettings().not_found)
-    parts = (score[overlap >= ON_TARGET_IOU], score[overlap < ON_TARGET_IOU], not_found)
+    parts = (score[overlap >= ON_TARGET_IOU], score[overlap < ON_TARGET_IOU], 100 * (score < not_found))
     return {
         name: round(float(part.mean()), 4) if part.size else None
         for name, part in zip(CONFIDENCE_PARTS, parts, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from parts.ablation.rows import CMD, ROWS, STUDENT, TABLES, TEACHER, TEACHER_PAPER
-from parts.seed_statistics import BySeed, differences, format_interval, format_mean, mean_and_deviation
+from parts.crossed_statistics import compare
+from parts.seed_statistics import BySeed, differences, format_bounds, format_mean, mean_and_deviation
 
 from mmdistill.toolkit.evaluation.plots import PLOT_COLORS
 from mmdistill.toolkit.io import atomic_path
@@ -19,6 +22,29 @@ METRICS = ("PR", "SR")
 
 MIN_GAP = 1.0
 """Smallest gap between teacher and student, in points, of which shares are given."""
+
+
+def reported_scores(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a run's scores for the report: those of each sequence as a list by figure, in the order of the names."""
+    reported = {name: value for name, value in scores.items() if name != "run"}
+    by_sequence = scores["sequences"]
+    return reported | {
+        "sequences": {figure: [round(by_sequence[name][figure], 2) for name in names] for figure in FIGURES}
+    }
+
+
+def read_sequences(report: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return each sequence's figures by name from a report's scores of a run."""
+    values = scores["sequences"]
+    return {
+        name: {figure: values[figure][number] for figure in FIGURES} for number, name in enumerate(report["sequences"])
+    }
+
+
+def compact_json(report: Mapping[str, Any]) -> str:
+    """Return a report as indented JSON, with each list of numbers on one line."""
+    text = json.dumps(report, indent=2)
+    return re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def summary(by_seed: BySeed) -> dict[str, Any]:
@@ -104,17 +130,18 @@ def _row_cells(row: str, figures: Mapping[str, Any]) -> list[str]:
 
 
 def intervals_table(by_seed: BySeed, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the lines of a Markdown table of differences between rows, with 95 % t intervals over seeds.
+    """Return the lines of a Markdown table of differences between rows, with 95 % intervals.
 
     Args:
-        by_seed: figures by seed and row; 2 to 10 seeds.
+        by_seed: figures by seed and row; at least two seeds.
         pairs: each row and the row to compare it with.
     """
     lines = [f"| Difference | {' | '.join(METRICS)} |", "| --- |" + " --- |" * len(METRICS)]
     for name, base in pairs:
         cells = [" minus ".join(ROWS[row].title.removeprefix("+ ") for row in (name, base))]
         for figure in METRICS:
-            cells.append(format_interval(differences(by_seed, name, base, figure)))
+            interval = compare(by_seed, name, base, figure)
+            cells.append("" if interval is None else format_bounds(interval.mean, interval.low, interval.high))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -125,10 +152,11 @@ def _cell(figure: Sequence[float] | None, sign: str = "", unit: str = "") -> str
 
 def choice_table(report: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table of the trials on the validation video; the chosen ones are bold."""
-    if "trials" in report["choice"]:
-        return _shared_choice_table(report["choice"])
+    choices = report["choice"] or {}  # earlier reports may have none
+    if "trials" in choices:
+        return _shared_choice_table(choices)
     lines = ["| Row | Alpha | Beta | Own weight | Seeds | PR | SR |", "| --- |" + " ---: |" * 6]
-    for name, choice in report["choice"].items():
+    for name, choice in choices.items():
         for each in choice["trials"]:
             weights = [f"{value:g}" if value else "" for value in each["weights"].values()]
             cells = [ROWS[name].title, *weights, str(len(each["by seed"]))]

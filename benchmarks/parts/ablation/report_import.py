@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from parts.ablation.choice import read_choices, read_weights, write_choice
+from parts.ablation.report import read_sequences
 from parts.ablation.rows import TEACHER
 from parts.ablation.runs import NETWORK, TEACHER_RUN, Experiment, finished, row_run, teacher_tracking_run, write_scores
 
@@ -45,7 +46,7 @@ def import_report(file: Path, root: Path, experiment: Experiment) -> None:
                 assert weights is not None, "a finished row's weights are chosen"
                 run = row_run(experiment.size, name, int(seed), weights)
             if not finished(run, root):
-                write_scores(run, root, scores)
+                write_scores(run, root, scores | {"sequences": read_sequences(report, scores)})
 
 
 def teacher_digest(root: Path) -> str | None:

@@ -66,13 +66,14 @@ class Run:
 
     Attributes:
         folder: the run's folder inside the experiment's.
-        network: the network to train; None to track with a trained teacher.
+        network: the network to train; None to track with a trained one, that of ``teacher``.
         training: the training's settings; None together with ``network``.
         distillation: the distillation's settings; None to train without a teacher.
         tracks: the sequences to track; None for a teacher's training.
         seed: seed of the tracking.
-        teacher: folder of the teacher's training.
+        teacher: folder of the teacher's training, or of the network that tracks.
         freeze_adaptor_bn: freeze the adaptors' batch norm together with the network's.
+        not_found: score below which the tracker does not find the target; None for the published one.
     """
 
     folder: str
@@ -83,6 +84,7 @@ class Run:
     seed: int = 0
     teacher: str = TEACHER_RUN
     freeze_adaptor_bn: bool = False
+    not_found: float | None = None
 
 
 def mark_folder(root: Path, settings: Mapping[str, Any]) -> None:

@@ -235,6 +235,11 @@ _NIGHTLY = replace(
 SIZES: Mapping[str, Size] = {size.name: size for size in (_GPU, _CPU, _PRETRAINED, _NIGHTLY)}
 
 
+def _tried(size: Size) -> str:
+    alphas, betas = ("/".join(f"{value:g}" for value in values) for values in (size.alphas, size.betas))
+    return f"{alphas}, {betas}"
+
+
 def table() -> list[str]:
     """Return the lines of a Markdown table of the presets and the paper's settings."""
 
@@ -263,6 +268,8 @@ def table() -> list[str]:
             lambda size: f"frozen after step {size.student.freeze_bn_after:,} of {size.student.steps:,}",
         ),
         ("Precision", "not stated", lambda size: size.student.precision),
+        ("Alpha and beta tried", "0.001, 100", _tried),
+        ("Seeds and steps of the choice", "not stated", lambda size: f"{len(size.choice_seeds)}, {size.choice_steps}"),
         ("Test sequences", "234 (RGBT234)", lambda size: str(sum(size.held_out))),
         ("Frames per sequence", "about 500", lambda size: str(size.held_out_length)),
     ]

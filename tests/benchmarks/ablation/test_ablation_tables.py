@@ -1,6 +1,7 @@
 """The ablation's tables, claims and intervals."""
 
 import importlib
+import json
 import math
 from typing import Any
 
@@ -88,14 +89,15 @@ def test_a_claim_must_exceed_the_error_over_sequences(sequences: tuple[float, ..
     assert "error over sequences" not in verdicts(by_seed)["SCFD beats SED"]["PR"]
 
 
-@pytest.mark.parametrize("degrees", range(1, 10))
-def test_quantiles_of_students_t(degrees: int) -> None:
-    quantile = importlib.import_module("parts.seed_statistics").STUDENT_T[degrees - 1]
-    ends = np.linspace(-quantile, quantile, 40_001)
-    scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2) / math.sqrt(degrees * math.pi)
+@pytest.mark.parametrize("degrees", [1, 2, 4, 4.5, 9, 80, 1e9])
+@pytest.mark.parametrize("probability", [0.8, 0.975])
+def test_quantiles_of_students_t(degrees: float, probability: float) -> None:
+    quantile = importlib.import_module("parts.seed_statistics").t_quantile(probability, degrees)
+    ends = np.linspace(0, quantile, 40_001)
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
     density = scale * (1 + ends**2 / degrees) ** (-(degrees + 1) / 2)
-    inside = ((density[1:] + density[:-1]) / 2 * np.diff(ends)).sum()
-    assert inside == pytest.approx(0.95, abs=1e-4)
+    below = 0.5 + ((density[1:] + density[:-1]) / 2 * np.diff(ends)).sum()
+    assert below == pytest.approx(probability, abs=1e-4)
 
 
 def test_an_interval_includes_or_excludes_zero() -> None:
@@ -108,3 +110,21 @@ def test_an_interval_includes_or_excludes_zero() -> None:
     by_seed["0"]["scfd"] = figures(55)
     [_, _, line] = part("report").intervals_table(by_seed, [("sed", "scfd")])
     assert line.count(": excludes 0") == 2
+
+
+def test_figures_of_sequences_are_kept_in_the_report() -> None:
+    report = part("report")
+    by_sequence = {name: {"PR": value, "NPR": 1.0, "SR": value / 3} for name, value in (("a", 10.0), ("b", 20.126))}
+    scores = {"run": {}, "PR": 15.06, "sequences": by_sequence, "loss": {"box": [1e-05, -2.0]}}
+    kept = {
+        "sequences": ["a", "b"],
+        "by seed": {"0": {"cmd": report.reported_scores(scores, ["a", "b"])}},
+        "empty": [[], [1]],
+    }
+    assert "run" not in kept["by seed"]["0"]["cmd"]
+    text = report.compact_json(kept)
+    assert json.loads(text) == kept
+    assert '"PR": [10.0, 20.13],\n' in text
+    assert '"box": [1e-05, -2.0]\n' in text
+    read = report.read_sequences(kept, kept["by seed"]["0"]["cmd"])
+    assert read == {"a": {"PR": 10.0, "NPR": 1.0, "SR": 3.33}, "b": {"PR": 20.13, "NPR": 1.0, "SR": 6.71}}
