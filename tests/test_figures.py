@@ -50,7 +50,9 @@ def test_the_costs_are_those_by_hand_and_of_a_whole_step(loss_costs: ModuleType)
 
 def test_the_documents_variance_is_what_was_measured() -> None:
     report = measured("sampling_variance")
-    assert figures("docs/features.md", "sampling_variance") == importlib.import_module("sampling_variance").table(report)
+    assert figures("docs/features.md", "sampling_variance") == importlib.import_module("sampling_variance").table(
+        report
+    )
 
 
 def map_sizes(teacher: str) -> list[int]:
