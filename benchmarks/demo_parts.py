@@ -1,8 +1,8 @@
 """Measures the effect of each part of CMD on the demo's student, over several seeds.
 
 Trains for each seed the demo's teacher, its student alone, and the student with each part, with all parts, and with all
-parts at alpha 0.001. SCFD and MPSD are means over the map; in all other rows their alpha is 100. All other settings are those of ``mmdistill demo``. The same command resumes. Takes a
-quarter of an hour per seed on one core.
+parts at alpha 0.001. SCFD and MPSD are means over the map; in the other rows their alpha is 100. All other settings are
+those of ``mmdistill demo``. The same command resumes. Takes a quarter of an hour per seed on one core.
 
 Example:
     python benchmarks/demo_parts.py --seeds 0 1 2 --work-dir runs/demo_parts --out benchmarks/results/demo_parts.json

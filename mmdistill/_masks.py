@@ -1,4 +1,4 @@
-"""Masks of valid positions: their checks, and means over their positions.
+"""Masks of valid positions: their checks, and reductions over their positions.
 
 A sample's error is the sum or the mean over its own valid positions; a batch's error is the mean over its samples. A
 sample without valid positions has error 0 and counts in that mean.

@@ -1,13 +1,16 @@
 """What the documents say was measured is what the benchmarks' committed output holds."""
 
 import importlib
+import math
+import re
 from types import ModuleType
 
 import pytest
 import torch
 from written_figures import ROOT, figures, measured
 
-from mmdistill import Pair, SCFDLoss
+from mmdistill import CMDLoss, HFRDLoss, Pair, SCFDLoss
+from mmdistill.reference.models.resnet import ResNetTrunk
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +49,29 @@ def test_the_costs_are_those_by_hand_and_of_a_whole_step(loss_costs: ModuleType)
 
 
 def test_the_documents_variance_is_what_was_measured() -> None:
-    variance = measured("sampling_variance")["variance"]
-    del variance["batch"]
-    expected = [
-        f"| {share} | {100 * found['of the batch']:.1f} % | {100 * found['of the gradient']:.1f} % |"
-        for share, found in variance.items()
-    ]
-    assert figures("docs/features.md", "sampling_variance")[2:] == expected
+    report = measured("sampling_variance")
+    assert figures("docs/features.md", "sampling_variance") == importlib.import_module("sampling_variance").table(
+        report
+    )
+
+
+def map_sizes(teacher: str) -> list[int]:
+    """Return C * H * W of the four levels of a teacher in the table."""
+    if found := re.match(r"ResNet-(\d+), crop (\d+)", teacher):
+        depth, crop = map(int, found.groups())
+        with torch.device("meta"):
+            return [level[0].numel() for level in ResNetTrunk(depth)(torch.empty(1, 3, crop, crop))]
+    found = re.match(r"ViT-B, (\d+)x(\d+) tokens", teacher)
+    assert found is not None
+    return [768 * math.prod(map(int, found.groups()))] * 4
+
+
+def test_a_sum_in_means_is_the_paper_alpha_times_the_size_of_the_map() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in figures("docs/losses.md", "sum in means")]
+    assert len(rows) == 2 + 6
+    alpha = CMDLoss(hfrd=HFRDLoss()).alpha
+    for teacher, *cells in rows[2:]:
+        assert [int(cell.replace(",", "")) for cell in cells] == [round(alpha * size) for size in map_sizes(teacher)]
 
 
 def test_the_overlap_of_kept_tokens_is_what_was_measured() -> None:

@@ -39,7 +39,7 @@ class CMDLoss(DistillationLoss):
     """Cross-Modality Distillation (CMD), eq. 14: ``alpha (L_SCFD + L_MPSD) + beta L_HFRD``.
 
     The caller adds the tracker's own loss, L_original. The default weights suit DiMP's loss, which weighs its
-    classification by 100. For a loss of weight 1, use a beta that is 100 times smaller. A part that is None is left
+    classification by 100. For a loss of weight 1, use weights that are 100 times smaller. A part that is None is left
     out, as in the paper's Table 1; inputs for it give an ``UnusedInputWarning`` once. The parts detach the teacher's
     side.
 

@@ -17,21 +17,25 @@ def fused_level(batch: int, channels: int, size: int, weighting: str = "path") -
     return block, Pair(*torch.randn(2, batch, channels, size, size, dtype=torch.float64))
 
 
-def by_hand(loss: MPSDLoss, student: list[FusedPaths], teacher: list[Tensor]) -> tuple[float, float]:
-    """CMD eq. 7-10 in NumPy, sample by sample."""
+def by_hand(
+    loss: MPSDLoss, student: list[FusedPaths], teacher: list[Tensor], mask: np.ndarray | None = None
+) -> tuple[float, float]:
+    """CMD eq. 7-10 in NumPy, sample by sample; the mask is ``(B, H, W)``."""
     reduce = {"sum": np.sum, "mean": np.mean}[loss.reduction]
     fusion = penalty = 0.0
     for adapt, level, target in zip(loss.adaptors, student, teacher, strict=True):
         wanted = target.numpy()
+        counted = np.ones_like(wanted[:, 0], dtype=bool) if mask is None else mask
         fused = adapt(level.fused).detach().numpy()
-        fusion += float(np.mean([reduce((a - b) ** 2) for a, b in zip(wanted, fused, strict=True)]))
+        errors = [reduce((a - b)[:, where] ** 2) for a, b, where in zip(wanted, fused, counted, strict=True)]
+        fusion += float(np.mean(errors))
         paths = [adapt(path).detach().numpy() for path in level.paths]
         weights = level.weights.detach().numpy()
         if weights.ndim == 3:
             weights = weights.mean(axis=2)
         penalties = []
         for sample in range(len(wanted)):
-            errors = [reduce((wanted[sample] - path[sample]) ** 2) for path in paths]
+            errors = [reduce((wanted[sample] - path[sample])[:, counted[sample]] ** 2) for path in paths]
             best, preferred = int(np.argmin(errors)), int(np.argmax(weights[sample]))
             error = errors[best]
             penalties.append(abs(error * weights[sample, preferred] - error * weights[sample, best]))
@@ -63,6 +67,18 @@ def test_value_is_equations_seven_to_ten(
     assert terms["fusion"].item() == pytest.approx(fusion, rel=1e-12)
     assert terms["penalty"].item() == pytest.approx(penalty, rel=1e-10, abs=1e-14)
     assert terms.total.item() == pytest.approx(fusion + penalty, rel=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_mask_leaves_the_positions_that_count(reduction: Reduction) -> None:
+    loss = MPSDLoss((3,), (4,), reduction=reduction).double()
+    block, pair = fused_level(4, 3, 5)
+    student, teacher = [block(pair)], [torch.randn(4, 4, 5, 5, dtype=torch.float64)]
+    mask = torch.rand(4, 1, 5, 5) < torch.tensor([0.2, 0.4, 0.6, 0.8])[:, None, None, None]
+    mask[..., 0, 0] = True
+    terms = loss(student, teacher, mask=mask)
+    expected = by_hand(loss, student, teacher, mask[:, 0].numpy())
+    assert [terms["fusion"].item(), terms["penalty"].item()] == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
 
 @settings(max_examples=20)
