@@ -48,7 +48,7 @@ from parts.ablation.runs import (
     teacher_tracking_run,
 )
 from parts.ablation.sizes import SIZES, RateFactors, Size, with_steps
-from parts.ablation.teacher_import import copy_teacher, find_teacher, use_teacher
+from parts.ablation.teacher_import import copy_teacher, use_teacher
 from parts.ablation.video import describe
 from parts.crossed_statistics import claim_results, claims_table
 from parts.report_fields import machine
@@ -211,7 +211,7 @@ def main() -> None:
     device = choose_device(arguments.device).type
     mark_folder(arguments.work_dir, experiment.describe())
     if arguments.teacher is not None:
-        copy_teacher(find_teacher(arguments.teacher), arguments.work_dir)
+        copy_teacher(arguments.teacher, arguments.work_dir)
     if arguments.import_report is not None:
         import_report(arguments.import_report, arguments.work_dir, experiment)
     data = describe(experiment.videos)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from parts.ablation.report_import import network_digest
-from parts.ablation.rows import ROWS
-from parts.ablation.runs import NETWORK, TEACHER_RUN, Experiment
+from parts.ablation.rows import ROWS, TEACHER
+from parts.ablation.runs import NETWORK, SCORES, TEACHER_RUN, Experiment
 from parts.ablation.sizes import Size
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
@@ -89,18 +89,31 @@ def check_fits(file: Path, size: Size, rows: Iterable[str]) -> None:
             check_networks(student, teacher, ROWS[name].parts)
 
 
-def copy_teacher(file: Path, root: Path) -> None:
-    """Copy a teacher's weights file into a folder of runs.
+def copy_teacher(path: Path, root: Path) -> None:
+    """Copy a teacher's weights file into a folder of runs, with its tracking of the same test video if it has one.
+
+    Args:
+        path: a weights file, or a folder of runs.
+        root: the folder of runs to copy to; it is marked with its experiment.
 
     Raises:
         DataError: the folder has another teacher.
     """
-    target = root / TEACHER_RUN / NETWORK
-    if target.exists():
-        if network_digest(target) != network_digest(file):
-            raise DataError(f"{target}: expected the weights of {file}, got others; use a new --work-dir")
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    shutil.copyfile(file, temporary)
-    temporary.replace(target)
+    file, target = find_teacher(path), root / TEACHER_RUN / NETWORK
+    if target.exists() and network_digest(target) != network_digest(file):
+        raise DataError(f"{target}: expected the weights of {file}, got others; use a new --work-dir")
+    _copy_file(file, target)
+    if path.is_dir():
+        sizes = [json.loads((folder / "experiment.json").read_text())["size"] for folder in (path, root)]
+        if all(sizes[0].get(name) == sizes[1][name] for name in ("held_out", "held_out_length")):
+            for scores in path.glob(f"seed_*/{TEACHER}/{SCORES}"):
+                _copy_file(scores, root / scores.relative_to(path))
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file unless it is there; a copy that is interrupted leaves no target."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(".tmp")
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)

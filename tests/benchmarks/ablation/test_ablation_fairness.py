@@ -45,6 +45,8 @@ def test_cmd_and_each_baseline_have_as_many_candidates() -> None:
     for size in part("sizes").SIZES.values():
         counts = {len(part("choice").candidates(size, name)) for name in ("cmd", "kd", "fitnets", "review", "md")}
         assert counts == {3}
+        assert len(size.choice_seeds) == (1 if size.name == "nightly" else 3)
+        assert not {*size.choice_seeds} & {*range(10)}  # the tables' seeds
 
 
 def test_the_choice_does_not_use_the_test_video(

@@ -28,8 +28,12 @@ def test_another_experiments_teacher_is_used(
     assert given["unfinished"] == []
     assert given["experiment"]["given_teacher"] == given["teacher"] == own["teacher"]
     assert not (tmp_path / "second/teacher/log.jsonl").exists()
-    assert given["by seed"]["0"]["teacher"]["PR"] == own["by seed"]["0"]["teacher"]["PR"]
+    assert given["by seed"]["0"]["teacher"] == own["by seed"]["0"]["teacher"]
+    assert not (tmp_path / "second/seed_0/teacher/results").exists()  # the tracking is copied
     file = first / "teacher/network.safetensors"
+    tracked = run(*rows, "--work-dir", tmp_path / "by_file", "--teacher", file)
+    assert (tmp_path / "by_file/seed_0/teacher/results").exists()
+    assert tracked["by seed"]["0"]["teacher"]["sequences"] == given["by seed"]["0"]["teacher"]["sequences"]
     by_file = run(*rows, "--work-dir", tmp_path / "second", "--teacher", file)
     assert by_file["experiment"] == given["experiment"]
     # Without the option, or with another teacher, the folder does not fit.
