@@ -100,6 +100,7 @@ ROWS: Mapping[str, Row] = {
     STUDENT: Row("Student", "concat", paper=(78.1, 56.0)),
     "blocks": Row("Student with MPSD blocks", "mpsd"),
     "two": Row("Student with MPSD blocks, 2 Res18", "mpsd", streams=2),
+    "norm_blocks": Row("Student with normalized MPSD blocks", "mpsd-layer-norm"),
     "saf_alone": Row("Student with SAF blocks", "spatial"),
     "caf_alone": Row("Student with CAF blocks", "channel"),
     "tf_alone": Row("Student with TF blocks", "mdc-frs"),
@@ -122,6 +123,7 @@ ROWS: Mapping[str, Row] = {
     "scfd_blocks": _cmd("+ SCFD, MPSD blocks", "mpsd", ("scfd",), "blocks"),
     "scfd_loss": _cmd("+ SCFD + MPSD's loss, concatenation", "concat", ("scfd", "mpsd"), STUDENT),
     "mpsd": _cmd("+ MPSD", "mpsd", ("mpsd",), "blocks"),
+    "scfd_mpsd_norm": _cmd("+ SCFD + MPSD, normalized blocks", "mpsd-layer-norm", ("scfd", "mpsd"), "norm_blocks"),
     "hfrd": _cmd("+ HFRD", "concat", ("hfrd",), STUDENT),
     "hfrd_exact": _cmd("+ HFRD that weighs the label", "concat", ("hfrd",), STUDENT, weigh_label=True),
     "cmd_exact": _cmd("CMD, HFRD that weighs the label", "mpsd", ("scfd", "mpsd", "hfrd"), "blocks", weigh_label=True),
@@ -134,8 +136,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "3": (STUDENT, "blocks", "saf_alone", "caf_alone", "tf_alone", "scfd", "saf", "caf", "tf", "scfd_mpsd"),
     "4": (STUDENT, "blocks", "two", "kd", "fitnets", "review_2", "cmd_2", "review", "md", "cmd"),
     "single": (
-        *(STUDENT, "blocks", "two", "saf_alone", "scfd", "mpsd", "hfrd", "hfrd_exact"),
-        *("scfd_blocks", "scfd_saf", "scfd_loss", "scfd_mpsd", "cmd_exact"),
+        *(STUDENT, "blocks", "norm_blocks", "two", "saf_alone", "scfd", "mpsd", "hfrd", "hfrd_exact"),
+        *("scfd_blocks", "scfd_saf", "scfd_loss", "scfd_mpsd", "scfd_mpsd_norm", "cmd_exact"),
     ),
 }
 """Rows of the paper's tables, and of the single parts; each table has the base of each of its rows."""
@@ -144,6 +146,7 @@ CLAIMS: tuple[Claim, ...] = (
     ("SCFD helps", "scfd", STUDENT),
     ("MPSD helps, after SCFD", "scfd_mpsd", "scfd"),
     ("MPSD's loss helps, after SCFD and its blocks", "scfd_mpsd", "scfd_blocks"),
+    ("MPSD with normalized blocks helps, after SCFD", "scfd_mpsd_norm", "scfd"),
     ("MPSD helps, alone", "mpsd", STUDENT),
     ("MPSD's loss helps, alone", "mpsd", "blocks"),
     ("HFRD helps, after both", "cmd", "scfd_mpsd"),
