@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="2 to 10 seeds; default 0 1 2")
     parser.add_argument(
-        "--alpha", type=float, default=1000.0, help="weight of SCFD and MPSD, default as chosen by the ablation"
+        "--alpha", type=float, default=1e-3, help="weight of SCFD and MPSD, which are sums; default 0.001"
     )
     parser.add_argument("--beta", type=float, default=100.0, help="weight of HFRD, default as chosen by the ablation")
     parser.add_argument("--steps", type=int, help="training steps of a student; replaces the preset's")
