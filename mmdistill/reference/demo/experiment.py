@@ -91,7 +91,7 @@ class DemoSettings:
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     video: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(length=40))
     train_sequences: Annotated[int, Range(1, 10**6)] = 150
-    test_sequences: Annotated[int, Range(1, 10**6)] = 24
+    test_sequences: Annotated[int, Range(1, 10**6)] = 60
 
     def __post_init__(self) -> None:
         check_fields(self)
