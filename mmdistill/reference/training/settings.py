@@ -185,8 +185,8 @@ class TrainingSettings:
     warmup_steps: NonNegativeInt = 0
     decay_every: NonNegativeInt = 15_000
     decay_factor: Annotated[float, Range(0, 10)] = 0.2
-    clip_grad_norm: Annotated[float, Range(0, 10**9)] = 0.0
-    clip_scope: Literal["part", "all"] = "all"
+    clip_grad_norm: Annotated[float, Range(0, 10**9)] = 10.0
+    clip_scope: Literal["part", "all"] = "part"
     freeze_bn: bool = False
     freeze_trunk: bool = False
     freeze_bn_after: NonNegativeInt | None = None
@@ -344,6 +344,7 @@ class Schedule:
             learning_rates=PartLearningRates(iou_net=box, classifier=classification, optimizer=classification),
             decay_every=max(round(self.steps / self.halvings), 1),
             decay_factor=0.5,
+            clip_grad_norm=0.0,  # every part has one loss
             freeze_trunk=True,
             freeze_bn_after=0 if self.freeze_bn else None,
             checkpoint_every=self.checkpoint_every,

@@ -188,7 +188,7 @@ class DistilledStage(Stage):
         }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of the tracking loss, CMD and the baselines on a batch."""
+        """Return the terms of the tracking loss, CMD and the baselines on a batch; ``weigh`` adds the warm-up."""
         teacher = self.teacher_features(batch)
         predictions = self.network(batch.train, batch.train_boxes, batch.test, batch.proposals)
         self.log_selection(predictions.test.paths)
