@@ -183,7 +183,7 @@ _CPU = replace(
     _GPU,
     name="cpu",
     crop_size=128,
-    teacher=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4, seed=1000), 2000),
+    teacher=with_steps(replace(_PRETRAINED_TRUNK, batch_size=4, seed=1000, clip_scope="all"), 3000),
     student=with_steps(replace(_RANDOM_TRUNK, batch_size=4), 500),
     video=replace(COMPOSED, length=24, size=(320, 240), target_size=(20.0, 54.0)),
     held_out_length=40,

@@ -153,7 +153,7 @@ class TrainingSettings:
         warmup_steps: steps in which the learning rates rise from zero.
         decay_every: steps after which the learning rates fall; 0 for a cosine from start to end.
         decay_factor: factor on the learning rates at each fall.
-        clip_grad_norm: limit of the gradient's norm; 0 for no limit.
+        clip_grad_norm: limit of the gradient's norm; 0 for no limit, as in DiMP.
         clip_scope: ``"part"`` limits the norm of each part by itself, with the parts of ``learning_rates``. ``"all"``
             limits the norm of all parts together: a large gradient of one part shrinks the gradients of all others.
         freeze_bn: keep the running statistics of the trunk's batch norm, as a trunk with folded batch norm requires.
