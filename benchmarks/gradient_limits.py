@@ -166,7 +166,7 @@ def summarize(step: MeasuredStep) -> dict[str, Any]:
 def measure(variant: Variant, batches: Sequence[Batch], teacher: TrackerNetwork, arguments: argparse.Namespace) -> Any:
     """Return a row: the figures of a student's first steps."""
     steps = len(batches)
-    training = SIZE.student_training(0, SIZE.factors[0])
+    training = SIZE.student_training(0)
     training = replace(
         training,
         clip_grad_norm=training.clip_grad_norm if variant.scope else 0.0,
@@ -247,7 +247,7 @@ def main() -> None:
         teacher = TrackerNetwork(SIZE.teacher_network())
         load_trunks(teacher, arguments.trunk)
     experiment, network = Experiment(SIZE, arguments.pairs, arguments.trunk), SIZE.student_network(ROW)
-    training = SIZE.student_training(0, SIZE.factors[0])
+    training = SIZE.student_training(0)
     sampler = Sampler(experiment.videos.training(), network.crop_size, network.search_area, training.samples)
     loader = BatchLoader(sampler, BatchShard(training.batch_size))
     batches = [loaded.batch.to(CPU) for loaded in loader.batches(0, arguments.steps)]

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from parts.seed_statistics import BySeed, Claim, t_quantile
+from parts.seed_statistics import BySeed, Claim
+from scipy.stats import t as student_t
 
 POWER = 0.8
 """Probability with which the smallest detectable effect is detected."""
@@ -75,8 +76,8 @@ def crossed_interval(differences: Differences) -> Interval:
     squared = by_seed + by_sequence
     weighted = by_seed**2 / (seeds - 1) + by_sequence**2 / max(sequences - 1, 1)
     degrees = squared**2 / weighted if weighted > 0 else float(seeds - 1)
-    mean, quantile, error = float(differences.mean()), t_quantile(0.975, degrees), squared**0.5
-    detectable = (quantile + t_quantile(POWER, degrees)) * error
+    mean, quantile, error = float(differences.mean()), float(student_t.ppf(0.975, degrees)), squared**0.5
+    detectable = (quantile + float(student_t.ppf(POWER, degrees))) * error
     return Interval(
         mean, mean - quantile * error, mean + quantile * error, detectable, seeds, sequences if sequences > 1 else 0
     )

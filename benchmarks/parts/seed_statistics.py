@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
+from scipy.stats import t as student_t
 
 BySequence = Mapping[str, Mapping[str, float]]
 """Sequence name to figures."""
@@ -17,23 +16,6 @@ BySeed = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 Claim = tuple[str, str, str]
 """The claim's text, the row that it says is better, and the row to compare with."""
-
-
-@lru_cache
-def t_quantile(probability: float, degrees: float) -> float:
-    """Return a quantile of Student's t, also for degrees of freedom that are not whole.
-
-    With t = sqrt(degrees) tan(angle) the angle's density is proportional to cos(angle)^(degrees - 1).
-
-    Args:
-        probability: of values below the quantile.
-        degrees: degrees of freedom, 1 to 100,000; more are taken as 100,000.
-    """
-    degrees = min(degrees, 1e5)
-    angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
-    density = np.cos(angles) ** (degrees - 1)
-    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return float(degrees**0.5 * np.tan(np.interp(probability, below / below[-1], angles)))
 
 
 def mean_and_deviation(values: Sequence[float]) -> list[float]:
@@ -48,7 +30,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % t interval of the mean of two or more independent values, to one decimal."""
-    mean, quantile = statistics.mean(values), t_quantile(0.975, len(values) - 1)
+    mean, quantile = statistics.mean(values), float(student_t.ppf(0.975, len(values) - 1))
     margin = quantile * statistics.stdev(values) / len(values) ** 0.5
     return round(mean - margin, 1), round(mean + margin, 1)
 

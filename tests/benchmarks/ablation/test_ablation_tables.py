@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -87,17 +86,6 @@ def test_a_claim_must_exceed_the_error_over_sequences(sequences: tuple[float, ..
     assert line == f"| SCFD beats SED | +1.1 ± 0.0 ± {found['error over sequences']:.1f}: {says} |"
     del by_seed["1"]["sed"]["sequences"]  # taken over from a report, which keeps none
     assert "error over sequences" not in verdicts(by_seed)["SCFD beats SED"]["PR"]
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 4, 4.5, 9, 80, 1e9])
-@pytest.mark.parametrize("probability", [0.8, 0.975])
-def test_quantiles_of_students_t(degrees: float, probability: float) -> None:
-    quantile = importlib.import_module("parts.seed_statistics").t_quantile(probability, degrees)
-    ends = np.linspace(0, quantile, 40_001)
-    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
-    density = scale * (1 + ends**2 / degrees) ** (-(degrees + 1) / 2)
-    below = 0.5 + ((density[1:] + density[:-1]) / 2 * np.diff(ends)).sum()
-    assert below == pytest.approx(probability, abs=1e-4)
 
 
 def test_an_interval_includes_or_excludes_zero() -> None:
