@@ -84,7 +84,11 @@ def test_the_fused_optimizer_learns_as_the_other(
         training = steps(network, settings, batch.map(Tensor.double), 3)
         assert training.optimizer.defaults["fused"] == bool(devices)
         states.append(network.state_dict())
-    torch.testing.assert_close(states[0], states[1], rtol=1e-9, atol=1e-12)
+    # The gradient of a bias before batch norm is rounding, and Adam divides by it.
+    before_norm = {name for name in states[0] if name.removesuffix("0.bias") + "1.running_mean" in states[0]}
+    assert 0 < len(before_norm) < 10
+    for name in states[0].keys() - before_norm:
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-9, atol=1e-12)
     moved = [not torch.equal(states[0][name], value.double()) for name, value in student.state_dict().items()]
     assert sum(moved) > 0.9 * len(moved)
 
