@@ -33,7 +33,7 @@ def frame(index: int) -> Pair[np.ndarray]:
 
 
 def network(settings: NetworkSettings = NETWORK) -> TrackerNetwork:
-    torch.manual_seed(1)
+    torch.manual_seed(5)  # tracks well enough that all flags occur
     return TrackerNetwork(settings)
 
 
