@@ -33,9 +33,9 @@ from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.tracker import score_network
 from mmdistill.reference.training.data_sources import composed_sequences
-from mmdistill.reference.training.settings import SCHEDULES, CrossModalSettings, Schedule
 from mmdistill.reference.training.tir_cmd.runs import START_SETTING, SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples
+from mmdistill.reference.training.tir_cmd.settings import SCHEDULES, CrossModalSettings, Schedule
 from mmdistill.tir_cmd import SETTINGS
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs

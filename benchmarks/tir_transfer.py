@@ -29,9 +29,9 @@ from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork, to_tir_network
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.data_loader import Batch, BatchLoader, BatchShard
-from mmdistill.reference.training.settings import SCHEDULES
 from mmdistill.reference.training.stages import score_labels
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples
+from mmdistill.reference.training.tir_cmd.settings import SCHEDULES
 from mmdistill.tir_cmd import SETTINGS, mix
 from mmdistill.tir_cmd.settings import ModalityMix
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs

@@ -23,7 +23,11 @@ MAY_IMPORT = {
 TOOLKIT_MAY_IMPORT = {"mmdistill", "mmdistill.pair"}
 """What the toolkit may import from the library: only what needs no PyTorch."""
 
-SETTINGS_OF_COMMANDS = ("mmdistill.reference.models.config", "mmdistill.reference.training.settings")
+SETTINGS_OF_COMMANDS = (
+    "mmdistill.reference.models.config",
+    "mmdistill.reference.training.settings",
+    "mmdistill.reference.training.tir_cmd.settings",
+)
 """What the command line imports for its options, before it runs anything."""
 
 

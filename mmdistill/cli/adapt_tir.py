@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from mmdistill.cli.arguments import ArgumentError, check_pair_folders
 from mmdistill.cli.benchmark_options import warn_of_data_issues
-from mmdistill.reference.training.settings import SCHEDULES, CrossModalSettings, RateFactor
+from mmdistill.reference.training.settings import RateFactor
+from mmdistill.reference.training.tir_cmd.settings import SCHEDULES, CrossModalSettings
 from mmdistill.toolkit.data_issues import DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import read_sequences
 from mmdistill.toolkit.datasets.image_pairs import open_pairs

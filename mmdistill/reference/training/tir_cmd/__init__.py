@@ -2,6 +2,5 @@
 
 - ``runs``: ``SettingRuns`` trains a setting of Table 1, and first the settings it starts from.
 - ``samples``: patches of pairs as training samples. ``stage``: the losses on both branches.
-
-The schedules and the weights of the loss are in ``mmdistill.reference.training.settings``.
+- ``settings``: weights of the loss and schedules, without PyTorch.
 """

@@ -10,8 +10,9 @@ import torch
 from mmdistill.reference.models.tracker_network import PARTS, Role, TrackerNetwork, combine_networks, to_tir_network
 from mmdistill.reference.models.weights import load_network, save_network
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.settings import CrossModalSettings, TrainingSettings
+from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.tir_cmd.samples import SettingSamples
+from mmdistill.reference.training.tir_cmd.settings import CrossModalSettings
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage, updated_modules
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS, BranchSetting

@@ -15,8 +15,9 @@ from mmdistill.reference.models.tracker_network import BRANCHES, FUSED_LEVELS, R
 from mmdistill.reference.models.weights import network_digest
 from mmdistill.reference.training.data_loader import Batch, BatchShard
 from mmdistill.reference.training.distributed import DistributedContext
-from mmdistill.reference.training.settings import CrossModalSettings, TrainingSettings
+from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.stages import Stage, score_labels
+from mmdistill.reference.training.tir_cmd.settings import CrossModalSettings
 from mmdistill.tir_cmd import BranchSetting, mix
 from mmdistill.tir_cmd.settings import Branch, Module
 from mmdistill.toolkit.data_issues import DataError

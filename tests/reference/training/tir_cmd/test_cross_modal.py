@@ -20,12 +20,12 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_loader import Batch
 from mmdistill.reference.training.sampler import Sampler
 from mmdistill.reference.training.settings import (
-    CrossModalSettings,
     PartLearningRates,
     SampleSettings,
     TrainingSettings,
 )
 from mmdistill.reference.training.stages import score_labels
+from mmdistill.reference.training.tir_cmd.settings import CrossModalSettings
 from mmdistill.reference.training.tir_cmd.stage import CrossModalStage
 from mmdistill.reference.training.trainer import train
 from mmdistill.tir_cmd import SETTINGS

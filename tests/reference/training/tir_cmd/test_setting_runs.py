@@ -14,9 +14,10 @@ from mmdistill.reference.models.config import Classifier, single_settings, stude
 from mmdistill.reference.models.tracker_network import PARTS, TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.sampler import Sample, Sampler
-from mmdistill.reference.training.settings import SCHEDULES, TrainingSettings
+from mmdistill.reference.training.settings import TrainingSettings
 from mmdistill.reference.training.tir_cmd.runs import SettingRuns
 from mmdistill.reference.training.tir_cmd.samples import PatchSamples, SettingSamples
+from mmdistill.reference.training.tir_cmd.settings import SCHEDULES
 from mmdistill.tir_cmd import SETTINGS, BranchSetting
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
