@@ -33,7 +33,7 @@ from parts.ablation.choice import (
     trial_runs,
     write_choice,
 )
-from parts.ablation.execution import RunContext, Stage
+from parts.ablation.execution import RunContext, Stage, add_execution_options
 from parts.ablation.pool import pool
 from parts.ablation.report import METRICS, choice_table, compact_json, plot, reported_scores, summary, table
 from parts.ablation.report_import import check_teacher, import_report, teacher_digest
@@ -171,7 +171,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds of the students; default 0 to 4"
     )
-    parser.add_argument("--time-limit", type=float, help="save and stop after this many minutes; default no limit")
     parser.add_argument("--only-choose", action="store_true", help="stop after the choice of weights")
     parser.add_argument(
         "--rate-factors",
@@ -182,9 +181,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--alpha", type=float, help="CMD's weight on features; with --beta, skips CMD's choice")
     parser.add_argument("--beta", type=float, help="CMD's weight on scores")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
-    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
+    add_execution_options(parser)
     changes = parser.add_argument_group("replace values of --size")
     changes.add_argument("--steps", type=int, help="training steps of a student")
     changes.add_argument("--teacher-steps", type=int, help="training steps of the teacher")
@@ -207,7 +204,7 @@ def main() -> None:
     experiment = Experiment(size, arguments.pairs, arguments.trunk, arguments.teacher_trunk)
     if arguments.teacher is not None:
         experiment = use_teacher(arguments.teacher, experiment, [row for row, _ in rows])
-    end = start + 60 * arguments.time_limit if arguments.time_limit is not None else float("inf")
+    end = start + 60 * arguments.time_limit
     device = choose_device(arguments.device).type
     mark_folder(arguments.work_dir, experiment.describe())
     if arguments.teacher is not None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from parts.ablation.causes import VARIANTS, half_trained_teacher_run
 from parts.ablation.choice import read_weights
-from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage
+from parts.ablation.execution import CONFIDENCE, CONFIDENCE_PARTS, RunContext, Stage, add_execution_options
 from parts.ablation.pool import pool
 from parts.ablation.report import FIGURES
 from parts.ablation.report_import import teacher_digest
@@ -107,10 +107,7 @@ def parse_arguments() -> argparse.Namespace:
         help=f"only these variants: {', '.join(VARIANTS)}",
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON report")
-    parser.add_argument("--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
-    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
+    add_execution_options(parser)
     return parser.parse_args()
 
 

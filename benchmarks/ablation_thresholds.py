@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.execution import CONFIDENCE, DEFAULT_NOT_FOUND, RunContext, Stage
+from parts.ablation.execution import CONFIDENCE, DEFAULT_NOT_FOUND, RunContext, Stage, add_execution_options
 from parts.ablation.pool import pool
 from parts.ablation.report import METRICS, compact_json, reported_scores
 from parts.ablation.rows import ROWS
@@ -144,10 +144,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds; default 0 1 2 3 4")
     parser.add_argument("--out", type=Path, required=True, help="JSON report")
-    parser.add_argument("--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
-    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
+    add_execution_options(parser)
     return parser.parse_args()
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parts.ablation.execution import RunContext
+from parts.ablation.execution import RunContext, add_execution_options
 from parts.ablation.rows import Weights
 from parts.ablation.runs import Experiment, mark_folder, teacher_run
 from parts.ablation.sizes import SIZES, Size, with_steps
@@ -72,10 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         "--batch-size", type=int, default=16, help="videos per batch in tracking; does not change results"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches, per run")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
-    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
-    parser.add_argument("--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
+    add_execution_options(parser)
     return parser.parse_args()
 
 

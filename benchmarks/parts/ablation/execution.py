@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import time
@@ -74,6 +75,16 @@ class RunContext:
     threads: int
     end: float
     progress: bool
+
+
+def add_execution_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how long runs are executed."""
+    parser.add_argument(
+        "--time-limit", type=float, default=float("inf"), help="save and stop after this many minutes; default no limit"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; default 1")
+    parser.add_argument("--threads", type=int, default=1, help="threads per run; default 1")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default auto")
 
 
 class Stage:
