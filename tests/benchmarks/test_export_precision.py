@@ -102,7 +102,7 @@ def test_only_the_networks_modality_is_used(modality: str, export_backends: Modu
 
 
 def test_every_backend_is_tracked_with_every_seed(export_backends: ModuleType, export_tracking: ModuleType) -> None:
-    network = untrained(NETWORKS["rgb"])
+    network = untrained(NETWORKS["rgb"], seed=1)
     right = export_backends.by_pytorch(network)
     by_backend = {"right": right, "wrong": lambda pair: [level.flip(-1) for level in right(pair)]}
     runs = export_tracking.track_with_each(network, by_backend, videos(), seeds=2)
