@@ -87,7 +87,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackerNetwork, list[files.ExportedFile]]:
     need_exporter()
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     network = TrackerNetwork(student_settings(width=8, crop_size=96)).eval()
     crops = calibration_crops(None, network.settings, 12)
     return network, files.write_files(network, tmp_path_factory.mktemp("int8"), "int8", crops)
