@@ -152,24 +152,22 @@ def cmd_loss(student: TrackerNetwork, teacher: TrackerNetwork, settings: Distill
     if not {*get_args(Part)} & {*parts}:
         return None
     streams = WeightStreams()
-    with streams.part("scfd"):
-        scfd = SCFDLoss(
-            student.channels,
-            teacher.channels,
-            interaction=settings.interaction,
-            shared=settings.shared_chain,
-            reduction=settings.reduction,
-        )
-    with streams.part("mpsd"):
-        mpsd = MPSDLoss(*_fused_channels(student, teacher), reduction=settings.reduction)
-    hfrd = HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label)
-    return CMDLoss(
-        scfd if "scfd" in parts else None,
-        mpsd if "mpsd" in parts else None,
-        hfrd if "hfrd" in parts else None,
-        alpha=settings.alpha,
-        beta=settings.beta,
-    )
+    scfd, mpsd, hfrd = None, None, None
+    if "scfd" in parts:
+        with streams.part("scfd"):
+            scfd = SCFDLoss(
+                student.channels,
+                teacher.channels,
+                interaction=settings.interaction,
+                shared=settings.shared_chain,
+                reduction=settings.reduction,
+            )
+    if "mpsd" in parts:
+        with streams.part("mpsd"):
+            mpsd = MPSDLoss(*_fused_channels(student, teacher), reduction=settings.reduction)
+    if "hfrd" in parts:
+        hfrd = HFRDLoss(residual=settings.residual, weigh_label=settings.weigh_label)
+    return CMDLoss(scfd, mpsd, hfrd, alpha=settings.alpha, beta=settings.beta)
 
 
 def baseline_losses(
