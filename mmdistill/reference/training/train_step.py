@@ -27,9 +27,6 @@ FUSED_DEVICES = ("cpu", "cuda")
 COMPILE_BACKEND = "inductor"
 """PyTorch's compiler for training."""
 
-CLIP_EPSILON = 1e-6
-"""Added to the norm that divides the limit, as in ``torch.nn.utils.clip_grad_norm_``."""
-
 OTHER_PROCESS = "the loss isn't finite in another process"
 
 
@@ -77,13 +74,10 @@ def clip_gradients(parts: Sequence[Sequence[nn.Parameter]], limit: float) -> lis
         parts: each part's parameters with a gradient, at least one parameter in each.
         limit: the norm's limit; 0 for no limit.
     """
-    gradients = [[each.grad for each in part if each.grad is not None] for part in parts]
-    norms = [torch.linalg.vector_norm(torch.stack(torch._foreach_norm(part))) for part in gradients]
     if limit:
-        factors = (limit / (torch.stack(norms) + CLIP_EPSILON)).clamp(max=1.0)
-        for part, factor in zip(gradients, factors.unbind(), strict=True):
-            torch._foreach_mul_(part, factor)
-    return norms
+        return [nn.utils.clip_grad_norm_(part, limit) for part in parts]
+    gradients = [[each.grad for each in part if each.grad is not None] for part in parts]
+    return [torch.linalg.vector_norm(torch.stack(torch._foreach_norm(part))) for part in gradients]
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
