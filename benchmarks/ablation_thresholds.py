@@ -23,7 +23,7 @@ from parts.ablation.execution import CONFIDENCE, DEFAULT_NOT_FOUND, RunContext, 
 from parts.ablation.pool import pool
 from parts.ablation.report import METRICS, compact_json, reported_scores
 from parts.ablation.rows import ROWS
-from parts.ablation.runs import NETWORK, SCORES, Experiment, Run, read_scores
+from parts.ablation.runs import NETWORK, SCORES, Experiment, Run, differing_settings, read_scores
 from parts.ablation.sizes import SIZES
 from parts.crossed_statistics import compare
 from parts.report_fields import machine
@@ -67,10 +67,7 @@ def read_experiment(root: Path, pairs: str) -> Experiment:
         sys.exit(f"{file}: expected the folder of an ablation, got none")
     settings = json.loads(file.read_text())
     experiment = Experiment(SIZES[settings["size"]["name"]], pairs)
-    here = experiment.describe()
-    differing = [name for name in VIDEO if here["size"][name] != settings["size"][name]]
-    differing += ["pairs"] if here["pairs"] != settings["pairs"] else []
-    if differing:
+    if differing := differing_settings(experiment.describe(), settings, VIDEO):
         sys.exit(f"{root}: measured with other settings of the test video: {', '.join(differing)}")
     return experiment
 

@@ -163,7 +163,13 @@ def summarize(step: MeasuredStep) -> dict[str, Any]:
     }
 
 
-def measure(variant: Variant, batches: Sequence[Batch], teacher: TrackerNetwork, arguments: argparse.Namespace) -> Any:
+def measure(
+    variant: Variant,
+    batches: Sequence[Batch],
+    teacher: TrackerNetwork,
+    cache: dict[int, DistillationFeatures],
+    arguments: argparse.Namespace,
+) -> Any:
     """Return a row: the figures of a student's first steps."""
     steps = len(batches)
     training = SIZE.student_training(0)
@@ -180,7 +186,7 @@ def measure(variant: Variant, batches: Sequence[Batch], teacher: TrackerNetwork,
         warmup_steps = arguments.warmup_steps if variant.warm_up else 0
         settings = DistillationSettings(ROW.parts, alpha=arguments.alpha, warmup_steps=warmup_steps)
         stage = CachedTeacherStage(student, teacher, distillation=settings)
-        stage.cache = arguments.cache
+        stage.cache = cache
     step = MeasuredStep(stage, training)
     results = [step.run(number, [batch]) for number, batch in enumerate(batches)]
     prefix = "gradient norm "
@@ -239,7 +245,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON report")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    start, arguments.cache = time.time(), {}
+    start = time.time()
     if arguments.teacher:
         teacher = load_network(arguments.teacher)
     else:
@@ -251,9 +257,10 @@ def main() -> None:
     sampler = Sampler(experiment.videos.training(), network.crop_size, network.search_area, training.samples)
     loader = BatchLoader(sampler, BatchShard(training.batch_size))
     batches = [loaded.batch.to(CPU) for loaded in loader.batches(0, arguments.steps)]
-    rows = {}
+    rows: dict[str, Any] = {}
+    cache: dict[int, DistillationFeatures] = {}
     for variant in VARIANTS:
-        rows[variant.title] = measure(variant, batches, teacher, arguments)
+        rows[variant.title] = measure(variant, batches, teacher, cache, arguments)
         print(f"{variant.title}: {time.time() - start:.0f} s", flush=True)
     report = {
         "machine": machine() | {"threads": arguments.threads},

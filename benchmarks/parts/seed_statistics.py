@@ -40,11 +40,6 @@ def format_mean(figure: Sequence[float], sign: str = "", unit: str = "") -> str:
     return f"{figure[0]:{sign}.1f} ± {figure[1]:.1f}{unit}"
 
 
-def format_interval(values: Sequence[float]) -> str:
-    """Return mean, 95 % t interval, and whether it excludes 0, as text."""
-    return format_bounds(mean_and_deviation(values)[0], *t_interval(values))
-
-
 def format_bounds(mean: float, low: float, high: float) -> str:
     """Return a mean, its interval, and whether it excludes 0, as text."""
     result = "excludes 0" if low > 0 or high < 0 else "includes 0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +98,12 @@ def mark_folder(root: Path, settings: Mapping[str, Any]) -> None:
         write_text(file, json.dumps(settings, indent=2) + "\n")
     elif json.loads(file.read_text()) != settings:
         raise DataError(f"{root}: holds runs with other settings; use another --work-dir, or remove it")
+
+
+def differing_settings(here: Mapping[str, Any], there: Mapping[str, Any], fields_of_size: Iterable[str]) -> list[str]:
+    """Return the names of these fields of ``Size``, and ``"pairs"``, that differ between two described experiments."""
+    names = [name for name in fields_of_size if here["size"][name] != there["size"].get(name)]
+    return names + (["pairs"] if here["pairs"] != there["pairs"] else [])
 
 
 def teacher_run(size: Size) -> Run:

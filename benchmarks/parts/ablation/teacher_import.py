@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from parts.ablation.report_import import network_digest
 from parts.ablation.rows import ROWS, TEACHER
-from parts.ablation.runs import NETWORK, SCORES, TEACHER_RUN, Experiment
+from parts.ablation.runs import NETWORK, SCORES, TEACHER_RUN, Experiment, differing_settings
 from parts.ablation.sizes import Size
 
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.training.distillation import check_networks
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.io import atomic_path
 
 RECIPE = (
     *("crop_size", "teacher_width", "teacher_depth", "teacher", "video", "train_videos", "train_scenes"),
@@ -65,9 +66,8 @@ def check_recipe(folder: Path, experiment: Experiment) -> None:
     """
     there: dict[str, Any] = json.loads((folder / "experiment.json").read_text())
     here = experiment.describe()
-    differing = [name for name in RECIPE if there["size"].get(name) != here["size"][name]]
+    differing = differing_settings(here, there, RECIPE)
     trunks = [each["teacher_trunk"] or each["trunk"] for each in (there, here)]
-    differing += ["pairs"] if there["pairs"] != here["pairs"] else []
     differing += ["trunk"] if trunks[0] != trunks[1] else []
     if there.get("given_teacher"):
         differing.append("given_teacher")
@@ -113,7 +113,5 @@ def copy_teacher(path: Path, root: Path) -> None:
 def _copy_file(source: Path, target: Path) -> None:
     """Copy a file unless it is there; a copy that is interrupted leaves no target."""
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(".tmp")
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
