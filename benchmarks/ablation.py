@@ -181,6 +181,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--alpha", type=float, help="CMD's weight on features; with --beta, skips CMD's choice")
     parser.add_argument("--beta", type=float, help="CMD's weight on scores")
+    parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="compute samples and the teacher's features once for all rows of a seed, and keep them in reused/ in "
+        "--work-dir, which you may remove afterwards. With --size cpu: half the time, 7 GB for each seed",
+    )
     add_execution_options(parser)
     changes = parser.add_argument_group("replace values of --size")
     changes.add_argument("--steps", type=int, help="training steps of a student")
@@ -212,7 +218,10 @@ def main() -> None:
     if arguments.import_report is not None:
         import_report(arguments.import_report, arguments.work_dir, experiment)
     data = describe(experiment.videos)
-    context = RunContext(experiment, arguments.work_dir, device, arguments.threads, end, progress=arguments.jobs == 1)
+    progress = arguments.jobs == 1
+    context = RunContext(
+        experiment, arguments.work_dir, device, arguments.threads, end, progress, reuse=arguments.reuse
+    )
     stage = Stage(context, arguments.jobs)
     fixed = {} if arguments.alpha is None else {CMD: given(Weights(arguments.alpha, arguments.beta))}
     try:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from parts.ablation.pool import Map
 from parts.ablation.runs import NETWORK, Experiment, Run, describe_progress, finished, write_scores
+from parts.ablation.shared_work import KeptFeaturesStage, KeptSamples
 from parts.report_fields import machine, mean_losses
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,8 +30,8 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.settings import LocalizationSettings, published_settings
 from mmdistill.reference.tracking.tracker import track_as_completed
 from mmdistill.reference.training.data_loader import Batch
-from mmdistill.reference.training.sampler import Sampler
-from mmdistill.reference.training.stages import DistilledStage, SupervisedStage
+from mmdistill.reference.training.sampler import Sampler, Samples
+from mmdistill.reference.training.stages import SupervisedStage
 from mmdistill.reference.training.train_step import freeze_batch_norm
 from mmdistill.reference.training.trainer import train
 from mmdistill.toolkit.boxes import Array
@@ -40,6 +41,9 @@ from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.runner import run_benchmark
 from mmdistill.toolkit.interruption import raise_on_signal
 from mmdistill.toolkit.sequence import Boxes, CachedSequence, TrackingSequence
+
+REUSED = "reused"
+"""Folder of the samples and features that rows reuse."""
 
 MAX_CACHED_BYTES = 2 * 10**9
 """Largest size of held-out video that a process keeps in memory."""
@@ -67,6 +71,7 @@ class RunContext:
         threads: threads of each process.
         end: time at which a run saves its state and stops, seconds since the epoch.
         progress: whether to show progress bars.
+        reuse: whether rows reuse each other's samples and teacher's features, kept in the experiment's folder.
     """
 
     experiment: Experiment
@@ -75,6 +80,7 @@ class RunContext:
     threads: int
     end: float
     progress: bool
+    reuse: bool = False
 
 
 def add_execution_options(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +161,7 @@ def terminate_at(end: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-class FrozenAdaptorStage(DistilledStage):
+class FrozenAdaptorStage(KeptFeaturesStage):
     """Freezes the batch norm of the ABF chains and adaptors together with the network's."""
 
     def forward(self, batch: Batch) -> Terms:
@@ -176,14 +182,17 @@ def _train(run: Run, context: RunContext) -> None:
     trunk = experiment.find_trunk(run)
     if trunk and load_trunks(network, trunk).folded:
         training = replace(training, freeze_bn=True)
-    stage: SupervisedStage | DistilledStage = SupervisedStage(network)
+    stage: SupervisedStage | KeptFeaturesStage = SupervisedStage(network)
     if run.distillation is not None:
         teacher = load_network(context.root / run.teacher / NETWORK).to(device)
-        kind = FrozenAdaptorStage if run.freeze_adaptor_bn else DistilledStage
+        kind = FrozenAdaptorStage if run.freeze_adaptor_bn else KeptFeaturesStage
         stage = kind(network, teacher, distillation=run.distillation)
-    sampler = Sampler(
+        stage.folder = context.root / REUSED / run.teacher if context.reuse else None
+    sampler: Samples = Sampler(
         training_video(experiment), run.network.crop_size, run.network.search_area, training.samples, seed=training.seed
     )
+    if context.reuse and run.tracks is not None:  # a teacher's samples have settings of their own
+        sampler = KeptSamples(sampler, context.root / REUSED / f"samples_{training.seed}")
     train(stage, sampler, training, folder, device=device, title=run.folder, progress=context.progress)
 
 
