@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.widgets import RectangleSelector
 
+from mmdistill.cli.windows import open_window
 from mmdistill.toolkit.box_files import read_boxes
 from mmdistill.toolkit.boxes import Array, check_initial_box, is_valid
 from mmdistill.toolkit.data_issues import DataError
@@ -20,8 +21,6 @@ Selector = Callable[[Image], Array]
 """A function that lets the user draw a box ``(4,)``, ``x y w h`` in pixels, in an RGB image ``(H, W, 3)``."""
 
 TITLE = "Draw a box around the target, then press Enter (Esc: cancel)"
-TOOLKITS = ("macosx", "tkagg", "qtagg", "gtk3agg", "wxagg")
-"""Window toolkits, tried in this order. Tk comes with most Pythons."""
 
 
 def initial_box(init: str | None, frame: FramePair, select: Selector | None = None) -> Array:
@@ -63,28 +62,12 @@ def _parse_box(init: str) -> Array:
 def select_with_mouse(image: Image) -> Array:
     """Show an image in a window of Matplotlib and return the box ``(4,)`` that the user draws; zeros if canceled.
 
-    The headless package of OpenCV, on which this project depends, has no windows.
-
     Raises:
         DataError: There is no screen, or no window toolkit.
     """
-    chooser = BoxChooser(_open_window(), image)
+    chooser = BoxChooser(open_window(TITLE, "--init", "give x,y,w,h, or a file with a box a line"), image)
     plt.show(block=True)
     return chooser.box
-
-
-def _open_window() -> Figure:
-    """Return an empty figure in a window of the first available toolkit."""
-    for toolkit in TOOLKITS:
-        try:
-            plt.switch_backend(toolkit)
-            return plt.figure(TITLE)
-        except Exception:  # each toolkit has its own errors for a missing screen
-            continue
-    raise DataError(
-        "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line "
-        f"(Matplotlib needs a screen and one of {', '.join(TOOLKITS)})"
-    )
 
 
 class BoxChooser:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+import sys
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mmdistill.cli.arguments import ArgumentError
-from mmdistill.toolkit.data_issues import printable
-from mmdistill.toolkit.drawing import Panel, choose_panels, draw_frame_pair
+from mmdistill.toolkit.drawing import choose_panels
 from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
-from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.video import PairBy, Reading, VideoWriter, open_input
+from mmdistill.toolkit.video import PairBy, VideoWriter, open_input
 
 if TYPE_CHECKING:
     from mmdistill.reference.models.config import Modality
-    from mmdistill.toolkit.track_output import TrackOutput
-    from mmdistill.toolkit.tracking_loop import TrackedFrame
 
 logger = logging.getLogger(__name__)
-
-LOST_HINT_SHARE = 0.2
-"""The share of frames with a lost target above which a hint is printed."""
 
 
 def track(
@@ -49,6 +42,8 @@ def track(
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
+    show: bool = False,
+    stream: bool = False,
     quiet: bool = False,
 ) -> None:
     """Track a target through one video.
@@ -66,9 +61,13 @@ def track(
 
       mmdistill track --weights runs/tir/network.safetensors --tir flight.mkv --out tracked
 
-    Track in two cameras until Ctrl-C:
+    Track in two cameras until Ctrl-C, and watch it in a window:
 
-      mmdistill track --weights runs/student/network.safetensors --rgb 0 --tir 1 --init 120,80,40,32 --out tracked
+      mmdistill track --weights runs/student/network.safetensors --rgb 0 --tir 1 --out tracked --show
+
+    Pass each frame's box to another program while the run goes on:
+
+      mmdistill track --weights runs/tir/network.safetensors --tir 0 --out tracked --stream | python steer.py
 
     Args:
         weights: Network file, such as network.safetensors of `train`.
@@ -93,18 +92,26 @@ def track(
         precision: Number format of the network. bfloat16 is faster on GPUs and newer CPUs; boxes change slightly.
         compile: Compile the network in the first frame. Takes up to a minute; later frames are faster. Needs a C++
             compiler on a CPU.
+        show: Show the frames in a window while they are tracked, at most a tenth of the time: it skips frames. q or
+            Esc in it ends the run. Closing it does not.
+        stream: Write a JSON line for each frame to standard output at once: frame, time, box, score, flag, seconds.
+            Times are in seconds. All other lines are then on standard error.
         quiet: Show no progress.
     """
+    if stream and sys.stdout is None:
+        raise ArgumentError("--stream: there is no standard output to write to")
     if rgb is None and tir is None:
         raise ArgumentError("--rgb: expected a video, a folder or a camera; or --tir, or both")
 
     import torch
 
+    from mmdistill.cli.frame_outputs import FrameDrawing, FrameOutputs, Report, open_live_window
     from mmdistill.cli.initial_box import initial_box
     from mmdistill.reference.device import check_compiler, choose_device
     from mmdistill.reference.models.weights import load_network
     from mmdistill.reference.tracking.settings import published_settings
     from mmdistill.reference.tracking.tracker import Tracker
+    from mmdistill.toolkit.frame_stream import FrameStream
     from mmdistill.toolkit.track_output import TrackOutput
     from mmdistill.toolkit.tracking_loop import check_first_frame, track_video
 
@@ -115,6 +122,7 @@ def track(
         first = next(readings)
         check_first_frame(first)
         box = initial_box(init, first.images)
+        window = open_live_window() if show else None
         chosen = choose_device(device)
         if compile:
             check_compiler("--compile", chosen)
@@ -134,38 +142,33 @@ def track(
             "network": asdict(network.settings),
             "tracking": asdict(settings),
         }
-        draw = _Drawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
+        drawing = FrameDrawing(choose_panels(rgb is not None, tir is not None, response), first, frames.length)
+        lines = FrameStream(sys.stdout) if stream else None
         with ExitStack() as stack:
             interrupted = stack.enter_context(collect_signals())  # first, so that all files are closed before it ends
             stack.enter_context(lock_folder(out))
-            output = stack.enter_context(TrackOutput(out, about, frames.length, incomplete=frames.incomplete))
+            files = TrackOutput(out, about, frames.length, incomplete=frames.incomplete)
+            stack.enter_context(Report(files, sys.stderr if stream else sys.stdout))
+            stack.enter_context(files)
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
-            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=quiet))
+            outputs = FrameOutputs(files, drawing, writer, lines, window)
+            # On a terminal, the lines of --stream are the progress.
+            hidden = quiet or (stream and sys.stdout.isatty())
+            bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=hidden))
+            if stream:
+                stack.enter_context(redirect_stdout(sys.stderr))
+            if window is not None:
+                stack.enter_context(window)
             stack.enter_context(torch.autocast(chosen.type, torch.bfloat16, enabled=precision == "bfloat16"))
             for frame in track_video(tracker, chain([first], readings), box):
-                output.append(frame)
-                if frame.reading.problem:
-                    logger.warning("frame %d: %s", frame.number, frame.reading.problem)
-                if writer is not None:
-                    writer.write(draw(frame))
+                stop = outputs.write(frame)
                 bar.update()
                 if interrupted:
                     raise Interruption(interrupted[0])
-    print(f"{printable(out)}: {_outcome(frame.number, output)}, {output.tracking_rate:.1f} frames per second")
-
-
-def _outcome(frames: int, output: TrackOutput) -> str:
-    """Return the number of frames and of those with a lost target; print a hint if there are many."""
-    lost = output.lost
-    if lost.frames > LOST_HINT_SHARE * frames:
-        logger.warning(
-            "the target was lost in %.0f %% of the frames; try a tighter --init box, another start frame, or a network "
-            "trained on such video",
-            100 * lost.frames / frames,
-        )
-    first = "" if lost.first is None else f", first at {lost.first}"
-    skipped = f", {output.skipped} without an image" if output.skipped else ""
-    return f"lost in {lost.frames} of {frames} frames{first}{skipped}"
+                if stop:
+                    break
+    if lines is not None and lines.closed:
+        raise BrokenPipeError  # for the exit status
 
 
 def _warn_of_missing_modality(modality: Modality, rgb: str | None, tir: str | None) -> None:
@@ -174,25 +177,3 @@ def _warn_of_missing_modality(modality: Modality, rgb: str | None, tir: str | No
         if given is None and other is not None and modality == side:
             message = "the network was trained on %s, which is not given; the other modality is used"
             logger.warning(message, side.upper())
-
-
-class _Drawing:
-    """Draws the frames of one video with the same panels and size."""
-
-    def __init__(self, panels: Sequence[Panel], first: Reading, frames: int | None) -> None:
-        self._panels = panels
-        self._of = "" if frames is None else f" of {frames}"
-        self._size = next(image.shape[1::-1] for image in first.images if image is not None)
-
-    def __call__(self, frame: TrackedFrame) -> Image:
-        return draw_frame_pair(
-            frame.reading.images,
-            {"mmdistill": frame.box},
-            score=None if frame.flag == "skipped" else frame.score,
-            caption=f"frame {frame.number}{self._of}",
-            flag=frame.flag,
-            response=frame.response,
-            states=frame.reading.states,
-            panels=self._panels,
-            size=self._size,
-        )

@@ -21,6 +21,10 @@ COLUMNS = ("frame", "score", "flag", "rgb", "tir", "note")
 STATES: tuple[State, ...] = ("seen", "missing", "black", "broken")
 
 
+LOST_HINT_SHARE = 0.2
+"""The share of frames with a lost target above which a hint says what to try."""
+
+
 class LostFrames(NamedTuple):
     """Frames in which the target was not found; each keeps the last box.
 
@@ -46,13 +50,16 @@ class TrackOutput:
         about: the run's inputs and settings, for the summary.
         frames: the video's number of frames; None if unknown.
         incomplete: why the recording ends early; empty for a whole recording.
+
+    Attributes:
+        folder: output folder.
     """
 
     def __init__(
         self, folder: str | Path, about: Mapping[str, Any], frames: int | None, *, incomplete: str = ""
     ) -> None:
-        self._incomplete = incomplete
-        self._folder, self._about, self._frames = Path(folder), about, frames
+        self._incomplete, self._stopped = incomplete, ""
+        self.folder, self._about, self._frames = Path(folder), about, frames
         self._files = ExitStack()
         self._boxes: TextIO
         self._scores: TextIO
@@ -74,19 +81,37 @@ class TrackOutput:
         self._counts.add(tracked, time.perf_counter() - self._start)
 
     @property
+    def frames(self) -> int:
+        """The number of frames so far."""
+        return self._counts.frames
+
+    @property
     def tracking_rate(self) -> float:
         """Frames per second of the tracker alone, without the first frame."""
         return self._counts.tracking_rate
 
     @property
-    def lost(self) -> LostFrames:
-        """The frames so far in which the target was not found."""
-        return self._counts.lost
+    def outcome(self) -> str:
+        """The number of frames so far, and of those with a lost target or without an image, as text."""
+        counts, ended = self._counts, f"; {self._stopped}" if self._stopped else ""
+        first = "" if counts.lost.first is None else f", first at {counts.lost.first}"
+        skipped = f", {counts.skipped} without an image" if counts.skipped else ""
+        return f"lost in {counts.lost.frames} of {counts.frames} frames{first}{skipped}{ended}"
 
     @property
-    def skipped(self) -> int:
-        """The number of frames so far without a usable image."""
-        return self._counts.skipped
+    def hint(self) -> str:
+        """What to try if the target was lost in many frames; else empty."""
+        share = self._counts.lost.frames / max(self._counts.frames, 1)
+        if share <= LOST_HINT_SHARE:
+            return ""
+        return (
+            f"the target was lost in {share:.0%} of the frames; try a tighter --init box, another start frame, or a "
+            "network trained on such video"
+        )
+
+    def stop(self, reason: str) -> None:
+        """Note that the run ends before the video's end, and why."""
+        self._stopped = reason
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
@@ -94,16 +119,16 @@ class TrackOutput:
         self._files.close()
         if not self._counts.frames:
             return
-        ended = self._incomplete or "complete" if error is None else str(error) or "interrupted"
-        summary = {"ended": ended, "frames": self._frames, **self._counts.figures(), **self._about}
-        write_text(self._folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        ended = self._stopped or self._incomplete or "complete" if error is None else str(error) or "interrupted"
+        summary = {"ended": ended, "frames": self._frames, **self._counts.figures(), "hint": self.hint, **self._about}
+        write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         # Notes contain file names, which may not be UTF-8.
         options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "", "buffering": 1}
         self._boxes, self._scores, table = (
-            self._files.enter_context((self._folder / name).open("w", **options))
+            self._files.enter_context((self.folder / name).open("w", **options))
             for name in ("boxes.txt", "scores.txt", "frames.csv")
         )
         self._table = csv.writer(table, lineterminator="\n")

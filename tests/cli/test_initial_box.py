@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.backend_bases import KeyEvent, MouseEvent
@@ -126,12 +125,3 @@ def test_enter_without_a_box() -> None:
     made, figure = chooser(np.zeros((60, 80, 3), np.uint8))
     press(figure, "enter")
     assert made.box[2:].max() == 0
-
-
-def test_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(toolkit: str) -> None:
-        raise ImportError(f"Cannot load {toolkit}")
-
-    monkeypatch.setattr(plt, "switch_backend", missing)
-    with pytest.raises(DataError, match=r"^--init: no window .* give x,y,w,h or a file .*tkagg"):
-        initial_box(None, BOTH)

@@ -128,7 +128,9 @@ def test_an_interruption_leaves_whole_files(clip: Path, number: int, capsys: pyt
     FakeTracker.signals[20] = number
     before = signal.getsignal(number)
     assert run(clip, video="mp4") == 128 + number
-    assert capsys.readouterr().err.strip().splitlines()[-1] == "mmdistill: interrupted"
+    printed = capsys.readouterr()
+    assert printed.err.strip().splitlines()[-1] == "mmdistill: interrupted"
+    assert ": lost in 0 of 20 frames, " in printed.out
     assert len(boxes(clip)) == len(rows(clip)) == 20, "the frame under way was finished"
     assert summary(clip)["ended"] == "interrupted"
     out = clip.parent / "out"
@@ -196,10 +198,10 @@ def test_the_box_is_drawn_where_it_is_not_given(clip: Path, monkeypatch: pytest.
 
 
 def test_no_box_and_no_screen(clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def none() -> None:
+    def none(*_: str) -> None:
         raise DataError("--init: no window can be opened")
 
-    monkeypatch.setattr(box_module, "_open_window", none)
+    monkeypatch.setattr(box_module, "open_window", none)
     assert run(clip, init=None) == 1
     assert "--init: no window can be opened" in capsys.readouterr().err
     assert not (clip.parent / "out").exists()
@@ -216,6 +218,7 @@ def test_how_often_the_target_was_lost(
     assert f": lost in {len(lost)} of {FRAMES} frames{first}, " in line
     assert summary(clip)["lost"] == {"frames": len(lost), "first": lost[0] if lost else None}
     assert ("--init" in caplog.text) is hint
+    assert ("--init" in str(summary(clip)["hint"])) is hint
 
 
 def test_a_first_frame_that_cannot_be_read(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

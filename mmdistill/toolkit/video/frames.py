@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 from mmdistill.pair import Pair
@@ -211,7 +212,9 @@ class Frames:
             if read is not None and check is not None and side == reference:
                 read = partial(_read_checked, read, check)
             modalities.append(read_modality(read, self._on_broken))
-        return combine_modalities(Pair(*modalities), self._resize)
+        timed = self._sources.tir if self._sources.rgb is None else self._sources.rgb
+        time = None if timed is None else timed.time(index)
+        return combine_modalities(Pair(*modalities), self._resize)._replace(time=time)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -262,7 +265,7 @@ class CameraFrames:
         self._resize = TirResizer(name, None if rgb is None else lambda: self._rgb_size, self.warnings)
 
     def __iter__(self) -> Iterator[Reading]:
-        number = 0
+        number, start = 0, 0.0
         modalities = self._read("stop")  # each camera must deliver at least one frame
         while any(each.image is not None for each in modalities):
             rgb, tir = (each.image for each in modalities)
@@ -271,7 +274,9 @@ class CameraFrames:
             number += 1
             if self._check_size is not None:
                 self._check_size(rgb if self._cameras.rgb is not None else tir, number)
-            yield combine_modalities(modalities, self._resize)
+            now = monotonic()
+            start = now if number == 1 else start
+            yield combine_modalities(modalities, self._resize)._replace(time=now - start)
             modalities = self._read(self._on_broken)
 
     def close(self) -> None:

@@ -89,6 +89,10 @@ class ImageFolder(_StillImages):
         """Return the times in the names ``(T,)``, seconds; None if the names have no times."""
         return self._times
 
+    def time(self, index: int) -> float | None:
+        """Return the time in the name of frame ``index``, seconds; None if the names are not times."""
+        return float(self._times[index]) if self.named_by_time and self._times is not None else None
+
     @cached_property
     def _times(self) -> Times | None:
         first = self.files[0] if self.files else None
@@ -140,6 +144,9 @@ class TiffStack(_StillImages):
     def times(self) -> Times | None:
         """Return None: pages have no times."""
         return None
+
+    def time(self, index: int) -> None:
+        """Return None: pages have no times."""
 
     def _pixels(self, index: int) -> Pixels:
         if index >= self.available:

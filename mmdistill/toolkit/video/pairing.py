@@ -146,6 +146,9 @@ class TimeMatchedSource:
         """Return None: the frames are paired already."""
         return None
 
+    def time(self, index: int) -> None:
+        """Return None: the time of a pair is that of RGB."""
+
     def frame(self, index: int) -> Image | None:
         """Return the TIR frame for RGB frame ``index``, or None; repeated frames are read once."""
         tir_index = self._indices[index]

@@ -69,6 +69,10 @@ class FrameSource(Protocol):
         """Return the time of each frame ``(T,)``, seconds, ascending; None if unknown."""
         ...
 
+    def time(self, index: int) -> float | None:
+        """Return the time of frame ``index`` (from 0), which was read last, in seconds; None if unknown."""
+        ...
+
     def __len__(self) -> int:
         """Return the stated number of frames."""
         ...
@@ -111,12 +115,15 @@ class Reading(NamedTuple):
         states: the state of each modality.
         sizes: width and height of each image before resizing, pixels; None if there is no image.
         problem: the errors of broken images, with the files' names; else empty.
+        time: seconds: from the start of a video, since the first frame of a camera, or as in the image's name; of RGB
+            if the video has it. None if unknown.
     """
 
     images: FramePair
     states: Pair[State]
     sizes: Pair[tuple[int, int] | None]
     problem: str = ""
+    time: float | None = None
 
     @property
     def usable(self) -> bool:

@@ -184,6 +184,7 @@ class VideoFile:
         self._range = ThermalRange()
         self._capture = self._open()
         self._next = 0
+        self._milliseconds = 0.0
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate: float | None = float(rate) if np.isfinite(rate) and rate > 0 else None
         self.available, self._length, self.truncation = self._count()
@@ -205,6 +206,12 @@ class VideoFile:
     def times(self) -> Times | None:
         """Return the time of each decodable frame ``(T,)``, seconds; the first call reads the whole file."""
         return self._times
+
+    def time(self, index: int) -> float | None:
+        """Return the time of frame ``index`` (from 0), which was read last, in seconds; None if unknown."""
+        if index == self._next - 1 and (index == 0 or self._milliseconds > 0):
+            return self._milliseconds / 1000
+        return None if self.rate is None else index / self.rate
 
     def frame(self, index: int) -> Image:
         """Return frame ``index`` (from 0) as ``(H, W, 3)`` RGB.
@@ -237,6 +244,7 @@ class VideoFile:
 
     def _decode(self) -> Pixels | None:
         success, pixels = self._capture.read()
+        self._milliseconds = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) if success else 0.0
         self._range.measure(self._next, pixels if success else None)
         self._next += 1
         return pixels if success else None

@@ -1,0 +1,110 @@
+"""The live window, on a canvas without a screen and a clock of the test's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.backend_bases import CloseEvent, KeyEvent
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmdistill.cli.live_window import LiveWindow
+from mmdistill.toolkit.sequence import Image
+
+
+class Session:
+    """A window whose pictures take a stated time, and whose frames are tracked in a stated time."""
+
+    def __init__(self, drawing: float) -> None:
+        self.now, self.drawing = 0.0, drawing
+        self.shown: list[float] = []
+        self.figure = Figure()
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.window = LiveWindow(self.figure, clock=lambda: self.now)
+
+    def picture(self) -> Image:
+        self.shown.append(self.now)
+        self.now += self.drawing
+        return np.full((48, 128, 3), (0, 200, 0), np.uint8)
+
+    def track(self, frames: int, seconds: float) -> None:
+        for _ in range(frames):
+            self.now += seconds
+            self.window.update(self.picture)
+
+    def press(self, key: str) -> None:
+        self.canvas.callbacks.process("key_press_event", KeyEvent("key_press_event", self.canvas, key))
+
+    def close(self) -> None:
+        self.canvas.callbacks.process("close_event", CloseEvent("close_event", self.canvas))
+
+
+def test_the_picture_fills_the_window() -> None:
+    session = Session(0.0)
+    session.track(1, 0.01)
+    drawn = np.asarray(session.canvas.buffer_rgba())
+    assert drawn.shape[:2] == (48, 128)
+    assert (drawn[..., :3] == (0, 200, 0)).all()
+
+
+@pytest.mark.parametrize(("drawing", "share"), [(0.02, 0.1), (0.05, 0.1)])
+def test_the_window_takes_at_most_a_tenth_of_the_time(drawing: float, share: float) -> None:
+    session = Session(drawing)
+    session.track(2000, 0.01)
+    assert len(session.shown) > 10
+    assert 0.8 * share < len(session.shown) * drawing / session.now <= share * 1.05
+
+
+def test_cheap_pictures_are_all_shown() -> None:
+    session = Session(0.001)
+    session.track(100, 0.01)
+    assert len(session.shown) == 100
+
+
+def test_costly_pictures_are_shown_every_second() -> None:
+    session = Session(0.5)
+    session.track(1000, 0.01)
+    assert np.allclose(np.diff(session.shown), 1.5, atol=0.03)
+
+
+def test_a_closed_window_shows_nothing_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(0.001)
+    session.track(3, 0.01)
+    session.close()
+    session.track(3, 0.01)
+    assert len(session.shown) == 3
+    assert (session.window.closed, session.window.stopped) == (True, False)
+    assert capsys.readouterr().err == "the window is closed; tracking continues, Ctrl-C ends it\n"
+
+
+def test_the_end_of_a_run_closes_the_window_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(0.001)
+    with session.window:
+        session.track(1, 0.01)
+    session.close()
+    assert session.window.closed
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("key", "stops"), [("q", True), ("escape", True), ("s", False), ("enter", False)])
+def test_keys_that_end_the_run(key: str, stops: bool) -> None:
+    session = Session(0.001)
+    session.press(key)
+    assert session.window.stopped is stops
+
+
+def test_a_window_that_fails_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(0.001)
+    session.track(1, 0.01)
+
+    def lost() -> None:
+        raise RuntimeError("lost the connection to the screen")
+
+    monkeypatch.setattr(session.canvas, "draw", lost)
+    session.track(5, 0.01)
+    assert session.window.closed
+    assert caplog.messages == [
+        "the window failed, and tracking continues without it: lost the connection to the screen"
+    ]
