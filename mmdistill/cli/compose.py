@@ -74,13 +74,14 @@ def compose(
         )
     options = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
     options |= {"count": count, "length": length, "seed": seed}
-    with lock_folder(out), progress_bar(len(sequences), "composing", "video", quiet=quiet) as bar:
+    with lock_folder(out), progress_bar(len(sequences) * length, "composing", "frame", quiet=quiet) as bar:
         resumed = _claim(out, options)
         for sequence in sequences:
             folder = out / sequence.name
-            if not (resumed and find_annotation(folder)):
-                write_sequence(sequence, folder, suffix=".jpg")
-            bar.update()
+            if resumed and find_annotation(folder):
+                bar.update(length)
+            else:
+                write_sequence(sequence, folder, suffix=".jpg", after_frame=bar.update)
     print(printable(out))
 
 

@@ -21,6 +21,7 @@ def export(
     calibration: Path | None = None,
     crops: Annotated[int, Range(1, 10_000)] = 64,
     seed: Seed = 0,
+    quiet: bool = False,
 ) -> None:
     """Export a tracker as ONNX files.
 
@@ -48,6 +49,7 @@ def export(
         calibration: Folder of images, or of pairs in rgb/ and tir/, for int8. By default synthetic video.
         crops: Number of crops for calibration and for measuring the error, for int8.
         seed: Seed of the crops.
+        quiet: Show no progress.
     """
     if precision != "int8" and calibration is not None:
         raise ArgumentError(f"--calibration: is for --precision int8; {precision} needs none")
@@ -60,7 +62,7 @@ def export(
 
     network = load_network(weights)
     images = calibration_crops(calibration, network.settings, crops, seed=seed) if precision == "int8" else []
-    for written in write_files(network, out, precision, images, slots=slots):
+    for written in write_files(network, out, precision, images, slots=slots, progress=not quiet):
         print(describe(written))
 
 

@@ -32,6 +32,7 @@ from mmdistill.reference.tracking.localization import FLAGS
 from mmdistill.reference.tracking.settings import TrackingSettings, published_settings
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import atomic_path
+from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.sequence import Image
 
 FORMAT = "mmdistill-onnx-1"
@@ -72,6 +73,7 @@ def write_files(
     *,
     slots: int = 1,
     settings: TrackingSettings | None = None,
+    progress: bool = True,
 ) -> list[ExportedFile]:
     """Write a tracker as ONNX files ``start.onnx``, ``track.onnx`` and ``learn.onnx``.
 
@@ -83,6 +85,7 @@ def write_files(
             error, the others calibrate.
         slots: videos per call of ``track.onnx`` and ``learn.onnx``.
         settings: the constants of tracking; by default the published ones of the network's classifier.
+        progress: whether to show a progress bar.
 
     Raises:
         DataError: a package is missing, there are too few crops, or a float32 file differs from the network. Nothing
@@ -95,7 +98,10 @@ def write_files(
     originals = graphs(network, settings, slots)
     exported = graphs(network, settings, slots, half=True) if precision == "float16" else originals
     written = []
-    with ExitStack() as stack:
+    with (
+        ExitStack() as stack,
+        progress_bar(len(originals), "exporting", "file", quiet=not progress) as bar,
+    ):
         for original, graph in zip(originals, exported, strict=True):
             path = out / f"{graph.name}.onnx"
             temporary = stack.enter_context(atomic_path(path))
@@ -111,13 +117,14 @@ def write_files(
                 saturated = relative_errors(graph, simulated, held_out, graph.continuous)
                 write_errors(temporary, errors, saturated)
                 written.append(ExportedFile(path, graph.summary, errors, saturated))
-                continue
-            onnx.save(model, temporary)
-            names = () if used == "float32" else graph.continuous
-            errors = relative_errors(original, temporary, random_inputs(graph), names)
-            if used == "float32":
-                check_errors(errors, original.max_error, path)
-            written.append(ExportedFile(path, graph.summary, errors))
+            else:
+                onnx.save(model, temporary)
+                names = () if used == "float32" else graph.continuous
+                errors = relative_errors(original, temporary, random_inputs(graph), names)
+                if used == "float32":
+                    check_errors(errors, original.max_error, path)
+                written.append(ExportedFile(path, graph.summary, errors))
+            bar.update()
     return written
 
 

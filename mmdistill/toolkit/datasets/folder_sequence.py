@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -169,13 +170,20 @@ def read_sequences(
     return [FolderSequence(folder, modality=modality) for folder in folders]
 
 
-def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: str = ".png") -> None:
+def write_sequence(
+    sequence: TrackingSequence,
+    folder: str | Path,
+    *,
+    suffix: str = ".png",
+    after_frame: Callable[[], object] = lambda: None,
+) -> None:
     """Write a sequence folder that ``FolderSequence`` reads; the folder appears once it is complete.
 
     Args:
         sequence: frames of both modalities go to ``rgb`` and ``tir``, those of one to ``img``.
         folder: a new or empty folder.
         suffix: ``.png`` is lossless, ``.jpg`` is smaller.
+        after_frame: called after each frame, to show progress.
 
     Raises:
         DataError: the folder is not empty.
@@ -186,7 +194,7 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
     remove_leftovers(folder)
     temporary = temporary_path(folder)
     try:
-        _write_files(sequence, temporary, suffix)
+        _write_files(sequence, temporary, suffix, after_frame)
         if folder.exists():
             folder.rmdir()  # not every operating system replaces an empty folder
         temporary.rename(folder)
@@ -194,13 +202,14 @@ def write_sequence(sequence: TrackingSequence, folder: str | Path, *, suffix: st
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_files(sequence: TrackingSequence, folder: Path, suffix: str) -> None:
+def _write_files(sequence: TrackingSequence, folder: Path, suffix: str, after_frame: Callable[[], object]) -> None:
     for index in range(len(sequence)):
         rgb, tir = sequence.frame(index)
         names = Pair("rgb" if tir is not None else "img", "tir" if rgb is not None else "img")
         for name, image in zip(names, (rgb, tir), strict=True):
             if image is not None:
                 write_image(folder / name / f"{index + 1:08d}{suffix}", image)
+        after_frame()
     if sequence.attributes:
         write_attributes(folder / ATTRIBUTES, sequence.attributes)
     write_boxes(folder / ANNOTATIONS[0], sequence.boxes)

@@ -58,9 +58,10 @@ def test_options_reach_the_export(weights: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "write_files", lambda *values, **named: given.append((values[1:], named)) or [])
     arguments = ["--weights", str(weights), "--out", str(tmp_path / "out")]
     assert main(["export", *arguments, "--precision", "float16", "--slots", "3"]) == 0
-    assert main(["export", *arguments]) == 0
+    assert main(["export", *arguments, "--quiet"]) == 0
     folder = tmp_path / "out"
-    assert given == [((folder, "float16", []), {"slots": 3}), ((folder, "float32", []), {"slots": 1})]
+    first, second = {"slots": 3, "progress": True}, {"slots": 1, "progress": False}
+    assert given == [((folder, "float16", []), first), ((folder, "float32", []), second)]
 
 
 def test_no_onnx_file(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from mmdistill.reference.settings_json import from_json
 from mmdistill.reference.tracking.settings import PUBLISHED, PUBLISHED_ATOM, TrackingSettings
 from mmdistill.reference.tracking.state import TargetState
 from mmdistill.reference.tracking.step import TrackStep
+from mmdistill.toolkit import progress
 from mmdistill.toolkit.data_issues import DataError
 
 need_exporter()
@@ -277,6 +278,17 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DataError, match=r"learn\.onnx: not written, it differs from the network: new_filters"):
         write_files(network, tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
+
+
+def test_each_file_is_a_line_of_progress(
+    network: TrackerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(files, "graphs", lambda network, *_, **__: [graph_of(network, "learn")])
+    write_files(network, tmp_path)
+    assert capsys.readouterr().err.startswith("exporting: file 1 of 1, ")
+    write_files(network, tmp_path, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_check_refuses_nan(network: TrackerNetwork) -> None:
