@@ -16,7 +16,8 @@ def demo(out: Path = Path("demo"), seed: Seed = 0, quiet: bool = False) -> None:
     The students are equal, but only one is distilled from the teacher. Needs no data and takes a few minutes on two CPU
     cores. The same command resumes an interrupted run.
 
-    Writes table.txt, demo.json, success.png, precision.png and video.gif (RGB beside TIR, with the boxes of all three).
+    Writes table.txt, demo.json, success.png, precision.png and video.gif: RGB beside TIR, with the boxes of both
+    students and the label.
     The same seed and number of threads give the same scores.
 
     Run it in the folder demo:

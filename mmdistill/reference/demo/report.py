@@ -58,7 +58,13 @@ def run_demo(
 
 
 def write_demo_report(out: Path, results: Sequence[DemoResult], sequences: Sequence[TrackingSequence]) -> None:
-    """Write tables, plots, figures as JSON, and a video of the test sequence with the most hard frames."""
+    """Write tables, plots, figures as JSON, and a video of the students on the sequence with the most hard frames.
+
+    Args:
+        out: output folder.
+        results: teacher, student alone and distilled student.
+        sequences: the test sequences.
+    """
     write_text(out / "table.txt", format_report(results) + "\n")
     plot_curves({result.name: result.scores for result in results}, out)
     figures = {
@@ -71,12 +77,17 @@ def write_demo_report(out: Path, results: Sequence[DemoResult], sequences: Seque
         for result in results
     }
     write_text(out / "demo.json", json.dumps(figures, indent=2) + "\n")
-    hardest = max(sequences, key=_hard_frames)
-    with VideoWriter(out / "video.gif", fps=12) as video:
-        for index in range(len(hardest)):
-            boxes = {result.name: result.boxes[hardest.name][index] for result in results}
-            caption = f"{hardest.name} {index + 1}"
-            video.write(draw_frame_pair(hardest.frame(index), boxes, truth=hardest.boxes[index], caption=caption))
+    _, *students = results
+    write_video(out / "video.gif", students, max(sequences, key=_hard_frames))
+
+
+def write_video(path: Path, results: Sequence[DemoResult], sequence: TrackingSequence) -> None:
+    """Write a video of a sequence, RGB beside TIR, with the boxes of several trackers, the label, and a legend."""
+    with VideoWriter(path, fps=12) as video:
+        for index in range(len(sequence)):
+            boxes = {result.name: result.boxes[sequence.name][index] for result in results}
+            caption = f"frame {index + 1} of {len(sequence)}"
+            video.write(draw_frame_pair(sequence.frame(index), boxes, truth=sequence.boxes[index], caption=caption))
 
 
 def _hard_frames(sequence: TrackingSequence) -> int:

@@ -2,11 +2,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from mmdistill.reference.demo.experiment import DemoSettings
-from mmdistill.reference.demo.report import distillation_effect, format_report, run_demo
+from mmdistill.reference.demo.experiment import DemoResult, DemoSettings
+from mmdistill.reference.demo.report import distillation_effect, format_report, run_demo, write_demo_report
+from mmdistill.reference.synthetic import synthetic_sequences
+from mmdistill.reference.training.checkpoint import Progress
+from mmdistill.toolkit.drawing.primitives import ORANGE, SKY, WHITE, YELLOW
 from mmdistill.toolkit.evaluation.metrics import score_benchmark
 from mmdistill.toolkit.evaluation.protocols import PROTOCOLS
 from mmdistill.toolkit.evaluation.scores import BenchmarkScores
@@ -43,6 +48,31 @@ def test_it_writes_tables_plots_and_a_video_and_repeats_itself(tmp_path: Path) -
     assert list(figures) == ["teacher", "student", "distilled student"]
     assert set(figures["student"]["terms"]["first"]) == {"box", "last", "first", "middle", "total"}
     assert {"specific", "common", "fusion", "penalty", "response"} < set(figures["distilled student"]["terms"]["last"])
+
+
+def test_the_video_shows_both_students_the_label_and_a_legend(tmp_path: Path) -> None:
+    sequences = synthetic_sequences(2, seed=0, settings=TINY.video)
+    truths = {each.name: (each.boxes,) for each in sequences}
+
+    def result(name: str, shift: float) -> DemoResult:
+        boxes = {each.name: each.boxes + np.array([shift, 0, 0, 0]) for each in sequences}
+        scored = score_benchmark(boxes, truths, PROTOCOLS["synthetic"])
+        network = torch.nn.Linear(1, 1)
+        return DemoResult(name, network, Progress(0, {}, []), scored, boxes)  # type: ignore[arg-type]
+
+    write_demo_report(tmp_path, [result("teacher", 0), result("student", -12), result("distilled", 5)], sequences)
+    _, frames = cv2.imreadmulti(str(tmp_path / "video.gif"))
+    assert len(frames) == TINY.video.length
+    assert frames[0].shape[1] == 2 * 360, "RGB beside TIR"
+    panel_height = 360 * 120 // 160
+    for image in frames:
+        for color in (SKY, ORANGE, WHITE):
+            near = np.abs(image[..., ::-1].astype(int) - color).max(axis=2) < 40  # a GIF has 256 colors
+            left, right = near[:panel_height, :360].sum(), near[:panel_height, 360:].sum()
+            assert min(left, right) > 40, "a box in each image"
+            assert near[panel_height:].sum() > 15, "a mark in the legend"
+        vivid = np.abs(image[..., ::-1].astype(int) - YELLOW).max(axis=2) < 40
+        assert vivid[panel_height:].sum() == 0, "no third tracker"
 
 
 @pytest.mark.slow

@@ -280,6 +280,7 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
+@pytest.mark.slow
 def test_each_file_is_a_line_of_progress(
     network: TrackerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
