@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +22,11 @@ from mmdistill.toolkit.evaluation.formatting import format_table
 from mmdistill.toolkit.evaluation.plots import plot_curves
 from mmdistill.toolkit.evaluation.scores import BenchmarkScores
 from mmdistill.toolkit.io import write_text
-from mmdistill.toolkit.sequence import TrackingSequence
+from mmdistill.toolkit.sequence import Boxes, TrackingSequence
 from mmdistill.toolkit.video import VideoWriter
+
+VIDEO_FPS = 12.0
+"""Frames per second of the demo's video."""
 
 
 def run_demo(
@@ -77,23 +80,35 @@ def write_demo_report(out: Path, results: Sequence[DemoResult], sequences: Seque
         for result in results
     }
     write_text(out / "demo.json", json.dumps(figures, indent=2) + "\n")
+    sequence = hardest_sequence(sequences)
     _, *students = results
-    write_video(out / "video.gif", students, max(sequences, key=_hard_frames))
+    write_video(out / "video.gif", {student.name: student.boxes[sequence.name] for student in students}, sequence)
 
 
-def write_video(path: Path, results: Sequence[DemoResult], sequence: TrackingSequence) -> None:
-    """Write a video of a sequence, RGB beside TIR, with the boxes of several trackers, the label, and a legend."""
-    with VideoWriter(path, fps=12) as video:
-        for index in range(len(sequence)):
-            boxes = {result.name: result.boxes[sequence.name][index] for result in results}
+def write_video(path: Path, boxes: Mapping[str, Boxes], sequence: TrackingSequence, *, stride: int = 1) -> None:
+    """Write a video of a sequence, RGB beside TIR, with the boxes of trackers, the label, and a legend.
+
+    Args:
+        path: the file, ``.gif`` or ``.mp4``.
+        boxes: the boxes ``(T, 4)`` of each tracker by name, ``x y w h``, pixels.
+        sequence: the video.
+        stride: only every ``stride``-th frame is written, at the same speed of the video.
+    """
+    with VideoWriter(path, fps=VIDEO_FPS / stride) as video:
+        for index in range(0, len(sequence), stride):
+            drawn = {name: each[index] for name, each in boxes.items()}
             caption = f"frame {index + 1} of {len(sequence)}"
-            video.write(draw_frame_pair(sequence.frame(index), boxes, truth=sequence.boxes[index], caption=caption))
+            video.write(draw_frame_pair(sequence.frame(index), drawn, truth=sequence.boxes[index], caption=caption))
 
 
-def _hard_frames(sequence: TrackingSequence) -> int:
-    """Count the frames in which one modality does not show the target."""
-    flags = [sequence.attributes[name] for name in ("low_illumination", "thermal_crossover")]
-    return int(np.sum(flags))
+def hardest_sequence(sequences: Sequence[TrackingSequence]) -> TrackingSequence:
+    """Return the sequence with the most frames in which one modality does not show the target."""
+
+    def hard_frames(sequence: TrackingSequence) -> int:
+        flags = [sequence.attributes[name] for name in ("low_illumination", "thermal_crossover")]
+        return int(np.sum(flags))
+
+    return max(sequences, key=hard_frames)
 
 
 def format_report(results: Sequence[DemoResult]) -> str:
