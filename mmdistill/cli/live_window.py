@@ -25,6 +25,9 @@ MAX_TIME_SHARE = 0.1
 MAX_INTERVAL = 1.0
 """Seconds after which a frame is shown even if that exceeds the share."""
 
+MAX_WIDTH = 1280
+"""Pixels of the window's width at first; the user may enlarge it."""
+
 BACKGROUND = "#181818"
 
 
@@ -87,10 +90,11 @@ class LiveWindow:
         self._figure.canvas.flush_events()
 
     def _first(self, picture: Image) -> AxesImage:
-        """Open the window in the picture's size, and return the picture in it."""
+        """Open the window with the picture's aspect ratio, and return the picture in it."""
         height, width = picture.shape[:2]
+        per_inch = self._figure.dpi * max(1.0, width / MAX_WIDTH)
         self._figure.set_facecolor(BACKGROUND)
-        self._figure.set_size_inches(width / self._figure.dpi, height / self._figure.dpi)
+        self._figure.set_size_inches(width / per_inch, height / per_inch)
         axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
         image = axes.imshow(picture)

@@ -92,10 +92,10 @@ def track(
         precision: Number format of the network. bfloat16 is faster on GPUs and newer CPUs; boxes change slightly.
         compile: Compile the network in the first frame. Takes up to a minute; later frames are faster. Needs a C++
             compiler on a CPU.
-        show: Show the frames in a window while they are tracked, at most a tenth of the time: it skips frames. q or
-            Esc in it ends the run. Closing it does not.
-        stream: Write a JSON line for each frame to standard output at once: frame, time, box, score, flag, seconds.
-            Times are in seconds. All other lines are then on standard error.
+        show: Show frames in a window while they are tracked. Takes at most a tenth of the time, so frames are skipped.
+            q or Esc in the window ends the run; closing the window does not.
+        stream: Write a JSON line for each frame to standard output at once: frame, time (s), box, score, flag, seconds.
+            All other lines are then on standard error.
         quiet: Show no progress.
     """
     if stream and sys.stdout is None:

@@ -15,8 +15,8 @@ from mmdistill.toolkit.data_issues import DataError
 TOOLKITS = ("macosx", "tkagg", "qtagg", "gtk3agg", "wxagg")
 """Matplotlib's window toolkits, tried in this order. Tk comes with most Pythons."""
 
-TOOLKIT_MODULES = ("_tkinter", "PyQt6", "PySide6", "PyQt5", "gi", "wx")
-"""The modules that these toolkits need, except for macosx."""
+TOOLKIT_MODULES = ("_tkinter", "PyQt6", "PySide6", "PyQt5", "wx")
+"""The modules that these toolkits need, except for macosx and GTK."""
 
 
 def open_window(title: str, option: str, alternative: str, *, toolbar: bool = True) -> Figure:

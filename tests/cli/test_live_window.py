@@ -15,8 +15,8 @@ from mmdistill.toolkit.sequence import Image
 class Session:
     """A window whose pictures take a stated time, and whose frames are tracked in a stated time."""
 
-    def __init__(self, drawing: float) -> None:
-        self.now, self.drawing = 0.0, drawing
+    def __init__(self, drawing: float, size: tuple[int, int] = (48, 128)) -> None:
+        self.now, self.drawing, self.size = 0.0, drawing, size
         self.shown: list[float] = []
         self.figure = Figure()
         self.canvas = FigureCanvasAgg(self.figure)
@@ -25,7 +25,7 @@ class Session:
     def picture(self) -> Image:
         self.shown.append(self.now)
         self.now += self.drawing
-        return np.full((48, 128, 3), (0, 200, 0), np.uint8)
+        return np.full((*self.size, 3), (0, 200, 0), np.uint8)
 
     def track(self, frames: int, seconds: float) -> None:
         for _ in range(frames):
@@ -39,11 +39,12 @@ class Session:
         self.canvas.callbacks.process("close_event", CloseEvent("close_event", self.canvas))
 
 
-def test_the_picture_fills_the_window() -> None:
-    session = Session(0.0)
+@pytest.mark.parametrize(("size", "window"), [((48, 128), (48, 128)), ((600, 1600), (480, 1280))])
+def test_the_picture_fills_the_window(size: tuple[int, int], window: tuple[int, int]) -> None:
+    session = Session(0.0, size)
     session.track(1, 0.01)
     drawn = np.asarray(session.canvas.buffer_rgba())
-    assert drawn.shape[:2] == (48, 128)
+    assert drawn.shape[:2] == window
     assert (drawn[..., :3] == (0, 200, 0)).all()
 
 
