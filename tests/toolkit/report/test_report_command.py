@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -63,6 +64,22 @@ def test_raw_results_of_anyone_are_scored_as_evaluate_scores_them(
         assert run("score", *truth, "--results", folder, "--json", tmp_path / "scores.json") == 0
         figures = json.loads((tmp_path / "scores.json").read_text())["overall"]
         assert shown[folder.name] == [f"{figures[name]:.1f}" for name in ("PR", "NPR", "SR")]
+
+
+@pytest.mark.slow
+def test_vector_plots_by_choice(small_benchmark, tmp_path: Path) -> None:
+    truth = ["--benchmark", "vot", "--annotations", small_benchmark.sequences, "--plot-format", "svg", "pdf"]
+    for folder in ("one", "two"):
+        assert run("report", *small_benchmark.results, *truth, "--out", tmp_path / folder / "page.html") == 0
+    plots = [path for path in (tmp_path / "one").iterdir() if path.suffix != ".html"]
+    names = ("attributes", "normalized_precision", "precision", "success")
+    assert {path.name for path in plots} == {f"page_{name}.{suffix}" for name in names for suffix in ("svg", "pdf")}
+    for path in plots:
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), "the same again"
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        else:
+            assert path.read_bytes()[:5] == b"%PDF-"
 
 
 def test_frames_come_from_the_images_and_as_many_as_asked_for(small_benchmark, tmp_path: Path) -> None:
