@@ -99,18 +99,18 @@ class FrameDrawing:
         )
 
 
-class Report:
-    """Prints a line about the run when its block ends, also after Ctrl-C; a context manager.
+class OutcomeLine:
+    """Prints a line about the run when it ends, also after Ctrl-C; a context manager around the others.
 
     Args:
         files: The run's files, whose folder is named.
-        file: Where the line is printed.
+        file: Where the line is printed; None prints nothing.
     """
 
-    def __init__(self, files: TrackOutput, file: TextIO) -> None:
+    def __init__(self, files: TrackOutput, file: TextIO | None) -> None:
         self._files, self._file = files, file
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> OutcomeLine:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -118,6 +118,8 @@ class Report:
             return
         if self._files.hint:
             logger.warning("%s", self._files.hint)
+        if self._file is None:  # print would choose standard output
+            return
         rate = f"{self._files.tracking_rate:.1f} frames per second"
         print(f"{printable(self._files.folder)}: {self._files.outcome}, {rate}", file=self._file)
 

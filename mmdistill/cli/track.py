@@ -105,7 +105,7 @@ def track(
 
     import torch
 
-    from mmdistill.cli.frame_outputs import FrameDrawing, FrameOutputs, Report, open_live_window
+    from mmdistill.cli.frame_outputs import FrameDrawing, FrameOutputs, OutcomeLine, open_live_window
     from mmdistill.cli.initial_box import initial_box
     from mmdistill.reference.device import check_compiler, choose_device
     from mmdistill.reference.models.weights import load_network
@@ -148,12 +148,12 @@ def track(
             interrupted = stack.enter_context(collect_signals())  # first, so that all files are closed before it ends
             stack.enter_context(lock_folder(out))
             files = TrackOutput(out, about, frames.length, incomplete=frames.incomplete)
-            stack.enter_context(Report(files, sys.stderr if stream else sys.stdout))
+            stack.enter_context(OutcomeLine(files, sys.stderr if stream else sys.stdout))
             stack.enter_context(files)
             writer = None if video == "none" else stack.enter_context(VideoWriter(out / f"track.{video}", fps))
             outputs = FrameOutputs(files, drawing, writer, lines, window)
-            # On a terminal, the lines of --stream are the progress.
-            hidden = quiet or (stream and sys.stdout.isatty())
+            # On one terminal with the bar, the lines of --stream are the progress.
+            hidden = quiet or (stream and sys.stdout.isatty() and sys.stderr is not None and sys.stderr.isatty())
             bar = stack.enter_context(progress_bar(frames.length, "tracking", "frame", quiet=hidden))
             if stream:
                 stack.enter_context(redirect_stdout(sys.stderr))

@@ -24,7 +24,7 @@ from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.toolkit.box_files import read_boxes
 from mmdistill.toolkit.datasets.folder_sequence import write_sequence
 
-FRAMES = 40
+FRAMES = 60
 
 
 def track(weights: Path, clip: Path, out: Path, *options: object) -> list[str]:
