@@ -19,11 +19,14 @@ logger = logging.getLogger(__name__)
 TITLE = "mmdistill track (q: end the run; close the window: track on without it)"
 STOP_KEYS = ("q", "escape")
 
-MAX_TIME_SHARE = 0.1
-"""The window takes at most this share of the run's time: it skips frames."""
+TIME_SHARE = 0.1
+"""The share of the run's time that the window may take: it skips frames."""
 
-MAX_INTERVAL = 1.0
-"""Seconds after which a frame is shown even if that exceeds the share."""
+EVENT_INTERVAL = 0.1
+"""Seconds between two looks for the user's actions; each waits for the screen."""
+
+SMOOTHING = 0.2
+"""Weight of the newest time in the mean time of showing a frame, so that one slow frame does not stop the window."""
 
 MAX_WIDTH = 1280
 """Pixels of the window's width at first; the user may enlarge it."""
@@ -34,8 +37,8 @@ BACKGROUND = "#181818"
 class LiveWindow:
     """Shows the newest frame while a video is tracked; a context manager.
 
-    After a frame was shown, the next ones are skipped for nine times as long as that took, but at most for a second.
-    Closing the window does not stop the run. A window that fails is closed with a warning.
+    Between two shown frames, frames are skipped for nine times as long as showing one takes on average. Closing the
+    window does not stop the run. A window that fails is closed with a warning.
 
     Args:
         figure: An empty figure in a window.
@@ -49,7 +52,8 @@ class LiveWindow:
     def __init__(self, figure: Figure, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._figure, self._clock = figure, clock
         self._image: AxesImage | None = None
-        self._next_time = -float("inf")
+        self._next_time = self._next_events = -float("inf")
+        self._seconds: float | None = None
         self.closed = self.stopped = self._ending = False
         figure.canvas.mpl_connect("close_event", self._close)
         figure.canvas.mpl_connect("key_press_event", self._press)
@@ -65,7 +69,10 @@ class LiveWindow:
         """
         if self.closed:
             return
-        start = self._clock()
+        start, opening = self._clock(), self._image is None
+        if start < min(self._next_time, self._next_events):
+            return
+        self._next_events = start + EVENT_INTERVAL
         picture = draw() if start >= self._next_time else None
         try:
             self._figure.canvas.flush_events()
@@ -74,9 +81,11 @@ class LiveWindow:
         except Exception as error:  # each toolkit has its own errors; a long run must not end by its window
             logger.warning("the window failed, and tracking continues without it: %s", error)
             self.closed = True
-        if picture is not None:
+        if picture is not None and not opening:  # opening takes longer, but happens once
             end = self._clock()
-            self._next_time = end + min((end - start) * (1 / MAX_TIME_SHARE - 1), MAX_INTERVAL)
+            seconds = end - start
+            self._seconds = seconds if self._seconds is None else self._seconds + SMOOTHING * (seconds - self._seconds)
+            self._next_time = end + self._seconds * (1 / TIME_SHARE - 1)
 
     def __exit__(self, _type: type[BaseException] | None, _: BaseException | None, _tb: TracebackType | None) -> None:
         self._ending = True

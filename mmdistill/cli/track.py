@@ -92,7 +92,7 @@ def track(
         precision: Number format of the network. bfloat16 is faster on GPUs and newer CPUs; boxes change slightly.
         compile: Compile the network in the first frame. Takes up to a minute; later frames are faster. Needs a C++
             compiler on a CPU.
-        show: Show frames in a window while they are tracked. Takes at most a tenth of the time, so frames are skipped.
+        show: Show frames in a window while they are tracked. Takes about a tenth of the time and skips frames for that.
             q or Esc in the window ends the run; closing the window does not.
         stream: Write a JSON line for each frame to standard output at once: frame, time (s), box, score, flag, seconds.
             All other lines are then on standard error.
