@@ -24,6 +24,12 @@ NUM_CACHED = 256
 CROP_SCALE = (0.35, 1.0)
 """Range of a background's side, as a share of the largest crop of the photograph."""
 
+NUM_CLUTTER = (0, 9)
+"""Range of the number of cut-outs in a background, the end excluded."""
+
+CLUTTER_SIDE = (0.06, 0.4)
+"""Range of a cut-out's side in a background, as a share of the background's shorter side."""
+
 NUM_SHAPE_CANDIDATES = 6
 """Number of cut-outs drawn for an object; the one whose aspect ratio is nearest to the object's is used."""
 
@@ -46,7 +52,7 @@ class PictureTextures:
         self.photographs, self.cutouts = list(photographs), list(cutouts)
 
     def background(self, generator: np.random.Generator, size: tuple[int, int]) -> Texture:
-        """Return a random crop of a photograph, resized to ``size`` (width, height)."""
+        """Return a random crop of a photograph with some cut-outs, resized to ``size`` (width, height)."""
         image = _photograph(self.photographs[generator.integers(len(self.photographs))])
         height, width = image.shape[:2]
         scale = min(width / size[0], height / size[1]) * generator.uniform(*CROP_SCALE)
@@ -54,7 +60,23 @@ class PictureTextures:
         left, top = generator.integers(width - crop_width + 1), generator.integers(height - crop_height + 1)
         crop = image[top : top + crop_height, left : left + crop_width][:, :: generator.choice([-1, 1])]
         rgb = _resized(crop, size)
-        return Pair(rgb, simulate_thermal_scene(rgb, generator))
+        scene = np.dstack([rgb, simulate_thermal_scene(rgb, generator)])
+        for _ in range(generator.integers(*NUM_CLUTTER)):
+            self._add_clutter(generator, scene)
+        return Pair(np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3]))
+
+    def _add_clutter(self, generator: np.random.Generator, scene: NDArray[np.uint8]) -> None:
+        """Draw a random cut-out on a scene ``(H, W, 4)``, in place."""
+        height, width = scene.shape[:2]
+        side = min(height, width) * np.exp(generator.uniform(*np.log(CLUTTER_SIDE)))
+        root = np.exp(generator.uniform(-0.35, 0.35))
+        w, h = min(max(int(side * root), 4), width), min(max(int(side / root), 4), height)
+        left, top = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
+        clutter = self.foreground(generator, (w, h))
+        under = scene[top : top + h, left : left + w]
+        over = np.dstack(clutter.pair)
+        opacity = clutter.mask[..., None].astype(np.float32) / 255
+        under[:] = np.rint(under + (over.astype(np.float32) - under) * opacity).astype(np.uint8)
 
     def foreground(self, generator: np.random.Generator, size: tuple[int, int]) -> Foreground:
         """Return a cut-out that fills ``size`` (width, height) in pixels; of several, one with a similar shape."""

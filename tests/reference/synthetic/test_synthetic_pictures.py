@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdistill.reference.synthetic import PictureTextures, SyntheticSequence, SyntheticSettings
+from mmdistill.reference.synthetic import PictureTextures, SyntheticSequence, SyntheticSettings, pictures
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import read_pixels, write_image
 
@@ -43,7 +43,10 @@ def test_alpha_is_kept_on_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_background_is_a_crop_of_the_photograph(textures: PictureTextures, seed: int) -> None:
+def test_a_background_is_a_crop_of_the_photograph(
+    textures: PictureTextures, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "NUM_CLUTTER", (0, 1))
     pair = textures.background(np.random.default_rng(seed), (64, 48))
     assert pair.rgb.shape == (48, 64, 3)
     assert pair.tir.shape == (48, 64)
@@ -52,6 +55,14 @@ def test_a_background_is_a_crop_of_the_photograph(textures: PictureTextures, see
     assert steps[0] == pytest.approx(steps[1], rel=0.1)  # no stretch
     assert 0.3 < steps[0] < 2.6
     assert np.abs(np.diff(green, axis=1)).max() == 0
+
+
+def test_cutouts_lie_in_the_background(textures: PictureTextures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "NUM_CLUTTER", (5, 6))
+    rgb, tir = textures.background(np.random.default_rng(0), (160, 120))
+    covered = (rgb[..., 0] == 220) & (rgb[..., 1] == 0)
+    assert 0.01 < covered.mean() < 0.6
+    assert tir.std() > 0
 
 
 @pytest.mark.parametrize("size", [(60, 80), (20, 60), (15, 9)])
