@@ -31,7 +31,7 @@ class Licenses:
         """Return the short name of a file's license; empty if it is not known.
 
         The patterns are relative to the source package, whose folders the installed package renames. So a pattern
-        matches the end of an installed path, or its last part matches the file's name. The last match counts.
+        matches the end of an installed path, or names the file itself. The last match counts.
 
         Args:
             path: the installed file.
@@ -43,8 +43,7 @@ class Licenses:
 
 
 def _matches(pattern: str, ends: Sequence[str]) -> bool:
-    name = PurePosixPath(pattern).name
-    return any(fnmatchcase(end, pattern) for end in ends) or (name != "*" and fnmatchcase(ends[-1], name))
+    return any(fnmatchcase(end, pattern) for end in ends) or PurePosixPath(pattern).name == ends[-1]
 
 
 def paragraphs(text: str) -> Iterator[Mapping[str, str]]:
