@@ -31,6 +31,13 @@ def table(pictures: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def as_json(report: Mapping[str, Any]) -> str:
+    """Return the report as JSON with a line for each picture."""
+    pictures = ",\n  ".join(json.dumps(each) for each in report["pictures"])
+    head = json.dumps({"machine": report["machine"]}, indent=1).removesuffix("\n}")
+    return f'{head},\n "pictures": [\n  {pictures}\n ]\n}}'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ", ".join(package.name for package in PACKAGES)
@@ -39,7 +46,7 @@ def main() -> None:
     parser.add_argument("--list", type=Path, required=True, help="JSON list of the pictures")
     arguments = parser.parse_args()
     pictures = collect_pictures(arguments.packages, arguments.out)
-    write_text(arguments.list, json.dumps({"machine": machine(), "pictures": pictures}, indent=1) + "\n")
+    write_text(arguments.list, as_json({"machine": machine(), "pictures": pictures}) + "\n")
     print("\n".join(table(pictures)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from written_figures import ROOT
+from written_figures import ROOT, measured
 
 from mmdistill.toolkit.data_issues import DataError
 
@@ -102,7 +102,8 @@ def test_unusable_pictures_and_copies_are_left_out(module: ModuleType, tmp_path:
         ("b.jpg", "GPL-2"),
         ("one.png", "GPL-2"),
     ]
-    written = [cv2.imread(str(tmp_path / "out" / each["file"]), cv2.IMREAD_UNCHANGED) for each in listed]
+    files = [next((tmp_path / "out" / each["kind"]).glob(f"*_{each['sha256'][:12]}.*")) for each in listed]
+    written = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
     assert [picture.shape for picture in written] == [(700, 875, 3), (1024, 1280, 3), (700, 875, 3), (79, 79, 4)]
     assert str(tmp_path) not in str(listed)
 
@@ -125,3 +126,15 @@ def test_each_picture_has_one_part_whatever_the_others_are(module: ModuleType) -
     assert min(len(parts["validation"]), len(parts["test"])) > 30
     fewer = module.split_pictures(files[::3])
     assert all(set(fewer[name]) <= set(parts[name]) for name in parts)
+
+
+def test_the_list_has_a_line_for_each_picture() -> None:
+    script = importlib.import_module("bundled_pictures")
+    report = measured("bundled_pictures")
+    text = (ROOT / "benchmarks/results/bundled_pictures.json").read_text()
+    assert script.as_json(report) + "\n" == text
+    assert text.count('{"kind"') == len(report["pictures"])
+    packages = {package.name for package in importlib.import_module("parts.bundled.pictures").PACKAGES}
+    assert {each["package"] for each in report["pictures"]} == packages
+    assert all(each["license"] for each in report["pictures"])
+    assert len({each["sha256"] for each in report["pictures"]}) == len(report["pictures"])

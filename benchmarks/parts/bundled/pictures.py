@@ -83,7 +83,7 @@ def collect_pictures(root: Path, out: Path, packages: Sequence[Package] = PACKAG
         packages: the packages.
 
     Returns:
-        for each picture: its file, kind, package, source, license and the source's SHA-256.
+        for each picture: its kind, package, source, license and the source's SHA-256, whose beginning names the file.
 
     Raises:
         DataError: a package is missing, or a picture's license is not known.
@@ -104,7 +104,6 @@ def collect_pictures(root: Path, out: Path, packages: Sequence[Package] = PACKAG
                 _write(out / file, picture)
                 listed.append(
                     {
-                        "file": file.as_posix(),
                         "kind": kind,
                         "package": package.name,
                         "source": source.relative_to(root / package.name).as_posix(),
