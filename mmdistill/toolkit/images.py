@@ -28,6 +28,9 @@ DEFAULT_MAX_PIXELS = 100_000_000
 MAX_PIXELS_VARIABLE = "MMDISTILL_MAX_PIXELS"
 """The environment variable with the size limit; child processes inherit it."""
 
+COLORS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+"""OpenCV's flags to decode an image as stored, without an alpha channel."""
+
 _JPEG_FILL, _JPEG_BLOCK = 128, 8
 
 
@@ -61,8 +64,13 @@ def read_image(path: str | Path) -> Image:
     return to_rgb(read_pixels(path))
 
 
-def read_pixels(path: str | Path) -> Pixels:
-    """Read an image as stored, ``(H, W)`` or ``(H, W, C)`` in BGR order; raises as ``read_image``."""
+def read_pixels(path: str | Path, *, alpha: bool = False) -> Pixels:
+    """Read an image as stored, ``(H, W)`` or ``(H, W, C)`` in BGR order; raises as ``read_image``.
+
+    Args:
+        path: the file.
+        alpha: whether to keep an alpha channel, the fourth; by default it is left out.
+    """
     path = Path(path)
     data = read_bytes(path)
     if not data:
@@ -79,17 +87,18 @@ def read_pixels(path: str | Path) -> Pixels:
     if header.directory:
         page = bytearray(data)
         select_page(page, header.directory)
-        return decode(page, header, str(path))
-    return decode(data, header, str(path))
+        return decode(page, header, str(path), alpha=alpha)
+    return decode(data, header, str(path), alpha=alpha)
 
 
-def decode(data: bytes | bytearray | mmap, header: ImageHeader, where: str) -> Pixels:
+def decode(data: bytes | bytearray | mmap, header: ImageHeader, where: str, *, alpha: bool = False) -> Pixels:
     """Decode an image.
 
     Args:
         data: the file's content; the first of several images is decoded.
         header: the file's header.
         where: the file's name, for errors.
+        alpha: whether to keep an alpha channel.
 
     Raises:
         DataError: the image is too large, damaged, or has an unsupported depth or number of channels.
@@ -100,7 +109,7 @@ def decode(data: bytes | bytearray | mmap, header: ImageHeader, where: str) -> P
     encoded = np.frombuffer(data, np.uint8)
     if header.end:
         encoded = encoded[: header.end]
-    pixels = _decode(encoded)
+    pixels = _decode(encoded, cv2.IMREAD_UNCHANGED if alpha else COLORS)
     if pixels is None:
         raise DataError(f"{where}: expected an image, cannot decode the file")
     if header.format == "JPEG" and _is_padded(pixels, encoded):
@@ -174,9 +183,9 @@ def write_image(path: str | Path, image: Image) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _decode(encoded: NDArray[np.uint8]) -> Pixels | None:
+def _decode(encoded: NDArray[np.uint8], flags: int = COLORS) -> Pixels | None:
     try:
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        pixels = cv2.imdecode(encoded, flags)
     except cv2.error:
         return None
     return None if pixels is None else np.asarray(pixels)

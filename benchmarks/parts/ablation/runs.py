@@ -33,6 +33,7 @@ class Experiment:
         pairs: folder of pairs; empty for procedural video only.
         trunk: trunk weights of the teacher, and of students whose size asks for them; empty for random weights.
         teacher_trunk: the teacher's trunk weights if they differ.
+        pictures: folder of photographs and cut-outs in place of pairs; empty for none.
         given_teacher: SHA-256 of the weights of a teacher that was trained elsewhere; empty to train one.
     """
 
@@ -40,12 +41,13 @@ class Experiment:
     pairs: str = ""
     trunk: str = ""
     teacher_trunk: str = ""
+    pictures: str = ""
     given_teacher: str = ""
 
     @property
     def videos(self) -> Videos:
         """The video to train on and to track."""
-        return Videos(self.size, self.pairs)
+        return Videos(self.size, self.pairs, self.pictures)
 
     def find_trunk(self, run: Run) -> str:
         """Return the file of a run's initial trunk weights; empty for random weights."""
@@ -55,7 +57,7 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that change a result as JSON, with file names instead of paths."""
-        files = {name: Path(getattr(self, name)).name for name in ("pairs", "trunk", "teacher_trunk")}
+        files = {name: Path(getattr(self, name)).name for name in ("pairs", "pictures", "trunk", "teacher_trunk")}
         settings: dict[str, Any] = _as_json(self) | files
         return settings
 

@@ -1,4 +1,4 @@
-"""Presets of the ablation: for a GPU, for two CPU cores, with a pretrained student, and for nightly checks."""
+"""Presets of the ablation: by the machine or the purpose that they are for."""
 
 from __future__ import annotations
 
@@ -230,6 +230,23 @@ _NIGHTLY = replace(
     factors=RateFactors(),
     choice_seeds=(1000,),
     choice_steps=110,
+)
+
+# The network inside the package, from free pictures: either modality may be missing.
+_BUNDLED_SAMPLES = replace(_SAMPLES, missing=0.3)
+BUNDLED = replace(
+    _CPU,
+    name="bundled",
+    crop_size=160,
+    width=32,
+    teacher=with_steps(
+        replace(_PRETRAINED_TRUNK, batch_size=8, seed=1000, clip_scope="all", samples=_BUNDLED_SAMPLES), 2500
+    ),
+    student=with_steps(replace(_RANDOM_TRUNK, samples=_BUNDLED_SAMPLES), 3000),
+    video=replace(COMPOSED, length=24, size=(320, 240), target_size=(16.0, 70.0), target_aspect=(0.33, 3.0)),
+    train_videos=600,
+    train_scenes=0,
+    train_procedural=150,
 )
 
 SIZES: Mapping[str, Size] = {size.name: size for size in (_GPU, _CPU, _PRETRAINED, _NIGHTLY)}

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from parts.ablation.sizes import Size
+from parts.bundled.pictures import split_pictures
 
 from mmdistill.reference.synthetic import (
     PairTextures,
+    PictureTextures,
     ProceduralTextures,
     SyntheticSequence,
     SyntheticSettings,
@@ -83,28 +85,41 @@ class Videos:
 
     Attributes:
         size: the preset.
-        pairs: folder of pairs; empty for procedural video only.
+        pairs: folder of pairs; empty for none.
+        pictures: folder of photographs and cut-outs in place of pairs; empty for none. Without either, all video is
+            procedural.
     """
 
     size: Size
     pairs: str
+    pictures: str = ""
 
     def parts(self) -> dict[str, Pairs] | None:
         """Return the pairs of each part; None without pairs."""
         return split(open_pairs(self.pairs), self.size) if self.pairs else None
 
+    def textures(self, part: str) -> TextureSource | None:
+        """Return what the composed video of a part is made of; None without pairs and pictures."""
+        if self.pictures:
+            folders = [Path(self.pictures) / kind for kind in ("photographs", "cutouts")]
+            return PictureTextures(*(split_pictures(folder.iterdir())[part] for folder in folders))
+        parts = self.parts()
+        return None if parts is None else PairTextures(parts[part])
+
     def training(self) -> list[TrackingSequence]:
         """Return the training video."""
-        size, parts = self.size, self.parts()
+        size, textures = self.size, self.textures("training")
         seed = SEEDS["training"]
-        if parts is None:
+        if textures is None:
             count = size.train_videos + size.train_scenes + size.train_procedural
             return [*_videos("procedural", ProceduralTextures(), count, seed + 1, size.video)]
-        return [
-            *_videos("composed", PairTextures(parts["training"]), size.train_videos, seed, size.video),
+        videos = [
+            *_videos("composed", textures, size.train_videos, seed, size.video),
             *_videos("procedural", ProceduralTextures(), size.train_procedural, seed + 1, size.video),
-            *scene_sequences(parts["training"], size.train_scenes, seed=seed),
         ]
+        if isinstance(textures, PairTextures):
+            videos += scene_sequences(textures.pairs, size.train_scenes, seed=seed)
+        return videos
 
     def validation(self) -> list[TrackingSequence]:
         """Return the validation video, on which hyperparameters are chosen."""
@@ -116,12 +131,12 @@ class Videos:
 
     def _held_out(self, part: str, counts: tuple[int, int]) -> list[TrackingSequence]:
         composed, procedural = counts
-        parts, seed = self.parts(), SEEDS[part]
+        textures, seed = self.textures(part), SEEDS[part]
         settings = replace(self.size.video, length=self.size.held_out_length)
-        if parts is None:
+        if textures is None:
             return [*_videos("procedural", ProceduralTextures(), composed + procedural, seed + 1, settings)]
         return [
-            *_videos("composed", PairTextures(parts[part]), composed, seed, settings),
+            *_videos("composed", textures, composed, seed, settings),
             *_videos("procedural", ProceduralTextures(), procedural, seed + 1, settings),
         ]
 
@@ -155,7 +170,13 @@ def describe(videos: Videos) -> dict[str, object]:
     parts, test = videos.parts(), videos.test()
     if parts is not None:
         check_disjoint(parts)
+    pictures = [videos.textures(part) for part in SEEDS] if videos.pictures else []
     return {
+        "pictures of each part": {
+            part: [len(each.photographs), len(each.cutouts)]
+            for part, each in zip(SEEDS, pictures, strict=False)
+            if isinstance(each, PictureTextures)
+        },
         "pairs": Path(videos.pairs).name if parts is not None else None,
         "pairs of each part": {name: len(part) for name, part in parts.items()} if parts is not None else None,
         "test sequences": len(test),

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from mmdistill.reference.models.bundled import find_weights
 from mmdistill.reference.models.config import NetworkSettings
 from mmdistill.reference.models.tracker_network import TrackerNetwork
 from mmdistill.reference.settings_json import from_json, to_json
@@ -119,9 +120,13 @@ def save_network(path: str | Path, network: TrackerNetwork) -> None:
 def load_network(path: str | Path) -> TrackerNetwork:
     """Return the network of a weights file, in evaluation mode. Nothing is allocated before the checks.
 
+    Args:
+        path: the file, or a name in ``BUNDLED``.
+
     Raises:
         DataError: the file is missing, truncated, or of another kind, or its weights don't fit its settings.
     """
+    path = find_weights(path)
     check_file_kind(path, FORMAT)
     tensors, metadata = read_tensors(path)
     settings = network_settings(path, metadata)

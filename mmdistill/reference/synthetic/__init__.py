@@ -9,6 +9,7 @@ Example::
     box = sequence.boxes[0]  # x y w h, pixels
 """
 
+from mmdistill.reference.synthetic.pictures import PictureTextures
 from mmdistill.reference.synthetic.scenes import SceneSettings, scene_sequences
 from mmdistill.reference.synthetic.sequences import Length, SyntheticSequence, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.synthetic.textures import Foreground, PairTextures, ProceduralTextures, TextureSource
@@ -17,6 +18,7 @@ __all__ = [
     "Foreground",
     "Length",
     "PairTextures",
+    "PictureTextures",
     "ProceduralTextures",
     "SceneSettings",
     "SyntheticSequence",

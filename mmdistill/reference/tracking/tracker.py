@@ -14,7 +14,6 @@ from mmdistill.reference.models.weights import load_network
 from mmdistill.reference.tracking.batch_tracker import BatchTracker
 from mmdistill.reference.tracking.settings import TrackingSettings
 from mmdistill.toolkit.boxes import Array
-from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.evaluation.metrics import score_sequences
 from mmdistill.toolkit.evaluation.protocols import ScoringProtocol
@@ -79,7 +78,7 @@ class Tracker:
         """Return a tracker with a trained network.
 
         Args:
-            name_or_file: a weights file. Names of bundled networks: none yet.
+            name_or_file: a weights file, or the name of a bundled network: ``student-rgbt``.
             device: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
             settings: as in ``Tracker``.
             seed: as in ``Tracker``.
@@ -88,8 +87,6 @@ class Tracker:
         Raises:
             DataError: no such file, a malformed file, or no such device.
         """
-        if not Path(name_or_file).exists():
-            raise DataError(f"Tracker.load: expected a weights file, got {str(name_or_file)!r}, which does not exist")
         return cls(load_network(name_or_file).to(choose_device(device)), settings, seed=seed, compiled=compiled)
 
     def init(self, frame: FramePair, box: ArrayLike) -> None:

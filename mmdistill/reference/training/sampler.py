@@ -111,12 +111,21 @@ class Sampler:
         chosen = self._choose_frames(self._usable[index], generator)
         gray = generator.random() < settings.gray
         swapped = settings.swap > 0 and generator.random() < settings.swap
-        frames = [(_ordered(sequence.frame(frame), swapped), sequence.boxes[frame]) for frame in chosen]
+        missing = self._choose_missing(generator)
+        frames = [
+            (_without(_ordered(sequence.frame(frame), swapped), missing), sequence.boxes[frame]) for frame in chosen
+        ]
         train = self._crops(frames[: settings.train_frames], settings.train_jitter, gray, generator)
         test = self._crops(frames[settings.train_frames :], settings.test_jitter, gray, generator)
         drawn = [propose(box, settings.proposals, generator) for box in test.boxes]
         proposals, overlaps = (np.stack(values) for values in zip(*drawn, strict=True))
         return Sample(train, test, proposals, overlaps)
+
+    def _choose_missing(self, generator: np.random.Generator) -> str | None:
+        """Return the modality that a sample lacks; None if it has both."""
+        if not self.settings.missing or generator.random() >= self.settings.missing:
+            return None
+        return str(generator.choice(Pair._fields))
 
     def _choose_frames(self, usable: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         middle = generator.choice(usable)
@@ -140,15 +149,21 @@ class Sampler:
             offset = jitter.center * side * (generator.random(2) - 0.5)
             geometry = crop_geometry(centers(box) + offset, self.search_area * side, self.crop_size)
             pair = fill_missing_modality(frame, where="training frame")
-            for modality, image, crops in zip(Pair._fields, pair, images, strict=True):
-                crop = cut(image, geometry)
-                if gray and modality == "rgb":
-                    crop = _gray(crop)
-                brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
-                crop = np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8)
-                crops.append(_contrasted(crop, self.settings.contrast, generator))
+            crops = Pair(*(cut(image, geometry) for image in pair))
+            if gray:
+                crops = crops._replace(rgb=_gray(crops.rgb))
+            rgb, tir = (self._augmented(crop, generator) for crop in crops)
+            # A modality that replaces the other one is the same image twice, as in tracking.
+            images.rgb.append(tir if frame.rgb is None else rgb)
+            images.tir.append(rgb if frame.tir is None else tir)
             boxes.append(geometry.to_crop(box))
         return Crops(images, np.stack(boxes))
+
+    def _augmented(self, crop: Image, generator: np.random.Generator) -> Image:
+        """Return a crop with random brightness and contrast."""
+        brightness = 1 + self.settings.brightness * (2 * generator.random() - 1)
+        crop = np.asarray(cv2.convertScaleAbs(crop, alpha=brightness), dtype=np.uint8)
+        return _contrasted(crop, self.settings.contrast, generator)
 
 
 def _ordered(frame: FramePair, swapped: bool) -> FramePair:
@@ -156,6 +171,13 @@ def _ordered(frame: FramePair, swapped: bool) -> FramePair:
     if not swapped:
         return frame
     return Pair(frame.tir, None if frame.rgb is None else _gray(frame.rgb))
+
+
+def _without(frame: FramePair, missing: str | None) -> FramePair:
+    """Return a frame pair without a modality; as it is if it has no other."""
+    if missing is None or frame.rgb is None or frame.tir is None:
+        return frame
+    return frame._replace(**{missing: None})
 
 
 def _gray(image: Image) -> Image:

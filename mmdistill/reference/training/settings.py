@@ -92,6 +92,8 @@ class SampleSettings:
         contrast: standard deviation of the logarithm of the factor on each crop's contrast; DiMP has none.
         swap: probability that a sample's modalities are swapped, so that a tracker of one modality learns from both;
             DiMP has one modality.
+        missing: probability that a sample lacks one of its modalities, either with equal probability. The other one
+            replaces it, as in tracking.
         proposals: settings of the IoU-Net's box proposals.
     """
 
@@ -104,6 +106,7 @@ class SampleSettings:
     brightness: Annotated[float, Range(0, 1)] = 0.2
     contrast: Annotated[float, Range(0, 5)] = 0.0
     swap: Probability = 0.0
+    missing: Probability = 0.0
     proposals: ProposalSettings = field(default_factory=ProposalSettings)
 
     def __post_init__(self) -> None:

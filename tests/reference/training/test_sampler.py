@@ -123,6 +123,24 @@ def test_modalities_may_change_places_for_a_whole_sample() -> None:
     assert 10 < sum(value > 127 for value in share) < 30
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_missing_modality_is_replaced_by_the_same_crop(seed: int) -> None:
+    settings = SampleSettings(missing=1.0, contrast=0.4)
+    [sample] = [Sampler([Marked()], 96, 5.0, settings, seed=seed).sample(0)]
+    for crops in (sample.train, sample.test):
+        for rgb, tir in zip(*crops.images, strict=True):
+            np.testing.assert_array_equal(rgb, tir)
+
+
+def test_either_modality_is_missing_equally_often() -> None:
+    """The marked square is bright in RGB and dark in TIR."""
+    settings = SampleSettings(missing=0.5, brightness=0.0)
+    drawn = [Sampler([Marked()], 96, 5.0, settings).sample(number).train.images for number in range(80)]
+    same = [images.rgb[0].mean() for images in drawn if np.array_equal(images.rgb[0], images.tir[0])]
+    assert 25 <= len(same) <= 55
+    assert 0.25 <= np.mean([brightness > 127 for brightness in same]) <= 0.75
+
+
 def test_contrast_changes_about_the_mean() -> None:
     (scene,) = synthetic_sequences(1, seed=0, settings=SETTINGS)
     fixed = SampleSettings(gray=0.0, brightness=0.0)
