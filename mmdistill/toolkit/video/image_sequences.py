@@ -19,7 +19,7 @@ from mmdistill.toolkit.video.pairing import NAMED_RATE_TOLERANCE, VIDEO_RATE_TOL
 from mmdistill.toolkit.video.reading import Times
 
 
-class _StillImages:
+class IndexedImages:
     """Images that can be read in any order; thermal ones share a range, see ``ThermalRange``."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _StillImages:
             return None
 
 
-class ImageFolder(_StillImages):
+class ImageFolder(IndexedImages):
     """The images of a folder; thermal ones share a range, see ``ThermalRange``.
 
     Args:
@@ -102,7 +102,7 @@ class ImageFolder(_StillImages):
         return None if file is None else read_pixels(file)
 
 
-class TiffStack(_StillImages):
+class TiffStack(IndexedImages):
     """The pages of a TIFF file of a thermal camera; thermal pages share a range, see ``ThermalRange``.
 
     A truncated file ends with one broken frame.

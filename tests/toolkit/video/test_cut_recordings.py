@@ -12,7 +12,7 @@ import pytest
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import read_image
 from mmdistill.toolkit.video import open_frames
-from mmdistill.toolkit.video.video_file import read_container
+from mmdistill.toolkit.video.recording_length import read_container
 from tests.toolkit.tiff_files import tiff
 
 CODECS = {".avi": "MJPG", ".mp4": "mp4v", ".mkv": "MJPG"}
