@@ -146,7 +146,14 @@ class TiffStack(IndexedImages):
             raise DataError(self.truncation)
         page = self._pages[index]
         select_page(self._data, page.directory)
-        header = ImageHeader("TIFF", page.width, page.height, white_is_zero=page.white_is_zero, problem=page.problem)
+        header = ImageHeader(
+            "TIFF",
+            page.width,
+            page.height,
+            white_is_zero=page.white_is_zero,
+            problem=page.problem,
+            by_opencv=page.by_opencv,
+        )
         return decode(self._data, header, f"{self.path}: page {index + 1}")
 
 
