@@ -82,8 +82,8 @@ def _open_window() -> Figure:
         except Exception:  # each toolkit has its own errors for a missing screen
             continue
     raise DataError(
-        "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line. A window needs a "
-        f"screen and a toolkit of Matplotlib ({', '.join(TOOLKITS)}); pip install PyQt6 installs one"
+        "--init: no window can be opened to draw the box in; give x,y,w,h or a file with a box a line. A window needs "
+        f"a screen and a toolkit of Matplotlib ({', '.join(TOOLKITS)}); pip install PyQt6 installs one"
     )
 
 

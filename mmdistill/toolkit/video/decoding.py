@@ -1,24 +1,33 @@
-"""Decodes video by PyAV, which is FFmpeg: containers, decoders, and frames as pixels."""
+"""Decodes video by PyAV, which is FFmpeg: containers, decoders, and frames as pixels.
+
+PyAV is imported when the first video is opened: importing takes a tenth of a second, and ``--help`` does not need it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import check_size
 from mmdistill.toolkit.thermal import Pixels
 
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
 Threads = Literal["AUTO", "SLICE"]
 """How a decoder uses threads. ``AUTO``: several frames at once, which is faster. ``SLICE``: one frame after the other,
 without delay; an error belongs to the frame at hand."""
+
+
+class DecodingError(Exception):
+    """A recording can't be read any further; the text says why."""
 
 
 class Decoder:
@@ -52,7 +61,11 @@ class Decoder:
         options: dict[str, str] | None = None,
         timeout: tuple[float, float] | None = None,
     ) -> None:
+        import av
+
         self.where = where
+        self._errors = av.FFmpegError
+        self._read_errors = (OSError, av.ExitError, av.HTTPError)
         start = time.monotonic()
         try:
             self.container = av.open(address, options=options or {}, timeout=timeout, metadata_errors="replace")
@@ -68,7 +81,7 @@ class Decoder:
             raise
         self.stream.thread_type = threads
 
-    def packets(self) -> Iterator[av.Packet[VideoStream]]:
+    def packets(self) -> Iterator[Packet[VideoStream]]:
         """Read the encoded frames in the order of the file; the iteration ends where the file is damaged.
 
         Raises:
@@ -78,25 +91,36 @@ class Decoder:
             for packet in self.container.demux(self.stream):
                 if packet.size:
                     yield packet
-        except av.FFmpegError as error:
-            if isinstance(error, (OSError, av.ExitError, av.HTTPError)):
+        except self._errors as error:
+            if isinstance(error, self._read_errors):
                 raise DataError(f"{self.where}: cannot read the video: {explain(error)}") from error
 
     def frames(self) -> Iterator[VideoFrame | None]:
         """Decode frames in the order of presentation; None for data that can't be decoded.
 
         Raises:
-            av.FFmpegError: the container can't be read any further.
+            DecodingError: the container can't be read any further.
         """
-        for packet in self.container.demux(self.stream):
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                yield None
+        try:
+            for packet in self.container.demux(self.stream):
+                try:
+                    frames: list[VideoFrame | None] = [*packet.decode()]
+                except self._errors:
+                    frames = [None]
+                yield from frames
+        except self._errors as error:
+            raise DecodingError(explain(error)) from error
 
     def seek(self, timestamp: int) -> None:
-        """Move to the last keyframe at or before a time in units of the stream."""
-        self.container.seek(timestamp, stream=self.stream)
+        """Move to the last keyframe at or before a time in units of the stream.
+
+        Raises:
+            DecodingError: the container can't be read from there on.
+        """
+        try:
+            self.container.seek(timestamp, stream=self.stream)
+        except self._errors as error:
+            raise DecodingError(explain(error)) from error
 
     def close(self) -> None:
         """Close the container; the stream must not be used any more."""
@@ -121,7 +145,7 @@ def to_pixels(frame: VideoFrame) -> Pixels:
 
 def explain(error: Exception) -> str:
     """Return the reason in an error of PyAV, without its number and the address, which may have a password."""
-    if isinstance(error, av.ExitError):  # how PyAV ends what takes longer than its timeout
+    if type(error).__name__ == "ExitError":  # how PyAV ends what takes longer than its timeout
         return "no answer in time"
     return str(getattr(error, "strerror", None) or error)
 
@@ -138,6 +162,6 @@ def _plane(frame: VideoFrame, name: str) -> Pixels:
 def _video_stream(container: InputContainer, where: str) -> VideoStream:
     """Return the stream of the video; pictures that are attached, such as the cover of a song, are none."""
     best = container.streams.best("video")
-    if not isinstance(best, VideoStream):
+    if best is None:
         raise DataError(f"{where}: expected a video, it has no pictures")
-    return best
+    return cast("VideoStream", best)

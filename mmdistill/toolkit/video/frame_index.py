@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from mmdistill.toolkit.video.decoding import Decoder, Threads
 from mmdistill.toolkit.video.pairing import VIDEO_RATE_TOLERANCE
 from mmdistill.toolkit.video.reading import Times
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 COMPARED_FRAMES = 16
 """How many frames are decoded to check that packets and frames have the same timestamps."""

@@ -6,11 +6,9 @@ import re
 from contextlib import closing
 from urllib.parse import urlsplit
 
-import av
-
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.thermal import Pixels
-from mmdistill.toolkit.video.decoding import Decoder, Threads, explain, to_pixels
+from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads, to_pixels
 from mmdistill.toolkit.video.live import LiveSource
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "http", "https")
@@ -102,8 +100,8 @@ class NetworkStream(LiveSource):
                     self._count += 1
                     return to_pixels(frame)
             self._end = f"the stream ended after {self._count} frames"
-        except av.FFmpegError as error:
-            self._end = f"the stream broke off after {self._count} frames: {explain(error)}"
+        except DecodingError as error:
+            self._end = f"the stream broke off after {self._count} frames: {error}"
         return None
 
     def _release(self) -> None:

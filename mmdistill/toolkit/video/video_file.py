@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av.video.frame import VideoFrame
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import SUFFIXES
 from mmdistill.toolkit.images import check_pixels
 from mmdistill.toolkit.io import check_regular_file
 from mmdistill.toolkit.thermal import Pixels
-from mmdistill.toolkit.video.decoding import Decoder, Threads, explain, to_pixels
+from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads, to_pixels
 from mmdistill.toolkit.video.frame_index import index_frames
 from mmdistill.toolkit.video.image_sequences import IndexedImages
 from mmdistill.toolkit.video.network_stream import open_address, without_password
 from mmdistill.toolkit.video.pairing import VIDEO_RATE_TOLERANCE
 from mmdistill.toolkit.video.reading import Times
 from mmdistill.toolkit.video.recording_length import describe_truncation
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 MIN_SEEK_FRAMES = 25
 """Smallest number of frames that a seek must save; decoding so few is as fast."""
@@ -101,8 +103,8 @@ class VideoFile(IndexedImages):
             raise DataError(self.truncation)
         try:
             frame = self._decode(index)
-        except av.FFmpegError as error:
-            raise DataError(f"{self.where}: cannot read frame {index + 1} of {len(self)}: {explain(error)}") from error
+        except DecodingError as error:
+            raise DataError(f"{self.where}: cannot read frame {index + 1} of {len(self)}: {error}") from error
         if frame is None:
             raise DataError(f"{self.where}: cannot decode frame {index + 1} of {len(self)}")
         pixels = to_pixels(frame)
@@ -155,7 +157,7 @@ class VideoFile(IndexedImages):
         if self._decoder is not None and position and self._decoder.stream.thread_type.name == self._threads:
             try:
                 self._decoder.seek(timestamp)
-            except av.FFmpegError:
+            except DecodingError:
                 pass
             else:
                 self._frames, self._ahead = self._decoder.frames(), None

@@ -6,18 +6,19 @@ import logging
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-import av
 import cv2
 import numpy as np
-from av.container import OutputContainer
-from av.video.stream import VideoStream
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.io import temporary_path, to_opencv_path
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.video.decoding import explain
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,9 @@ class _Compressed:
     """
 
     def __init__(self, file: Path, path: Path, fps: float) -> None:
+        import av  # here, because ``--help`` does not need it
+
+        self._av = av
         self._file, self._path = file, path
         self._rate = max(Fraction(fps).limit_denominator(100_000), Fraction(1, 100_000))
         self._container: OutputContainer | None = None
@@ -118,14 +122,14 @@ class _Compressed:
         height, width = image.shape[:2]
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=BT709)
         frame.pts, frame.time_base = self._frames, 1 / self._rate
         self._frames += 1
         try:
             container = self._container or self._open(image)
             container.mux(self._stream.encode(frame))
-        except av.FFmpegError as error:
+        except self._av.FFmpegError as error:
             raise self._fail(error) from error
 
     def close(self) -> bool:
@@ -134,23 +138,22 @@ class _Compressed:
         try:
             self._container.mux(self._stream.encode())
             self._container.close()
-        except av.FFmpegError as error:
+        except self._av.FFmpegError as error:
             raise self._fail(error) from error
         return True
 
     def _open(self, image: Image) -> OutputContainer:
         suffix = self._path.suffix.lower()
-        name = next((name for name in ENCODERS[suffix] if name in av.codecs_available), None)
+        name = next((name for name in ENCODERS[suffix] if name in self._av.codecs_available), None)
         if name is None:
             expected = " or ".join(ENCODERS[suffix])
             others = " or ".join(other for other in (*ENCODERS, ".gif") if other != suffix)
             raise DataError(f"{self._path}: expected an FFmpeg with {expected}; try {others}")
         # The index goes before the frames, so that a browser plays the file while it loads.
         options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
-        self._container = av.open(f"file:{self._file}", "w", format=suffix[1:], container_options=options)
+        self._container = self._av.open(f"file:{self._file}", "w", format=suffix[1:], container_options=options)
         stream = self._container.add_stream(name, rate=self._rate, options=ENCODERS[suffix][name])
-        assert isinstance(stream, VideoStream)
-        self._stream = stream
+        self._stream = cast("VideoStream", stream)
         self._stream.height, self._stream.width = image.shape[:2]
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
