@@ -62,8 +62,10 @@ class Decoder:
         timeout: tuple[float, float] | None = None,
     ) -> None:
         import av
+        from av.video.reformatter import VideoReformatter
 
         self.where = where
+        self._reformatter = VideoReformatter()  # one for all frames: preparing the conversion takes longer than it
         self._errors = av.FFmpegError
         self._read_errors = (OSError, av.ExitError, av.HTTPError)
         start = time.monotonic()
@@ -122,25 +124,24 @@ class Decoder:
         except self._errors as error:
             raise DecodingError(explain(error)) from error
 
+    def to_pixels(self, frame: VideoFrame) -> Pixels:
+        """Return a decoded frame as an image: ``(H, W)`` for gray of more than 8 bits, else ``(H, W, 3)`` in BGR order.
+
+        RGB of more than 8 bits is scaled to 16 bits. Other color is converted to 8 bits by the color space that the
+        video states. A rotation in the container's metadata, as phones write it, is applied.
+        """
+        name = frame.format.name
+        if name.startswith("gray") and name not in ("gray", "gray8"):
+            pixels = _plane(frame, name)
+        elif frame.format.is_rgb and max(component.bits for component in frame.format.components) > 8:
+            pixels = np.ascontiguousarray(self._reformatter.reformat(frame, format="rgb48le").to_ndarray()[..., ::-1])
+        else:
+            pixels = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation % 360 else pixels
+
     def close(self) -> None:
         """Close the container; the stream must not be used any more."""
         self.container.close()
-
-
-def to_pixels(frame: VideoFrame) -> Pixels:
-    """Return a decoded frame: ``(H, W)`` for gray of more than 8 bits or of floats, else ``(H, W, 3)`` in BGR order.
-
-    RGB of more than 8 bits is scaled to 16 bits. Other color is converted to 8 bits by the color space that the video
-    states. A rotation in the container's metadata, as phones write it, is applied.
-    """
-    name = frame.format.name
-    if name.startswith("gray") and name not in ("gray", "gray8"):
-        pixels = _plane(frame, name)
-    elif frame.format.is_rgb and max(component.bits for component in frame.format.components) > 8:
-        pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb48le")[..., ::-1])
-    else:
-        pixels = frame.to_ndarray(format="bgr24")
-    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation % 360 else pixels
 
 
 def explain(error: Exception) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.thermal import Pixels
-from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads, to_pixels
+from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads
 from mmdistill.toolkit.video.live import LiveSource
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "http", "https")
@@ -98,7 +98,7 @@ class NetworkStream(LiveSource):
             for frame in self._frames:
                 if frame is not None:  # else it was damaged on its way
                     self._count += 1
-                    return to_pixels(frame)
+                    return self._decoder.to_pixels(frame)
             self._end = f"the stream ended after {self._count} frames"
         except DecodingError as error:
             self._end = f"the stream broke off after {self._count} frames: {error}"

@@ -13,7 +13,7 @@ from mmdistill.toolkit.image_files import SUFFIXES
 from mmdistill.toolkit.images import check_pixels
 from mmdistill.toolkit.io import check_regular_file
 from mmdistill.toolkit.thermal import Pixels
-from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads, to_pixels
+from mmdistill.toolkit.video.decoding import Decoder, DecodingError, Threads
 from mmdistill.toolkit.video.frame_index import index_frames
 from mmdistill.toolkit.video.image_sequences import IndexedImages
 from mmdistill.toolkit.video.network_stream import open_address, without_password
@@ -107,7 +107,8 @@ class VideoFile(IndexedImages):
             raise DataError(f"{self.where}: cannot read frame {index + 1} of {len(self)}: {error}") from error
         if frame is None:
             raise DataError(f"{self.where}: cannot decode frame {index + 1} of {len(self)}")
-        pixels = to_pixels(frame)
+        assert self._decoder is not None
+        pixels = self._decoder.to_pixels(frame)
         check_pixels(pixels, f"{self.where}: frame {index + 1}")
         return pixels
 

@@ -109,8 +109,9 @@ class _Compressed:
 
     def __init__(self, file: Path, path: Path, fps: float) -> None:
         import av  # here, because ``--help`` does not need it
+        from av.video.reformatter import VideoReformatter
 
-        self._av = av
+        self._av, self._reformatter = av, VideoReformatter()
         self._file, self._path = file, path
         self._rate = max(Fraction(fps).limit_denominator(100_000), Fraction(1, 100_000))
         self._container: OutputContainer | None = None
@@ -123,7 +124,7 @@ class _Compressed:
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=BT709)
+        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=BT709)
         frame.pts, frame.time_base = self._frames, 1 / self._rate
         self._frames += 1
         try:
