@@ -65,7 +65,7 @@ def open_frames(
         sources = Pair(open_recording(rgb, warnings), open_recording(tir, warnings))
     if pair_by == "time":
         if sources.rgb is None or sources.tir is None:
-            raise DataError(f"--pair-by time: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
+            raise DataError(f"--pair-by time: expected RGB and TIR, got {where.rgb} for RGB and {where.tir} for TIR")
         sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken)
     return Frames(
         *sources, where=where, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, warnings=warnings
