@@ -42,6 +42,7 @@ class Decoder:
 
     Attributes:
         where: the video's name.
+        threads: how threads are used.
         container: the container of PyAV.
         stream: the video's stream in the container.
 
@@ -64,7 +65,7 @@ class Decoder:
         import av
         from av.video.reformatter import VideoReformatter
 
-        self.where = where
+        self.where, self.threads = where, threads
         self._reformatter = VideoReformatter()  # one for all frames: preparing the conversion takes longer than it
         self._errors = av.FFmpegError
         self._read_errors = (OSError, av.ExitError, av.HTTPError)

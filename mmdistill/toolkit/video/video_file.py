@@ -131,18 +131,18 @@ class VideoFile(IndexedImages):
 
     def _take(self) -> tuple[int, VideoFrame] | None:
         """Return the next frame with its index; None at the end."""
-        item, self._ahead = self._ahead, None
-        while item is None:
+        while self._ahead is None:
             try:
                 frame = next(self._frames)
             except StopIteration:
                 return None
             if frame is not None:
-                item = self._position(frame), frame
+                self._ahead = self._position(frame), frame
             elif self._threads == "AUTO":
                 # With several frames at once, an error may take whole frames with it: decode again one by one.
                 self._threads = "SLICE"
                 self._move_to(self._next)
+        item, self._ahead = self._ahead, None
         self._next = item[0] + 1
         return item
 
@@ -155,18 +155,26 @@ class VideoFile(IndexedImages):
     def _move_to(self, index: int) -> None:
         """Continue at the last keyframe at or before a frame, or at the start."""
         position, timestamp = self._keyframe_before(index)
-        if self._decoder is not None and position and self._decoder.stream.thread_type.name == self._threads:
-            try:
-                self._decoder.seek(timestamp)
-            except DecodingError:
-                pass
-            else:
-                self._frames, self._ahead = self._decoder.frames(), None
-                first = self._take()
-                if first is not None and first[0] <= index:  # else the container's own index is wrong
-                    self._ahead, self._next = first, first[0]
-                    return
-        self._restart()
+        if self._decoder is None or self._decoder.threads != self._threads:
+            self._restart()
+            if position < MIN_SEEK_FRAMES:
+                return
+        if not position or not self._seek(timestamp, index):
+            self._restart()
+
+    def _seek(self, timestamp: int, index: int) -> bool:
+        """Continue at a timestamp, and return whether a frame is reached from there."""
+        assert self._decoder is not None
+        try:
+            self._decoder.seek(timestamp)
+        except DecodingError:
+            return False
+        self._frames, self._ahead = self._decoder.frames(), None
+        first = self._take()
+        if first is None or first[0] > index:  # the container's own index is wrong
+            return False
+        self._ahead, self._next = first, first[0]
+        return True
 
     def _restart(self) -> None:
         if self._decoder is not None:
