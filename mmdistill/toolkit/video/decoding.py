@@ -166,4 +166,6 @@ def _video_stream(container: InputContainer, where: str) -> VideoStream:
     best = container.streams.best("video")
     if best is None:
         raise DataError(f"{where}: expected a video, it has no pictures")
+    if best.codec_context is None:
+        raise DataError(f"{where}: FFmpeg has no decoder for this video")
     return cast("VideoStream", best)

@@ -95,12 +95,14 @@ def index_frames(open_decoder: Callable[[Threads], Decoder]) -> FrameIndex:
 
 def _list_packets(decoder: Decoder) -> _Listing | None:
     """Return the timestamps of all packets; None if some have none or the same one."""
-    packets = [(packet.pts, packet.is_keyframe, packet.is_corrupt) for packet in decoder.packets()]
-    while packets and packets[-1][2]:  # a truncated file ends in the middle of a packet
+    # Not the packets, which hold the data of the whole file.
+    packets = [(each.pts, each.is_keyframe, each.is_discard, each.is_corrupt) for each in decoder.packets()]
+    while packets and packets[-1][3]:  # a truncated file ends in the middle of a packet
         packets.pop()
-    timestamps = sorted(pts for pts, _, _ in packets if pts is not None)
-    keyframes = sorted(pts for pts, is_keyframe, _ in packets if is_keyframe and pts is not None)
-    if not packets or len(set(timestamps)) < len(packets):
+    shown = [pts for pts, _, is_discarded, _ in packets if not is_discarded]  # phones trim a video by discarding
+    timestamps = sorted(pts for pts in shown if pts is not None)
+    keyframes = sorted(pts for pts, is_keyframe, _, _ in packets if is_keyframe and pts is not None)
+    if not timestamps or len(set(timestamps)) < len(shown):
         return None
     # Frames before the first keyframe refer to frames before the start.
     start = keyframes[0] if keyframes else timestamps[0]

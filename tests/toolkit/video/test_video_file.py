@@ -208,6 +208,33 @@ def test_sound_alone_and_the_cover_of_a_song_are_no_video(tmp_path: Path) -> Non
         VideoFile(tmp_path / "song.mka")
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("reordered", ["0", "2"])
+def test_a_trimmed_recording_begins_at_the_frame_it_states(tmp_path: Path, codec: str, reordered: str) -> None:
+    """The frames before are decoded, as later ones refer to them, but not shown."""
+    options = {"g": "40", "bf": reordered, "sc_threshold": "0"}
+    film(tmp_path / "x.mp4", [numbered(each) for each in range(40)], codec, options=options)
+    data = bytearray((tmp_path / "x.mp4").read_bytes())
+    movie, edit, track = (data.index(kind) + 4 for kind in (b"mvhd", b"elst", b"mdhd"))
+    scale, rate = (struct.unpack_from(">I", data, at + 12)[0] for at in (movie, track))
+    (first,) = struct.unpack_from(">i", data, edit + 12)
+    struct.pack_into(">Ii", data, edit + 8, 30 * scale // 25, first + 5 * rate // 25)
+    (tmp_path / "x.mp4").write_bytes(data)
+    video = VideoFile(tmp_path / "x.mp4")
+    assert (len(video), video.truncation) == (30, "")
+    assert [number(video.frame(index)) for index in (*range(30), 3, 28, 0)] == [*range(5, 35), 8, 33, 5]
+    np.testing.assert_allclose(video.times(), np.arange(30) / 25, atol=1e-6)
+
+
+def test_a_video_of_an_unknown_codec(tmp_path: Path) -> None:
+    data = bytearray(record(tmp_path, "jpeg.avi", 3).read_bytes())
+    at = data.index(b"strf") + 24
+    data[at : at + 4] = b"NONE"
+    (tmp_path / "x.avi").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.avi: FFmpeg has no decoder for this video"):
+        VideoFile(tmp_path / "x.avi")
+
+
 def test_sound_beside_the_pictures(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "x.mp4"), "w") as file:
         sound, pictures = file.add_stream("aac", rate=8000, layout="mono"), file.add_stream("libx264", rate=25)
