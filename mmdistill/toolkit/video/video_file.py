@@ -54,8 +54,9 @@ class VideoFile(IndexedImages):
         super().__init__()
         self.where = str(path)
         self._path = self._local_file(path)
-        self._threads: Threads = "AUTO"
         self._index = index_frames(self._open)
+        # Frames without timestamps are counted, so none may get lost.
+        self._threads: Threads = "SLICE" if self._index.timestamps is None else "AUTO"
         self.available, self.rate = self._index.num_frames, self._index.rate
         if not self.available:
             raise DataError(f"{self.where}: the video has no frame that can be decoded")
@@ -114,11 +115,8 @@ class VideoFile(IndexedImages):
 
     def _decode(self, index: int) -> VideoFrame | None:
         """Return a frame, or None if it is damaged."""
-        if (
-            self._decoder is None
-            or index < self._next
-            or self._keyframe_before(index)[0] > self._next + MIN_SEEK_FRAMES
-        ):
+        saved = self._keyframe_before(index)[0] - self._next
+        if self._decoder is None or index < self._next or saved >= MIN_SEEK_FRAMES:
             self._move_to(index)
         while (item := self._take()) is not None:
             position, frame = item
@@ -126,23 +124,22 @@ class VideoFile(IndexedImages):
                 return frame
             if position > index:
                 self._ahead, self._next = item, position
-                return None
+                break
+        if self._threads == "AUTO":
+            # With several frames at once, a damaged one may take others with it: decode again one by one.
+            self._threads = "SLICE"
+            self._move_to(index)
+            return self._decode(index)
         return None
 
     def _take(self) -> tuple[int, VideoFrame] | None:
-        """Return the next frame with its index; None at the end."""
-        while self._ahead is None:
-            try:
-                frame = next(self._frames)
-            except StopIteration:
-                return None
-            if frame is not None:
-                self._ahead = self._position(frame), frame
-            elif self._threads == "AUTO":
-                # With several frames at once, an error may take whole frames with it: decode again one by one.
-                self._threads = "SLICE"
-                self._move_to(self._next)
+        """Return the next frame that can be decoded, with its index; None at the end."""
         item, self._ahead = self._ahead, None
+        if item is None:
+            frame = next((frame for frame in self._frames if frame is not None), None)
+            if frame is None:
+                return None
+            item = self._position(frame), frame
         self._next = item[0] + 1
         return item
 
