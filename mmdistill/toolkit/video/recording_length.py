@@ -112,7 +112,7 @@ def _scale_and_duration(movie: bytes, header: int) -> tuple[int, int]:
 
 
 def _is_trimmed(movie: bytes, edit: int, scale: int) -> bool:
-    """Return whether a track's edit list drops frames at its start or end.
+    """Return whether a track's edit list drops pictures at its start or end.
 
     Args:
         movie: the file's index.
@@ -124,8 +124,22 @@ def _is_trimmed(movie: bytes, edit: int, scale: int) -> bool:
     entries = movie[edit + 12 : edit + 12 + struct.calcsize(entry) * count]
     durations, starts, _ = zip(*struct.iter_unpack(entry, entries), strict=True)
     track = movie.index(b"mdhd", edit)
+    handler = movie.index(b"hdlr", track)
+    if movie[handler + 12 : handler + 16] != b"vide":  # sound always drops its first samples
+        return False
     units, length = _scale_and_duration(movie, track)
-    return bool(max(starts) > 0 or sum(durations) / scale < length / units - 1e-2)
+    # With reordered frames, times begin at the delay of the first one, which the list subtracts.
+    begins_late = max(starts) > _first_delay(movie, track)
+    return bool(begins_late or sum(durations) / scale < (length - max(starts)) / units - 1e-2)
+
+
+def _first_delay(movie: bytes, track: int) -> int:
+    """Return the delay of the first frame of a track from decoding to presentation, in the track's units."""
+    end = movie.find(b"trak", track)
+    delays = movie.find(b"ctts", track, end if end > 0 else len(movie))
+    if delays < 0 or struct.unpack_from(">I", movie, delays + 8)[0] == 0:
+        return 0
+    return int(struct.unpack_from(">i", movie, delays + 16)[0])
 
 
 def _matroska_end(start: bytes) -> int:

@@ -226,6 +226,25 @@ def test_a_trimmed_recording_begins_at_the_frame_it_states(tmp_path: Path, codec
     np.testing.assert_allclose(video.times(), np.arange(30) / 25, atol=1e-6)
 
 
+@pytest.mark.parametrize("share", [0.97, 0.6])
+@pytest.mark.parametrize("reordered", ["0", "3"])
+def test_a_cut_recording_of_reordered_frames(tmp_path: Path, share: float, reordered: str) -> None:
+    """The frames that can be decoded are all there; the count is that of the file's index."""
+    options = {"bf": reordered, "sc_threshold": "0"}
+    container = {"container_options": {"movflags": "+faststart"}}
+    path = film(tmp_path / "x.mp4", [numbered(each) for each in range(80)], options=options, container=container)
+    assert VideoFile(path).truncation == ""
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    video = VideoFile(path)
+    assert 10 < video.available < 80
+    assert (len(video), video.truncation) == (80, f"{path}: states 80 frames, {video.available} can be decoded")
+    numbers = [number(video.frame(index)) for index in range(video.available)]
+    assert (np.diff(numbers) > 0).all()
+    assert numbers[:10] == list(range(10))
+    with pytest.raises(DataError, match="states 80 frames"):
+        video.frame(video.available)
+
+
 def test_a_video_of_an_unknown_codec(tmp_path: Path) -> None:
     data = bytearray(record(tmp_path, "jpeg.avi", 3).read_bytes())
     at = data.index(b"strf") + 24
@@ -236,19 +255,23 @@ def test_a_video_of_an_unknown_codec(tmp_path: Path) -> None:
 
 
 def test_sound_beside_the_pictures(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "x.mp4"), "w") as file:
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w", container_options={"movflags": "+faststart"}) as file:
         sound, pictures = file.add_stream("aac", rate=8000, layout="mono"), file.add_stream("libx264", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for each in range(20):
+        for each in range(40):
             file.mux(pictures.encode(av.VideoFrame.from_ndarray(numbered(each), format="rgb24")))
             samples = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.float32), format="fltp", layout="mono")
             samples.sample_rate, samples.pts = 8000, 320 * each
             file.mux(sound.encode(samples))
         file.mux(pictures.encode())
         file.mux(sound.encode())
-    video = VideoFile(tmp_path / "x.mp4")
-    assert [number(video.frame(index)) for index in range(len(video))] == list(range(20))
+    video = VideoFile(path)
+    assert [number(video.frame(index)) for index in range(len(video))] == list(range(40))
     assert video.truncation == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    cut = VideoFile(path)
+    assert cut.truncation == f"{path}: states 40 frames, {cut.available} can be decoded"
 
 
 def test_pictures_above_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
