@@ -135,19 +135,24 @@ class VideoFile(IndexedImages):
     def _take(self) -> tuple[int, VideoFrame] | None:
         """Return the next frame that can be decoded, with its index; None at the end."""
         item, self._ahead = self._ahead, None
-        if item is None:
-            frame = next((frame for frame in self._frames if frame is not None), None)
-            if frame is None:
+        while item is None:
+            try:
+                frame = next(self._frames)
+            except StopIteration:
                 return None
-            item = self._position(frame), frame
+            position = None if frame is None else self._position(frame)
+            if frame is not None and position is not None:
+                item = position, frame
         self._next = item[0] + 1
         return item
 
-    def _position(self, frame: VideoFrame) -> int:
-        """Return a decoded frame's index; without timestamps, frames are counted."""
-        if self._index.timestamps is None or frame.pts is None:
+    def _position(self, frame: VideoFrame) -> int | None:
+        """Return a decoded frame's index, or None if it is not listed; without timestamps, frames are counted."""
+        timestamps = self._index.timestamps
+        if timestamps is None:
             return self._next
-        return int(np.searchsorted(self._index.timestamps, frame.pts))
+        position = int(np.searchsorted(timestamps, -1 if frame.pts is None else frame.pts))
+        return position if position < len(timestamps) and timestamps[position] == frame.pts else None
 
     def _move_to(self, index: int) -> None:
         """Continue at the last keyframe at or before a frame, or at the start."""
