@@ -17,7 +17,7 @@ from mmdistill.toolkit.images import MaxPixels, set_max_pixels
 from mmdistill.toolkit.interruption import Interruption, collect_signals
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Range, Seed
-from mmdistill.toolkit.video import PairBy, VideoWriter, open_input
+from mmdistill.toolkit.video import PairBy, VideoWriter, open_input, without_password
 
 if TYPE_CHECKING:
     from mmdistill.reference.models.config import Modality
@@ -36,7 +36,7 @@ def track(
     pair_by: PairBy = "auto",
     max_pixels: MaxPixels | None = None,
     response: bool = True,
-    video: Literal["mp4", "gif", "none"] = "mp4",
+    video: Literal["mp4", "webm", "gif", "none"] = "mp4",
     fps: Annotated[float, Range(0.01, 1000)] = 25.0,
     seed: Seed = 0,
     device: str = "auto",
@@ -69,13 +69,18 @@ def track(
 
       mmdistill track --weights runs/tir/network.safetensors --tir 0 --out tracked --stream | python steer.py
 
+    Track in a camera of the network:
+
+      mmdistill track --weights runs/rgb/network.safetensors --rgb rtsp://user:password@10.0.0.7/stream --out tracked
+
     Args:
         weights: Network file, such as network.safetensors of `train`.
         out: Folder for the results.
         init: Target in the first frame: x,y,w,h in pixels, or a file with such a line. By default a window opens, in
             which you draw the box.
-        rgb: RGB source: a folder of images, a video file, a TIFF file with several pages, or a camera's number.
-        tir: TIR source of the same kinds. Images have 8 or 16 bits; TIFF may have floats.
+        rgb: RGB source: a folder of images, a video file, a TIFF file with several pages, a camera's number, or an
+            address such as rtsp://10.0.0.7/stream. Of cameras and streams, the newest frame is tracked.
+        tir: TIR source of the same kinds. Images and video have 8 to 16 bits; TIFF may have floats.
         on_broken: stop: an unreadable image is an error. skip: the frame is tracked on the other modality. If both are
             unreadable, it keeps the last box.
         length_mismatch: error: RGB and TIR must have the same number of frames. shorter: the rest of the longer one is
@@ -85,7 +90,7 @@ def track(
             auto: by number, but an error if the stated frame rates differ by over 1 %.
         max_pixels: Pixels of the largest image that is read. By default MMDISTILL_MAX_PIXELS, or 100,000,000.
         response: Draw the tracker's response as a heat map.
-        video: Format of the annotated video.
+        video: Format of the annotated video. Browsers play all three: mp4 (H.264), webm (VP9) and gif.
         fps: Frames per second of the annotated video.
         seed: Seed of the tracker.
         device: cpu, cuda, or auto.
@@ -131,7 +136,7 @@ def track(
         settings = published_settings(network.settings)
         tracker = Tracker(network, settings, seed=seed, compiled=compile)
         about = {
-            "inputs": {"rgb": rgb, "tir": tir},
+            "inputs": {side: name and without_password(name) for side, name in (("rgb", rgb), ("tir", tir))},
             "input_warnings": frames.warnings,
             "initial_box": box.tolist(),
             "weights": str(weights),

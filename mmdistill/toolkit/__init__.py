@@ -1,4 +1,4 @@
 """The toolkit: sequences, data sets, video, evaluation and reports, for the results of any tracker.
 
-It needs NumPy, OpenCV and Matplotlib, and no PyTorch. Install it with the ``tracker`` extra.
+It needs NumPy, OpenCV, PyAV and Matplotlib, and no PyTorch. Install it with the ``tracker`` extra.
 """

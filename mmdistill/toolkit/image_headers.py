@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmdistill.toolkit.flir_jpeg import SEGMENT_START, has_temperatures
 from mmdistill.toolkit.tiff_pages import TIFF_STARTS, first_directory, read_pages
 
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of a JPEG's frame header
 _INVALID_MARKERS = frozenset({*range(0x02, 0xC0), 0xC8, 0xD8, *range(0xF0, 0xFE)})
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_SCAN, _END = 0xDA, 0xD9
+_SCAN, _END, _APPLICATION = 0xDA, 0xD9, 0xE1
 
 _PNM_HEADER = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 _PNM_MAXIMUM = re.compile(rb"(?:\s|#[^\n]*\n)*(\d+)\s")
@@ -39,6 +40,8 @@ class ImageHeader(NamedTuple):
         white_is_zero: whether a TIFF stores bright pixels as small values.
         directory: offset of the first page's directory in a TIFF that begins with a thumbnail, bytes; else 0.
         problem: why OpenCV would decode wrong pixels; else empty.
+        radiometric: whether a JPEG has the temperatures of a FLIR camera.
+        by_opencv: whether OpenCV knows the compression of a TIFF.
     """
 
     format: str
@@ -50,6 +53,8 @@ class ImageHeader(NamedTuple):
     white_is_zero: bool = False
     directory: int = 0
     problem: str = ""
+    radiometric: bool = False
+    by_opencv: bool = True
 
 
 def read_header(data: bytes) -> ImageHeader | None:
@@ -84,16 +89,19 @@ def _read_png(data: bytes) -> ImageHeader:
 def _read_jpeg(data: bytes) -> ImageHeader:
     """Walk the segments to the image's end; thumbnails are inside a segment."""
     width = height = 0
-    position, scans, progressive = 2, 0, None
+    position, scans, progressive, radiometric = 2, 0, None, False
     markers = _jpeg_markers(data)
     while (index := bisect_left(markers, position)) < len(markers):
         position = markers[index] + 2
         marker = data[position - 1]
         if marker == _END:
             complete = scans > 0 and (progressive is None or progressive.complete)
-            return ImageHeader("JPEG", width, height, complete, position)
+            return ImageHeader("JPEG", width, height, complete, position, radiometric=radiometric)
         if marker in _INVALID_MARKERS:
             break  # a second image or other data: the end of the first is missing
+        length = struct.unpack_from(">H", data, position)[0]
+        if marker == _APPLICATION and data.startswith(SEGMENT_START, position + 2):
+            radiometric |= has_temperatures(data[position + 2 : position + length])
         if marker in _SIZE_MARKERS:
             height, width = struct.unpack_from(">HH", data, position + 3)
             progressive = _ProgressiveScans(data, position) if marker in _PROGRESSIVE_MARKERS else None
@@ -101,7 +109,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             scans += 1
             if progressive is not None:
                 progressive.add(data, position)
-        position += struct.unpack_from(">H", data, position)[0]
+        position += length
     return ImageHeader("JPEG", width, height, complete=False)
 
 
@@ -222,8 +230,17 @@ def _read_tiff(data: bytes) -> ImageHeader:
     first = pages[0]
     complete = not truncated and all(page.end <= len(data) for page in pages)
     directory = 0 if first.directory == first_directory(data) else first.directory
-    shape = first.width, first.height
-    return ImageHeader("TIFF", *shape, complete, 0, len(pages), first.white_is_zero, directory, first.problem)
+    return ImageHeader(
+        "TIFF",
+        first.width,
+        first.height,
+        complete,
+        num_images=len(pages),
+        white_is_zero=first.white_is_zero,
+        directory=directory,
+        problem=first.problem,
+        by_opencv=first.by_opencv,
+    )
 
 
 _READERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], ImageHeader]], ...] = (

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.flir_jpeg import read_temperatures
 from mmdistill.toolkit.image_files import SUFFIXES
 from mmdistill.toolkit.image_headers import ImageHeader, read_header
 from mmdistill.toolkit.io import atomic_path, read_bytes
 from mmdistill.toolkit.ranges import Range
 from mmdistill.toolkit.sequence import Image
 from mmdistill.toolkit.thermal import Limits, Pixels, is_thermal, percentiles, stretch
+from mmdistill.toolkit.tiff_decoding import decode_first_page
 from mmdistill.toolkit.tiff_pages import select_page
 
 MaxPixels = Annotated[int, Range(1, 10**15)]
@@ -67,6 +69,8 @@ def read_image(path: str | Path) -> Image:
 def read_pixels(path: str | Path, *, alpha: bool = False) -> Pixels:
     """Read an image as stored, ``(H, W)`` or ``(H, W, C)`` in BGR order; raises as ``read_image``.
 
+    Of a radiometric JPEG file of a FLIR camera, the temperatures are read, ``(H, W)`` in degrees Celsius.
+
     Args:
         path: the file.
         alpha: whether to keep an alpha channel, the fourth; by default it is left out.
@@ -84,6 +88,11 @@ def read_pixels(path: str | Path, *, alpha: bool = False) -> Pixels:
         unit = "pages" if header.format == "TIFF" else "frames"
         hint = "; a TIFF file opened as a video has one frame per page" if header.format == "TIFF" else ""
         raise DataError(f"{path}: expected one image, the {header.format} file holds {header.num_images} {unit}{hint}")
+    if header.radiometric:
+        check_size(header.width, header.height, str(path))
+        pixels = read_temperatures(data, str(path))
+        check_pixels(pixels, str(path))
+        return pixels
     if header.directory:
         page = bytearray(data)
         select_page(page, header.directory)
@@ -109,13 +118,17 @@ def decode(data: bytes | bytearray | mmap, header: ImageHeader, where: str, *, a
     encoded = np.frombuffer(data, np.uint8)
     if header.end:
         encoded = encoded[: header.end]
-    pixels = _decode(encoded, cv2.IMREAD_UNCHANGED if alpha else COLORS)
+    pixels = _decode(encoded, cv2.IMREAD_UNCHANGED if alpha else COLORS) if header.by_opencv else None
+    by_opencv = pixels is not None
+    if pixels is None and header.format == "TIFF":
+        pixels = decode_first_page(data, where)
+        check_size(pixels.shape[1], pixels.shape[0], where)
     if pixels is None:
         raise DataError(f"{where}: expected an image, cannot decode the file")
     if header.format == "JPEG" and _is_padded(pixels, encoded):
         raise DataError(f"{where}: the image is cut off, its last rows are missing")
     check_pixels(pixels, where)
-    if header.white_is_zero and pixels.itemsize > 1:  # the decoder inverts 8-bit images itself
+    if header.white_is_zero and not (by_opencv and pixels.itemsize == 1):  # OpenCV inverts 8-bit images itself
         pixels = -pixels if pixels.dtype.kind == "f" else ~pixels
     return pixels
 
@@ -184,10 +197,14 @@ def write_image(path: str | Path, image: Image) -> None:
 
 
 def _decode(encoded: NDArray[np.uint8], flags: int = COLORS) -> Pixels | None:
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error names the file
     try:
         pixels = cv2.imdecode(encoded, flags)
     except cv2.error:
         return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     return None if pixels is None else np.asarray(pixels)
 
 

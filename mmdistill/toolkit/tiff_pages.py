@@ -13,8 +13,9 @@ MAX_PAGES = 1_000_000
 
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 256, 257, 258, 262, 339
-_SAMPLES, _PLANES = 277, 284
+_COMPRESSION, _SAMPLES, _PLANES = 259, 277, 284
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips, of tiles
+_OPENCV_COMPRESSIONS = frozenset({0, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946})  # none, fax, LZW, JPEG, deflate, PackBits
 
 
 class TiffPage(NamedTuple):
@@ -27,6 +28,7 @@ class TiffPage(NamedTuple):
         white_is_zero: whether bright pixels are stored as small values.
         end: offset of the end of the page's pixels in the file, bytes.
         problem: why OpenCV would decode wrong pixels; else empty.
+        by_opencv: whether OpenCV knows the compression. It returns black for some that it does not know.
     """
 
     directory: int
@@ -35,6 +37,7 @@ class TiffPage(NamedTuple):
     white_is_zero: bool
     end: int
     problem: str = ""
+    by_opencv: bool = True
 
 
 def read_pages(data: Any) -> tuple[list[TiffPage], bool]:
@@ -107,7 +110,9 @@ class _Layout:
             ends += [offset + count for offset, count in stored]
         white_is_zero = _PHOTOMETRIC in fields and self._value(fields, _PHOTOMETRIC) == 0
         width, height = self._value(fields, _WIDTH), self._value(fields, _HEIGHT)
-        return TiffPage(position, width, height, white_is_zero, max(ends), self._problem(fields)), following
+        by_opencv = self._value(fields, _COMPRESSION) in _OPENCV_COMPRESSIONS
+        page = TiffPage(position, width, height, white_is_zero, max(ends), self._problem(fields), by_opencv)
+        return page, following
 
     def _problem(self, fields: dict[int, int]) -> str:
         """Return why OpenCV would silently decode wrong values; empty if it would not."""

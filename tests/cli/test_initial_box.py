@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +128,52 @@ def test_enter_without_a_box() -> None:
     made, figure = chooser(np.zeros((60, 80, 3), np.uint8))
     press(figure, "enter")
     assert made.box[2:].max() == 0
+
+
+DRAWN = """
+import numpy as np
+import matplotlib.pyplot as plt
+from mmdistill.cli import initial_box
+from mmdistill.pair import Pair
+
+opened = initial_box.open_window
+
+def open_and_draw(*given, **named):
+    figure = opened(*given, **named)
+    widget = figure.canvas.get_tk_widget()
+
+    def point(x, y):
+        across, up = figure.axes[0].transData.transform((x, y))
+        return {"x": int(across), "y": int(widget.winfo_height() - up)}
+
+    def draw():
+        figure.canvas.draw()
+        widget.focus_force()
+        for event, at in (("<ButtonPress-1>", (50, 100)), ("<B1-Motion>", (90, 120)), ("<B1-Motion>", (120, 150))):
+            widget.event_generate(event, **point(*at))
+            widget.update()
+        widget.event_generate("<ButtonRelease-1>", **point(120, 150))
+        widget.update()
+        widget.event_generate("<KeyPress>", keysym="Return")
+
+    widget.after(500, draw)
+    widget.after(20000, lambda: plt.close(figure))
+    return figure
+
+initial_box.open_window = open_and_draw
+image = np.zeros((240, 320, 3), np.uint8)
+print(*initial_box.initial_box(None, Pair(image, None)))
+"""
+
+
+@pytest.mark.slow
+def test_a_box_drawn_in_a_window_of_tk() -> None:
+    """On a screen in memory, by events of the window system."""
+    pytest.importorskip("tkinter")
+    screen = shutil.which("xvfb-run")
+    if screen is None:
+        pytest.skip("Xvfb is not installed")
+    command = [screen, "-a", sys.executable, "-c", DRAWN]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    np.testing.assert_allclose([float(each) for each in ended.stdout.split()], [50, 100, 70, 50], atol=1)

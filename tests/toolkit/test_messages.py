@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,14 +90,18 @@ def test_names_of_any_bytes_are_scored_and_reported(tmp_path: Path, capfd: pytes
         assert names[3] in page.read_text("utf-8")
 
 
-def test_videos_whose_name_opencv_cannot_take_are_refused(tmp_path: Path) -> None:
-    name = tmp_path / os.fsdecode(b"video\xff.mp4")
+def test_videos_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     with pytest.raises(DataError, match="expected a name in UTF-8"):
-        VideoWriter(name, 25)
+        VideoWriter(tmp_path / os.fsdecode(b"video\xff.gif"), 25)
+    name = tmp_path / os.fsdecode(b"video\xff.mp4")
     try:
         name.write_bytes(b"video")
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system has no such names")
-    with pytest.raises(DataError, match="expected a name in UTF-8"):
+    with pytest.raises(DataError, match=r"mp4: cannot open the video"):
         open_frames(name)
+    with VideoWriter(name, 25) as video:
+        video.write(image)
+    assert len(open_frames(name)) == 1
     assert list(tmp_path.iterdir()) == [name]

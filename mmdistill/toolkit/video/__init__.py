@@ -1,4 +1,4 @@
-"""Reads and writes videos of RGB, TIR or both: image folders, video files, TIFF stacks and cameras.
+"""Reads and writes videos of RGB, TIR or both: image folders, video files, TIFF stacks, cameras and streams.
 
 Example::
 
@@ -11,6 +11,7 @@ Example::
 from mmdistill.toolkit.video.camera import Camera
 from mmdistill.toolkit.video.frames import CameraFrames, Frames, LengthMismatch, open_frames, open_input
 from mmdistill.toolkit.video.image_sequences import ImageFolder
+from mmdistill.toolkit.video.network_stream import NetworkStream, without_password
 from mmdistill.toolkit.video.pairing import PairBy, pair_files
 from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer
 from mmdistill.toolkit.video.video_file import VideoFile
@@ -22,6 +23,7 @@ __all__ = [
     "Frames",
     "ImageFolder",
     "LengthMismatch",
+    "NetworkStream",
     "OnBroken",
     "PairBy",
     "Reading",
@@ -32,4 +34,5 @@ __all__ = [
     "open_frames",
     "open_input",
     "pair_files",
+    "without_password",
 ]

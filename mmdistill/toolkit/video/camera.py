@@ -1,22 +1,17 @@
-"""Reads live frames from a camera."""
+"""Reads live frames from a camera of this computer, by OpenCV."""
 
 from __future__ import annotations
 
-import threading
-
 import cv2
+import numpy as np
 
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.images import check_pixels, to_rgb
-from mmdistill.toolkit.sequence import Image
-from mmdistill.toolkit.thermal import Pixels, ThermalRange, is_thermal
+from mmdistill.toolkit.thermal import Pixels
+from mmdistill.toolkit.video.live import LiveSource
 
 
-class Camera:
-    """The newest frame of a camera.
-
-    A thread reads every frame and keeps only the last one. A slow tracker is therefore at most one frame late.
-    16-bit gray frames of thermal cameras keep their bits; see ``ThermalRange``.
+class Camera(LiveSource):
+    """The newest frame of a camera; see ``LiveSource``.
 
     Args:
         number: the device's number, from 0.
@@ -27,55 +22,19 @@ class Camera:
     """
 
     def __init__(self, number: int, *, timeout: float = 5.0) -> None:
-        self.name = f"camera {number}"
-        self._timeout = timeout
-        self._range = ThermalRange()
+        super().__init__(f"camera {number}", timeout)
         self._capture = _open(number, self.name)
-        self._condition = threading.Condition()
-        self._newest: Pixels | None = None
-        self._index = 0
-        self._running = True
-        self._thread = threading.Thread(target=self._capture_frames, name=self.name, daemon=True)
-        self._thread.start()
+        self._start()
 
-    def frame(self) -> Image:
-        """Wait for a new frame, and return it as ``(H, W, 3)`` RGB.
+    def _read(self) -> Pixels | None:
+        success, pixels = self._capture.read()
+        return np.asarray(pixels) if success else None
 
-        Raises:
-            DataError: the camera delivers no more frames, or undecoded data.
-        """
-        with self._condition:
-            self._condition.wait_for(lambda: self._newest is not None or not self._running, self._timeout)
-            pixels, self._newest = self._newest, None
-        if pixels is None:
-            self.close()  # so that later calls do not wait again
-            raise DataError(f"{self.name}: gave no frame for {self._timeout:g} seconds, or was unplugged")
-        _check_frame(pixels, self.name)
-        self._range.measure(self._index, pixels)
-        limits = self._range.at(self._index, pixels) if is_thermal(pixels) else None
-        self._index += 1
-        return to_rgb(pixels, limits)
-
-    def close(self) -> None:
-        """Release the camera."""
-        self._running = False
-        self._thread.join(self._timeout)
-
-    def _capture_frames(self) -> None:
-        while self._running:
-            success, pixels = self._capture.read()
-            with self._condition:
-                self._running = self._running and success
-                self._newest = pixels if success else self._newest
-                self._condition.notify()
+    def _release(self) -> None:
         self._capture.release()
 
-
-def _check_frame(pixels: Pixels, name: str) -> None:
-    """Refuse arrays that are not images: a row of undecoded bytes, or the two channels of raw YUYV."""
-    if 1 in pixels.shape[:2] or (pixels.ndim == 3 and pixels.shape[2] == 2):
-        raise DataError(f"{name}: expected images, got undecoded data: an array of shape {pixels.shape}")
-    check_pixels(pixels, name)
+    def _reason(self) -> str:
+        return f"gave no frame for {self._timeout:g} seconds, or was unplugged"
 
 
 def _open(number: int, name: str) -> cv2.VideoCapture:

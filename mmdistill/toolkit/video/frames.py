@@ -1,4 +1,4 @@
-"""Opens and reads videos of RGB, TIR or both: recordings and cameras."""
+"""Opens and reads videos of RGB, TIR or both: recordings, cameras and streams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mmdistill.pair import Pair
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import FramePair, Image
-from mmdistill.toolkit.video.camera import Camera
-from mmdistill.toolkit.video.image_sequences import ImageFolder, TiffStack, is_tiff
+from mmdistill.toolkit.video.image_sequences import ImageFolder
+from mmdistill.toolkit.video.live import LiveSource
+from mmdistill.toolkit.video.network_stream import without_password
 from mmdistill.toolkit.video.pairing import PairBy, check_rates, pair_by_time, pair_files, warn_of_time_differences
 from mmdistill.toolkit.video.reading import (
     FrameSource,
@@ -27,7 +28,7 @@ from mmdistill.toolkit.video.reading import (
     combine_modalities,
     read_modality,
 )
-from mmdistill.toolkit.video.video_file import VideoFile
+from mmdistill.toolkit.video.sources import is_live, open_live, open_recording
 
 LengthMismatch = Literal["error", "shorter"]
 """What to do with modalities of different length: raise an error, or use the shorter length."""
@@ -56,16 +57,16 @@ def open_frames(
     Raises:
         DataError: no source is given, a source is missing or unreadable, or rates or frame counts differ.
     """
-    warnings, where = InputWarnings(), Pair(str(rgb), str(tir))
+    warnings, where = InputWarnings(), Pair(*(without_password(str(name)) for name in (rgb, tir)))
     sources: Pair[FrameSource | None]
     if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
         files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
         sources = Pair(ImageFolder(rgb, files.rgb), ImageFolder(tir, files.tir))
     else:
-        sources = Pair(_open_source(rgb, warnings), _open_source(tir, warnings))
+        sources = Pair(open_recording(rgb, warnings), open_recording(tir, warnings))
     if pair_by == "time":
         if sources.rgb is None or sources.tir is None:
-            raise DataError(f"--pair-by time: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
+            raise DataError(f"--pair-by time: expected RGB and TIR, got {where.rgb} for RGB and {where.tir} for TIR")
         sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken)
     return Frames(
         *sources, where=where, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, warnings=warnings
@@ -80,39 +81,37 @@ def open_input(
     on_broken: OnBroken = "stop",
     pair_by: PairBy = "auto",
 ) -> Frames | CameraFrames:
-    """Open recordings as ``open_frames`` does, or cameras: ``"0"`` is the first device, ``"./0"`` a folder.
+    """Open recordings as ``open_frames`` does, or live sources.
+
+    Live sources are cameras (``"0"`` is the first device, ``"./0"`` a folder) and streams (``"rtsp://..."``). A web
+    address with a stated duration is a recording.
 
     Raises:
-        DataError: as ``open_frames``; also if a camera can't be opened, or a camera is combined with a recording.
+        DataError: as ``open_frames``; also if a live source can't be opened, or is combined with a recording.
     """
     names = Pair(rgb, tir)
-    are_cameras = [name is not None and name.isdecimal() for name in names]
-    if not any(are_cameras):
+    are_live = [name is not None and is_live(name) for name in names]
+    if not any(are_live):
         return open_frames(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)
     if pair_by == "time":
-        raise DataError("--pair-by time: expected two recordings, got a camera")
-    if any(name is not None and not is_camera for name, is_camera in zip(names, are_cameras, strict=True)):
-        raise DataError(f"frames: expected two cameras or two recordings, got {rgb} for RGB and {tir} for TIR")
+        raise DataError("--pair-by time: expected two recordings, got a camera or a stream")
+    if any(name is not None and not live for name, live in zip(names, are_live, strict=True)):
+        where = Pair(*(without_password(str(name)) for name in names))
+        raise DataError(
+            f"frames: expected two cameras or two recordings, got {where.rgb} for RGB and {where.tir} for TIR; a "
+            "stream counts as a camera"
+        )
     with ExitStack() as opened:
-        cameras = Pair(*(None if name is None else _open_camera(int(name), opened) for name in names))
+        sources = Pair(*(None if name is None else _open_live(name, opened) for name in names))
         opened.pop_all()
-    return CameraFrames(*cameras, on_broken=on_broken)
+    return CameraFrames(*sources, on_broken=on_broken)
 
 
-def _open_camera(number: int, opened: ExitStack) -> Camera:
-    """Open a camera, and register that it is closed if the other one fails."""
-    camera = Camera(number)
-    opened.callback(camera.close)
-    return camera
-
-
-def _open_source(path: str | Path | None, warnings: InputWarnings) -> FrameSource | None:
-    if path is None:
-        return None
-    path = Path(path)
-    if path.is_dir():
-        return ImageFolder(path, list_images(path, warnings))
-    return TiffStack(path) if is_tiff(path) else VideoFile(path)
+def _open_live(name: str, opened: ExitStack) -> LiveSource:
+    """Open a camera or a stream, and register that it is closed if the other one fails."""
+    source = open_live(name)
+    opened.callback(source.close)
+    return source
 
 
 class Frames:
@@ -240,22 +239,22 @@ def _read_checked(read: Callable[[], Image | None], check: Callable[[Image | Non
 
 
 class CameraFrames:
-    """The newest frame pairs of one or two cameras, without end.
+    """The newest frame pairs of one or two cameras or streams, without end.
 
-    The cameras are not synchronized: their images differ in time by at most one frame interval.
+    The sources are not synchronized: their images differ in time by at most one frame interval.
 
     Args:
-        rgb: the RGB camera, or None.
-        tir: the TIR camera, or None; frames of another size than RGB's are resized, with a warning.
-        on_broken: whether a camera that delivers no more frames raises an error, or the other one continues. The
-            frames end when no camera is left.
+        rgb: the RGB source, or None.
+        tir: the TIR source, or None; frames of another size than RGB's are resized, with a warning.
+        on_broken: whether a source that delivers no more frames raises an error, or the other one continues. The
+            frames end when no source is left.
     """
 
     length = None
     incomplete = ""
 
-    def __init__(self, rgb: Camera | None, tir: Camera | None, *, on_broken: OnBroken = "stop") -> None:
-        self._cameras = Pair(rgb, tir)
+    def __init__(self, rgb: LiveSource | None, tir: LiveSource | None, *, on_broken: OnBroken = "stop") -> None:
+        self._sources = Pair(rgb, tir)
         self._on_broken = on_broken
         self._rgb_size = (0, 0)
         self.warnings = InputWarnings()
@@ -266,24 +265,24 @@ class CameraFrames:
 
     def __iter__(self) -> Iterator[Reading]:
         number, start = 0, 0.0
-        modalities = self._read("stop")  # each camera must deliver at least one frame
+        modalities = self._read("stop")  # each source must deliver at least one frame
         while any(each.image is not None for each in modalities):
             rgb, tir = (each.image for each in modalities)
             if rgb is not None:
                 self._rgb_size = rgb.shape[1::-1]
             number += 1
             if self._check_size is not None:
-                self._check_size(rgb if self._cameras.rgb is not None else tir, number)
+                self._check_size(rgb if self._sources.rgb is not None else tir, number)
             now = monotonic()
             start = now if number == 1 else start
             yield combine_modalities(modalities, self._resize)._replace(time=now - start)
             modalities = self._read(self._on_broken)
 
     def close(self) -> None:
-        """Release the cameras."""
-        for camera in self._cameras:
-            if camera is not None:
-                camera.close()
+        """Release the cameras and streams."""
+        for source in self._sources:
+            if source is not None:
+                source.close()
 
     def _read(self, on_broken: OnBroken) -> Pair[ModalityReading]:
-        return Pair(*(read_modality(None if camera is None else camera.frame, on_broken) for camera in self._cameras))
+        return Pair(*(read_modality(None if source is None else source.frame, on_broken) for source in self._sources))

@@ -19,7 +19,7 @@ from mmdistill.toolkit.video.pairing import NAMED_RATE_TOLERANCE, VIDEO_RATE_TOL
 from mmdistill.toolkit.video.reading import Times
 
 
-class _StillImages:
+class IndexedImages:
     """Images that can be read in any order; thermal ones share a range, see ``ThermalRange``."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _StillImages:
             return None
 
 
-class ImageFolder(_StillImages):
+class ImageFolder(IndexedImages):
     """The images of a folder; thermal ones share a range, see ``ThermalRange``.
 
     Args:
@@ -106,7 +106,7 @@ class ImageFolder(_StillImages):
         return None if file is None else read_pixels(file)
 
 
-class TiffStack(_StillImages):
+class TiffStack(IndexedImages):
     """The pages of a TIFF file of a thermal camera; thermal pages share a range, see ``ThermalRange``.
 
     A truncated file ends with one broken frame.
@@ -153,7 +153,14 @@ class TiffStack(_StillImages):
             raise DataError(self.truncation)
         page = self._pages[index]
         select_page(self._data, page.directory)
-        header = ImageHeader("TIFF", page.width, page.height, white_is_zero=page.white_is_zero, problem=page.problem)
+        header = ImageHeader(
+            "TIFF",
+            page.width,
+            page.height,
+            white_is_zero=page.white_is_zero,
+            problem=page.problem,
+            by_opencv=page.by_opencv,
+        )
         return decode(self._data, header, f"{self.path}: page {index + 1}")
 
 

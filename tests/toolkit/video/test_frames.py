@@ -65,18 +65,6 @@ def test_any_frame_of_a_video_at_any_time(tmp_path: Path, name: str, codec: str)
         frames.frame(40)
 
 
-def test_reading_on_opens_the_video_no_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = open_frames(video(tmp_path / "x.avi", 10, "MJPG"))
-
-    def reopened(*_: object) -> None:
-        raise AssertionError("opened again")
-
-    monkeypatch.setattr(cv2, "VideoCapture", reopened)
-    assert [level(frames.frame(index).rgb) for index in (0, 1, 2, 5, 9)] == [0, 1, 2, 5, 9]
-    with pytest.raises(AssertionError, match="opened again"):
-        frames.frame(0)
-
-
 def test_a_cut_off_video_ends_where_it_ends(tmp_path: Path) -> None:
     path = video(tmp_path / "x.avi", 40, "MJPG")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -129,9 +117,10 @@ def test_of_a_broken_video_our_line_is_the_only_one(tmp_path: Path) -> None:
     script = "import sys; from mmdistill.toolkit.video import open_frames; open_frames(sys.argv[1])"
     command = [sys.executable, "-c", script, str(tmp_path / "bad.mp4")]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
-    traceback = [line for line in said if line.startswith(("Traceback", " "))]
-    assert said[len(traceback) :] == [
-        f"mmdistill.toolkit.data_issues.DataError: {tmp_path / 'bad.mp4'}: cannot open the video"
+    outside = [line for line in said if line and not line.startswith(("Traceback", " ", "The above exception", "av."))]
+    assert outside == [
+        f"mmdistill.toolkit.data_issues.DataError: {tmp_path / 'bad.mp4'}: cannot open the video: "
+        "Invalid data found when processing input"
     ]
 
 
