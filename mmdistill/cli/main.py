@@ -26,6 +26,7 @@ COMMANDS = {
     "track": "Track a target through one video.",
     "train": "Train one tracker on labeled data; the same command resumes an interrupted run.",
     "adapt-tir": "Train a TIR tracker without labels, from an RGB tracker and RGB-TIR image pairs.",
+    "align": "Find how two cameras agree: a homography from TIR to RGB, and the delay of TIR.",
     "score": "Score the result files of any tracker on a benchmark.",
     "evaluate": "Track a benchmark with a network, then score the results.",
     "check": "List what is missing or odd in a copy of a benchmark, or in a folder of image pairs.",

@@ -12,7 +12,7 @@ from mmdistill.toolkit.video.camera import Camera
 from mmdistill.toolkit.video.frames import CameraFrames, Frames, LengthMismatch, open_frames, open_input
 from mmdistill.toolkit.video.image_sequences import ImageFolder
 from mmdistill.toolkit.video.pairing import PairBy, pair_files
-from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer
+from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer, drop_uncovered
 from mmdistill.toolkit.video.video_file import VideoFile
 from mmdistill.toolkit.video.video_writer import VideoWriter
 
@@ -29,6 +29,7 @@ __all__ = [
     "TirResizer",
     "VideoFile",
     "VideoWriter",
+    "drop_uncovered",
     "open_frames",
     "open_input",
     "pair_files",

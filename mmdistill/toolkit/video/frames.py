@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import FramePair, Image
@@ -22,6 +23,7 @@ from mmdistill.toolkit.video.reading import (
     OnBroken,
     Reading,
     SizeCheck,
+    Times,
     TirResizer,
     combine_modalities,
     read_modality,
@@ -39,6 +41,9 @@ def open_frames(
     length_mismatch: LengthMismatch = "error",
     on_broken: OnBroken = "stop",
     pair_by: PairBy = "auto",
+    alignment: Alignment | None = None,
+    delay: float | None = None,
+    resize: bool = True,
 ) -> Frames:
     """Open a recorded video of RGB, TIR or both; a source is a folder of images, a video file or a multi-page TIFF.
 
@@ -51,11 +56,16 @@ def open_frames(
         length_mismatch: whether modalities of different length are an error, or the shorter length is used.
         on_broken: whether an unreadable image raises its error, or counts as missing.
         pair_by: how frames are paired. ``auto``: by index; an error if the stated rates differ.
+        alignment: how the cameras agree. TIR is warped to RGB's frame, and ``time`` applies the delay.
+        delay: seconds by which TIR shows an event later than RGB, for ``time``; by default the alignment's.
+        resize: whether TIR gets RGB's size; without it each image keeps its own.
 
     Raises:
         DataError: no source is given, a source is missing or unreadable, or rates or frame counts differ.
     """
     warnings, where = InputWarnings(), Pair(str(rgb), str(tir))
+    if alignment is not None and (rgb is None or tir is None):
+        raise DataError(f"{alignment.where}: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
     sources: Pair[FrameSource | None]
     if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
         files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
@@ -65,9 +75,18 @@ def open_frames(
     if pair_by == "time":
         if sources.rgb is None or sources.tir is None:
             raise DataError(f"--pair-by time: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
-        sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken)
+        if delay is None and alignment is not None:
+            delay = alignment.delay
+        sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken, delay=delay or 0.0)
     return Frames(
-        *sources, where=where, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, warnings=warnings
+        *sources,
+        where=where,
+        length_mismatch=length_mismatch,
+        on_broken=on_broken,
+        pair_by=pair_by,
+        warnings=warnings,
+        alignment=alignment,
+        resize=resize,
     )
 
 
@@ -78,6 +97,9 @@ def open_input(
     length_mismatch: LengthMismatch = "error",
     on_broken: OnBroken = "stop",
     pair_by: PairBy = "auto",
+    alignment: Alignment | None = None,
+    delay: float | None = None,
+    resize: bool = True,
 ) -> Frames | CameraFrames:
     """Open recordings as ``open_frames`` does, or cameras: ``"0"`` is the first device, ``"./0"`` a folder.
 
@@ -87,7 +109,16 @@ def open_input(
     names = Pair(rgb, tir)
     are_cameras = [name is not None and name.isdecimal() for name in names]
     if not any(are_cameras):
-        return open_frames(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)
+        return open_frames(
+            rgb,
+            tir,
+            length_mismatch=length_mismatch,
+            on_broken=on_broken,
+            pair_by=pair_by,
+            alignment=alignment,
+            delay=delay,
+            resize=resize,
+        )
     if pair_by == "time":
         raise DataError("--pair-by time: expected two recordings, got a camera")
     if any(name is not None and not is_camera for name, is_camera in zip(names, are_cameras, strict=True)):
@@ -95,7 +126,7 @@ def open_input(
     with ExitStack() as opened:
         cameras = Pair(*(None if name is None else _open_camera(int(name), opened) for name in names))
         opened.pop_all()
-    return CameraFrames(*cameras, on_broken=on_broken)
+    return CameraFrames(*cameras, on_broken=on_broken, alignment=alignment, resize=resize)
 
 
 def _open_camera(number: int, opened: ExitStack) -> Camera:
@@ -126,6 +157,8 @@ class Frames:
         pair_by: ``auto``: by index, an error if the stated rates differ. ``index``: by index at any rates. ``time``:
             the sources are paired already.
         warnings: receives the warnings.
+        alignment: how the cameras agree; without it TIR is resized.
+        resize: whether TIR gets RGB's size.
 
     Attributes:
         warnings: the warnings about the sources.
@@ -145,6 +178,8 @@ class Frames:
         on_broken: OnBroken = "stop",
         pair_by: PairBy = "auto",
         warnings: InputWarnings | None = None,
+        alignment: Alignment | None = None,
+        resize: bool = True,
     ) -> None:
         self.warnings = InputWarnings() if warnings is None else warnings
         sources = [source for source in (rgb, tir) if source is not None]
@@ -173,7 +208,8 @@ class Frames:
         if on_broken == "skip":
             self._length = min(self._length, max(source.available for source in sources))
         self._on_broken = on_broken
-        self._resize = TirResizer(where.tir, None if rgb is None else self._reference_size, self.warnings)
+        rgb_size = None if rgb is None or not resize else self._reference_size
+        self._resize = TirResizer(where.tir, rgb_size, self.warnings, alignment)
 
     def __len__(self) -> int:
         return self._length
@@ -225,6 +261,11 @@ class Frames:
                 return image.shape[1], image.shape[0]
         raise DataError(f"{where}: expected a frame that can be read, there is none")
 
+    def times(self) -> Times | None:
+        """Return the time of each frame of RGB, or of TIR if there is no RGB, seconds; None if unknown."""
+        source = self._sources.rgb if self._sources.rgb is not None else self._sources.tir
+        return None if source is None else source.times()
+
     def _reference_size(self) -> tuple[int, int]:  # a method, because frames are pickled for worker processes
         return self.size
 
@@ -246,12 +287,22 @@ class CameraFrames:
         tir: the TIR camera, or None; frames of another size than RGB's are resized, with a warning.
         on_broken: whether a camera that delivers no more frames raises an error, or the other one continues. The
             frames end when no camera is left.
+        alignment: how the cameras agree; without it TIR is resized.
+        resize: whether TIR gets RGB's size.
     """
 
     length = None
     incomplete = ""
 
-    def __init__(self, rgb: Camera | None, tir: Camera | None, *, on_broken: OnBroken = "stop") -> None:
+    def __init__(
+        self,
+        rgb: Camera | None,
+        tir: Camera | None,
+        *,
+        on_broken: OnBroken = "stop",
+        alignment: Alignment | None = None,
+        resize: bool = True,
+    ) -> None:
         self._cameras = Pair(rgb, tir)
         self._on_broken = on_broken
         self._rgb_size = (0, 0)
@@ -259,7 +310,8 @@ class CameraFrames:
         reference = rgb if rgb is not None else tir
         self._check_size = None if reference is None else SizeCheck(reference.name)
         name = "" if tir is None else tir.name
-        self._resize = TirResizer(name, None if rgb is None else lambda: self._rgb_size, self.warnings)
+        rgb_size = None if rgb is None or not resize else lambda: self._rgb_size
+        self._resize = TirResizer(name, rgb_size, self.warnings, alignment)
 
     def __iter__(self) -> Iterator[Reading]:
         number = 0
