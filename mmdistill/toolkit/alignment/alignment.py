@@ -198,7 +198,7 @@ def read_alignment(path: str | Path) -> Alignment:
     method = content.get("method", "manual")
     if not isinstance(method, str):
         raise DataError(f"{path}: expected a text for 'method', got {method!r}")
-    return Alignment(
+    alignment = Alignment(
         _read_matrix(content["homography"], path),
         _read_size(content, "rgb_size", path),
         _read_size(content, "tir_size", path),
@@ -207,6 +207,9 @@ def read_alignment(path: str | Path) -> Alignment:
         method,
         where=str(path),
     )
+    if not alignment.mask.any():
+        raise DataError(f"{path}: TIR covers no part of RGB's frame by this 'homography'")
+    return alignment
 
 
 def write_alignment(path: str | Path, alignment: Alignment) -> None:

@@ -247,7 +247,7 @@ class Frames:
             if read is not None and check is not None and side == reference:
                 read = partial(_read_checked, read, check)
             modalities.append(read_modality(read, self._on_broken))
-        return combine_modalities(Pair(*modalities), self._resize)
+        return combine_modalities(Pair(*modalities), self._resize, self._resize.mask)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -323,7 +323,7 @@ class CameraFrames:
             number += 1
             if self._check_size is not None:
                 self._check_size(rgb if self._cameras.rgb is not None else tir, number)
-            yield combine_modalities(modalities, self._resize)
+            yield combine_modalities(modalities, self._resize, self._resize.mask)
             modalities = self._read(self._on_broken)
 
     def close(self) -> None:

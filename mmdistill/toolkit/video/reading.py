@@ -164,12 +164,15 @@ def read_modality(read: Callable[[], Image | None] | None, on_broken: OnBroken) 
     return ModalityReading(image, "black" if is_uniform(image) else "seen")
 
 
-def combine_modalities(modalities: Pair[ModalityReading], resize: TirResizer) -> Reading:
+def combine_modalities(
+    modalities: Pair[ModalityReading], resize: Callable[[FramePair], FramePair], mask: Mask | None = None
+) -> Reading:
     """Return both modalities as one reading; a black image is dropped if the other one is seen.
 
     Args:
         modalities: RGB and TIR.
         resize: brings both images to one size.
+        mask: see ``Reading``.
     """
     images: FramePair = Pair(*(each.image for each in modalities))
     sizes = Pair(*(None if image is None else (image.shape[1], image.shape[0]) for image in images))
@@ -178,7 +181,7 @@ def combine_modalities(modalities: Pair[ModalityReading], resize: TirResizer) ->
     images = resize(images)
     if "seen" in states:
         images = Pair(*(None if state == "black" else image for image, state in zip(images, states, strict=True)))
-    return Reading(images, states, sizes, problem, None if resize.alignment is None else resize.alignment.mask)
+    return Reading(images, states, sizes, problem, mask)
 
 
 def is_uniform(image: Image) -> bool:
@@ -234,7 +237,7 @@ class TirResizer:
         alignment: how the cameras agree; without it TIR is resized.
 
     Attributes:
-        alignment: see above.
+        mask: the pixels that TIR covers, ``(H, W)``; None without an alignment.
     """
 
     def __init__(
@@ -244,7 +247,8 @@ class TirResizer:
         warn: Callable[[str], object] = logger.warning,
         alignment: Alignment | None = None,
     ) -> None:
-        self._where, self._rgb_size, self._warn, self.alignment = where, rgb_size, warn, alignment
+        self._where, self._rgb_size, self._warn, self._alignment = where, rgb_size, warn, alignment
+        self.mask = None if alignment is None else alignment.mask
         self._warned: set[tuple[int, int]] = set()
 
     def __call__(self, frame: FramePair) -> FramePair:
@@ -256,10 +260,10 @@ class TirResizer:
         if frame.tir is None or self._rgb_size is None:
             return frame
         width, height = self._rgb_size() if frame.rgb is None else frame.rgb.shape[1::-1]
-        if self.alignment is not None:
-            self.alignment.check_size("TIR", (frame.tir.shape[1], frame.tir.shape[0]), self._where)
-            self.alignment.check_size("RGB", (width, height))
-            return Pair(frame.rgb, self.alignment.warp(frame.tir))
+        if self._alignment is not None:
+            self._alignment.check_size("TIR", (frame.tir.shape[1], frame.tir.shape[0]), self._where)
+            self._alignment.check_size("RGB", (width, height))
+            return Pair(frame.rgb, self._alignment.warp(frame.tir))
         return Pair(frame.rgb, self._resize(frame.tir, width, height))
 
     def _resize(self, tir: Image, width: int, height: int) -> Image:
