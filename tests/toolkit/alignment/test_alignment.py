@@ -65,7 +65,7 @@ def test_what_a_person_writes_needs_three_fields(tmp_path: Path) -> None:
 )
 def test_a_malformed_file_names_the_field(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     path = written(tmp_path / "a.json", VALID | change)
-    with pytest.raises(DataError, match="a.json: ") as error:
+    with pytest.raises(DataError, match=r"a\.json: ") as error:
         read_alignment(path)
     assert says in str(error.value)
 
@@ -136,7 +136,8 @@ def test_the_description_has_scale_rotation_and_shift() -> None:
 def test_the_derivative_is_that_of_differences() -> None:
     matrix = np.array([[1.2, 0.1, 3], [0.05, 1.1, -2], [2e-3, 1e-3, 1]])
     center, step = np.array([19.5, 14.5]), 1e-5
-    moved = transform(matrix, center + [[step, 0], [-step, 0], [0, step], [0, -step]])
+    steps = np.array([[step, 0], [-step, 0], [0, step], [0, -step]])
+    moved = transform(matrix, center + steps)
     differences = np.stack([moved[0] - moved[1], moved[2] - moved[3]], axis=1) / (2 * step)
     np.testing.assert_allclose(derivative(matrix, (40, 30)), differences, rtol=1e-6)
 

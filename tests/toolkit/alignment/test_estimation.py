@@ -108,7 +108,8 @@ def test_a_blank_border_is_found_and_a_sky_is_not() -> None:
 
 def test_the_fit_finds_a_homography_despite_wrong_blocks() -> None:
     generator = np.random.default_rng(0)
-    matrix = homography(1.01, 0.5, (1.5, -1), SIZE) + [[0.004, 0, 0], [0, 0, 0], [2e-5, -1e-5, 0]]
+    matrix = homography(1.01, 0.5, (1.5, -1), SIZE)
+    matrix += np.array([[0.004, 0, 0], [0, 0, 0], [2e-5, -1e-5, 0]])
     tir = generator.uniform((0, 0), SIZE, (150, 2))
     mapped = np.column_stack([tir, np.ones(150)]) @ matrix.T
     rgb = mapped[:, :2] / mapped[:, 2:] + generator.normal(0, 0.2, (150, 2))

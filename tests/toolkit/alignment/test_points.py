@@ -44,7 +44,7 @@ def test_reads_any_usual_separator(tmp_path: Path, separator: str) -> None:
 )
 def test_a_malformed_file_names_the_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(DataError, match="p.csv") as error:
+    with pytest.raises(DataError, match=r"p\.csv") as error:
         read_points(tmp_path / "p.csv")
     assert says in str(error.value)
 
@@ -72,10 +72,10 @@ def test_wrong_pairs_are_left_out_and_named() -> None:
 @pytest.mark.parametrize(
     ("points", "says"),
     [
-        (Pair(np.random.default_rng(0).uniform(0, 700, (10, 2)), matching(10).tir), "point pairs agree within"),
+        (Pair(np.random.default_rng(7).uniform(0, 700, (10, 2)), matching(10).tir), "point pairs agree within"),
         (Pair(matching(6).rgb, np.stack([np.arange(6) * 50.0, np.arange(6) * 20.0], axis=1)), "lie on a line"),
-        (Pair(matching(6).rgb + [900, 0], matching(6).tir), "is outside the image of 1280 x 720"),
-        (Pair(matching(6).rgb, matching(6).tir + [0, 400]), "is outside the image of 640 x 512"),
+        (Pair(matching(6).rgb + np.array([900, 0]), matching(6).tir), "is outside the image of 1280 x 720"),
+        (Pair(matching(6).rgb, matching(6).tir + np.array([0, 400])), "is outside the image of 640 x 512"),
         (Pair(matching(6).rgb, np.tile([[3.0, 4.0]], (6, 1))), "lie on a line"),
         (Pair(matching(8).rgb * [-1, 1] + [1279, 0], matching(8).tir), "mirrors the image"),
     ],
