@@ -12,8 +12,9 @@ TIR of an aligned pair is warped by a random homography: scale 0.7 to 1.4, shift
 
 Each case replaces its own figures in --out. Takes 15 minutes on one core.
 
-Example:
+Examples:
     python benchmarks/alignment_accuracy.py --pairs PAIRS --out benchmarks/results/alignment_accuracy.json
+    python benchmarks/alignment_accuracy.py --picture docs/pictures/alignment.jpg
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ from parts.report_fields import machine
 from mmdistill.pair import Pair
 from mmdistill.reference.synthetic import SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import COMPOSED, composed_sequences
-from mmdistill.toolkit.alignment.alignment import Array, Size, transform
-from mmdistill.toolkit.alignment.estimation import MIN_SCORE, Estimate, estimate
+from mmdistill.toolkit.alignment.alignment import Alignment, Array, Size, to_rows, transform
+from mmdistill.toolkit.alignment.estimation import MIN_SCORE, Estimate, align_automatically, estimate
+from mmdistill.toolkit.alignment.pictures import checkerboard
 from mmdistill.toolkit.datasets.image_pairs import Pairs, open_pairs
+from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.io import write_text
 from mmdistill.toolkit.sequence import Image, TrackingSequence
 
@@ -178,6 +181,19 @@ def calibration(outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
     return [row for row in rows if row["number"]]
 
 
+def draw(path: Path, seed: int) -> None:
+    """Write checkerboards of a synthetic frame before and after its alignment, side by side."""
+    (video,) = synthetic_sequences(1, seed=seed, settings=replace(COMPOSED, low_illumination=0.0))
+    rgb, tir = video.frame(0)
+    assert rgb is not None
+    assert tir is not None
+    size = rgb.shape[1], rgb.shape[0]
+    warped = Pair(rgb, warp(tir, random_homography(np.random.default_rng(seed), size)))
+    before = Alignment(to_rows(np.eye(3)), size, size)
+    boards = [checkerboard(warped, each) for each in (before, align_automatically([warped]))]
+    write_image(path, np.concatenate([boards[0], np.full((size[1], 8, 3), 255, np.uint8), boards[1]], axis=1))
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return the report."""
     pairs = open_pairs(options.pairs)
@@ -224,8 +240,9 @@ def table(report: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=Path, required=True, help="folder of aligned pairs")
-    parser.add_argument("--out", type=Path, required=True, help="JSON report")
+    parser.add_argument("--pairs", type=Path, help="folder of aligned pairs")
+    parser.add_argument("--out", type=Path, help="JSON report")
+    parser.add_argument("--picture", type=Path, help="only write this picture of the documentation")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="cases to measure; default all")
     parser.add_argument("--limit", type=int, help="pairs of each half; default all")
     parser.add_argument("--videos", type=int, default=15, help="videos of each kind; default 15")
@@ -234,6 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--verbose", action="store_true", help="print each outcome")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
+    if options.picture is not None:
+        draw(options.picture, options.seed)
+        return
+    if options.pairs is None or options.out is None:
+        parser.error("expected --pairs and --out, or --picture")
     report = measure(options)
     if options.out.exists():
         report["cases"] = json.loads(options.out.read_text())["cases"] | report["cases"]

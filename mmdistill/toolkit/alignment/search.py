@@ -81,14 +81,17 @@ def find_candidates(pairs: Sequence[Pair[GrayImage]], count: int) -> list[Candid
     to_small = SIDE / max(rgb_size)
     nominal = math.sqrt(rgb_size[0] * rgb_size[1] / (tir_size[0] * tir_size[1])) * to_small
     small = [orientation_field(*pair.rgb.resized(to_small), SMOOTHING) for pair in pairs]
+    if not any(field.values.any() for field in small):
+        return []
     height, width = small[0].valid.shape
-    diagonal = math.sin(math.radians(ANGLES.max()))
-    largest = [SCALES.max() * nominal * (a + b * diagonal) for a, b in (tir_size[::-1], tir_size)]
-    shape = cv2.getOptimalDFTSize(height + math.ceil(largest[0])), cv2.getOptimalDFTSize(width + math.ceil(largest[1]))
-    rgb = [_transform(field, shape) for field in small]
+    tilt = math.sin(math.radians(ANGLES.max()))
     to_rgb = np.linalg.inv(scaling(width / rgb_size[0], height / rgb_size[1]))
     candidates: list[Candidate] = []
     for scale in SCALES * nominal:
+        # Large enough for every shift without wrapping around.
+        tilted = [math.ceil(scale * (side + other * tilt)) for side, other in (tir_size[::-1], tir_size)]
+        shape = cv2.getOptimalDFTSize(height + tilted[0]), cv2.getOptimalDFTSize(width + tilted[1])
+        rgb = [_transform(field, shape) for field in small]
         for angle in ANGLES:
             matrix, size = _rotation(tir_size, scale, angle)
             tir = [_transform(warped_field(pair.tir, matrix, size, SMOOTHING), shape) for pair in pairs]
