@@ -96,8 +96,11 @@ def align(
         raise ArgumentError(f"--out: expected a name that ends in .json, got {out}")
     if max_pixels is not None:
         set_max_pixels(max_pixels)
-    seconds = _find_delay(Pair(rgb, tir), quiet=quiet) if delay == "auto" else None if delay == "none" else float(delay)
-    by_time = bool(seconds) or pair_by == "time"
+    timed = _open_timed(Pair(rgb, tir))
+    seconds = None if isinstance(delay, str) else delay
+    if delay == "auto" and timed is not None:
+        seconds = _find_delay(timed, quiet=quiet)
+    by_time = pair_by == "time" or (bool(seconds) and timed is not None)
     with closing(
         open_input(
             rgb,
@@ -140,15 +143,18 @@ def _with_delay(alignment: Alignment, delay: float | None, out: Path) -> Alignme
     )
 
 
-def _find_delay(sources: Pair[str], *, quiet: bool) -> float | None:
-    """Return the delay of TIR in seconds; None, with a warning, if it is not sure, or if a source has no times."""
+def _open_timed(sources: Pair[str]) -> Pair[Frames] | None:
+    """Return both recordings, each alone; None if one has no times, as cameras and most folders of images."""
     if any(source.isdecimal() for source in sources):
         return None
     opened = Pair(open_frames(rgb=sources.rgb, on_broken="skip"), open_frames(tir=sources.tir, on_broken="skip"))
-    times = [each.times() for each in opened]
-    used = [each[each < each[0] + MOTION_SECONDS] for each in times if each is not None and len(each)]
-    if len(used) < len(times):
-        return None
+    return None if any(each.times() is None for each in opened) else opened
+
+
+def _find_delay(recordings: Pair[Frames], *, quiet: bool) -> float | None:
+    """Return the delay of TIR in seconds; None, with a warning, if it is not sure."""
+    times = [each.times() for each in recordings]
+    used = [each[each < each[:1] + MOTION_SECONDS] for each in times if each is not None]
     with progress_bar(sum(map(len, used)), "searching the delay", "frame", quiet=quiet) as bar:
 
         def images(frames: Frames, count: int) -> Iterator[Image | None]:
@@ -157,7 +163,7 @@ def _find_delay(sources: Pair[str], *, quiet: bool) -> float | None:
                 rgb, tir = frames.frame(index)
                 yield rgb if rgb is not None else tir
 
-        motion = Pair(*(measure_motion(of, images(each, len(of))) for each, of in zip(opened, used, strict=True)))
+        motion = Pair(*(measure_motion(of, images(each, len(of))) for each, of in zip(recordings, used, strict=True)))
     try:
         found = estimate_delay(motion.rgb, motion.tir)
     except DataError as error:

@@ -35,6 +35,24 @@ HINT = (
 )
 
 
+class Resolution(NamedTuple):
+    """The arguments of a ``Level``."""
+
+    side: int
+    smoothing: float
+    block: int
+
+
+MEDIUM = Resolution(256, 1.2, 40)
+"""The resolution at which candidates are compared."""
+
+FINE = Resolution(512, 1.5, 56)
+"""The resolution of the homography."""
+
+FINE_RADII = (6, 5, 4)
+"""Largest displacements of a block in each pass at the fine resolution, pixels."""
+
+
 class Estimate(NamedTuple):
     """The best homography between two cameras, sure or not.
 
@@ -75,7 +93,7 @@ def estimate(pairs: Sequence[Pair[Image]], after_step: Callable[[], object] = la
     rgb_size, tir_size = gray[0].rgb.size, gray[0].tir.size
     candidates = find_candidates(gray, CANDIDATES)
     after_step()
-    level = Level(gray, 256, 1.2, 40)
+    level = Level(gray, *MEDIUM)
     found: list[tuple[float, Array]] = []
     for candidate in candidates:
         matrix: Array | None = candidate.matrix
@@ -91,8 +109,8 @@ def estimate(pairs: Sequence[Pair[Image]], after_step: Callable[[], object] = la
     best, matrix = found[0]
     limit = MIN_DISTANCE * max(rgb_size)
     others = [value for value, other in found[1:] if distance(other, matrix, tir_size) > limit]
-    fine = Level(gray, 512, 1.5, 56)
-    refinement = refine_homography(fine, matrix, (6, 5, 4))
+    fine = Level(gray, *FINE)
+    refinement = refine_homography(fine, matrix, FINE_RADII)
     after_step()
     if refinement is None:
         return None

@@ -101,9 +101,6 @@ def fit_points(points: Pair[Array], rgb_size: Size, tir_size: Size, where: str =
     matrix, inliers = _fit(points, tolerance)
     if matrix is None or not np.isfinite(matrix).all():
         raise DataError(f"{where}: expected points in an area of both images, three of them lie on a line")
-    alignment = Alignment(
-        to_rows(matrix), rgb_size, tir_size, score=float(inliers.mean()), method="points", where=where
-    )
     residuals = np.linalg.norm(transform(matrix, points.tir) - points.rgb, axis=1)
     if inliers.mean() < MIN_INLIERS or inliers.sum() < MIN_POINTS:
         worst = ", ".join(str(index + 1) for index in np.argsort(-residuals)[:3])
@@ -111,6 +108,9 @@ def fit_points(points: Pair[Array], rgb_size: Size, tir_size: Size, where: str =
             f"{where}: {inliers.sum()} of {len(inliers)} point pairs agree within {tolerance:.1f} pixels; check pairs "
             f"{worst}, and the order x_rgb,y_rgb,x_tir,y_tir"
         )
+    alignment = Alignment(
+        to_rows(matrix), rgb_size, tir_size, score=float(inliers.mean()), method="points", where=where
+    )
     return PointFit(alignment, residuals, inliers)
 
 

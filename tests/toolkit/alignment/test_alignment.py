@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from views import homography, scene
+from camera_views import homography, scene
 
 from mmdistill.toolkit.alignment import Alignment, read_alignment, write_alignment
 from mmdistill.toolkit.alignment.alignment import derivative, to_rows, transform

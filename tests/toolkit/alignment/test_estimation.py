@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from views import homography, largest_distance, scene, seen_by
+from camera_views import homography, largest_distance, scene, seen_by
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.alignment import align_automatically

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from views import homography, largest_distance
+from camera_views import homography, largest_distance
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.alignment import describe_residuals, fit_points, read_points
