@@ -237,7 +237,7 @@ def test_check_compose_and_train_on_pairs(
     aligned_edges = np.corrcoef(edges[0].ravel(), edges[1].ravel())[0, 1]
     moved = [np.corrcoef(edges[0].ravel(), np.roll(edges[1], 12, axis).ravel())[0, 1] for axis in (0, 1)]
     assert aligned_edges > max(moved) + 0.1
-    small: list[object] = ["--width", 4, "--crop-size", 64, "--training.steps", 1, "--training.batch-size", 1]
+    small: list[object] = ["--width", 4, "--crop-size", 64, "--training.steps", 1, "--training.batch-size", 2]
     small += ["--videos", 2, "--training.workers", 0, "--device", "cpu", "--quiet"]
     training = ["train", "student", "--data", cameras, "--align", aligned, *small, "--out", tmp_path / "run"]
     assert run(*training) == 0
