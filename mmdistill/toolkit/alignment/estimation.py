@@ -10,7 +10,7 @@ from mmdistill.pair import Pair
 from mmdistill.toolkit.alignment.alignment import Alignment, Array, to_rows
 from mmdistill.toolkit.alignment.orientation import GrayImage
 from mmdistill.toolkit.alignment.refinement import Level, Refinement, refine_homography, refine_similarity
-from mmdistill.toolkit.alignment.search import MIN_DISTANCE, distance, find_candidates
+from mmdistill.toolkit.alignment.search import MIN_DISTANCE, best_other_shift, distance, find_candidates
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import Image
 
@@ -26,6 +26,12 @@ MIN_SCORE = 0.5
 EVEN_SIGNIFICANCE, SLOPE = 1.6, 5.0
 """The significance whose score is 0.5, and the slope of the score's logistic function there; see ``Estimate.score``.
 Chosen on one half of RoadScene, see ``benchmarks/alignment_accuracy.py``."""
+
+MAX_RUNNER_UP = 0.85
+"""Largest correlation of another candidate, relative to the best, that leaves no doubt."""
+
+AMBIGUOUS_SCORE = 0.4
+"""Largest score if there is doubt."""
 
 MIN_SIDE = 48
 """Shortest side of an image, pixels."""
@@ -72,10 +78,17 @@ class Estimate(NamedTuple):
     def score(self) -> float:
         """Reliability from 0 to 1, a logistic function of the significance: correlation times root of blocks.
 
-        The correlation of unrelated images is noise, which falls with the root of the number of blocks.
+        The correlation of unrelated images is noise, which falls with the root of the number of blocks. If another
+        candidate fits nearly as well, as with a fence, the score is at most ``AMBIGUOUS_SCORE``.
         """
         significance = self.correlation * math.sqrt(self.refinement.blocks)
-        return 1 / (1 + math.exp(-SLOPE * (significance - EVEN_SIGNIFICANCE)))
+        score = 1 / (1 + math.exp(-SLOPE * (significance - EVEN_SIGNIFICANCE)))
+        return min(score, AMBIGUOUS_SCORE) if self.ambiguous else score
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether another candidate fits nearly as well."""
+        return self.runner_up > MAX_RUNNER_UP
 
 
 def estimate(pairs: Sequence[Pair[Image]], after_step: Callable[[], object] = lambda: None) -> Estimate | None:
@@ -108,14 +121,15 @@ def estimate(pairs: Sequence[Pair[Image]], after_step: Callable[[], object] = la
     found.sort(key=lambda each: -each[0])
     best, matrix = found[0]
     limit = MIN_DISTANCE * max(rgb_size)
-    others = [value for value, other in found[1:] if distance(other, matrix, tir_size) > limit]
+    others = [value / max(best, 1e-6) for value, other in found[1:] if distance(other, matrix, tir_size) > limit]
+    others.append(best_other_shift(level.rgb, level.warp(matrix)))
     fine = Level(gray, *FINE)
     refinement = refine_homography(fine, matrix, FINE_RADII)
     after_step()
     if refinement is None:
         return None
     correlation, _ = fine.correlate(refinement.matrix)
-    return Estimate(refinement.matrix, correlation, max([*others, 0.0]) / max(best, 1e-6), refinement)
+    return Estimate(refinement.matrix, correlation, max(others), refinement)
 
 
 def align_automatically(pairs: Sequence[Pair[Image]], after_step: Callable[[], object] = lambda: None) -> Alignment:
@@ -132,9 +146,11 @@ def align_automatically(pairs: Sequence[Pair[Image]], after_step: Callable[[], o
     if found is None:
         raise DataError(f"align: not reliable: RGB and TIR have no structure in common; {HINT}")
     if found.score < MIN_SCORE:
+        reason = f"{found.refinement.blocks} blocks correlate with {found.correlation:.2f}"
+        if found.ambiguous:
+            reason += f", another alignment fits {100 * found.runner_up:.0f} % as well"
         raise DataError(
-            f"align: not reliable: score {found.score:.2f}, expected at least {MIN_SCORE:g}; {found.refinement.blocks} "
-            f"blocks correlate with {found.correlation:.2f}; {HINT}"
+            f"align: not reliable: score {found.score:.2f}, expected at least {MIN_SCORE:g}; {reason}; {HINT}"
         )
     (rgb_height, rgb_width), (tir_height, tir_width) = (image.shape[:2] for image in pairs[0])
     sizes = (rgb_width, rgb_height), (tir_width, tir_height)

@@ -107,6 +107,23 @@ def find_candidates(pairs: Sequence[Pair[GrayImage]], count: int) -> list[Candid
     return _distinct(sorted(candidates, key=lambda each: -each.score), rgb_size, tir_size, count)
 
 
+def best_other_shift(rgb: Sequence[OrientationField], tir: Sequence[OrientationField]) -> float:
+    """Return the correlation of aligned fields after the best other shift of TIR, relative to that without a shift.
+
+    It is near 1 if the scene repeats itself, as a fence does, or if it does not change along a direction.
+
+    Args:
+        rgb: fields of RGB, of one size.
+        tir: fields of TIR in RGB's frame.
+    """
+    height, width = rgb[0].valid.shape
+    shape = cv2.getOptimalDFTSize(2 * height), cv2.getOptimalDFTSize(2 * width)
+    scores = _correlate([_transform(field, shape) for field in rgb], [_transform(field, shape) for field in tir])
+    rows, columns = (np.minimum(np.arange(length), length - np.arange(length)) for length in shape)
+    away = np.hypot(rows[:, None], columns) > MIN_DISTANCE * max(height, width)
+    return float(scores[away].max() / max(float(scores[0, 0]), 1e-6))
+
+
 def _rotation(size: tuple[int, int], scale: float, angle: float) -> tuple[Array, tuple[int, int]]:
     """Return the homography that scales and rotates an image, and the size of the result."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))

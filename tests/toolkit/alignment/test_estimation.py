@@ -8,9 +8,9 @@ from camera_views import homography, largest_distance, scene, seen_by
 
 from mmdistill.pair import Pair
 from mmdistill.toolkit.alignment import align_automatically
-from mmdistill.toolkit.alignment.estimation import NUM_STEPS, estimate
+from mmdistill.toolkit.alignment.estimation import MIN_SCORE, NUM_STEPS, Estimate, estimate
 from mmdistill.toolkit.alignment.orientation import find_content, orientation_field
-from mmdistill.toolkit.alignment.refinement import Matches, fit_homography
+from mmdistill.toolkit.alignment.refinement import Matches, Refinement, fit_homography
 from mmdistill.toolkit.data_issues import DataError
 
 SIZE = (320, 240)
@@ -51,6 +51,28 @@ def test_several_unrelated_frames_are_refused(seed: int) -> None:
     pairs = [Pair(scene(100 + seed + each).rgb, scene(200 + seed + each).tir) for each in range(3)]
     with pytest.raises(DataError, match="not reliable"):
         align_automatically(pairs)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "blocks", "runner_up", "reliable"),
+    [(0.5, 100, 0.5, True), (0.15, 40, 0.5, False), (0.6, 5, 0.5, False), (0.5, 100, 0.95, False)],
+)
+def test_the_score_needs_correlation_blocks_and_no_rival(
+    correlation: float, blocks: int, runner_up: float, reliable: bool
+) -> None:
+    found = Estimate(np.eye(3), correlation, runner_up, Refinement(np.eye(3), 0.9, blocks, 1.0))
+    assert (found.score >= MIN_SCORE) is reliable
+    assert 0 <= found.score <= 1
+
+
+@pytest.mark.slow
+def test_a_fence_is_refused_because_it_fits_at_every_post() -> None:
+    columns = np.where(np.arange(320) % 20 < 8, 60, 180).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 3, (240, 320, 2))
+    fence = [np.clip(columns + noise[..., side], 0, 255).astype(np.uint8) for side in (0, 1)]
+    pair = Pair(*(np.repeat(each[..., None], 3, axis=2) for each in fence))
+    with pytest.raises(DataError, match="not reliable"):
+        align_automatically([pair])
 
 
 def test_images_without_structure_are_refused() -> None:
