@@ -144,8 +144,8 @@ def _with_delay(alignment: Alignment, delay: float | None, out: Path) -> Alignme
 
 
 def _open_timed(sources: Pair[str]) -> Pair[Frames] | None:
-    """Return both recordings, each alone; None if one has no times, as cameras and most folders of images."""
-    if any(source.isdecimal() for source in sources):
+    """Return both recordings, each alone; None if one has no times, as live sources and most folders of images."""
+    if any(source.isdecimal() or "://" in source for source in sources):
         return None
     opened = Pair(open_frames(rgb=sources.rgb, on_broken="skip"), open_frames(tir=sources.tir, on_broken="skip"))
     return None if any(each.times() is None for each in opened) else opened

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.toolkit.data_issues import DataError
+from mmdistill.toolkit.images import check_size
 from mmdistill.toolkit.io import read_json, write_text
 from mmdistill.toolkit.sequence import Image
 
@@ -27,6 +28,9 @@ MAX_CONDITION = 1e6
 
 MAX_SIDE = 100_000
 """Largest width or height in a file, pixels."""
+
+ROWS_AT_ONCE = 128
+"""Rows of the mask that are computed at once, to save memory."""
 
 KEYS = ("homography", "rgb_size", "tir_size", "delay", "score", "method")
 REQUIRED = KEYS[:3]
@@ -95,18 +99,26 @@ class Alignment:
     @cached_property
     def mask(self) -> Mask:
         """Which pixels of RGB's frame TIR covers, ``(H, W)``; read-only."""
-        inverse = np.linalg.inv(self.matrix)
-        width, height = self.rgb_size
-        columns, rows = np.arange(width), np.arange(height)[:, None]
-        x, y, depth = (row[0] * columns + row[1] * rows + row[2] for row in inverse)
+        mask: Mask = np.concatenate(
+            [
+                self._covered(np.arange(top, min(top + ROWS_AT_ONCE, self.rgb_size[1])))
+                for top in range(0, self.rgb_size[1], ROWS_AT_ONCE)
+            ]
+        )
+        mask.flags.writeable = False
+        return mask
+
+    def _covered(self, rows: NDArray[np.int64]) -> Mask:
+        """Return which pixels of some rows of RGB's frame TIR covers."""
+        inverse, (width, height) = np.linalg.inv(self.matrix), self.tir_size
+        columns = np.arange(self.rgb_size[0])
+        x, y, depth = (row[0] * columns + row[1] * rows[:, None] + row[2] for row in inverse)
         # The sign of the depth at the center of TIR is the sign in front of the camera.
-        center = self.to_rgb([[(self.tir_size[0] - 1) / 2, (self.tir_size[1] - 1) / 2]])[0]
+        center = self.to_rgb([[(width - 1) / 2, (height - 1) / 2]])[0]
         front = depth * np.sign(inverse[2] @ [*center, 1.0]) > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             u, v = x / depth, y / depth
-            inside = (u >= -0.5) & (u <= self.tir_size[0] - 0.5) & (v >= -0.5) & (v <= self.tir_size[1] - 0.5)
-        mask: Mask = front & inside
-        mask.flags.writeable = False
+            mask: Mask = front & (u >= -0.5) & (u <= width - 0.5) & (v >= -0.5) & (v <= height - 0.5)
         return mask
 
     @cached_property
@@ -255,6 +267,7 @@ def _check_homography(matrix: Array, rgb_size: Size, tir_size: Size, where: str)
     for name, size in (("rgb_size", rgb_size), ("tir_size", tir_size)):
         if len(size) != 2 or min(size) < 1 or max(size) > MAX_SIDE:
             raise DataError(f"{where}: expected a {name!r} of two numbers from 1 to {MAX_SIDE:,}, got {list(size)}")
+        check_size(*size, where)
     relative = np.diag([1 / rgb_size[0], 1 / rgb_size[1], 1.0]) @ matrix @ np.diag([*tir_size, 1.0])
     singular = np.linalg.svd(relative, compute_uv=False)
     if singular[-1] <= singular[0] / MAX_CONDITION:

@@ -64,8 +64,7 @@ def open_frames(
         DataError: no source is given, a source is missing or unreadable, or rates or frame counts differ.
     """
     warnings, where = InputWarnings(), Pair(str(rgb), str(tir))
-    if alignment is not None and (rgb is None or tir is None):
-        raise DataError(f"{alignment.where}: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
+    _check_both(alignment, rgb, tir)
     sources: Pair[FrameSource | None]
     if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
         files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
@@ -119,6 +118,7 @@ def open_input(
             delay=delay,
             resize=resize,
         )
+    _check_both(alignment, rgb, tir)
     if pair_by == "time":
         raise DataError("--pair-by time: expected two recordings, got a camera")
     if any(name is not None and not is_camera for name, is_camera in zip(names, are_cameras, strict=True)):
@@ -127,6 +127,12 @@ def open_input(
         cameras = Pair(*(None if name is None else _open_camera(int(name), opened) for name in names))
         opened.pop_all()
     return CameraFrames(*cameras, on_broken=on_broken, alignment=alignment, resize=resize)
+
+
+def _check_both(alignment: Alignment | None, rgb: str | Path | None, tir: str | Path | None) -> None:
+    """Refuse an alignment of a video of one modality."""
+    if alignment is not None and (rgb is None or tir is None):
+        raise DataError(f"{alignment.where}: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
 
 
 def _open_camera(number: int, opened: ExitStack) -> Camera:

@@ -53,6 +53,7 @@ def test_what_a_person_writes_needs_three_fields(tmp_path: Path) -> None:
         ({"homography": [[1, 0, 0], [0, 1, 0], [0.1, 0, -1]]}, "a part lies at infinity"),
         ({"rgb_size": [64]}, "expected 'rgb_size' as width and height"),
         ({"rgb_size": [64, 0]}, "expected 'rgb_size' as width and height"),
+        ({"rgb_size": [90_000, 90_000]}, "more than the limit of 100,000,000"),
         ({"tir_size": [32.5, 24]}, "expected 'tir_size' as width and height"),
         ({"tir_size": [True, 24]}, "expected 'tir_size' as width and height"),
         ({"delay": "1"}, "a finite number or null for 'delay'"),
