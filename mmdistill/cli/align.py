@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +15,6 @@ import numpy as np
 from mmdistill.cli.arguments import ArgumentError
 from mmdistill.pair import Pair
 from mmdistill.toolkit.alignment import (
-    Alignment,
     align_automatically,
     describe_residuals,
     fit_points,
@@ -123,24 +123,12 @@ def align(
         fit = fit_points(read_points(points), sizes[0], sizes[1], str(points))
         alignment = fit.alignment
         print(describe_residuals(fit))
-    alignment = _with_delay(alignment, seconds, out)
+    alignment = replace(alignment, delay=None if seconds is None else round(seconds, 4), where=str(out))
     pictures = write_pictures(out, pairs[0], alignment)
     write_alignment(out, alignment)
-    print(f"{alignment.describe()}")
+    print(alignment.describe())
     print(f"TIR covers {100 * alignment.coverage:.0f} % of RGB's frame; score {alignment.score:.2f}")
     print(f"{printable(out)}; see whether it holds: {printable(pictures.rgb)} and {printable(pictures.tir)}")
-
-
-def _with_delay(alignment: Alignment, delay: float | None, out: Path) -> Alignment:
-    return Alignment(
-        alignment.homography,
-        alignment.rgb_size,
-        alignment.tir_size,
-        None if delay is None else round(delay, 4),
-        alignment.score,
-        alignment.method,
-        where=str(out),
-    )
 
 
 def _open_timed(sources: Pair[str]) -> Pair[Frames] | None:
