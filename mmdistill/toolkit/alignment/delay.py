@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,6 +21,12 @@ MIN_SECONDS = 4.0
 
 MIN_CORRELATION = 0.5
 """Smallest correlation of both signals at the delay."""
+
+MIN_SIGNIFICANCE = 5.0
+"""Smallest correlation after Fisher's transform, relative to the standard deviation that unrelated signals would give.
+
+It is large because many delays are compared. Slow motion gives few independent values, so it needs a longer video.
+"""
 
 MIN_LEAD = 0.15
 """Smallest lead of the correlation over that of any other delay that is not beside it."""
@@ -55,16 +62,18 @@ class Delay(NamedTuple):
         seconds: by which TIR shows an event later than RGB.
         correlation: of both signals at this delay.
         lead: by which the correlation exceeds that of any other delay.
+        significance: the correlation after Fisher's transform, relative to the deviation of unrelated signals.
     """
 
     seconds: float
     correlation: float
     lead: float
+    significance: float
 
     @property
     def sure(self) -> bool:
-        """Whether correlation and lead are large enough."""
-        return self.correlation >= MIN_CORRELATION and self.lead >= MIN_LEAD
+        """Whether correlation, lead and significance are large enough."""
+        return self.correlation >= MIN_CORRELATION and self.lead >= MIN_LEAD and self.significance >= MIN_SIGNIFICANCE
 
 
 def measure_motion(times: Array, images: Iterable[Image | None]) -> Motion:
@@ -115,7 +124,13 @@ def estimate_delay(rgb: Motion, tir: Motion, limit: float = MAX_DELAY) -> Delay:
     beside = np.abs(delays - delays[best]) <= max(NEIGHBORHOOD, 3 * step)
     others = correlations[~beside].max(initial=-1.0)
     seconds = delays[best] + step * _vertex(correlations, best)
-    return Delay(float(seconds), float(correlations[best]), float(correlations[best] - others))
+    deviation = _chance_deviation(first, second, float(delays[best]), step)
+    return Delay(
+        float(seconds),
+        float(correlations[best]),
+        float(correlations[best] - others),
+        math.atanh(min(float(correlations[best]), 0.999)) / deviation,
+    )
 
 
 def _resample(motion: Motion, step: float) -> Motion:
@@ -126,6 +141,25 @@ def _resample(motion: Motion, step: float) -> Motion:
     width = TREND / step
     trend = cv2.GaussianBlur(energy[None], (0, 0), width, borderType=cv2.BORDER_REFLECT)[0]
     return Motion(times, energy - np.asarray(trend))
+
+
+def _overlap(rgb: Motion, tir: Motion, delay: float) -> float:
+    """Return the duration of the overlap after TIR is moved by the delay, seconds."""
+    return float(min(rgb.times[-1], tir.times[-1] - delay) - max(rgb.times[0], tir.times[0] - delay))
+
+
+def _chance_deviation(rgb: Motion, tir: Motion, delay: float, step: float) -> float:
+    """Return the standard deviation of the correlation of unrelated signals with these autocorrelations.
+
+    Bartlett's formula: the sum of the products of both autocorrelations, divided by the number of values.
+    """
+    count = min(len(rgb.times), len(tir.times))
+    length = 2 * count
+    spectra = [np.abs(np.fft.rfft(each.energy - each.energy.mean(), length)) ** 2 for each in (rgb, tir)]
+    first, second = (np.fft.irfft(each)[:count] for each in spectra)
+    products = first / max(float(first[0]), 1e-12) * second / max(float(second[0]), 1e-12)
+    values = max(_overlap(rgb, tir, delay) / step, 1.0)
+    return float(np.sqrt(max(1 + 2 * products[1:].sum(), 1.0) / values))
 
 
 def _correlation(rgb: Motion, tir: Motion, delay: float, step: float) -> float:

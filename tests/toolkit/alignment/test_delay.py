@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,28 @@ def test_a_known_delay_is_found(rate: float, delay: float) -> None:
 def test_unrelated_motion_is_not_sure() -> None:
     found = [estimate_delay(recorded(30, 25, 0, seed), recorded(30, 25, 0, seed + 50)) for seed in range(8)]
     assert not any(each.sure for each in found)
+
+
+def test_slow_motion_in_a_short_video_is_not_sure() -> None:
+    times = np.arange(0, 6, 1 / 25)
+    wrong = 0
+    for seed in range(6):
+        slow = [activity(times / 3 + 4 * each, seed + 90 * each) for each in (0, 1)]
+        found = estimate_delay(*(Motion(times, energy) for energy in slow))
+        wrong += found.sure
+        assert found.significance < 5
+    assert not wrong
+
+
+def test_the_significance_of_independent_values_is_that_of_their_number() -> None:
+    """Of n independent pairs of values, the correlation has a deviation of about one by the root of n."""
+    generator = np.random.default_rng(0)
+    times = np.arange(0, 40, 0.1)
+    energies = np.exp(generator.normal(size=(2, len(times))))
+    found = estimate_delay(*(Motion(times, energy) for energy in energies))
+    expected = math.atanh(found.correlation) * math.sqrt(len(times))
+    assert expected / 1.4 < found.significance < expected * 1.1
+    assert not found.sure
 
 
 def test_periodic_motion_is_not_sure() -> None:
