@@ -13,7 +13,10 @@ TIR of an aligned pair is warped by a random homography: scale 0.7 to 1.4, shift
 Each case replaces its own figures in --out. Takes 15 minutes on one core.
 
 Examples:
-    python benchmarks/alignment_accuracy.py --pairs PAIRS --out benchmarks/results/alignment_accuracy.json
+    python benchmarks/alignment_accuracy.py --pairs PAIRS --out benchmarks/results/alignment_accuracy.json \
+        --cases tuning unrelated composed procedural --limit 40 --videos 12 --frames 3
+    python benchmarks/alignment_accuracy.py --pairs PAIRS --out benchmarks/results/alignment_accuracy.json \
+        --cases "held out" --frames 3
     python benchmarks/alignment_accuracy.py --picture docs/pictures/alignment.jpg
 """
 
