@@ -55,6 +55,7 @@ RECOVERED, WRONG = 2.0, 5.0
 SCALES, SHIFT, ANGLE, PERSPECTIVE = (0.7, 1.4), 0.2, 5.0, 0.02
 CASES = ("tuning", "held out", "unrelated", "composed", "procedural")
 OFFSET_REMOVED = "held out, own offset removed"
+ROWS = ("tuning", "held out", OFFSET_REMOVED, "unrelated", "composed", "procedural")
 
 
 class Outcome(NamedTuple):
@@ -242,7 +243,8 @@ def table(report: dict[str, Any]) -> list[str]:
         "| Pairs | Number | Within 2 pixels | 2 to 5 pixels | Over 5 pixels | Refused | Median error |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, case in report["cases"].items():
+    for name in (each for each in ROWS if each in report["cases"]):
+        case = report["cases"][name]
         shares = " | ".join(f"{case[part]:.1f} %" for part in ("recovered", "near", "wrong", "refused"))
         error = "" if case["median error"] is None else f"{case['median error']:.2f}"
         lines.append(f"| {name} | {case['number']} | {shares} | {error} |")
