@@ -55,6 +55,13 @@ def test_the_documents_variance_is_what_was_measured() -> None:
     )
 
 
+def test_the_documents_alignment_is_what_was_measured() -> None:
+    report = measured("alignment_accuracy")
+    assert figures("docs/two_cameras.md", "alignment_accuracy") == importlib.import_module("alignment_accuracy").table(
+        report
+    )
+
+
 def map_sizes(teacher: str) -> list[int]:
     """Return C * H * W of the four levels of a teacher in the table."""
     if found := re.match(r"ResNet-(\d+), crop (\d+)", teacher):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from mmdistill.cli.alignment_option import check_benchmark_is_unaligned, load_alignment
 from mmdistill.cli.arguments import ArgumentError, check_pair_folders, check_split
 from mmdistill.cli.benchmark_options import print_data_issues
 from mmdistill.toolkit.data_issues import DataError, printable
@@ -20,6 +21,7 @@ def check(
     rgb: Path | None = None,
     tir: Path | None = None,
     side_by_side: bool = False,
+    align: Path | None = None,
     decode: bool = False,
     split: Split = "test",
     modality: Literal["rgb", "tir"] = "rgb",
@@ -50,6 +52,7 @@ def check(
         rgb: Folder of the RGB images of pairs, with --tir in place of --root.
         tir: Folder of the TIR images of pairs.
         side_by_side: Read each image of --root as a pair: RGB in the left half, TIR in the right half.
+        align: File of `align`, for pairs or vot sequences. Images of other sizes are reported.
         decode: Decode each image. By default only the first images are decoded.
         split: Part of LasHeR by the official lists: test (245 sequences), train (979) or all (1,224).
         modality: Modality of vot sequences that have only one.
@@ -59,11 +62,13 @@ def check(
     """
     if max_pixels is not None:
         set_max_pixels(max_pixels)
+    check_benchmark_is_unaligned(benchmark, align, images=annotations is None)
+    alignment = None if align is None else load_alignment(align)
     if benchmark == "pairs":
         if annotations is not None:
             raise ArgumentError("--annotations: image pairs have none; leave it out")
         check_pair_folders("--root", root, rgb, tir)
-        checked = check_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, decode=decode)
+        checked = check_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, decode=decode, alignment=alignment)
         _print(checked, root or f"{rgb} and {tir}", "pairs")
         return
     check_split(benchmark, split)
@@ -82,6 +87,7 @@ def check(
         modality=modality,
         split=split,
         attribute_names=attribute_names,
+        alignment=alignment,
     )
     _print(checked, folder, "sequences")
     coverage = checked.coverage

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmdistill.cli.arguments import check_pair_folders
+from mmdistill.cli.alignment_option import load_alignment
+from mmdistill.cli.arguments import ArgumentError, check_pair_folders
 from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.synthetic import Length, SyntheticSettings, synthetic_sequences
 from mmdistill.reference.training.data_sources import composed_sequences
@@ -14,7 +15,7 @@ from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.folder_sequence import find_annotation, write_sequence
 from mmdistill.toolkit.datasets.image_pairs import open_pairs
 from mmdistill.toolkit.folder_lock import lock_folder
-from mmdistill.toolkit.io import read_json, write_text
+from mmdistill.toolkit.io import read_json, read_text, write_text
 from mmdistill.toolkit.progress import progress_bar
 from mmdistill.toolkit.ranges import Count, NonNegativeInt, Seed
 from mmdistill.toolkit.sequence import TrackingSequence
@@ -29,6 +30,7 @@ def compose(
     rgb: Path | None = None,
     tir: Path | None = None,
     side_by_side: bool = False,
+    align: Path | None = None,
     last: NonNegativeInt = 0,
     count: Count = 5,
     length: Length = 100,
@@ -55,6 +57,7 @@ def compose(
         rgb: Folder of RGB images, with --tir in place of --pairs.
         tir: Folder of TIR images.
         side_by_side: Read each image of --pairs as RGB in the left half and TIR in the right half.
+        align: File of `align`, for pairs that are not aligned. Both images are cropped to what TIR covers.
         last: Use only this many pairs, the last by name. 0 for all.
         count: Number of sequences.
         length: Frames of a sequence.
@@ -63,16 +66,21 @@ def compose(
     """
     sequences: Sequence[TrackingSequence]
     if pairs is None and rgb is None and tir is None:
+        if align is not None:
+            raise ArgumentError("--align: is for image pairs; give --pairs, or --rgb and --tir")
         sequences = synthetic_sequences(count, seed=seed, settings=SyntheticSettings(length=length))
     else:
         check_pair_folders("--pairs", pairs, rgb, tir)
-        opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+        alignment = None if align is None else load_alignment(align)
+        opened = open_pairs(pairs, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", alignment=alignment)
         opened.report_skipped(data_issues := DataIssues())
         warn_of_data_issues(data_issues)
         sequences = composed_sequences(
             opened, slice(-last if last else None, None), count=count, seed=seed, length=length
         )
-    options = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
+    options: dict[str, object] = {"pairs": pairs, "rgb": rgb, "tir": tir, "side_by_side": side_by_side, "last": last}
+    if align is not None:
+        options["align"] = read_text(align)
     options |= {"count": count, "length": length, "seed": seed}
     with lock_folder(out), progress_bar(len(sequences) * length, "composing", "frame", quiet=quiet) as bar:
         resumed = _claim(out, options)

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "Track a benchmark with a network, then score the results.",
     "check": "List what is missing or odd in a copy of a benchmark, or in a folder of image pairs.",
     "report": "Compare trackers on one HTML page.",
+    "align": "Find how two cameras agree: a homography from TIR to RGB, and the delay of TIR.",
     "compose": "Write labeled RGB-T sequences: synthetic video, or video composed from image pairs.",
     "convert": "Convert a public checkpoint without running code from it.",
     "export": "Export a tracker as ONNX files.",

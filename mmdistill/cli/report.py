@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 
 import tyro
 
+from mmdistill.cli.alignment_option import check_benchmark_is_unaligned, load_alignment
 from mmdistill.cli.arguments import ArgumentError, check_split, refuse_folder
 from mmdistill.cli.benchmark_options import BenchmarkChoice, OnInvalid, print_data_issues
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
@@ -47,6 +48,7 @@ def report(
     round_boxes: bool = False,
     on_invalid: OnInvalid = "stop",
     partial: bool = False,
+    align: Path | None = None,
     count: Count = 20,
     seed: Seed = 1_000_000,
 ) -> None:
@@ -83,6 +85,7 @@ def report(
         round_boxes: Round predicted boxes to whole pixels first, as for some published GTOT figures.
         on_invalid: stop: an invalid sequence is an error. skip: it is left out, and the output names it.
         partial: Compare the available part of LasHeR's split and of its results. Without it, missing ones are an error.
+        align: File of `align`, for frames of vot sequences that are not aligned.
         count: Number of synthetic sequences.
         seed: Seed of the synthetic sequences.
     """
@@ -97,6 +100,7 @@ def report(
     if (annotations is not None or root is not None) and rule.benchmark not in PROTOCOLS:
         raise DataError(f"{folders[0]}: expected scores on a benchmark with files, got {rule.benchmark!r}")
     check_split(rule.benchmark, split)
+    check_benchmark_is_unaligned(rule.benchmark, align, images=root is not None)
     if round_boxes:
         rule = replace(rule, round_predictions=True)
     data_issues = DataIssues()
@@ -123,6 +127,7 @@ def report(
             attribute_names=attribute_names,
             on_invalid=on_invalid,
             partial=partial,
+            alignment=None if align is None else load_alignment(align),
         )
         contents = collect_raw(named, truths, rule, costs, data_issues, coverage.outside_split)
         _print_coverage(coverage, contents, data_issues, partial)

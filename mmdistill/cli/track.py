@@ -10,7 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from mmdistill.cli.alignment_option import alignment_notes
 from mmdistill.cli.arguments import ArgumentError
+from mmdistill.toolkit.alignment import read_alignment
 from mmdistill.toolkit.drawing import choose_panels
 from mmdistill.toolkit.folder_lock import lock_folder
 from mmdistill.toolkit.images import MaxPixels, set_max_pixels
@@ -34,6 +36,7 @@ def track(
     on_broken: Literal["stop", "skip"] = "stop",
     length_mismatch: Literal["error", "shorter"] = "error",
     pair_by: PairBy = "auto",
+    align: Path | None = None,
     max_pixels: MaxPixels | None = None,
     response: bool = True,
     video: Literal["mp4", "webm", "gif", "none"] = "mp4",
@@ -88,6 +91,7 @@ def track(
         pair_by: time: each RGB frame gets the TIR frame nearest in time, within half a frame of the slower source.
             Times of a video start at 0; names of images are times in seconds. index: frames are paired by number.
             auto: by number, but an error if the stated frame rates differ by over 1 %.
+        align: File of `align`. TIR is warped to RGB's frame. TIR counts as missing where it does not cover the target.
         max_pixels: Pixels of the largest image that is read. By default MMDISTILL_MAX_PIXELS, or 100,000,000.
         response: Draw the tracker's response as a heat map.
         video: Format of the annotated video. Browsers play all three: mp4 (H.264), webm (VP9) and gif.
@@ -107,6 +111,8 @@ def track(
         raise ArgumentError("--stream: there is no standard output to write to")
     if rgb is None and tir is None:
         raise ArgumentError("--rgb: expected a video, a folder or a camera; or --tir, or both")
+    if align is not None and (rgb is None or tir is None):
+        raise ArgumentError("--align: expected --rgb and --tir")
 
     import torch
 
@@ -122,7 +128,13 @@ def track(
 
     if max_pixels is not None:
         set_max_pixels(max_pixels)
-    with closing(open_input(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)) as frames:
+    alignment = None if align is None else read_alignment(align)
+    with closing(
+        open_input(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, alignment=alignment)
+    ) as frames:
+        if alignment is not None:
+            for note in alignment_notes(alignment, by_time=pair_by == "time"):
+                frames.warnings(note)
         readings = iter(frames)
         first = next(readings)
         check_first_frame(first)
@@ -136,7 +148,8 @@ def track(
         settings = published_settings(network.settings)
         tracker = Tracker(network, settings, seed=seed, compiled=compile)
         about = {
-            "inputs": {side: name and without_password(name) for side, name in (("rgb", rgb), ("tir", tir))},
+            "inputs": {side: name and without_password(name) for side, name in (("rgb", rgb), ("tir", tir))}
+            | {"align": None if align is None else str(align)},
             "input_warnings": frames.warnings,
             "initial_box": box.tolist(),
             "weights": str(weights),

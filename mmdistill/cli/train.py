@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from mmdistill.cli.alignment_option import load_alignment
 from mmdistill.cli.arguments import ArgumentError
 from mmdistill.cli.benchmark_options import warn_of_data_issues
 from mmdistill.reference.models.config import (
@@ -42,6 +43,7 @@ def train(
     rgb: Path | None = None,
     tir: Path | None = None,
     side_by_side: bool = False,
+    align: Path | None = None,
     teacher: Path | None = None,
     init_from: Path | None = None,
     trunk: Path | None = None,
@@ -89,6 +91,8 @@ def train(
         rgb: Folder of the RGB images of pairs, with --tir in place of --data.
         tir: Folder of the TIR images of pairs.
         side_by_side: Read each image of --data as RGB in the left half and TIR in the right half.
+        align: File of `align`, for pairs or sequences that are not aligned. Pairs are cropped to what TIR covers. In
+            sequences, TIR counts as missing where it does not cover the target.
         teacher: Network file of the trained teacher. Without it, a student is trained without distillation.
         init_from: Network file with the initial weights, of the same architecture.
         trunk: File with initial weights of the trunk: torchvision's .pth, a file of `convert`, a tracker, or an .npz
@@ -146,6 +150,7 @@ def train(
         tir=tir,
         side_by_side=side_by_side,
         data_issues=data_issues,
+        alignment=None if align is None else load_alignment(align, quiet=not DistributedContext.current().first),
     )
     if DistributedContext.current().first:
         warn_of_data_issues(data_issues)
@@ -154,6 +159,7 @@ def train(
     # Checkpoints hold this text; a run is resumed only with the same one.
     source += f", {videos} videos, {scenes} scenes, {num_test_pairs} pairs held out"
     source += f", from {init_from}" if init_from is not None else ""
+    source += f", aligned by {align}" if align is not None else ""
     progress = not quiet
     if teacher_network is None:
         if stage == "student":

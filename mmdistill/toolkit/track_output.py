@@ -18,7 +18,7 @@ from mmdistill.toolkit.tracking_loop import TrackedFrame
 from mmdistill.toolkit.video import State
 
 COLUMNS = ("frame", "score", "flag", "rgb", "tir", "note")
-STATES: tuple[State, ...] = ("seen", "missing", "black", "broken")
+STATES: tuple[State, ...] = ("seen", "missing", "black", "broken", "uncovered")
 
 
 LOST_HINT_SHARE = 0.2

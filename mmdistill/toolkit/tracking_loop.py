@@ -14,7 +14,7 @@ from mmdistill.toolkit.boxes import Array, check_initial_box
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.drawing import ResponseMap
 from mmdistill.toolkit.sequence import FramePair
-from mmdistill.toolkit.video.reading import Reading, State
+from mmdistill.toolkit.video.reading import Reading, State, drop_uncovered
 
 
 class Result(NamedTuple):
@@ -189,6 +189,7 @@ class _ActiveVideo:
     def __init__(self, index: int, video: Video) -> None:
         self._index, self._video, self._readings = index, video, iter(video.readings)
         self._number = video.first_number - 1
+        self.box = np.asarray(video.box, dtype=np.float64)
 
     @property
     def where(self) -> str:
@@ -200,7 +201,8 @@ class _ActiveVideo:
         reading = next(self._readings, None)
         if reading is None:
             return False
-        self.reading = reading
+        # The tracker replaces a TIR image that does not show the target, as any missing one.
+        self.reading = drop_uncovered(reading, self.box) if reading.mask is not None else reading
         self._number += 1
         return True
 

@@ -22,6 +22,7 @@ PROMISED = [
     "evaluate",
     "check",
     "report",
+    "align",
     "compose",
     "convert",
     "export",

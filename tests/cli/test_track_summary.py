@@ -116,7 +116,7 @@ def test_every_frame_has_a_line_in_every_file(clip: Path, caplog: pytest.LogCapt
     np.testing.assert_array_equal(boxes(clip)[-1], [5 + FRAMES - 1, 6, 20, 10])
     written = summary(clip)
     assert (written["ended"], written["frames"], written["tracked"]) == ("complete", FRAMES, FRAMES)
-    assert written["tir"] == {"size": [32, 24], "seen": FRAMES, "missing": 0, "black": 0, "broken": 0}
+    assert written["tir"] == {"size": [32, 24], "seen": FRAMES, "missing": 0, "black": 0, "broken": 0, "uncovered": 0}
     assert set(written["frames_per_second"]) == {"overall", "tracking"}  # type: ignore[call-overload]
     assert written["tracking"]["learning"]["memory"] == 50  # type: ignore[index]
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == [

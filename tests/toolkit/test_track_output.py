@@ -52,8 +52,8 @@ def test_what_is_written(tmp_path: Path) -> None:
     written = summary(out)
     assert written["ended"] == "complete"
     assert (written["frames"], written["tracked"], written["skipped"], written["seed"]) == (9, 4, 1, 3)
-    assert written["tir"] == {"size": [40, 30], "seen": 2, "missing": 1, "black": 1, "broken": 1}
-    assert written["rgb"] == {"size": [80, 60], "seen": 5, "missing": 0, "black": 0, "broken": 0}
+    assert written["tir"] == {"size": [40, 30], "seen": 2, "missing": 1, "black": 1, "broken": 1, "uncovered": 0}
+    assert written["rgb"] == {"size": [80, 60], "seen": 5, "missing": 0, "black": 0, "broken": 0, "uncovered": 0}
     assert written["frames_per_second"]["tracking"] == pytest.approx(2)  # type: ignore[index]
     assert written["lost"] == {"frames": 1, "first": 3}
     assert written["flags"] == {"initial": 1, "normal": 2, "not_found": 1, "skipped": 1}

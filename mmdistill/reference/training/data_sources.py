@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from mmdistill.reference.synthetic import PairTextures, SyntheticSettings, scene_sequences, synthetic_sequences
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets import BenchmarkName, open_benchmark
 from mmdistill.toolkit.datasets.folder_sequence import ANNOTATIONS, find_annotation, read_sequences
@@ -35,6 +36,7 @@ def training_sequences(
     tir: str | Path | None = None,
     side_by_side: bool = False,
     data_issues: DataIssues | None = None,
+    alignment: Alignment | None = None,
 ) -> Sequence[TrackingSequence]:
     """Return the training sequences of a data source.
 
@@ -50,15 +52,19 @@ def training_sequences(
         tir: folder of the pairs' TIR images.
         side_by_side: each image of the folder has RGB in the left half and TIR in the right half.
         data_issues: collects the data's issues, and how many of a benchmark's sequences are used.
+        alignment: how the cameras of pairs or sequences agree; see ``Pairs`` and ``FolderSequence``.
 
     Raises:
         DataError: the folder is missing or holds neither pairs nor sequences, or too few pairs are left.
     """
     if data is not None and rgb is None and tir is None and not side_by_side:
+        name, _, root = data.partition(":")
+        is_benchmark = bool(root) and name in get_args(BenchmarkName)
+        if alignment is not None and (is_benchmark or data == "synthetic"):
+            raise DataError(f"--align: expected pairs or sequences of your own, {data} is aligned already")
         if data == "synthetic":
             return synthetic_sequences(count, seed=seed)
-        name, _, root = data.partition(":")
-        if root and name in get_args(BenchmarkName):
+        if is_benchmark:
             opened = open_benchmark(cast(BenchmarkName, name), root, split="train", partial=True)
             if data_issues is not None:
                 if not opened.coverage.complete:
@@ -71,9 +77,9 @@ def training_sequences(
                 f"{data}: expected 'synthetic', a folder of pairs or a folder of sequences; the folder doesn't exist"
             )
         if _holds_sequences(folder):
-            return read_sequences(folder, data_issues=data_issues)
+            return read_sequences(folder, data_issues=data_issues, alignment=alignment)
     try:
-        pairs = open_pairs(data, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip")
+        pairs = open_pairs(data, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", alignment=alignment)
     except NoPairsError as error:
         names = " or ".join(ANNOTATIONS)
         raise DataError(f"{error}; and no sequences: no folder in it has a file {names}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.datasets.attributes import BenchmarkFolder
 from mmdistill.toolkit.datasets.benchmark_layouts import (
@@ -81,6 +82,7 @@ def open_benchmark(
     attribute_names: Sequence[str] = (),
     on_invalid: Literal["stop", "skip"] = "stop",
     partial: bool = False,
+    alignment: Alignment | None = None,
 ) -> Benchmark:
     """Read a benchmark from a folder.
 
@@ -94,10 +96,13 @@ def open_benchmark(
         on_invalid: ``stop`` raises the error of an unusable sequence, ``skip`` leaves it out and adds a data issue.
         partial: accept a copy of LasHeR whose sequences differ from the official split. The other benchmarks have no
             official list of names; ``coverage`` compares their number.
+        alignment: how the cameras of VOT-style sequences agree; other benchmarks are aligned.
 
     Raises:
         DataError: no folder or several folders have sequences, a sequence is unusable, or the split differs.
     """
+    if alignment is not None and name != "vot":
+        raise DataError(f"--align: expected sequence folders of your own (vot), {name} is aligned already")
     layout = choose_layout(name, modality=modality, split=split)
     data_issues = DataIssues()
     root = Path(root)
@@ -123,7 +128,7 @@ def open_benchmark(
     for each in files:
         try:
             if images and name == "vot":
-                sequences.append(FolderSequence(each.annotations[0].parent, modality=modality))
+                sequences.append(FolderSequence(each.annotations[0].parent, modality=modality, alignment=alignment))
             else:
                 sequence = BenchmarkSequence(
                     each, attributes=flags.get(each.name), images=images, data_issues=data_issues

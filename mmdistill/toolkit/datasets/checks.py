@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.boxes import check_initial_box
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.datasets.benchmark_sequence import BenchmarkSequence
@@ -55,6 +56,7 @@ def check_benchmark(
     modality: Literal["rgb", "tir"] = "rgb",
     split: Split = "test",
     attribute_names: Sequence[str] = (),
+    alignment: Alignment | None = None,
 ) -> CheckReport:
     """Check all sequences of a benchmark.
 
@@ -66,6 +68,7 @@ def check_benchmark(
         modality: see ``open_benchmark``.
         split: see ``open_benchmark``.
         attribute_names: see ``open_benchmark``.
+        alignment: see ``open_benchmark``; images of other sizes make a sequence unusable.
 
     Raises:
         DataError: no folder or several folders have sequences.
@@ -79,6 +82,7 @@ def check_benchmark(
         attribute_names=attribute_names,
         on_invalid="skip",
         partial=True,
+        alignment=alignment,
     )
     data_issues, files = benchmark.data_issues, {each.name: each for each in benchmark.files}
     is_published = benchmark.layout.count is not None  # other folders need no attributes
@@ -90,7 +94,7 @@ def check_benchmark(
             try:
                 _check_boxes(sequence, data_issues)
                 if images:
-                    _check_images(sequence, files[sequence.name], decode, data_issues)
+                    _check_images(sequence, files[sequence.name], decode, data_issues, alignment)
             except DataError as error:
                 unusable.append(sequence.name)
                 data_issues.add(UNUSABLE, str(error))
@@ -107,7 +111,13 @@ def _check_boxes(sequence: LabeledSequence, data_issues: DataIssues) -> None:
         data_issues.add(NOT_POSITIVE, f"{sequence.name}: {count:,} of {len(truth):,}")
 
 
-def _check_images(sequence: LabeledSequence, files: SequenceFiles, decode: bool, data_issues: DataIssues) -> None:
+def _check_images(
+    sequence: LabeledSequence,
+    files: SequenceFiles,
+    decode: bool,
+    data_issues: DataIssues,
+    alignment: Alignment | None,
+) -> None:
     """Check the images of a sequence.
 
     Raises:
@@ -126,7 +136,10 @@ def _check_images(sequence: LabeledSequence, files: SequenceFiles, decode: bool,
         more = f" (and {len(problems) - 1:,} more images)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
     sizes = [read_pixels(paths[0]).shape[1::-1] for paths in images if paths]
-    if len(set(sizes)) > 1:
+    if alignment is not None:
+        for name, size in zip(("RGB", "TIR"), sizes, strict=True):
+            alignment.check_size(name, (size[0], size[1]), sequence.name)
+    elif len(set(sizes)) > 1:
         (width, height), (other_width, other_height) = sizes
         data_issues.add(OTHER_SIZE, f"{sequence.name}: {other_width} x {other_height} for {width} x {height}")
     check_initial_box(sequence.boxes[0], *sizes[0], where=f"sequence {sequence.name}")
@@ -155,6 +168,7 @@ def check_pairs(
     tir: str | Path | None = None,
     side_by_side: bool = False,
     decode: bool = False,
+    alignment: Alignment | None = None,
 ) -> CheckReport:
     """Check the image pairs in a folder.
 
@@ -164,6 +178,7 @@ def check_pairs(
         tir: see ``open_pairs``.
         side_by_side: see ``open_pairs``.
         decode: decode all images, which is slow; empty files are always found.
+        alignment: see ``open_pairs``; the first pair is then always decoded, to compare its sizes.
 
     Returns:
         The report; files without a counterpart count as unusable pairs.
@@ -176,13 +191,14 @@ def check_pairs(
     def warn(warning: str) -> None:
         data_issues.add(PAIR_WARNINGS, warning)
 
-    pairs = open_pairs(root, rgb=rgb, tir=tir, side_by_side=side_by_side, on_broken="skip", cache_bytes=0, warn=warn)
+    options: dict[str, Any] = {"side_by_side": side_by_side, "on_broken": "skip", "cache_bytes": 0, "warn": warn}
+    pairs = open_pairs(root, rgb=rgb, tir=tir, alignment=alignment, **options)
     pairs.report_skipped(data_issues)
     usable = 0
     with progress_bar(len(pairs), "checking", "pair") as bar:
         for index in range(len(pairs)):
             try:
-                if decode:
+                if decode or (alignment is not None and index == 0):
                     pairs.large_pair(index)
                 for path in pairs.files(index):
                     if not path.stat().st_size:

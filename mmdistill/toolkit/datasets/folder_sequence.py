@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.box_files import read_boxes, write_boxes
 from mmdistill.toolkit.data_issues import DataError, DataIssues
 from mmdistill.toolkit.image_files import IGNORED, SUFFIXES, is_ignored, sort_naturally
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.io import read_json, remove_leftovers, temporary_path, write_text
 from mmdistill.toolkit.sequence import Boxes, FramePair, TrackingSequence
-from mmdistill.toolkit.video import Frames, open_frames
+from mmdistill.toolkit.video import Frames, drop_uncovered, open_frames
 
 ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt")
 """Names of the annotation in a sequence folder."""
@@ -41,18 +42,25 @@ class FolderSequence:
     Args:
         folder: the sequence folder; the sequence has its name.
         modality: modality of the images of a sequence of one modality.
+        alignment: how the cameras agree; boxes are in RGB's frame. TIR is None where it does not cover the target.
 
     Raises:
         DataError: a modality's folder is missing, the modalities have different numbers of frames, there are more boxes
             than frames, or a file is malformed.
     """
 
-    def __init__(self, folder: str | Path, *, modality: Literal["rgb", "tir"] = "rgb") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        modality: Literal["rgb", "tir"] = "rgb",
+        alignment: Alignment | None = None,
+    ) -> None:
         self.folder = Path(folder)
         annotation = find_annotation(self.folder)
         if annotation is None:
             raise DataError(f"{self.folder}: expected a sequence folder with {' or '.join(ANNOTATIONS)}")
-        self._frames = _open_frames(self.folder, modality)
+        self._frames = _open_frames(self.folder, modality, alignment)
         self._boxes = _pad_boxes(read_boxes(annotation), len(self), annotation)
         attributes = self.folder / ATTRIBUTES
         self._attributes = read_attributes(attributes, len(self)) if attributes.exists() else {}
@@ -82,13 +90,15 @@ class FolderSequence:
 
     def frame(self, index: int) -> FramePair:
         """Return the frame pair ``index`` (from 0); a modality without a folder is None."""
-        return self._frames.frame(index)
+        return drop_uncovered(self._frames.read(index), self._boxes[index]).images
 
 
-def _open_frames(folder: Path, modality: Literal["rgb", "tir"]) -> Frames:
+def _open_frames(folder: Path, modality: Literal["rgb", "tir"], alignment: Alignment | None) -> Frames:
     modalities = modality_folders(folder)
     if modalities is not None:
-        return open_frames(*modalities)
+        return open_frames(*modalities, alignment=alignment)
+    if alignment is not None:
+        raise DataError(f"{folder}: expected RGB and TIR folders for {alignment.where}, got frames of one modality")
     images = folder / "img" if (folder / "img").is_dir() else folder
     return open_frames(images) if modality == "rgb" else open_frames(tir=images)
 
@@ -133,7 +143,11 @@ def is_sequence(folder: Path) -> bool:
 
 
 def read_sequences(
-    root: str | Path, *, modality: Literal["rgb", "tir"] = "rgb", data_issues: DataIssues | None = None
+    root: str | Path,
+    *,
+    modality: Literal["rgb", "tir"] = "rgb",
+    data_issues: DataIssues | None = None,
+    alignment: Alignment | None = None,
 ) -> list[FolderSequence]:
     """Return the sequences in a folder in natural order, or ``root`` itself if it is a sequence folder.
 
@@ -143,6 +157,7 @@ def read_sequences(
         root: the folder.
         modality: modality of the images of sequences of one modality.
         data_issues: receives the skipped entries.
+        alignment: how the cameras of all sequences agree.
 
     Raises:
         DataError: there is no sequence, or a sequence lacks its frames or its annotation.
@@ -152,7 +167,7 @@ def read_sequences(
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of sequences, there is none")
     if find_annotation(root) is not None:
-        return [FolderSequence(root, modality=modality)]
+        return [FolderSequence(root, modality=modality, alignment=alignment)]
     folders, others = [], []
     for entry in sorted(root.iterdir()):
         if is_ignored(entry):
@@ -167,7 +182,7 @@ def read_sequences(
             raise DataError(f"{others[0]}: expected a sequence folder with {' or '.join(ANNOTATIONS)}")
         raise DataError(f"{root}: expected sequence folders with {' or '.join(ANNOTATIONS)}, there are none")
     folders = sort_naturally(folders, lambda folder: folder.name, str(root))
-    return [FolderSequence(folder, modality=modality) for folder in folders]
+    return [FolderSequence(folder, modality=modality, alignment=alignment) for folder in folders]
 
 
 def write_sequence(

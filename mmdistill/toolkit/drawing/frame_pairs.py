@@ -50,7 +50,12 @@ FLAG_COLORS = {
 LOST_FLAGS = frozenset({"not_found", "skipped"})
 """Flags of frames that repeat the last box: the target was not found, or there was no image."""
 
-STATE_TEXTS: dict[State, str] = {"missing": "not in this frame", "black": "the image is black", "broken": "unreadable"}
+STATE_TEXTS: dict[State, str] = {
+    "missing": "not in this frame",
+    "black": "the image is black",
+    "broken": "unreadable",
+    "uncovered": "doesn't cover the target",
+}
 
 MIN_PANEL_WIDTH, MAX_PANEL_WIDTH = DEFAULT_PANEL_WIDTH, 960
 """Pixels: wide enough to be legible, narrow enough to be written fast."""

@@ -13,7 +13,7 @@ from mmdistill.toolkit.video.frames import CameraFrames, Frames, LengthMismatch,
 from mmdistill.toolkit.video.image_sequences import ImageFolder
 from mmdistill.toolkit.video.network_stream import NetworkStream, without_password
 from mmdistill.toolkit.video.pairing import PairBy, pair_files
-from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer
+from mmdistill.toolkit.video.reading import OnBroken, Reading, State, TirResizer, drop_uncovered
 from mmdistill.toolkit.video.video_file import VideoFile
 from mmdistill.toolkit.video.video_writer import VideoWriter
 
@@ -31,6 +31,7 @@ __all__ = [
     "TirResizer",
     "VideoFile",
     "VideoWriter",
+    "drop_uncovered",
     "open_frames",
     "open_input",
     "pair_files",

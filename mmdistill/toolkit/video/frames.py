@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Literal
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.image_files import list_images
 from mmdistill.toolkit.sequence import FramePair, Image
@@ -24,6 +25,7 @@ from mmdistill.toolkit.video.reading import (
     OnBroken,
     Reading,
     SizeCheck,
+    Times,
     TirResizer,
     combine_modalities,
     read_modality,
@@ -41,6 +43,9 @@ def open_frames(
     length_mismatch: LengthMismatch = "error",
     on_broken: OnBroken = "stop",
     pair_by: PairBy = "auto",
+    alignment: Alignment | None = None,
+    delay: float | None = None,
+    resize: bool = True,
 ) -> Frames:
     """Open a recorded video of RGB, TIR or both; a source is a folder of images, a video file or a multi-page TIFF.
 
@@ -53,11 +58,15 @@ def open_frames(
         length_mismatch: whether modalities of different length are an error, or the shorter length is used.
         on_broken: whether an unreadable image raises its error, or counts as missing.
         pair_by: how frames are paired. ``auto``: by index; an error if the stated rates differ.
+        alignment: how the cameras agree. TIR is warped to RGB's frame, and ``time`` applies the delay.
+        delay: seconds by which TIR shows an event later than RGB, for ``time``; by default the alignment's.
+        resize: whether TIR gets RGB's size; without it each image keeps its own.
 
     Raises:
         DataError: no source is given, a source is missing or unreadable, or rates or frame counts differ.
     """
     warnings, where = InputWarnings(), Pair(*(without_password(str(name)) for name in (rgb, tir)))
+    _check_both(alignment, Pair(*(None if name is None else str(name) for name in (rgb, tir))))
     sources: Pair[FrameSource | None]
     if rgb is not None and tir is not None and Path(rgb).is_dir() and Path(tir).is_dir() and pair_by != "time":
         files = pair_files(list_images(rgb, warnings), list_images(tir, warnings), warnings)
@@ -67,9 +76,18 @@ def open_frames(
     if pair_by == "time":
         if sources.rgb is None or sources.tir is None:
             raise DataError(f"--pair-by time: expected RGB and TIR, got {where.rgb} for RGB and {where.tir} for TIR")
-        sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken)
+        if delay is None and alignment is not None:
+            delay = alignment.delay
+        sources = pair_by_time(Pair(sources.rgb, sources.tir), where, warnings, on_broken, delay=delay or 0.0)
     return Frames(
-        *sources, where=where, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by, warnings=warnings
+        *sources,
+        where=where,
+        length_mismatch=length_mismatch,
+        on_broken=on_broken,
+        pair_by=pair_by,
+        warnings=warnings,
+        alignment=alignment,
+        resize=resize,
     )
 
 
@@ -80,6 +98,9 @@ def open_input(
     length_mismatch: LengthMismatch = "error",
     on_broken: OnBroken = "stop",
     pair_by: PairBy = "auto",
+    alignment: Alignment | None = None,
+    delay: float | None = None,
+    resize: bool = True,
 ) -> Frames | CameraFrames:
     """Open recordings as ``open_frames`` does, or live sources.
 
@@ -92,7 +113,17 @@ def open_input(
     names = Pair(rgb, tir)
     are_live = [name is not None and is_live(name) for name in names]
     if not any(are_live):
-        return open_frames(rgb, tir, length_mismatch=length_mismatch, on_broken=on_broken, pair_by=pair_by)
+        return open_frames(
+            rgb,
+            tir,
+            length_mismatch=length_mismatch,
+            on_broken=on_broken,
+            pair_by=pair_by,
+            alignment=alignment,
+            delay=delay,
+            resize=resize,
+        )
+    _check_both(alignment, names)
     if pair_by == "time":
         raise DataError("--pair-by time: expected two recordings, got a camera or a stream")
     if any(name is not None and not live for name, live in zip(names, are_live, strict=True)):
@@ -104,7 +135,14 @@ def open_input(
     with ExitStack() as opened:
         sources = Pair(*(None if name is None else _open_live(name, opened) for name in names))
         opened.pop_all()
-    return CameraFrames(*sources, on_broken=on_broken)
+    return CameraFrames(*sources, on_broken=on_broken, alignment=alignment, resize=resize)
+
+
+def _check_both(alignment: Alignment | None, sources: Pair[str | None]) -> None:
+    """Refuse an alignment of a video of one modality."""
+    if alignment is not None and None in sources:
+        rgb, tir = (without_password(str(name)) for name in sources)
+        raise DataError(f"{alignment.where}: expected RGB and TIR, got {rgb} for RGB and {tir} for TIR")
 
 
 def _open_live(name: str, opened: ExitStack) -> LiveSource:
@@ -126,6 +164,8 @@ class Frames:
         pair_by: ``auto``: by index, an error if the stated rates differ. ``index``: by index at any rates. ``time``:
             the sources are paired already.
         warnings: receives the warnings.
+        alignment: how the cameras agree; without it TIR is resized.
+        resize: whether TIR gets RGB's size.
 
     Attributes:
         warnings: the warnings about the sources.
@@ -145,6 +185,8 @@ class Frames:
         on_broken: OnBroken = "stop",
         pair_by: PairBy = "auto",
         warnings: InputWarnings | None = None,
+        alignment: Alignment | None = None,
+        resize: bool = True,
     ) -> None:
         self.warnings = InputWarnings() if warnings is None else warnings
         sources = [source for source in (rgb, tir) if source is not None]
@@ -173,7 +215,8 @@ class Frames:
         if on_broken == "skip":
             self._length = min(self._length, max(source.available for source in sources))
         self._on_broken = on_broken
-        self._resize = TirResizer(where.tir, None if rgb is None else self._reference_size, self.warnings)
+        rgb_size = None if rgb is None or not resize else self._reference_size
+        self._resize = TirResizer(where.tir, rgb_size, self.warnings, alignment)
 
     def __len__(self) -> int:
         return self._length
@@ -213,7 +256,7 @@ class Frames:
             modalities.append(read_modality(read, self._on_broken))
         timed = self._sources.tir if self._sources.rgb is None else self._sources.rgb
         time = None if timed is None else timed.time(index)
-        return combine_modalities(Pair(*modalities), self._resize)._replace(time=time)
+        return combine_modalities(Pair(*modalities), self._resize, self._resize.mask)._replace(time=time)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -226,6 +269,11 @@ class Frames:
             if image is not None:
                 return image.shape[1], image.shape[0]
         raise DataError(f"{where}: expected a frame that can be read, there is none")
+
+    def times(self) -> Times | None:
+        """Return the time of each frame of RGB, or of TIR if there is no RGB, seconds; None if unknown."""
+        source = self._sources.rgb if self._sources.rgb is not None else self._sources.tir
+        return None if source is None else source.times()
 
     def _reference_size(self) -> tuple[int, int]:  # a method, because frames are pickled for worker processes
         return self.size
@@ -248,12 +296,22 @@ class CameraFrames:
         tir: the TIR source, or None; frames of another size than RGB's are resized, with a warning.
         on_broken: whether a source that delivers no more frames raises an error, or the other one continues. The
             frames end when no source is left.
+        alignment: how the cameras agree; without it TIR is resized.
+        resize: whether TIR gets RGB's size.
     """
 
     length = None
     incomplete = ""
 
-    def __init__(self, rgb: LiveSource | None, tir: LiveSource | None, *, on_broken: OnBroken = "stop") -> None:
+    def __init__(
+        self,
+        rgb: LiveSource | None,
+        tir: LiveSource | None,
+        *,
+        on_broken: OnBroken = "stop",
+        alignment: Alignment | None = None,
+        resize: bool = True,
+    ) -> None:
         self._sources = Pair(rgb, tir)
         self._on_broken = on_broken
         self._rgb_size = (0, 0)
@@ -261,7 +319,8 @@ class CameraFrames:
         reference = rgb if rgb is not None else tir
         self._check_size = None if reference is None else SizeCheck(reference.name)
         name = "" if tir is None else tir.name
-        self._resize = TirResizer(name, None if rgb is None else lambda: self._rgb_size, self.warnings)
+        rgb_size = None if rgb is None or not resize else lambda: self._rgb_size
+        self._resize = TirResizer(name, rgb_size, self.warnings, alignment)
 
     def __iter__(self) -> Iterator[Reading]:
         number, start = 0, 0.0
@@ -275,7 +334,7 @@ class CameraFrames:
                 self._check_size(rgb if self._sources.rgb is not None else tir, number)
             now = monotonic()
             start = now if number == 1 else start
-            yield combine_modalities(modalities, self._resize)._replace(time=now - start)
+            yield combine_modalities(modalities, self._resize, self._resize.mask)._replace(time=now - start)
             modalities = self._read(self._on_broken)
 
     def close(self) -> None:

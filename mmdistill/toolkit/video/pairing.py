@@ -169,12 +169,19 @@ class TimeMatchedSource:
 
 
 def pair_by_time(
-    sources: Pair[FrameSource], where: Pair[str], warnings: InputWarnings, on_broken: OnBroken
+    sources: Pair[FrameSource], where: Pair[str], warnings: InputWarnings, on_broken: OnBroken, *, delay: float = 0.0
 ) -> Pair[FrameSource | None]:
     """Return the RGB frames unchanged, and for each one the nearest TIR frame in time.
 
     TIR is missing where no frame is near. A TIR frame may be used several times or not at all. A warning states how
     many frames are paired, because the frame numbers depend on it.
+
+    Args:
+        sources: the recordings.
+        where: names of both recordings, for errors.
+        warnings: receives the warning.
+        on_broken: whether a truncated TIR is an error.
+        delay: seconds by which TIR shows an event later than RGB; subtracted from TIR's times.
 
     Raises:
         DataError: a recording has no times, no frames are near in time, or TIR is truncated and ``on_broken`` is
@@ -185,6 +192,7 @@ def pair_by_time(
         if on_broken == "stop":
             raise DataError(sources.tir.truncation)
         warnings(sources.tir.truncation)
+    tir = tir - delay
     indices = match_times(rgb, tir)
     used = {index for index in indices if index is not None}
     if not used:
@@ -196,7 +204,7 @@ def pair_by_time(
     indices += [None] * (len(sources.rgb) - len(indices))
     warnings(
         f"paired by time: {len(rgb) - unpaired} of {len(rgb)} RGB frames have a TIR frame, {unpaired} have none near; "
-        f"{len(used)} of {len(tir)} TIR frames are used"
+        f"{len(used)} of {len(tir)} TIR frames are used" + (f"; delay of TIR {delay:+.3f} s" if delay else "")
     )
     return Pair(sources.rgb, TimeMatchedSource(sources.tir, indices))
 

@@ -9,17 +9,20 @@ from typing import Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment, Mask
+from mmdistill.toolkit.alignment.coverage import covers_target
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.sequence import FramePair, Image
 
 logger = logging.getLogger(__name__)
 
-State = Literal["seen", "absent", "missing", "black", "broken"]
+State = Literal["seen", "absent", "missing", "black", "broken", "uncovered"]
 """``seen``: an image to track on. ``absent``: the video has no such modality. ``missing``: this frame has no such
-image. ``black``: the image has one color. ``broken``: the image can't be read."""
+image. ``black``: the image has one color. ``broken``: the image can't be read. ``uncovered``: TIR's view does not
+contain the target."""
 
 OnBroken = Literal["stop", "skip"]
 """What to do with an unreadable image: raise its error, or continue without the image."""
@@ -117,6 +120,7 @@ class Reading(NamedTuple):
         problem: the errors of broken images, with the files' names; else empty.
         time: seconds: from the start of a video, since the first frame of a camera, or as in the image's name; of RGB
             if the video has it. None if unknown.
+        mask: the pixels that TIR covers, ``(H, W)``; None without an alignment.
     """
 
     images: FramePair
@@ -124,11 +128,24 @@ class Reading(NamedTuple):
     sizes: Pair[tuple[int, int] | None]
     problem: str = ""
     time: float | None = None
+    mask: Mask | None = None
 
     @property
     def usable(self) -> bool:
         """Whether an image can be tracked on."""
         return "seen" in self.states
+
+
+def drop_uncovered(reading: Reading, box: ArrayLike) -> Reading:
+    """Return a reading without TIR if TIR does not cover the target.
+
+    Args:
+        reading: the frame.
+        box: the target's last box ``(4,)``, ``x y w h`` in pixels.
+    """
+    if reading.mask is None or reading.states.tir != "seen" or covers_target(reading.mask, box):
+        return reading
+    return reading._replace(images=Pair(reading.images.rgb, None), states=Pair(reading.states.rgb, "uncovered"))
 
 
 def read_modality(read: Callable[[], Image | None] | None, on_broken: OnBroken) -> ModalityReading:
@@ -154,12 +171,15 @@ def read_modality(read: Callable[[], Image | None] | None, on_broken: OnBroken) 
     return ModalityReading(image, "black" if is_uniform(image) else "seen")
 
 
-def combine_modalities(modalities: Pair[ModalityReading], resize: Callable[[FramePair], FramePair]) -> Reading:
+def combine_modalities(
+    modalities: Pair[ModalityReading], resize: Callable[[FramePair], FramePair], mask: Mask | None = None
+) -> Reading:
     """Return both modalities as one reading; a black image is dropped if the other one is seen.
 
     Args:
         modalities: RGB and TIR.
         resize: brings both images to one size.
+        mask: see ``Reading``.
     """
     images: FramePair = Pair(*(each.image for each in modalities))
     sizes = Pair(*(None if image is None else (image.shape[1], image.shape[0]) for image in images))
@@ -168,7 +188,7 @@ def combine_modalities(modalities: Pair[ModalityReading], resize: Callable[[Fram
     images = resize(images)
     if "seen" in states:
         images = Pair(*(None if state == "black" else image for image, state in zip(images, states, strict=True)))
-    return Reading(images, states, sizes, problem)
+    return Reading(images, states, sizes, problem, mask=mask)
 
 
 def is_uniform(image: Image) -> bool:
@@ -215,12 +235,16 @@ class SizeCheck:
 
 
 class TirResizer:
-    """Resizes TIR images to RGB's size, with one warning for each size of TIR.
+    """Warps TIR images to RGB's frame, or resizes them to RGB's size with one warning for each size of TIR.
 
     Args:
-        where: name of the TIR source, for warnings.
+        where: name of the TIR source, for errors and warnings.
         rgb_size: returns the width and height of RGB frames, for frames without RGB; None if there is no RGB.
         warn: receives the warnings.
+        alignment: how the cameras agree; without it TIR is resized.
+
+    Attributes:
+        mask: the pixels that TIR covers, ``(H, W)``; None without an alignment.
     """
 
     def __init__(
@@ -228,15 +252,25 @@ class TirResizer:
         where: str,
         rgb_size: Callable[[], tuple[int, int]] | None,
         warn: Callable[[str], object] = logger.warning,
+        alignment: Alignment | None = None,
     ) -> None:
-        self._where, self._rgb_size, self._warn = where, rgb_size, warn
+        self._where, self._rgb_size, self._warn, self._alignment = where, rgb_size, warn, alignment
+        self.mask = None if alignment is None else alignment.mask
         self._warned: set[tuple[int, int]] = set()
 
     def __call__(self, frame: FramePair) -> FramePair:
-        """Return the frame pair with TIR at RGB's size."""
+        """Return the frame pair with TIR in RGB's frame.
+
+        Raises:
+            DataError: an image has another size than the alignment's.
+        """
         if frame.tir is None or self._rgb_size is None:
             return frame
         width, height = self._rgb_size() if frame.rgb is None else frame.rgb.shape[1::-1]
+        if self._alignment is not None:
+            self._alignment.check_size("TIR", (frame.tir.shape[1], frame.tir.shape[0]), self._where)
+            self._alignment.check_size("RGB", (width, height))
+            return Pair(frame.rgb, self._alignment.warp(frame.tir))
         return Pair(frame.rgb, self._resize(frame.tir, width, height))
 
     def _resize(self, tir: Image, width: int, height: int) -> Image:
@@ -254,7 +288,7 @@ def aspect_warning(rgb_size: tuple[int, int], tir_size: tuple[int, int]) -> str 
     """Return a warning if resizing TIR to RGB's size changes its aspect ratio, else None.
 
     >>> print(aspect_warning((1280, 720), (640, 480)))
-    TIR of 640 x 480 (4:3) is stretched to RGB's 1280 x 720 (16:9): the aspect ratios differ, so positions may not match
+    TIR of 640 x 480 (4:3) is stretched to RGB's 1280 x 720 (16:9): positions may not match; try mmdistill align
 
     Args:
         rgb_size: width and height of the RGB image, pixels.
@@ -264,7 +298,7 @@ def aspect_warning(rgb_size: tuple[int, int], tir_size: tuple[int, int]) -> str 
     if abs(rgb_ratio / tir_ratio - 1) <= MAX_ASPECT_DIFFERENCE:
         return None
     rgb, tir = (f"{width} x {height} ({_format_aspect(width, height)})" for width, height in (rgb_size, tir_size))
-    return f"TIR of {tir} is stretched to RGB's {rgb}: the aspect ratios differ, so positions may not match"
+    return f"TIR of {tir} is stretched to RGB's {rgb}: positions may not match; try mmdistill align"
 
 
 def _format_aspect(width: int, height: int) -> str:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdistill.toolkit.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.video import Camera, CameraFrames, open_input
@@ -203,3 +204,18 @@ def test_a_camera_that_changes_its_size_is_named() -> None:
             list(islice(readings, 5))
     finally:
         frames.close()
+
+
+def test_cameras_are_aligned() -> None:
+    moved = Alignment(((1.0, 0.0, 6.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (WIDTH, HEIGHT), (WIDTH, HEIGHT))
+    frames = open_input("0", "1", alignment=moved)
+    reading = next(iter(frames))
+    frames.close()
+    rgb, tir = reading.images
+    assert rgb is not None
+    assert tir is not None
+    np.testing.assert_array_equal(tir[1:, 6:], rgb[1:, :-6])
+    assert reading.mask is not None
+    assert not reading.mask[:, :5].any()
+    with pytest.raises(DataError, match="expected RGB and TIR, got 0 for RGB and None for TIR"):
+        open_input("0", alignment=moved)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmdistill.toolkit.alignment import Alignment
+from mmdistill.toolkit.alignment.alignment import to_rows
 from mmdistill.toolkit.data_issues import DataError
 from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.video import open_frames, open_input
@@ -185,3 +187,16 @@ def test_the_nearest_frame_is_taken_if_it_is_near(rgb: np.ndarray, tir: np.ndarr
         else:
             assert apart[found] == apart.min()
             assert apart.min() <= limit + 2e-5
+
+
+@pytest.mark.parametrize(("delay", "last_of_tir"), [(0.2, 11), (-0.1, 8)])
+def test_the_delay_moves_tir(tmp_path: Path, delay: float, last_of_tir: int) -> None:
+    rgb, tir = film(tmp_path / "rgb.avi", 10, 10), film(tmp_path / "tir.avi", 20, 10)
+    alignment = Alignment(to_rows(np.eye(3)), SIZE, SIZE, delay)
+    frames = open_frames(rgb, tir, pair_by="time", alignment=alignment)
+    expected = [frame + round(10 * delay) if frame + round(10 * delay) >= 0 else None for frame in range(10)]
+    assert [number(frames.frame(each).tir) for each in range(10)] == expected
+    assert expected[-1] == last_of_tir
+    assert f"delay of TIR {delay:+.3f} s" in frames.warnings[-1]
+    given = open_frames(rgb, tir, pair_by="time", delay=0.3)
+    assert number(given.frame(0).tir) == 3

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
 from mmdistill.toolkit.data_issues import DataError, printable
 from mmdistill.toolkit.datasets.image_pairs.folder_tree import (
     Folder,
@@ -64,6 +65,7 @@ def open_pairs(
     on_broken: OnBroken = "stop",
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     warn: Callable[[str], object] = logger.warning,
+    alignment: Alignment | None = None,
 ) -> Pairs:
     """Return the pairs in a folder, in natural order of their names.
 
@@ -83,6 +85,7 @@ def open_pairs(
         on_broken: ``stop`` raises the error of a file without a counterpart, ``skip`` adds it to ``problems``.
         cache_bytes: size of the cache of decoded images, bytes.
         warn: receives warnings of inferred folders, side-by-side images and resized images.
+        alignment: how the two cameras of all pairs agree; see ``Pairs``.
 
     Raises:
         DataError: the folder is missing, has no pair, or has several folders that may correspond.
@@ -99,7 +102,10 @@ def open_pairs(
     if found.problems and on_broken == "stop":
         raise DataError(found.problems[0])
     sources = {name: found.sources[name] for name in _sort_by_folder(found.sources, warn)}
-    return Pairs(found.root, sources, found.problems, cache_bytes=cache_bytes, warn=warn, **found.other_arguments())
+    options = found.other_arguments()
+    return Pairs(
+        found.root, sources, found.problems, cache_bytes=cache_bytes, warn=warn, alignment=alignment, **options
+    )
 
 
 class _FoundPairs:

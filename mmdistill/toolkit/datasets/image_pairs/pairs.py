@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdistill.pair import Pair
+from mmdistill.toolkit.alignment.alignment import Alignment
+from mmdistill.toolkit.alignment.coverage import largest_rectangle
 from mmdistill.toolkit.data_issues import DataError, DataIssues, printable
 from mmdistill.toolkit.image_files import IGNORED
 from mmdistill.toolkit.images import read_image
@@ -187,7 +189,8 @@ class SideBySide:
 class Pairs:
     """Aligned pairs of images.
 
-    A slice, such as ``pairs[:-30]``, is ``Pairs`` too; all slices share one cache.
+    A slice, such as ``pairs[:-30]``, is ``Pairs`` too; all slices share one cache. With an alignment, both images are
+    cropped to the largest rectangle that TIR covers.
 
     Args:
         root: the folder that was searched.
@@ -199,6 +202,10 @@ class Pairs:
         parent_folders: folders that contain an RGB and a TIR folder of pairs.
         cache_bytes: size of the cache of decoded images, bytes; each process has its own.
         warn: receives a warning of TIR images that are resized to the size of their RGB images.
+        alignment: how the two cameras of all pairs agree; without it TIR is resized.
+
+    Raises:
+        DataError: TIR covers no part of RGB's frame.
 
     Attributes:
         root, problems, title, skipped, ignored, parent_folders: see above.
@@ -217,13 +224,15 @@ class Pairs:
         parent_folders: Sequence[Path] = (),
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         warn: Callable[[str], object] = logger.warning,
+        alignment: Alignment | None = None,
     ) -> None:
         self.root, self.names, self.problems = root, list(sources), list(problems)
         self.title = printable(root) if title is None else title
         self.skipped, self.ignored, self.parent_folders = list(skipped), list(ignored), list(parent_folders)
         self._sources, self._cache = sources, PairCache(cache_bytes)
         self._smallest: dict[str, tuple[Path, tuple[int, int]]] = {}  # file and size of each pair's smaller image
-        self._one_size = TirResizer(self.title, _no_usual_size, warn)
+        self._one_size = TirResizer(self.title, _no_usual_size, warn, alignment)
+        self._covered = None if alignment is None else largest_rectangle(alignment.mask)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -238,7 +247,7 @@ class Pairs:
         return tuple(self._sources[self.names[index]])
 
     def pair(self, index: int) -> Pair[Image]:
-        """Return pair ``index``, TIR resized to RGB's size; its images are read-only.
+        """Return pair ``index``, TIR at RGB's size; its images are read-only.
 
         Raises:
             DataError: a file is no image.
@@ -273,9 +282,15 @@ class Pairs:
         sizes = [(image.shape[1], image.shape[0]) for image in pair]
         smallest = min((0, 1), key=lambda side: min(sizes[side]))
         self._smallest[name] = files[smallest if len(files) > 1 else 0], sizes[smallest]
-        frame = self._one_size(Pair(pair.rgb, pair.tir))
+        try:
+            frame = self._one_size(Pair(pair.rgb, pair.tir))
+        except DataError as error:
+            raise DataError(f"{files[-1]}: {error}") from error
         assert frame.tir is not None
-        return Pair(pair.rgb, frame.tir)
+        if self._covered is None:
+            return Pair(pair.rgb, frame.tir)
+        rgb, tir = (np.ascontiguousarray(image[self._covered]) for image in (pair.rgb, frame.tir))
+        return Pair(rgb, tir)
 
 
 def _no_usual_size() -> tuple[int, int]:
