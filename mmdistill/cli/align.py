@@ -49,7 +49,7 @@ def align(
     out: Path = Path("alignment.json"),
     points: Path | None = None,
     frames: Annotated[int, Range(1, 100)] = 8,
-    delay: Literal["auto", "none"] | float = "auto",
+    delay: Literal["auto", "none"] | Annotated[float, Range(-3600, 3600)] = "auto",
     pair_by: PairBy = "auto",
     length_mismatch: Literal["error", "shorter"] = "error",
     on_broken: Literal["stop", "skip"] = "stop",

@@ -1,19 +1,19 @@
-"""The networks inside the package, by name; their model cards are in docs/model_card.md."""
+"""The networks inside the package, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from mmdistill.toolkit.data_issues import DataError
 
 FOLDER = Path(__file__).parent / "networks"
 
-BUNDLED: Mapping[str, str] = {"student-rgbt": "student-rgbt.safetensors"}
-"""File names by name: ``student-rgbt`` is CMD's compact student, for RGB-T video or either modality alone."""
+SUFFIX = ".safetensors"
 
-DEFAULT = "student-rgbt"
-"""The network that tracks where no other is given."""
+
+def bundled_networks() -> dict[str, Path]:
+    """Return the weights files inside the package by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
 
 
 def find_weights(name_or_file: str | Path) -> Path:
@@ -24,9 +24,9 @@ def find_weights(name_or_file: str | Path) -> Path:
     Raises:
         DataError: a plain name is no file and no bundled network.
     """
-    path = Path(name_or_file)
-    if path.exists() or path.name != str(name_or_file) or path.suffix:
+    path, networks = Path(name_or_file), bundled_networks()
+    if path.exists() or path.name != str(name_or_file) or path.suffix or not networks:
         return path
-    if path.name in BUNDLED:
-        return FOLDER / BUNDLED[path.name]
-    raise DataError(f"{path}: there is no such file, and no bundled network of this name ({', '.join(BUNDLED)})")
+    if path.name in networks:
+        return networks[path.name]
+    raise DataError(f"{path}: there is no such file, and no bundled network of this name ({', '.join(networks)})")

@@ -121,7 +121,7 @@ def load_network(path: str | Path) -> TrackerNetwork:
     """Return the network of a weights file, in evaluation mode. Nothing is allocated before the checks.
 
     Args:
-        path: the file, or a name in ``BUNDLED``.
+        path: the file, or the name of a network inside the package.
 
     Raises:
         DataError: the file is missing, truncated, or of another kind, or its weights don't fit its settings.

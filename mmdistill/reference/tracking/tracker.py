@@ -78,7 +78,7 @@ class Tracker:
         """Return a tracker with a trained network.
 
         Args:
-            name_or_file: a weights file, or the name of a bundled network: ``student-rgbt``.
+            name_or_file: a weights file, or the name of a network inside the package, see ``bundled_networks``.
             device: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
             settings: as in ``Tracker``.
             seed: as in ``Tracker``.

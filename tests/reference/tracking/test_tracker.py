@@ -253,7 +253,7 @@ def test_a_tracker_is_loaded_from_a_weights_file(tmp_path: Path) -> None:
     save_network(tmp_path / "network.safetensors", network())
     loaded = mmdistill.reference.Tracker.load(tmp_path / "network.safetensors", device="cpu", settings=SETTINGS, seed=3)
     np.testing.assert_array_equal(track(loaded)[0], track(Tracker(network(), SETTINGS, seed=3))[0])
-    with pytest.raises(DataError, match=r"^dimp18: there is no such file, and no bundled network of"):
+    with pytest.raises(DataError, match=r"^dimp18: there is no such file"):
         Tracker.load("dimp18")
 
 
