@@ -81,6 +81,7 @@ def test_point_pairs_give_file_and_pictures(
     assert f"TIR covers {100 * alignment.coverage:.0f} % of RGB's frame" in said
 
 
+@pytest.mark.slow
 def test_frames_give_the_homography(cameras: Path, tmp_path: Path) -> None:
     out = tmp_path / "alignment.json"
     assert run("align", *of(cameras), "--out", out, "--frames", 2, "--quiet") == 0
@@ -90,6 +91,7 @@ def test_frames_give_the_homography(cameras: Path, tmp_path: Path) -> None:
     assert alignment.delay is None
 
 
+@pytest.mark.slow
 def test_an_unreliable_result_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def film(path: Path, images: Iterable[Image], rate: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_videos_give_the_delay_and_track_pairs_by_it(
     tmp_path: Path, points: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_line_for_each_frame_and_nothing_else(
     assert printed.err.splitlines()[-1].startswith(f"{out}: lost in ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_ends_the_run_with_complete_files(weights: Path, tmp_path: Path) -> None:
     video = SyntheticSettings(size=(160, 120), target_size=(20.0, 30.0), length=FRAMES)
     write_sequence(synthetic_sequences(1, seed=0, settings=video)[0], tmp_path / "clip")

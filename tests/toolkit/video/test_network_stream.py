@@ -43,6 +43,7 @@ def test_a_slow_reader_of_http_gets_the_newest_frame(tmp_path: Path) -> None:
     assert not threads()
 
 
+@pytest.mark.slow
 def test_rtsp() -> None:
     with rtsp_server([numbered(index) for index in range(30)]) as address:
         frames = open_input(address)
@@ -57,6 +58,7 @@ def test_rtsp() -> None:
     assert numbers[-1] == 29
 
 
+@pytest.mark.slow
 def test_mpeg_ts_over_udp() -> None:
     address = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     images = [numbered(index) for index in range(40)]
@@ -73,6 +75,7 @@ def test_mpeg_ts_over_udp() -> None:
     assert (np.diff(numbers) > 0).all()
 
 
+@pytest.mark.slow
 def test_rgb_and_tir_from_two_streams_until_both_end(tmp_path: Path) -> None:
     with web_server(tmp_path, live=40) as rgb, web_server(tmp_path) as tir:
         frames = open_input(f"{rgb}/live", f"{tir}/live", on_broken="skip")

@@ -139,6 +139,7 @@ video.onseeked = () => {{
 }};</script>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_browser_plays_it(tmp_path: Path, suffix: str) -> None:
