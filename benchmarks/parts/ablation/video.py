@@ -101,10 +101,14 @@ class Videos:
     def textures(self, part: str) -> TextureSource | None:
         """Return what the composed video of a part is made of; None without pairs and pictures."""
         if self.pictures:
-            folders = [Path(self.pictures) / kind for kind in ("photographs", "cutouts")]
-            return PictureTextures(*(split_pictures(folder.iterdir())[part] for folder in folders))
+            return self.picture_textures(part)
         parts = self.parts()
         return None if parts is None else PairTextures(parts[part])
+
+    def picture_textures(self, part: str) -> PictureTextures:
+        """Return a part's photographs and cut-outs."""
+        folders = [Path(self.pictures) / kind for kind in ("photographs", "cutouts")]
+        return PictureTextures(*(split_pictures(folder.iterdir())[part] for folder in folders))
 
     def training(self) -> list[TrackingSequence]:
         """Return the training video."""
@@ -170,13 +174,9 @@ def describe(videos: Videos) -> dict[str, object]:
     parts, test = videos.parts(), videos.test()
     if parts is not None:
         check_disjoint(parts)
-    pictures = [videos.textures(part) for part in SEEDS] if videos.pictures else []
+    pictures = {part: videos.picture_textures(part) for part in SEEDS} if videos.pictures else {}
     return {
-        "pictures of each part": {
-            part: [len(each.photographs), len(each.cutouts)]
-            for part, each in zip(SEEDS, pictures, strict=False)
-            if isinstance(each, PictureTextures)
-        },
+        "pictures of each part": {part: [len(each.photographs), len(each.cutouts)] for part, each in pictures.items()},
         "pairs": Path(videos.pairs).name if parts is not None else None,
         "pairs of each part": {name: len(part) for name, part in parts.items()} if parts is not None else None,
         "test sequences": len(test),

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.bundled.licenses import Licenses
 
+from mmdistill.reference.synthetic.pictures import read_cutout
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.images import read_image, read_pixels
+from mmdistill.toolkit.images import read_image
 from mmdistill.toolkit.io import atomic_path
 
 Kind = Literal["photographs", "cutouts"]
@@ -126,7 +127,7 @@ def _usable(root: Path, package: Package) -> Iterator[tuple[Path, NDArray[np.uin
         try:
             picture = prepare_photograph(path) if package.kind == "photographs" else prepare_cutout(path)
         except DataError:
-            continue  # of a depth that the toolkit does not read
+            continue  # of a kind that is not read, or without an object
         if picture is None:
             continue
         license = licenses.find(path.relative_to(folder).as_posix())
@@ -148,21 +149,14 @@ def prepare_cutout(path: Path) -> NDArray[np.uint8] | None:
 
     Usable is one object, large enough, with an outline of its own, and with something to see.
     """
-    pixels = read_pixels(path, alpha=True)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
-        return None
-    covered = pixels[..., 3] >= 128
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-    if len(rows) < SMALLEST_SIDE["cutouts"] or len(columns) < SMALLEST_SIDE["cutouts"]:
-        return None
-    inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    covered = covered[inside]
-    if min(covered.shape) < SMALLEST_SIDE["cutouts"] or not COVERAGE[0] <= covered.mean() <= COVERAGE[1]:
+    picture = read_cutout(path)
+    covered = picture[..., 3] >= 128
+    shortest = min(int(covered.any(axis=axis).sum()) for axis in (0, 1))
+    if shortest < SMALLEST_SIDE["cutouts"] or not COVERAGE[0] <= covered.mean() <= COVERAGE[1]:
         return None
     sizes = cv2.connectedComponentsWithStats(covered.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
     if sizes.max() < MIN_MAIN_PART * sizes.sum():
         return None
-    picture = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[inside]), cv2.COLOR_BGRA2RGBA), np.uint8)
     if picture[..., :3][covered].mean(axis=1).std() < MIN_DEVIATION:
         return None
     return _shrink(picture, LARGEST_SIDE["cutouts"])

@@ -98,9 +98,12 @@ def _photograph(path: Path) -> Image:
     return read_image(path)
 
 
-@lru_cache(maxsize=NUM_CACHED)
-def _cutout(path: Path) -> NDArray[np.uint8]:
-    """Return a cut-out ``(H, W, 4)``, RGB and alpha, without its transparent border."""
+def read_cutout(path: Path) -> NDArray[np.uint8]:
+    """Return a cut-out ``(H, W, 4)``, RGB and alpha, without its transparent border.
+
+    Raises:
+        DataError: the file is no image of 8 bits with an alpha channel, or shows no object.
+    """
     pixels = read_pixels(path, alpha=True)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
         raise DataError(f"{path}: expected an image of 8 bits with an alpha channel, got shape {pixels.shape}")
@@ -110,6 +113,11 @@ def _cutout(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: expected an object, every pixel is transparent")
     inside = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(inside), cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+@lru_cache(maxsize=NUM_CACHED)
+def _cutout(path: Path) -> NDArray[np.uint8]:
+    return read_cutout(path)
 
 
 def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
