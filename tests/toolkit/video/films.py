@@ -16,6 +16,8 @@ import av
 import cv2
 import numpy as np
 
+from mmdistill.toolkit.images import write_image
+
 WIDTH, HEIGHT, BITS = 96, 64, 8
 RATE = 25
 
@@ -74,6 +76,23 @@ def film(
                 time.sleep(1 / RATE)
         file.mux(stream.encode())
     return Path(path)
+
+
+def numbered_film(path: Path, count: int, rate: float) -> Path:
+    """Write a film of numbered frames by OpenCV, in the codec of the suffix."""
+    code = "mp4v" if path.suffix == ".mp4" else "MJPG"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), rate, (WIDTH, HEIGHT))
+    for each in range(count):
+        writer.write(numbered(each))
+    writer.release()
+    return path
+
+
+def numbered_folder(path: Path, stems: Sequence[str]) -> Path:
+    """Write a folder of numbered images with these names."""
+    for each, stem in enumerate(stems):
+        write_image(path / f"{stem}.png", numbered(each))
+    return path
 
 
 @contextmanager

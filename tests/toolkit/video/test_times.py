@@ -5,56 +5,26 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import cv2
+import films
 import numpy as np
 import pytest
+from films import HEIGHT, WIDTH, numbered_film, numbered_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdistill.toolkit.alignment import Alignment
 from mmdistill.toolkit.alignment.alignment import to_rows
 from mmdistill.toolkit.data_issues import DataError
-from mmdistill.toolkit.images import write_image
 from mmdistill.toolkit.video import open_frames, open_input
 from mmdistill.toolkit.video.pairing import match_times, times_from_names
 
-SIZE = (48, 32)
-
-
-def numbered(number: int) -> np.ndarray:
-    """An image whose columns are the bits of the frame's number, which any codec keeps."""
-    bits = np.array([number >> each & 1 for each in range(6)])
-    row = np.repeat(40 + 180 * bits, SIZE[0] // 6).astype(np.uint8)
-    image = np.repeat(np.tile(row, (SIZE[1], 1))[..., None], 3, axis=2)
-    image[: SIZE[1] // 2, :, 0] = 128  # none is of one color
-    return image
-
 
 def number(image: np.ndarray | None) -> int | None:
-    if image is None:
-        return None
-    columns = image[..., 1].reshape(SIZE[1], 6, -1).mean(axis=(0, 2))
-    return int(sum((level > 128) << each for each, level in enumerate(columns)))
-
-
-def film(path: Path, count: int, rate: float) -> Path:
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG")), rate, SIZE
-    )
-    for each in range(count):
-        writer.write(numbered(each))
-    writer.release()
-    return path
-
-
-def folder(path: Path, stems: list[str]) -> Path:
-    for each, stem in enumerate(stems):
-        write_image(path / f"{stem}.png", numbered(each))
-    return path
+    return None if image is None else films.number(image)
 
 
 def test_recordings_of_different_rates_are_not_paired_by_index(tmp_path: Path) -> None:
-    rgb, tir = film(tmp_path / "rgb.mp4", 60, 30), film(tmp_path / "tir.mp4", 18, 9)
+    rgb, tir = numbered_film(tmp_path / "rgb.mp4", 60, 30), numbered_film(tmp_path / "tir.mp4", 18, 9)
     for length_mismatch in ("error", "shorter"):
         with pytest.raises(DataError, match=r"RGB has 30 .*60 frames.*TIR has 9 .*18 frames.*--pair-by time"):
             open_frames(rgb, tir, length_mismatch=length_mismatch)  # type: ignore[arg-type]
@@ -66,19 +36,21 @@ def test_recordings_of_different_rates_are_not_paired_by_index(tmp_path: Path) -
 
 
 def test_as_many_frames_at_another_rate_are_refused_too(tmp_path: Path) -> None:
-    rgb, tir = film(tmp_path / "rgb.avi", 9, 25), film(tmp_path / "tir.avi", 9, 9)
+    rgb, tir = numbered_film(tmp_path / "rgb.avi", 9, 25), numbered_film(tmp_path / "tir.avi", 9, 9)
     with pytest.raises(DataError, match=r"RGB has 25 .*TIR has 9 "):
         open_frames(rgb, tir)
     assert len(open_frames(rgb, tir, pair_by="index")) == 9
 
 
 def test_nearly_equal_rates_are_one(tmp_path: Path) -> None:
-    assert len(open_frames(film(tmp_path / "a.mp4", 5, 30), film(tmp_path / "b.mp4", 5, 29.97))) == 5
+    assert len(open_frames(numbered_film(tmp_path / "a.mp4", 5, 30), numbered_film(tmp_path / "b.mp4", 5, 29.97))) == 5
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_by_time_each_rgb_frame_has_the_nearest_tir_frame(tmp_path: Path, suffix: str) -> None:
-    frames = open_frames(film(tmp_path / f"a{suffix}", 60, 30), film(tmp_path / f"b{suffix}", 18, 9), pair_by="time")
+    frames = open_frames(
+        numbered_film(tmp_path / f"a{suffix}", 60, 30), numbered_film(tmp_path / f"b{suffix}", 18, 9), pair_by="time"
+    )
     assert len(frames) == 60
     for index, reading in enumerate(frames):
         tir = number(reading.images.tir)
@@ -94,13 +66,15 @@ def test_by_time_each_rgb_frame_has_the_nearest_tir_frame(tmp_path: Path, suffix
 
 
 def test_the_slower_rgb_leaves_tir_frames_out(tmp_path: Path) -> None:
-    frames = open_frames(film(tmp_path / "a.mp4", 9, 9), film(tmp_path / "b.mp4", 30, 30), pair_by="time")
+    frames = open_frames(
+        numbered_film(tmp_path / "a.mp4", 9, 9), numbered_film(tmp_path / "b.mp4", 30, 30), pair_by="time"
+    )
     assert [number(reading.images.tir) for reading in frames] == [0, 3, 7, 10, 13, 17, 20, 23, 27]
 
 
 def test_presentation_times_count_not_the_rate(tmp_path: Path) -> None:
     """A phone's video: its frames are as long as the light was low."""
-    rgb, tir = film(tmp_path / "a.mp4", 6, 10), film(tmp_path / "b.mp4", 12, 10)
+    rgb, tir = numbered_film(tmp_path / "a.mp4", 6, 10), numbered_film(tmp_path / "b.mp4", 12, 10)
     data = bytearray(rgb.read_bytes())
     at = data.index(b"stts") + 4
     _, entries, count, duration = struct.unpack_from(">IIII", data, at)
@@ -113,8 +87,10 @@ def test_presentation_times_count_not_the_rate(tmp_path: Path) -> None:
 
 
 def test_folders_named_by_times_are_paired_by_them(tmp_path: Path) -> None:
-    rgb = folder(tmp_path / "rgb", ["1628087349.05", "1628087349.1", "1628087349.15", "1628087349.2", "1628087349.25"])
-    tir = folder(tmp_path / "tir", ["1628087349.0512", "1628087349.103", "1628087349.2012", "1628087349.2514"])
+    rgb = numbered_folder(
+        tmp_path / "rgb", ["1628087349.05", "1628087349.1", "1628087349.15", "1628087349.2", "1628087349.25"]
+    )
+    tir = numbered_folder(tmp_path / "tir", ["1628087349.0512", "1628087349.103", "1628087349.2012", "1628087349.2514"])
     frames = open_frames(rgb, tir, pair_by="time")
     assert [number(reading.images.tir) for reading in frames] == [0, 1, None, 2, 3]
     assert [reading.states.tir for reading in frames][2] == "missing"
@@ -122,30 +98,32 @@ def test_folders_named_by_times_are_paired_by_them(tmp_path: Path) -> None:
 
 def test_folders_named_by_times_that_do_not_fit_by_index_are_warned_of(tmp_path: Path) -> None:
     stems = [f"1628087349.{each}" for each in (100, 150, 200, 250)]
-    rgb = folder(tmp_path / "rgb", stems)
-    frames = open_frames(rgb, folder(tmp_path / "tir", [f"1628087349.{each}" for each in (101, 201, 251, 301)]))
+    rgb = numbered_folder(tmp_path / "rgb", stems)
+    frames = open_frames(
+        rgb, numbered_folder(tmp_path / "tir", [f"1628087349.{each}" for each in (101, 201, 251, 301)])
+    )
     assert "3 of 4 pairs" in frames.warnings[0]
     assert "0.051 s" in frames.warnings[0]
-    assert open_frames(rgb, folder(tmp_path / "near", [f"{stem}4" for stem in stems])).warnings == []
+    assert open_frames(rgb, numbered_folder(tmp_path / "near", [f"{stem}4" for stem in stems])).warnings == []
 
 
 def test_folders_named_by_times_of_different_rates_are_refused(tmp_path: Path) -> None:
-    rgb = folder(tmp_path / "rgb", [f"{1628087349000 + 33 * each}" for each in range(12)])
-    tir = folder(tmp_path / "tir", [f"{1628087349000 + 111 * each}" for each in range(4)])
+    rgb = numbered_folder(tmp_path / "rgb", [f"{1628087349000 + 33 * each}" for each in range(12)])
+    tir = numbered_folder(tmp_path / "tir", [f"{1628087349000 + 111 * each}" for each in range(4)])
     with pytest.raises(DataError, match=r"RGB has 30\.3 .*TIR has 9\.0"):
         open_frames(rgb, tir, length_mismatch="shorter")
     assert [number(frame.images.tir) for frame in open_frames(rgb, tir, pair_by="time")][::3] == [0, 1, 2, 3]
 
 
 def test_what_has_no_times_is_not_paired_by_them(tmp_path: Path) -> None:
-    clip, images = film(tmp_path / "a.mp4", 3, 25), folder(tmp_path / "b", ["1", "2", "3"])
+    clip, images = numbered_film(tmp_path / "a.mp4", 3, 25), numbered_folder(tmp_path / "b", ["1", "2", "3"])
     with pytest.raises(DataError, match=r"--pair-by time: .*b has no times"):
         open_frames(clip, images, pair_by="time")
     with pytest.raises(DataError, match=r"--pair-by time: expected RGB and TIR, got .*a\.mp4"):
         open_frames(clip, pair_by="time")
     with pytest.raises(DataError, match=r"--pair-by time: expected two recordings"):
         open_input("0", "1", pair_by="time")
-    stamps = folder(tmp_path / "c", ["1628087349.05", "1628087349.15"])
+    stamps = numbered_folder(tmp_path / "c", ["1628087349.05", "1628087349.15"])
     with pytest.raises(DataError, match=r"no RGB frame has a TIR frame near in time: 0\.000 to 0\.080 s in .*a\.mp4"):
         open_frames(clip, stamps, pair_by="time")
 
@@ -191,8 +169,8 @@ def test_the_nearest_frame_is_taken_if_it_is_near(rgb: np.ndarray, tir: np.ndarr
 
 @pytest.mark.parametrize(("delay", "last_of_tir"), [(0.2, 11), (-0.1, 8)])
 def test_the_delay_moves_tir(tmp_path: Path, delay: float, last_of_tir: int) -> None:
-    rgb, tir = film(tmp_path / "rgb.avi", 10, 10), film(tmp_path / "tir.avi", 20, 10)
-    alignment = Alignment(to_rows(np.eye(3)), SIZE, SIZE, delay)
+    rgb, tir = numbered_film(tmp_path / "rgb.avi", 10, 10), numbered_film(tmp_path / "tir.avi", 20, 10)
+    alignment = Alignment(to_rows(np.eye(3)), (WIDTH, HEIGHT), (WIDTH, HEIGHT), delay)
     frames = open_frames(rgb, tir, pair_by="time", alignment=alignment)
     expected = [frame + round(10 * delay) if frame + round(10 * delay) >= 0 else None for frame in range(10)]
     assert [number(frames.frame(each).tir) for each in range(10)] == expected
